@@ -1,0 +1,303 @@
+// Package cluster joins the nodes of one Redis: which nodes live, which of them
+// holds the socket of which member, and how a message reaches a member wherever
+// that is. A member is a user as seen from here: an id that may have one live
+// socket in the cluster. Payloads are opaque.
+//
+// To send is to append to the member's mailbox, a Redis stream, and to publish
+// to the node that holds the member's socket. Publishing only hurries: what it
+// loses (a node gone, a reconnect, a full socket) is read from the mailbox. So a
+// live socket gets its mailbox in order, without gaps and without repeats, and
+// what it did not acknowledge waits for the next one, on any node.
+//
+//	node, err := cluster.New(cluster.Config{Redis: rdb, NodeID: "n1"})
+//	go node.Run(ctx)
+//	m, err := node.Join(ctx, "alice", "participant", lastSeq, socket)
+//	m.Start()
+//	err = node.Send(ctx, cluster.Message{To: "alice", Payload: p, ID: "session-1/7"})
+//
+// What it does not do: it knows no sessions, no protocol and no HTTP, does not
+// decide who may join, and opens or closes no socket (it asks a [Socket] to).
+//
+// # Numbers
+//
+// Each mailbox counts its messages: the seq is the second part of the stream's
+// entry id, so it goes on when everything is acknowledged. A mailbox that is
+// new, or whose last one has expired, starts at the clock in ms, so that no seq
+// is given twice to one member.
+//
+// Should Redis lose messages that it had confirmed (a failover without the
+// settings against it), a mailbox may be behind what its member has seen. It
+// then goes on after that, and what it still holds is delivered under new
+// numbers, because it cannot be told from what is new: the one case in which a
+// message comes twice. It is noticed when the member's node subscribes anew, is
+// published to, or when the member joins. When by then the mailbox has given
+// all the numbers that were lost once more, it is not noticed, and what came
+// under them does not reach the member: the one case in which a message is lost.
+//
+// # Keys
+//
+// All after Config.Prefix. Scripts touch one member's keys only, or one
+// node's: one slot.
+//
+//	node:{<id>}         hash    address, version, started_at, connections, draining; TTL LeaseTTL
+//	nodes               zset    node id by its last heartbeat, ms
+//	presence:{<member>} hash    node, conn, role, since, seq (newest when joined), acked; void when the node is gone
+//	mailbox:{<member>}  stream  0-<seq>, field payload; trimmed on ack; TTL MailboxTTL after the last append
+//	seen:{<member>}     zset    newest message ids appended, by ms; TTL MailboxTTL after the last
+//	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL
+//	node:<id>           channel "m <conn> <seq> <payload>", a message; "s <conn>", that connection is superseded
+//
+// # Goroutines and locks
+//
+// [Node.Run] has four: the heartbeat, the watch over the lease, the subscriber
+// and its prober; they end with Run's context. The subscriber alone takes what
+// is published, in order, and never waits for Redis or a socket. A [Membership]
+// has no goroutine while its socket is level with its mailbox; a pump runs from
+// the first gap, refusal or new subscription until it is level again, or until
+// the membership or Run ends. Nothing else starts any.
+//
+// Node.mu guards the table of connections, Membership.mu the phase of one.
+// Neither is held over I/O or over a call of a Socket's method, and none of the
+// two is taken while the other is held but Node.mu under Membership.mu.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bsm/redislock"
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+)
+
+// Errors of this package. Others come from Redis or from a context.
+var (
+	// ErrMailboxFull: Send would pass Config.MailboxMax unacknowledged messages.
+	ErrMailboxFull = errors.New("cluster: the member's mailbox is full")
+	// ErrNotSent: Send gave up this message because an earlier one to the same
+	// member failed.
+	ErrNotSent = errors.New("cluster: not sent, an earlier message to the same member failed")
+	// ErrBadID: an id is not 1 to 128 bytes of letters, digits and _ . @ - (or
+	// a Message.ID is too long).
+	ErrBadID = errors.New("cluster: malformed id")
+	// ErrBadSeq: Join was given a sequence number that no mailbox gives.
+	ErrBadSeq = errors.New("cluster: sequence number out of range")
+	// ErrSuperseded: a newer connection of the member registered before Join
+	// was done.
+	ErrSuperseded = errors.New("cluster: superseded by a newer connection")
+	// ErrStopped: the node's Run has ended.
+	ErrStopped = errors.New("cluster: the node has stopped")
+	// ErrLocked: Lock waited its time for another holder.
+	ErrLocked = errors.New("cluster: locked by another")
+	// ErrLockLost: Release came after the lock had ended by itself.
+	ErrLockLost = errors.New("cluster: the lock was no longer held")
+	// ErrNotReady: Ready found no current node record or no live subscription.
+	ErrNotReady = errors.New("cluster: not registered or not subscribed")
+)
+
+// Config says how a node behaves. Redis and NodeID are required.
+type Config struct {
+	// Redis holds all state. Its client should have ContextTimeoutEnabled set,
+	// so that calls end with their context when Redis hangs. The node does not
+	// close it.
+	Redis redis.UniversalClient
+	// Durable is where messages are appended: a client of the same Redis that
+	// demands more for its word. Nil means Redis.
+	Durable redis.UniversalClient
+	// Prefix starts every key. Zero value means "conclave:".
+	Prefix string
+	// NodeID names this node: 1 to 128 bytes of letters, digits and _ . @ -,
+	// unique in the cluster.
+	NodeID string
+	// Address and Version are told to whoever lists the nodes. Optional.
+	Address, Version string
+	// Log receives events. Nil means none.
+	Log *zerolog.Logger
+
+	// HeartbeatEvery is the time between renewals of the node's record. Zero
+	// value means 2 s.
+	HeartbeatEvery time.Duration
+	// LeaseTTL is how long the record lives without renewal. Zero value means 6 s.
+	LeaseTTL time.Duration
+	// ProbeEvery is how long the subscription may be silent before it is
+	// probed; after three times that it is made anew. Zero value means 1 s.
+	ProbeEvery time.Duration
+	// MailboxMax bounds the unacknowledged messages of one member. Zero value
+	// means 10000.
+	MailboxMax int
+	// MailboxTTL is how long a mailbox lives after its last message. Zero value
+	// means 7 days.
+	MailboxTTL time.Duration
+	// LockTTL is how long a lock lasts when its holder does not release it.
+	// Zero value means 1 s.
+	LockTTL time.Duration
+	// LockWait is how long Lock waits for another holder. Zero value means 2 s.
+	LockWait time.Duration
+	// Sharded uses sharded pub/sub, and publishes from here instead of from the
+	// scripts, because a script on Redis Cluster cannot publish to another slot.
+	// Every node of a cluster must agree. It is always true with a
+	// *redis.ClusterClient; otherwise the zero value means false.
+	Sharded bool
+}
+
+func (c *Config) defaults() {
+	text := func(v *string, d string) {
+		if *v == "" {
+			*v = d
+		}
+	}
+	span := func(v *time.Duration, d time.Duration) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	text(&c.Prefix, "conclave:")
+	span(&c.HeartbeatEvery, 2*time.Second)
+	span(&c.LeaseTTL, 6*time.Second)
+	span(&c.ProbeEvery, time.Second)
+	span(&c.MailboxTTL, 7*24*time.Hour)
+	span(&c.LockTTL, time.Second)
+	span(&c.LockWait, 2*time.Second)
+	if c.MailboxMax <= 0 {
+		c.MailboxMax = 10000
+	}
+	if c.Log == nil {
+		nop := zerolog.Nop()
+		c.Log = &nop
+	}
+	if c.Durable == nil {
+		c.Durable = c.Redis
+	}
+	if _, ok := c.Redis.(*redis.ClusterClient); ok {
+		c.Sharded = true
+	}
+}
+
+// Node is one server process's part in the cluster. Its methods are safe for
+// concurrent use.
+type Node struct {
+	cfg     Config
+	keys    keys
+	rdb     redis.UniversalClient
+	log     zerolog.Logger
+	locks   *redislock.Client
+	started time.Time // wall and monotonic
+
+	draining   atomic.Bool
+	registered atomic.Bool   // a heartbeat has succeeded
+	lastBeat   atomic.Int64  // when the last successful one began, ns after started
+	beatNow    chan struct{} // asks for a heartbeat before its time
+	lost       chan struct{}
+	subscribed atomic.Bool   // the subscription is confirmed
+	heard      atomic.Int64  // when it last said anything, ns after started
+	readSlots  chan struct{} // bounds mailbox reads at one time
+
+	mu       sync.Mutex
+	stopped  bool
+	conns    map[string]*Membership // by connection id, joining ones too
+	dangling map[string]struct{}    // members whose presence may be left over
+	pumps    sync.WaitGroup         // Add only under mu while not stopped
+}
+
+// New makes a node. It starts nothing and does not talk to Redis.
+func New(cfg Config) (*Node, error) {
+	if cfg.Redis == nil {
+		return nil, errors.New("cluster: Config.Redis is missing")
+	}
+	if !validID(cfg.NodeID) {
+		return nil, fmt.Errorf("node id %q: %w", cfg.NodeID, ErrBadID)
+	}
+	cfg.defaults()
+	if strings.ContainsAny(cfg.Prefix, "{}* \r\n") {
+		return nil, errors.New("cluster: Config.Prefix has braces, stars or white space")
+	}
+	if cfg.LeaseTTL <= cfg.HeartbeatEvery {
+		return nil, errors.New("cluster: Config.LeaseTTL is not longer than Config.HeartbeatEvery")
+	}
+	return &Node{
+		cfg:       cfg,
+		keys:      keys{cfg.Prefix},
+		rdb:       cfg.Redis,
+		log:       cfg.Log.With().Str("node", cfg.NodeID).Logger(),
+		locks:     redislock.New(cfg.Redis),
+		started:   time.Now(),
+		beatNow:   make(chan struct{}, 1),
+		lost:      make(chan struct{}, 1),
+		readSlots: make(chan struct{}, maxReads),
+		conns:     map[string]*Membership{},
+		dangling:  map[string]struct{}{},
+	}, nil
+}
+
+// ID returns Config.NodeID.
+func (n *Node) ID() string { return n.cfg.NodeID }
+
+// Lost receives a value each time the node has had no successful heartbeat for
+// Config.LeaseTTL, noticed at most half a Config.HeartbeatEvery later: others
+// may by then take its members for gone. The owner closes its sockets, so that
+// clients go to a node that is not cut off. The node itself goes on trying.
+func (n *Node) Lost() <-chan struct{} { return n.lost }
+
+// Ready returns nil when Redis answers, the node's record is current and its
+// subscription live; ErrNotReady or Redis's error otherwise.
+func (n *Node) Ready(ctx context.Context) error {
+	if err := n.rdb.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("ping redis: %w", err)
+	}
+	if !n.registered.Load() || n.since(&n.lastBeat) > n.cfg.LeaseTTL {
+		return ErrNotReady
+	}
+	if !n.subscribed.Load() || n.since(&n.heard) > 3*n.cfg.ProbeEvery {
+		return ErrNotReady
+	}
+	return nil
+}
+
+// Run keeps the node in the cluster until ctx ends: it renews the node's record
+// and delivers what is published to the node. When ctx ends it removes the
+// record, ends every delivery and returns nil. It is to be called once; the
+// owner closes its sockets before it ends ctx.
+func (n *Node) Run(ctx context.Context) error {
+	n.mark(&n.lastBeat)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { n.heartbeats(ctx); return nil })
+	g.Go(func() error { n.watchLease(ctx); return nil })
+	g.Go(func() error { n.subscribe(ctx); return nil })
+	err := g.Wait()
+	n.stop()
+	n.retire(context.WithoutCancel(ctx))
+	return err
+}
+
+// stop ends every membership's delivery and waits for it.
+func (n *Node) stop() {
+	n.mu.Lock()
+	n.stopped = true
+	all := n.membersLocked()
+	n.mu.Unlock()
+	for _, m := range all {
+		m.end()
+	}
+	n.pumps.Wait()
+}
+
+func (n *Node) membersLocked() []*Membership {
+	all := make([]*Membership, 0, len(n.conns))
+	for _, m := range n.conns {
+		all = append(all, m)
+	}
+	return all
+}
+
+// mark and since measure on the monotonic clock, which no clock step touches.
+func (n *Node) mark(at *atomic.Int64) { at.Store(int64(time.Since(n.started))) }
+
+func (n *Node) since(at *atomic.Int64) time.Duration {
+	return time.Since(n.started) - time.Duration(at.Load())
+}

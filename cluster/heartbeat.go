@@ -1,0 +1,200 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// timeFormat is RFC 3339 in UTC with milliseconds, as every time in Redis is.
+const timeFormat = "2006-01-02T15:04:05.000Z"
+
+// NodeInfo is a node's record.
+type NodeInfo struct {
+	ID          string
+	Address     string
+	Version     string
+	StartedAt   time.Time
+	Seen        time.Time // its last heartbeat, by its own clock
+	Connections int
+	Draining    bool
+}
+
+// SetDraining says in the node's record whether it takes new connections; the
+// record follows at once. This package acts on it in no way.
+func (n *Node) SetDraining(draining bool) {
+	n.draining.Store(draining)
+	select {
+	case n.beatNow <- struct{}{}:
+	default:
+	}
+}
+
+// Nodes returns the live nodes, by id.
+func (n *Node) Nodes(ctx context.Context) ([]NodeInfo, error) {
+	ids, err := n.rdb.ZRangeWithScores(ctx, n.keys.nodes(), 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	pipe := n.rdb.Pipeline()
+	records := make([]*redis.MapStringStringCmd, len(ids))
+	for i, z := range ids {
+		id, _ := z.Member.(string)
+		records[i] = pipe.HGetAll(ctx, n.keys.node(id))
+	}
+	if _, err := pipe.Exec(ctx); err != nil && len(ids) > 0 {
+		return nil, fmt.Errorf("list nodes: %w", err)
+	}
+	var nodes []NodeInfo
+	for i, z := range ids {
+		record := records[i].Val()
+		if len(record) == 0 {
+			continue // its lease has ended
+		}
+		info := NodeInfo{Address: record["address"], Version: record["version"], Draining: record["draining"] == "true"}
+		info.ID, _ = z.Member.(string)
+		info.StartedAt, _ = time.Parse(timeFormat, record["started_at"])
+		info.Seen = time.UnixMilli(int64(z.Score)).UTC()
+		info.Connections, _ = strconv.Atoi(record["connections"])
+		nodes = append(nodes, info)
+	}
+	sort.Slice(nodes, func(i, j int) bool { return nodes[i].ID < nodes[j].ID })
+	return nodes, nil
+}
+
+// heartbeats renews the node's record until ctx ends.
+func (n *Node) heartbeats(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.HeartbeatEvery)
+	defer tick.Stop()
+	failing := false
+	for {
+		begun := time.Since(n.started)
+		err := n.beat(ctx)
+		switch {
+		case err == nil:
+			n.lastBeat.Store(int64(begun))
+			n.registered.Store(true)
+			if failing {
+				n.log.Info().Msg("heartbeat back")
+			}
+			n.leaveDangling(ctx)
+		case ctx.Err() == nil && !failing:
+			n.log.Warn().Err(err).Msg("heartbeat failed")
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-n.beatNow:
+		}
+	}
+}
+
+// beat writes the record and its lease in one transaction, and forgets nodes
+// whose lease has ended.
+func (n *Node) beat(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery)
+	defer cancel()
+	n.mu.Lock()
+	connections := len(n.conns)
+	n.mu.Unlock()
+	key := n.keys.node(n.cfg.NodeID)
+	_, err := n.rdb.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		tx.HSet(ctx, key,
+			"address", n.cfg.Address,
+			"version", n.cfg.Version,
+			"started_at", n.startedAt(),
+			"connections", connections,
+			"draining", strconv.FormatBool(n.draining.Load()))
+		tx.PExpire(ctx, key, n.cfg.LeaseTTL)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("renew node record: %w", err)
+	}
+	now := time.Now()
+	err = n.rdb.ZAdd(ctx, n.keys.nodes(), redis.Z{Score: float64(now.UnixMilli()), Member: n.cfg.NodeID}).Err()
+	if err != nil {
+		return fmt.Errorf("renew node record: %w", err)
+	}
+	if err := n.prune(ctx, now.Add(-n.cfg.LeaseTTL)); err != nil {
+		n.log.Warn().Err(err).Msg("prune failed")
+	}
+	return nil
+}
+
+// prune takes out of the list of nodes those that have not been heard of since
+// before and whose record is gone. A node taken out by mistake, because it came
+// back in between, puts itself in again at its next heartbeat.
+func (n *Node) prune(ctx context.Context, before time.Time) error {
+	stale, err := n.rdb.ZRangeByScore(ctx, n.keys.nodes(), &redis.ZRangeBy{
+		Min: "-inf", Max: strconv.FormatInt(before.UnixMilli(), 10), Count: 100,
+	}).Result()
+	if err != nil {
+		return err
+	}
+	for _, id := range stale {
+		alive, err := n.rdb.Exists(ctx, n.keys.node(id)).Result()
+		if err != nil {
+			return err
+		}
+		if alive != 0 {
+			continue
+		}
+		if err := n.rdb.ZRem(ctx, n.keys.nodes(), id).Err(); err != nil {
+			return err
+		}
+		n.log.Info().Str("to_node", id).Msg("node gone")
+	}
+	return nil
+}
+
+// watchLease tells the owner when the lease has run out. It has a goroutine of
+// its own because a heartbeat may hang with Redis.
+func (n *Node) watchLease(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.HeartbeatEvery / 2)
+	defer tick.Stop()
+	lost := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		out := n.since(&n.lastBeat) > n.cfg.LeaseTTL
+		if out && !lost {
+			n.log.Error().Dur("dur", n.since(&n.lastBeat)).Msg("lease lost")
+			select {
+			case n.lost <- struct{}{}:
+			default:
+			}
+		}
+		lost = out
+	}
+}
+
+// retire removes the node's record, unless another process has taken its id.
+func (n *Node) retire(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery)
+	defer cancel()
+	n.leaveDangling(ctx)
+	removed, err := retireScript.Run(ctx, n.rdb, []string{n.keys.node(n.cfg.NodeID)}, n.startedAt()).Int()
+	if err == nil && removed == 1 {
+		err = n.rdb.ZRem(ctx, n.keys.nodes(), n.cfg.NodeID).Err()
+	}
+	if err != nil {
+		n.log.Warn().Err(err).Msg("retire failed") // the lease does it
+	}
+}
+
+// startedAt tells this process from another of the same id, before or after it.
+func (n *Node) startedAt() string { return n.started.UTC().Format(timeFormat) }
+
+// stamp returns the time for a presence: never before startedAt, even if the
+// clock was set back meanwhile.
+func (n *Node) stamp() string { return n.started.Add(time.Since(n.started)).UTC().Format(timeFormat) }

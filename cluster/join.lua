@@ -1,0 +1,32 @@
+-- join: make one connection the live socket of its member. (After mailbox.lua.)
+--
+-- KEYS[1] presence:{member}  hash
+-- KEYS[2] mailbox:{member}   stream
+-- ARGV[1] node, ARGV[2] conn, ARGV[3] role, ARGV[4] since (RFC 3339)
+-- ARGV[5] the newest seq the client has received, 0 = none
+-- ARGV[6] channel prefix to publish under, or '' to leave publishing to the caller
+-- ARGV[7] ms, the time after which it is too late: the client has given this
+--         connection up by then, and may have made another
+--
+-- Returns {} when it is too late, else {newest seq of the mailbox, 1 if it holds entries after ARGV[5] else 0,
+-- node and conn of the socket that was live until now, '' when there was none}.
+local presence, mailbox = KEYS[1], KEYS[2]
+local node, conn, role, since = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local after, channels = ARGV[5], ARGV[6]
+
+local time = redis.call('TIME')
+if time[1] * 1000 + time[2] / 1000 > tonumber(ARGV[7]) then return {} end
+
+local last = raise(mailbox, tonumber(after))
+local waiting = #redis.call('XRANGE', mailbox, '(0-' .. after, '+', 'COUNT', 1)
+
+local old = redis.call('HMGET', presence, 'node', 'conn')
+redis.call('HSET', presence, 'node', node, 'conn', conn, 'role', role, 'since', since, 'seq', text(last))
+-- The same connection again is a repeated call whose first reply was lost.
+if old[2] and old[2] ~= conn then
+  if channels ~= '' then
+    redis.call('PUBLISH', channels .. old[1], 's ' .. old[2])
+  end
+  return {text(last), waiting, old[1], old[2]}
+end
+return {text(last), waiting, '', ''}

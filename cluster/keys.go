@@ -1,0 +1,69 @@
+package cluster
+
+import (
+	"unicode"
+	"unicode/utf8"
+)
+
+// keys builds every name this package gives to Redis. Ids stand in braces, so
+// that Redis Cluster keeps what belongs to one member, one node or one session
+// in one slot.
+type keys struct{ prefix string }
+
+// node is a hash: address, version, started_at, connections, draining.
+// TTL: Config.LeaseTTL. Written and renewed by that node; read by every node.
+func (k keys) node(id string) string { return k.prefix + "node:{" + id + "}" }
+
+// nodes is a sorted set: node id by the time of its last heartbeat, in ms.
+// TTL: none; every node adds itself and removes those whose record is gone.
+func (k keys) nodes() string { return k.prefix + "nodes" }
+
+// presence is a hash: node, conn, role, since, seq, acked.
+// TTL: none; written by the node that holds the member's socket and removed by
+// it on leave; void when that node's record is gone. Read by every append.
+func (k keys) presence(member string) string { return k.prefix + "presence:{" + member + "}" }
+
+// mailbox is a stream with entries 0-<seq>, field payload.
+// TTL: Config.MailboxTTL after the last append. Written by any node, trimmed
+// and read by the node that holds the member's socket.
+func (k keys) mailbox(member string) string { return k.prefix + "mailbox:{" + member + "}" }
+
+// seen is a sorted set: the newest message ids appended to the mailbox, by ms.
+// TTL: Config.MailboxTTL after the last append with an id. Written and read by
+// the append script alone.
+func (k keys) seen(member string) string { return k.prefix + "seen:{" + member + "}" }
+
+// lock is a string: the holder's token. TTL: Config.LockTTL. Written by the
+// holder; read by the holder and by scripts that check the token.
+func (k keys) lock(id string) string { return k.prefix + "lock:{" + id + "}" }
+
+// channel is the pub/sub channel of one node: messages and notices for the
+// sockets it holds. Published to by every node, read by that node.
+func (k keys) channel(id string) string { return k.channelPrefix() + id }
+
+func (k keys) channelPrefix() string { return k.prefix + "node:" }
+
+// LockKey returns the key of the lock on id, as [Node.Lock] takes it. It shares
+// its slot with every other key that has {id} in braces, so that a script may
+// check the lock's token beside what the lock protects.
+func (n *Node) LockKey(id string) string { return n.keys.lock(id) }
+
+// maxIDBytes bounds ids of nodes, members and connections.
+const maxIDBytes = 128
+
+// validID reports whether s may stand in a key: 1 to 128 bytes of Unicode
+// letters, digits and _ . @ -.
+func validID(s string) bool {
+	if s == "" || len(s) > maxIDBytes || !utf8.ValidString(s) {
+		return false
+	}
+	for _, r := range s {
+		switch {
+		case unicode.IsLetter(r), unicode.IsDigit(r):
+		case r == '_', r == '.', r == '@', r == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}

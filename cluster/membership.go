@@ -1,0 +1,358 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	readMessages = 256     // most entries of one mailbox read
+	readBytes    = 1 << 20 // most payload bytes of one read; a single entry may pass it
+	maxReads     = 32      // mailbox reads of one node at one time
+
+	// Pauses between attempts to read while Redis fails, doubling.
+	readPauseFirst = 20 * time.Millisecond
+	readPauseMost  = time.Second
+
+	// A socket that says there is room and then has none is asked again at
+	// once this often, and then after a pause.
+	freeRefusals = 8
+	refusalPause = 2 * time.Millisecond
+)
+
+// Socket is one registered connection. The package calls its methods from
+// goroutines of its own, Offer from one at a time, and holds no lock meanwhile.
+type Socket interface {
+	// ID names the connection: 1 to 128 bytes of letters, digits and _ . @ -,
+	// unique in the cluster for ever.
+	ID() string
+	// Offer hands a message over without blocking. False means that there is no
+	// room or that the socket is closed; the same message is then offered again
+	// after Room. The payload is the socket's to keep and not to change.
+	Offer(seq uint64, payload []byte) bool
+	// Room waits until Offer may succeed. It returns an error when the socket is
+	// closed or ctx has ended.
+	Room(ctx context.Context) error
+	// Supersede is called once when a newer connection of the same member has
+	// registered, here or on another node. It does not block.
+	Supersede()
+}
+
+// phase is where a membership stands.
+type phase int8
+
+const (
+	joined phase = iota // Start has not been called: nothing is offered
+	level               // the socket has all; the subscriber offers what is live
+	behind              // a pump runs and offers what the mailbox has
+	ended               // left, superseded or closed
+)
+
+// Membership is a member's connection on this node, from [Node.Join] on. Its
+// methods are safe for concurrent use.
+type Membership struct {
+	node                      *Node
+	member, role, conn, since string
+	sock                      Socket
+	lastSeq                   uint64
+
+	// cursor is the newest seq that the socket took, or that is known to be
+	// gone from the mailbox. It belongs to whoever offers: the subscriber while
+	// level, the pump while behind; the phase hands it over.
+	cursor  uint64
+	offered atomic.Uint64 // cursor, or the seq being offered; bounds acks
+	acked   atomic.Uint64
+
+	mu     sync.Mutex
+	phase  phase
+	missed bool               // there is news since the pump last read (or, when joined, at all)
+	cancel context.CancelFunc // ends the pump; nil without one
+}
+
+// LastSeq returns the newest sequence number the mailbox had when the member
+// joined, 0 if it never had one.
+func (m *Membership) LastSeq() uint64 { return m.lastSeq }
+
+// Start begins delivery: first what the mailbox holds after the seq that Join
+// was told, then live, in order, without gaps or repeats. Calling it again, or
+// after the membership has ended, does nothing.
+func (m *Membership) Start() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase != joined {
+		return
+	}
+	m.phase = level
+	if m.missed {
+		m.pumpLocked()
+	}
+}
+
+// wake makes the membership look into its mailbox.
+func (m *Membership) wake() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch m.phase {
+	case joined, behind:
+		m.missed = true
+	case level:
+		m.pumpLocked()
+	}
+}
+
+// pumpLocked starts a pump; the caller holds m.mu and the phase is level.
+func (m *Membership) pumpLocked() {
+	ctx, cancel := context.WithCancel(context.Background())
+	if !m.node.spawn(func() { m.pump(ctx) }) {
+		cancel() // the node has stopped
+		m.phase = ended
+		return
+	}
+	m.phase, m.missed, m.cancel = behind, false, cancel
+}
+
+// live takes a message from the subscriber, in its goroutine. It offers what
+// follows the cursor; everything else is a matter for the mailbox: a gap, a
+// full socket, and also a seq that was there before, which mostly is a message
+// that the pump was faster with, and seldom a mailbox that Redis has lost.
+func (m *Membership) live(seq uint64, payload string) {
+	m.mu.Lock()
+	if m.phase != level {
+		m.missed = true
+		m.mu.Unlock()
+		return
+	}
+	m.mu.Unlock()
+	if seq != m.cursor+1 || !m.offer(seq, []byte(payload)) {
+		m.wake()
+	}
+}
+
+// offer is called by whoever owns the cursor.
+func (m *Membership) offer(seq uint64, payload []byte) bool {
+	// The client may acknowledge before Offer has returned.
+	m.offered.Store(seq)
+	if !m.sock.Offer(seq, payload) {
+		m.offered.Store(m.cursor)
+		return false
+	}
+	m.cursor = seq
+	return true
+}
+
+// pump offers what the mailbox has until the socket is level with it, then ends.
+func (m *Membership) pump(ctx context.Context) {
+	pause := readPauseFirst
+	for {
+		got, err := m.read(ctx)
+		if err == nil {
+			pause = readPauseFirst
+			err = m.deliver(ctx, got)
+			if err != nil {
+				m.end() // closed; its owner will call Leave
+				return
+			}
+			if !got.more && m.settle() {
+				return
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		m.node.log.Warn().Err(err).Str("conn", m.conn).Msg("mailbox read failed")
+		if !sleep(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, readPauseMost)
+	}
+}
+
+// settle ends the pump unless there was news meanwhile.
+func (m *Membership) settle() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase != behind {
+		return true
+	}
+	if m.missed {
+		m.missed = false
+		return false
+	}
+	m.phase = level
+	m.cancel()
+	m.cancel = nil
+	return true
+}
+
+// deliver offers entries in order, waiting for room. Its error says that the
+// socket is closed or ctx has ended.
+func (m *Membership) deliver(ctx context.Context, got *reading) error {
+	for _, e := range got.entries {
+		for refused := 0; !m.offer(e.seq, e.payload); refused++ {
+			if err := m.sock.Room(ctx); err != nil {
+				return err
+			}
+			if refused >= freeRefusals && !sleep(ctx, refusalPause) {
+				return ctx.Err()
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if got.newest > m.cursor {
+		m.cursor = got.newest // numbers that are gone: acknowledged, trimmed
+		m.offered.Store(m.cursor)
+	}
+	return nil
+}
+
+type entry struct {
+	seq     uint64
+	payload []byte
+}
+
+// reading is what read.lua returned.
+type reading struct {
+	more    bool
+	newest  uint64 // 0 = not said
+	entries []entry
+}
+
+// read returns the entries after the cursor. It ends the membership when
+// another connection has taken its place, and records it again when Redis has
+// lost the record.
+func (m *Membership) read(ctx context.Context) (*reading, error) {
+	n := m.node
+	select {
+	case n.readSlots <- struct{}{}:
+		defer func() { <-n.readSlots }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	reply, err := readScript.Run(ctx, n.rdb, []string{n.keys.mailbox(m.member), n.keys.presence(m.member)},
+		m.conn, m.cursor, readMessages, readBytes).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("read mailbox: %w", err)
+	}
+	owner, got, err := parseReading(reply)
+	if err != nil {
+		return nil, err
+	}
+	switch owner {
+	case ownedByOther:
+		m.supersede()
+		return nil, ErrSuperseded
+	case ownedByNone:
+		if err := m.restore(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return got, nil
+}
+
+// What read.lua and ack.lua say about who is a member's live socket.
+const (
+	ownedByNone  = -1
+	ownedByOther = 0
+)
+
+func parseReading(reply []any) (owner int64, got *reading, err error) {
+	bad := func() (int64, *reading, error) {
+		return 0, nil, fmt.Errorf("read mailbox: reply of %d values is not understood", len(reply))
+	}
+	if len(reply) < 3 || len(reply)%2 == 0 {
+		return bad()
+	}
+	owner, ok1 := reply[0].(int64)
+	more, ok2 := reply[1].(int64)
+	newest, err := parseSeq(reply[2])
+	if !ok1 || !ok2 || err != nil {
+		return bad()
+	}
+	got = &reading{more: more == 1, newest: newest, entries: make([]entry, 0, len(reply)/2-1)}
+	for i := 3; i < len(reply); i += 2 {
+		seq, err := parseSeq(reply[i])
+		payload, ok := reply[i+1].(string)
+		if err != nil || !ok {
+			return bad()
+		}
+		got.entries = append(got.entries, entry{seq, []byte(payload)})
+	}
+	return owner, got, nil
+}
+
+func parseSeq(v any) (uint64, error) {
+	s, _ := v.(string)
+	return strconv.ParseUint(s, 10, 64)
+}
+
+// Ack says that the client has received everything up to seq, which may then be
+// forgotten. More than was handed to this socket is never forgotten. It does
+// nothing when the membership is superseded or has left; a socket that is
+// closed may still acknowledge until then.
+func (m *Membership) Ack(ctx context.Context, seq uint64) error {
+	seq = min(seq, m.offered.Load())
+	if seq <= m.acked.Load() {
+		return nil
+	}
+	n := m.node
+	owner, err := ackScript.Run(ctx, n.rdb, []string{n.keys.presence(m.member), n.keys.mailbox(m.member)},
+		m.conn, seq, seq+1).Int64()
+	if err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	switch owner {
+	case ownedByOther:
+		m.supersede()
+	case ownedByNone:
+		return m.restore(ctx) // the next ack trims
+	default:
+		raiseTo(&m.acked, seq)
+	}
+	return nil
+}
+
+func raiseTo(v *atomic.Uint64, to uint64) {
+	for {
+		was := v.Load()
+		if was >= to || v.CompareAndSwap(was, to) {
+			return
+		}
+	}
+}
+
+func (m *Membership) isEnded() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.phase == ended
+}
+
+// end stops delivery and says whether it had not ended before.
+func (m *Membership) end() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase == ended {
+		return false
+	}
+	m.phase = ended
+	if m.cancel != nil {
+		m.cancel()
+		m.cancel = nil
+	}
+	return true
+}
+
+// supersede ends the membership and closes its socket as superseded.
+func (m *Membership) supersede() {
+	m.node.forget(m)
+	if m.end() {
+		m.node.log.Info().Str("conn", m.conn).Msg("superseded")
+		m.sock.Supersede()
+	}
+}

@@ -1,0 +1,116 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/conclave-mpc/conclave/cluster/node"
+)
+
+// cli is the command line of one user, with a home of its own.
+type cli struct {
+	t      *testing.T
+	binary string
+	home   string
+}
+
+func (u *cli) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(u.binary, args...)
+	cmd.Env = append(os.Environ(), "CONCLAVE_HOME="+u.home, "NO_COLOR=1")
+	tie(cmd)
+	return cmd
+}
+
+// run runs a command to its end and returns what it printed on stdout.
+func (u *cli) run(stdin string, args ...string) string {
+	u.t.Helper()
+	cmd := u.command(args...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		u.t.Fatalf("conclave %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return stdout.String()
+}
+
+// TestCommandLine goes README's quick start: accounts, logins, participants, a
+// key and a signature, each by the real programs.
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
+		binary := filepath.Join(t.TempDir(), "conclave")
+		if out, err := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/conclave").CombinedOutput(); err != nil {
+			t.Fatalf("build conclave: %v\n%s", err, out)
+		}
+		const password = "correct horse battery"
+		users := make(map[string]*cli)
+		for i, user := range []string{"alice", "bob", "carol", "dave"} {
+			role := "participant"
+			if i == 0 {
+				role = "coordinator"
+			}
+			cfg := node.Config{Redis: c.url, RedisPrefix: c.prefix}
+			if err := node.AddUser(context.Background(), cfg, user, password, []string{role}, false); err != nil {
+				t.Fatal(err)
+			}
+			users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
+			users[user].run(password+"\n", "login", c.nodes[i%2].base, user)
+		}
+		for _, user := range []string{"bob", "carol", "dave"} {
+			p := users[user].command("participant", "--approve", "always")
+			var stderr lockedBuffer
+			p.Stderr = &stderr
+			if err := p.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				_ = p.Process.Kill()
+				_ = p.Wait()
+				if t.Failed() {
+					t.Logf("%s:\n%s", user, stderr.String())
+				}
+			})
+		}
+		var key struct {
+			KeyID       string `json:"key_id"`
+			AccountAddr string `json:"account_addr"`
+		}
+		decode(t, users["alice"].run("", "keygen", "--threshold", "2", "--curve", "ed25519", "-json", "bob", "carol", "dave"), &key)
+		var sig struct {
+			SessionID string `json:"session_id"`
+			Signature string `json:"signature"`
+		}
+		decode(t, users["alice"].run("", "sign", key.KeyID, "--data", "by command", "-json"), &sig)
+		users["alice"].run("", "verify", "--curve", "ed25519", "--address", key.AccountAddr, "--data", "by command", "--signature", sig.Signature)
+		if out := users["alice"].run("", "keys"); !strings.Contains(out, key.KeyID) || !strings.Contains(out, key.AccountAddr) {
+			t.Errorf("keys:\n%s", out)
+		}
+		if out := users["bob"].run("", "sessions"); !strings.Contains(out, sig.SessionID) || !strings.Contains(out, "completed") {
+			t.Errorf("sessions:\n%s", out)
+		}
+		wrong := users["alice"].command("verify", "--curve", "ed25519", "--address", key.AccountAddr, "--data", "by another", "--signature", sig.Signature)
+		if err := wrong.Run(); err == nil {
+			t.Error("verify takes a signature over other data")
+		}
+		for user, u := range users {
+			if info, err := os.Stat(u.home); err != nil || info.Mode().Perm() != 0o700 {
+				t.Errorf("home of %s: %v, %v", user, info.Mode(), err)
+			}
+		}
+	})
+}
+
+func decode(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatal(fmt.Errorf("output is not JSON: %w\n%s", err, text))
+	}
+}

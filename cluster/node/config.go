@@ -1,0 +1,171 @@
+package node
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Config is a node's configuration. Only JWTSecret is required.
+type Config struct {
+	// Listen is the address to serve on, host:port. Zero value means
+	// 127.0.0.1:8080; port 0 takes a free one.
+	Listen string
+	// Redis is where all state is: redis://, rediss://, redis+sentinel:// or
+	// redis+cluster://. Zero value means redis://127.0.0.1:6379/0.
+	Redis string
+	// RedisPrefix begins every key. Zero value means "conclave:".
+	RedisPrefix string
+	// NodeID names the node: 1 to 128 letters, digits and _ . @ -, unique in the
+	// cluster. Zero value means the host's name and a random suffix.
+	NodeID string
+
+	// JWTSecret verifies and issues tokens (HS256), at least 32 bytes. Whoever
+	// has it can be any user; nobody can sign with a key by it, since shares stay
+	// sealed to their owners. Required.
+	JWTSecret []byte
+	// JWTIssuer and JWTAudience, where set, must be a token's iss and aud.
+	JWTIssuer   string
+	JWTAudience string
+	// TokenTTL is how long a token from POST /v1/login is good. Zero value means
+	// 12 hours.
+	TokenTTL time.Duration
+	// ShareKEK is the share key-encryption key, 32 bytes. With it the node takes
+	// shares that their clients have not sealed and stores them encrypted: whoever
+	// has it and Redis has those shares. Nil means that they are refused.
+	ShareKEK []byte
+
+	// InviteTimeout is how long participants have to answer. Zero value means 2m.
+	InviteTimeout time.Duration
+	// KeygenTimeout is how long a keygen may run. Zero value means 5m.
+	KeygenTimeout time.Duration
+	// SignTimeout is how long one attempt of a signing may run. Zero value means 1m.
+	SignTimeout time.Duration
+	// AbsenceGrace is how long a needed party may be without a socket before the
+	// session goes on without it. Zero value means 20s.
+	AbsenceGrace time.Duration
+	// SessionRetention is how long a session is kept after its end. Zero value
+	// means 72h.
+	SessionRetention time.Duration
+
+	// MaxMessageBytes is the longest WebSocket frame and HTTP body. Zero value
+	// means 1 MiB.
+	MaxMessageBytes int
+	// MaxParties is the largest committee. Zero value means 16.
+	MaxParties int
+	// RateLimit is how many messages a second one connection may send for long.
+	// Zero value means 1000; negative means no limit.
+	RateLimit float64
+	// AllowedOrigins lists origins, besides the node's own, from which browsers
+	// may connect.
+	AllowedOrigins []string
+
+	// TLSCert and TLSKey are PEM files; both or neither.
+	TLSCert, TLSKey string
+	// RequireDurableRedis makes Start fail, rather than warn, when Redis may
+	// forget what it was told.
+	RequireDurableRedis bool
+	// RedisWaitReplicas is how many replicas must have a key, a share, a session's
+	// step or a mailbox's message before it is acknowledged to anyone; with fewer in
+	// reach the node answers "unavailable". Zero value means that the master alone
+	// is enough, and that its failover may lose the newest of them.
+	RedisWaitReplicas int
+	// DrainSpread is over how long Stop closes the sockets. Zero value means 3s.
+	DrainSpread time.Duration
+	// Log receives the node's log. Nil means none.
+	Log *zerolog.Logger
+
+	tls *tls.Config
+}
+
+// What Config's zero values mean.
+const (
+	DefaultListen          = "127.0.0.1:8080"
+	DefaultRedis           = "redis://127.0.0.1:6379/0"
+	DefaultPrefix          = auth.DefaultPrefix
+	DefaultMaxMessageBytes = wire.DefaultMaxMessageBytes
+	DefaultMaxParties      = wire.DefaultMaxParties
+)
+
+// ErrNoVerifier is returned by New for a Config without anything to verify
+// tokens with.
+var ErrNoVerifier = errors.New("no key to verify tokens with: set --jwt-secret (CONCLAVE_JWT_SECRET) to at least 32 bytes, " +
+	"for example the output of: openssl rand -hex 32")
+
+// complete checks cfg and fills in what is left out.
+func (cfg *Config) complete() error {
+	if cfg.Log == nil {
+		nop := zerolog.Nop()
+		cfg.Log = &nop
+	}
+	for _, d := range []struct {
+		field  *string
+		preset string
+	}{{&cfg.Listen, DefaultListen}, {&cfg.Redis, DefaultRedis}, {&cfg.RedisPrefix, DefaultPrefix}, {&cfg.NodeID, defaultNodeID()}} {
+		if *d.field == "" {
+			*d.field = d.preset
+		}
+	}
+	if !wire.ValidID(cfg.NodeID) {
+		return fmt.Errorf("node id %q: must be 1 to 128 letters, digits and _ . @ -", cfg.NodeID)
+	}
+	if len(cfg.JWTSecret) == 0 {
+		return ErrNoVerifier
+	}
+	if cfg.MaxMessageBytes == 0 {
+		cfg.MaxMessageBytes = wire.DefaultMaxMessageBytes
+	}
+	for name, d := range map[string]time.Duration{
+		"invite timeout": cfg.InviteTimeout, "keygen timeout": cfg.KeygenTimeout, "sign timeout": cfg.SignTimeout,
+		"absence grace": cfg.AbsenceGrace, "session retention": cfg.SessionRetention, "token ttl": cfg.TokenTTL,
+	} {
+		if d < 0 {
+			return fmt.Errorf("%s is negative", name)
+		}
+	}
+	if cfg.MaxParties < 0 || cfg.MaxParties == 1 || cfg.MaxParties > wire.MaxParties {
+		return fmt.Errorf("max parties must be from 2 to %d", wire.MaxParties)
+	}
+	if cfg.RedisWaitReplicas < 0 {
+		return errors.New("redis wait replicas is negative")
+	}
+	if cfg.MaxMessageBytes < 64<<10 {
+		return errors.New("max message bytes must be at least 65536: round messages of a keygen are tens of kilobytes")
+	}
+	return cfg.loadTLS()
+}
+
+func (cfg *Config) loadTLS() error {
+	if cfg.TLSCert == "" && cfg.TLSKey == "" {
+		return nil
+	}
+	if cfg.TLSCert == "" || cfg.TLSKey == "" {
+		return errors.New("TLS needs both a certificate and a key")
+	}
+	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
+	if err != nil {
+		return fmt.Errorf("load TLS certificate: %w", err)
+	}
+	cfg.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// defaultNodeID is unique even when a node starts again on the same host at
+// once: a dead node's presence must not look alive.
+func defaultNodeID() string {
+	host, err := os.Hostname()
+	host = strings.ReplaceAll(host, " ", "-")
+	if err != nil || !wire.ValidID(host) || len(host) > 100 {
+		host = "node"
+	}
+	return host + "-" + strings.ToLower(rand.Text()[:8])
+}

@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// checkRedis makes sure that Redis answers, says how well it keeps what it is
+// told, and warns, or fails if the configuration says so, when it may forget. On
+// Redis Cluster it asks the master of every shard, with Sentinel the master of
+// now: replicas are to be configured alike.
+func (n *Node) checkRedis(ctx context.Context) error {
+	if err := n.rdb.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("redis does not answer: %w", err)
+	}
+	found, err := askMasters(ctx, n.rdb)
+	if err != nil {
+		return fmt.Errorf("ask redis for its settings: %w", err)
+	}
+	var faults []string
+	for _, k := range found {
+		n.log.Info().Str("address", k.address).Str("appendfsync", k.appendfsync).Int("replicas", k.replicas).
+			Str("min_replicas_to_write", k.minReplicas).Int("wait_replicas", n.cfg.RedisWaitReplicas).Msg("redis durability")
+		faults = append(faults, k.faults(n.cfg.RedisWaitReplicas)...)
+	}
+	if failsOver(n.cfg.Redis) && n.cfg.RedisWaitReplicas == 0 {
+		n.log.Warn().Msg("a failover of redis may lose the newest of what was acknowledged; see --redis-wait-replicas")
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	if n.cfg.RequireDurableRedis {
+		return fmt.Errorf("redis is not durable: %s", strings.Join(faults, "; "))
+	}
+	n.log.Warn().Strs("faults", faults).Msg("redis may forget what it is told; see --require-durable-redis")
+	return nil
+}
+
+// failsOver reports whether the URL is of a Redis in which a replica takes over
+// by itself.
+func failsOver(url string) bool {
+	return strings.HasPrefix(url, "redis+sentinel:") || strings.HasPrefix(url, "redis+cluster:")
+}
+
+// keeping is what one server says about how it keeps things. Settings that could
+// not be read are empty: some who run Redis for others do not tell.
+type keeping struct {
+	address     string
+	appendonly  string
+	appendfsync string
+	policy      string
+	minReplicas string
+	replicas    int
+}
+
+// faults says what of it may lose data.
+func (k keeping) faults(waitReplicas int) []string {
+	var faults []string
+	fault := func(name, got string, want ...string) {
+		should := strings.Join(want, " or ")
+		switch {
+		case got == "":
+			faults = append(faults, fmt.Sprintf("%s: %s cannot be read, it should be %s", k.address, name, should))
+		case !slices.Contains(want, got):
+			faults = append(faults, fmt.Sprintf("%s: %s is %q, it should be %s", k.address, name, got, should))
+		}
+	}
+	fault("appendonly", k.appendonly, "yes")
+	if k.appendonly == "yes" {
+		fault("appendfsync", k.appendfsync, "always", "everysec")
+	}
+	fault("maxmemory-policy", k.policy, "noeviction")
+	if k.replicas < waitReplicas {
+		faults = append(faults, fmt.Sprintf("%s: %d replicas are connected, --redis-wait-replicas is %d", k.address, k.replicas, waitReplicas))
+	}
+	return faults
+}
+
+// askMasters asks every server that takes writes.
+func askMasters(ctx context.Context, rdb redis.UniversalClient) ([]keeping, error) {
+	switch rdb := rdb.(type) {
+	case *redis.ClusterClient:
+		var mu sync.Mutex // ForEachMaster asks them all at once
+		var all []keeping
+		err := rdb.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error {
+			k := ask(ctx, one)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, k)
+			return nil
+		})
+		slices.SortFunc(all, func(a, b keeping) int { return strings.Compare(a.address, b.address) })
+		return all, err
+	case *redis.Client:
+		return []keeping{ask(ctx, rdb)}, nil
+	}
+	return nil, fmt.Errorf("unknown client %T", rdb)
+}
+
+func ask(ctx context.Context, one *redis.Client) keeping {
+	k := keeping{address: one.Options().Addr}
+	for name, into := range map[string]*string{
+		"appendonly": &k.appendonly, "appendfsync": &k.appendfsync, "maxmemory-policy": &k.policy, "min-replicas-to-write": &k.minReplicas,
+	} {
+		*into = one.ConfigGet(ctx, name).Val()[name]
+	}
+	k.replicas, _ = strconv.Atoi(one.InfoMap(ctx, "replication").Val()["Replication"]["connected_slaves"])
+	return k
+}

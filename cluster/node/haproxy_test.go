@@ -1,0 +1,274 @@
+package node_test
+
+import (
+	"bufio"
+	"encoding/csv"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const haproxyConfig = "../../deploy/haproxy.cfg"
+
+// haproxy is the real one, with the file that deploy/ ships.
+type haproxy struct {
+	*process        // base is its address
+	socket   string // for operators
+}
+
+// needHAProxy skips or fails the test when haproxy is not there.
+func needHAProxy(t *testing.T) string {
+	t.Helper()
+	binary, err := exec.LookPath("haproxy")
+	if err != nil {
+		binary, err = exec.LookPath("/usr/sbin/haproxy")
+	}
+	if err != nil {
+		if os.Getenv("CONCLAVE_REQUIRE_REAL") == "1" {
+			t.Fatal("haproxy is not on the PATH and CONCLAVE_REQUIRE_REAL=1")
+		}
+		t.Skip("haproxy is not on the PATH")
+	}
+	return binary
+}
+
+// startHAProxy runs haproxy in front of the cluster's nodes.
+func startHAProxy(t *testing.T, c *testCluster, config string) *haproxy {
+	t.Helper()
+	binary := needHAProxy(t)
+	dir, err := os.MkdirTemp("", "haproxy-") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	h := &haproxy{socket: filepath.Join(dir, "admin.sock")}
+	env := append(os.Environ(), "CONCLAVE_HAPROXY_SOCKET="+h.socket, "CONCLAVE_MAXCONN=2000")
+	for i, n := range c.nodes {
+		env = append(env, fmt.Sprintf("CONCLAVE_NODE_%d=%s", i+1, strings.TrimPrefix(n.base, "http://")))
+	}
+	for range 5 { // a free port may be taken meanwhile
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		_ = l.Close()
+		env := append(slices.Clone(env), "CONCLAVE_BIND="+addr)
+		check := exec.Command(binary, "-c", "-f", config)
+		check.Env = env
+		if out, err := check.CombinedOutput(); err != nil || strings.Contains(string(out), "WARNING") {
+			t.Fatalf("haproxy -c: %v\n%s", err, out)
+		}
+		if h.process = runHAProxy(t, c, binary, config, env, addr); h.process != nil {
+			return h
+		}
+	}
+	t.Fatalf("haproxy does not start:\n%s", c.logs.String())
+	return nil
+}
+
+// runHAProxy starts the process; nil if it ended at once.
+func runHAProxy(t *testing.T, c *testCluster, binary, config string, env []string, addr string) *process {
+	t.Helper()
+	cmd := exec.Command(binary, "-db", "-f", config)
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, c.logs, c.logs
+	tie(cmd)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, cmd: cmd, base: "http://" + addr, done: make(chan struct{})}
+	go func() { p.err = cmd.Wait(); close(p.done) }()
+	t.Cleanup(p.kill)
+	deadline := time.Now().Add(patience)
+	for p.status("/healthz") != http.StatusOK {
+		select {
+		case <-p.done:
+			return nil
+		default:
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("haproxy passes nothing on:\n%s", c.logs.String())
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return p
+}
+
+// state is what HAProxy thinks of a node: UP, DOWN, …
+func (h *haproxy) state(node string) string {
+	h.t.Helper()
+	conn, err := net.Dial("unix", h.socket)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintln(conn, "show stat")
+	rows := csv.NewReader(bufio.NewReader(conn))
+	rows.FieldsPerRecord = -1
+	all, err := rows.ReadAll()
+	if err != nil || len(all) == 0 {
+		h.t.Fatalf("show stat: %v", err)
+	}
+	for _, row := range all {
+		if len(row) > 1 && row[0] == "nodes" && row[1] == node {
+			return row[slices.Index(all[0], "status")]
+		}
+	}
+	h.t.Fatalf("haproxy knows no node %s", node)
+	return ""
+}
+
+// stickyConfig is the shipped file with its lines for stickiness in force.
+func stickyConfig(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(haproxyConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sticky := strings.ReplaceAll(string(text), "    #sticky: ", "    ")
+	if sticky == string(text) {
+		t.Fatal("the shipped file has lost its lines for stickiness")
+	}
+	path := filepath.Join(t.TempDir(), "haproxy.cfg")
+	if err := os.WriteFile(path, []byte(sticky), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestHAProxy runs the file that deploy/ ships, as it is and with its sticky
+// alternative: the same things happen.
+func TestHAProxy(t *testing.T) {
+	t.Parallel()
+	needHAProxy(t)
+	for _, sticky := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sticky=%t", sticky), func(t *testing.T) {
+			t.Parallel()
+			rdb := clustertest.Mini(t)
+			if clustertest.HasReal() {
+				rdb = clustertest.Real(t)
+			}
+			c := newCluster(t, rdb, clustertest.Prefix(), append([]string{"--drain-spread", "2s"}, withKEK...)...)
+			for range 3 {
+				c.start()
+			}
+			config := haproxyConfig
+			if sticky {
+				config = stickyConfig(t)
+			}
+			h := startHAProxy(t, c, config)
+			behindHAProxy(t, c, h, sticky)
+		})
+	}
+}
+
+func behindHAProxy(t *testing.T, c *testCluster, h *haproxy, sticky bool) {
+	homes := map[string]bool{}
+	for i := range 6 {
+		homes[c.visit(h.process, fmt.Sprintf("visitor-%d", i))] = true
+	}
+	if want := map[bool]int{true: 1, false: 3}[sticky]; len(homes) != want {
+		t.Errorf("connections went to %d nodes, want %d: %v", len(homes), want, homes)
+	}
+
+	a := arenaAt(t, c, 2, h.base)
+	a.load(2, 20*time.Millisecond)
+	a.more(5)
+	victim := c.visit(h.process, "visitor")
+	c.node(victim).kill()
+	for i := range 20 { // from the first moment nobody is sent there
+		c.visit(h.process, fmt.Sprintf("after-kill-%d", i))
+	}
+	a.more(10)
+	c.revive()
+	eventually(t, "haproxy takes the node back", func() bool { return h.state(victim) == "UP" })
+	a.more(5)
+	drained(t, c, h)
+	a.more(5)
+	c.revive()
+	report(t, a, a.settle())
+
+	g := gatherPartsAt(t, c, h.process)
+	g.keygen(t)
+	g.sign(t, "through the balancer", 1, 3)
+	g.sign(t, "and again", 2, 3)
+	h.limits(t)
+}
+
+// drained ends a node with SIGTERM: connections that it has are closed by
+// itself, and new ones go elsewhere without one failing.
+func drained(t *testing.T, c *testCluster, h *haproxy) {
+	t.Helper()
+	id := c.visit(h.process, "visitor")
+	n := c.node(id)
+	ended := make(chan error, 1)
+	go func() { ended <- n.terminate() }()
+	eventually(t, "the node drains", func() bool { return n.status("/readyz") != http.StatusOK })
+	seen := false
+	for i := 0; ; i++ {
+		seen = seen || strings.HasPrefix(h.state(id), "DOWN")
+		if home := c.visit(h.process, fmt.Sprintf("after-term-%d", i)); home == id {
+			t.Errorf("connection %d went to the draining node", i)
+		}
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("after SIGTERM: %v, want exit 0", err)
+			}
+			if i < 10 {
+				t.Errorf("%d connections were made during the drain, too few to tell", i)
+			}
+			if !seen {
+				t.Error("haproxy did not take the draining node for down before it ended")
+			}
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// visit connects and registers a user, and returns the node where it ended up.
+func (c *testCluster) visit(door *process, user string) string {
+	c.t.Helper()
+	s := c.client(user, wire.RoleParticipant)
+	s.dial(door)
+	s.send("register", object{"user_id": s.user, "role": s.role})
+	home := fmt.Sprint(s.expect("register_confirm")["node"])
+	s.drop()
+	return home
+}
+
+// limits looks at what the file refuses.
+func (h *haproxy) limits(t *testing.T) {
+	t.Helper()
+	for path, want := range map[string]int{"/readyz": 404, "/metrics": 404, "/healthz": 200, "/v1/keys": 401} {
+		if got := h.status(path); got != want {
+			t.Errorf("%s through haproxy: status %d, want %d", path, got, want)
+		}
+	}
+	counts := map[int]int{}
+	for range 40 {
+		resp, err := http.Post(h.base+"/v1/login", "application/json", strings.NewReader("{"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		counts[resp.StatusCode]++
+	}
+	if counts[http.StatusBadRequest] != 30 || counts[http.StatusTooManyRequests] != 10 {
+		t.Errorf("40 logins: %v, want 30 answered with 400 and 10 refused with 429", counts)
+	}
+	if got := h.status("/v1/keys"); got != 401 {
+		t.Errorf("after the flood of logins other requests get %d", got)
+	}
+}

@@ -1,0 +1,82 @@
+package node_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/conclave-mpc/conclave/"
+
+// allowed is the import graph: what each package may import of this module.
+// Tests may import more.
+var allowed = map[string][]string{
+	"wsconn/wire":             {},
+	"session/pubkey":          {},
+	"wsconn/auth":             {"wsconn/wire"},
+	"cluster":                 {},
+	"session/party":           {"session/pubkey"},
+	"session":                 {"session/pubkey", "wsconn/wire"},
+	"session/redisstore":      {"session", "session/pubkey", "wsconn/wire"},
+	"wsconn":                  {"wsconn/auth", "wsconn/wire"},
+	"wsconn/httpapi":          {"session", "wsconn/auth", "wsconn/wire"},
+	"wsconn/client":           {"session/party", "session/pubkey", "wsconn/wire"},
+	"cluster/node":            {"cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/wire"},
+	"cmd/conclaved":           {"cluster/node"},
+	"cmd/conclave":            {"session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cmd/conclave-demo":       {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cluster/clustertest":     {},
+	"session/party/partytest": {"session/party", "session/pubkey"},
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...") {
+		fields := strings.Fields(line)
+		name := strings.TrimPrefix(fields[0], module)
+		may, known := allowed[name]
+		if !known {
+			t.Errorf("package %s has no place in the import graph", name)
+		}
+		for _, imported := range fields[1:] {
+			ours, ok := strings.CutPrefix(imported, module)
+			if ok && !slices.Contains(may, ours) {
+				t.Errorf("%s may not import %s", name, ours)
+			}
+		}
+	}
+	for _, line := range goList(t, "-f", `{{join .Imports "\n"}}`, module+"wsconn/wire") {
+		if strings.Contains(strings.Split(line, "/")[0], ".") {
+			t.Errorf("wire imports %s; it may use the standard library only", line)
+		}
+	}
+}
+
+// TestServerCannotSign holds that the daemon does not link the library that
+// computes with shares, nor the in-memory Redis.
+func TestServerCannotSign(t *testing.T) {
+	t.Parallel()
+	deps := goList(t, "-deps", module+"cmd/conclaved")
+	if !slices.Contains(deps, module+"cluster/node") {
+		t.Fatalf("the list of dependencies is not one: %v", deps)
+	}
+	for _, dep := range deps {
+		for _, never := range []string{"tss-lib", "miniredis", module + "session/party", module + "wsconn/client", "testing"} {
+			if strings.Contains(dep, never) && dep != "internal/testlog" {
+				t.Errorf("conclaved links %s", dep)
+			}
+		}
+	}
+}
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list"}, args...)...)
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}

@@ -1,0 +1,81 @@
+package node_test
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// documentedKeys is README's table of keys, as patterns with their types.
+func documentedKeys(t *testing.T, prefix string) map[*regexp.Regexp]string {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile("(?m)^\\| `([a-z]+[^`]*)` \\| (hash|stream|string|zset|pub/sub) \\|").FindAllStringSubmatch(string(readme), -1)
+	keys := make(map[*regexp.Regexp]string)
+	for _, row := range rows {
+		pattern := regexp.QuoteMeta(row[1])
+		pattern = regexp.MustCompile(`\\\{[a-z_]+\\\}`).ReplaceAllString(pattern, `\{[^{}:]+\}`)
+		keys[regexp.MustCompile("^"+regexp.QuoteMeta(prefix)+pattern+"$")] = row[2]
+	}
+	if len(keys) < 10 {
+		t.Fatalf("README's key table has only %d rows", len(keys))
+	}
+	return keys
+}
+
+// TestKeysDocumented runs both flows and holds every key that Redis has then,
+// or had meanwhile, against README's table.
+func TestKeysDocumented(t *testing.T) {
+	t.Parallel()
+	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
+		documented := documentedKeys(t, c.prefix)
+		g := gatherParts(t, c)
+		seen := make(map[string]string)
+		note := func() {
+			ctx := context.Background()
+			for it := c.rdb.Scan(ctx, 0, c.prefix+"*", 500).Iterator(); it.Next(ctx); {
+				if kind := c.rdb.Type(ctx, it.Val()).Val(); kind != "none" {
+					seen[it.Val()] = kind
+				}
+			}
+		}
+		g.coordinator.send("keygen_request", object{"key_id": "watched", "threshold": 2, "total_parts": 3, "participants": partNames[1:]})
+		g.p[1].expect("keygen_invite")
+		note() // while it is open
+		g.p[1].send("keygen_response", object{"key_id": "watched", "part_index": 1, "response": false})
+		g.coordinator.expect("keygen_confirm")
+		for i := 2; i <= 3; i++ {
+			g.p[i].expect("keygen_invite")
+		}
+		g.keygen(t)
+		g.sign(t, "keys", 1, 2)
+		note()
+		used := make(map[*regexp.Regexp]bool)
+		for key, kind := range seen {
+			known := false
+			for pattern, want := range documented {
+				if pattern.MatchString(key) {
+					known, used[pattern] = true, true
+					if kind != want {
+						t.Errorf("%s is a %s, documented as %s", key, kind, want)
+					}
+				}
+			}
+			if !known {
+				t.Errorf("%s (%s) is in no row of README's table", key, kind)
+			}
+		}
+		for pattern, kind := range documented {
+			text := pattern.String()
+			rare := strings.Contains(text, "lock:") || strings.Contains(text, "account:") || strings.Contains(text, "outbox")
+			if !used[pattern] && kind != "pub/sub" && !rare {
+				t.Errorf("README documents %s, which no key was", text)
+			}
+		}
+	})
+}

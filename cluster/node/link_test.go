@@ -1,0 +1,171 @@
+package node_test
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// link is the way from one node to Redis: a TCP proxy that can be cut, slowed,
+// held and made to lose connections. The zero fault passes everything.
+type link struct {
+	listen net.Listener
+	target string
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	fault linkFault
+	free  chan struct{} // closed when nothing is held
+	conns map[net.Conn]struct{}
+}
+
+// linkFault is what ails a link.
+type linkFault struct {
+	cut   bool          // refuse and close everything
+	hold  bool          // pass nothing on, lose nothing: all of it arrives when the hold ends
+	delay time.Duration // of each piece, each way
+	lose  float64       // chance of each piece to be lost with its connection
+
+	holdAt string // if not empty, hold begins when a request with this text in it comes by
+}
+
+func newLink(tb testing.TB, target string) *link {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	k := &link{listen: l, target: target, free: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	close(k.free)
+	k.ctx, k.cancel = context.WithCancel(context.Background())
+	k.wg.Go(k.accept)
+	tb.Cleanup(func() {
+		k.cancel()
+		_ = l.Close()
+		k.suffer(linkFault{cut: true})
+		k.wg.Wait()
+	})
+	return k
+}
+
+func (k *link) url() string { return "redis://" + k.listen.Addr().String() + "/0" }
+
+// suffer sets the link's fault; the zero value heals it.
+func (k *link) suffer(f linkFault) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case f.hold && !k.fault.hold:
+		k.free = make(chan struct{})
+	case !f.hold && k.fault.hold:
+		close(k.free)
+	}
+	k.fault = f
+	if f.cut {
+		for c := range k.conns {
+			_ = c.Close()
+		}
+	}
+}
+
+func (k *link) accept() {
+	for {
+		in, err := k.listen.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", k.target)
+		if err != nil {
+			_ = in.Close()
+			continue
+		}
+		k.mu.Lock()
+		k.conns[in], k.conns[out] = struct{}{}, struct{}{}
+		cut := k.fault.cut
+		k.mu.Unlock()
+		if cut {
+			_, _ = in.Close(), out.Close()
+		}
+		k.wg.Go(func() { k.pass(in, out, true) })
+		k.wg.Go(func() { k.pass(out, in, false) })
+	}
+}
+
+func (k *link) pass(from, to net.Conn, requests bool) {
+	defer func() {
+		_, _ = from.Close(), to.Close()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.conns, from)
+		delete(k.conns, to)
+	}()
+	piece := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(piece)
+		if n > 0 {
+			if requests {
+				k.watch(piece[:n])
+			}
+			if !k.transit() {
+				return
+			}
+			if _, err := to.Write(piece[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// watch begins to hold when it sees what it is to hold at.
+func (k *link) watch(piece []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.fault.holdAt != "" && !k.fault.hold && bytes.Contains(piece, []byte(k.fault.holdAt)) {
+		k.fault.hold = true
+		k.free = make(chan struct{})
+	}
+}
+
+// holding reports whether everything is held.
+func (k *link) holding() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.fault.hold
+}
+
+// transit is what befalls one piece; false means that it is lost.
+func (k *link) transit() bool {
+	k.mu.Lock()
+	f, free := k.fault, k.free
+	k.mu.Unlock()
+	select {
+	case <-free:
+	case <-k.ctx.Done():
+		return false
+	}
+	if f.delay > 0 && !waitFor(k.ctx, f.delay) {
+		return false
+	}
+	return f.lose == 0 || rand.Float64() >= f.lose
+}
+
+// waitFor lets time pass, and reports whether ctx still runs.
+func waitFor(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

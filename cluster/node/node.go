@@ -1,0 +1,251 @@
+// Package node puts a Conclave server together: it is the one place that knows
+// every other package, and importable, so that a Go program can be a node
+// itself.
+//
+//	n, err := node.New(node.Config{Redis: "redis://127.0.0.1:6379/0", JWTSecret: secret})
+//	if err != nil { … }
+//	if err := n.Start(); err != nil { … }
+//	defer n.Stop(context.Background())
+//
+// The three halves of a server do not know each other: wsconn holds sockets,
+// cluster moves messages between users wherever they are connected, session
+// decides. The router here is what joins them: it is wsconn's handler, and the
+// adapters beside it give session its mailboxes, locks and presence.
+//
+// The package decides nothing itself, and links no tss-lib: a server cannot
+// compute with shares. Its tests may, and run real parties.
+//
+// # Goroutines
+//
+// Start begins the HTTP server, the cluster node, the session sweeper, and one
+// goroutine that closes all sockets when Redis has been out of reach for longer
+// than the node's lease. Stop ends them all.
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/conclave-mpc/conclave/cluster"
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/redisstore"
+	"github.com/conclave-mpc/conclave/wsconn"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/httpapi"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Version is told to whoever lists the nodes.
+const Version = "0.1.0"
+
+const (
+	startWithin  = 10 * time.Second // for Redis to answer when a node starts
+	stopWithin   = 20 * time.Second // for a node to finish what it is doing
+	headerWithin = 10 * time.Second // for an HTTP request's header, and an idle connection's next request
+	bodyWithin   = 30 * time.Second
+)
+
+// Node is one server.
+type Node struct {
+	cfg      Config
+	log      zerolog.Logger
+	rdb      redis.UniversalClient
+	durable  redis.UniversalClient // for what must not be lost; rdb if that need not be more than one server's word
+	cluster  *cluster.Node
+	sessions *session.Service
+	sockets  *wsconn.Server
+	server   *http.Server
+	listener net.Listener
+	draining atomic.Bool
+
+	cancel  context.CancelFunc // ends what Start began
+	running *errgroup.Group
+}
+
+// New puts a node together: it checks the configuration and takes the listening
+// address, so that Addr is known. It does not talk to Redis and starts nothing.
+func New(cfg Config) (*Node, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, log: cfg.Log.With().Str("node", cfg.NodeID).Logger()}
+	var err error
+	if n.rdb, err = newRedis(cfg.Redis); err != nil {
+		return nil, err
+	}
+	n.durable = n.rdb
+	if cfg.RedisWaitReplicas > 0 {
+		if n.durable, err = newRedis(cfg.Redis); err != nil {
+			return nil, errors.Join(err, n.rdb.Close())
+		}
+		waitForReplicas(n.durable, cfg.RedisWaitReplicas)
+	}
+	if n.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", cfg.Listen, err), n.closeRedis())
+	}
+	if err := n.assemble(); err != nil {
+		return nil, errors.Join(err, n.release())
+	}
+	return n, nil
+}
+
+func (n *Node) assemble() error {
+	verifier, err := auth.NewHS256(n.cfg.JWTSecret, n.cfg.JWTIssuer, n.cfg.JWTAudience)
+	if err != nil {
+		return fmt.Errorf("tokens: %w", err)
+	}
+	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: n.rdb, Prefix: n.cfg.RedisPrefix})
+	if err != nil {
+		return err
+	}
+	shares, err := session.NewShareKeeper(n.cfg.ShareKEK)
+	if err != nil {
+		return err
+	}
+	n.cluster, err = cluster.New(cluster.Config{
+		Redis: n.rdb, Durable: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	n.sessions, err = session.New(session.Config{
+		Store:  redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention}),
+		Locker: locker{n.cluster}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
+		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
+		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Log: &n.log,
+	})
+	if err != nil {
+		return err
+	}
+	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, log: n.log}
+	n.sockets, err = wsconn.New(wsconn.Config{
+		Verifier: verifier, Handler: r, Log: &n.log, MaxMessageBytes: n.cfg.MaxMessageBytes,
+		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
+	})
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/ws", n.sockets)
+	mux.Handle("/", httpapi.New(httpapi.Config{
+		Sessions: n.sessions, Verifier: verifier, Logins: accounts, Issuer: verifier, TokenTTL: n.cfg.TokenTTL,
+		Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
+	}))
+	n.server = &http.Server{
+		Handler: mux, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, IdleTimeout: headerWithin,
+		TLSConfig: n.cfg.tls,
+	}
+	return nil
+}
+
+func (n *Node) closeRedis() error {
+	if n.durable == n.rdb {
+		return n.rdb.Close()
+	}
+	return errors.Join(n.rdb.Close(), n.durable.Close())
+}
+
+// release gives back what New took, for a node that is not started.
+func (n *Node) release() error { return errors.Join(n.listener.Close(), n.closeRedis()) }
+
+// Start checks that Redis answers and keeps what it is told, and serves until
+// Stop. It returns once the node accepts connections. A node that did not start
+// is of no further use.
+func (n *Node) Start() error {
+	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+	defer cancel()
+	if err := n.checkRedis(ctx); err != nil {
+		return errors.Join(err, n.release())
+	}
+	listener := n.listener
+	if n.cfg.tls != nil {
+		listener = tls.NewListener(listener, n.cfg.tls)
+	}
+	var base context.Context
+	base, n.cancel = context.WithCancel(context.Background())
+	n.running, base = errgroup.WithContext(base)
+	n.running.Go(func() error { return n.cluster.Run(base) })
+	n.running.Go(func() error { return n.sessions.Run(base) })
+	n.running.Go(func() error { return n.watchLease(base) })
+	n.running.Go(func() error {
+		if err := n.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	n.log.Info().Str("address", n.Addr()).Str("version", Version).Msg("node started")
+	return nil
+}
+
+// watchLease closes all sockets when the node has been without Redis for longer
+// than its lease, so that clients move to nodes that can serve them.
+func (n *Node) watchLease(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.cluster.Lost():
+			n.sockets.Close(wire.CloseUnavailable)
+		}
+	}
+}
+
+// Addr is the address that the node listens on.
+func (n *Node) Addr() string { return n.listener.Addr().String() }
+
+// ID is the node's name in the cluster.
+func (n *Node) ID() string { return n.cfg.NodeID }
+
+// Ready says why the node should get no new clients, or nil.
+func (n *Node) Ready(ctx context.Context) error {
+	if n.draining.Load() {
+		return errors.New("draining")
+	}
+	return n.cluster.Ready(ctx)
+}
+
+// Stop drains the node and stops it: not ready, sockets closed with "going
+// away" over a few seconds, what is in flight finished, everything released. It
+// returns when all is done or ctx ends, at the latest after 20 seconds.
+func (n *Node) Stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stopWithin)
+	defer cancel()
+	n.draining.Store(true)
+	n.cluster.SetDraining(true)
+	n.log.Info().Int("connections", n.sockets.Count()).Msg("node draining")
+	errs := []error{n.sockets.Drain(ctx)}
+	errs = append(errs, n.server.Shutdown(ctx))
+	if n.cancel != nil {
+		n.cancel()
+		errs = append(errs, n.running.Wait())
+	}
+	errs = append(errs, n.closeRedis())
+	n.log.Info().Msg("node stopped")
+	return errors.Join(errs...)
+}
+
+// Run starts the node, serves until ctx ends or something fails for good, and
+// stops it.
+func (n *Node) Run(ctx context.Context) error {
+	if err := n.Start(); err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- n.running.Wait() }()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	return errors.Join(err, n.Stop(context.WithoutCancel(ctx)))
+}

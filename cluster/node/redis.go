@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	redisDialWithin = 2 * time.Second
+	redisWithin     = 3 * time.Second // one command
+	// How old go-redis's idea of which server has which slots may be. A master that
+	// is gone cannot say who took over, so this is how long its shard stays out of
+	// reach after that; go-redis's own choice is a minute.
+	redisTopologyEvery = 500 * time.Millisecond
+)
+
+// go-redis prints what goes wrong inside its pool to standard error, in a form of
+// its own. The same errors come back from the calls that suffer from them and
+// are logged there.
+func init() { redis.SetLogger(silence{}) }
+
+type silence struct{}
+
+func (silence) Printf(context.Context, string, ...any) {}
+
+// newRedis makes a client for a standalone server (redis://[user:pass@]host:port/db,
+// rediss:// for TLS), for Sentinel
+// (redis+sentinel://[user:pass@]host:port,host:port/master/db) or for Redis
+// Cluster (redis+cluster://[user:pass@]host:port,host:port). An error does not
+// repeat the URL, which may hold a password.
+func newRedis(raw string) (redis.UniversalClient, error) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return nil, errors.New("redis: not a URL; want redis://host:port/db, rediss://, redis+sentinel:// or redis+cluster://")
+	}
+	if scheme == "redis" || scheme == "rediss" || scheme == "unix" {
+		opt, err := redis.ParseURL(raw)
+		if err != nil {
+			return nil, fmt.Errorf("redis: %s", withoutURL(err))
+		}
+		opt.ContextTimeoutEnabled = true
+		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = redisDialWithin, redisWithin, redisWithin
+		return redis.NewClient(opt), nil
+	}
+	opt, err := clusterOptions(rest)
+	if err != nil {
+		return nil, err
+	}
+	switch scheme {
+	case "redis+sentinel":
+		if opt.MasterName == "" {
+			return nil, errors.New("redis: redis+sentinel:// needs the master's name as its path")
+		}
+		return redis.NewFailoverClient(opt.Failover()), nil
+	case "redis+cluster":
+		if opt.MasterName != "" || opt.DB != 0 {
+			return nil, errors.New("redis: redis+cluster:// has no path: a cluster has one database")
+		}
+		cluster := opt.Cluster()
+		cluster.ClusterStateReloadInterval = redisTopologyEvery
+		return redis.NewClusterClient(cluster), nil
+	}
+	return nil, errors.New("redis: unknown scheme; want redis, rediss, redis+sentinel or redis+cluster")
+}
+
+// clusterOptions reads [user:pass@]host:port,host:port[/master[/db]].
+func clusterOptions(rest string) (*redis.UniversalOptions, error) {
+	opt := &redis.UniversalOptions{
+		ContextTimeoutEnabled: true,
+		DialTimeout:           redisDialWithin, ReadTimeout: redisWithin, WriteTimeout: redisWithin,
+	}
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		user, pass, _ := strings.Cut(rest[:at], ":")
+		var err1, err2 error
+		opt.Username, err1 = url.PathUnescape(user)
+		opt.Password, err2 = url.PathUnescape(pass)
+		if err1 != nil || err2 != nil {
+			return nil, errors.New("redis: user or password is not percent-encoded")
+		}
+		rest = rest[at+1:]
+	}
+	hosts, path, _ := strings.Cut(rest, "/")
+	for host := range strings.SplitSeq(hosts, ",") {
+		if host == "" {
+			return nil, errors.New("redis: an empty host in the URL")
+		}
+		opt.Addrs = append(opt.Addrs, host)
+	}
+	master, db, hasDB := strings.Cut(path, "/")
+	opt.MasterName = master
+	if hasDB {
+		n, err := strconv.Atoi(db)
+		if err != nil || n < 0 {
+			return nil, errors.New("redis: the database must be a number")
+		}
+		opt.DB = n
+	}
+	return opt, nil
+}
+
+// withoutURL drops the URL that net/url repeats in its errors.
+func withoutURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}

@@ -1,0 +1,175 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/cluster"
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// router joins sockets, cluster and sessions: it is wsconn's Handler.
+type router struct {
+	node       string
+	cluster    *cluster.Node
+	sessions   *session.Service
+	identities interface {
+		SetIdentity(ctx context.Context, user, identity string) error
+	}
+	shares *session.ShareKeeper
+	log    zerolog.Logger
+
+	members sync.Map // *wsconn.Conn -> *cluster.Membership, from Connected to Disconnected
+}
+
+// Connected implements wsconn.Handler.
+func (r *router) Connected(ctx context.Context, c *wsconn.Conn, reg *wire.Register) (*wire.RegisterConfirm, error) {
+	if reg.Identity != "" {
+		if err := r.identities.SetIdentity(ctx, reg.UserID, reg.Identity); err != nil {
+			return nil, err
+		}
+	}
+	var after uint64
+	if reg.Resume != nil {
+		after = reg.Resume.LastSeq
+	}
+	m, err := r.cluster.Join(ctx, reg.UserID, string(reg.Role), after, c)
+	switch {
+	case errors.Is(err, cluster.ErrBadSeq):
+		return nil, wire.Errorf(wire.CodeBadRequest, "resume.last_seq is not a number that this server gave")
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
+	}
+	r.members.Store(c, m)
+	r.log.Info().Str("conn", c.ID()).Str("account", reg.UserID).Str("role", string(reg.Role)).Msg("registered")
+	return &wire.RegisterConfirm{Status: wire.StatusSuccess, Node: r.node, LastSeq: m.LastSeq()}, nil
+}
+
+func (r *router) member(c *wsconn.Conn) *cluster.Membership {
+	m, _ := r.members.Load(c)
+	member, _ := m.(*cluster.Membership)
+	return member
+}
+
+// Started implements wsconn.Handler.
+func (r *router) Started(c *wsconn.Conn) {
+	if m := r.member(c); m != nil {
+		m.Start()
+	}
+}
+
+// Receive implements wsconn.Handler.
+func (r *router) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, error) {
+	if ack, ok := p.(*wire.Ack); ok {
+		r.Acked(ctx, c, ack.Seq)
+		return nil, nil
+	}
+	claims, _ := auth.FromContext(ctx)
+	caller := session.Caller{User: claims.Subject, Roles: claims.Roles, Identity: c.Identity()}
+	return r.sessions.Handle(ctx, caller, m, p)
+}
+
+// Acked implements wsconn.Handler. An ack that fails costs nothing but a
+// repetition: the next one covers it.
+func (r *router) Acked(ctx context.Context, c *wsconn.Conn, seq uint64) {
+	m := r.member(c)
+	if m == nil {
+		return
+	}
+	if err := m.Ack(ctx, seq); err != nil {
+		r.log.Debug().Err(err).Str("conn", c.ID()).Msg("ack not kept")
+	}
+}
+
+// Disconnected implements wsconn.Handler.
+func (r *router) Disconnected(ctx context.Context, c *wsconn.Conn) {
+	m, ok := r.members.LoadAndDelete(c)
+	if !ok {
+		return
+	}
+	if err := m.(*cluster.Membership).Leave(ctx); err != nil {
+		r.log.Debug().Err(err).Str("conn", c.ID()).Msg("presence not removed, its lease will end it")
+	}
+}
+
+// reveal opens a share that this cluster encrypted, just before it goes to its
+// owner.
+func (r *router) reveal(user string, frame []byte) []byte {
+	plain, err := r.shares.Reveal(frame)
+	if err != nil {
+		r.log.Error().Err(err).Str("account", user).Msg("share not opened; is CONCLAVE_SHARE_KEK the one it was stored with?")
+		return nil
+	}
+	return plain
+}
+
+// sender is session.Sender on the cluster's mailboxes.
+type sender struct{ cluster *cluster.Node }
+
+// Send implements session.Sender.
+func (s sender) Send(ctx context.Context, deliveries ...session.Delivery) []error {
+	msgs := make([]cluster.Message, len(deliveries))
+	for i, d := range deliveries {
+		msgs[i] = cluster.Message{To: d.To, ID: d.ID, Payload: d.Frame}
+	}
+	failed := make([]error, len(deliveries))
+	err := s.cluster.Send(ctx, msgs...)
+	for _, e := range sendErrors(err) {
+		failed[e.Index] = fmt.Errorf("%w: %w", session.ErrUnavailable, e.Err)
+		if errors.Is(e.Err, cluster.ErrMailboxFull) {
+			failed[e.Index] = session.ErrMailboxFull
+		}
+	}
+	return failed
+}
+
+// sendErrors takes the errors of a Send apart.
+func sendErrors(err error) []*cluster.SendError {
+	var list []*cluster.SendError
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range joined.Unwrap() {
+			list = append(list, sendErrors(e)...)
+		}
+		return list
+	}
+	var e *cluster.SendError
+	if errors.As(err, &e) {
+		list = append(list, e)
+	}
+	return list
+}
+
+// locker is session.Locker on the cluster's locks.
+type locker struct{ cluster *cluster.Node }
+
+// Lock implements session.Locker.
+func (l locker) Lock(ctx context.Context, id string) (session.Lock, error) {
+	lock, err := l.cluster.Lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return lock, nil
+}
+
+// presence is session.Presence on the cluster's.
+type presence struct{ cluster *cluster.Node }
+
+// Online implements session.Presence.
+func (p presence) Online(ctx context.Context, users ...string) (map[string]bool, error) {
+	present, err := p.cluster.Present(ctx, users...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+	}
+	online := make(map[string]bool, len(present))
+	for user := range present {
+		online[user] = true
+	}
+	return online, nil
+}

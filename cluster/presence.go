@@ -1,0 +1,319 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// maxSeq bounds the sequence numbers that Join believes: far beyond what a
+// mailbox gives in a century, far below what JSON and Lua hold exactly.
+const maxSeq = 1 << 52
+
+// cleanupTimeout bounds what is tidied up after a failure, when the caller's
+// context may have ended.
+const cleanupTimeout = 2 * time.Second
+
+// joinWithin is how long Join may take. Redis refuses what it hears of it later,
+// so that no connection which its client has given up takes the place of the one
+// that it made instead: this node may be stopped or cut off from Redis in
+// between. Clients should wait longer for an answer.
+const joinWithin = 2 * time.Second
+
+// errTooLate: Redis heard of a connection when it was old.
+var errTooLate = errors.New("redis was out of reach for too long")
+
+// Presence says where a member's live socket is.
+type Presence struct {
+	Node  string
+	Conn  string
+	Role  string
+	Since time.Time
+}
+
+// Join makes s the live socket of member, in whatever role its owner says. The
+// socket that was live until now, on any node, is superseded; if it is on this
+// node it is before Join returns. after is the newest sequence number that the
+// client says it has received, 0 = none; delivery begins after it once Start is
+// called. A number that the mailbox has not reached makes the mailbox go on
+// after it (Redis has lost data).
+//
+// Each Socket joins once. It returns ErrBadID, ErrBadSeq, ErrStopped,
+// ErrSuperseded when a newer connection came in between (s is then superseded
+// too), or Redis's error; after an error there is nothing to Leave.
+func (n *Node) Join(ctx context.Context, member, role string, after uint64, s Socket) (*Membership, error) {
+	if !validID(member) || !validID(role) || !validID(s.ID()) {
+		return nil, fmt.Errorf("join: %w", ErrBadID)
+	}
+	if after > maxSeq {
+		return nil, fmt.Errorf("join: %w", ErrBadSeq)
+	}
+	m := &Membership{
+		node: n, member: member, role: role, conn: s.ID(), since: n.stamp(), sock: s,
+		cursor: after,
+	}
+	m.offered.Store(after)
+	// Known before Redis knows: from then on a newer connection may supersede
+	// this one, and the notice must find it.
+	if err := n.admit(m); err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	if err := n.join(ctx, m, after); err != nil {
+		n.forget(m)
+		m.end()
+		// It may have been recorded all the same.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		if n.leave(ctx, m.conn, m.member) != nil {
+			n.leaveLater(m.member)
+		}
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	if m.isEnded() {
+		return nil, fmt.Errorf("join: %w", ErrSuperseded)
+	}
+	return m, nil
+}
+
+func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
+	channels := n.keys.channelPrefix()
+	if n.cfg.Sharded {
+		channels = ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	now, err := n.clock(ctx, m.member)
+	if err != nil {
+		return err
+	}
+	deadline, _ := ctx.Deadline()
+	by := now.Add(time.Until(deadline)) // the caller's clock itself does not matter
+	reply, err := joinScript.Run(ctx, n.rdb, []string{n.keys.presence(m.member), n.keys.mailbox(m.member)},
+		n.cfg.NodeID, m.conn, m.role, m.since, after, channels, by.UnixMilli()).Slice()
+	if err != nil {
+		return err
+	}
+	if len(reply) == 0 {
+		return errTooLate
+	}
+	if len(reply) != 4 {
+		return fmt.Errorf("redis returned %d values, want 4", len(reply))
+	}
+	waiting, _ := reply[1].(int64)
+	oldNode, _ := reply[2].(string)
+	oldConn, _ := reply[3].(string)
+	if m.lastSeq, err = parseSeq(reply[0]); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	if waiting != 0 {
+		m.missed = true
+	} else if m.lastSeq > m.cursor {
+		m.cursor = m.lastSeq
+		m.offered.Store(m.cursor)
+	}
+	m.mu.Unlock()
+	if old := n.find(oldConn); old != nil && oldConn != m.conn {
+		old.supersede()
+	}
+	if n.cfg.Sharded && oldNode != "" && oldNode != n.cfg.NodeID {
+		n.publish(ctx, []notice{{oldNode, "s " + oldConn}})
+	}
+	return nil
+}
+
+// clock returns the time of the Redis that holds the member's keys.
+func (n *Node) clock(ctx context.Context, member string) (time.Time, error) {
+	reply, err := clockScript.Run(ctx, n.rdb, []string{n.keys.presence(member)}).StringSlice()
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the time: %w", err)
+	}
+	if len(reply) != 2 {
+		return time.Time{}, fmt.Errorf("read the time: redis returned %d values, want 2", len(reply))
+	}
+	sec, err1 := strconv.ParseInt(reply[0], 10, 64)
+	usec, err2 := strconv.ParseInt(reply[1], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return time.Time{}, fmt.Errorf("read the time: %w", err)
+	}
+	return time.Unix(sec, usec*1000), nil
+}
+
+// Leave ends delivery and removes the member's presence, if it still is this
+// connection's. After an error the node removes it when Redis is back.
+func (m *Membership) Leave(ctx context.Context) error {
+	n := m.node
+	m.end()
+	if !n.forget(m) {
+		return nil // superseded, or left before
+	}
+	if err := n.leave(ctx, m.conn, m.member); err != nil {
+		n.leaveLater(m.member)
+		return fmt.Errorf("leave: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) leave(ctx context.Context, conn, member string) error {
+	return leaveScript.Run(ctx, n.rdb, []string{n.keys.presence(member)}, conn).Err()
+}
+
+// restore records the membership where Redis has none. A Leave that came in
+// between is done again.
+func (m *Membership) restore(ctx context.Context) error {
+	n := m.node
+	if m.isEnded() {
+		return nil
+	}
+	err := restoreScript.Run(ctx, n.rdb, []string{n.keys.presence(m.member)},
+		n.cfg.NodeID, m.conn, m.role, m.since).Err()
+	if err != nil {
+		return fmt.Errorf("restore presence: %w", err)
+	}
+	if m.isEnded() {
+		return n.leave(ctx, m.conn, m.member)
+	}
+	n.log.Warn().Str("conn", m.conn).Msg("presence restored")
+	return nil
+}
+
+// Present returns where the given members are connected; those who are not are
+// not in the map. A presence whose node is gone, or has started anew since, is
+// void.
+func (n *Node) Present(ctx context.Context, members ...string) (map[string]Presence, error) {
+	for _, member := range members {
+		if !validID(member) {
+			return nil, fmt.Errorf("presence of %q: %w", member, ErrBadID)
+		}
+	}
+	if len(members) == 0 {
+		return nil, nil
+	}
+	pipe := n.rdb.Pipeline()
+	found := make([]*redis.SliceCmd, len(members))
+	for i, member := range members {
+		found[i] = pipe.HMGet(ctx, n.keys.presence(member), "node", "conn", "role", "since")
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read presence: %w", err)
+	}
+	present := make(map[string]Presence, len(members))
+	nodes := map[string]*redis.StringCmd{}
+	pipe = n.rdb.Pipeline()
+	for i, member := range members {
+		var p Presence
+		var since string
+		for k, field := range []*string{&p.Node, &p.Conn, &p.Role, &since} {
+			*field, _ = found[i].Val()[k].(string)
+		}
+		if p.Conn == "" {
+			continue
+		}
+		p.Since, _ = time.Parse(timeFormat, since)
+		present[member] = p
+		if nodes[p.Node] == nil {
+			nodes[p.Node] = pipe.HGet(ctx, n.keys.node(p.Node), "started_at")
+		}
+	}
+	if len(nodes) > 0 {
+		// A node without a record is redis.Nil, which is no error here.
+		if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+			return nil, fmt.Errorf("read presence: %w", err)
+		}
+	}
+	for member, p := range present {
+		started, err := time.Parse(timeFormat, nodes[p.Node].Val())
+		if err != nil || p.Since.Before(started) {
+			delete(present, member)
+		}
+	}
+	return present, nil
+}
+
+// admit makes m findable by its connection.
+func (n *Node) admit(m *Membership) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopped {
+		return ErrStopped
+	}
+	if n.conns[m.conn] != nil {
+		return fmt.Errorf("connection %s has joined: %w", m.conn, ErrBadID)
+	}
+	n.conns[m.conn] = m
+	return nil
+}
+
+// find returns the membership of a connection, nil if it is not here.
+func (n *Node) find(conn string) *Membership {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.conns[conn]
+}
+
+// forget takes m out and says whether it was in.
+func (n *Node) forget(m *Membership) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.conns[m.conn] != m {
+		return false
+	}
+	delete(n.conns, m.conn)
+	return true
+}
+
+// spawn runs f in a goroutine that Run waits for. False: the node has stopped.
+func (n *Node) spawn(f func()) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopped {
+		return false
+	}
+	n.pumps.Go(f)
+	return true
+}
+
+// leaveLater notes that member may have a presence here that no socket stands
+// for, because Redis did not answer when it was to be removed.
+func (n *Node) leaveLater(member string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dangling[member] = struct{}{}
+}
+
+// leaveDangling removes the presences that could not be removed before. Each
+// heartbeat that succeeds calls it.
+func (n *Node) leaveDangling(ctx context.Context) {
+	n.mu.Lock()
+	todo := slices.Collect(maps.Keys(n.dangling))
+	n.mu.Unlock()
+	for _, member := range todo {
+		if err := n.leaveIfGone(ctx, member); err != nil {
+			n.log.Warn().Err(err).Msg("leave failed")
+			return
+		}
+		n.mu.Lock()
+		delete(n.dangling, member)
+		n.mu.Unlock()
+	}
+}
+
+// leaveIfGone removes a presence that names this node and none of its
+// connections. Those that are joining are known before Redis knows them.
+func (n *Node) leaveIfGone(ctx context.Context, member string) error {
+	where, err := n.rdb.HMGet(ctx, n.keys.presence(member), "node", "conn").Result()
+	if err != nil {
+		return err
+	}
+	conn, _ := where[1].(string)
+	if where[0] != n.cfg.NodeID || n.find(conn) != nil {
+		return nil
+	}
+	return n.leave(ctx, conn, member)
+}

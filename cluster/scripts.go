@@ -1,0 +1,39 @@
+package cluster
+
+import (
+	_ "embed"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// One file per operation; mailbox.lua stands before those that look at the
+// stream's numbers.
+var (
+	//go:embed mailbox.lua
+	mailboxLua string
+	//go:embed append.lua
+	appendLua string
+	//go:embed join.lua
+	joinLua string
+	//go:embed clock.lua
+	clockLua string
+	//go:embed read.lua
+	readLua string
+	//go:embed ack.lua
+	ackLua string
+	//go:embed leave.lua
+	leaveLua string
+	//go:embed restore.lua
+	restoreLua string
+	//go:embed retire.lua
+	retireLua string
+
+	appendScript  = redis.NewScript(appendLua)
+	joinScript    = redis.NewScript(mailboxLua + joinLua)
+	clockScript   = redis.NewScript(clockLua)
+	readScript    = redis.NewScript(mailboxLua + readLua)
+	ackScript     = redis.NewScript(ackLua)
+	leaveScript   = redis.NewScript(leaveLua)
+	restoreScript = redis.NewScript(restoreLua)
+	retireScript  = redis.NewScript(retireLua)
+)

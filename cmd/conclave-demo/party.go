@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// member is one user of the demonstration with its client.
+type member struct {
+	user     string
+	role     wire.Role
+	token    string
+	password string
+	client   *client.Client
+
+	mu    sync.Mutex
+	node  string             // the node that holds the socket
+	watch func(client.Event) // of the running part, may be nil
+}
+
+// join logs a user in through the front door and connects it.
+func (m *member) join(ctx context.Context, url string, d *display) error {
+	api, err := client.NewAPI(client.APIConfig{URLs: []string{url}})
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	token, err := api.Login(ctx, m.user, m.password)
+	if err != nil {
+		return fmt.Errorf("log %s in: %w", m.user, err)
+	}
+	m.token = token.Secret
+	identity, err := party.NewIdentity()
+	if err != nil {
+		return err
+	}
+	m.client, err = client.New(client.Config{
+		URLs: []string{url}, Token: client.StaticToken(m.token), Role: m.role,
+		Identity: identity, Store: new(client.MemStore),
+		OnEvent: func(ev client.Event) { m.happened(ev, d) },
+	})
+	return err
+}
+
+// run keeps the client going until ctx ends.
+func (m *member) run(ctx context.Context) error {
+	if m.role == wire.RoleParticipant {
+		return m.client.Serve(ctx, client.ApproveAll)
+	}
+	return m.client.Run(ctx)
+}
+
+func (m *member) happened(ev client.Event, d *display) {
+	m.mu.Lock()
+	if c, ok := ev.(client.Connected); ok {
+		m.node = c.Node
+	}
+	watch := m.watch
+	m.mu.Unlock()
+	switch ev := ev.(type) {
+	case client.Connected:
+		d.say("%s is connected to node %s", m.user, ev.Node)
+	case client.Reconnecting:
+		d.say("%s lost its connection and tries again", m.user)
+	}
+	if watch != nil {
+		watch(ev)
+	}
+}
+
+func (m *member) at() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.node
+}
+
+func (m *member) observe(watch func(client.Event)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watch = watch
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
+)
+
+// progress adds up what the participants of one session have done.
+type progress struct {
+	d         *display
+	preparing bool // pre-parameters are needed before the rounds
+
+	mu     sync.Mutex
+	primes map[string]client.Preparing
+	rounds map[string]client.Round
+}
+
+func (p *progress) happened(user string, ev client.Event) {
+	switch ev := ev.(type) {
+	case client.Preparing:
+		p.mu.Lock()
+		p.primes[user] = ev
+		found, of := 0, 0
+		for _, all := range p.primes {
+			found += all.Found
+			of = max(of, all.Of)
+		}
+		p.mu.Unlock()
+		p.d.doing(fmt.Sprintf("%s has %d of %d safe primes", user, ev.Found, ev.Of), found, of*len(participants))
+	case client.Round:
+		p.mu.Lock()
+		p.rounds[user] = ev
+		done, all := 0, 0
+		for _, r := range p.rounds {
+			done += r.N
+			all += r.Of
+		}
+		p.mu.Unlock()
+		p.d.doing(fmt.Sprintf("%s is in round %d of %d", user, ev.N, ev.Of), done, all)
+	case client.Failed:
+		p.d.say("%s could not go on with attempt %d: %s", user, ev.Attempt, ev.Reason)
+	case client.Started:
+		if ev.Attempt > 1 {
+			p.d.say("%s begins attempt %d", user, ev.Attempt)
+		}
+	}
+}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// cli is what the commands share: the streams, and the flags that say where the
+// servers and this client's files are.
+type cli struct {
+	stdin   io.Reader
+	stdout  io.Writer
+	console *console
+	env     func(string) string
+
+	home      string
+	url       string
+	tokenFile string
+	asJSON    bool
+	verbose   bool
+}
+
+// localFlags are those of every command.
+func (c *cli) localFlags(flags *flag.FlagSet) {
+	flags.StringVar(&c.home, "home", "", "`directory` of identity, shares and login (or CONCLAVE_HOME; default ~/.conclave)")
+	flags.BoolVar(&c.asJSON, "json", false, "print the result as JSON")
+}
+
+// serverFlags are those of the commands that talk to a server.
+func (c *cli) serverFlags(flags *flag.FlagSet) {
+	c.localFlags(flags)
+	flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: as logged in)")
+	flags.StringVar(&c.tokenFile, "token-file", "", "`file` that holds the token (or CONCLAVE_TOKEN, the token; default: as logged in)")
+	flags.BoolVar(&c.verbose, "verbose", false, "log what happens, as JSON lines on stderr")
+}
+
+// homeDir returns the state directory.
+func (c *cli) homeDir() (string, error) {
+	if c.home != "" {
+		return c.home, nil
+	}
+	if dir := c.env("CONCLAVE_HOME"); dir != "" {
+		return dir, nil
+	}
+	if dir := c.env("HOME"); dir != "" {
+		return filepath.Join(dir, ".conclave"), nil
+	}
+	dir, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find a home for this client's files: %w; set CONCLAVE_HOME", err)
+	}
+	return filepath.Join(dir, ".conclave"), nil
+}
+
+// path returns the path of a file in the state directory, which is made.
+func (c *cli) path(name string) (string, error) {
+	dir, err := c.homeDir()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make state directory: %w", err)
+	}
+	return filepath.Join(dir, name), nil
+}
+
+// identity returns this client's identity, which is made on first use.
+func (c *cli) identity() (*party.Identity, error) {
+	path, err := c.path("identity")
+	if err != nil {
+		return nil, err
+	}
+	id, made, err := client.LoadIdentity(path)
+	if made {
+		c.console.say("made a new identity: %s", path)
+	}
+	return id, err
+}
+
+// profile is what login remembers.
+type profile struct {
+	URLs      []string    `json:"urls"`
+	User      string      `json:"user_id"`
+	Roles     []wire.Role `json:"roles"`
+	Token     string      `json:"token"`
+	ExpiresAt time.Time   `json:"expires_at"`
+}
+
+const profileFile = "profile.json"
+
+// profile returns what login remembered; the zero profile if it was never called.
+func (c *cli) profile() (profile, error) {
+	var p profile
+	path, err := c.path(profileFile)
+	if err != nil {
+		return p, err
+	}
+	return p, readJSON(path, &p)
+}
+
+// readJSON leaves into as it is if there is no such file.
+func readJSON(path string, into any) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s is damaged; remove it", path)
+	}
+	return nil
+}
+
+// writeJSON replaces a file that only its owner may read.
+func writeJSON(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(append(text, '\n'))
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return nil
+}
+
+var errNotLoggedIn = errors.New("not logged in")
+
+// servers returns the base URLs.
+func (c *cli) servers() ([]string, error) {
+	text := c.url
+	if text == "" {
+		text = c.env("CONCLAVE_URL")
+	}
+	if text != "" {
+		return splitList(text), nil
+	}
+	p, err := c.profile()
+	if err == nil && len(p.URLs) == 0 {
+		err = errNotLoggedIn
+	}
+	return p.URLs, err
+}
+
+// splitList splits at commas and leaves out what is empty.
+func splitList(text string) []string {
+	var list []string
+	for item := range strings.SplitSeq(text, ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			list = append(list, item)
+		}
+	}
+	return list
+}
+
+// tokens returns where tokens come from. A token that logging in has left is
+// read again each time, so that logging in elsewhere renews it; once it has
+// expired, wait is called until there is a newer one, or an error returned.
+func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.TokenSource {
+	if c.tokenFile != "" {
+		return func(context.Context) (string, error) {
+			text, err := os.ReadFile(c.tokenFile)
+			if err != nil {
+				return "", wire.Errorf(wire.CodeUnauthenticated, "token file cannot be read: %s", err)
+			}
+			return string(text), nil
+		}
+	}
+	if token := c.env("CONCLAVE_TOKEN"); token != "" {
+		return client.StaticToken(token)
+	}
+	return func(ctx context.Context) (string, error) {
+		for {
+			p, err := c.profile()
+			if err != nil {
+				return "", wire.Errorf(wire.CodeUnauthenticated, "login cannot be read: %s", err)
+			}
+			if p.Token == "" {
+				return "", wire.Errorf(wire.CodeUnauthenticated, "%s", errNotLoggedIn)
+			}
+			if p.ExpiresAt.IsZero() || time.Now().Before(p.ExpiresAt) {
+				return p.Token, nil
+			}
+			if wait == nil {
+				return "", wire.Errorf(wire.CodeTokenExpired, "the login has expired")
+			}
+			if err := wait(ctx, p); err != nil {
+				return "", err
+			}
+		}
+	}
+}
+
+// config is what all clients of this program have in common.
+func (c *cli) config() (client.Config, error) {
+	urls, err := c.servers()
+	if err != nil {
+		return client.Config{}, err
+	}
+	cfg := client.Config{URLs: urls, Token: c.tokens(nil)}
+	if c.verbose {
+		log := zerolog.New(c.console).With().Timestamp().Logger()
+		cfg.Log = &log
+	}
+	return cfg, nil
+}
+
+func (c *cli) api() (*client.API, error) {
+	urls, err := c.servers()
+	if err != nil {
+		return nil, err
+	}
+	return client.NewAPI(client.APIConfig{URLs: urls, Token: c.tokens(nil)})
+}
+
+// print writes a result: as JSON if that was asked for, else as rows of a name
+// and a value. Rows without a value are left out.
+func (c *cli) print(v any, rows ...[2]string) error {
+	if c.asJSON {
+		enc := json.NewEncoder(c.stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	}
+	var b strings.Builder
+	for _, row := range rows {
+		if row[1] != "" {
+			fmt.Fprintf(&b, "%-11s %s\n", row[0], clean(row[1]))
+		}
+	}
+	_, err := io.WriteString(c.stdout, b.String())
+	return err
+}
+
+// hintFor says what may help against err.
+func hintFor(err error) string {
+	var told *wire.Error
+	var network net.Error
+	switch {
+	case errors.Is(err, errNotLoggedIn):
+		return "log in with conclave login URL USER, or give --url and --token-file"
+	case errors.Is(err, client.ErrTokenExpired):
+		return "log in again with conclave login URL USER"
+	case errors.Is(err, client.ErrSuperseded):
+		return "a user has one connection: end the other one, or use another account for this"
+	case errors.Is(err, client.ErrLocked):
+		return "is a participant running with this home? give this one another with --home"
+	case errors.As(err, &told):
+		return hintForCode(told)
+	case errors.As(err, &network):
+		return "is the server running, and is that its URL?"
+	}
+	return ""
+}
+
+func hintForCode(e *wire.Error) string {
+	switch e.Code {
+	case wire.CodeTokenExpired, wire.CodeUnauthenticated:
+		return "log in with conclave login URL USER"
+	case wire.CodeUnavailable:
+		return "try again in a moment"
+	case wire.CodeNotFound:
+		return "conclave keys and conclave sessions list what there is"
+	}
+	return ""
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
+)
+
+var loginCommand = command{
+	synopsis: "login [FLAGS] URL[,URL…] USER",
+	about: `
+Logs in and remembers URL and token for the other commands. The password is
+asked for without echo; without a terminal it is the first line of stdin:
+
+  $ conclave login http://127.0.0.1:8080 alice < password.txt`,
+	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+		c.localFlags(flags)
+		return c.login
+	},
+}
+
+func (c *cli) login(ctx context.Context, args []string) error {
+	if len(args) != 2 {
+		return misuse("login needs a URL and a user")
+	}
+	urls, user := splitList(args[0]), args[1]
+	api, err := client.NewAPI(client.APIConfig{URLs: urls})
+	if err != nil {
+		return misuse("%s", err)
+	}
+	defer api.Close()
+	password, err := c.password(user)
+	if err != nil {
+		return err
+	}
+	t, err := api.Login(ctx, user, password)
+	if err != nil {
+		return fmt.Errorf("log in as %s: %w", user, err)
+	}
+	path, err := c.path(profileFile)
+	if err != nil {
+		return err
+	}
+	p := profile{URLs: urls, User: t.UserID, Roles: t.Roles, Token: t.Secret, ExpiresAt: t.ExpiresAt}
+	if err := writeJSON(path, p); err != nil {
+		return fmt.Errorf("remember login: %w", err)
+	}
+	roles := make([]string, len(t.Roles))
+	for i, r := range t.Roles {
+		roles[i] = string(r)
+	}
+	c.console.say("logged in as %s (%s) until %s", t.UserID, strings.Join(roles, ", "), t.ExpiresAt.Local().Format("2006-01-02 15:04"))
+	if !c.asJSON {
+		return nil
+	}
+	return c.print(struct {
+		User      string    `json:"user_id"`
+		Roles     []string  `json:"roles"`
+		ExpiresAt time.Time `json:"expires_at"`
+	}{t.UserID, roles, t.ExpiresAt})
+}
+
+// maxPasswordLine is far more than a password may have.
+const maxPasswordLine = 64 << 10
+
+// password asks for a password on a terminal, or reads a line.
+func (c *cli) password(user string) (string, error) {
+	if f, ok := c.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		fmt.Fprintf(c.console, "conclave: password for %s: ", user)
+		text, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(c.console)
+		if err != nil {
+			return "", fmt.Errorf("read password: %w", err)
+		}
+		return string(text), nil
+	}
+	line, err := bufio.NewReader(io.LimitReader(c.stdin, maxPasswordLine)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	line = strings.TrimRight(line, "\r\n")
+	if line == "" {
+		return "", errors.New("no password: there is no terminal to ask on, and stdin is empty")
+	}
+	return line, nil
+}

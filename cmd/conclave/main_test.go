@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"conclave": main})
+}
+
+// The transcripts in testdata run the real program, each in a home of its own.
+// $SERVER is the web API of api.
+func TestScripts(t *testing.T) {
+	srv := httptest.NewServer(api())
+	t.Cleanup(srv.Close)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("SERVER", srv.URL)
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+	})
+}
+
+// api is a web API of one user, one key and one session.
+func api() http.Handler {
+	answer := func(w http.ResponseWriter, status int, v any) {
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(v)
+	}
+	problem := func(w http.ResponseWriter, status int, code, detail string) {
+		answer(w, status, map[string]any{"status": status, "code": code, "detail": detail})
+	}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	key := map[string]any{
+		"key_id": "key-1", "status": "active", "curve": "secp256k1", "account_addr": "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F",
+		"public_key": "0x02", "threshold": 2, "total_parts": 3, "participants": []string{"alice", "bob", "carol"}, "coordinator": "dave",
+		"created_at": at, "session_id": "kg-1",
+	}
+	session := map[string]any{
+		"session_id": "sg-1", "kind": "sign", "phase": "failed", "key_id": "key-1", "coordinator": "dave", "data": "a\x1b[2Jb",
+		"hash": "eip191", "responses": []map[string]any{
+			{"part_index": 1, "user_id": "alice", "invited": true, "response": "accepted"},
+			{"part_index": 2, "user_id": "bob", "invited": false},
+		},
+		"reason": "alice (part 1) could not go on\x1b[31m", "culprits": []int{1}, "created_at": at,
+	}
+	list := func(item any) map[string]any { return map[string]any{"items": []any{item}} }
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/login", func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Username, Password string }
+		if json.NewDecoder(r.Body).Decode(&body) != nil || body.Password != "open sesame" {
+			problem(w, http.StatusUnauthorized, "unauthenticated", "wrong user name or password")
+			return
+		}
+		expires := at.AddDate(100, 0, 0)
+		if body.Username == "old" {
+			expires = at.AddDate(-1, 0, 0)
+		}
+		answer(w, http.StatusOK, map[string]any{
+			"token": "h.eyJzdWIiOiJhbGljZSJ9.sig-" + body.Username, "expires_at": expires, "user_id": body.Username, "roles": []string{"coordinator"},
+		})
+	})
+	guarded := func(v any) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "Bearer h.eyJzdWIiOiJhbGljZSJ9.sig-alice" {
+				problem(w, http.StatusUnauthorized, "unauthenticated", "token is not valid")
+				return
+			}
+			answer(w, http.StatusOK, v)
+		}
+	}
+	mux.HandleFunc("GET /v1/keys", guarded(list(key)))
+	mux.HandleFunc("GET /v1/keys/key-1", guarded(key))
+	mux.HandleFunc("GET /v1/sessions", guarded(list(session)))
+	mux.HandleFunc("GET /v1/sessions/sg-1", guarded(session))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		problem(w, http.StatusNotFound, "not_found", "no such key or session, or not one of yours")
+	})
+	return mux
+}

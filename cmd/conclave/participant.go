@@ -1,0 +1,239 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
+)
+
+var participantCommand = command{
+	synopsis: "participant [FLAGS]",
+	about: `
+Holds this user's shares and takes part in keygens and signings, until it is
+interrupted. Each invitation is shown and asked about:
+
+  conclave: carol asks you to sign
+      key       key-7GZ5XQ…
+      address   0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
+      data      "pay bob"
+      hash      eip191
+      digest    0x…
+      …
+  conclave: sign? [y/N]
+
+With --approve always nobody is asked: whatever a coordinator of a key asks is
+signed. Shares are kept in the home directory, sealed to this client's
+identity; keep a copy of both.`,
+	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+		c.serverFlags(flags)
+		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt or always")
+		ahead := flags.Int("prepare", 1, "how `many` sets of pre-parameters to keep ready, so that a keygen need not wait")
+		return func(ctx context.Context, args []string) error {
+			switch {
+			case len(args) > 0:
+				return misuse("participant takes no arguments")
+			case *approve != "prompt" && *approve != "always":
+				return misuse("--approve must be prompt or always")
+			case *ahead < 0 || *ahead > 100:
+				return misuse("--prepare must be from 0 to 100")
+			}
+			return c.participant(ctx, *approve == "always", *ahead)
+		}
+	},
+}
+
+func (c *cli) participant(ctx context.Context, always bool, ahead int) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	if cfg.Identity, err = c.identity(); err != nil {
+		return err
+	}
+	dir, err := c.homeDir()
+	if err != nil {
+		return err
+	}
+	store, err := client.OpenDirStore(dir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	d := display{console: c.console, began: time.Now()}
+	cfg.Store, cfg.OnEvent, cfg.Token = store, d.event, c.tokens(c.awaitLogin())
+	cfg.PreParams = &client.PreParamsMaker{Ahead: ahead}
+	participant, err := client.New(cfg)
+	if err != nil {
+		return misuse("%s", err)
+	}
+	c.console.say("identity %s", cfg.Identity.Public().Fingerprint())
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	approve := client.ApproveAll
+	if always {
+		c.console.say("approving whatever is asked")
+	} else {
+		a := &asker{console: c.console, lines: make(chan string), stop: cancel}
+		if f, ok := c.stdin.(*os.File); ok {
+			a.terminal = term.IsTerminal(int(f.Fd()))
+		}
+		// It alone may outlive this function, in a read of stdin that nothing can end.
+		go a.read(ctx, c.stdin)
+		approve = a.approve
+	}
+	err = participant.Serve(ctx, approve)
+	d.done()
+	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errNobodyToAsk) {
+		return cause
+	}
+	if err == nil {
+		c.console.say("stopped")
+	}
+	return err
+}
+
+// loginPoll is how often an expired login is looked at again.
+const loginPoll = time.Second
+
+// awaitLogin waits until somebody has logged in again.
+func (c *cli) awaitLogin() func(context.Context, profile) error {
+	var once sync.Once
+	return func(ctx context.Context, p profile) error {
+		once.Do(func() {
+			c.console.say("the login of %s has expired; waiting for conclave login %s %s", p.User, strings.Join(p.URLs, ","), p.User)
+		})
+		select {
+		case <-time.After(loginPoll):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+var errNobodyToAsk = errors.New("stdin has ended, there is nobody to ask; to approve all, say --approve always")
+
+// asker asks about one invitation at a time.
+type asker struct {
+	console  *console
+	terminal bool // stdin is one
+	lines    chan string
+	stop     context.CancelCauseFunc // ends the participant
+	turn     sync.Mutex
+}
+
+// read reads answers until stdin ends. Stdin that is empty from the beginning is
+// a mistake that should show at once; that of a script may end with its last
+// answer.
+func (a *asker) read(ctx context.Context, stdin io.Reader) {
+	in := bufio.NewScanner(stdin)
+	any := false
+	for in.Scan() {
+		any = true
+		select {
+		case a.lines <- in.Text():
+		case <-ctx.Done():
+			return
+		}
+	}
+	if !any {
+		a.stop(errNobodyToAsk)
+	}
+	close(a.lines)
+}
+
+func (a *asker) approve(ctx context.Context, inv client.Invitation) (bool, string, error) {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	if ctx.Err() != nil {
+		return false, "", ctx.Err()
+	}
+	for range maxTypedAhead {
+		if !a.terminal {
+			break
+		}
+		select {
+		case <-a.lines: // typed before the question, and so no answer to it
+		default:
+		}
+	}
+	return a.ask(ctx, inv)
+}
+
+const maxTypedAhead = 64
+
+// ask puts the question.
+func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, error) {
+	a.console.print(question(a.console, inv))
+	for {
+		select {
+		case line, ok := <-a.lines:
+			if !ok {
+				a.stop(errNobodyToAsk)
+				return false, "", errNobodyToAsk
+			}
+			switch strings.ToLower(strings.TrimSpace(line)) {
+			case "y", "yes":
+				return true, "", nil
+			case "n", "no", "":
+				return false, "declined by hand", nil
+			}
+			a.console.say("please answer y or n")
+		case <-ctx.Done():
+			a.console.say("the question is void: %s has ended", inv.SessionID)
+			return false, "", ctx.Err()
+		}
+	}
+}
+
+// question shows all that would be agreed to.
+func question(c *console, inv client.Invitation) string {
+	var b strings.Builder
+	row := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(&b, "    %-13s %s\n", name, clean(value))
+		}
+	}
+	what := "make a key"
+	if inv.Kind == client.KindSign {
+		what = "sign"
+	}
+	fmt.Fprintf(&b, "conclave: %s asks you to %s\n", c.bold(clean(inv.Coordinator)), c.bold(what))
+	row("key", inv.KeyID)
+	row("curve", string(inv.Curve))
+	if inv.Kind == client.KindSign {
+		row("address", inv.AccountAddr)
+		row("data", printable(inv.Data))
+		row("hash", inv.Hash)
+		row("digest", inv.Digest)
+		row("invited", strings.Join(inv.Participants, ", "))
+	} else {
+		row("held by", strings.Join(inv.Participants, ", "))
+	}
+	if inv.Threshold > 0 {
+		row("must sign", fmt.Sprintf("%d of them", inv.Threshold))
+	}
+	row("your part", fmt.Sprint(inv.PartIndex))
+	if !inv.Deadline.IsZero() {
+		row("answer until", inv.Deadline.Local().Format("2006-01-02 15:04:05"))
+	}
+	row("session", inv.SessionID)
+	if inv.Kind == client.KindSign {
+		fmt.Fprint(&b, "conclave: sign? [y/N]\n")
+	} else {
+		fmt.Fprint(&b, "conclave: take part? [y/N]\n")
+	}
+	return b.String()
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+var keygenCommand = command{
+	synopsis: "keygen [FLAGS] USER USER…",
+	about: `
+Makes a key whose parts the named participants hold, in that order. All of them
+must accept. The same again with the same --key-id joins a keygen that goes on.
+
+  $ conclave keygen --threshold 2 alice bob carol`,
+	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+		c.serverFlags(flags)
+		var r client.KeygenRequest
+		curve := flags.String("curve", "", "`curve`: secp256k1 (default) or ed25519")
+		flags.StringVar(&r.KeyID, "key-id", "", "`id` of the key (default: a new one)")
+		flags.IntVar(&r.Threshold, "threshold", 2, "how `many` must sign")
+		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`time` after which the request is void (default: the server's)")
+		return func(ctx context.Context, args []string) error {
+			var err error
+			if r.Curve, err = pubkey.ParseCurve(*curve); err != nil {
+				return misuse("%s", err)
+			}
+			switch r.Participants = args; {
+			case len(args) < 2:
+				return misuse("keygen needs the users who will hold the key, two or more")
+			case r.Threshold < 2 || r.Threshold > len(args):
+				return misuse("--threshold must be from 2 to %d, the number of users", len(args))
+			}
+			return c.keygen(ctx, r)
+		}
+	},
+}
+
+func (c *cli) keygen(ctx context.Context, r client.KeygenRequest) error {
+	var key client.Key
+	err := c.coordinate(ctx, func(coordinator *client.Client) (err error) {
+		key, err = coordinator.Keygen(ctx, r)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := c.remember(key); err != nil {
+		return fmt.Errorf("the key %s was made, with address %s, but remembering it: %w", key.KeyID, key.AccountAddr, err)
+	}
+	return c.print(key, [2]string{"key", key.KeyID}, [2]string{"curve", string(key.Curve)},
+		[2]string{"address", key.AccountAddr}, [2]string{"public key", key.PublicKey})
+}
+
+var signCommand = command{
+	synopsis: "sign [FLAGS] KEY --data DATA",
+	about: `
+Signs with a key and verifies the signature. DATA is 0x and hex, or text; "-"
+reads text from stdin, to its last byte. The address of a key that was made
+from here is known; for others give --address, or the server is believed.
+
+  $ conclave sign key-7GZ5XQ… --data "pay bob"
+  $ conclave sign key-7GZ5XQ… --data 0xec09… --participants alice,carol`,
+	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+		c.serverFlags(flags)
+		var r client.SignRequest
+		flags.StringVar(&r.Data, "data", "", "what to sign: 0x and hex, `text`, or - for stdin")
+		flags.StringVar(&r.Hash, "hash", "", "what to do to it first: none, keccak256, sha256, sha256d or eip191\n(default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text)")
+		flags.StringVar(&r.AccountAddr, "address", "", "account `address` of the key")
+		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all who hold the key)")
+		flags.StringVar(&r.SessionID, "session", "", "`id` of the session, to join one that goes on (default: a new one)")
+		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`time` after which the request is void (default: the server's)")
+		return func(ctx context.Context, args []string) error {
+			if len(args) != 1 || r.Data == "" {
+				return misuse("sign needs a key and --data")
+			}
+			r.KeyID, r.Participants = args[0], splitList(*participants)
+			if r.Data == "-" {
+				text, err := io.ReadAll(io.LimitReader(c.stdin, wire.MaxDataBytes+1))
+				if err != nil {
+					return fmt.Errorf("read data: %w", err)
+				}
+				r.Data = string(text)
+			}
+			return c.sign(ctx, r)
+		}
+	},
+}
+
+func (c *cli) sign(ctx context.Context, r client.SignRequest) error {
+	if r.AccountAddr == "" {
+		known, err := c.known()
+		if err != nil {
+			return err
+		}
+		if r.AccountAddr = known[r.KeyID]; r.AccountAddr == "" {
+			c.console.say("this key was not made from here: the server is believed about its address")
+		}
+	}
+	var sig client.Signature
+	err := c.coordinate(ctx, func(coordinator *client.Client) (err error) {
+		sig, err = coordinator.Sign(ctx, r)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.print(sig, [2]string{"signature", sig.Signature}, [2]string{"address", sig.AccountAddr},
+		[2]string{"hash", string(sig.Hash)}, [2]string{"digest", sig.Digest}, [2]string{"session", sig.SessionID})
+}
+
+// coordinate connects, shows progress, and says what becomes of a session that
+// is left.
+func (c *cli) coordinate(ctx context.Context, do func(*client.Client) error) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	if cfg.Role, err = c.role(); err != nil {
+		return err
+	}
+	d := display{console: c.console, began: time.Now()}
+	cfg.OnEvent = d.event
+	coordinator, err := client.Dial(ctx, cfg)
+	if err == nil {
+		err = do(coordinator)
+		// Why it stopped before is err already, where it matters.
+		_ = coordinator.Close()
+	}
+	d.done()
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		if session := d.session(); session != "" {
+			return fmt.Errorf("left before the end; session %s goes on (see conclave sessions %s)", session, session)
+		}
+		return errors.New("left before the request was taken")
+	}
+	return err
+}
+
+// role is coordinator, but for an admin who is none.
+func (c *cli) role() (wire.Role, error) {
+	if c.tokenFile != "" || c.env("CONCLAVE_TOKEN") != "" {
+		return wire.RoleCoordinator, nil
+	}
+	p, err := c.profile()
+	if slices.Contains(p.Roles, wire.RoleAdmin) && !slices.Contains(p.Roles, wire.RoleCoordinator) {
+		return wire.RoleAdmin, err
+	}
+	return wire.RoleCoordinator, err
+}
+
+const knownFile = "keys.json"
+
+// known returns the account addresses of the keys that were made from here, by
+// key id: what the server says later is held against them.
+func (c *cli) known() (map[string]string, error) {
+	known := map[string]string{}
+	path, err := c.path(knownFile)
+	if err != nil {
+		return nil, err
+	}
+	return known, readJSON(path, &known)
+}
+
+func (c *cli) remember(key client.Key) error {
+	known, err := c.known()
+	if err != nil {
+		return err
+	}
+	known[key.KeyID] = key.AccountAddr
+	path, err := c.path(knownFile)
+	if err != nil {
+		return err
+	}
+	return writeJSON(path, known)
+}

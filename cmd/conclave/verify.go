@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+var verifyCommand = command{
+	synopsis: "verify [FLAGS] --data DATA --signature SIG (--address ADDR | --public-key KEY)",
+	about: `
+Checks a signature, offline. It exits with 0 if it is good and with 1 if not.
+
+  $ conclave verify --address 0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F \
+      --data "pay bob" --signature 0x…
+  good        secp256k1 signature by 0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
+  digest      0x…`,
+	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+		var v verification
+		flags.BoolVar(&c.asJSON, "json", false, "print the result as JSON")
+		flags.StringVar(&v.curve, "curve", "", "`curve`: secp256k1 or ed25519 (default: that of the address, else secp256k1)")
+		flags.StringVar(&v.address, "address", "", "account `address` of the key")
+		flags.StringVar(&v.publicKey, "public-key", "", "public `key`, 0x and hex")
+		flags.StringVar(&v.data, "data", "", "what was signed: 0x and hex, or `text`")
+		flags.StringVar(&v.hash, "hash", "", "what was done to it: none, keccak256, sha256, sha256d or eip191 (default: as when signing)")
+		flags.StringVar(&v.signature, "signature", "", "`signature`, 0x and hex")
+		return func(_ context.Context, args []string) error {
+			given := map[string]bool{}
+			flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+			switch {
+			case len(args) > 0:
+				return misuse("verify takes no arguments, only flags")
+			case !given["data"] || !given["signature"]:
+				return misuse("verify needs --data and --signature")
+			case given["address"] == given["public-key"]:
+				return misuse("verify needs either --address or --public-key")
+			}
+			return c.verify(v)
+		}
+	},
+}
+
+type verification struct{ curve, address, publicKey, data, hash, signature string }
+
+// verified is the result of verify.
+type verified struct {
+	Good        bool         `json:"good"`
+	Curve       pubkey.Curve `json:"curve"`
+	AccountAddr string       `json:"account_addr"`
+	PublicKey   string       `json:"public_key"`
+	Hash        pubkey.Hash  `json:"hash"`
+	Digest      string       `json:"digest"`
+}
+
+func (c *cli) verify(v verification) error {
+	curve, err := v.curveOf()
+	if err != nil {
+		return misuse("%s", err)
+	}
+	digest, hash, err := pubkey.Digest(curve, v.data, v.hash)
+	if err != nil {
+		return misuse("%s", err)
+	}
+	sig, err := pubkey.Decode(v.signature)
+	if err != nil {
+		return misuse("signature: %s", err)
+	}
+	var pub []byte
+	address := v.address
+	if address != "" {
+		if address, err = curve.ParseAddress(v.address); err != nil {
+			return misuse("address: %s", err)
+		}
+		_, pub, err = curve.CompleteFor(address, digest, sig)
+	} else {
+		if pub, err = curve.ParseKey(v.publicKey); err != nil {
+			return misuse("%s", err)
+		}
+		if address, err = curve.Address(pub); err != nil {
+			return misuse("%s", err)
+		}
+		_, err = curve.Complete(pub, digest, sig)
+	}
+	if err != nil {
+		return wire.Errorf(wire.CodeInvalidSignature, "bad: %s", err)
+	}
+	good := verified{true, curve, address, pubkey.Encode(pub), hash, pubkey.Encode(digest)}
+	return c.print(good, [2]string{"good", fmt.Sprintf("%s signature by %s", curve, address)},
+		[2]string{"hash", string(hash)}, [2]string{"digest", good.Digest})
+}
+
+// curveOf is the curve that was named, else that of the address: an Ethereum
+// address begins with 0x, which base58 does not.
+func (v verification) curveOf() (pubkey.Curve, error) {
+	if v.curve == "" && v.address != "" {
+		if _, err := pubkey.Ed25519.ParseAddress(v.address); err == nil {
+			return pubkey.Ed25519, nil
+		}
+	}
+	return pubkey.ParseCurve(v.curve)
+}

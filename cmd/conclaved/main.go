@@ -1,0 +1,104 @@
+// Conclaved is one node of a Conclave cluster.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/cluster/node"
+)
+
+const usage = `Conclaved is one node of a Conclave cluster.
+
+Usage:
+    conclaved [flags]                        serve
+    conclaved user add NAME --role ROLE      make an account; its password is read from standard input
+
+Each flag has an environment variable, CONCLAVE_ and its name in capitals
+(--jwt-secret is CONCLAVE_JWT_SECRET); a flag wins. All nodes of a cluster share
+the same Redis and the same secrets.
+
+Example:
+    $ export CONCLAVE_JWT_SECRET=$(openssl rand -hex 32)
+    $ echo "correct horse battery" | conclaved user add alice --role coordinator
+    account alice added (coordinator)
+    $ conclaved --listen 127.0.0.1:8081 --redis redis://127.0.0.1:6379/0
+
+Flags:
+`
+
+func main() {
+	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main without the process: it returns the exit status, 0 for a clean
+// end, 1 for a failure, 2 for a misuse.
+func run(args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
+	var err error
+	if len(args) > 0 && args[0] == "user" {
+		err = user(args[1:], env, stdin, stdout, stderr)
+	} else {
+		err = serve(args, env, stdout, stderr)
+	}
+	var misuse *usageError
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.As(err, &misuse):
+		fmt.Fprintf(stderr, "conclaved: %s\nconclaved: see conclaved --help\n", err)
+		return 2
+	}
+	fmt.Fprintf(stderr, "conclaved: %s\n", err)
+	return 1
+}
+
+// usageError is a misuse of the command line or the environment.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func misuse(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+func serve(args []string, env func(string) (string, bool), stdout, stderr io.Writer) error {
+	o := newOptions(stderr)
+	if err := o.parse(args, env); err != nil {
+		return err
+	}
+	if o.version {
+		fmt.Fprintln(stdout, node.Version)
+		return nil
+	}
+	if o.flags.NArg() > 0 {
+		return misuse("unexpected argument %q", o.flags.Arg(0))
+	}
+	cfg, err := o.config()
+	if err != nil {
+		return err
+	}
+	level, err := zerolog.ParseLevel(o.logLevel)
+	if err != nil || o.logLevel == "" {
+		return misuse("log level %q: must be debug, info, warn or error", o.logLevel)
+	}
+	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
+	cfg.Log = &log
+
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	n, err := node.New(cfg)
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx)
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+)
+
+// try runs the command with an environment and returns what it printed.
+func try(t *testing.T, env map[string]string, stdin string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	status = run(args, lookup, strings.NewReader(stdin), &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func TestRefusesToStart(t *testing.T) {
+	t.Parallel()
+	empty := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const secret = "test-only secret of 32 bytes or more"
+	for _, tc := range []struct {
+		name   string
+		env    map[string]string
+		args   []string
+		status int
+		says   string
+	}{
+		{"without a secret", nil, nil, 1, "CONCLAVE_JWT_SECRET"},
+		{"with an empty secret file", nil, []string{"--jwt-secret-file", empty}, 1, "CONCLAVE_JWT_SECRET"},
+		{"with a short secret", nil, []string{"--jwt-secret", "short", "--listen", "127.0.0.1:0"}, 1, "at least 32"},
+		{"with two secrets", map[string]string{"CONCLAVE_JWT_SECRET": secret}, []string{"--jwt-secret-file", empty}, 2, "exclude each other"},
+		{"with an unknown flag", nil, []string{"--no-such-flag"}, 2, "no-such-flag"},
+		{"with an argument", nil, []string{"serve"}, 2, `unexpected argument "serve"`},
+		{"with a bad variable", map[string]string{"CONCLAVE_INVITE_TIMEOUT": "soon"}, nil, 2, "CONCLAVE_INVITE_TIMEOUT"},
+		{"with a short kek", nil, []string{"--jwt-secret", secret, "--share-kek", "c2hvcnQ="}, 2, "openssl rand -base64 32"},
+		{"with a bad log level", nil, []string{"--jwt-secret", secret, "--log-level", "loud"}, 2, "log level"},
+		{"with a bad node id", nil, []string{"--jwt-secret", secret, "--node-id", "a:b"}, 1, "node id"},
+		{"with half of TLS", nil, []string{"--jwt-secret", secret, "--tls-cert", "x.pem"}, 1, "both a certificate and a key"},
+		{"with another database", nil, []string{"--jwt-secret", secret, "--redis", "postgres://:hunter2@db/0"}, 1, "unknown scheme"},
+		{"without redis", nil, []string{"--jwt-secret", secret, "--listen", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1/0"}, 1, "redis does not answer"},
+		{"with user and no name", nil, []string{"user", "add", "--role", "coordinator"}, 2, "want a name"},
+		{"with user and no role", nil, []string{"user", "add", "alice"}, 2, "--role"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			status, _, stderr := try(t, tc.env, "", tc.args...)
+			if status != tc.status || !strings.Contains(stderr, tc.says) {
+				t.Errorf("status %d, want %d; stderr:\n%s\nwant it to say %q", status, tc.status, stderr, tc.says)
+			}
+			for _, s := range []string{secret, "hunter2"} {
+				if strings.Contains(stderr, s) {
+					t.Errorf("stderr repeats a secret: %s", stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestUserAdd(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		client, ok := rdb.(*redis.Client)
+		if !ok {
+			t.Fatalf("unexpected client %T", rdb)
+		}
+		env := map[string]string{"CONCLAVE_REDIS": "redis://" + client.Options().Addr + "/0", "CONCLAVE_REDIS_PREFIX": prefix}
+		const password = "correct horse battery"
+		status, stdout, stderr := try(t, env, password+"\n", "user", "add", "alice", "--role", "coordinator,participant")
+		if status != 0 || !strings.Contains(stdout, "alice") {
+			t.Fatalf("status %d, stdout %q, stderr %q", status, stdout, stderr)
+		}
+		if strings.Contains(stdout+stderr, password) {
+			t.Error("the password is repeated")
+		}
+		account := client.HGetAll(context.Background(), prefix+"account:{alice}").Val()
+		if !strings.HasPrefix(account["password_hash"], "$argon2id$") || account["roles"] != "coordinator,participant" {
+			t.Errorf("account is %v", account)
+		}
+		if status, _, stderr = try(t, env, password, "user", "add", "--role", "admin", "alice"); status != 1 || !strings.Contains(stderr, "exists") {
+			t.Errorf("a second alice: status %d, %s", status, stderr)
+		}
+		if status, _, stderr = try(t, env, password, "user", "add", "--role", "admin", "--replace", "alice"); status != 0 {
+			t.Errorf("replace: status %d, %s", status, stderr)
+		}
+		for _, bad := range [][]string{{"a:b", "--role", "admin"}, {"bob", "--role", "king"}} {
+			if status, _, _ := try(t, env, password, append([]string{"user", "add"}, bad...)...); status != 1 {
+				t.Errorf("user add %v: status %d, want 1", bad, status)
+			}
+		}
+	})
+}
+
+// TestReadmeNamesEveryFlag holds README's table of settings against the flags.
+func TestReadmeNamesEveryFlag(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	newOptions(&bytes.Buffer{}).flags.VisitAll(func(f *flag.Flag) {
+		if f.Name != "version" && !strings.Contains(string(readme), "`--"+f.Name+"`") {
+			t.Errorf("README does not name --%s", f.Name)
+		}
+	})
+}
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	status, _, stderr := try(t, nil, "", "--help")
+	if status != 0 || !strings.Contains(stderr, "conclaved user add") || !strings.Contains(stderr, "-share-kek") {
+		t.Errorf("status %d:\n%s", status, stderr)
+	}
+	if status, stdout, _ := try(t, nil, "", "--version"); status != 0 || strings.TrimSpace(stdout) == "" {
+		t.Errorf("--version: status %d, %q", status, stdout)
+	}
+}

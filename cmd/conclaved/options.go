@@ -1,0 +1,121 @@
+package main
+
+import (
+	"encoding/base64"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/cluster/node"
+)
+
+const envPrefix = "CONCLAVE_"
+
+// options is the command line with the environment behind it.
+type options struct {
+	flags *flag.FlagSet
+	cfg   node.Config
+
+	jwtSecret     string
+	jwtSecretFile string
+	shareKEK      string
+	origins       string
+	logLevel      string
+	version       bool
+}
+
+// newOptions declares every flag of the daemon.
+func newOptions(stderr io.Writer) *options {
+	o := &options{flags: flag.NewFlagSet("conclaved", flag.ContinueOnError)}
+	f, cfg := o.flags, &o.cfg
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprint(stderr, usage)
+		f.PrintDefaults()
+	}
+	o.declareRedis()
+	f.StringVar(&cfg.Listen, "listen", node.DefaultListen, "`address` to serve WebSocket and HTTP on; behind a load balancer, the one it reaches")
+	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this node, unique in the cluster (default the host's name and a random suffix)")
+	f.StringVar(&o.jwtSecret, "jwt-secret", "", "`secret` that signs and verifies tokens (HS256), at least 32 bytes, taken as it is; required")
+	f.StringVar(&o.jwtSecretFile, "jwt-secret-file", "", "`file` with that secret; one line break at its end does not count")
+	f.StringVar(&cfg.JWTIssuer, "jwt-issuer", "", "`iss` that tokens must have (default any)")
+	f.StringVar(&cfg.JWTAudience, "jwt-audience", "", "`aud` that tokens must have (default any)")
+	f.DurationVar(&cfg.TokenTTL, "token-ttl", 0, "how long a token from login is good (default 12h)")
+	f.StringVar(&o.shareKEK, "share-kek", "", "share key-encryption key, 32 bytes in `base64`; needed only for clients that do not seal their shares")
+	f.DurationVar(&cfg.InviteTimeout, "invite-timeout", 0, "how long participants have to answer (default 2m)")
+	f.DurationVar(&cfg.KeygenTimeout, "keygen-timeout", 0, "how long a keygen may run (default 5m)")
+	f.DurationVar(&cfg.SignTimeout, "sign-timeout", 0, "how long one attempt of a signing may run (default 1m)")
+	f.DurationVar(&cfg.AbsenceGrace, "absence-grace", 0, "how long a party that is needed may be away before the session goes on without it (default 20s)")
+	f.DurationVar(&cfg.SessionRetention, "session-retention", 0, "how long a session is kept after its end (default 72h)")
+	f.IntVar(&cfg.MaxMessageBytes, "max-message-bytes", node.DefaultMaxMessageBytes, "longest WebSocket message and HTTP body")
+	f.IntVar(&cfg.MaxParties, "max-parties", node.DefaultMaxParties, "largest committee")
+	f.Float64Var(&cfg.RateLimit, "rate-limit", 0, "messages a second that one connection may send for long; negative for no limit (default 1000)")
+	f.StringVar(&o.origins, "allowed-origins", "", "`origins` besides this server's own that browsers may connect from, separated by commas")
+	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM `file` with the certificate chain; without it the listener is plain, for a load balancer that ends TLS")
+	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM `file` with its key")
+	f.BoolVar(&cfg.RequireDurableRedis, "require-durable-redis", false, "do not start on a Redis that may forget (appendonly no, or an eviction policy)")
+	f.DurationVar(&cfg.DrainSpread, "drain-spread", 0, "over how long sockets are closed on SIGTERM (default 3s)")
+	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+	return o
+}
+
+func (o *options) declareRedis() {
+	o.flags.StringVar(&o.cfg.Redis, "redis", node.DefaultRedis, "`URL` of Redis: redis://, rediss://, redis+sentinel://host,host/master, redis+cluster://host,host")
+	o.flags.IntVar(&o.cfg.RedisWaitReplicas, "redis-wait-replicas", 0, "how many `replicas` must have what is acknowledged (default 0, which a failover may lose a little of)")
+	o.flags.StringVar(&o.cfg.RedisPrefix, "redis-prefix", node.DefaultPrefix, "begins every key")
+}
+
+// parse reads the environment, then args over it.
+func (o *options) parse(args []string, env func(string) (string, bool)) error {
+	var bad error
+	o.flags.VisitAll(func(f *flag.Flag) {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if v, ok := env(name); ok && bad == nil {
+			if o.flags.Set(f.Name, v) != nil {
+				bad = misuse("%s: not a valid value for --%s", name, f.Name)
+			}
+		}
+	})
+	if bad != nil {
+		return bad
+	}
+	if err := o.flags.Parse(args); err != nil {
+		if err == flag.ErrHelp {
+			return err
+		}
+		return &usageError{err}
+	}
+	return nil
+}
+
+// config is the node's configuration with its secrets.
+func (o *options) config() (node.Config, error) {
+	cfg := o.cfg
+	cfg.JWTSecret = []byte(o.jwtSecret)
+	if o.jwtSecretFile != "" {
+		if o.jwtSecret != "" {
+			return cfg, misuse("--jwt-secret and --jwt-secret-file exclude each other")
+		}
+		secret, err := os.ReadFile(o.jwtSecretFile)
+		if err != nil {
+			return cfg, fmt.Errorf("jwt secret: %w", err)
+		}
+		cfg.JWTSecret = []byte(strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r"))
+	}
+	if o.shareKEK != "" {
+		kek, err := base64.StdEncoding.DecodeString(o.shareKEK)
+		if err != nil || len(kek) != 32 {
+			return cfg, misuse("--share-kek must be 32 bytes in base64, for example the output of: openssl rand -base64 32")
+		}
+		cfg.ShareKEK = kek
+	}
+	for origin := range strings.SplitSeq(o.origins, ",") {
+		if origin = strings.TrimSpace(origin); origin != "" {
+			cfg.AllowedOrigins = append(cfg.AllowedOrigins, origin)
+		}
+	}
+	return cfg, nil
+}

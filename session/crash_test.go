@@ -1,0 +1,163 @@
+package session_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// TestNodeDiesAnywhere lets the node that everybody uses die at every single
+// call that it makes to Redis, the lock and the mailboxes, before and after it
+// takes effect. Its clients go to another node and say again what was not
+// acknowledged, and the other node's sweeper does the rest. There is one
+// outcome, told once to each, and nothing is left over.
+func TestNodeDiesAnywhere(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ seed, after bool }{
+		"before a call, seed clients":    {seed: true},
+		"after a call, extended clients": {after: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			each(t, func(w *world) {
+				stride := int64(1)
+				if testing.Short() {
+					stride = 7
+				}
+				for n := int64(1); w.lives(n, c.seed, c.after); n += stride {
+					if w.Failed() {
+						w.Fatalf("at call %d", n)
+					}
+				}
+			})
+		})
+	}
+}
+
+// lives runs a keygen and a signing with a node that dies at its n-th call, in a
+// world of its own. It reports whether the node did so.
+func (w *world) lives(n int64, seed, after bool) bool {
+	w.Helper()
+	life := &world{
+		T: w.T, ctx: w.ctx, rdb: w.rdb, prefix: w.prefix + clustertest.Prefix(), away: w.away,
+		mail: &mailboxes{taken: map[string]bool{}, boxes: map[string][]wire.Message{}},
+	}
+	life.store = w.storeAt(life.prefix)
+	doomed := &mortal{diesAt: n, after: after}
+	first, second := doomed.node(life), life.node(nil)
+	c := life.cast(first, seed)
+	c.send = func(user string, p wire.Payload, requestID string) {
+		if _, err := life.say(first, user, p, requestID); err == nil {
+			return
+		}
+		if !doomed.dead() {
+			life.Fatalf("call %d: %s: %s refused by a living node", n, user, p.Type())
+		}
+		if _, err := life.say(second, user, p, requestID); err != nil {
+			life.Fatalf("call %d: %s: %s: %v", n, user, p.Type(), err)
+		}
+	}
+	for i, request := range []wire.Payload{keygenRequest("vault"), signRequest("vault", "hello")} {
+		c.send("boss", request, c.request(fmt.Sprint("boss-", i)))
+		for tries := 0; len(life.outcomes()) <= i; tries++ {
+			if c.act(); len(life.outcomes()) > i {
+				break
+			}
+			if tries == 10 {
+				life.Fatalf("call %d: %s has no outcome", n, request.Type())
+			}
+			life.sweepAll(second)
+		}
+		c.act()
+	}
+	for range 2 {
+		life.sweepAll(second)
+	}
+	told := life.outcomes()
+	if len(told) != 2 || told[0].(*wire.KeygenConfirm).Status != wire.StatusSuccess || told[1].(*wire.SignComplete).Status != wire.StatusSuccess {
+		life.Errorf("call %d: outcomes %+v", n, told)
+	}
+	if k, err := life.store.Key(life.ctx, "vault"); err != nil || k.Status != session.KeyActive {
+		life.Errorf("call %d: key %+v, %v", n, k, err)
+	}
+	if open, _, err := life.store.Signings(life.ctx, "vault"); err != nil || len(open) > 0 {
+		life.Errorf("call %d: open %v, %v", n, open, err)
+	}
+	life.toldOnce()
+	life.settled()
+	return doomed.dead()
+}
+
+// TestDyingKeygenFails lets the node die at every call of a keygen that one
+// party declines: the key is never active, and everyone hears why.
+func TestDyingKeygenFails(t *testing.T) {
+	each(t, func(w *world) {
+		for n := int64(1); ; n++ {
+			life := &world{
+				T: w.T, ctx: w.ctx, rdb: w.rdb, prefix: w.prefix + clustertest.Prefix(), away: w.away,
+				mail: &mailboxes{taken: map[string]bool{}, boxes: map[string][]wire.Message{}},
+			}
+			life.store = w.storeAt(life.prefix)
+			doomed := &mortal{diesAt: n}
+			first, second := doomed.node(life), life.node(nil)
+			for _, m := range []struct {
+				user string
+				p    wire.Payload
+			}{
+				{"boss", keygenRequest("vault")},
+				{"alice", &wire.KeygenResponse{KeyID: "vault", PartIndex: 1, Response: &yes}},
+				{"bob", &wire.KeygenResponse{KeyID: "vault", PartIndex: 2, Response: &no}},
+			} {
+				if _, err := life.say(first, m.user, m.p, ""); err != nil {
+					if _, err := life.say(second, m.user, m.p, ""); err != nil {
+						w.Fatalf("call %d: %s: %v", n, m.user, err)
+					}
+				}
+			}
+			for range 3 {
+				life.sweepAll(second)
+			}
+			told := life.outcomes()
+			if len(told) != 1 || told[0].(*wire.KeygenConfirm).Status != wire.StatusRejected {
+				w.Errorf("call %d: outcomes %+v", n, told)
+			}
+			if k, err := life.store.Key(life.ctx, "vault"); err != nil || k.Status != session.KeyFailed {
+				w.Errorf("call %d: key %+v, %v", n, k, err)
+			}
+			life.toldOnce()
+			life.settled()
+			if !doomed.dead() {
+				return
+			}
+			if w.Failed() {
+				w.FailNow()
+			}
+		}
+	})
+}
+
+// TestSweepersShareTheWork has several nodes sweep what a dead one has left.
+func TestSweepersShareTheWork(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.keygen(v, "vault", false)
+		w.mail.setFail(func(session.Delivery) error { return errDead })
+		for i := range 40 {
+			w.must(v, "boss", signRequest("vault", fmt.Sprint("data ", i)))
+		}
+		w.mail.setFail(nil)
+		for range 3 {
+			w.run(w.node(nil))
+		}
+		due := w.prefix + "sessions:due"
+		for _, id := range w.rdb.ZRange(w.ctx, due, 0, -1).Val() {
+			w.rdb.ZAddXX(w.ctx, due, redis.Z{Score: 1, Member: id})
+		}
+		w.eventually("every invitation is delivered", func() bool { return len(w.mail.of("carol")) == 3+40 })
+		w.toldOnce()
+	})
+}

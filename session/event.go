@@ -1,0 +1,77 @@
+package session
+
+import "github.com/conclave-mpc/conclave/wsconn/wire"
+
+// Event is something that happens to a session.
+type Event interface{ event() }
+
+// Responded is a participant's answer to its invitation.
+type Responded struct {
+	Kind     Kind   // of the message: an answer to the other kind of invitation is refused
+	From     string // user id, from the token
+	Party    int    // part index, as claimed
+	Accept   bool
+	Reason   string
+	Identity string // public identity of the answering client
+}
+
+// Generated is a party's report of its finished keygen. Its share is stored
+// before the event is committed.
+type Generated struct {
+	From        string
+	Party       int
+	AccountAddr string
+	PublicKey   string // 0x hex, or empty from clients that do not tell
+}
+
+// KeyStored says that the key record and all shares are durable.
+type KeyStored struct{}
+
+// KeyLost says that there is no key record of this keygen to make active.
+type KeyLost struct{}
+
+// Signed is a party's signature.
+type Signed struct {
+	From      string
+	Party     int
+	Signature string // 0x hex
+}
+
+// PartyFailed is a party's word that its MPC cannot go on.
+type PartyFailed struct {
+	From     string
+	Party    int
+	Attempt  int // 0 for the running one
+	Reason   string
+	Culprits []int
+}
+
+// Cancel is the coordinator's, or an admin's, wish to end the session.
+type Cancel struct {
+	From   string
+	Admin  bool
+	Reason string
+}
+
+// Undeliverable says that a recipient's mailbox is full.
+type Undeliverable struct{ User string }
+
+// Tick is the passing of time. Offline lists the parties without a live socket.
+type Tick struct{ Offline []int }
+
+func (Responded) event()     {}
+func (Generated) event()     {}
+func (KeyStored) event()     {}
+func (KeyLost) event()       {}
+func (Signed) event()        {}
+func (PartyFailed) event()   {}
+func (Cancel) event()        {}
+func (Undeliverable) event() {}
+func (Tick) event()          {}
+
+// Outgoing is something that a step says to somebody.
+type Outgoing struct {
+	To        string // user id
+	Payload   wire.Payload
+	RequestID string
+}

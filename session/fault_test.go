@@ -1,0 +1,343 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// TestMailboxesFail has no mailbox take anything for a whole keygen: the sweeper
+// delivers all of it, once and in order.
+func TestMailboxesFail(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.mail.setFail(func(session.Delivery) error { return errors.New("out of order") })
+		w.must(v, "boss", keygenRequest("vault"))
+		c := w.cast(v, true)
+		for i, user := range committee {
+			w.must(v, user, &wire.KeygenResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes})
+		}
+		for i, user := range committee {
+			w.must(v, user, c.answer(user, &wire.KeygenParams{KeyID: "vault", PartIndex: i + 1}))
+		}
+		if k, err := w.store.Key(w.ctx, "vault"); err != nil || k.Status != session.KeyActive {
+			w.Fatalf("%+v, %v", k, err)
+		}
+		w.sweepAll(v)
+		w.mail.setFail(func(d session.Delivery) error {
+			if d.To == "bob" {
+				return errors.New("still out of order")
+			}
+			return nil
+		})
+		w.sweepAll(v)
+		if len(w.mail.of("alice")) != 3 || len(w.mail.of("bob")) != 0 {
+			w.Fatalf("alice has %v, bob %v", w.mail.types("alice"), w.mail.types("bob"))
+		}
+		w.mail.setFail(nil)
+		w.sweepAll(v)
+		w.sweepAll(v)
+		want := []wire.Type{wire.TypeKeygenInvite, wire.TypeKeygenParams, wire.TypeSessionEnded}
+		for _, user := range committee {
+			if diff := cmp.Diff(want, w.mail.types(user)); diff != "" {
+				w.Errorf("%s: %s", user, diff)
+			}
+		}
+		w.toldOnce()
+		w.settled()
+	})
+}
+
+// TestMailboxFull fails the session loudly. What waits for room does not keep the
+// key from being tried again, and comes when there is some.
+func TestMailboxFull(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.mail.setFail(func(d session.Delivery) error {
+			if d.To == "bob" {
+				return session.ErrMailboxFull
+			}
+			return nil
+		})
+		w.must(v, "boss", keygenRequest("vault"))
+		v.Sweep(w.ctx) // at once, without waiting for anything
+		told := w.outcomes()
+		if len(told) != 1 {
+			w.Fatalf("%d outcomes", len(told))
+		}
+		c := told[0].(*wire.KeygenConfirm)
+		if c.Status != wire.StatusFailed || c.Reason != "the mailbox of bob is full" || !slices.Equal(c.Culprits, []int{2}) {
+			w.Fatalf("got %+v", c)
+		}
+		if k, err := w.store.Key(w.ctx, "vault"); err != nil || k.Status != session.KeyFailed {
+			w.Fatalf("%+v, %v", k, err)
+		}
+		w.sweepAll(v)
+		if n := len(w.outcomes()); n != 1 {
+			w.Fatalf("%d outcomes", n)
+		}
+		w.mail.setFail(nil)
+		w.sweepAll(v)
+		if diff := cmp.Diff([]wire.Type{wire.TypeKeygenInvite, wire.TypeSessionEnded}, w.mail.types("bob")); diff != "" {
+			w.Error(diff)
+		}
+		w.toldOnce()
+		w.settled()
+	})
+}
+
+// TestMailboxFullOfSeveral has more than one message wait for the same mailbox:
+// the second, which is not sent after the first has failed, is no other fault.
+func TestMailboxFullOfSeveral(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.keygen(v, "vault", false)
+		lost := func(err error) {
+			w.mail.setFail(func(d session.Delivery) error { return map[string]error{"bob": err}[d.To] })
+		}
+		lost(errDead)
+		w.must(v, "boss", signRequest("vault", "hello", "alice", "bob"))
+		for i, user := range committee[:2] {
+			w.must(v, user, &wire.SignResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes})
+		}
+		lost(session.ErrMailboxFull)
+		w.sweepAll(v)
+		if s := w.the(session.Sign); s.Phase != session.Failed || s.Attempt != 1 {
+			w.Fatalf("%s after %d attempts", s.Phase, s.Attempt)
+		}
+		lost(nil)
+		w.sweepAll(v)
+		want := []wire.Type{wire.TypeSignInvite, wire.TypeSignParams, wire.TypeSessionEnded}
+		if diff := cmp.Diff(want, w.mail.types("bob")[3:]); diff != "" {
+			w.Error(diff)
+		}
+		w.settled()
+	})
+}
+
+// TestManyHandsOneOutcome has every party say everything at once, again and
+// again, through two nodes that sweep at the same time.
+func TestManyHandsOneOutcome(t *testing.T) {
+	each(t, func(w *world) {
+		nodes := []*session.Service{w.node(nil), w.node(nil)}
+		for _, v := range nodes {
+			w.run(v)
+		}
+		w.keygen(nodes[0], "vault", false)
+		w.must(nodes[0], "boss", signRequest("vault", "hello"))
+		s := w.the(session.Sign)
+		var wg sync.WaitGroup
+		for i, user := range committee {
+			for n := range 4 {
+				wg.Go(func() {
+					v := nodes[(i+n)%2]
+					for range 3 {
+						for _, p := range []wire.Payload{
+							&wire.SignResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes, SessionID: s.ID},
+							&wire.SignResult{KeyID: "vault", PartIndex: i + 1, Signature: theKey.Sign(s.Digest), SessionID: s.ID},
+						} {
+							var e *wire.Error
+							if _, err := w.say(v, user, p, "r"); err != nil && !errors.As(err, &e) {
+								w.Errorf("%s: %v", user, err)
+							}
+						}
+					}
+				})
+			}
+		}
+		wg.Wait()
+		w.eventually("nothing is due", func() bool { return w.rdb.ZCard(w.ctx, w.prefix+"sessions:due").Val() == 0 })
+		if s = w.the(session.Sign); s.Phase != session.Completed || s.Attempt != 1 {
+			w.Fatalf("%s after %d attempts", s.Phase, s.Attempt)
+		}
+		w.toldOnce()
+		w.settled()
+	})
+}
+
+// TestDeadlines lets a session expire, and another fail for a party that has
+// left, with nobody but a sweeper there.
+func TestDeadlines(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.keygen(v, "vault", false)
+		hasty := w.node(func(c *session.Config) {
+			c.InviteTimeout, c.SignTimeout, c.AbsenceGrace, c.SweepEvery = 300*time.Millisecond, 20*time.Second, 40*time.Millisecond, 5*time.Millisecond
+		})
+		w.run(hasty)
+		w.must(hasty, "boss", signRequest("vault", "one"))
+		w.eventually("an outcome", func() bool { return len(w.outcomes()) == 2 })
+		if c := w.outcomes()[1].(*wire.SignComplete); c.Status != wire.StatusExpired || !slices.Equal(c.Culprits, []int{1, 2, 3}) {
+			w.Fatalf("got %+v", c)
+		}
+
+		w.must(hasty, "boss", signRequest("vault", "two", "alice", "bob"))
+		w.away.leave("bob")
+		for i, user := range committee[:2] {
+			w.must(v, user, &wire.SignResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes})
+		}
+		w.eventually("an outcome", func() bool { return len(w.outcomes()) == 3 })
+		if c := w.outcomes()[2].(*wire.SignComplete); c.Status != wire.StatusFailed || !slices.Equal(c.Culprits, []int{2}) {
+			w.Fatalf("got %+v", c)
+		}
+
+		soon := signRequest("vault", "three")
+		soon.ExpiresIn = 1
+		w.must(v, "boss", soon)
+		w.eventually("an outcome", func() bool { return len(w.outcomes()) == 4 })
+		if c := w.outcomes()[3].(*wire.SignComplete); c.Status != wire.StatusExpired {
+			w.Fatalf("got %+v", c)
+		}
+		w.eventually("nothing is due", func() bool { return w.rdb.ZCard(w.ctx, w.prefix+"sessions:due").Val() == 0 })
+		w.settled()
+	})
+}
+
+// slowStore calls a hook before it writes in the due list or commits.
+type slowStore struct {
+	session.Store
+	postpone, commit func()
+}
+
+func (s slowStore) Postpone(ctx context.Context, id string, from, to time.Time) error {
+	if s.postpone != nil {
+		s.postpone()
+	}
+	return s.Store.Postpone(ctx, id, from, to)
+}
+
+func (s slowStore) Commit(ctx context.Context, x session.Session, token string, out []session.Entry, by time.Time) (session.Receipt, error) {
+	if s.commit != nil {
+		s.commit()
+	}
+	return s.Store.Commit(ctx, x, token, out, by)
+}
+
+// TestNoLostWakeup has one node settle a session just after another has
+// committed a later change and died before delivering it. The first must not put
+// off until the deadline what the second has left to do now.
+func TestNoLostWakeup(t *testing.T) {
+	each(t, func(w *world) {
+		dying := &mortal{diesAt: 1 << 40}
+		second := dying.node(w)
+		w.keygen(w.node(nil), "vault", false)
+		w.must(w.node(nil), "boss", signRequest("vault", "hello", "alice", "bob"))
+		accept := func(part int) *wire.SignResponse {
+			return &wire.SignResponse{KeyID: "vault", PartIndex: part, Response: &yes}
+		}
+		once := sync.OnceFunc(func() {
+			w.mail.setFail(func(session.Delivery) error { return errDead })
+			if _, err := w.say(second, "bob", accept(2), ""); err != nil {
+				w.Error(err)
+			}
+			w.mail.setFail(nil)
+		})
+		first := w.node(func(c *session.Config) { c.Store = slowStore{Store: c.Store, postpone: once} })
+		w.must(first, "alice", accept(1))
+		if s := w.the(session.Sign); s.Phase != session.Running {
+			w.Fatalf("phase %s", s.Phase)
+		}
+		w.run(w.node(nil))
+		w.eventually("the signers have their parameters", func() bool {
+			return slices.Contains(w.mail.types("alice"), wire.TypeSignParams)
+		})
+		if s := w.the(session.Sign); s.Attempt != 1 || time.Since(s.CreatedAt) > 15*time.Second {
+			w.Errorf("that took %s and %d attempts", time.Since(s.CreatedAt), s.Attempt)
+		}
+	})
+}
+
+// TestStalledNodeDoesNotCommit stops a node between loading a session and
+// committing it for longer than its place in the due list holds.
+func TestStalledNodeDoesNotCommit(t *testing.T) {
+	each(t, func(w *world) {
+		w.keygen(w.node(nil), "vault", false)
+		w.must(w.node(nil), "boss", signRequest("vault", "hello"))
+		loads := 0
+		stall := sync.OnceFunc(func() { <-time.After(1100 * time.Millisecond) })
+		v := w.node(func(c *session.Config) {
+			c.Store = slowStore{Store: c.Store, commit: func() { loads++; stall() }}
+		})
+		w.must(v, "alice", &wire.SignResponse{KeyID: "vault", PartIndex: 1, Response: &yes})
+		if s := w.the(session.Sign); loads != 2 || s.Version != 2 {
+			w.Errorf("%d commits tried, version %d", loads, s.Version)
+		}
+	})
+}
+
+// TestRelay passes round messages on to whom they are for, once each.
+func TestRelay(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		c := w.cast(v, false)
+		c.acts = func(_ string, p wire.Payload) bool { _, params := p.(*wire.KeygenParams); return !params }
+		w.must(v, "boss", keygenRequest("vault"))
+		c.act()
+		s := w.the(session.Keygen)
+		c.skip()
+		send := func(user string, p wire.TSSMessage, requestID string) error {
+			p.SessionID = s.ID
+			if p.Attempt == 0 {
+				p.Attempt = 1
+			}
+			_, err := w.say(v, user, &p, requestID)
+			return err
+		}
+		ok := func(err error) {
+			w.Helper()
+			if err != nil {
+				w.Error(err)
+			}
+		}
+		ok(send("alice", wire.TSSMessage{From: 1, Body: "YQ=="}, "r1"))
+		ok(send("alice", wire.TSSMessage{From: 1, Body: "YQ=="}, "r1")) // again, after a reconnect
+		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yg=="}, "r2"))
+		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yw=="}, "r2")) // a client that does not count
+		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yw=="}, ""))
+		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yw=="}, ""))
+		var got []string
+		for _, user := range committee {
+			for _, m := range w.mail.of(user)[c.read[user]:] {
+				var p wire.TSSMessage
+				decode(w, m, &p)
+				got = append(got, fmt.Sprintf("%s:%d>%d:%s", user, p.From, p.To, p.Body))
+			}
+		}
+		want := "bob:1>0:YQ== carol:1>0:YQ== carol:1>3:Yg== carol:1>3:Yw== carol:1>3:Yw== carol:1>3:Yw=="
+		if strings.Join(got, " ") != want {
+			w.Errorf("got  %s\nwant %s", strings.Join(got, " "), want)
+		}
+		for what, err := range map[string]error{
+			"another's name": send("bob", wire.TSSMessage{From: 1, Body: "YQ=="}, ""),
+			"a stranger":     send("mallory", wire.TSSMessage{From: 1, Body: "YQ=="}, ""),
+			"to nobody":      send("alice", wire.TSSMessage{From: 1, To: 9, Body: "YQ=="}, ""),
+			"too early":      send("alice", wire.TSSMessage{From: 1, Attempt: 2, Body: "YQ=="}, ""),
+		} {
+			if err == nil {
+				w.Errorf("%s: accepted", what)
+			}
+		}
+
+		w.mail.setFail(func(session.Delivery) error { return errors.New("connection to 10.0.0.7 refused") })
+		if err := send("alice", wire.TSSMessage{From: 1, To: 2, Body: "YQ=="}, "r3"); !errors.Is(err, session.ErrUnavailable) {
+			w.Errorf("got error %v, want unavailable", err)
+		}
+		w.mail.setFail(func(d session.Delivery) error { return map[string]error{"bob": session.ErrMailboxFull}[d.To] })
+		if err := send("alice", wire.TSSMessage{From: 1, To: 2, Body: "YQ=="}, "r4"); !errors.Is(err, session.ErrMailboxFull) {
+			w.Errorf("got error %v, want mailbox_full", err)
+		}
+		if s = w.the(session.Keygen); s.Phase != session.Failed || !slices.Equal(s.Culprits, []int{2}) {
+			w.Errorf("%s, culprits %v", s.Phase, s.Culprits)
+		}
+	})
+}

@@ -1,0 +1,124 @@
+package session
+
+import (
+	"flag"
+	"testing"
+	"time"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata")
+
+// SoloKey is a whole key in one place, which makes the signatures that parties
+// would make together.
+type SoloKey struct {
+	priv    *secp256k1.PrivateKey
+	Address string
+	Public  string
+}
+
+// NewSoloKey returns the key whose private half is n.
+func NewSoloKey(n byte) SoloKey {
+	priv := secp256k1.PrivKeyFromBytes([]byte{n})
+	pub := priv.PubKey().SerializeCompressed()
+	addr, err := pubkey.Secp256k1.Address(pub)
+	if err != nil {
+		panic(err)
+	}
+	return SoloKey{priv: priv, Address: addr, Public: pubkey.Encode(pub)}
+}
+
+// Sign returns r‖s‖v over a digest, both as 0x hex.
+func (k SoloKey) Sign(digest string) string {
+	raw, err := pubkey.Decode(digest)
+	if err != nil {
+		panic(err)
+	}
+	compact := ecdsa.SignCompact(k.priv, raw, false)
+	return pubkey.Encode(append(compact[1:], compact[0]))
+}
+
+var (
+	theKey     = NewSoloKey(1)
+	anotherKey = NewSoloKey(2)
+	began      = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	terms      = Terms{Invite: 2 * time.Minute, Run: time.Minute, Grace: 20 * time.Second}
+)
+
+const boss = "boss" // the coordinator
+
+// newKeygen is a keygen among users, any threshold of whom will sign.
+func newKeygen(threshold int, users ...string) Session {
+	s := Session{
+		ID: "kg-1", Kind: Keygen, Version: 1, KeyID: "vault", Coordinator: boss, Curve: pubkey.Secp256k1,
+		Threshold: threshold, Parties: committee(users), RequestID: "r1", Terms: terms,
+	}
+	for i := range s.Parties {
+		s.Parties[i].Invited = true
+	}
+	return s
+}
+
+// newSigning is a signing with theKey to which the first invited of users are.
+func newSigning(threshold, invited int, users ...string) Session {
+	digest, hash, err := pubkey.Digest(pubkey.Secp256k1, "pay bob", "")
+	if err != nil {
+		panic(err)
+	}
+	s := Session{
+		ID: "sg-1", Kind: Sign, Version: 1, KeyID: "vault", Coordinator: boss, Curve: pubkey.Secp256k1,
+		Threshold: threshold, Parties: committee(users), Data: "pay bob", Hash: hash, Digest: pubkey.Encode(digest),
+		AccountAddr: theKey.Address, Terms: terms,
+	}
+	for i := range invited {
+		s.Parties[i].Invited = true
+	}
+	return s
+}
+
+// at is an event some time after the session began.
+type at struct {
+	after time.Duration
+	ev    Event
+}
+
+// play begins s and steps it through events, none of which may be refused. It
+// returns the session and the time at which it is then.
+func play(t testing.TB, s Session, events ...at) (Session, time.Time) {
+	t.Helper()
+	s, _ = Begin(s, began)
+	now := began
+	for _, e := range events {
+		now = began.Add(e.after)
+		next, _, err := Step(s, e.ev, now)
+		if err != nil {
+			t.Fatalf("%T %+v in %s: %v", e.ev, e.ev, s.Phase, err)
+		}
+		s = next
+	}
+	return s, now
+}
+
+func (s Session) accept(part int) Responded {
+	return Responded{Kind: s.Kind, From: s.Parties[part-1].User, Party: part, Accept: true}
+}
+
+func (s Session) decline(part int) Responded {
+	return Responded{Kind: s.Kind, From: s.Parties[part-1].User, Party: part}
+}
+
+func (s Session) generated(part int, k SoloKey) Generated {
+	return Generated{From: s.Parties[part-1].User, Party: part, AccountAddr: k.Address, PublicKey: k.Public}
+}
+
+func (s Session) signed(part int, k SoloKey) Signed {
+	return Signed{From: s.Parties[part-1].User, Party: part, Signature: k.Sign(s.Digest)}
+}
+
+func (s Session) failed(part int, culprits ...int) PartyFailed {
+	return PartyFailed{From: s.Parties[part-1].User, Party: part, Reason: "broken", Culprits: culprits}
+}

@@ -1,0 +1,175 @@
+package session
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+func (m *machine) keygenInvite(index int) wire.Payload {
+	return &wire.KeygenInvite{
+		KeyID: m.KeyID, Threshold: m.Threshold, TotalParts: len(m.Parties), PartIndex: index, Participants: m.Users(),
+		SessionID: m.ID, Coordinator: m.Coordinator, Curve: string(m.Curve), Deadline: m.Deadline, SignedRequest: m.SignedRequest,
+	}
+}
+
+// startKeygen sends every party its parameters: all have accepted.
+func (m *machine) startKeygen() {
+	m.move(Running)
+	m.Attempt = 1
+	m.Deadline = earlier(m.ExpiresAt, m.now.Add(m.Terms.Run))
+	m.Signers = make([]int, len(m.Parties))
+	for i := range m.Parties {
+		m.Signers[i] = i + 1
+	}
+	parties := m.wireParties(m.Signers)
+	for i, p := range m.Parties {
+		m.say(p.User, &wire.KeygenParams{
+			KeyID: m.KeyID, Threshold: m.Threshold, TotalParts: len(m.Parties), PartIndex: i + 1,
+			OutputFile: fmt.Sprintf("%s.part%d.json", m.KeyID, i+1),
+			SessionID:  m.ID, Attempt: m.Attempt, Curve: string(m.Curve), Parties: parties,
+		})
+	}
+}
+
+// generated takes a party's report. Reports must agree; the first difference
+// fails the keygen and names both sides.
+func (m *machine) generated(ev Generated) error {
+	if m.Kind != Keygen {
+		return ErrKind
+	}
+	if err := m.member(ev.From, ev.Party); err != nil {
+		return err
+	}
+	addr, key, err := m.reported(ev)
+	if err != nil {
+		return err
+	}
+	p := m.party(ev.Party)
+	switch {
+	case p.Result != "" && p.Result == addr && p.Key == key:
+		return nil
+	case m.Phase.Final():
+		return ErrEnded
+	case m.Phase == Inviting:
+		return ErrNotYet
+	case p.Result != "":
+		return ErrReported
+	}
+	p.Result, p.Key = addr, key
+	if p.Key != "" && m.PublicKey == "" {
+		m.PublicKey = p.Key
+	}
+	if reason, culprits := m.disagreement(); reason != "" {
+		m.PublicKey = ""
+		m.end(Failed, reason, culprits)
+	}
+	return nil
+}
+
+// reported brings a report to canonical form and checks that its public key, if
+// it has one, belongs to its address.
+func (m *machine) reported(ev Generated) (addr, key string, err error) {
+	addr, err = m.Curve.ParseAddress(ev.AccountAddr)
+	if err != nil {
+		return "", "", wire.Errorf(wire.CodeBadRequest, "account_addr: %s", err)
+	}
+	if ev.PublicKey == "" {
+		return addr, "", nil
+	}
+	pub, err := m.Curve.ParseKey(ev.PublicKey)
+	if err != nil {
+		return "", "", wire.Errorf(wire.CodeBadRequest, "public_key: %s", err)
+	}
+	if of, err := m.Curve.Address(pub); err != nil || of != addr {
+		return "", "", wire.Errorf(wire.CodeBadRequest, "public_key is not the key of account_addr")
+	}
+	return addr, strings.ToLower(ev.PublicKey), nil
+}
+
+// disagreement compares the reports so far. A public key follows from an
+// address and was checked against it, so that addresses alone decide. The side
+// with fewer parties is blamed; of equal sides, both.
+func (m *machine) disagreement() (reason string, culprits []int) {
+	sides := map[string][]int{}
+	var order []string
+	for i, p := range m.Parties {
+		if p.Result == "" {
+			continue
+		}
+		if sides[p.Result] == nil {
+			order = append(order, p.Result)
+		}
+		sides[p.Result] = append(sides[p.Result], i+1)
+	}
+	if len(order) < 2 {
+		return "", nil
+	}
+	most := 0
+	for _, parts := range sides {
+		most = max(most, len(parts))
+	}
+	var told []string
+	majorities := 0
+	for _, addr := range order {
+		told = append(told, fmt.Sprintf("%s reported %s", m.names(sides[addr]), addr))
+		if len(sides[addr]) == most {
+			majorities++
+		} else {
+			culprits = append(culprits, sides[addr]...)
+		}
+	}
+	if majorities > 1 {
+		culprits = nil
+		for _, parts := range sides {
+			culprits = append(culprits, parts...)
+		}
+	}
+	slices.Sort(culprits)
+	return "the parties disagree on the key: " + strings.Join(told, ", "), culprits
+}
+
+// keyStored completes a keygen whose key record and shares are durable.
+func (m *machine) keyStored() error {
+	switch {
+	case m.Kind != Keygen:
+		return ErrKind
+	case m.Phase == Completed:
+		return nil
+	case m.Phase.Final():
+		return ErrEnded
+	case !m.stored():
+		return ErrNotYet
+	}
+	m.AccountAddr = m.Parties[0].Result
+	m.end(Completed, "", nil)
+	return nil
+}
+
+// keyLost fails a keygen whose key record is gone or another keygen's: what the
+// parties hold can never sign.
+func (m *machine) keyLost() error {
+	switch {
+	case m.Kind != Keygen:
+		return ErrKind
+	case m.Phase.Final():
+		return nil
+	case !m.stored():
+		return ErrNotYet
+	}
+	m.PublicKey = ""
+	m.end(Failed, "the key's record was lost", nil)
+	return nil
+}
+
+// wireParties describes parts to the parties themselves.
+func (m *machine) wireParties(parts []int) []wire.Party {
+	list := make([]wire.Party, 0, len(parts))
+	for _, i := range parts {
+		p := m.party(i)
+		list = append(list, wire.Party{PartIndex: i, UserID: p.User, Identity: p.Identity})
+	}
+	return list
+}

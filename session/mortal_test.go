@@ -1,0 +1,154 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+)
+
+var errDead = errors.New("this node is dead")
+
+// mortal is the outside world of a node that dies at its n-th call to it: just
+// before the call takes effect, or just after. From then on nothing it does has
+// an effect.
+type mortal struct {
+	session.Store
+	sender session.Sender
+	locker session.Locker
+
+	diesAt int64
+	after  bool
+	calls  atomic.Int64
+}
+
+func (d *mortal) do(f func() error) error {
+	n := d.calls.Add(1)
+	if n > d.diesAt || n == d.diesAt && !d.after {
+		return errDead
+	}
+	err := f()
+	if n == d.diesAt {
+		return errDead
+	}
+	return err
+}
+
+func (d *mortal) dead() bool { return d.calls.Load() >= d.diesAt }
+
+// node returns a Service in that world.
+func (d *mortal) node(w *world) *session.Service {
+	return w.node(func(c *session.Config) {
+		d.Store, d.sender, d.locker = c.Store, c.Sender, locks{w.rdb, w.prefix, 20 * time.Millisecond}
+		c.Store, c.Sender, c.Locker = d, mortalSender{d}, mortalLocker{d}
+	})
+}
+
+type mortalSender struct{ *mortal }
+
+func (d mortalSender) Send(ctx context.Context, deliveries ...session.Delivery) (errs []error) {
+	err := d.do(func() error { errs = d.sender.Send(ctx, deliveries...); return nil })
+	if err != nil {
+		errs = make([]error, len(deliveries))
+		for i := range errs {
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
+type mortalLocker struct{ *mortal }
+
+func (d mortalLocker) Lock(ctx context.Context, id string) (l session.Lock, err error) {
+	err = d.do(func() error { l, err = d.locker.Lock(ctx, id); return err })
+	return mortalLock{l, d.mortal}, err
+}
+
+type mortalLock struct {
+	session.Lock
+	d *mortal
+}
+
+func (l mortalLock) Release(ctx context.Context) error {
+	return l.d.do(func() error { return l.Lock.Release(ctx) })
+}
+
+func (d *mortal) Now(ctx context.Context) (t time.Time, err error) {
+	err = d.do(func() error { t, err = d.Store.Now(ctx); return err })
+	return t, err
+}
+
+func (d *mortal) Load(ctx context.Context, id string) (s session.Session, t time.Time, err error) {
+	err = d.do(func() error { s, t, err = d.Store.Load(ctx, id); return err })
+	return s, t, err
+}
+
+func (d *mortal) Create(ctx context.Context, s session.Session, out []session.Entry, by time.Time) (r session.Receipt, ok bool, err error) {
+	err = d.do(func() error { r, ok, err = d.Store.Create(ctx, s, out, by); return err })
+	return r, ok, err
+}
+
+func (d *mortal) Commit(ctx context.Context, s session.Session, token string, out []session.Entry, by time.Time) (r session.Receipt, err error) {
+	err = d.do(func() error { r, err = d.Store.Commit(ctx, s, token, out, by); return err })
+	return r, err
+}
+
+func (d *mortal) Outbox(ctx context.Context, id string) (out []session.Entry, err error) {
+	err = d.do(func() error { out, err = d.Store.Outbox(ctx, id); return err })
+	return out, err
+}
+
+func (d *mortal) Delivered(ctx context.Context, id string, entries []string) error {
+	return d.do(func() error { return d.Store.Delivered(ctx, id, entries) })
+}
+
+func (d *mortal) Key(ctx context.Context, id string) (k session.Key, err error) {
+	err = d.do(func() error { k, err = d.Store.Key(ctx, id); return err })
+	return k, err
+}
+
+func (d *mortal) PutKey(ctx context.Context, k session.Key) error {
+	return d.do(func() error { return d.Store.PutKey(ctx, k) })
+}
+
+func (d *mortal) PutShare(ctx context.Context, key, id string, part int, share string) error {
+	return d.do(func() error { return d.Store.PutShare(ctx, key, id, part, share) })
+}
+
+func (d *mortal) Share(ctx context.Context, key string, part int) (s string, err error) {
+	err = d.do(func() error { s, err = d.Store.Share(ctx, key, part); return err })
+	return s, err
+}
+
+func (d *mortal) OpenSigning(ctx context.Context, key string, s session.Signing, match bool) (id string, err error) {
+	err = d.do(func() error { id, err = d.Store.OpenSigning(ctx, key, s, match); return err })
+	return id, err
+}
+
+func (d *mortal) Signings(ctx context.Context, key string) (open []session.Signing, last string, err error) {
+	err = d.do(func() error { open, last, err = d.Store.Signings(ctx, key); return err })
+	return open, last, err
+}
+
+func (d *mortal) CloseSigning(ctx context.Context, key, id string) error {
+	return d.do(func() error { return d.Store.CloseSigning(ctx, key, id) })
+}
+
+func (d *mortal) Schedule(ctx context.Context, id string, at time.Time) error {
+	return d.do(func() error { return d.Store.Schedule(ctx, id, at) })
+}
+
+func (d *mortal) Postpone(ctx context.Context, id string, from, to time.Time) error {
+	return d.do(func() error { return d.Store.Postpone(ctx, id, from, to) })
+}
+
+func (d *mortal) Unschedule(ctx context.Context, id string) error {
+	return d.do(func() error { return d.Store.Unschedule(ctx, id) })
+}
+
+func (d *mortal) TakeDue(ctx context.Context, limit int, hold time.Duration) (t []session.Taken, err error) {
+	err = d.do(func() error { t, err = d.Store.TakeDue(ctx, limit, hold); return err })
+	return t, err
+}

@@ -1,0 +1,210 @@
+package party
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"math/big"
+	"slices"
+	"testing"
+
+	"github.com/bnb-chain/tss-lib/v2/common"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+func members(t testing.TB, n int) []Member {
+	t.Helper()
+	var out []Member
+	for i := 1; i <= n; i++ {
+		out = append(out, Member{Index: i, User: fmt.Sprintf("user-%d", i), Identity: identity(t).Public()})
+	}
+	return out
+}
+
+// TestContextBindsEverything changes each part of a binding by as little as can be.
+func TestContextBindsEverything(t *testing.T) {
+	t.Parallel()
+	base := Binding{
+		SessionID: "session", Attempt: 1, KeyID: "key", Curve: pubkey.Secp256k1,
+		Threshold: 2, TotalParts: 3, Parties: members(t, 3), Self: 1,
+	}
+	seen := map[[32]byte]string{}
+	add := func(what string, k kind, b Binding, digest, pub string) {
+		c := b.context(k, []byte(digest), []byte(pub))
+		if other, taken := seen[c]; taken {
+			t.Errorf("%s and %s have the same context", what, other)
+		}
+		seen[c] = what
+	}
+	add("the base", kindSign, base, "digest", "public")
+	add("the kind", kindKeygen, base, "digest", "public")
+	add("the digest", kindSign, base, "digesT", "public")
+	add("the public key", kindSign, base, "digest", "publiC")
+	add("the digest's end", kindSign, base, "digestp", "ublic")
+	stranger := identity(t).Public()
+	for what, change := range map[string]func(*Binding){
+		"the session":        func(b *Binding) { b.SessionID = "sessioN" },
+		"the attempt":        func(b *Binding) { b.Attempt = 2 },
+		"the key":            func(b *Binding) { b.KeyID = "keY" },
+		"the curve":          func(b *Binding) { b.Curve = pubkey.Ed25519 },
+		"the threshold":      func(b *Binding) { b.Threshold = 3 },
+		"the total":          func(b *Binding) { b.TotalParts = 4 },
+		"fewer parties":      func(b *Binding) { b.Parties = b.Parties[:2] },
+		"a part index":       func(b *Binding) { b.Parties[2].Index = 4 },
+		"a user":             func(b *Binding) { b.Parties[1].User = "user-x" },
+		"an identity":        func(b *Binding) { b.Parties[1].Identity = stranger },
+		"a signing key":      func(b *Binding) { b.Parties[1].Identity.sign[0] ^= 1 },
+		"a sealing key":      func(b *Binding) { b.Parties[1].Identity.seal[0] ^= 1 },
+		"a session and more": func(b *Binding) { b.SessionID, b.KeyID = "sessionk", "ey" },
+	} {
+		b := base
+		b.Parties = slices.Clone(base.Parties)
+		change(&b)
+		add(what, kindSign, b, "digest", "public")
+	}
+	// Each party has the same context: Self is not part of it.
+	b := base
+	b.Self = 2
+	if b.context(kindSign, []byte("digest"), []byte("public")) != base.context(kindSign, []byte("digest"), []byte("public")) {
+		t.Error("two parties of one run have different contexts")
+	}
+}
+
+func TestThresholdBecomesTSSLibs(t *testing.T) {
+	t.Parallel()
+	c, err := newCommittee(pubkey.Secp256k1, "key", members(t, 5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, threshold := range []int{2, 3, 5} {
+		p := c.params(4, threshold, 3)
+		// tss-lib's threshold t lets t+1 sign.
+		if p.Threshold()+1 != threshold || p.PartyCount() != 5 || p.Concurrency() != 3 || p.PartyID() != c.byPart[4] {
+			t.Errorf("threshold %d: got %d of %d", threshold, p.Threshold(), p.PartyCount())
+		}
+		if p.NoProofMod() || p.NoProofFac() {
+			t.Error("a proof is switched off")
+		}
+	}
+}
+
+// TestCommitteeOrder: tss-lib's order is by key and not ours; both directions of
+// the map agree, in subsets too.
+func TestCommitteeOrder(t *testing.T) {
+	t.Parallel()
+	all := members(t, 7)
+	differs := false
+	for i := range 5 {
+		for _, parties := range [][]Member{all, all[2:], {all[1], all[4], all[6]}} {
+			c, err := newCommittee(pubkey.Ed25519, fmt.Sprint("key", i), parties)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for j, m := range parties {
+				id := c.byPart[m.Index]
+				if c.partOf[id.Index] != m.Index || c.sorted[id.Index] != id {
+					t.Errorf("part %d is mapped to part %d", m.Index, c.partOf[id.Index])
+				}
+				if want := partyKey(pubkey.Ed25519, fmt.Sprint("key", i), m.User, m.Index); id.KeyInt().Cmp(want) != 0 {
+					t.Errorf("part %d has another party's key", m.Index)
+				}
+				differs = differs || id.Index != j
+			}
+			for j := 1; j < len(c.sorted); j++ {
+				if c.sorted[j-1].KeyInt().Cmp(c.sorted[j].KeyInt()) >= 0 {
+					t.Error("tss-lib's order is not ascending")
+				}
+			}
+		}
+	}
+	if !differs {
+		t.Error("tss-lib's order was ours every time: the test shows nothing")
+	}
+}
+
+const pinnedPartyKey = "708fb6cf70cb48b18498a245a49d6453b04f7b8be940a102505cbce4f69c943c"
+
+func TestPartyKeys(t *testing.T) {
+	t.Parallel()
+	seen := map[string]string{}
+	for _, curve := range []pubkey.Curve{pubkey.Secp256k1, pubkey.Ed25519} {
+		for _, key := range []string{"a", "b", "au"} {
+			for _, user := range []string{"u", "v", "uu"} {
+				for index := 1; index <= 3; index++ {
+					k := partyKey(curve, key, user, index)
+					if k.Sign() <= 0 || k.Cmp(tssCurve(curve).Params().N) >= 0 {
+						t.Errorf("key %x is out of range", k)
+					}
+					name := fmt.Sprint(curve, key, user, index)
+					if other, taken := seen[k.String()]; taken {
+						t.Errorf("%s and %s share a key", name, other)
+					}
+					seen[k.String()] = name
+				}
+			}
+		}
+	}
+	// A key's shares lie where these numbers say: they may never change.
+	if got := partyKey(pubkey.Secp256k1, "key", "user", 1).Text(16); got != pinnedPartyKey {
+		t.Errorf("got %s, want %s", got, pinnedPartyKey)
+	}
+}
+
+func TestRoundTables(t *testing.T) {
+	t.Parallel()
+	names := map[string]bool{}
+	for _, k := range []kind{kindKeygen, kindSign} {
+		for _, c := range []pubkey.Curve{pubkey.Secp256k1, pubkey.Ed25519} {
+			codes := map[byte]bool{}
+			last := 1
+			for _, rd := range roundsOf(k, c) {
+				if codes[rd.code] || names[rd.name] || names[rd.protobufName()] {
+					t.Errorf("%s occurs twice", rd.name)
+				}
+				codes[rd.code], names[rd.name], names[rd.protobufName()] = true, true, true
+				if rd.number < last || rd.number > last+1 || rd.max > MaxBodyBytes-sealOverhead-bodyHeader {
+					t.Errorf("%s is in round %d after round %d", rd.name, rd.number, last)
+				}
+				last = rd.number
+			}
+		}
+	}
+}
+
+// TestFinishSignature: r and s come with and without their leading zeros, and what
+// is wrong does not come out.
+func TestFinishSignature(t *testing.T) {
+	t.Parallel()
+	key := secp256k1.PrivKeyFromBytes(bytes.Repeat([]byte{7}, 32))
+	pub := key.PubKey().SerializeCompressed()
+	short := 0
+	for i := 0; short < 4; i++ {
+		digest := sha256.Sum256([]byte{byte(i), byte(i >> 8)})
+		compact := ecdsa.SignCompact(key, digest[:], false)
+		r, s := new(big.Int).SetBytes(compact[1:33]).Bytes(), new(big.Int).SetBytes(compact[33:]).Bytes()
+		if len(r) == 32 && len(s) == 32 {
+			continue
+		}
+		short++
+		want := append(bytes.Clone(compact[1:]), compact[0])
+		for _, data := range []*common.SignatureData{{R: r, S: s}, {R: compact[1:33], S: compact[33:]}} {
+			got, err := finishSignature(pubkey.Secp256k1, data, pub, digest[:])
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("got %x, %v, want %x", got, err, want)
+			}
+		}
+		for what, data := range map[string]*common.SignatureData{
+			"swapped": {R: s, S: r}, "empty": {}, "long": {R: make([]byte, 33), S: s}, "cut": {R: r[:len(r)-1], S: s},
+		} {
+			if sig, err := finishSignature(pubkey.Secp256k1, data, pub, digest[:]); err == nil {
+				t.Errorf("%s: handed out %x", what, sig)
+			}
+		}
+	}
+	if _, err := finishSignature(pubkey.Ed25519, &common.SignatureData{Signature: make([]byte, 64)}, make([]byte, 32), []byte("m")); err == nil {
+		t.Error("handed out a bad ed25519 signature")
+	}
+}

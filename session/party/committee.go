@@ -1,0 +1,87 @@
+package party
+
+import (
+	"crypto/elliptic"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/big"
+
+	"github.com/bnb-chain/tss-lib/v2/tss"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// committee maps between our part indexes and tss-lib's: tss-lib sorts parties
+// by their keys and numbers them from 0 in that order, which has nothing to do
+// with ours.
+type committee struct {
+	curve  pubkey.Curve
+	sorted tss.SortedPartyIDs
+	byPart map[int]*tss.PartyID
+	partOf []int // part index by tss-lib's index
+}
+
+func newCommittee(curve pubkey.Curve, keyID string, members []Member) (*committee, error) {
+	c := &committee{curve: curve, byPart: make(map[int]*tss.PartyID, len(members))}
+	ids := make(tss.UnSortedPartyIDs, 0, len(members))
+	partByKey := make(map[string]int, len(members))
+	for _, m := range members {
+		key := partyKey(curve, keyID, m.User, m.Index)
+		if _, taken := partByKey[string(key.Bytes())]; taken {
+			return nil, errors.New("two parties have the same key")
+		}
+		partByKey[string(key.Bytes())] = m.Index
+		// No user names here: tss-lib puts the moniker into its errors.
+		id := tss.NewPartyID(fmt.Sprint(m.Index), fmt.Sprintf("part %d", m.Index), key)
+		ids = append(ids, id)
+		c.byPart[m.Index] = id
+	}
+	c.sorted = tss.SortPartyIDs(ids)
+	c.partOf = make([]int, len(c.sorted))
+	for i, id := range c.sorted {
+		c.partOf[i] = partByKey[string(id.Key)]
+	}
+	return c, nil
+}
+
+// params are tss-lib's parameters for one of the parties. This is the one place
+// where our threshold (how many must sign) becomes tss-lib's (the degree of the
+// polynomial, one less).
+func (c *committee) params(self, threshold, concurrency int) *tss.Parameters {
+	p := tss.NewParameters(tssCurve(c.curve), tss.NewPeerContext(c.sorted), c.byPart[self], len(c.sorted), threshold-1)
+	if concurrency > 0 {
+		p.SetConcurrency(concurrency)
+	}
+	return p
+}
+
+func tssCurve(c pubkey.Curve) elliptic.Curve {
+	if c == pubkey.Ed25519 {
+		return tss.Edwards()
+	}
+	return tss.S256()
+}
+
+// partyKey is where a party's share lies on the key's polynomial: a number
+// between 1 and the group order less 1, derived from what names the party in
+// this key. It differs between keys, so that tss-lib's own session ids, which
+// hold little else, do too.
+func partyKey(curve pubkey.Curve, keyID, user string, index int) *big.Int {
+	order := tssCurve(curve).Params().N
+	for try := 0; ; try++ {
+		var t transcript
+		t.text("conclave/party/key/v1")
+		t.text(string(curve))
+		t.text(keyID)
+		t.text(user)
+		t.number(index)
+		t.number(try)
+		sum := sha256.Sum256(t.buf)
+		key := new(big.Int).SetBytes(sum[:])
+		// Zero would be the secret itself. It happens once in 2^252.
+		if key.Mod(key, order).Sign() != 0 {
+			return key
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package party
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+)
+
+// What tss-lib calls a broadcast must be one: a party that commits to one thing
+// towards some and to another towards others can learn secrets, or leave them
+// with keys that do not fit. The relay cannot be trusted with it and the sender
+// may be the cheat. So when a party has all broadcasts of a round it tells everybody
+// what it has got, the hash and the sender's signature of each broadcast, and
+// gives nothing to tss-lib before everybody has told it the same. Any two honest
+// parties exchange echoes, so they have the same broadcasts or find out.
+//
+// Since the echo carries signatures, a difference needs no further talk to be
+// judged: either the sender has signed both, which is the proof against it, or the
+// echo vouches for what was never signed, which is the echoing party's fault.
+
+// echoEntry is the size of a hash and a signature.
+const echoEntry = sha256.Size + ed25519.SignatureSize
+
+// copied is what an echo says about one broadcast of one party.
+type copied struct {
+	round *round
+	from  int
+	hash  [sha256.Size]byte
+	sig   []byte
+}
+
+// echoed lists the broadcasts of which an echo by a party consists, in order: by
+// round type, then by part, the echoing party's own left out.
+func (r *Run) echoed(number, by int) []copied {
+	var list []copied
+	for i := range r.envelope.rounds {
+		rd := &r.envelope.rounds[i]
+		if rd.number != number || rd.p2p || rd.echo() {
+			continue
+		}
+		for _, m := range r.binding.Parties {
+			if m.Index != by {
+				list = append(list, copied{round: rd, from: m.Index})
+			}
+		}
+	}
+	return list
+}
+
+// decodeEcho reads the content of an echo by a party.
+func (r *Run) decodeEcho(rd *round, by int, content []byte) ([]copied, error) {
+	list := r.echoed(rd.number, by)
+	if len(content) != len(list)*echoEntry {
+		return nil, errors.New("echo does not cover each broadcast once")
+	}
+	for i := range list {
+		content = content[copy(list[i].hash[:], content):]
+		list[i].sig = bytes.Clone(content[:ed25519.SignatureSize])
+		content = content[ed25519.SignatureSize:]
+	}
+	return list, nil
+}
+
+// sendEcho tells the others what came of a round.
+func (r *Run) sendEcho(rd *round, s *stage) error {
+	list := r.echoed(rd.number, r.binding.Self)
+	content := make([]byte, 0, len(list)*echoEntry)
+	for _, c := range list {
+		in := s.broadcast(c.round, c.from)
+		content = append(append(content, in.hash[:]...), in.sig...)
+	}
+	m, err := r.envelope.pack(rd, 0, content)
+	if err != nil {
+		return &Error{Reason: "send: " + err.Error(), Err: err}
+	}
+	r.out <- m // has room for all that a run sends
+	return nil
+}
+
+// hasAll reports whether the broadcasts to be echoed are there.
+func (s *stage) hasAll(list []copied) bool {
+	for _, c := range list {
+		if s.broadcast(c.round, c.from) == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// broadcast finds a party's broadcast among the messages of a round.
+func (s *stage) broadcast(rd *round, from int) *inbound {
+	for i := range s.content {
+		if in := &s.content[i]; in.round == rd && in.from == from {
+			return in
+		}
+	}
+	return nil
+}
+
+// compare holds an echo against what we have got, and sent, ourselves.
+func (r *Run) compare(echo *inbound, s *stage) error {
+	if r.testingOnlyTrusting {
+		return nil
+	}
+	for _, c := range echo.echo {
+		own := c.from == r.binding.Self
+		ours := r.sent[c.round.code]
+		if !own {
+			ours = s.broadcast(c.round, c.from).hash
+		}
+		if c.hash == ours {
+			continue
+		}
+		signed := ed25519.Verify(r.binding.member(c.from).Identity.sign[:],
+			statement(r.envelope.context, c.round.name, c.from, 0, c.hash), c.sig)
+		switch {
+		case !signed:
+			return &Error{
+				Reason:   fmt.Sprintf("%s: part %d vouches for a message that part %d has not signed", c.round.name, echo.from, c.from),
+				Culprits: []int{echo.from},
+				Evidence: r.kept(slot{echo.from, echo.round.code}),
+			}
+		case own:
+			return &Error{
+				Reason:   fmt.Sprintf("%s: part %d has got another message than ours, signed with our identity", c.round.name, echo.from),
+				Evidence: r.kept(slot{echo.from, echo.round.code}),
+			}
+		}
+		evidence := r.kept(slot{c.from, c.round.code}, slot{echo.from, echo.round.code})
+		return &Error{
+			Reason:   fmt.Sprintf("%s: two different messages from one sender, the other to part %d", c.round.name, echo.from),
+			Culprits: []int{c.from},
+			Evidence: evidence,
+			Proof: r.evidence(c.round, c.from, 0, signedCopy(&evidence[0]),
+				SignedCopy{Hash: bytes.Clone(c.hash[:]), Sig: bytes.Clone(c.sig)}),
+		}
+	}
+	return nil
+}
+
+// kept returns copies of the first messages in some places, all of them filled.
+func (r *Run) kept(places ...slot) []Message {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := make([]Message, 0, len(places))
+	for _, place := range places {
+		m := r.first[place]
+		out = append(out, m.clone())
+	}
+	return out
+}

@@ -1,0 +1,252 @@
+package party
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bnb-chain/tss-lib/v2/tss"
+)
+
+// engine is the run's goroutine and the only one that touches tss-lib's party.
+// It ends with the run.
+func (r *Run) engine() {
+	defer close(r.done)
+	defer close(r.out)
+	if !r.step(0, func() (bool, *tss.Error) { return true, r.party.Start() }) {
+		return
+	}
+	for {
+		in, ok := r.next()
+		if !ok || !r.take(in) {
+			return
+		}
+	}
+}
+
+func (r *Run) next() (inbound, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.queue) == 0 && !r.ended {
+		r.arrived.Wait()
+	}
+	if r.ended {
+		return inbound{}, false
+	}
+	in := r.queue[0]
+	r.queue = r.queue[1:]
+	return in, true
+}
+
+// stage is what has come of one round.
+type stage struct {
+	content  []inbound // for tss-lib, in order of arrival
+	guarded  int       // how many of content the guard has let pass
+	echoed   bool      // whether our own echo is out
+	echoes   []inbound
+	compared int // how many of echoes agree with what we have
+}
+
+// take files a message under its round and takes the run as far as it can go.
+// Each message passes the guard as soon as the rounds before are complete. When
+// a round's broadcasts are there they are echoed, and when all echoes are here and
+// agree the round goes to tss-lib, whole: tss-lib does nothing before it has all
+// of a round anyway. It reports whether the run goes on.
+func (r *Run) take(in inbound) bool {
+	s := r.stages[in.round.number]
+	if s == nil {
+		s = &stage{}
+		r.stages[in.round.number] = s
+	}
+	if in.round.echo() {
+		s.echoes = append(s.echoes, in)
+	} else {
+		s.content = append(s.content, in)
+	}
+	for s := r.stages[r.current]; s != nil; s = r.stages[r.current] {
+		complete, err := r.ready(s)
+		if err != nil {
+			r.end(err)
+			return false
+		}
+		if !complete {
+			return true
+		}
+		for _, in := range s.content {
+			if !r.release(in) {
+				return false
+			}
+		}
+		delete(r.stages, r.current)
+		r.current++
+	}
+	return true
+}
+
+// ready checks what is new in the current round and reports whether all of it
+// is there and beyond doubt.
+func (r *Run) ready(s *stage) (bool, error) {
+	for ; s.guarded < len(s.content); s.guarded++ {
+		in := &s.content[s.guarded]
+		if refusal := r.guard.check(in.round, in.from, in.msg.Content()); refusal != nil {
+			return false, r.refused(in, refusal)
+		}
+	}
+	whole := len(s.content) == r.contentOf(r.current)
+	echo := roundByCode(r.envelope.rounds, echoCode|byte(r.current))
+	if echo == nil || !s.hasAll(r.echoed(r.current, r.binding.Self)) {
+		return whole && echo == nil, nil
+	}
+	if !s.echoed {
+		s.echoed = true
+		if err := r.sendEcho(echo, s); err != nil {
+			return false, err
+		}
+	}
+	for ; s.compared < len(s.echoes); s.compared++ {
+		if err := r.compare(&s.echoes[s.compared], s); err != nil {
+			return false, err
+		}
+	}
+	return whole && len(s.echoes) == len(r.envelope.peers), nil
+}
+
+// refused makes the guard's refusal of a message the run's error.
+func (r *Run) refused(in *inbound, f *refusal) *Error {
+	e := &Error{Reason: fmt.Sprintf("%s: the guard refuses it: %s", in.round.name, f.rule)}
+	if len(f.between) == 0 {
+		e.Culprits = []int{in.from}
+	} else {
+		e.Reason += fmt.Sprintf(" (parts %v, of whom at least one is at fault)", f.between)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.first[slot{in.from, in.round.code}]
+	e.Evidence = []Message{m.clone()}
+	return e
+}
+
+// release gives one message to tss-lib. Every message passes here, once and in
+// the engine goroutine, after the guard and the echo. It reports whether the run
+// goes on.
+func (r *Run) release(in inbound) bool {
+	r.mu.Lock()
+	if r.ended {
+		r.mu.Unlock()
+		return false
+	}
+	before := r.currentRound()
+	r.handed[in.round.number]++
+	advances := r.currentRound() != before
+	r.mu.Unlock()
+
+	// A step that only stores can fail through nobody but the sender. One that
+	// also computes the next round uses everybody's messages, and if that panics
+	// the last to arrive is no more suspect than the others.
+	suspect := in.from
+	if advances && len(r.envelope.peers) > 1 {
+		suspect = 0
+	}
+	return r.step(suspect, func() (bool, *tss.Error) { return r.party.Update(in.msg) })
+}
+
+// step runs tss-lib once, sends what came of it and takes the result if there is
+// one. Suspect is whom to blame, 0 for nobody, if tss-lib itself names nobody. It
+// reports whether the run goes on.
+func (r *Run) step(suspect int, do func() (bool, *tss.Error)) bool {
+	if err := r.guarded(suspect, do); err != nil {
+		r.end(err)
+		return false
+	}
+	if err := r.flush(); err != nil {
+		r.end(&Error{Reason: "send: " + err.Error(), Err: err})
+		return false
+	}
+	res, err := r.collect()
+	switch {
+	case err != nil:
+		r.end(&Error{Reason: err.Error(), Culprits: culprits(suspect), Err: err})
+		return false
+	case res != nil:
+		r.settle(*res, nil)
+		return false
+	}
+	return true
+}
+
+// guarded turns an error or a panic of tss-lib into ours. After a panic tss-lib's
+// party stays locked and must not be touched again; the engine then ends.
+func (r *Run) guarded(suspect int, do func() (bool, *tss.Error)) (failure error) {
+	defer func() {
+		if v := recover(); v != nil {
+			failure = &Error{Reason: "the protocol library panicked", Culprits: culprits(suspect)}
+		}
+	}()
+	ok, err := do()
+	if err != nil {
+		return r.asError(suspect, err)
+	}
+	if !ok {
+		return &Error{Reason: "the protocol library ignored a message", Culprits: culprits(suspect)}
+	}
+	return nil
+}
+
+// asError translates tss-lib's error. It keeps the text of the cause but not
+// tss-lib's own description of the parties, whose numbers are not ours.
+func (r *Run) asError(suspect int, err *tss.Error) error {
+	parts := map[int]bool{}
+	for _, id := range err.Culprits() {
+		if id != nil && id.Index >= 0 && id.Index < len(r.committee.partOf) {
+			parts[r.committee.partOf[id.Index]] = true
+		}
+	}
+	if len(parts) == 0 && suspect != 0 {
+		parts[suspect] = true
+	}
+	delete(parts, r.binding.Self)
+	names := make([]int, 0, len(parts))
+	for part := range parts {
+		names = append(names, part)
+	}
+	slices.Sort(names)
+	// Some causes are lists with line breaks.
+	reason := strings.Join(strings.Fields(fmt.Sprint(err.Cause())), " ")
+	return &Error{Reason: fmt.Sprintf("%s round %d: %s", r.kind, err.Round(), reason), Culprits: names, Err: err.Cause()}
+}
+
+func culprits(suspect int) []int {
+	if suspect == 0 {
+		return nil
+	}
+	return []int{suspect}
+}
+
+// flush signs, seals and sends what tss-lib has put out.
+func (r *Run) flush() error {
+	for {
+		select {
+		case msg := <-r.tssOut:
+			rd, content, err := encode(r.envelope.rounds, msg)
+			if err != nil {
+				return err
+			}
+			to := 0
+			if rd.p2p {
+				to = r.committee.partOf[msg.GetTo()[0].Index]
+			}
+			m, err := r.envelope.pack(rd, to, content)
+			if err != nil {
+				return err
+			}
+			if !rd.p2p {
+				r.sent[rd.code] = sha256.Sum256(m.Body)
+				r.guard.own(r.binding.Self, msg.(tss.ParsedMessage).Content())
+			}
+			r.out <- m // has room for all that a run sends
+		default:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package party
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Errors of this package. None of them, nor any text wrapped around them, holds
+// anything secret.
+var (
+	// ErrNotAuthentic is returned by [Run.Accept] for a message that was not
+	// signed by its alleged sender for exactly this run, round and recipient: a
+	// forgery, a replay, a reflection, a copy from another session or attempt,
+	// or one damaged on the way. It blames nobody, for nobody can be blamed; the
+	// run goes on as if the message had not come.
+	ErrNotAuthentic = errors.New("party: message is not authentic in this run")
+	// ErrEnded is returned by [Run.Accept] when the run needs no more messages.
+	ErrEnded = errors.New("party: run has ended")
+	// ErrClosed is [Run.Err] after [Run.Close] ended the run.
+	ErrClosed = errors.New("party: run was closed")
+	// ErrPreParamsUsed is returned when pre-parameters would be used twice.
+	ErrPreParamsUsed = errors.New("party: pre-parameters were used before; each set serves one key")
+	// ErrTestOnly is returned for test fixtures in a program that is no test.
+	ErrTestOnly = errors.New("party: pre-parameters marked test_only are refused outside tests")
+)
+
+// Error says why a run failed, and whose fault it was where that can be told.
+type Error struct {
+	// Reason is one line, in lower case, without secrets.
+	Reason string
+	// Culprits are the part indexes of those who demonstrably did not follow the
+	// protocol, ascending; empty if nobody can be named. The party's own index
+	// is never among them.
+	Culprits []int
+	// Evidence holds the signed messages that show it, where there are any: two
+	// unequal ones of one sender for the same place; one that does not decode or
+	// that the guard refuses; or one and the echo that vouches for another. The
+	// binding of the run is needed to check their signatures.
+	Evidence []Message
+	// Proof is there when the one culprit has signed two different messages for
+	// one place: all that anybody needs to see it. Nil otherwise.
+	Proof *Evidence
+	// Err is the cause, if one exists as an error.
+	Err error
+}
+
+// Error returns the reason and the culprits.
+func (e *Error) Error() string {
+	if len(e.Culprits) == 0 {
+		return "party: " + e.Reason
+	}
+	names := make([]string, len(e.Culprits))
+	for i, c := range e.Culprits {
+		names[i] = fmt.Sprint(c)
+	}
+	return fmt.Sprintf("party: %s (part %s)", e.Reason, strings.Join(names, ", "))
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

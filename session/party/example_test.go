@@ -1,0 +1,67 @@
+package party_test
+
+import (
+	"fmt"
+	"log"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// Two parties generate a key and seal their shares. In a program each is in a
+// process of its own and a network lies between them.
+func Example() {
+	binding := party.Binding{
+		SessionID: "s-1", Attempt: 1, KeyID: "savings", Curve: pubkey.Ed25519, Threshold: 2, TotalParts: 2,
+	}
+	var identities []*party.Identity
+	for i, user := range []string{"alice", "bob"} {
+		identity, err := party.NewIdentity()
+		if err != nil {
+			log.Fatal(err)
+		}
+		identities = append(identities, identity)
+		binding.Parties = append(binding.Parties, party.Member{Index: i + 1, User: user, Identity: identity.Public()})
+	}
+	var runs []*party.Run
+	for i, identity := range identities {
+		binding.Self = i + 1
+		// On secp256k1 there would be PreParams, from GeneratePreParams.
+		run, err := party.NewKeygen(party.KeygenConfig{Binding: binding, Identity: identity})
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer run.Close()
+		runs = append(runs, run)
+	}
+	for i, run := range runs {
+		if err := run.Start(); err != nil {
+			log.Fatal(err)
+		}
+		go func() {
+			for m := range run.Out() {
+				if err := runs[1-i].Accept(m); err != nil {
+					log.Print(err)
+				}
+			}
+		}()
+	}
+	for i, run := range runs {
+		<-run.Done()
+		if err := run.Err(); err != nil {
+			log.Fatal(err)
+		}
+		sealed, err := run.Share().Seal(identities[i].Recipient())
+		if err != nil {
+			log.Fatal(err)
+		}
+		public, err := party.ParsePublic(sealed)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(public.User, "holds part", public.PartIndex, "of", public.KeyID)
+	}
+	// Output:
+	// alice holds part 1 of savings
+	// bob holds part 2 of savings
+}

@@ -1,0 +1,132 @@
+package party_test
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bnb-chain/tss-lib/v2/tss"
+
+	"github.com/conclave-mpc/conclave/session/party"
+)
+
+var protocols = []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"}
+
+// FuzzGuard mutates a real message of any protocol and shows it to the guard;
+// what passes goes through the functions of tss-lib that would read it. Neither
+// may panic, and what the guard refuses is the sender's fault.
+func FuzzGuard(f *testing.F) {
+	if testing.Short() {
+		protocols = protocols[1:]
+	}
+	for _, p := range protocols {
+		recordOf(f, p)
+	}
+	for i := range 64 {
+		sum := sha256.Sum256([]byte{byte(i)})
+		f.Add(byte(i), sum[:])
+	}
+	f.Fuzz(func(t *testing.T, which byte, data []byte) {
+		protocol := protocols[int(which)%len(protocols)]
+		r := recordOf(t, protocol)
+		party.GuardAnew(r.runs[1])
+		x := &attacker{t: t, run: r.runs[2], share: r.x.share, kept: map[string]any{}, others: map[string]tss.MessageContent{}}
+		a := mutation(protocol, x, data)
+		told := map[string]tss.MessageContent{}
+		for _, h := range r.heard {
+			m, err := party.ParseContent(r.runs[1], h.name, h.content)
+			if err != nil {
+				t.Fatal(err)
+			}
+			short := strings.TrimPrefix(h.name, protocol+"/")
+			if h.from == 1 {
+				party.GuardFile(r.runs[1], 1, m)
+				told[short+" 1"] = m
+				continue
+			}
+			told[short+" 2"] = m
+			change := a.change[short]
+			if change == nil {
+				party.GuardFile(r.runs[1], 2, m)
+				continue
+			}
+			change(x, m)
+			if rule, between := party.GuardTake(r.runs[1], h.name, 2, m); rule != "" {
+				if !slices.Equal(between, []int{2}) {
+					t.Errorf("%s: %v are blamed", rule, between)
+				}
+				return
+			}
+			if m.ValidateBasic() {
+				library(r, x, h.name, m, told)
+			}
+		}
+	})
+}
+
+// FuzzRunEdDSA mutates the messages of one party of real runs of both protocols on
+// ed25519, of two parties and of three: the others survive and blame nobody else.
+func FuzzRunEdDSA(f *testing.F) {
+	fuzzRun(f, "eddsa/keygen", "eddsa/sign")
+}
+
+// FuzzRunECDSASign does the same with signing on secp256k1.
+func FuzzRunECDSASign(f *testing.F) { fuzzRun(f, "ecdsa/sign") }
+
+var mutateFor = flag.Duration("mutate", 0, "how long TestMutatedRuns works on each protocol")
+
+// TestMutatedRuns is what the fuzz targets for runs do, with random inputs and at
+// full speed. Key generation on secp256k1 is only here: a run of it takes longer
+// than Go gives to one input of a fuzz target.
+func TestMutatedRuns(t *testing.T) {
+	for _, protocol := range []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"} {
+		t.Run(protocol, func(t *testing.T) {
+			least := 16
+			if protocol == "ecdsa/keygen" {
+				if testing.Short() {
+					t.Skip("takes long")
+				}
+				least = 2
+			}
+			begin, runs := time.Now(), 0
+			for ; runs < least || time.Since(begin) < *mutateFor; runs++ {
+				data := make([]byte, 32)
+				if _, err := rand.Read(data); err != nil {
+					t.Fatal(err)
+				}
+				t.Run(fmt.Sprintf("%x", data), func(t *testing.T) { surviveMutation(t, protocol, byte(runs), data) })
+			}
+			t.Logf("%d runs in %v", runs, time.Since(begin).Round(time.Second))
+		})
+	}
+}
+
+func fuzzRun(f *testing.F, protocols ...string) {
+	for i := range 12 {
+		sum := sha256.Sum256([]byte{byte(i), 1})
+		f.Add(byte(i), sum[:])
+	}
+	f.Fuzz(func(t *testing.T, which byte, data []byte) {
+		surviveMutation(t, protocols[int(which)%len(protocols)], which/2, data)
+	})
+}
+
+// surviveMutation carries out the mutation that data stand for. On ed25519 there
+// are two parties or, if which is odd, three.
+func surviveMutation(t *testing.T, protocol string, which byte, data []byte) {
+	probe := attack{protocol: protocol}
+	runs, x := probe.setup(t)
+	for _, run := range runs {
+		run.Close()
+	}
+	a := mutation(protocol, x, data)
+	if strings.HasPrefix(protocol, "eddsa") {
+		a.parties = 2 + int(which)%2
+	}
+	a.survive(t)
+}

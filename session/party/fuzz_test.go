@@ -1,0 +1,178 @@
+package party_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// FuzzAccept gives a run what strangers may send. None of it is authentic, and
+// none may change the run.
+func FuzzAccept(f *testing.F) {
+	c := partytest.NewCommittee(f, 2)
+	runs := c.KeygenRuns(f, pubkey.Ed25519, 2)
+	f.Cleanup(runs[1].Close)
+	f.Cleanup(runs[2].Close)
+	if err := runs[2].Start(); err != nil {
+		f.Fatal(err)
+	}
+	real := <-runs[2].Out()
+	f.Add(real.From, real.To, real.Body[:len(real.Body)-1], real.Sig)
+	f.Add(real.From, 1, real.Body, real.Sig)
+	f.Add(1, 0, real.Body, real.Sig)
+	f.Add(0, 0, []byte{}, []byte{})
+	f.Add(2, 1, []byte{1, 2, 0}, make([]byte, 64))
+	f.Fuzz(func(t *testing.T, from, to int, body, sig []byte) {
+		err := runs[1].Accept(party.Message{From: from, To: to, Body: body, Sig: sig})
+		if err == nil && from == real.From && to == real.To && string(body) == string(real.Body) {
+			t.Skip("the real one was found")
+		}
+		if !errors.Is(err, party.ErrNotAuthentic) || runs[1].Err() != nil {
+			t.Errorf("got %v, outcome %v", err, runs[1].Err())
+		}
+	})
+}
+
+// FuzzContent gives a decoder what an authenticated but malicious party may send.
+func FuzzContent(f *testing.F) {
+	c := partytest.NewCommittee(f, 2)
+	runs := c.KeygenRuns(f, pubkey.Ed25519, 2)
+	n := partytest.NewNetwork(f, runs)
+	n.Tamper = func(m party.Message, to int) []party.Message {
+		content, err := party.Content(runs[to], m)
+		if err != nil {
+			f.Error(err)
+		}
+		f.Add(byte(2), m.Body[1], content)
+		return []party.Message{m}
+	}
+	n.Wait()
+	f.Add(byte(0), byte(1), []byte("\x0a\x01\x05"))
+	f.Fuzz(func(t *testing.T, protocol, code byte, content []byte) {
+		// Whatever decodes must encode and decode again to the same.
+		if err := party.RoundTrip(protocol, code, content); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// FuzzParseShare: what parses as the public part of a share is whole.
+func FuzzParseShare(f *testing.F) {
+	c, shares := someKey(f, pubkey.Ed25519)
+	share := shares[0]
+	text, err := share.Seal(c.Identities[0].Recipient())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Add(`{"version":1,"sealed":"-----BEGIN AGE ENCRYPTED FILE-----\n"}`)
+	f.Add(`{}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := party.ParsePublic(text)
+		if err != nil {
+			return
+		}
+		if p.PartIndex < 1 || p.PartIndex > len(p.Parties) || p.Threshold < 2 || p.Threshold > p.TotalParts {
+			t.Errorf("parsed %+v", p)
+		}
+		if _, err := p.Curve.ParseKey(p.PublicKey); err != nil {
+			t.Errorf("parsed a key that is none: %v", err)
+		}
+		_, _ = party.OpenShare(text, c.Identities[0])
+	})
+}
+
+// FuzzOpenedShare gives the check of a share's inside what an age file to its
+// owner may hold: anybody who knows the recipient can make one.
+func FuzzOpenedShare(f *testing.F) {
+	_, shares := someKey(f, pubkey.Ed25519)
+	share := shares[0]
+	f.Add(party.PlainJSON(share))
+	f.Add([]byte(`{}`))
+	f.Fuzz(func(t *testing.T, plain []byte) {
+		s, err := party.OpenPlain(plain, share.Public())
+		if err == nil && s.Public().KeyID != share.Public().KeyID {
+			t.Error("opened another share")
+		}
+	})
+}
+
+// FuzzParseIdentity: whatever parses is written again byte for byte.
+func FuzzParseIdentity(f *testing.F) {
+	id := partytest.Identity(f)
+	secret, err := id.Secret()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(secret)
+	f.Add(id.Public().String())
+	f.Add("conclave-identity-v1\nsign \nseal \nage \n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if p, err := party.ParsePublicIdentity(text); err == nil && p.String() != text {
+			t.Errorf("read %q, wrote %q", text, p)
+		}
+		id, err := party.ParseIdentity(text)
+		if err != nil {
+			return
+		}
+		if again, err := id.Secret(); err != nil || again != text {
+			t.Error("the private text is not written as it was read")
+		}
+	})
+}
+
+// FuzzEvidence gives the verifier what a stranger may call evidence. None of it
+// convicts anybody but what was made here.
+func FuzzEvidence(f *testing.F) {
+	// The fuzzer's processes must all mean the same people: a stored key, and a
+	// session that is always called the same.
+	c, shares := partytest.Key(f)
+	b := c.SignBinding(shares, []int{1, 2}, 0)
+	b.SessionID = "session"
+	runs := map[int]*party.Run{}
+	for _, part := range []int{1, 2} {
+		cfg := party.SignConfig{Binding: b, Identity: c.Identities[part-1], Share: shares[part-1], Digest: digestOf(pubkey.Secp256k1, "digest")}
+		cfg.Binding.Self = part
+		run, err := party.NewSign(cfg)
+		if err != nil {
+			f.Fatal(err)
+		}
+		defer run.Close()
+		runs[part] = run
+	}
+	var fault *party.Error
+	for _, content := range [][]byte{[]byte("\x0a\x01\x05"), []byte("\x0a\x01\x06")} {
+		m, err := party.Forge(runs[2], 2, 0, content)
+		if err != nil {
+			f.Fatal(err)
+		}
+		if err := runs[1].Accept(m); err != nil && !errors.As(err, &fault) {
+			f.Fatal(err)
+		}
+	}
+	text, err := fault.Proof.Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	hashes := [2]string{string(fault.Proof.First.Hash), string(fault.Proof.Second.Hash)}
+	f.Add(text)
+	f.Add([]byte(`{"version":1,"protocol":"sign","curve":"ed25519","parties":[]}`))
+	f.Add([]byte(`null`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		e, err := party.UnmarshalEvidence(text)
+		if err != nil {
+			return
+		}
+		culprit, err := e.Verify()
+		if err != nil {
+			return
+		}
+		got := [2]string{string(e.First.Hash), string(e.Second.Hash)}
+		if culprit != c.Members[1] || got != hashes && got != [2]string{hashes[1], hashes[0]} {
+			t.Errorf("part %d is convicted by %s", culprit.Index, text)
+		}
+	})
+}

@@ -1,0 +1,225 @@
+package party
+
+import (
+	"fmt"
+	"math/big"
+	"reflect"
+	"slices"
+
+	"github.com/bnb-chain/tss-lib/v2/crypto"
+	"github.com/bnb-chain/tss-lib/v2/crypto/commitments"
+	"github.com/bnb-chain/tss-lib/v2/tss"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// guard stands before tss-lib v2.0.2 and checks what that does not: three fixes
+// that were made to tss-lib and never released; inputs at which its goroutines
+// panic, which ends the process; inputs for which it blames nobody, or the wrong
+// party; and the size and form of every field. What must hold is in guardRules,
+// one list for each message type. A guard belongs to the engine's goroutine.
+type guard struct {
+	curve     pubkey.Curve
+	order     *big.Int
+	threshold int // signers, or points in a polynomial's commitment
+	self      int
+	parts     []int            // all of the run, ascending
+	moduli    map[int]*big.Int // Paillier moduli by part, in ECDSA signing
+	seen      map[said]tss.MessageContent
+
+	// testingOnlySkip switches rules off; nil outside tests.
+	testingOnlySkip func(rule string) bool
+}
+
+// said is what a message is filed under.
+type said struct {
+	part int
+	kind reflect.Type
+}
+
+func newGuard(b *Binding, moduli map[int]*big.Int) *guard {
+	g := &guard{
+		curve: b.Curve, order: tssCurve(b.Curve).Params().N, threshold: b.Threshold,
+		self: b.Self, moduli: moduli, seen: map[said]tss.MessageContent{},
+	}
+	for _, m := range b.Parties {
+		g.parts = append(g.parts, m.Index)
+	}
+	return g
+}
+
+// rule is one thing that must hold of a message.
+type rule struct {
+	text  string // says what must hold, and names the rule
+	check func(g *guard, from int, m tss.MessageContent) verdict
+}
+
+// verdict is nil if a rule holds. If not it lists those of whom at least one is
+// at fault: the sender alone, or several where nobody can tell.
+type verdict []int
+
+// refusal is a rule that does not hold.
+type refusal struct {
+	rule    string
+	between []int // of whom one is at fault; nil if it is the sender
+}
+
+// must makes a rule of which the sender alone can be at fault.
+func must[M tss.MessageContent](text string, holds func(g *guard, from int, m M) bool) rule {
+	return rule{text, func(g *guard, from int, m tss.MessageContent) verdict {
+		if holds(g, from, m.(M)) {
+			return nil
+		}
+		return verdict{from}
+	}}
+}
+
+// check applies the rules for a message and files it. All messages of earlier
+// rounds must have been filed before.
+func (g *guard) check(rd *round, from int, m tss.MessageContent) (refused *refusal) {
+	for _, rule := range guardRules[rd.name] {
+		if g.testingOnlySkip != nil && g.testingOnlySkip(rule.text) {
+			continue
+		}
+		if v := rule.check(g, from, m); len(v) == 1 && v[0] == from {
+			return &refusal{rule: rule.text}
+		} else if v != nil {
+			return &refusal{rule: rule.text, between: v}
+		}
+	}
+	g.own(from, m)
+	return nil
+}
+
+// own files a message without checking it: one of the own party's.
+func (g *guard) own(part int, m tss.MessageContent) {
+	g.seen[said{part, reflect.TypeOf(m)}] = m
+}
+
+// earlier returns a message filed before, nil if there is none.
+func earlier[M tss.MessageContent](g *guard, part int) M {
+	m, _ := g.seen[said{part, reflect.TypeFor[M]()}].(M)
+	return m
+}
+
+// numbers wants a field to hold as many numbers as there are sizes, each of at
+// most that many bytes and in its shortest form. tss-lib takes any length, pays
+// for it, and compares some numbers as bytes.
+func numbers(field string, sizes ...int) rule {
+	text := fmt.Sprintf("%s must be a number of at most %d bytes in its shortest form", field, sizes[0])
+	if len(sizes) > 1 {
+		text = fmt.Sprintf("%s must be %d numbers, none too long and each in its shortest form", field, len(sizes))
+	}
+	return rule{text, func(_ *guard, from int, m tss.MessageContent) verdict {
+		return shaped(from, m, field, sizes)
+	}}
+}
+
+// polynomial wants a field to open a commitment to a polynomial: a random number
+// and one point for each coefficient, of which there are as many as it takes
+// parties to sign. tss-lib ignores what is too much and panics at what is missing.
+func polynomial(field string) rule {
+	text := field + " must be a number and as many points as the threshold"
+	return rule{text, func(g *guard, from int, m tss.MessageContent) verdict {
+		return shaped(from, m, field, same(1+2*g.threshold, sizeScalar))
+	}}
+}
+
+func shaped(from int, m tss.MessageContent, field string, sizes []int) verdict {
+	r := m.ProtoReflect()
+	d := r.Descriptor().Fields().ByName(protoreflect.Name(field))
+	value := r.Get(d)
+	if !d.IsList() {
+		if len(sizes) != 1 || !shortest(value.Bytes(), sizes[0]) {
+			return verdict{from}
+		}
+		return nil
+	}
+	list := value.List()
+	if list.Len() != len(sizes) {
+		return verdict{from}
+	}
+	for i, size := range sizes {
+		if !shortest(list.Get(i).Bytes(), size) {
+			return verdict{from}
+		}
+	}
+	return nil
+}
+
+func shortest(b []byte, size int) bool { return len(b) > 0 && len(b) <= size && b[0] != 0 }
+
+func same(n, size int) []int { return slices.Repeat([]int{size}, n) }
+
+func number(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
+
+// isScalar reports whether b is between 1 and the group order less 1. tss-lib
+// panics when it multiplies the base point by a multiple of the order.
+func (g *guard) isScalar(b []byte) bool {
+	x := number(b)
+	return x.Sign() > 0 && x.Cmp(g.order) < 0
+}
+
+// isPoint reports whether x and y are an element of the group: on the curve, in
+// reduced coordinates, and neither neutral nor, on ed25519, neutral once
+// multiplied by the cofactor, with which tss-lib clears what it is given.
+func (g *guard) isPoint(x, y []byte) bool {
+	p := crypto.NewECPointNoCurveCheck(tssCurve(g.curve), number(x), number(y))
+	return validPoint(g.curve, p) && !(g.curve == pubkey.Ed25519 && isSmallOrder(p))
+}
+
+// order8 is the y coordinate of two of the four points of order 8 on ed25519, a
+// root of d y^4 + 2 y^2 - 1; that of the others is its negative.
+var order8, _ = new(big.Int).SetString("05fc536d880238b13933c6d305acdfd5f098eff289f4c345b027b2c28f95e826", 16)
+
+// isSmallOrder reports whether a point of ed25519 is one of the eight whose order
+// divides the cofactor. Those of order 1 and 2 have x = 0, those of order 4 y = 0.
+func isSmallOrder(p *crypto.ECPoint) bool {
+	x, y := p.X(), p.Y()
+	return x.Sign() == 0 || y.Sign() == 0 || y.Cmp(order8) == 0 ||
+		y.Cmp(new(big.Int).Sub(p.Curve().Params().P, order8)) == 0
+}
+
+// arePoints is isPoint for a list of coordinates in pairs.
+func (g *guard) arePoints(flat [][]byte) bool {
+	if len(flat)%2 != 0 {
+		return false
+	}
+	for i := 0; i < len(flat); i += 2 {
+		if !g.isPoint(flat[i], flat[i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// opens reports whether values open a commitment.
+func opens(commitment []byte, values [][]byte) bool {
+	c := commitments.HashCommitDecommit{C: number(commitment), D: commitments.NewHashDeCommitmentFromBytes(values)}
+	return len(values) > 0 && c.Verify()
+}
+
+// isUnit reports whether x is between 1 and bound less 1 and has no factor in
+// common with n, of which bound is a power.
+func isUnit(x, bound, n *big.Int) bool {
+	if n == nil || x.Sign() <= 0 || x.Cmp(bound) >= 0 {
+		return false
+	}
+	return new(big.Int).GCD(nil, nil, new(big.Int).Mod(x, n), n).Cmp(one) == 0
+}
+
+// isCiphertext reports whether b is a unit modulo the square of a part's Paillier
+// modulus.
+func (g *guard) isCiphertext(b []byte, part int) bool {
+	n := g.moduli[part]
+	return n != nil && isUnit(number(b), new(big.Int).Mul(n, n), n)
+}
+
+// Sizes of numbers in bytes.
+const (
+	sizeHash    = 32
+	sizeScalar  = 32 // or a coordinate
+	sizeResidue = modulusBits / 8
+	sizeSquare  = 2 * sizeResidue
+)

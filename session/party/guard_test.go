@@ -1,0 +1,433 @@
+package party_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bnb-chain/tss-lib/v2/tss"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// attack is what one malicious party does to its own messages of one protocol.
+// Part 1 is the victim and part 2 the attacker.
+type attack struct {
+	name     string
+	protocol string // "ecdsa/keygen" and so on
+	parties  int    // 0 means 2
+	// change alters messages of the attacker by the last part of their type's name.
+	change map[string]func(x *attacker, m tss.MessageContent)
+	// round and rule say which message the guard refuses, and for what.
+	round, rule string
+	// needs names a message of another party, as in attacker.others, that the
+	// attacker waits for before it sends the one that is refused.
+	needs string
+	// accepts names a message of the victim, as in attacker.others, that shows, once
+	// it is sent, that the library took what was wrong: "accepts" is the outcome.
+	accepts string
+	// nobody says that the guard cannot tell who is at fault.
+	nobody bool
+	// shadowed says that without its rule another refuses the attack.
+	shadowed bool
+	// library matches what becomes of the victim without the guard: "crash: " and
+	// the panic of the process, "fails: " and the run's error, "accepts" or "done".
+	library string
+}
+
+// attacker is what a change may look at and remember between messages.
+type attacker struct {
+	t     testing.TB
+	run   *party.Run
+	share *party.Share // of the attacker, in ECDSA signing
+	kept  map[string]any
+	// others are the messages of the other parties, by type and part, as far as
+	// they are on their way.
+	others   map[string]tss.MessageContent
+	accepted chan struct{} // closed when the victim has sent attack.accepts
+}
+
+func (a *attack) curve() pubkey.Curve {
+	if strings.HasPrefix(a.protocol, "ecdsa") {
+		return pubkey.Secp256k1
+	}
+	return pubkey.Ed25519
+}
+
+// setup prepares the runs of an attack.
+func (a *attack) setup(t testing.TB) (map[int]*party.Run, *attacker) {
+	t.Helper()
+	parties := max(a.parties, 2)
+	x := &attacker{t: t, kept: map[string]any{}, others: map[string]tss.MessageContent{}, accepted: make(chan struct{})}
+	var runs map[int]*party.Run
+	switch {
+	case strings.HasSuffix(a.protocol, "keygen"):
+		runs = partytest.NewCommittee(t, parties).KeygenRuns(t, a.curve(), 2)
+	case a.curve() == pubkey.Ed25519:
+		c, shares := someKey(t, pubkey.Ed25519)
+		runs = c.SignRuns(t, shares, []int{1, 2, 3}[:parties], []byte("digest"))
+	default:
+		c, shares := partytest.Key(t)
+		x.share = shares[1]
+		runs = c.SignRuns(t, shares, []int{1, 2, 3}[:parties], digestOf(pubkey.Secp256k1, "digest"))
+	}
+	x.run = runs[2]
+	return runs, x
+}
+
+// tamper carries an attack out on the network of its runs.
+func (a *attack) tamper(runs map[int]*party.Run, x *attacker) func(party.Message, int) []party.Message {
+	party.Malicious(runs[2])
+	party.Unguard(runs[2])
+	forged := map[string]party.Message{}
+	var held []func()
+	return func(m party.Message, to int) []party.Message {
+		if party.IsEcho(m) {
+			return []party.Message{m}
+		}
+		name := party.RoundOf(runs[to], m.Body[1])
+		content, err := party.Content(runs[to], m)
+		if err != nil {
+			x.t.Error(err)
+			return nil
+		}
+		parsed, err := party.ParseContent(runs[to], name, content)
+		if err != nil {
+			x.t.Error(err)
+			return nil
+		}
+		short := name[strings.LastIndexByte(name, '/')+1:]
+		change := a.change[short]
+		if m.From != 2 {
+			key := fmt.Sprint(short, " ", m.From)
+			if key == a.accepts && x.others[key] == nil {
+				close(x.accepted)
+			}
+			x.others[key] = parsed
+			if a.needs != "" && x.others[a.needs] != nil {
+				for _, send := range held {
+					send()
+				}
+				held = nil
+			}
+			return []party.Message{m}
+		}
+		if change == nil {
+			return []party.Message{m}
+		}
+		key := fmt.Sprint(name, m.To)
+		forge := func() {
+			if _, done := forged[key]; done {
+				return
+			}
+			change(x, parsed)
+			content, err := proto.Marshal(parsed)
+			if err != nil {
+				x.t.Error(err)
+			}
+			f, err := party.Forge(runs[2], m.Body[1], m.To, content)
+			if err != nil {
+				x.t.Error(err)
+			}
+			forged[key] = f
+		}
+		if short == a.round && a.needs != "" && x.others[a.needs] == nil {
+			held = append(held, func() { forge(); _ = runs[to].Accept(forged[key]) })
+			return nil
+		}
+		forge()
+		return []party.Message{forged[key]}
+	}
+}
+
+// carryOut runs an attack, with the guard or without, and returns what became of
+// the victim. The victim is sent the attacker's messages after all others.
+func (a *attack) carryOut(t testing.TB, guarded bool) (outcome string, err error) {
+	runs, x := a.setup(t)
+	if !guarded {
+		for _, run := range runs {
+			party.Unguard(run)
+		}
+	}
+	n := partytest.NewNetwork(t, runs)
+	n.Tamper = a.tamper(runs, x)
+	n.Refused = func(party.Message, int, error) {}
+	n.Start()
+	select {
+	case <-runs[1].Done():
+	case <-x.accepted:
+		if !guarded {
+			return "accepts", nil
+		}
+		<-runs[1].Done()
+	case <-time.After(4 * time.Minute):
+		t.Fatalf("%s: the victim hangs, waiting for %v", a.name, runs[1].Waiting())
+	}
+	if err := runs[1].Err(); err != nil {
+		return "fails: " + err.Error(), err
+	}
+	return "done", nil
+}
+
+const attackEnv = "CONCLAVE_TEST_ATTACK"
+
+// TestUnguardedChild carries one attack out without the guard, in the process
+// that TestAttacks starts for it.
+func TestUnguardedChild(t *testing.T) {
+	name := os.Getenv(attackEnv)
+	if name == "" {
+		t.Skip("only as a child of TestAttacks")
+	}
+	for _, a := range attacks {
+		if a.protocol+" "+a.name == name {
+			outcome, _ := a.carryOut(t, false)
+			fmt.Printf("outcome: %s\n", outcome)
+		}
+	}
+}
+
+// unguarded returns what the unguarded library makes of an attack. A panic of its
+// goroutines ends the process, so it gets one of its own.
+func (a *attack) unguarded(t *testing.T) string {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestUnguardedChild$", "-test.timeout=5m")
+	cmd.Env = append(os.Environ(), attackEnv+"="+a.protocol+" "+a.name)
+	out, err := cmd.CombinedOutput()
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimSpace(line)
+		if outcome, ok := strings.CutPrefix(line, "outcome: "); ok {
+			return outcome
+		}
+		if strings.HasPrefix(line, "panic: ") && bytes.Contains(out, []byte("tss-lib")) {
+			return "crash: " + strings.TrimPrefix(line, "panic: ")
+		}
+	}
+	t.Errorf("child: %v\n%s", err, out)
+	return ""
+}
+
+// TestAttacks carries each attack out twice: without the guard, to see what the
+// library makes of it, and with the guard, which refuses it and blames the
+// attacker.
+func TestAttacks(t *testing.T) {
+	for _, a := range attacks {
+		if a.library == "" {
+			continue // of these TestGuardRules shows enough
+		}
+		t.Run(a.protocol+"/"+a.name, func(t *testing.T) {
+			if a.protocol == "ecdsa/keygen" && testing.Short() {
+				t.Skip("takes long")
+			}
+			t.Parallel()
+			got := a.unguarded(t)
+			t.Logf("without the guard: %s", got)
+			if !regexp.MustCompile(a.library).MatchString(got) {
+				t.Errorf("without the guard: got %q, want %q", got, a.library)
+			}
+			_, err := a.carryOut(t, true)
+			a.wantRefusal(t, err)
+		})
+	}
+}
+
+func (a *attack) wantRefusal(t *testing.T, err error) {
+	t.Helper()
+	var e *party.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("with the guard: got %v, want an *Error", err)
+	}
+	if want := fmt.Sprintf("%s/%s: the guard refuses it: %s", a.protocol, a.round, a.rule); !strings.HasPrefix(e.Reason, want) {
+		t.Errorf("with the guard: got reason %q, want %q", e.Reason, want)
+	}
+	culprits := []int{2}
+	if a.nobody {
+		culprits = nil
+	}
+	if !slices.Equal(e.Culprits, culprits) {
+		t.Errorf("with the guard: got culprits %v, want %v", e.Culprits, culprits)
+	}
+	if len(e.Evidence) != 1 {
+		t.Errorf("with the guard: got %d messages as evidence", len(e.Evidence))
+	}
+}
+
+// heard is one message as the victim gets it, or sends it itself.
+type heard struct {
+	name    string
+	from    int
+	content []byte
+}
+
+// record is an honest transcript of two parties as part 1 knows it, and runs of
+// the same parties that are never started, whose guards tests may use.
+type record struct {
+	heard []heard
+	runs  map[int]*party.Run
+	x     *attacker
+}
+
+// recorded has the records made so far, by protocol.
+var recorded struct {
+	sync.Mutex
+	by map[string]*record
+}
+
+// recordOf records an honest run, in the order of the rounds, or takes the record
+// that is there.
+func recordOf(t testing.TB, protocol string) *record {
+	t.Helper()
+	recorded.Lock()
+	defer recorded.Unlock()
+	if r, ok := recorded.by[protocol]; ok {
+		return r
+	}
+	a := attack{protocol: protocol}
+	runs, _ := a.setup(t)
+	r := &record{}
+	r.runs, r.x = a.setup(t)
+	n := partytest.NewNetwork(t, runs)
+	n.Tamper = func(m party.Message, to int) []party.Message {
+		content, err := party.Content(runs[to], m)
+		if err != nil {
+			t.Error(err)
+		}
+		if m.From == 2 || m.To == 0 {
+			r.heard = append(r.heard, heard{party.RoundOf(runs[to], m.Body[1]), m.From, content})
+		}
+		return []party.Message{m}
+	}
+	n.Wait()
+	if err := runs[1].Err(); err != nil {
+		t.Fatal(err)
+	}
+	slices.SortStableFunc(r.heard, func(a, b heard) int {
+		// By round, and within one the own messages first: they are there before.
+		if c := int(party.CodeOf(runs[1], a.name)) - int(party.CodeOf(runs[1], b.name)); c != 0 {
+			return c
+		}
+		return a.from - b.from
+	})
+	if recorded.by == nil {
+		recorded.by = map[string]*record{}
+	}
+	recorded.by[protocol] = r
+	return r
+}
+
+// replay shows an honest transcript, changed by an attack, to a guard, and
+// returns its first refusal. Of the messages in which the guard is not to find
+// anything it is only told, if only is set.
+func (a *attack) replay(t *testing.T, only bool, skip ...string) (round, rule string, between []int) {
+	t.Helper()
+	r := recordOf(t, a.protocol)
+	party.GuardAnew(r.runs[1])
+	if len(skip) > 0 {
+		party.Unguard(r.runs[1], skip...)
+	}
+	x := &attacker{t: t, run: r.runs[2], share: r.x.share, kept: map[string]any{}, others: map[string]tss.MessageContent{}}
+	for _, h := range r.heard {
+		m, err := party.ParseContent(r.runs[1], h.name, h.content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		short := strings.TrimPrefix(h.name, a.protocol+"/")
+		if h.from == 1 {
+			x.others[short+" 1"] = m
+		} else if change := a.change[short]; change != nil {
+			change(x, m)
+		}
+		if h.from == 1 || only && short != a.round {
+			party.GuardFile(r.runs[1], h.from, m)
+		} else if rule, between := party.GuardTake(r.runs[1], h.name, h.from, m); rule != "" {
+			return short, rule, between
+		}
+	}
+	return "", "", nil
+}
+
+// TestGuardRules shows to the guard alone, which is fast, that it lets an honest
+// transcript pass; that each attack is refused by its rule; that this rule is
+// needed, for without it nothing else refuses the attack; and that there is an
+// attack for every rule.
+func TestGuardRules(t *testing.T) {
+	tried := map[string]bool{}
+	all := append(slices.Clone(attacks), shapeAttacks(t)...)
+	for _, a := range all {
+		if a.protocol == "ecdsa/keygen" && testing.Short() {
+			continue
+		}
+		t.Run(a.protocol+"/"+a.name, func(t *testing.T) {
+			tried[a.protocol+"/"+a.round+": "+a.rule] = true
+			if a.parties > 2 {
+				return // TestAttacks has it
+			}
+			round, rule, between := a.replay(t, true)
+			if round != a.round || rule != a.rule {
+				t.Errorf("%s: got %q, want %s: %q", round, rule, a.round, a.rule)
+			}
+			if !slices.Equal(between, []int{2}) {
+				t.Errorf("got culprits %v", between)
+			}
+			if round, rule, _ := a.replay(t, true, a.rule); rule != "" && !a.shadowed {
+				t.Errorf("without the rule another refuses it: %s: %q", round, rule)
+			}
+		})
+	}
+	for _, protocol := range []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"} {
+		if protocol == "ecdsa/keygen" && testing.Short() {
+			continue
+		}
+		if round, rule, _ := (&attack{protocol: protocol}).replay(t, false); rule != "" {
+			t.Errorf("%s/%s: an honest message is refused: %s", protocol, round, rule)
+		}
+		for name, rules := range party.Rules() {
+			for _, rule := range rules {
+				if strings.HasPrefix(name, protocol) && !tried[name+": "+rule] {
+					t.Errorf("%s: no attack tries %q", name, rule)
+				}
+			}
+		}
+	}
+}
+
+// TestSmallOrder: of the points of ed25519 the guard refuses exactly those that
+// the cofactor makes neutral, and coordinates that are not reduced.
+func TestSmallOrder(t *testing.T) {
+	t.Parallel()
+	run := recordOf(t, "eddsa/keygen").runs[1]
+	torsion, curve := smallOrder(), tss.Edwards()
+	seen := map[string]bool{}
+	p := torsion
+	for range 8 {
+		x, y := p[0], p[1]
+		seen[fmt.Sprint(x, y)] = true
+		if party.IsPoint(run, x.Bytes(), y.Bytes()) {
+			t.Errorf("a point of small order is taken: %v", p)
+		}
+		x, y = curve.Add(x, y, torsion[0], torsion[1])
+		p = []*big.Int{x, y}
+	}
+	if len(seen) != 8 {
+		t.Errorf("there are %d points of small order", len(seen))
+	}
+	for k := range int64(30) {
+		q := pointsE(k + 1)
+		if !party.IsPoint(run, q[0].Bytes(), q[1].Bytes()) {
+			t.Errorf("the base point times %d is refused", k+1)
+		}
+		if party.IsPoint(run, q[0].Bytes(), new(big.Int).Add(q[1], primeE).Bytes()) {
+			t.Error("a coordinate that is not reduced is taken")
+		}
+	}
+}

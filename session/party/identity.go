@@ -1,0 +1,156 @@
+package party
+
+import (
+	"crypto/ed25519"
+	"crypto/hpke"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"filippo.io/age"
+)
+
+// Identity is a client's private identity: an Ed25519 key that signs its round
+// messages, an HPKE key (ML-KEM-768 with X25519) to which others seal what only
+// it may read, and a post-quantum age key to which its shares are sealed. The
+// three are independent. An Identity is immutable and safe for concurrent use.
+//
+// Whoever has its [Identity.Secret] is this client: printing, formatting or
+// encoding an Identity as JSON shows the fingerprint only.
+type Identity struct {
+	public  PublicIdentity
+	private *privateKeys // behind a pointer, so that printing a copy shows no key
+}
+
+type privateKeys struct {
+	sign ed25519.PrivateKey
+	seal hpke.PrivateKey
+	age  *age.HybridIdentity
+}
+
+// The suite of point-to-point bodies. It is fixed: there is nothing to
+// negotiate, and so nothing to talk a client down to.
+func sealKEM() hpke.KEM   { return hpke.MLKEM768X25519() }
+func sealKDF() hpke.KDF   { return hpke.HKDFSHA256() }
+func sealAEAD() hpke.AEAD { return hpke.ChaCha20Poly1305() }
+
+// NewIdentity makes a fresh identity.
+func NewIdentity() (*Identity, error) {
+	_, sign, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make signing key: %w", err)
+	}
+	seal, err := sealKEM().GenerateKey()
+	if err != nil {
+		return nil, fmt.Errorf("make sealing key: %w", err)
+	}
+	own, err := age.GenerateHybridIdentity()
+	if err != nil {
+		return nil, fmt.Errorf("make age key: %w", err)
+	}
+	return newIdentity(sign, seal, own)
+}
+
+func newIdentity(sign ed25519.PrivateKey, seal hpke.PrivateKey, own *age.HybridIdentity) (*Identity, error) {
+	id := &Identity{private: &privateKeys{sign: sign, seal: seal, age: own}}
+	copy(id.public.sign[:], sign.Public().(ed25519.PublicKey))
+	if n := copy(id.public.seal[:], seal.PublicKey().Bytes()); n != sealKeySize {
+		return nil, errors.New("sealing key has an unexpected size")
+	}
+	copy(id.public.proof[:], ed25519.Sign(sign, id.public.claim()))
+	return id, nil
+}
+
+// Public returns what others may know of the identity.
+func (id Identity) Public() PublicIdentity { return id.public }
+
+// Recipient returns the age recipient (age1pq1…) to which the identity's shares
+// are sealed.
+func (id Identity) Recipient() *age.HybridRecipient { return id.private.age.Recipient() }
+
+// Unwrap implements [age.Identity] with the identity's age key, so that an
+// *Identity can be given to [OpenShare] and to age itself.
+func (id Identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	return id.private.age.Unwrap(stanzas)
+}
+
+const identityHeader = "conclave-identity-v1"
+
+// Secret returns the private text form, four lines of printable text that
+// [ParseIdentity] reads: the header, the signing key's seed and the sealing key
+// in base64, and the age key in age's own form. It belongs in a file of mode
+// 0600 and nowhere else.
+func (id Identity) Secret() (string, error) {
+	seal, err := id.private.seal.Bytes()
+	if err != nil {
+		return "", fmt.Errorf("encode sealing key: %w", err)
+	}
+	return fmt.Sprintf("%s\nsign %s\nseal %s\nage %s\n", identityHeader,
+		base64.StdEncoding.EncodeToString(id.private.sign.Seed()),
+		base64.StdEncoding.EncodeToString(seal),
+		id.private.age), nil
+}
+
+// ParseIdentity reads what [Identity.Secret] wrote, and only that: text that
+// would not be written again byte for byte is refused. Its errors quote nothing
+// of the text.
+func ParseIdentity(text string) (*Identity, error) {
+	lines := strings.Split(text, "\n")
+	if len(text) > 4096 || len(lines) != 5 || lines[0] != identityHeader {
+		return nil, errors.New("parse identity: not a " + identityHeader + " file")
+	}
+	seed, err := secretLine(lines[1], "sign ", ed25519.SeedSize)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := secretLine(lines[2], "seal ", sealSeedSize)
+	if err != nil {
+		return nil, err
+	}
+	seal, err := sealKEM().NewPrivateKey(raw)
+	if err != nil {
+		return nil, errors.New("parse identity: sealing key is not valid")
+	}
+	ageText, ok := strings.CutPrefix(lines[3], "age ")
+	if !ok {
+		return nil, errors.New("parse identity: the age line is missing")
+	}
+	own, err := age.ParseHybridIdentity(ageText)
+	if err != nil {
+		return nil, errors.New("parse identity: age key is not valid")
+	}
+	id, err := newIdentity(ed25519.NewKeyFromSeed(seed), seal, own)
+	if err != nil {
+		return nil, err
+	}
+	if again, err := id.Secret(); err != nil || again != text {
+		return nil, errors.New("parse identity: not in the form in which it is written")
+	}
+	return id, nil
+}
+
+// sealSeedSize is the size of the sealing key's private form (X-Wing, a seed).
+const sealSeedSize = 32
+
+func secretLine(line, name string, size int) ([]byte, error) {
+	text, ok := strings.CutPrefix(line, name)
+	if !ok {
+		return nil, fmt.Errorf("parse identity: the %sline is missing", name)
+	}
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || len(raw) != size {
+		return nil, fmt.Errorf("parse identity: the %sline is not %d bytes of base64", name, size)
+	}
+	return raw, nil
+}
+
+// String names the identity by its fingerprint.
+func (id Identity) String() string { return "party.Identity(" + id.public.Fingerprint() + ")" }
+
+// Format writes what String returns, whatever the verb.
+func (id Identity) Format(f fmt.State, _ rune) { redact(f, id.String()) }
+
+// MarshalJSON writes what String returns.
+func (id Identity) MarshalJSON() ([]byte, error) { return redactJSON(id.String()) }

@@ -1,0 +1,68 @@
+package partytest
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/conclave-mpc/conclave/session/party"
+)
+
+// storedKey is a key's committee and shares as testdata holds them, with the
+// identities that open them beside: everybody has this key.
+type storedKey struct {
+	Warning    string   `json:"warning"`
+	Identities []string `json:"identities"`
+	Shares     []string `json:"shares"`
+}
+
+// Key returns a 2-of-3 key made beforehand, for tests that sign on secp256k1 and
+// cannot spend the seconds a key generation takes. It is the same for all; on
+// ed25519 there is none, for there a key is made in no time.
+func Key(tb testing.TB) (*Committee, []*party.Share) {
+	tb.Helper()
+	data, err := fixtures.ReadFile("testdata/key-test-only-secp256k1.json")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var stored storedKey
+	if err := json.Unmarshal(data, &stored); err != nil {
+		tb.Fatal(err)
+	}
+	c := &Committee{}
+	var shares []*party.Share
+	for i, text := range stored.Identities {
+		id, err := party.ParseIdentity(text)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		share, err := party.OpenShare(stored.Shares[i], id)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		c.Identities, shares = append(c.Identities, id), append(shares, share)
+	}
+	c.Members = shares[0].Public().Parties
+	return c, shares
+}
+
+// StoreKey encodes a key as [Key] reads it, to renew the one in testdata.
+func StoreKey(tb testing.TB, c *Committee, shares []*party.Share) []byte {
+	tb.Helper()
+	stored := storedKey{Warning: "public and worthless: for tests only"}
+	for i, id := range c.Identities {
+		secret, err := id.Secret()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		sealed, err := shares[i].Seal(id.Recipient())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		stored.Identities, stored.Shares = append(stored.Identities, secret), append(stored.Shares, sealed)
+	}
+	out, err := json.MarshalIndent(stored, "", "  ")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return append(out, '\n')
+}

@@ -1,0 +1,349 @@
+package party
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"sync"
+
+	"github.com/bnb-chain/tss-lib/v2/tss"
+)
+
+// Run is one key generation or one signing, seen from one party. Create it with
+// [NewKeygen] or [NewSign], hand what comes out of [Run.Out] to the others and
+// what comes from them to [Run.Accept], and call [Run.Start] once. All methods
+// are safe for concurrent use.
+type Run struct {
+	// Immutable after construction.
+	kind      kind
+	binding   Binding
+	committee *committee
+	envelope  *envelope
+	out       chan Message
+	done      chan struct{}
+
+	// digest and publicKey are those of a signing, for evidence.
+	digest, publicKey []byte
+
+	// Owned by the engine goroutine.
+	party   tss.Party
+	tssOut  chan tss.Message
+	collect func() (*result, error) // takes tss-lib's result, nil if there is none yet
+	guard   *guard
+	stages  map[int]*stage             // by round number, of the current round and later ones
+	current int                        // the first round not yet given to tss-lib
+	sent    map[byte][sha256.Size]byte // hashes of the own broadcasts, by round code
+
+	// testingOnlyTrusting makes a run take any echo: a malicious party's, which
+	// knows that it has sent something else than its engine. False outside tests.
+	testingOnlyTrusting bool
+
+	mu      sync.Mutex
+	arrived *sync.Cond // signals changes of queue and ended; its lock is mu
+	started bool
+	ended   bool // err or result is final; the engine stops after its current step
+	err     error
+	first   map[slot]Message // the first authentic message of each place, as it came
+	queue   []inbound        // decoded, not yet handed to tss-lib
+	handed  map[int]int      // messages handed to tss-lib, by round number
+	result  result
+}
+
+// result is what a run makes: one of the two.
+type result struct {
+	share     *Share
+	signature []byte
+}
+
+// slot is a message's place: each may be filled once.
+type slot struct {
+	from int
+	code byte
+}
+
+// inbound is a decoded message on its way to tss-lib, or an echo.
+type inbound struct {
+	from  int
+	round *round
+	hash  [sha256.Size]byte // of its body
+	sig   []byte
+	msg   tss.ParsedMessage // nil in an echo
+	echo  []copied
+}
+
+// protocol is what differs between the four protocols.
+type protocol struct {
+	digest, publicKey []byte
+	moduli            map[int]*big.Int // Paillier moduli by part, in ECDSA signing
+	concurrency       int
+	// build makes tss-lib's party, which sends to out, and the function that
+	// takes its result. Neither out nor the result channel may ever block it.
+	build func(params *tss.Parameters, out chan<- tss.Message) (tss.Party, func() (*result, error))
+}
+
+func newRun(k kind, b Binding, identity *Identity, p protocol) (r *Run, err error) {
+	b.Parties = slices.Clone(b.Parties)
+	com, err := newCommittee(b.Curve, b.KeyID, b.Parties)
+	if err != nil {
+		return nil, err
+	}
+	env, err := newEnvelope(k, &b, identity, p.digest, p.publicKey)
+	if err != nil {
+		return nil, err
+	}
+	// Both channels hold all that a run can send, so that neither tss-lib nor the
+	// engine ever waits for whoever reads Out.
+	sends := 0
+	for _, rd := range env.rounds {
+		if rd.p2p {
+			sends += len(env.peers)
+		} else {
+			sends++
+		}
+	}
+	r = &Run{
+		kind: k, binding: b, committee: com, envelope: env,
+		out:    make(chan Message, sends),
+		done:   make(chan struct{}),
+		tssOut: make(chan tss.Message, sends),
+		first:  map[slot]Message{},
+		handed: map[int]int{},
+
+		digest: p.digest, publicKey: p.publicKey,
+		guard:   newGuard(&b, p.moduli),
+		stages:  map[int]*stage{},
+		current: 1,
+		sent:    map[byte][sha256.Size]byte{},
+	}
+	r.arrived = sync.NewCond(&r.mu)
+	defer func() { // tss-lib's constructors panic on what they do not like
+		if v := recover(); v != nil {
+			r, err = nil, errors.New("tss-lib does not accept its input")
+		}
+	}()
+	r.party, r.collect = p.build(com.params(b.Self, b.Threshold, p.concurrency), r.tssOut)
+	return r, nil
+}
+
+// Start begins the protocol, with what was accepted before. It returns an error
+// if the run was started or has ended already.
+func (r *Run) Start() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.ended:
+		return ErrEnded
+	case r.started:
+		return errors.New("party: run was started before")
+	}
+	r.started = true
+	go r.engine()
+	return nil
+}
+
+// Out is what the other parties must be sent. It is closed when the run ends;
+// what is in it then must still be delivered, for the others may need it. It
+// holds a whole run's messages, so a slow reader delays only the others.
+func (r *Run) Out() <-chan Message { return r.out }
+
+// Accept takes a message from another party. It returns once the message is
+// checked and queued, without waiting for the protocol, and keeps no reference
+// to m.
+//
+// The first message of each sender and round counts. Nil means that m is this
+// one, or an equal copy. [ErrNotAuthentic] means that nobody can be shown to have
+// sent it here. [ErrEnded] means that the run is over. An [*Error] names
+// the sender as culprit and has the signed copies as evidence: m does not decode,
+// which fails the run; or m differs from the first, which does not touch the run
+// (it goes on with the first).
+func (r *Run) Accept(m Message) error {
+	rd, err := r.envelope.authenticate(&m)
+	if err != nil {
+		return err
+	}
+	fresh, err := r.claim(&m)
+	if err != nil || !fresh {
+		return err
+	}
+	content, err := r.envelope.open(rd, &m)
+	if err != nil {
+		return r.failFirst(rd, &m, err)
+	}
+	in := inbound{from: m.From, round: rd, hash: sha256.Sum256(m.Body), sig: bytes.Clone(m.Sig)}
+	if rd.echo() {
+		in.echo, err = r.decodeEcho(rd, m.From, content)
+	} else {
+		in.msg, err = decode(rd, r.committee.byPart[m.From], content)
+	}
+	if err != nil {
+		return r.failFirst(rd, &m, err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return ErrEnded
+	}
+	r.queue = append(r.queue, in)
+	r.arrived.Broadcast()
+	return nil
+}
+
+// claim fills an authentic message's place with it, or compares it with the one
+// that came first. The places bound what a run keeps, started or not.
+func (r *Run) claim(m *Message) (fresh bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	place := slot{m.From, m.Body[1]}
+	first, taken := r.first[place]
+	switch {
+	case taken && first.same(m):
+		return false, nil
+	case taken:
+		return false, &Error{
+			Reason:   fmt.Sprintf("%s: two different messages from one sender", roundByCode(r.envelope.rounds, m.Body[1]).name),
+			Culprits: []int{m.From},
+			Evidence: []Message{first.clone(), m.clone()},
+			Proof:    r.proofOf(&first, m),
+		}
+	case r.ended:
+		return false, ErrEnded
+	}
+	r.first[place] = m.clone()
+	return true, nil
+}
+
+func (r *Run) failFirst(rd *round, m *Message, err error) error {
+	failure := &Error{
+		Reason:   fmt.Sprintf("%s: %v", rd.name, err),
+		Culprits: []int{m.From},
+		Evidence: []Message{m.clone()},
+		Err:      err,
+	}
+	r.end(failure)
+	return failure
+}
+
+// Done is closed when the run has ended and its goroutine with it: the result
+// or the error is there.
+func (r *Run) Done() <-chan struct{} { return r.done }
+
+// Err returns why the run failed: an [*Error], or [ErrClosed]. It is nil while
+// the run goes on and after success.
+func (r *Run) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+// Share is the result of a key generation, nil before the run is done.
+func (r *Run) Share() *Share {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.result.share
+}
+
+// Signature is the result of a signing, nil before the run is done: on
+// secp256k1 r‖s‖v, 65 bytes with low s and a v of 27 or 28; on ed25519 R‖S, 64
+// bytes. It has been verified against the share's public key.
+func (r *Run) Signature() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.result.signature)
+}
+
+// Close ends the run, if it goes on, and waits until its goroutine has. The
+// wait is for the round in progress, in key generation up to some seconds.
+func (r *Run) Close() {
+	r.end(ErrClosed)
+	<-r.done
+}
+
+// Waiting returns the part indexes of those whose messages are missing before
+// the run can go on, ascending. It is empty when the run is busy or over. While
+// a round message is missing, nobody is said to owe an echo of it.
+func (r *Run) Waiting() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return nil
+	}
+	for number := 1; number <= r.lastRound(); number++ {
+		for _, echo := range []bool{false, true} {
+			if parts := r.missing(number, echo); len(parts) > 0 {
+				return parts
+			}
+		}
+	}
+	return nil
+}
+
+// missing returns who has not sent all messages, or echoes, of a round.
+func (r *Run) missing(number int, echo bool) []int {
+	var parts []int
+	for part := range r.envelope.peers {
+		for _, rd := range r.envelope.rounds {
+			_, here := r.first[slot{part, rd.code}]
+			if rd.number == number && rd.echo() == echo && !here {
+				parts = append(parts, part)
+				break
+			}
+		}
+	}
+	slices.Sort(parts)
+	return parts
+}
+
+// Round returns the round the party is in, from 1, and how many there are; 0
+// before Start. After success both are equal.
+func (r *Run) Round() (n, of int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.started {
+		return 0, r.lastRound()
+	}
+	return min(r.currentRound(), r.lastRound()), r.lastRound()
+}
+
+func (r *Run) lastRound() int { return r.envelope.rounds[len(r.envelope.rounds)-1].number }
+
+// currentRound is the first of which tss-lib has not had all messages.
+func (r *Run) currentRound() int {
+	for number := 1; number <= r.lastRound(); number++ {
+		if r.handed[number] < r.contentOf(number) {
+			return number
+		}
+	}
+	return r.lastRound() + 1
+}
+
+// contentOf is how many messages tss-lib needs from the others in a round.
+func (r *Run) contentOf(number int) int {
+	n := 0
+	for i := range r.envelope.rounds {
+		if rd := &r.envelope.rounds[i]; rd.number == number && !rd.echo() {
+			n += len(r.envelope.peers)
+		}
+	}
+	return n
+}
+
+// end makes err the run's outcome, unless it has one.
+func (r *Run) end(err error) { r.settle(result{}, err) }
+
+func (r *Run) settle(res result, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return
+	}
+	r.ended, r.result, r.err = true, res, err
+	r.queue = nil
+	r.arrived.Broadcast()
+	if !r.started { // no engine that would do it
+		close(r.out)
+		close(r.done)
+	}
+}

@@ -1,0 +1,19 @@
+// Command refuse reads pre-parameters from the file it is given, in a program
+// that is no test.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/conclave-mpc/conclave/session/party"
+)
+
+func main() {
+	data, err := os.ReadFile(os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	_, err = party.UnmarshalPreParams(data)
+	fmt.Println(err)
+}

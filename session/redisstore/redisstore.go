@@ -1,0 +1,309 @@
+// Package redisstore is session.Store on Redis: sessions as readable hashes
+// with their outbox streams, key records with their shares, and the list of what
+// is due.
+//
+// It keeps and compares; it decides nothing. A write that depends on what was
+// read is one script, with all its keys in one slot, so that it is safe from any
+// number of nodes and on Redis Cluster.
+//
+// # Keys
+//
+// All begin with the configured prefix.
+//
+//	session:{id}           hash    one session; expires a while after its end
+//	session:{id}:outbox    stream  committed messages not yet delivered
+//	lock:{id}              string  read only, to fence commits; package cluster takes it
+//	key:{id}               hash    one key record, with open:<session> for each open signing
+//	key:{id}:shares        hash    <part index> -> the share as stored
+//	sessions:due           zset    session ids by when to look at them, ms
+//	index:{user}:sessions  zset    session ids by creation, ms; expires like its newest session
+//	index:{user}:keys      zset    key ids by creation, ms
+//
+// Times are those of Redis. The package starts no goroutines; a Store is safe
+// for concurrent use.
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/session"
+)
+
+// Config tells New where to keep things.
+type Config struct {
+	Redis     redis.UniversalClient
+	Prefix    string        // of every key
+	Retention time.Duration // how long a session is kept after its end; zero means 72 hours
+}
+
+// Store implements session.Store.
+type Store struct {
+	rdb       redis.UniversalClient
+	keys      keys
+	retention time.Duration
+}
+
+const (
+	defaultRetention = 72 * time.Hour
+	reservedFor      = 7 * 24 * time.Hour  // life of a key_id nobody has used
+	longestSession   = 14 * 24 * time.Hour // no session is open for longer
+	outboxBatch      = 64                  // entries of up to a frame each
+	defaultPage      = 50
+	mostPage         = 500
+)
+
+// New returns a Store.
+func New(cfg Config) *Store {
+	if cfg.Retention == 0 {
+		cfg.Retention = defaultRetention
+	}
+	return &Store{rdb: cfg.Redis, keys: keys(cfg.Prefix), retention: cfg.Retention}
+}
+
+// Scripts. What each does, its keys, arguments and results are at its head.
+var (
+	//go:embed load.lua
+	loadSource string
+	//go:embed create.lua
+	createSource string
+	//go:embed commit.lua
+	commitSource string
+
+	loadScript   = redis.NewScript(loadSource)
+	createScript = redis.NewScript(createSource)
+	commitScript = redis.NewScript(commitSource)
+)
+
+// Now implements session.Sessions.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return time.Time{}, unavailable("read the time", err)
+	}
+	return now.UTC(), nil
+}
+
+// Load implements session.Sessions.
+func (s *Store) Load(ctx context.Context, id string) (session.Session, time.Time, error) {
+	reply, err := loadScript.Run(ctx, s.rdb, []string{s.keys.session(id)}).Slice()
+	if err != nil {
+		return session.Session{}, time.Time{}, unavailable("load session "+id, err)
+	}
+	if len(reply) < 2 {
+		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: unexpected reply", id)
+	}
+	now, err := scriptTime(reply[0], reply[1])
+	if err != nil {
+		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: %w", id, err)
+	}
+	if len(reply) == 2 {
+		return session.Session{}, now, session.ErrNotFound
+	}
+	fields := make(map[string]string, len(reply)/2)
+	for i := 2; i+1 < len(reply); i += 2 {
+		name, _ := reply[i].(string)
+		fields[name], _ = reply[i+1].(string)
+	}
+	loaded, err := parseSession(id, fields)
+	if err != nil {
+		return session.Session{}, now, fmt.Errorf("load session %s: %w", id, err)
+	}
+	return loaded, now, nil
+}
+
+// Create implements session.Sessions. The users' indexes are written first: an
+// entry without its session is skipped by readers.
+func (s *Store) Create(ctx context.Context, ses session.Session, out []session.Entry, by time.Time) (session.Receipt, bool, error) {
+	if err := s.index(ctx, ses); err != nil {
+		return session.Receipt{}, false, err
+	}
+	ses.Version = 1
+	args := append([]any{by.UnixMilli()}, encodeEntries(out)...)
+	args = append(args, encodeSession(ses)...)
+	reply, err := createScript.Run(ctx, s.rdb, s.sessionKeys(ses.ID)[:2], args...).Slice()
+	if err != nil {
+		return session.Receipt{}, false, unavailable("create session "+ses.ID, err)
+	}
+	if len(reply) == 0 {
+		return session.Receipt{}, false, nil
+	}
+	if made, _ := reply[0].(int64); made == 0 {
+		return session.Receipt{}, false, session.ErrStale
+	}
+	ids, err := texts(reply[1:])
+	return session.Receipt{IDs: ids}, true, err
+}
+
+// Commit implements session.Sessions.
+func (s *Store) Commit(ctx context.Context, ses session.Session, token string, out []session.Entry, by time.Time) (session.Receipt, error) {
+	var keep int64
+	if ses.Phase.Final() {
+		keep = s.retention.Milliseconds()
+	}
+	expected := ses.Version
+	ses.Version++
+	args := append([]any{expected, token, keep, by.UnixMilli()}, encodeEntries(out)...)
+	args = append(args, encodeSession(ses)...)
+	reply, err := commitScript.Run(ctx, s.rdb, s.sessionKeys(ses.ID), args...).Slice()
+	if err != nil {
+		return session.Receipt{}, unavailable("commit session "+ses.ID, err)
+	}
+	if len(reply) == 0 {
+		return session.Receipt{}, session.ErrStale
+	}
+	backlog, _ := reply[0].(int64)
+	ids, err := texts(reply[1:])
+	return session.Receipt{IDs: ids, Backlog: backlog > 0}, err
+}
+
+// Outbox implements session.Sessions.
+func (s *Store) Outbox(ctx context.Context, id string) ([]session.Entry, error) {
+	stored, err := s.rdb.XRangeN(ctx, s.keys.outbox(id), "-", "+", outboxBatch).Result()
+	if err != nil {
+		return nil, unavailable("read outbox of session "+id, err)
+	}
+	entries := make([]session.Entry, 0, len(stored))
+	for _, e := range stored {
+		to, _ := e.Values["to"].(string)
+		frame, _ := e.Values["message"].(string)
+		entries = append(entries, session.Entry{ID: e.ID, To: to, Frame: []byte(frame)})
+	}
+	return entries, nil
+}
+
+// Delivered implements session.Sessions.
+func (s *Store) Delivered(ctx context.Context, id string, entries []string) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	if err := s.rdb.XDel(ctx, s.keys.outbox(id), entries...).Err(); err != nil {
+		return unavailable("trim outbox of session "+id, err)
+	}
+	return nil
+}
+
+// SessionsOf implements session.Sessions.
+func (s *Store) SessionsOf(ctx context.Context, user string, p session.Page) ([]string, error) {
+	return s.page(ctx, s.keys.sessionsOf(user), p)
+}
+
+// index lists a new session with everyone involved, and drops from the lists
+// what cannot exist any more.
+func (s *Store) index(ctx context.Context, ses session.Session) error {
+	keep := s.retention + longestSession
+	oldest := score(ses.CreatedAt.Add(-keep))
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, user := range append(ses.InvitedUsers(), ses.Coordinator) {
+			key := s.keys.sessionsOf(user)
+			p.ZAdd(ctx, key, redis.Z{Score: score(ses.CreatedAt), Member: ses.ID})
+			p.ZRemRangeByScore(ctx, key, "-inf", "("+scoreText(oldest))
+			p.PExpire(ctx, key, keep)
+		}
+		return nil
+	})
+	if err != nil {
+		return unavailable("index session "+ses.ID, err)
+	}
+	return nil
+}
+
+// page reads ids from an index, newest first: p.Limit of them, 50 if that is not
+// set, 500 at most.
+func (s *Store) page(ctx context.Context, key string, p session.Page) ([]string, error) {
+	limit := min(p.Limit, mostPage)
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	before := "+inf"
+	if !p.Before.IsZero() {
+		before = "(" + scoreText(score(p.Before))
+	}
+	ids, err := s.rdb.ZRevRangeByScore(ctx, key, &redis.ZRangeBy{Min: "-inf", Max: before, Count: int64(limit)}).Result()
+	if err != nil {
+		return nil, unavailable("read index", err)
+	}
+	return ids, nil
+}
+
+func (s *Store) sessionKeys(id string) []string {
+	return []string{s.keys.session(id), s.keys.outbox(id), s.keys.lock(id)}
+}
+
+// encodeEntries writes outbox entries as the scripts take them: their number,
+// then recipient and frame of each.
+func encodeEntries(out []session.Entry) []any {
+	args := make([]any, 0, 1+2*len(out))
+	args = append(args, len(out))
+	for _, e := range out {
+		args = append(args, e.To, e.Frame)
+	}
+	return args
+}
+
+// unavailable marks an error of Redis for what it is to a client, and keeps the
+// cause for the log.
+func unavailable(doing string, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return fmt.Errorf("%s: %w: %w", doing, session.ErrUnavailable, err)
+}
+
+func texts(reply []any) ([]string, error) {
+	list := make([]string, len(reply))
+	for i, r := range reply {
+		text, ok := r.(string)
+		if !ok {
+			return nil, fmt.Errorf("redisstore: a script returned %T for a string", r)
+		}
+		list[i] = text
+	}
+	return list, nil
+}
+
+// score is a time as the sorted sets have it: ms, with the microseconds behind
+// the point, so that two of a user's sessions, or two writes to the due list,
+// are told apart.
+func score(t time.Time) float64 { return float64(t.UnixMicro()) / 1000 }
+
+func scoreText(ms float64) string { return strconv.FormatFloat(ms, 'f', 3, 64) }
+
+// scriptTime reads what TIME returned to a script: seconds and microseconds.
+func scriptTime(seconds, micros any) (time.Time, error) {
+	sec, err1 := strconv.ParseInt(fmt.Sprint(seconds), 10, 64)
+	usec, err2 := strconv.ParseInt(fmt.Sprint(micros), 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return time.Time{}, fmt.Errorf("time of redis: %w", err)
+	}
+	return time.UnixMicro(sec*1e6 + usec).UTC(), nil
+}
+
+// keys builds key names on a prefix. Ids have been validated: none holds a brace.
+type keys string
+
+func (k keys) session(id string) string      { return string(k) + "session:{" + id + "}" }
+func (k keys) outbox(id string) string       { return k.session(id) + ":outbox" }
+func (k keys) lock(id string) string         { return string(k) + "lock:{" + id + "}" }
+func (k keys) key(id string) string          { return string(k) + "key:{" + id + "}" }
+func (k keys) shares(id string) string       { return k.key(id) + ":shares" }
+func (k keys) due() string                   { return string(k) + "sessions:due" }
+func (k keys) sessionsOf(user string) string { return string(k) + "index:{" + user + "}:sessions" }
+func (k keys) keysOf(user string) string     { return string(k) + "index:{" + user + "}:keys" }
+
+// joined writes a list of ids, none of which holds a comma.
+func joined(list []string) string { return strings.Join(list, ",") }
+
+func split(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
+}

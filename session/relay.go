@@ -1,0 +1,166 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const (
+	relayCacheFor  = 2 * time.Second
+	relayCacheSize = 4096
+)
+
+// relay passes a round message on to the signers it is for. It reads nothing of
+// it but the address, writes nothing to the session, and asks for it at most
+// every relayCacheFor while it runs: the parties check session and attempt
+// themselves, by signature.
+//
+// A client that names a request_id may send its message again after a
+// reconnect; it reaches each mailbox once.
+func (v *Service) relay(ctx context.Context, c Caller, p *wire.TSSMessage, requestID string) error {
+	if !c.has(wire.RoleParticipant) {
+		return errRole(wire.RoleParticipant)
+	}
+	s, err := v.running(ctx, p)
+	if err != nil {
+		return err
+	}
+	if p.From > len(s.Parties) || s.PartIndex(c.User) != p.From {
+		return about(ErrNotParty, s)
+	}
+	switch {
+	case s.Phase.Final():
+		return about(ErrEnded, s)
+	case p.Attempt < s.Attempt:
+		return nil // of an attempt that was given up: nobody waits for it
+	case s.Phase != Running || p.Attempt > s.Attempt:
+		return about(ErrNotYet, s)
+	case !slices.Contains(s.Signers, p.From):
+		return about(ErrNotParty, s)
+	case p.To != 0 && !slices.Contains(s.Signers, p.To):
+		return about(wire.Errorf(wire.CodeBadRequest, "to is not a party of this attempt"), s)
+	}
+	id := ""
+	if requestID != "" {
+		id = s.ID + ":" + fingerprint("relay", strconv.Itoa(p.Attempt), strconv.Itoa(p.From), requestID, p.Body)
+	}
+	deliveries := make([]Delivery, 0, len(s.Signers))
+	for _, i := range s.Signers {
+		if i == p.From || p.To != 0 && p.To != i {
+			continue
+		}
+		user := s.Parties[i-1].User
+		m, err := wire.New(user, p)
+		if err != nil {
+			return err
+		}
+		frame, err := m.Encode()
+		if err != nil {
+			return err
+		}
+		deliveries = append(deliveries, Delivery{To: user, ID: id, Frame: frame})
+	}
+	return v.relayed(ctx, s, deliveries)
+}
+
+// relayed sends, and ends the session if a mailbox is full: a party that never
+// gets a round message would hang.
+func (v *Service) relayed(ctx context.Context, s Session, deliveries []Delivery) error {
+	var failed []error
+	for i, err := range v.cfg.Sender.Send(ctx, deliveries...) {
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, ErrMailboxFull):
+			v.log.Error().Str("session", s.ID).Str("account", deliveries[i].To).Msg("mailbox is full")
+			_, err = v.advance(ctx, s.ID, "", Undeliverable{User: deliveries[i].To}, nil)
+			if err == nil {
+				err = ErrMailboxFull
+			}
+		default:
+			err = fmt.Errorf("relay to %s: %w: %w", deliveries[i].To, ErrUnavailable, err)
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// running returns the session that p is for, from the cache if that is recent
+// and of p's attempt.
+func (v *Service) running(ctx context.Context, p *wire.TSSMessage) (Session, error) {
+	if s, ok := v.relays.get(p.SessionID); ok && s.Attempt == p.Attempt && s.Phase == Running {
+		return s, nil
+	}
+	s, _, err := v.cfg.Store.Load(ctx, p.SessionID)
+	if err != nil {
+		return Session{}, err
+	}
+	v.relays.put(s)
+	return s, nil
+}
+
+// route is what relaying needs to know of a session: the cache keeps no data,
+// digests or identities.
+func (s Session) route() Session {
+	r := Session{ID: s.ID, KeyID: s.KeyID, Kind: s.Kind, Phase: s.Phase, Attempt: s.Attempt, Signers: s.Signers}
+	r.Parties = make([]Party, len(s.Parties))
+	for i, p := range s.Parties {
+		r.Parties[i] = Party{User: p.User, Invited: p.Invited}
+	}
+	return r
+}
+
+// relayCache remembers running sessions for a moment. The zero value is ready.
+type relayCache struct {
+	mu   sync.Mutex
+	seen map[string]cachedSession
+}
+
+type cachedSession struct {
+	session Session
+	until   time.Time
+}
+
+func (c *relayCache) get(id string) (Session, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.seen[id]
+	if !ok || time.Now().After(e.until) {
+		delete(c.seen, id)
+		return Session{}, false
+	}
+	return e.session, true
+}
+
+// put remembers a running session and forgets any other. A full cache forgets
+// what has expired, or else everything: it is only a cache.
+func (c *relayCache) put(s Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s.Phase != Running {
+		delete(c.seen, s.ID)
+		return
+	}
+	if c.seen == nil {
+		c.seen = make(map[string]cachedSession)
+	}
+	now := time.Now()
+	if len(c.seen) >= relayCacheSize {
+		for id, e := range c.seen {
+			if now.After(e.until) {
+				delete(c.seen, id)
+			}
+		}
+		if len(c.seen) >= relayCacheSize {
+			clear(c.seen)
+		}
+	}
+	c.seen[s.ID] = cachedSession{session: s.route(), until: now.Add(relayCacheFor)}
+}

@@ -1,0 +1,390 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Ids that the server makes begin with what they name.
+const (
+	keyIDPrefix    = "key-"
+	keygenIDPrefix = "kg-"
+	signIDPrefix   = "sg-"
+	taskSeparator  = "."
+)
+
+// ReserveKey hands out a key_id for the keygen that p describes (its KeyID is
+// ignored) and remembers what was asked. The keygen_request that follows must
+// ask for the same.
+func (v *Service) ReserveKey(ctx context.Context, c Caller, p *wire.KeygenRequest) (string, error) {
+	p.KeyID = keyIDPrefix + rand.Text()
+	k, err := v.keyRequested(c, p)
+	if err != nil {
+		return "", err
+	}
+	now, err := v.cfg.Store.Now(ctx)
+	if err != nil {
+		return "", err
+	}
+	k.Status, k.CreatedAt = KeyReserved, now
+	err = v.cfg.Store.PutKey(ctx, k)
+	if errors.Is(err, ErrStale) { // the client of the store wrote it, lost the answer and tried again
+		err = fmt.Errorf("reserve a key: %w: %w", ErrUnavailable, err)
+	}
+	if err != nil {
+		return "", err
+	}
+	return k.ID, nil
+}
+
+// keyRequested checks a keygen request and returns the key that it asks for.
+func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (Key, error) {
+	if !c.has(wire.RoleCoordinator) && !c.has(wire.RoleAdmin) {
+		return Key{}, errRole(wire.RoleCoordinator)
+	}
+	if err := p.Validate(); err != nil {
+		return Key{}, err
+	}
+	if p.TotalParts > v.cfg.MaxParties {
+		return Key{}, wire.Errorf(wire.CodeBadRequest, "total_parts is %d, this cluster allows %d", p.TotalParts, v.cfg.MaxParties)
+	}
+	curve, err := pubkey.ParseCurve(p.Curve)
+	if err != nil {
+		return Key{}, wire.Errorf(wire.CodeBadRequest, "%s", err)
+	}
+	return Key{ID: p.KeyID, Curve: curve, Threshold: p.Threshold, Participants: p.Participants, Coordinator: c.User}, nil
+}
+
+// RequestKeygen starts a keygen and returns its session. The same request again
+// returns the session that the first one started, or its outcome; but once that
+// has failed, only with the same request_id: otherwise it is another try.
+func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenRequest, requestID string) (Session, error) {
+	want, err := v.keyRequested(c, p)
+	if err != nil {
+		return Session{}, err
+	}
+	for range commitTries {
+		k, err := v.keyNow(ctx, p.KeyID)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return Session{}, err
+		}
+		if k.Version > 0 && k.Coordinator != c.User {
+			return Session{}, &wire.Error{Code: wire.CodeConflict, Message: "the key_id is taken", KeyID: p.KeyID}
+		}
+		if k.Version > 0 && p.Curve == "" {
+			want.Curve = k.Curve // a client that cannot name it means the curve it asked for over HTTP
+		}
+		if k.Version > 0 && k.Status != KeyFailed && keyPrint(k) != keyPrint(want) {
+			return Session{}, &wire.Error{Code: wire.CodeConflict, Message: "the key_id stands for a key with other threshold, participants or curve", KeyID: p.KeyID}
+		}
+		if k.Status == KeyActive || k.Status == KeyGenerating {
+			return v.resumeKeygen(ctx, k, p, requestID)
+		}
+		if k.Status == KeyFailed && requestID != "" {
+			old, _, err := v.cfg.Store.Load(ctx, k.Session)
+			if err == nil && old.RequestID == requestID {
+				want.Curve = old.Curve
+				return sameRequest(old, Session{Coordinator: c.User, Fingerprint: keyPrint(want)}, nil)
+			}
+			if err != nil && !errors.Is(err, ErrNotFound) {
+				return Session{}, err
+			}
+		}
+		now, err := v.cfg.Store.Now(ctx)
+		if err != nil {
+			return Session{}, err
+		}
+		next := want
+		next.Status, next.Session, next.Version, next.CreatedAt = KeyGenerating, keygenIDPrefix+rand.Text(), k.Version, now
+		err = v.cfg.Store.PutKey(ctx, next)
+		if errors.Is(err, ErrStale) {
+			continue
+		}
+		if err != nil {
+			return Session{}, err
+		}
+		return v.beginKeygen(ctx, next, p, requestID)
+	}
+	return Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
+}
+
+// keyNow returns a key record, brought in line with its keygen if that has failed
+// and nobody has written it down yet.
+func (v *Service) keyNow(ctx context.Context, id string) (Key, error) {
+	k, err := v.cfg.Store.Key(ctx, id)
+	if err != nil || k.Status != KeyGenerating {
+		return k, err
+	}
+	s, _, err := v.cfg.Store.Load(ctx, k.Session)
+	if errors.Is(err, ErrNotFound) || err == nil && (!s.Phase.Final() || s.Phase == Completed) {
+		return k, nil
+	}
+	if err != nil {
+		return Key{}, err
+	}
+	if err := v.finish(ctx, s); err != nil {
+		return Key{}, err
+	}
+	return v.cfg.Store.Key(ctx, id)
+}
+
+// resumeKeygen answers a request for a key that is being, or has been, made. A
+// session that is missing while the key is being made was lost with the node
+// that was about to create it.
+func (v *Service) resumeKeygen(ctx context.Context, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
+	s, _, err := v.cfg.Store.Load(ctx, k.Session)
+	switch {
+	case err == nil || !errors.Is(err, ErrNotFound):
+		return s, err
+	case k.Status == KeyGenerating:
+		return v.beginKeygen(ctx, k, p, requestID)
+	}
+	// The session has been forgotten; the record has all that its outcome says.
+	return Session{
+		ID: k.Session, Kind: Keygen, Phase: Completed, KeyID: k.ID, Coordinator: k.Coordinator,
+		Curve: k.Curve, AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
+	}, nil
+}
+
+func (v *Service) beginKeygen(ctx context.Context, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
+	s := Session{
+		ID: k.Session, Kind: Keygen, KeyID: k.ID, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: k.Threshold,
+		Parties: committee(k.Participants), RequestID: requestID, Fingerprint: keyPrint(k), SignedRequest: p.SignedRequest,
+		Terms: Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.KeygenTimeout, Grace: v.cfg.AbsenceGrace},
+	}
+	for i := range s.Parties {
+		s.Parties[i].Invited = true
+	}
+	return v.begin(ctx, s, p.ExpiresIn)
+}
+
+// ReserveSigning hands out a session_id for the signing that p describes. The
+// id carries a fingerprint of the request, so that nothing needs to be stored
+// and a sign_request with that id must ask for the same.
+func (v *Service) ReserveSigning(ctx context.Context, c Caller, p *wire.SignRequest) (string, error) {
+	s, err := v.signRequested(ctx, c, p)
+	if err != nil {
+		return "", err
+	}
+	return signIDPrefix + rand.Text() + taskSeparator + s.Fingerprint, nil
+}
+
+// signRequested checks a sign request and returns the session that it asks for,
+// without an id.
+func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignRequest) (Session, error) {
+	if !c.has(wire.RoleCoordinator) && !c.has(wire.RoleAdmin) {
+		return Session{}, errRole(wire.RoleCoordinator)
+	}
+	if err := p.Validate(); err != nil {
+		return Session{}, err
+	}
+	k, err := v.cfg.Store.Key(ctx, p.KeyID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Session{}, &wire.Error{Code: wire.CodeNotFound, Message: "no such key", KeyID: p.KeyID}
+	case err != nil:
+		return Session{}, err
+	case k.Coordinator != c.User && !c.has(wire.RoleAdmin):
+		return Session{}, &wire.Error{Code: wire.CodeForbidden, Message: "only the key's coordinator or an admin may sign with it", KeyID: p.KeyID}
+	case k.Status != KeyActive:
+		return Session{}, &wire.Error{Code: wire.CodeConflict, Message: fmt.Sprintf("the key is %s, not active", k.Status), KeyID: p.KeyID}
+	}
+	bad := func(format string, args ...any) error {
+		return &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf(format, args...), KeyID: p.KeyID}
+	}
+	if p.AccountAddr != "" {
+		if addr, err := k.Curve.ParseAddress(p.AccountAddr); err != nil || addr != k.AccountAddr {
+			return Session{}, bad("account_addr is not that of the key")
+		}
+	}
+	digest, hash, err := pubkey.Digest(k.Curve, p.Data, p.Hash)
+	if err != nil {
+		return Session{}, bad("%s", err)
+	}
+	s := Session{
+		Kind: Sign, KeyID: k.ID, Coordinator: c.User, Curve: k.Curve, Threshold: k.Threshold, Parties: committee(k.Participants),
+		Data: p.Data, Hash: hash, Digest: pubkey.Encode(digest), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
+		SignedRequest: p.SignedRequest,
+		Terms:         Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.SignTimeout, Grace: v.cfg.AbsenceGrace},
+	}
+	for _, user := range p.Participants {
+		i := k.PartIndex(user)
+		if i == 0 {
+			return Session{}, bad("participant %s holds no part of the key", user)
+		}
+		s.Parties[i-1].Invited = true
+	}
+	for i := range s.Parties {
+		s.Parties[i].Invited = s.Parties[i].Invited || len(p.Participants) == 0
+	}
+	if n := len(s.InvitedUsers()); n < k.Threshold {
+		return Session{}, bad("%d participants cannot sign, the key's threshold is %d", n, k.Threshold)
+	}
+	s.Fingerprint = fingerprint("sign", append([]string{c.User, k.ID, p.Data, string(hash)}, s.InvitedUsers()...)...)
+	return s, nil
+}
+
+// RequestSign starts a signing and returns its session. The same request again,
+// by session_id, by request_id, or, if it has neither, by its content while it
+// is open, returns the session that the first one started.
+func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest, requestID string) (Session, error) {
+	s, err := v.signRequested(ctx, c, p)
+	if err != nil {
+		return Session{}, err
+	}
+	s.RequestID = requestID
+	match := false
+	switch {
+	case p.SessionID != "":
+		s.ID = p.SessionID
+		if _, print, ok := strings.Cut(s.ID, taskSeparator); ok && strings.HasPrefix(s.ID, signIDPrefix) && print != s.Fingerprint {
+			return Session{}, wire.Errorf(wire.CodeConflict, "the session_id was handed out for another request")
+		}
+	case requestID != "":
+		s.ID = signIDPrefix + fingerprint("request", c.User, p.KeyID, requestID)
+	default:
+		s.ID, match = signIDPrefix+rand.Text(), true
+	}
+	for range commitTries {
+		again, err := v.beginSigning(ctx, s, match, p.ExpiresIn)
+		if errors.Is(err, errForgotten) {
+			continue
+		}
+		return again, err
+	}
+	return Session{}, fmt.Errorf("request signing on %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
+}
+
+// errForgotten says that an open signing of equal content was none any more.
+var errForgotten = errors.New("session: signing had ended")
+
+func (v *Service) beginSigning(ctx context.Context, s Session, match bool, expiresIn int) (Session, error) {
+	if !match {
+		if old, _, err := v.cfg.Store.Load(ctx, s.ID); !errors.Is(err, ErrNotFound) {
+			return sameRequest(old, s, err)
+		}
+	}
+	id, err := v.cfg.Store.OpenSigning(ctx, s.KeyID, Signing{SessionID: s.ID, Fingerprint: s.Fingerprint, Coordinator: s.Coordinator}, match)
+	if errors.Is(err, ErrStale) {
+		err = wire.Errorf(wire.CodeConflict, "the key is not active")
+	}
+	if err != nil {
+		return Session{}, about(err, s)
+	}
+	if id != s.ID {
+		old, _, err := v.cfg.Store.Load(ctx, id)
+		switch {
+		case err == nil && !old.Phase.Final():
+			return sameRequest(old, s, nil)
+		case err == nil:
+			if err := v.cfg.Store.CloseSigning(ctx, s.KeyID, id); err != nil {
+				return Session{}, err
+			}
+			return Session{}, errForgotten
+		case !errors.Is(err, ErrNotFound):
+			return Session{}, err
+		}
+		s.ID = id // noted by a node that died before it created the session
+	}
+	return v.begin(ctx, s, expiresIn)
+}
+
+// sameRequest returns the session that an equal request started before.
+func sameRequest(old, want Session, err error) (Session, error) {
+	switch {
+	case err != nil:
+		return Session{}, err
+	case old.Coordinator != want.Coordinator || old.Fingerprint != want.Fingerprint:
+		return Session{}, wire.Errorf(wire.CodeConflict, "the session_id or request_id belongs to another request")
+	}
+	return old, nil
+}
+
+// begin creates a session and sends its invitations.
+func (v *Service) begin(ctx context.Context, s Session, expiresIn int) (Session, error) {
+	for range commitTries {
+		begun, err := v.create(ctx, s, expiresIn)
+		if errors.Is(err, ErrStale) {
+			continue // too slow for its place in the due list
+		}
+		return begun, err
+	}
+	return Session{}, fmt.Errorf("create session %s: %d times too late: %w", s.ID, commitTries, ErrUnavailable)
+}
+
+func (v *Service) create(ctx context.Context, s Session, expiresIn int) (Session, error) {
+	old, now, err := v.cfg.Store.Load(ctx, s.ID)
+	if !errors.Is(err, ErrNotFound) {
+		return v.instead(ctx, old, s, err)
+	}
+	if expiresIn > 0 {
+		s.ExpiresAt = now.Add(time.Duration(expiresIn) * time.Second)
+	}
+	s, out := Begin(s, now)
+	entries, err := v.encode(ctx, s, out)
+	if err != nil {
+		return Session{}, err
+	}
+	mark := now.Add(redeliverIn)
+	if err := v.cfg.Store.Schedule(ctx, s.ID, mark); err != nil {
+		return Session{}, err
+	}
+	receipt, created, err := v.cfg.Store.Create(ctx, s, entries, now.Add(commitWithin))
+	if err != nil {
+		return Session{}, err
+	}
+	if !created { // by the same request through another node, this very moment
+		old, _, err := v.cfg.Store.Load(ctx, s.ID)
+		return v.instead(ctx, old, s, err)
+	}
+	s.Version = 1
+	v.log.Info().Str("session", s.ID).Str("kind", string(s.Kind)).Str("key", s.KeyID).Str("account", s.Coordinator).
+		Str("state", string(s.Phase)).Msg("session began")
+	v.deliver(ctx, committed{session: s, at: now, mark: mark, entries: entries, receipt: receipt})
+	return s, nil
+}
+
+// instead returns the session that was found where want was to be made. It may
+// have ended before this request noted it as open, once more.
+func (v *Service) instead(ctx context.Context, old, want Session, err error) (Session, error) {
+	if err == nil && old.Phase.Final() {
+		err = v.finish(ctx, old)
+	}
+	return sameRequest(old, want, err)
+}
+
+func committee(users []string) []Party {
+	parties := make([]Party, len(users))
+	for i, u := range users {
+		parties[i].User = u
+	}
+	return parties
+}
+
+func keyPrint(k Key) string {
+	return fingerprint("keygen", append([]string{k.Coordinator, k.ID, string(k.Curve), strconv.Itoa(k.Threshold)}, k.Participants...)...)
+}
+
+// fingerprint is a short name for a list of strings: 32 hex digits that no other
+// list shares.
+func fingerprint(domain string, parts ...string) string {
+	h := sha256.New()
+	for _, p := range append([]string{domain}, parts...) {
+		var size [8]byte
+		binary.BigEndian.PutUint64(size[:], uint64(len(p)))
+		h.Write(size[:])
+		h.Write([]byte(p))
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

@@ -1,0 +1,377 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Caller is who sends a message or asks over HTTP, as its token says.
+type Caller struct {
+	User     string
+	Roles    []wire.Role
+	Identity string // public identity its client registered, may be empty
+}
+
+func (c Caller) has(r wire.Role) bool { return slices.Contains(c.Roles, r) }
+
+// Config is what a Service works with. The first five fields are required.
+type Config struct {
+	Store    Store
+	Locker   Locker
+	Sender   Sender
+	Presence Presence
+	Shares   *ShareKeeper
+
+	InviteTimeout time.Duration // zero means 2 minutes
+	KeygenTimeout time.Duration // zero means 5 minutes
+	SignTimeout   time.Duration // of one attempt; zero means 1 minute
+	AbsenceGrace  time.Duration // how long a needed party may be without a socket; zero means 20 seconds
+	SweepEvery    time.Duration // zero means 250 milliseconds
+	MaxParties    int           // zero means wire.DefaultMaxParties
+
+	Log *zerolog.Logger // nil means none
+}
+
+const (
+	commitTries   = 8                      // lost races against other nodes before giving up
+	commitWithin  = time.Second / 2        // from scheduling a session; later it may have been taken from the due list
+	redeliverIn   = 3 * time.Second / 4    // a commit's messages are delivered again if its node has not by then
+	retryFullIn   = 5 * time.Second        // pause before another try at a full mailbox
+	sweepHold     = 2 * time.Second        // a due session is one node's for this long
+	sweepBatch    = 64                     // due sessions taken at once
+	releaseWithin = 500 * time.Millisecond // for clean-up after a caller's context has ended
+)
+
+// Service carries out what Step decides. See the package comment.
+type Service struct {
+	cfg    Config
+	log    zerolog.Logger
+	local  keyedMutex // one event of a session at a time on this node, before the cluster's lock
+	relays relayCache
+}
+
+// New returns a Service. It starts nothing; see [Service.Run].
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Locker == nil || cfg.Sender == nil || cfg.Presence == nil || cfg.Shares == nil {
+		return nil, errors.New("session: a store, locker, sender, presence and share keeper are required")
+	}
+	orElse := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	orElse(&cfg.InviteTimeout, 2*time.Minute)
+	orElse(&cfg.KeygenTimeout, 5*time.Minute)
+	orElse(&cfg.SignTimeout, time.Minute)
+	orElse(&cfg.AbsenceGrace, 20*time.Second)
+	orElse(&cfg.SweepEvery, 250*time.Millisecond)
+	if cfg.MaxParties == 0 {
+		cfg.MaxParties = wire.DefaultMaxParties
+	}
+	log := zerolog.Nop()
+	if cfg.Log != nil {
+		log = *cfg.Log
+	}
+	return &Service{cfg: cfg, log: log}, nil
+}
+
+// Handle carries out one message of a registered client and returns the direct
+// reply, nil if there is none: an ack once the message has taken effect durably,
+// for a sender that named a request_id, or the outcome, for a request that was
+// answered before. Errors that are not *wire.Error are faults of the server.
+func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.Payload) (wire.Payload, error) {
+	var s Session
+	var err error
+	switch p := p.(type) {
+	case *wire.KeygenRequest:
+		return v.requested(m.RequestID)(v.RequestKeygen(ctx, c, p, m.RequestID))
+	case *wire.SignRequest:
+		return v.requested(m.RequestID)(v.RequestSign(ctx, c, p, m.RequestID))
+	case *wire.KeygenResponse:
+		s, err = v.respond(ctx, c, Keygen, (*answer)(p))
+	case *wire.SignResponse:
+		s, err = v.respond(ctx, c, Sign, (*answer)(p))
+	case *wire.KeygenComplete:
+		s, err = v.complete(ctx, c, p)
+	case *wire.SignResult:
+		s, err = v.result(ctx, c, p)
+	case *wire.PartyFailed:
+		s, err = v.partyFailed(ctx, c, p)
+	case *wire.SessionCancel:
+		s, err = v.Cancel(ctx, c, p.SessionID, p.Reason)
+	case *wire.TSSMessage:
+		s.ID, err = p.SessionID, v.relay(ctx, c, p, m.RequestID)
+	default:
+		return nil, wire.Errorf(wire.CodeUnknownType, "%s is not a message that a client sends", p.Type())
+	}
+	if err != nil || m.RequestID == "" {
+		return nil, err
+	}
+	return &wire.Ack{KeyID: s.KeyID, SessionID: s.ID}, nil
+}
+
+// requested words the direct reply to a request: the outcome if there is one
+// already, else an ack if it was asked for.
+func (v *Service) requested(requestID string) func(Session, error) (wire.Payload, error) {
+	return func(s Session, err error) (wire.Payload, error) {
+		switch {
+		case err != nil:
+			return nil, err
+		case s.Phase.Final():
+			return Outcome(s), nil
+		case requestID != "":
+			return &wire.Ack{KeyID: s.KeyID, SessionID: s.ID}, nil
+		}
+		return nil, nil
+	}
+}
+
+// answer is the common form of keygen_response and sign_response.
+type answer struct {
+	KeyID     string `json:"key_id"`
+	PartIndex int    `json:"part_index"`
+	Response  *bool  `json:"response"`
+	SessionID string `json:"session_id,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+func (v *Service) respond(ctx context.Context, c Caller, kind Kind, a *answer) (Session, error) {
+	if !c.has(wire.RoleParticipant) {
+		return Session{}, errRole(wire.RoleParticipant)
+	}
+	id, _, err := v.find(ctx, c, kind, a.KeyID, a.SessionID)
+	if err != nil {
+		return Session{}, err
+	}
+	return v.advance(ctx, id, a.KeyID, Responded{
+		Kind: kind, From: c.User, Party: a.PartIndex, Accept: *a.Response, Reason: a.Reason, Identity: c.Identity,
+	}, nil)
+}
+
+func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete) (Session, error) {
+	if !c.has(wire.RoleParticipant) {
+		return Session{}, errRole(wire.RoleParticipant)
+	}
+	share, err := v.cfg.Shares.Protect(p.KeyID, p.PartIndex, p.ShareJSON)
+	if err != nil {
+		return Session{}, err
+	}
+	id, _, err := v.find(ctx, c, Keygen, p.KeyID, p.SessionID)
+	if err != nil {
+		return Session{}, err
+	}
+	ev := Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey}
+	s, err := v.advance(ctx, id, p.KeyID, ev, func(next Session) error {
+		if next.Phase.Final() {
+			return nil // the reports differ: there is no key to hold a share of
+		}
+		err := v.cfg.Store.PutShare(ctx, next.KeyID, next.ID, p.PartIndex, share)
+		if errors.Is(err, ErrStale) {
+			return ErrEnded // the key is another keygen's by now
+		}
+		return err
+	})
+	if err == nil && s.stored() {
+		// The party's part is done and durable; if this fails the sweeper completes it.
+		if done, err := v.storeKey(ctx, s); err == nil {
+			return done, nil
+		}
+	}
+	return s, err
+}
+
+func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (Session, error) {
+	if !c.has(wire.RoleParticipant) {
+		return Session{}, errRole(wire.RoleParticipant)
+	}
+	id, last, err := v.find(ctx, c, Sign, p.KeyID, p.SessionID)
+	if err != nil {
+		return Session{}, err
+	}
+	if last != "" && last != id {
+		if s, ok := v.late(ctx, c, last, id, p); ok {
+			return s, nil
+		}
+	}
+	s, err := v.advance(ctx, id, p.KeyID, Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}, nil)
+	if err == nil && s.Invalid(p.PartIndex) {
+		return s, &wire.Error{
+			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
+			KeyID: s.KeyID, SessionID: s.ID,
+		}
+	}
+	return s, err
+}
+
+func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed) (Session, error) {
+	if !c.has(wire.RoleParticipant) {
+		return Session{}, errRole(wire.RoleParticipant)
+	}
+	return v.advance(ctx, p.SessionID, "", PartyFailed{
+		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits,
+	}, nil)
+}
+
+// Cancel ends a session of the caller's, or any if the caller is an admin. It
+// returns ErrNotFound, ErrNotMine or ErrEnded.
+func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
+	return v.advance(ctx, id, "", Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}, nil)
+}
+
+// advance applies ev to a session: lock, load, step, commit, deliver. The keyID
+// of the message, where it has one, must be the session's. Before is run with
+// the stepped session between Step and commit, for what must be durable first;
+// it may be repeated.
+func (v *Service) advance(ctx context.Context, id, keyID string, ev Event, before func(Session) error) (Session, error) {
+	if !wire.ValidID(id) {
+		return Session{}, ErrNotFound
+	}
+	unlock, err := v.local.lock(ctx, id)
+	if err != nil {
+		return Session{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	defer unlock()
+	lock, err := v.cfg.Locker.Lock(ctx, id)
+	if err != nil {
+		return Session{}, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
+	}
+	done, err := v.commit(ctx, lock.Token(), id, keyID, ev, before)
+	v.release(ctx, id, lock)
+	if err != nil || !done.changed {
+		return done.session, about(err, done.session)
+	}
+	v.deliver(ctx, done)
+	return done.session, nil
+}
+
+// committed is what commit did.
+type committed struct {
+	session Session // after it; as loaded, if it was refused
+	changed bool
+	at      time.Time // by the store's clock
+	mark    time.Time // the session's place in the due list, put there before
+	entries []Entry
+	receipt Receipt
+}
+
+// commit is the middle of advance: it steps until no other node gets in between.
+func (v *Service) commit(ctx context.Context, token, id, keyID string, ev Event, before func(Session) error) (committed, error) {
+	for range commitTries {
+		begun := time.Now()
+		s, now, err := v.cfg.Store.Load(ctx, id)
+		if err != nil {
+			return committed{}, err
+		}
+		if keyID != "" && s.KeyID != keyID {
+			return committed{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
+		}
+		next, out, err := Step(s, ev, now)
+		if err != nil || next.equal(s) {
+			return committed{session: s}, err
+		}
+		if before != nil {
+			if err := before(next); err != nil {
+				return committed{session: s}, err
+			}
+		}
+		entries, err := v.encode(ctx, next, out)
+		if err != nil {
+			return committed{session: s}, err
+		}
+		// What was read and written meanwhile may have taken long: the store's clock
+		// is not before this (the time that passed is measured, not told by a clock).
+		at := now.Add(time.Since(begun))
+		mark := at.Add(redeliverIn)
+		if err := v.cfg.Store.Schedule(ctx, id, mark); err != nil {
+			return committed{session: s}, err
+		}
+		receipt, err := v.cfg.Store.Commit(ctx, next, token, entries, at.Add(commitWithin))
+		if errors.Is(err, ErrStale) {
+			continue
+		}
+		if err != nil {
+			return committed{session: s}, err
+		}
+		next.Version++
+		v.relays.put(next)
+		v.logStep(s, next, ev)
+		return committed{session: next, changed: true, at: now, mark: mark, entries: entries, receipt: receipt}, nil
+	}
+	return committed{}, fmt.Errorf("advance session %s: lost %d races: %w", id, commitTries, ErrUnavailable)
+}
+
+func (v *Service) release(ctx context.Context, id string, lock Lock) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	if err := lock.Release(ctx); err != nil {
+		v.log.Debug().Err(err).Str("session", id).Msg("lock had expired before its release")
+	}
+}
+
+// encode makes outbox entries of what a step says. A party's stored share joins
+// its signing parameters here: Step knows no store.
+func (v *Service) encode(ctx context.Context, s Session, out []Outgoing) ([]Entry, error) {
+	entries := make([]Entry, 0, len(out))
+	for _, o := range out {
+		if p, ok := o.Payload.(*wire.SignParams); ok {
+			share, err := v.cfg.Store.Share(ctx, s.KeyID, p.PartIndex)
+			if err != nil {
+				return nil, err
+			}
+			p.ShareJSON = share
+		}
+		m, err := wire.New(o.To, o.Payload)
+		if err != nil {
+			return nil, err
+		}
+		m.RequestID = o.RequestID
+		frame, err := m.Encode()
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, Entry{To: o.To, Frame: frame})
+	}
+	return entries, nil
+}
+
+func (v *Service) logStep(from, to Session, ev Event) {
+	line := v.log.Info()
+	if from.Phase == to.Phase && from.Attempt == to.Attempt {
+		line = v.log.Debug()
+	}
+	line = line.Str("session", to.ID).Str("kind", string(to.Kind)).Str("key", to.KeyID).
+		Str("from_state", string(from.Phase)).Str("state", string(to.Phase)).Str("event", fmt.Sprintf("%T", ev))
+	if to.Attempt > 0 {
+		line = line.Int("attempt", to.Attempt).Ints("signers", to.Signers)
+	}
+	if to.Phase.Final() {
+		line = line.Dur("dur", to.EndedAt.Sub(to.CreatedAt)).Ints("culprits", to.Culprits)
+	}
+	line.Msg("session advanced")
+}
+
+// about adds the session to an error that a client sees, and its key unless the
+// client may have no business with it.
+func about(err error, s Session) error {
+	var e *wire.Error
+	if s.ID == "" || !errors.As(err, &e) || e.SessionID != "" || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	told := *e
+	told.SessionID = s.ID
+	if e.Code != wire.CodeForbidden {
+		told.KeyID = s.KeyID
+	}
+	return &told
+}
+
+func errRole(r wire.Role) error {
+	return wire.Errorf(wire.CodeForbidden, "your token does not have the role %s", r)
+}

@@ -1,0 +1,249 @@
+// Package session is the heart of a Conclave server: what a keygen or a signing
+// is, how it goes on, and who is told what.
+//
+// # The state machine
+//
+// [Step] is a pure function of a [Session], an [Event] and the time. It does no
+// I/O and knows no clock, no Redis and no sockets; a refused event changes
+// nothing. The graph is data ([transitions]):
+//
+//	inviting --> running --> completed
+//	    |           |
+//	    +-----------+------> rejected | expired | failed | cancelled
+//
+// The last five are final and are reached exactly once. A keygen runs when all
+// its participants have accepted and completes when all report the same key. A
+// signing runs as soon as threshold have accepted; if a signer fails, leaves or
+// goes silent it stays running and begins a new attempt with other acceptors
+// while enough are left.
+//
+// # The service
+//
+// [Service] surrounds Step with the world. For each event it takes the
+// session's lock, loads, steps and commits. The commit is one script that
+// compares the version and the lock token, writes the session and appends what
+// is to be said to the session's outbox, so that a change and its messages are
+// never apart. Delivery from the outbox to the recipients' mailboxes follows,
+// and is repeated by any node's sweeper if this one dies in between; the mailbox
+// takes each outbox entry once. Correctness rests on the version; the lock only
+// saves work.
+//
+// What lives in another slot of Redis is written before the commit if it must
+// be there first (a share before its party's result, the key record before the
+// confirmation) and after it, by [Service.finish], if it must follow; each such
+// write may be repeated. A session stays in the due list until nothing is left
+// to do for it.
+//
+// The package does not compute with shares and cannot: it sees them sealed, or
+// encrypted under the operator's key ([ShareKeeper]). It does not know how a
+// message reaches a socket ([Sender]) nor how Redis is laid out ([Store]).
+//
+// # Goroutines
+//
+// [Service.Run] is the sweeper and returns when its context ends. Nothing else
+// is started. Service is safe for concurrent use.
+package session
+
+import (
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Kind says what a session is for.
+type Kind string
+
+// The kinds of session.
+const (
+	Keygen Kind = "keygen"
+	Sign   Kind = "sign"
+)
+
+// Phase is where a session stands.
+type Phase string
+
+// The phases. All but the first two are final.
+const (
+	Inviting  Phase = "inviting"  // participants are being asked
+	Running   Phase = "running"   // the MPC runs, or a signing waits for another acceptor
+	Completed Phase = "completed" // the key is stored, or the signature verified
+	Rejected  Phase = "rejected"  // too many declined
+	Expired   Phase = "expired"   // the deadline passed before enough had answered
+	Failed    Phase = "failed"    // the MPC could not be brought to its end
+	Cancelled Phase = "cancelled" // by the coordinator or an admin
+)
+
+// transitions is the whole graph. Running leads to itself when a signing begins
+// another attempt.
+var transitions = map[Phase][]Phase{
+	Inviting: {Running, Rejected, Expired, Failed, Cancelled},
+	Running:  {Running, Completed, Rejected, Expired, Failed, Cancelled},
+}
+
+// Final reports whether p is an end.
+func (p Phase) Final() bool { return len(transitions[p]) == 0 }
+
+func (p Phase) leadsTo(next Phase) bool { return slices.Contains(transitions[p], next) }
+
+// Status is how a final phase is called on the wire; empty for the others.
+func (p Phase) Status() wire.Status {
+	switch p {
+	case Completed:
+		return wire.StatusSuccess
+	case Rejected, Expired, Failed, Cancelled:
+		return wire.Status(p)
+	}
+	return ""
+}
+
+// Response is a party's answer to its invitation.
+type Response string
+
+// The answers.
+const (
+	Unanswered Response = ""
+	Accepted   Response = "accepted"
+	Declined   Response = "declined"
+)
+
+// Party is one participant's part in a session.
+type Party struct {
+	User     string // user id; the party's part index is its place in Session.Parties plus one
+	Invited  bool
+	Response Response
+	Identity string // public identity as its client registered it when it answered
+	Result   string // keygen: the reported account address; sign: "verified" or "invalid"
+	Key      string // keygen: the reported public key, 0x hex, or empty
+	Strikes  int    // suspicion; see sign.go
+	Out      bool   // excluded from further attempts
+
+	AbsentSince time.Time // since when its socket has been missed while it was needed; zero if it is there
+}
+
+// Terms are the durations that a session runs under, fixed when it is made.
+type Terms struct {
+	Invite time.Duration // for the invitations to be answered
+	Run    time.Duration // for a keygen, or for one attempt of a signing
+	Grace  time.Duration // how long a needed party's socket may be missing
+}
+
+// Session is one run of keygen or sign. It is a value: Step returns a changed
+// copy. Times are UTC.
+type Session struct {
+	ID          string
+	Kind        Kind
+	Phase       Phase
+	Version     int64 // bumped by the store with every commit; 0 before the first
+	Attempt     int   // 1 for the first run; 0 while inviting
+	KeyID       string
+	Coordinator string
+	Curve       pubkey.Curve
+	Threshold   int     // how many must sign, 2 to len(Parties)
+	Parties     []Party // the key's committee, by part index less one
+	Signers     []int   // part indexes of the running attempt, ascending; empty while waiting for acceptors
+	Quorums     []string
+	Data        string // sign: as requested
+	Hash        pubkey.Hash
+	Digest      string // sign: 0x hex
+	AccountAddr string // sign: the key's; keygen: the new key's, once completed
+	PublicKey   string // likewise, 0x hex; empty where no party reported it
+	Signature   string // sign: 0x hex, once completed
+	RequestID   string // of the request, echoed in the outcome
+	Fingerprint string // of the request's content; equal requests have equal ones
+
+	SignedRequest string // the coordinator's signature over its request, passed on unread
+
+	Terms     Terms
+	CreatedAt time.Time
+	Deadline  time.Time // of the phase, or of the attempt
+	ExpiresAt time.Time // of the whole session, where the request set one; else zero
+	EndedAt   time.Time
+	Reason    string
+	Culprits  []int // part indexes
+}
+
+// Users returns the committee's user ids by part index less one.
+func (s Session) Users() []string {
+	users := make([]string, len(s.Parties))
+	for i, p := range s.Parties {
+		users[i] = p.User
+	}
+	return users
+}
+
+// InvitedUsers returns the user ids of the invited, by part index.
+func (s Session) InvitedUsers() []string {
+	var users []string
+	for _, p := range s.Parties {
+		if p.Invited {
+			users = append(users, p.User)
+		}
+	}
+	return users
+}
+
+// PartIndex returns user's part index in the session, 0 if it has none or was
+// not invited.
+func (s Session) PartIndex(user string) int {
+	for i, p := range s.Parties {
+		if p.User == user && p.Invited {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// Involves reports whether user asked for the session or was invited to it.
+func (s Session) Involves(user string) bool {
+	return s.Coordinator == user || s.PartIndex(user) != 0
+}
+
+// NextDue is when a node should look at s again, the zero time if never.
+func (s Session) NextDue(now time.Time) time.Time {
+	switch {
+	case s.Phase.Final():
+		return time.Time{}
+	case s.stored():
+		return now // only the key record is missing
+	case s.Phase == Running:
+		return earlier(s.Deadline, now.Add(s.Terms.Grace/4))
+	}
+	return s.Deadline
+}
+
+// stored reports whether a keygen has all its results, so that only the key
+// record is to be written before it completes.
+func (s Session) stored() bool {
+	if s.Kind != Keygen || s.Phase != Running {
+		return false
+	}
+	for _, p := range s.Parties {
+		if p.Result == "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (s Session) clone() Session {
+	s.Parties = slices.Clone(s.Parties)
+	s.Signers = slices.Clone(s.Signers)
+	s.Quorums = slices.Clone(s.Quorums)
+	s.Culprits = slices.Clone(s.Culprits)
+	return s
+}
+
+// equal reports whether nothing differs between s and t.
+func (s Session) equal(t Session) bool { return reflect.DeepEqual(s, t) }
+
+func (s *Session) party(index int) *Party { return &s.Parties[index-1] }
+
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}

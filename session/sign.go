@@ -1,0 +1,332 @@
+package session
+
+import (
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// A signing survives its signers. Each acceptor carries strikes, the suspicion
+// that it is why attempts fail: one for an attempt that it gave up itself or was
+// silent in, two for one that another of its signers blames on it. A new attempt
+// takes a quorum not tried before, of those with the fewest strikes, so that a
+// party that fails, hangs or lies is passed over as soon as others can do
+// without it. Nobody is out for strikes: an honest party that was accused falsely
+// comes back, and liars cannot keep honest parties that are enough from signing
+// (as long as there are fewer quorums than maxAttempts). Who left for good or
+// sent a signature that does not verify is out.
+const (
+	maxTries    = 4    // of one quorum
+	maxAttempts = 16   // bounds a session whatever its parties do
+	maxSearch   = 1000 // quorums looked at one by one
+)
+
+// Results of a signer, in Party.Result.
+const (
+	resultVerified = "verified"
+	resultInvalid  = "invalid"
+)
+
+func (m *machine) signInvite(index int) wire.Payload {
+	return &wire.SignInvite{
+		KeyID: m.KeyID, Data: m.Data, AccountAddr: m.AccountAddr, PartIndex: index, Participants: m.InvitedUsers(),
+		SessionID: m.ID, Coordinator: m.Coordinator, Hash: string(m.Hash), Digest: m.Digest,
+		Deadline: m.Deadline, SignedRequest: m.SignedRequest,
+	}
+}
+
+// gather begins an attempt if none runs and enough have accepted.
+func (m *machine) gather() {
+	if len(m.Signers) > 0 {
+		return
+	}
+	if quorum, _ := m.chooseQuorum(); quorum != nil {
+		m.attempt(quorum)
+	}
+}
+
+// attempt starts the MPC among quorum.
+func (m *machine) attempt(quorum []int) {
+	m.move(Running)
+	m.Attempt++
+	m.Signers = quorum
+	m.Quorums = append(m.Quorums, wire.FormatParts(quorum))
+	m.Deadline = earlier(m.ExpiresAt, m.now.Add(m.Terms.Run))
+	parties := m.wireParties(quorum)
+	for _, i := range quorum {
+		p := m.party(i)
+		p.Result, p.AbsentSince = "", time.Time{}
+		m.say(p.User, &wire.SignParams{
+			KeyID: m.KeyID, Data: m.Data, PartIndex: i, Participants: wire.FormatParts(quorum),
+			SessionID: m.ID, Attempt: m.Attempt, Hash: string(m.Hash), Digest: m.Digest, Parties: parties,
+		})
+	}
+}
+
+// signed takes a signature from any party that has been asked to sign, in this
+// attempt or an earlier one: a signature that verifies is the outcome, whoever
+// brings it.
+func (m *machine) signed(ev Signed) error {
+	if m.Kind != Sign {
+		return ErrKind
+	}
+	if err := m.member(ev.From, ev.Party); err != nil {
+		return err
+	}
+	switch {
+	case m.Phase == Inviting:
+		return ErrNotYet
+	case !m.hasSigned(ev.Party):
+		return wire.Errorf(wire.CodeForbidden, "this party was not chosen to sign")
+	case m.Phase == Completed:
+		return nil // the other signers' results, after the first
+	case m.Phase.Final():
+		return ErrEnded
+	}
+	signature, key, ok := m.verify(ev.Signature)
+	if ok {
+		m.party(ev.Party).Result = resultVerified
+		m.Signature, m.PublicKey = signature, key
+		m.end(Completed, "", nil)
+		return nil
+	}
+	p := m.party(ev.Party)
+	if p.Out && p.Result == resultInvalid {
+		return nil
+	}
+	p.Result, p.Out = resultInvalid, true
+	m.blame(ev.Party)
+	if len(m.Signers) == 0 || slices.Contains(m.Signers, ev.Party) {
+		m.afterInvalid(ev.Party)
+	}
+	return nil
+}
+
+// Invalid reports whether the last thing party index did was to send a signature
+// that does not verify; its sender is told so.
+func (s Session) Invalid(index int) bool {
+	return s.Kind == Sign && index >= 1 && index <= len(s.Parties) && s.Parties[index-1].Result == resultInvalid
+}
+
+// verify completes a signature and returns it with the key that it verifies
+// under.
+func (m *machine) verify(text string) (signature, key string, ok bool) {
+	sig, err := pubkey.Decode(text)
+	if err != nil {
+		return "", "", false
+	}
+	digest, err := pubkey.Decode(m.Digest)
+	if err != nil {
+		return "", "", false
+	}
+	whole, pub, err := m.Curve.CompleteFor(m.AccountAddr, digest, sig)
+	if err != nil {
+		return "", "", false
+	}
+	return pubkey.Encode(whole), pubkey.Encode(pub), true
+}
+
+// afterInvalid goes on without the sender of a signature that does not verify:
+// with others if there are enough, else with what the other signers of this
+// attempt may still send.
+func (m *machine) afterInvalid(party int) {
+	reason := m.name(party) + " sent a signature that does not verify"
+	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < maxAttempts {
+		m.attempt(quorum)
+		return
+	}
+	if len(m.silent()) == 0 {
+		m.Signers = nil
+		m.waitOrFail(reason, []int{party})
+	}
+}
+
+// signerFailed handles a party's own word that it cannot go on.
+func (m *machine) signerFailed(party int, blamed []int, reason string) {
+	m.strike(party, 1)
+	for _, c := range blamed {
+		m.strike(c, 2)
+	}
+	if len(blamed) == 0 {
+		blamed = []int{party}
+	}
+	m.retry(reason, blamed)
+}
+
+func (m *machine) strike(party, n int) { m.party(party).Strikes += n }
+
+// retry gives the running attempt up and begins another, waits for more
+// acceptors, or fails.
+func (m *machine) retry(reason string, culprits []int) {
+	m.Signers = nil
+	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < maxAttempts {
+		m.attempt(quorum)
+		return
+	}
+	m.waitOrFail(reason, culprits)
+}
+
+// waitOrFail decides when no quorum can be had now: those who have not answered
+// yet may still make one.
+func (m *machine) waitOrFail(reason string, culprits []int) {
+	if m.Attempt < maxAttempts && m.anyUnanswered() && len(m.possible()) >= m.Threshold {
+		m.Deadline = earlier(m.ExpiresAt, m.CreatedAt.Add(m.Terms.Invite))
+		if m.now.Before(m.Deadline) {
+			return
+		}
+	}
+	m.end(Failed, reason, culprits)
+}
+
+// attemptOverdue handles silence: everyone who owes a result is struck, and
+// another quorum is tried; the same one would only be silent again.
+func (m *machine) attemptOverdue(offline []int) {
+	if len(m.Signers) == 0 {
+		m.end(Failed, "the deadline passed before others accepted", m.struck())
+		return
+	}
+	silent := m.silent()
+	reason := "the deadline passed" + m.owing()
+	for _, i := range silent {
+		m.strike(i, 1)
+		if slices.Contains(offline, i) {
+			m.party(i).Out = true
+		}
+	}
+	m.Signers = nil
+	quorum, fresh := m.chooseQuorum()
+	if quorum != nil && fresh && m.Attempt < maxAttempts {
+		m.attempt(quorum)
+		return
+	}
+	m.waitOrFail(reason, silent)
+}
+
+// struck lists the parties under suspicion.
+func (m *machine) struck() []int {
+	var list []int
+	for i, p := range m.Parties {
+		if p.Strikes > 0 || p.Out {
+			list = append(list, i+1)
+		}
+	}
+	return list
+}
+
+func (m *machine) anyUnanswered() bool {
+	return slices.ContainsFunc(m.Parties, func(p Party) bool { return p.Invited && p.Response == Unanswered })
+}
+
+// possible lists those who have accepted or may yet.
+func (m *machine) possible() []int {
+	var list []int
+	for i, p := range m.Parties {
+		if p.Invited && p.Response != Declined && !p.Out {
+			list = append(list, i+1)
+		}
+	}
+	return list
+}
+
+// chooseQuorum picks threshold acceptors: a quorum not tried before if there is
+// one, of those the least suspected, of those the lowest part indexes; none if
+// all have been tried maxTries times. Fresh says that it was not tried before. It
+// looks at every quorum or, where there are more than maxSearch, at the least
+// suspected parties and every exchange of one of them.
+func (m *machine) chooseQuorum() (quorum []int, fresh bool) {
+	var pool []int
+	for i, p := range m.Parties {
+		if p.Response == Accepted && !p.Out {
+			pool = append(pool, i+1)
+		}
+	}
+	if len(pool) < m.Threshold {
+		return nil, false
+	}
+	slices.SortStableFunc(pool, func(a, b int) int { return m.party(a).Strikes - m.party(b).Strikes })
+	best, bestScore := []int(nil), score{}
+	consider := func(candidate []int) {
+		candidate = slices.Sorted(slices.Values(candidate))
+		if sc := m.score(candidate); best == nil || sc.less(bestScore) {
+			best, bestScore = candidate, sc
+		}
+	}
+	if !combinations(pool, m.Threshold, maxSearch, consider) {
+		chosen, rest := pool[:m.Threshold], pool[m.Threshold:]
+		for i := range chosen {
+			for _, other := range rest {
+				swapped := slices.Clone(chosen)
+				swapped[i] = other
+				consider(swapped)
+			}
+		}
+	}
+	if bestScore.tried >= maxTries {
+		return nil, false
+	}
+	return best, bestScore.tried == 0
+}
+
+// combinations calls f with every choice of k of pool, the first ones first, and
+// reports whether there were at most limit; it stops there.
+func combinations(pool []int, k, limit int, f func([]int)) bool {
+	at := make([]int, k) // places in pool, ascending
+	for i := range at {
+		at[i] = i
+	}
+	for ; limit > 0; limit-- {
+		choice := make([]int, k)
+		for i, p := range at {
+			choice[i] = pool[p]
+		}
+		f(choice)
+		i := k - 1
+		for i >= 0 && at[i] == len(pool)-k+i {
+			i--
+		}
+		if i < 0 {
+			return true
+		}
+		at[i]++
+		for j := i + 1; j < k; j++ {
+			at[j] = at[j-1] + 1
+		}
+	}
+	return false
+}
+
+type score struct{ tried, strikes int }
+
+func (s score) less(t score) bool {
+	if s.tried != t.tried {
+		return s.tried < t.tried
+	}
+	return s.strikes < t.strikes
+}
+
+func (m *machine) score(quorum []int) score {
+	var sc score
+	name := wire.FormatParts(quorum)
+	for _, q := range m.Quorums {
+		if q == name {
+			sc.tried++
+		}
+	}
+	for _, i := range quorum {
+		sc.strikes += m.party(i).Strikes
+	}
+	return sc
+}
+
+// hasSigned reports whether party was in any attempt's quorum.
+func (m *machine) hasSigned(party int) bool {
+	for _, q := range m.Quorums {
+		parts, err := wire.ParseParts(q)
+		if err == nil && slices.Contains(parts, party) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,401 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Errors that a client sees when Step refuses its message.
+var (
+	ErrNotParty = wire.Errorf(wire.CodeForbidden, "you are not a party of this session with that part_index")
+	ErrEnded    = wire.Errorf(wire.CodeSessionEnded, "the session has ended")
+	ErrAnswered = wire.Errorf(wire.CodeConflict, "the invitation was answered otherwise before")
+	ErrNotYet   = wire.Errorf(wire.CodeConflict, "the session is not running yet")
+	ErrReported = wire.Errorf(wire.CodeConflict, "this party reported another result before")
+	ErrNotMine  = wire.Errorf(wire.CodeForbidden, "only the session's coordinator or an admin may do this")
+	ErrStoring  = wire.Errorf(wire.CodeConflict, "the key is complete and is being stored")
+	ErrKind     = wire.Errorf(wire.CodeBadRequest, "the session is of the other kind")
+)
+
+// ErrTransition is returned by Step for a step outside the graph: a fault in
+// this package, never one of a client.
+var ErrTransition = errors.New("session: transition outside the graph")
+
+// machine is one step under way: a private copy of the session and what has
+// been said so far.
+type machine struct {
+	Session
+	now time.Time
+	out []Outgoing
+	err error
+}
+
+// Step applies ev to s at time now. It returns the session after it and what is
+// to be said, in order; the same session and nothing to say if ev has no effect
+// (a repetition, or too late to matter); or an error, and then nothing has
+// changed. Errors are *wire.Error except ErrTransition.
+func Step(s Session, ev Event, now time.Time) (Session, []Outgoing, error) {
+	m := machine{Session: s.clone(), now: now}
+	var err error
+	switch ev := ev.(type) {
+	case Responded:
+		err = m.responded(ev)
+	case Generated:
+		err = m.generated(ev)
+	case KeyStored:
+		err = m.keyStored()
+	case KeyLost:
+		err = m.keyLost()
+	case Signed:
+		err = m.signed(ev)
+	case PartyFailed:
+		err = m.partyFailed(ev)
+	case Cancel:
+		err = m.cancel(ev)
+	case Undeliverable:
+		m.undeliverable(ev)
+	case Tick:
+		m.tick(ev)
+	default:
+		err = fmt.Errorf("session: unknown event %T", ev)
+	}
+	if err = errors.Join(err, m.err); err != nil {
+		return s, nil, unjoin(err)
+	}
+	return m.Session, m.out, nil
+}
+
+// unjoin returns a join of one error as that error, so that messages stay whole.
+func unjoin(err error) error {
+	if j, ok := err.(interface{ Unwrap() []error }); ok && len(j.Unwrap()) == 1 {
+		return j.Unwrap()[0]
+	}
+	return err
+}
+
+// Begin returns a new session, inviting, with its invitations. The caller has
+// checked the request.
+func Begin(s Session, now time.Time) (Session, []Outgoing) {
+	m := machine{Session: s.clone(), now: now}
+	m.Phase = Inviting
+	m.CreatedAt = now
+	m.Deadline = earlier(m.ExpiresAt, now.Add(m.Terms.Invite))
+	for i, p := range m.Parties {
+		if p.Invited {
+			m.say(p.User, m.invitation(i+1))
+		}
+	}
+	return m.Session, m.out
+}
+
+func (m *machine) say(user string, p wire.Payload) {
+	m.out = append(m.out, Outgoing{To: user, Payload: p})
+}
+
+func (m *machine) move(to Phase) {
+	if !m.Phase.leadsTo(to) {
+		m.err = fmt.Errorf("%w: %s to %s", ErrTransition, m.Phase, to)
+		return
+	}
+	m.Phase = to
+}
+
+// member checks that from is party index, and was invited.
+func (m *machine) member(from string, index int) error {
+	if index < 1 || index > len(m.Parties) || m.party(index).User != from || !m.party(index).Invited {
+		return ErrNotParty
+	}
+	return nil
+}
+
+func (m *machine) responded(ev Responded) error {
+	if ev.Kind != m.Kind {
+		return ErrKind
+	}
+	if err := m.member(ev.From, ev.Party); err != nil {
+		return err
+	}
+	p := m.party(ev.Party)
+	answer := Declined
+	if ev.Accept {
+		answer = Accepted
+	}
+	switch {
+	case p.Response == answer:
+		return nil
+	case m.Phase.Final():
+		return ErrEnded
+	case p.Response != Unanswered:
+		return ErrAnswered
+	}
+	p.Response, p.Identity = answer, ev.Identity
+	if answer == Declined {
+		m.declined(ev)
+		return nil
+	}
+	switch {
+	case m.Kind == Sign:
+		m.gather()
+	case m.Phase == Inviting && m.all(Accepted):
+		m.startKeygen()
+	}
+	return nil
+}
+
+func (m *machine) declined(ev Responded) {
+	reason := fmt.Sprintf("%s declined", m.name(ev.Party))
+	if ev.Reason != "" {
+		reason += ": " + ev.Reason
+	}
+	switch {
+	case m.Kind == Keygen:
+		m.end(Rejected, reason, nil)
+	case len(m.Signers) == 0 && len(m.possible()) < m.Threshold: // an attempt under way may still succeed
+		m.end(Rejected, reason, nil)
+	default:
+		m.gather()
+	}
+}
+
+func (m *machine) partyFailed(ev PartyFailed) error {
+	if err := m.member(ev.From, ev.Party); err != nil {
+		return err
+	}
+	for _, c := range ev.Culprits {
+		if c < 1 || c > len(m.Parties) {
+			return wire.Errorf(wire.CodeBadRequest, "culprits names a part index that the session does not have")
+		}
+	}
+	switch {
+	case m.Phase.Final(), m.stored():
+		return nil // too late: the outcome is certain
+	case m.Phase == Inviting:
+		return ErrNotYet
+	case ev.Attempt != 0 && ev.Attempt != m.Attempt, !slices.Contains(m.Signers, ev.Party):
+		return nil // of an attempt that has been given up already
+	}
+	culprits := slices.Compact(slices.Sorted(slices.Values(ev.Culprits)))
+	culprits = slices.DeleteFunc(culprits, func(c int) bool { // only those it has worked with
+		return c == ev.Party || !slices.Contains(m.Signers, c)
+	})
+	reason := m.name(ev.Party) + " could not go on"
+	if ev.Reason != "" {
+		reason += ": " + ev.Reason
+	}
+	if m.Kind == Keygen {
+		if len(culprits) == 0 {
+			culprits = []int{ev.Party}
+		}
+		m.end(Failed, reason, culprits)
+		return nil
+	}
+	m.signerFailed(ev.Party, culprits, reason)
+	return nil
+}
+
+func (m *machine) cancel(ev Cancel) error {
+	if ev.From != m.Coordinator && !ev.Admin {
+		return ErrNotMine
+	}
+	switch {
+	case m.Phase == Cancelled:
+		return nil
+	case m.Phase.Final():
+		return ErrEnded
+	case m.stored():
+		return ErrStoring
+	}
+	reason := "cancelled by " + ev.From
+	if ev.Reason != "" {
+		reason += ": " + ev.Reason
+	}
+	m.end(Cancelled, reason, nil)
+	return nil
+}
+
+// undeliverable fails a session whose message has no room in a mailbox: going
+// on without it would hang, silently.
+func (m *machine) undeliverable(ev Undeliverable) {
+	if m.Phase.Final() || m.stored() {
+		return
+	}
+	var culprits []int
+	if i := m.PartIndex(ev.User); i != 0 {
+		culprits = []int{i}
+	}
+	m.end(Failed, fmt.Sprintf("the mailbox of %s is full", ev.User), culprits)
+}
+
+func (m *machine) tick(ev Tick) {
+	if m.Phase.Final() || m.stored() {
+		return
+	}
+	if !m.ExpiresAt.IsZero() && !m.now.Before(m.ExpiresAt) {
+		m.end(Expired, "the request's time is over"+m.owing(), m.silent())
+		return
+	}
+	switch m.Phase {
+	case Inviting:
+		if !m.now.Before(m.Deadline) {
+			m.end(Expired, "the deadline for answers passed"+m.owing(), m.silent())
+		}
+	case Running:
+		m.watch(ev.Offline)
+		if !m.Phase.Final() && !m.now.Before(m.Deadline) {
+			m.overdue(ev.Offline)
+		}
+	}
+}
+
+// watch notes which needed parties have no socket, and gives those up that have
+// had none for longer than the terms allow.
+func (m *machine) watch(offline []int) {
+	var gone []int
+	for _, i := range m.Signers {
+		p := m.party(i)
+		switch {
+		case p.Result != "" || !slices.Contains(offline, i):
+			p.AbsentSince = time.Time{}
+		case p.AbsentSince.IsZero():
+			p.AbsentSince = m.now
+		case m.now.Sub(p.AbsentSince) >= m.Terms.Grace:
+			gone = append(gone, i)
+		}
+	}
+	if len(gone) == 0 {
+		return
+	}
+	reason := m.names(gone) + " left and did not come back"
+	if m.Kind == Keygen {
+		m.end(Failed, reason, gone)
+		return
+	}
+	for _, i := range gone {
+		m.party(i).Out = true
+	}
+	m.retry(reason, gone)
+}
+
+// overdue ends a phase whose deadline passed while it ran.
+func (m *machine) overdue(offline []int) {
+	if m.Kind == Keygen {
+		m.end(Failed, "the deadline passed"+m.owing(), m.silent())
+		return
+	}
+	m.attemptOverdue(offline)
+}
+
+// silent lists those from whom something is missing: an answer while inviting, a
+// result while running.
+func (m *machine) silent() []int {
+	var list []int
+	for i, p := range m.Parties {
+		missing := m.Phase == Inviting && p.Invited && p.Response == Unanswered ||
+			m.Phase == Running && slices.Contains(m.Signers, i+1) && p.Result == ""
+		if missing {
+			list = append(list, i+1)
+		}
+	}
+	return list
+}
+
+func (m *machine) owing() string {
+	if silent := m.silent(); len(silent) > 0 {
+		return " without a word from " + m.names(silent)
+	}
+	return ""
+}
+
+// end moves to a final phase and tells everybody.
+func (m *machine) end(to Phase, reason string, culprits []int) {
+	m.move(to)
+	if m.err != nil {
+		return
+	}
+	m.EndedAt = m.now
+	m.Reason = truncate(reason, wire.MaxReasonBytes)
+	m.blame(culprits...)
+	m.out = append(m.out, Outgoing{To: m.Coordinator, Payload: Outcome(m.Session), RequestID: m.RequestID})
+	for _, p := range m.Parties {
+		if p.Invited {
+			m.say(p.User, &wire.SessionEnded{
+				SessionID: m.ID, KeyID: m.KeyID, Kind: string(m.Kind),
+				Status: m.Phase.Status(), Reason: m.Reason, Culprits: m.Culprits,
+			})
+		}
+	}
+}
+
+// blame adds to the culprits, which stay ascending and without repetition.
+func (m *machine) blame(parts ...int) {
+	m.Culprits = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(m.Culprits), parts...))))
+}
+
+// Outcome is what a coordinator is told of a session that has ended.
+func Outcome(s Session) wire.Payload {
+	if s.Kind == Keygen {
+		return &wire.KeygenConfirm{
+			KeyID: s.KeyID, Status: s.Phase.Status(), AccountAddr: s.AccountAddr,
+			SessionID: s.ID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+		}
+	}
+	return &wire.SignComplete{
+		KeyID: s.KeyID, Status: s.Phase.Status(), Signature: s.Signature, Data: s.Data, AccountAddr: s.AccountAddr,
+		SessionID: s.ID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+	}
+}
+
+func (m *machine) invitation(index int) wire.Payload {
+	if m.Kind == Keygen {
+		return m.keygenInvite(index)
+	}
+	return m.signInvite(index)
+}
+
+func (m *machine) all(r Response) bool {
+	for _, p := range m.Parties {
+		if p.Response != r {
+			return false
+		}
+	}
+	return true
+}
+
+// names says who parties are, for people: "bob (part 2) and carol (part 3)".
+func (m *machine) names(parts []int) string {
+	text := ""
+	for i, part := range parts {
+		switch {
+		case i > 0 && i == len(parts)-1:
+			text += " and "
+		case i > 0:
+			text += ", "
+		}
+		text += m.name(part)
+	}
+	return text
+}
+
+func (m *machine) name(part int) string {
+	return fmt.Sprintf("%s (part %d)", m.party(part).User, part)
+}
+
+// truncate shortens s to at most n bytes without splitting a rune.
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	const ellipsis = "…"
+	cut := 0
+	for i := range s {
+		if i > n-len(ellipsis) {
+			break
+		}
+		cut = i
+	}
+	return s[:cut] + ellipsis
+}

@@ -1,0 +1,195 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Errors of a [Store]. Not found and unavailable are such that a client may see
+// them; the cause of the latter is wrapped beside it for the log.
+var (
+	ErrNotFound    = wire.Errorf(wire.CodeNotFound, "no such key or session, or not one of yours")
+	ErrUnavailable = wire.Errorf(wire.CodeUnavailable, "the store does not answer, try again")
+	ErrStale       = errors.New("session: version or lock is no longer ours")
+	ErrTooMany     = wire.Errorf(wire.CodeRateLimited, "too many signings are open on this key")
+)
+
+// KeyStatus is where a key record stands.
+type KeyStatus string
+
+// The states of a key.
+const (
+	KeyReserved   KeyStatus = "reserved"   // a key_id handed out by the web API
+	KeyGenerating KeyStatus = "generating" // its keygen is under way
+	KeyActive     KeyStatus = "active"     // it can sign
+	KeyFailed     KeyStatus = "failed"     // its keygen failed; its coordinator may try again
+)
+
+// Key is the public record of a key.
+type Key struct {
+	ID           string
+	Status       KeyStatus
+	Curve        pubkey.Curve
+	AccountAddr  string // empty until active
+	PublicKey    string // 0x hex; empty until active, and where no party reported it
+	Threshold    int
+	Participants []string // user ids by part index less one
+	Coordinator  string
+	Session      string // its newest keygen session
+	CreatedAt    time.Time
+	Version      int64 // bumped by the store with every write; 0 for a key that does not exist
+}
+
+// PartIndex returns user's part index in the key's committee, 0 if it has none.
+func (k Key) PartIndex(user string) int {
+	for i, p := range k.Participants {
+		if p == user {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// Involves reports whether user asked for the key or holds a share of it.
+func (k Key) Involves(user string) bool { return k.Coordinator == user || k.PartIndex(user) != 0 }
+
+// Entry is a message in a session's outbox.
+type Entry struct {
+	ID    string // the store's; ascending within a session
+	To    string // user id
+	Frame []byte // an encoded wire.Message without seq
+}
+
+// Receipt is what a commit left in the outbox.
+type Receipt struct {
+	IDs     []string // of the committed entries, in order
+	Backlog bool     // older entries are still undelivered; read the whole outbox
+}
+
+// Signing is an open signing as its key remembers it.
+type Signing struct {
+	SessionID   string
+	Fingerprint string
+	Coordinator string
+}
+
+// Page selects part of a list, newest first.
+type Page struct {
+	Before time.Time // only what is older than this; the zero time for the newest
+	Limit  int
+}
+
+// Store keeps sessions, keys and the list of what is due. Methods return
+// ErrUnavailable (wrapped, with the cause) when the store does not answer, and
+// are safe for concurrent use by any number of nodes. See session/redisstore.
+type Store interface {
+	Sessions
+	Keys
+	Due
+}
+
+// Sessions keeps sessions with their outboxes.
+type Sessions interface {
+	// Now returns the store's clock, the one clock that all nodes share.
+	Now(ctx context.Context) (time.Time, error)
+	// Load returns a session and the store's time. ErrNotFound, with the time.
+	Load(ctx context.Context, id string) (Session, time.Time, error)
+	// Create stores s with its first outbox entries unless a session of that id
+	// exists; created says which. After by, of the store's clock, it is refused
+	// with ErrStale: the session's entry in the due list may be gone by then.
+	Create(ctx context.Context, s Session, out []Entry, by time.Time) (r Receipt, created bool, err error)
+	// Commit replaces the session whose version is s.Version, with the lock held
+	// by token or by nobody, and appends to its outbox, in one step. ErrStale,
+	// and so after by, as for Create.
+	Commit(ctx context.Context, s Session, token string, out []Entry, by time.Time) (Receipt, error)
+	// Outbox returns what is undelivered of a session, oldest first, as much as
+	// one answer holds.
+	Outbox(ctx context.Context, id string) ([]Entry, error)
+	// Delivered removes outbox entries.
+	Delivered(ctx context.Context, id string, entries []string) error
+	// SessionsOf lists the ids of sessions that user is involved in.
+	SessionsOf(ctx context.Context, user string, p Page) ([]string, error)
+}
+
+// Keys keeps key records, sealed shares, and which signings are open on a key.
+type Keys interface {
+	// Key returns a key record. ErrNotFound.
+	Key(ctx context.Context, id string) (Key, error)
+	// PutKey writes k if the stored version is k.Version (0: there is none).
+	// A reserved key lives for a limited time. ErrStale.
+	PutKey(ctx context.Context, k Key) error
+	// PutShare stores a share while session is the key's keygen and it is not
+	// active. ErrStale.
+	PutShare(ctx context.Context, key, session string, part int, share string) error
+	// Share returns a stored share, empty if there is none.
+	Share(ctx context.Context, key string, part int) (string, error)
+	// OpenSigning notes a signing of an active key and returns its session id:
+	// s.SessionID, or, if match is set, that of an open one with the same
+	// fingerprint and coordinator. ErrTooMany, ErrStale (the key is not active).
+	// What was noted longer ago than any signing lasts does not count.
+	OpenSigning(ctx context.Context, key string, s Signing, match bool) (string, error)
+	// Signings lists the open signings of a key, and the one that ended last.
+	Signings(ctx context.Context, key string) (open []Signing, last string, err error)
+	// CloseSigning removes an ended signing.
+	CloseSigning(ctx context.Context, key, session string) error
+	// KeysOf lists the ids of keys that user is involved in.
+	KeysOf(ctx context.Context, user string, p Page) ([]string, error)
+}
+
+// Due is the list of sessions with something left to do, by time.
+type Due interface {
+	// Schedule sets when id is next looked at, to the microsecond.
+	Schedule(ctx context.Context, id string, at time.Time) error
+	// Postpone changes that from one time to another, the zero time for never,
+	// unless it has been changed meanwhile: then somebody knows better.
+	Postpone(ctx context.Context, id string, from, to time.Time) error
+	// Unschedule removes id: nothing is left to do, ever.
+	Unschedule(ctx context.Context, id string) error
+	// TakeDue returns up to limit sessions that are due and puts each off by
+	// hold, so that one node at a time looks at it, and another if that one dies.
+	TakeDue(ctx context.Context, limit int, hold time.Duration) ([]Taken, error)
+}
+
+// Taken is a session taken from the due list.
+type Taken struct {
+	ID    string
+	Until time.Time // when it is due again unless it is postponed
+}
+
+// Delivery is one frame for one user's mailbox.
+type Delivery struct {
+	To    string
+	ID    string // the mailbox takes each ID once; empty: always
+	Frame []byte
+}
+
+// ErrMailboxFull is returned by a [Sender] for a recipient with too much unread.
+var ErrMailboxFull = wire.Errorf(wire.CodeMailboxFull, "the recipient has too much unread")
+
+// Sender puts frames into mailboxes, from where they reach sockets on any node.
+type Sender interface {
+	// Send returns one error per delivery, nil where it is in the mailbox. After
+	// an error nothing later for the same user may be put there.
+	Send(ctx context.Context, deliveries ...Delivery) []error
+}
+
+// Presence tells who has a live socket.
+type Presence interface {
+	// Online returns the users of those asked who have one.
+	Online(ctx context.Context, users ...string) (map[string]bool, error)
+}
+
+// Lock is a held lock.
+type Lock interface {
+	Token() string
+	Release(ctx context.Context) error
+}
+
+// Locker takes the lock of a session, waiting a bounded time.
+type Locker interface {
+	Lock(ctx context.Context, id string) (Lock, error)
+}

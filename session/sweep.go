@@ -1,0 +1,95 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Run sweeps until ctx ends: it takes sessions from the due list and brings each
+// on: messages that a dead node did not deliver, key records that it did not
+// write, deadlines, and parties that left. All nodes sweep; a due session is
+// taken by one of them at a time.
+func (v *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(v.cfg.SweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for v.sweep(ctx) == sweepBatch && ctx.Err() == nil {
+			// a full batch: more is due
+		}
+	}
+}
+
+// sweep brings one batch of due sessions on and returns how many there were.
+func (v *Service) sweep(ctx context.Context) int {
+	due, err := v.cfg.Store.TakeDue(ctx, sweepBatch, sweepHold)
+	if err != nil {
+		if ctx.Err() == nil {
+			v.log.Warn().Err(err).Msg("due list not read")
+		}
+		return 0
+	}
+	for _, t := range due {
+		if err := v.bringOn(ctx, t); err != nil && ctx.Err() == nil {
+			v.log.Warn().Err(err).Str("session", t.ID).Msg("sweep incomplete, will be tried again")
+		}
+	}
+	return len(due)
+}
+
+// bringOn does whatever is left to do for one session. A session that cannot be
+// brought on now is due again when its hold ends.
+func (v *Service) bringOn(ctx context.Context, t Taken) error {
+	s, now, err := v.cfg.Store.Load(ctx, t.ID)
+	if errors.Is(err, ErrNotFound) {
+		// Scheduled before it was made, and never made; or kept long enough.
+		return v.cfg.Store.Postpone(ctx, t.ID, t.Until, time.Time{})
+	}
+	if err != nil {
+		return err
+	}
+	full, undelivered := v.drain(ctx, s)
+	switch {
+	case s.Phase.Final():
+		return v.settle(ctx, s, now, t.Until, full, undelivered)
+	case s.stored():
+		_, err = v.storeKey(ctx, s)
+	case full != "":
+		_, err = v.advance(ctx, t.ID, "", Undeliverable{User: full}, nil)
+	default:
+		err = v.tick(ctx, s, now, t.Until, undelivered == nil)
+	}
+	return errors.Join(undelivered, err)
+}
+
+// tick applies the passing of time to s. If that changes nothing, and nothing
+// else is left to do, it sets when to look again.
+func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idle bool) error {
+	var offline []int
+	if s.Phase == Running && len(s.Signers) > 0 {
+		online, err := v.cfg.Presence.Online(ctx, s.Users()...)
+		if err != nil {
+			return err
+		}
+		for i, p := range s.Parties {
+			if !online[p.User] {
+				offline = append(offline, i+1)
+			}
+		}
+	}
+	next, err := v.advance(ctx, s.ID, "", Tick{Offline: offline}, nil)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case idle && next.Version == s.Version:
+		return v.cfg.Store.Postpone(ctx, s.ID, until, next.NextDue(now))
+	}
+	return nil
+}

@@ -1,0 +1,25 @@
+-- Adds an account, or replaces the password and roles of one.
+--
+-- KEYS[1]  <prefix>account:{<user>}, hash
+-- ARGV[1]  password hash, argon2id in PHC format
+-- ARGV[2]  roles, separated by commas
+-- ARGV[3]  now, RFC 3339
+-- ARGV[4]  "1" to replace an account that exists, else "0"
+--
+-- Returns 1 if the account was added, 2 if it was replaced, 0 if it exists and
+-- nothing was changed. A hash without a password (the identity of a user of
+-- another issuer) is no account yet: it becomes one and keeps its identity.
+local account = KEYS[1]
+local password, roles, now, replace = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+local exists = redis.call('HEXISTS', account, 'password_hash') == 1
+if exists and replace ~= '1' then
+  return 0
+end
+redis.call('HSET', account, 'password_hash', password, 'roles', roles)
+redis.call('HSETNX', account, 'disabled', 'false')
+redis.call('HSETNX', account, 'created_at', now)
+if exists then
+  return 2
+end
+return 1

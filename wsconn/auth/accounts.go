@@ -1,0 +1,249 @@
+package auth
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// DefaultPrefix begins every key in Redis unless configured otherwise.
+const DefaultPrefix = "conclave:"
+
+var (
+	//go:embed account_add.lua
+	accountAdd string
+	//go:embed account_set.lua
+	accountSet string
+
+	addScript = redis.NewScript(accountAdd)
+	setScript = redis.NewScript(accountSet)
+)
+
+// AccountsConfig is what [NewAccounts] needs.
+type AccountsConfig struct {
+	// Redis keeps the accounts. Required.
+	Redis redis.UniversalClient
+	// Prefix begins every key. Zero value means DefaultPrefix.
+	Prefix string
+	// Cost is that of new password hashes. Zero value means DefaultCost.
+	Cost Cost
+	// Concurrency is how many password hashes are computed at the same time, each
+	// taking Cost.MemoryKiB. Zero value means one a core, at most 4.
+	Concurrency int
+	// Now replaces time.Now where not nil.
+	Now func() time.Time
+}
+
+// Accounts keeps who may log in: one hash a user under account:{user}, with the
+// fields password_hash (argon2id, PHC format), roles (separated by commas),
+// identity (public, opaque here), disabled (true or false) and created_at (RFC
+// 3339). A hash without password_hash holds the identity of a user whose tokens
+// another issuer makes, and nobody logs in by it.
+type Accounts struct {
+	rdb    redis.UniversalClient
+	prefix string
+	now    func() time.Time
+	hasher *hasher
+}
+
+// Account is one account as others may see it: without its password.
+type Account struct {
+	User      string
+	Roles     []wire.Role
+	Identity  string // public identity as the user's client registered it; "" before that
+	Disabled  bool
+	LogsIn    bool      // has a password; false where only an identity is known
+	CreatedAt time.Time // zero where only an identity is known
+}
+
+// NewAccounts returns the accounts kept in cfg.Redis. It does no I/O.
+func NewAccounts(cfg AccountsConfig) (*Accounts, error) {
+	if cfg.Redis == nil {
+		return nil, errors.New("accounts: no redis client")
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = DefaultPrefix
+	}
+	if cfg.Cost == (Cost{}) {
+		cfg.Cost = DefaultCost
+	}
+	if !cfg.Cost.valid() {
+		return nil, fmt.Errorf("accounts: password hash cost is out of range: %+v", cfg.Cost)
+	}
+	if cfg.Concurrency <= 0 {
+		cfg.Concurrency = min(runtime.GOMAXPROCS(0), 4)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Accounts{rdb: cfg.Redis, prefix: cfg.Prefix, now: cfg.Now, hasher: newHasher(cfg.Cost, cfg.Concurrency)}, nil
+}
+
+// key names a user's account: a hash that lives for ever, written and read here
+// only. The user must be a wire.ValidID.
+func (a *Accounts) key(user string) string { return a.prefix + "account:{" + user + "}" }
+
+// unavailable wraps a failure of Redis so that clients are told to try again
+// and the log has the cause.
+func unavailable(doing string, err error) error {
+	return fmt.Errorf("%s: %w: %w", doing, wire.Errorf(wire.CodeUnavailable, "the account store does not answer; try again"), err)
+}
+
+// Add makes an account, or with replace sets the password and roles of one that
+// exists, leaving its identity and whether it is disabled. Its errors for the
+// caller are *wire.Error: CodeBadRequest for an id, password or role that is not
+// acceptable, CodeConflict for an account that exists, CodeUnavailable.
+func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.Role, replace bool) error {
+	if !wire.ValidID(user) {
+		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
+	}
+	if n := len(password); n < MinPasswordBytes || n > MaxPasswordBytes {
+		return wire.Errorf(wire.CodeBadRequest, "password must have from %d to %d bytes", MinPasswordBytes, MaxPasswordBytes)
+	}
+	if len(roles) == 0 {
+		return wire.Errorf(wire.CodeBadRequest, "an account needs a role: coordinator, participant or admin")
+	}
+	var names []string
+	for _, r := range roles {
+		if !r.Valid() {
+			return wire.Errorf(wire.CodeBadRequest, "no such role: %q; there are coordinator, participant and admin", r)
+		}
+		names = append(names, string(r))
+	}
+	h, err := a.hasher.make(ctx, password)
+	if err != nil {
+		return fmt.Errorf("hash password: %w", err)
+	}
+	flag := "0"
+	if replace {
+		flag = "1"
+	}
+	created, err := addScript.Run(ctx, a.rdb, []string{a.key(user)},
+		h.String(), strings.Join(names, ","), a.now().UTC().Format(time.RFC3339), flag).Int()
+	switch {
+	case err != nil:
+		return unavailable("add account "+user, err)
+	case created == 0:
+		return wire.Errorf(wire.CodeConflict, "account %s exists already", user)
+	}
+	return nil
+}
+
+// Authenticate returns the account of a user who gave the right password.
+// Whether the user exists, is disabled or gave a wrong password, the error is
+// the same *wire.Error with CodeUnauthenticated and takes as long to come.
+// Others are CodeRateLimited when too many log in at once, CodeUnavailable, and
+// ctx's.
+func (a *Accounts) Authenticate(ctx context.Context, user, password string) (Account, error) {
+	refused := wire.Errorf(wire.CodeUnauthenticated, "wrong user name or password")
+	known, stored := Account{}, ""
+	if wire.ValidID(user) {
+		var err error
+		if known, stored, err = a.load(ctx, user); err != nil {
+			return Account{}, err
+		}
+	}
+	h, broken := a.hasher.decoy, error(nil)
+	if stored != "" {
+		if h, broken = parseHash(stored); broken != nil {
+			h = a.hasher.decoy
+		}
+	}
+	if len(password) > MaxPasswordBytes {
+		password = "" // never a password, and costs the same
+	}
+	match, err := a.hasher.check(ctx, h, password)
+	switch {
+	case err != nil:
+		return Account{}, fmt.Errorf("check password: %w", err)
+	case broken != nil:
+		return Account{}, fmt.Errorf("account %s: %w", user, broken)
+	case !match || !known.LogsIn || known.Disabled:
+		return Account{}, refused
+	}
+	return known, nil
+}
+
+// Get returns what is known of a user, or a *wire.Error with CodeNotFound.
+func (a *Accounts) Get(ctx context.Context, user string) (Account, error) {
+	if wire.ValidID(user) {
+		known, _, err := a.load(ctx, user)
+		if err != nil || known.User != "" {
+			return known, err
+		}
+	}
+	return Account{}, wire.Errorf(wire.CodeNotFound, "no such account")
+}
+
+// load returns the zero Account if nothing is known of user.
+func (a *Accounts) load(ctx context.Context, user string) (Account, string, error) {
+	fields, err := a.rdb.HGetAll(ctx, a.key(user)).Result()
+	if err != nil {
+		return Account{}, "", unavailable("read account "+user, err)
+	}
+	if len(fields) == 0 {
+		return Account{}, "", nil
+	}
+	known := Account{
+		User:     user,
+		Identity: fields["identity"],
+		LogsIn:   fields["password_hash"] != "",
+		// Anything but a plain "false" keeps the door shut.
+		Disabled: fields["password_hash"] != "" && fields["disabled"] != "false",
+	}
+	for name := range strings.SplitSeq(fields["roles"], ",") {
+		if r := wire.Role(name); r.Valid() {
+			known.Roles = append(known.Roles, r)
+		}
+	}
+	if at := fields["created_at"]; at != "" {
+		if known.CreatedAt, err = time.Parse(time.RFC3339, at); err != nil {
+			return Account{}, "", fmt.Errorf("read account %s: created_at is not a time", user)
+		}
+	}
+	return known, fields["password_hash"], nil
+}
+
+// SetIdentity keeps the public identity of a user's client. The user needs no
+// account and does not get one that can log in.
+func (a *Accounts) SetIdentity(ctx context.Context, user, identity string) error {
+	switch {
+	case !wire.ValidID(user):
+		return wire.Errorf(wire.CodeBadRequest, "not a valid user id")
+	case len(identity) > wire.MaxIdentityBytes:
+		return wire.Errorf(wire.CodeTooLarge, "identity is longer than %d bytes", wire.MaxIdentityBytes)
+	case strings.ContainsFunc(identity, unicode.IsControl) || !utf8.ValidString(identity):
+		return wire.Errorf(wire.CodeBadRequest, "identity has control characters")
+	}
+	if err := a.rdb.HSet(ctx, a.key(user), "identity", identity).Err(); err != nil {
+		return unavailable("keep identity of "+user, err)
+	}
+	return nil
+}
+
+// SetDisabled bars an account from logging in, or lets it again. Tokens it has
+// stay good until they expire. It returns a *wire.Error with CodeNotFound if
+// there is no such account.
+func (a *Accounts) SetDisabled(ctx context.Context, user string, disabled bool) error {
+	if !wire.ValidID(user) {
+		return wire.Errorf(wire.CodeNotFound, "no such account")
+	}
+	set, err := setScript.Run(ctx, a.rdb, []string{a.key(user)}, "disabled", fmt.Sprint(disabled)).Int()
+	switch {
+	case err != nil:
+		return unavailable("disable account "+user, err)
+	case set == 0:
+		return wire.Errorf(wire.CodeNotFound, "no such account")
+	}
+	return nil
+}

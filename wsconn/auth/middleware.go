@@ -1,0 +1,126 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Middleware lets through requests that carry a good token as "Authorization:
+// Bearer …", with its claims in their context ([FromContext]), and answers all
+// others with a problem document. A token anywhere else in a request is not
+// looked at. A report that is not nil is called with what an operator should
+// know of: a verifier that could not tell.
+func Middleware(v Verifier, report func(*http.Request, error)) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			token, err := bearer(r.Header)
+			var c Claims
+			if err == nil {
+				c, err = v.Verify(r.Context(), token)
+			}
+			if err != nil {
+				if s := Status(AsWire(err).Code); s >= 500 && report != nil {
+					report(r, err)
+				}
+				WriteProblem(w, err)
+				return
+			}
+			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), c)))
+		})
+	}
+}
+
+func bearer(h http.Header) (string, error) {
+	values := h.Values("Authorization")
+	if len(values) == 0 {
+		return "", wire.Errorf(wire.CodeUnauthenticated, "the Authorization header is missing; it must be Bearer and a token")
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") {
+		return "", wire.Errorf(wire.CodeUnauthenticated, "the Authorization header must be one, Bearer and a token")
+	}
+	return strings.TrimSpace(token), nil
+}
+
+// AsWire returns the *wire.Error in err's tree, or, since other errors are not
+// for strangers' eyes, one of code internal that says nothing else.
+func AsWire(err error) *wire.Error {
+	var e *wire.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return wire.Errorf(wire.CodeInternal, "internal error")
+}
+
+// Problem is a problem document (RFC 9457) as the web API answers errors with.
+// Its type is about:blank, so the title is the status's own; what went wrong is
+// in Code, for programs, and Detail, for people.
+type Problem struct {
+	Type      string    `json:"type"`
+	Title     string    `json:"title"`
+	Status    int       `json:"status"`
+	Detail    string    `json:"detail"`
+	Code      wire.Code `json:"code"`
+	Temporary bool      `json:"temporary,omitempty"` // the same request may succeed later
+	KeyID     string    `json:"key_id,omitempty"`
+	SessionID string    `json:"session_id,omitempty"`
+}
+
+// WriteProblem answers a request with err as a problem document. Of an error
+// that neither is nor wraps a *wire.Error it tells only that it is internal;
+// logging it is the caller's.
+func WriteProblem(w http.ResponseWriter, err error) {
+	e := AsWire(err)
+	status := Status(e.Code)
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	switch status {
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", `Bearer realm="conclave"`)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	}
+	w.WriteHeader(status)
+	// A client that is gone cannot be told.
+	_ = json.NewEncoder(w).Encode(Problem{
+		Type:      "about:blank",
+		Title:     http.StatusText(status),
+		Status:    status,
+		Detail:    e.Message,
+		Code:      e.Code,
+		Temporary: e.Temporary,
+		KeyID:     e.KeyID,
+		SessionID: e.SessionID,
+	})
+}
+
+// Status returns the HTTP status that goes with a code.
+func Status(code wire.Code) int {
+	switch code {
+	case wire.CodeBadRequest, wire.CodeUnknownType, wire.CodeNotRegistered:
+		return http.StatusBadRequest
+	case wire.CodeUnauthenticated, wire.CodeTokenExpired:
+		return http.StatusUnauthorized
+	case wire.CodeForbidden:
+		return http.StatusForbidden
+	case wire.CodeNotFound:
+		return http.StatusNotFound
+	case wire.CodeConflict, wire.CodeAmbiguous, wire.CodeSessionEnded:
+		return http.StatusConflict
+	case wire.CodeTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case wire.CodeInvalidSignature, wire.CodeShareNotSealed:
+		return http.StatusUnprocessableEntity
+	case wire.CodeRateLimited:
+		return http.StatusTooManyRequests
+	case wire.CodeUnavailable, wire.CodeMailboxFull:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}

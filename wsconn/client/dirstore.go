@@ -1,0 +1,279 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/conclave-mpc/conclave/session/party"
+)
+
+// DirStore is a ShareStore, Journal and Truster in a directory of mode 0700:
+//
+//	shares/KEY~ADDRESS.json   sealed shares, one a file
+//	journal.log               the Journal, a JSON object a line, newest last
+//	known_identities          who was trusted on first use: user and identity, a line each
+//
+// Files have mode 0600 and are replaced whole, so that a crash leaves the old
+// one or the new. Names are percent-encoded. Writing the journal locks the
+// directory for this process; the rest can be read beside it.
+type DirStore struct {
+	dir string
+	fileJournal
+
+	mu sync.Mutex // of known_identities
+}
+
+// OpenDirStore opens the store in dir, which is made if it does not exist.
+func OpenDirStore(dir string) (*DirStore, error) {
+	if err := makeDir(filepath.Join(dir, "shares")); err != nil {
+		return nil, fmt.Errorf("open share store: %w", err)
+	}
+	return &DirStore{dir: dir, fileJournal: fileJournal{dir: dir}}, nil
+}
+
+// makeDir makes a directory for its owner alone, and what it lies in.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	// What holds secrets may have been made by somebody less careful.
+	return private(filepath.Dir(dir), dir)
+}
+
+// private refuses files and directories that others can read.
+func private(paths ...string) error {
+	if runtime.GOOS == "windows" {
+		return nil // whose permissions are not in the mode
+	}
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if mode := info.Mode().Perm(); mode&0o077 != 0 {
+			return fmt.Errorf("%s is open to other users (mode %04o); close it with chmod go= %s", path, mode, path)
+		}
+	}
+	return nil
+}
+
+// Close releases the directory.
+func (s *DirStore) Close() error { return s.fileJournal.close() }
+
+func (s *DirStore) shareFile(keyID, address string) string {
+	return filepath.Join(s.dir, "shares", fileName(keyID)+"~"+fileName(address)+".json")
+}
+
+// Put implements [ShareStore].
+func (s *DirStore) Put(_ context.Context, shareJSON string) error {
+	public, err := party.ParsePublic(shareJSON)
+	if err != nil {
+		return fmt.Errorf("store share: %w", err)
+	}
+	if err := writeFile(s.shareFile(public.KeyID, public.AccountAddr), []byte(shareJSON)); err != nil {
+		return fmt.Errorf("store share of key %s: %w", public.KeyID, err)
+	}
+	return nil
+}
+
+// Get implements [ShareStore].
+func (s *DirStore) Get(_ context.Context, keyID, accountAddr string) (string, error) {
+	if accountAddr != "" {
+		text, err := os.ReadFile(s.shareFile(keyID, accountAddr))
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", ErrNoShare
+		}
+		if err != nil {
+			return "", fmt.Errorf("read share of key %s: %w", keyID, err)
+		}
+		return string(text), nil
+	}
+	newest, found := "", party.SharePublic{}
+	err := s.each(func(text string, public party.SharePublic) {
+		if public.KeyID == keyID && (newest == "" || public.Created.After(found.Created)) {
+			newest, found = text, public
+		}
+	})
+	if err == nil && newest == "" {
+		err = ErrNoShare
+	}
+	return newest, err
+}
+
+// List implements [ShareStore].
+func (s *DirStore) List(context.Context) ([]party.SharePublic, error) {
+	var list []party.SharePublic
+	err := s.each(func(_ string, public party.SharePublic) { list = append(list, public) })
+	sortShares(list)
+	return list, err
+}
+
+func (s *DirStore) each(do func(text string, public party.SharePublic)) error {
+	dir := filepath.Join(s.dir, "shares")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list shares: %w", err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return fmt.Errorf("list shares: %w", err)
+		}
+		public, err := party.ParsePublic(string(text))
+		if err != nil {
+			return fmt.Errorf("list shares: %s: %w", e.Name(), err)
+		}
+		do(string(text), public)
+	}
+	return nil
+}
+
+// Trust implements [Truster]: it trusts on first use, and remembers.
+func (s *DirStore) Trust(user string, id party.PublicIdentity) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path := filepath.Join(s.dir, "known_identities")
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read known identities: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") || fields[0] != user {
+			continue
+		}
+		if len(fields) != 2 {
+			return fmt.Errorf("known_identities: the line of %s is damaged", user)
+		}
+		known, err := party.ParsePublicIdentity(fields[1])
+		if err != nil {
+			return fmt.Errorf("known_identities: the line of %s: %w", user, err)
+		}
+		return sameIdentity(user, known, id)
+	}
+	if len(text) == 0 {
+		text = []byte("# Who was trusted on first use. Remove a line only after asking its owner for the new fingerprint.\n")
+	}
+	text = append(text, (user + " " + id.String() + "\n")...)
+	if err := writeFile(path, text); err != nil {
+		return fmt.Errorf("remember identity of %s: %w", user, err)
+	}
+	return nil
+}
+
+// LoadIdentity reads the identity in a file of mode 0600, or makes one there.
+func LoadIdentity(path string) (id *party.Identity, made bool, err error) {
+	text, err := os.ReadFile(path)
+	switch {
+	case err == nil:
+		if err := private(path); err != nil {
+			return nil, false, err
+		}
+		if id, err = party.ParseIdentity(string(text)); err != nil {
+			return nil, false, fmt.Errorf("%s: %w", path, err)
+		}
+		return id, false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, false, fmt.Errorf("read identity: %w", err)
+	}
+	if id, err = party.NewIdentity(); err != nil {
+		return nil, false, err
+	}
+	secret, err := id.Secret()
+	if err != nil {
+		return nil, false, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, false, fmt.Errorf("make identity: %w", err)
+	}
+	temp, err := writeTemp(path, []byte(secret))
+	if err != nil {
+		return nil, false, fmt.Errorf("make identity: %w", err)
+	}
+	defer os.Remove(temp)
+	// Unlike a rename, a link does not replace the identity that another process
+	// may have made meanwhile.
+	if err := os.Link(temp, path); errors.Is(err, fs.ErrExist) {
+		return LoadIdentity(path)
+	} else if err != nil {
+		return nil, false, fmt.Errorf("make identity: %w", err)
+	}
+	return id, true, syncDir(filepath.Dir(path))
+}
+
+const tempPrefix = ".new-"
+
+// writeFile replaces a file whole and durably.
+func writeFile(path string, content []byte) error {
+	temp, err := writeTemp(path, content)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return errors.Join(err, os.Remove(temp))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// writeTemp writes a new file beside path, readable for its owner alone.
+func writeTemp(path string, content []byte) (temp string, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*") // mode 0600
+	if err != nil {
+		return "", err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}
+
+// syncDir makes names in a directory durable.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil // which cannot, and need not
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// fileName makes a file name of any id: letters, digits and _ @ - stand for
+// themselves, so does a dot that is not the first character, and all else is
+// percent-encoded. What becomes too long for a file name is cut and told apart
+// by its hash.
+func fileName(id string) string {
+	const longest = 100 // two of them and what joins them stay below 255
+	var b strings.Builder
+	for i := range len(id) {
+		ch := id[i]
+		switch {
+		case ch >= 'a' && ch <= 'z', ch >= 'A' && ch <= 'Z', ch >= '0' && ch <= '9', ch == '_', ch == '@', ch == '-', ch == '.' && i > 0:
+			b.WriteByte(ch)
+		default:
+			fmt.Fprintf(&b, "%%%02X", ch)
+		}
+	}
+	if b.Len() <= longest {
+		return b.String()
+	}
+	sum := sha256.Sum256([]byte(id))
+	return b.String()[:longest-36] + "%~" + hex.EncodeToString(sum[:16])
+}

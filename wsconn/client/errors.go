@@ -1,0 +1,54 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Errors of this package. What the server says is a [*wire.Error].
+var (
+	// ErrClosed is returned by calls on a client whose Run has returned.
+	ErrClosed = errors.New("client: closed")
+	// ErrSuperseded is returned by Run when the same user connected elsewhere.
+	ErrSuperseded = errors.New("client: the same user has connected from elsewhere")
+	// ErrTokenExpired is returned by Run when the token has expired and its source
+	// has no newer one.
+	ErrTokenExpired = errors.New("client: the token has expired, and there is no newer one")
+	// ErrNoShare is returned by [ShareStore.Get] for a key without a share.
+	ErrNoShare = errors.New("client: no share of that key")
+	// ErrIdentityChanged is returned by [Trust] for a user that was known by
+	// another identity.
+	ErrIdentityChanged = errors.New("client: the identity has changed")
+	// ErrBadSignature is returned by Sign, with what is wrong, when the server
+	// claims success for a signature that is none.
+	ErrBadSignature = errors.New("client: the server's signature does not verify")
+	// ErrLocked is returned by [OpenDirStore] when another process uses the
+	// directory.
+	ErrLocked = errors.New("client: another process uses the store")
+)
+
+// OutcomeError is returned by Keygen and Sign when the session ended without
+// success.
+type OutcomeError struct {
+	Kind             Kind
+	SessionID, KeyID string
+	Status           wire.Status
+	Reason           string
+	Culprits         []int // part indexes
+}
+
+// Error says how the session ended and why.
+func (e *OutcomeError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s", e.Kind, e.Status)
+	if e.Reason != "" {
+		fmt.Fprintf(&b, ": %s", e.Reason)
+	}
+	if len(e.Culprits) > 0 {
+		fmt.Fprintf(&b, " (part %s)", strings.ReplaceAll(wire.FormatParts(e.Culprits), ",", ", "))
+	}
+	return b.String()
+}

@@ -1,0 +1,440 @@
+package client
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// fake is a server on real sockets with its mailboxes in memory. Sessions are
+// decided by session.Step, so it says what a real server says; a test can make
+// it lie, refuse and cut sockets.
+type fake struct {
+	t   *testing.T
+	url string
+
+	mu       sync.Mutex
+	users    map[string]*fakeUser
+	sessions map[string]*session.Session
+	shares   map[string]string // key/part
+	addrs    map[string]session.Session
+	heard    []heard
+	sockets  int
+	stopped  bool
+
+	// Hooks, called with mu held.
+	refuse  func(user string, m wire.Message, p wire.Payload) *wire.Error // before it takes effect
+	cut     func(user string, m wire.Message) bool                        // after it took effect, before the ack
+	tamper  func(to string, p wire.Payload)                               // what goes to a mailbox
+	welcome func(user, token string) (closeCode int)
+	tokens  map[string]bool // tokens that have expired
+	mute    string          // whose round messages go nowhere
+}
+
+type heard struct {
+	user string
+	p    wire.Payload
+	id   string
+}
+
+type fakeUser struct {
+	box      []wire.Message
+	seq      uint64
+	acked    uint64
+	identity string
+	out      chan []byte // to the live socket; nil without one
+	ws       *websocket.Conn
+	resumes  []uint64
+}
+
+func newFake(t *testing.T) *fake {
+	f := &fake{
+		t: t, users: map[string]*fakeUser{}, sessions: map[string]*session.Session{}, shares: map[string]string{},
+		addrs: map[string]session.Session{}, tokens: map[string]bool{},
+	}
+	srv := httptest.NewServer(http.HandlerFunc(f.serve))
+	f.url = srv.URL
+	t.Cleanup(func() {
+		f.mu.Lock()
+		f.stopped = true
+		for _, u := range f.users {
+			if u.ws != nil {
+				_ = u.ws.Close()
+			}
+		}
+		f.mu.Unlock()
+		srv.Close()
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			f.mu.Lock()
+			n := f.sockets
+			f.mu.Unlock()
+			if n == 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Error("fake server's sockets do not end")
+				return
+			}
+		}
+	})
+	return f
+}
+
+// token makes what Subject reads; nobody verifies it here.
+func token(user, tag string) string {
+	claims, _ := json.Marshal(map[string]string{"sub": user, "tag": tag})
+	return "h." + base64.RawURLEncoding.EncodeToString(claims) + ".s3cret"
+}
+
+func (f *fake) user(name string) *fakeUser {
+	if f.users[name] == nil {
+		f.users[name] = &fakeUser{}
+	}
+	return f.users[name]
+}
+
+func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
+	up := websocket.Upgrader{}
+	ws, err := up.Upgrade(w, r, nil)
+	if err != nil {
+		return
+	}
+	defer ws.Close()
+	f.mu.Lock()
+	f.sockets++
+	f.mu.Unlock()
+	defer func() { f.mu.Lock(); f.sockets--; f.mu.Unlock() }()
+	_, frame, err := ws.ReadMessage()
+	if err != nil {
+		return
+	}
+	m, reg := f.parse(frame)
+	user := m.UserID
+	f.mu.Lock()
+	code := 0
+	if f.tokens[m.Token] {
+		code = wire.CloseTokenExpired
+	}
+	if f.welcome != nil && code == 0 {
+		code = f.welcome(user, m.Token)
+	}
+	if code != 0 || f.stopped {
+		f.mu.Unlock()
+		_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, "no"), time.Now().Add(time.Second))
+		return
+	}
+	u := f.user(user)
+	if u.ws != nil {
+		_ = u.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(wire.CloseSuperseded, "superseded"), time.Now().Add(time.Second))
+		_ = u.ws.Close()
+	}
+	out := make(chan []byte, 4096)
+	u.ws, u.out, u.identity = ws, out, reg.(*wire.Register).Identity
+	u.resumes = append(u.resumes, reg.(*wire.Register).Resume.LastSeq)
+	f.direct(u, user, m.RequestID, &wire.RegisterConfirm{Status: wire.StatusSuccess, Node: "fake", LastSeq: u.seq})
+	for _, old := range u.box {
+		if old.Seq > reg.(*wire.Register).Resume.LastSeq {
+			f.push(u, old)
+		}
+	}
+	f.mu.Unlock()
+
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		for frame := range out {
+			if ws.WriteMessage(websocket.TextMessage, frame) != nil {
+				break
+			}
+		}
+		_ = ws.Close()
+		for range out { // until closed below
+		}
+	}()
+	for {
+		_, frame, err := ws.ReadMessage()
+		if err != nil {
+			break
+		}
+		m, p := f.parse(frame)
+		f.mu.Lock()
+		if u.ws == ws {
+			f.handle(user, u, m, p)
+		}
+		f.mu.Unlock()
+	}
+	f.mu.Lock()
+	if u.ws == ws {
+		u.ws, u.out = nil, nil
+	}
+	f.mu.Unlock()
+	close(out)
+	<-written
+}
+
+func (f *fake) parse(frame []byte) (wire.Message, wire.Payload) {
+	m, err := wire.Decode(frame, wire.DefaultMaxMessageBytes)
+	if err != nil {
+		f.t.Errorf("client sent %s: %v", frame, err)
+	}
+	p, err := m.DecodePayload()
+	if err != nil {
+		f.t.Errorf("client sent %s: %v", m.Type, err)
+	}
+	return m, p
+}
+
+func (f *fake) push(u *fakeUser, m wire.Message) {
+	frame, err := m.Encode()
+	if err != nil {
+		f.t.Error(err)
+	}
+	if u.out != nil {
+		select {
+		case u.out <- frame:
+		default:
+			f.t.Error("fake server's queue is full")
+		}
+	}
+}
+
+func (f *fake) direct(u *fakeUser, user, id string, p wire.Payload) {
+	m, err := wire.New(user, p)
+	if err != nil {
+		f.t.Error(err)
+	}
+	m.RequestID = id
+	f.push(u, m)
+}
+
+// mail puts a message into a mailbox.
+func (f *fake) mail(to, id string, p wire.Payload) {
+	if f.tamper != nil {
+		raw, _ := json.Marshal(p)
+		m := wire.Message{Type: p.Type(), Payload: raw}
+		if copied, err := m.DecodePayload(); err == nil {
+			p = copied
+		}
+		f.tamper(to, p)
+	}
+	m, err := wire.New(to, p)
+	if err != nil {
+		f.t.Error(err)
+	}
+	u := f.user(to)
+	u.seq++
+	m.Seq, m.RequestID = u.seq, id
+	u.box = append(u.box, m)
+	f.push(u, m)
+}
+
+func (f *fake) handle(user string, u *fakeUser, m wire.Message, p wire.Payload) {
+	if f.tokens[m.Token] {
+		f.fail(user, u, m, wire.Errorf(wire.CodeTokenExpired, "the token has expired"))
+		return
+	}
+	if ack, ok := p.(*wire.Ack); ok {
+		u.acked = max(u.acked, ack.Seq)
+		u.box = slices.DeleteFunc(u.box, func(m wire.Message) bool { return m.Seq <= ack.Seq })
+		return
+	}
+	f.heard = append(f.heard, heard{user, p, m.RequestID})
+	if f.refuse != nil {
+		if e := f.refuse(user, m, p); e != nil {
+			f.fail(user, u, m, e)
+			return
+		}
+	}
+	reply, e := f.apply(user, u, m, p)
+	if f.cut != nil && f.cut(user, m) {
+		_ = u.ws.Close()
+		return
+	}
+	switch {
+	case e != nil:
+		f.fail(user, u, m, e)
+	case reply != nil:
+		f.direct(u, user, m.RequestID, reply)
+	}
+}
+
+func (f *fake) fail(user string, u *fakeUser, m wire.Message, e *wire.Error) {
+	f.direct(u, user, m.RequestID, &wire.ErrorPayload{Error: e.Message, Code: e.Code, Temporary: e.Temporary, RequestType: m.Type})
+}
+
+func (f *fake) apply(user string, u *fakeUser, m wire.Message, p wire.Payload) (wire.Payload, *wire.Error) {
+	switch p := p.(type) {
+	case *wire.KeygenRequest:
+		return f.request("kg-"+p.KeyID, m.RequestID, session.Session{
+			ID: "kg-" + p.KeyID, Kind: session.Keygen, KeyID: p.KeyID, Curve: pubkey.Curve(p.Curve), Threshold: p.Threshold,
+			Coordinator: user,
+		}, p.Participants)
+	case *wire.SignRequest:
+		key, ok := f.addrs[p.KeyID]
+		if !ok {
+			return nil, wire.Errorf(wire.CodeNotFound, "no such key")
+		}
+		digest, hash, err := pubkey.Digest(key.Curve, p.Data, p.Hash)
+		if err != nil {
+			return nil, wire.Errorf(wire.CodeBadRequest, "%s", err)
+		}
+		s := key
+		s.ID, s.Kind, s.Data, s.Hash, s.Digest = p.SessionID, session.Sign, p.Data, hash, pubkey.Encode(digest)
+		if s.ID == "" {
+			s.ID = "sg-" + m.RequestID
+		}
+		s.Phase, s.Attempt, s.Signers, s.EndedAt, s.Coordinator = "", 0, nil, time.Time{}, user
+		s.Parties = nil
+		return f.request(s.ID, m.RequestID, s, key.Users(), p.Participants...)
+	case *wire.KeygenResponse:
+		return f.step(p.SessionID, session.Responded{Kind: session.Keygen, From: user, Party: p.PartIndex, Accept: *p.Response, Reason: p.Reason, Identity: u.identity})
+	case *wire.SignResponse:
+		return f.step(p.SessionID, session.Responded{Kind: session.Sign, From: user, Party: p.PartIndex, Accept: *p.Response, Reason: p.Reason, Identity: u.identity})
+	case *wire.KeygenComplete:
+		f.shares[fmt.Sprint(p.KeyID, "/", p.PartIndex)] = p.ShareJSON
+		reply, e := f.step(p.SessionID, session.Generated{From: user, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey})
+		if s := f.sessions[p.SessionID]; e == nil && !slices.ContainsFunc(s.Parties, func(p session.Party) bool { return p.Result == "" }) {
+			_, _ = f.step(p.SessionID, session.KeyStored{})
+			f.addrs[p.KeyID] = *s
+		}
+		return reply, e
+	case *wire.SignResult:
+		return f.step(p.SessionID, session.Signed{From: user, Party: p.PartIndex, Signature: p.Signature})
+	case *wire.PartyFailed:
+		return f.step(p.SessionID, session.PartyFailed{From: user, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits})
+	case *wire.SessionCancel:
+		return f.step(p.SessionID, session.Cancel{From: user})
+	case *wire.TSSMessage:
+		return f.relay(user, p)
+	case *wire.Ping:
+		return &wire.Pong{}, nil
+	}
+	return nil, wire.Errorf(wire.CodeUnknownType, "unknown")
+}
+
+func (f *fake) request(id, requestID string, s session.Session, users []string, invited ...string) (wire.Payload, *wire.Error) {
+	if old := f.sessions[id]; old != nil {
+		if old.Phase.Final() {
+			return session.Outcome(*old), nil
+		}
+		return &wire.Ack{SessionID: id, KeyID: s.KeyID}, nil
+	}
+	for _, user := range users {
+		s.Parties = append(s.Parties, session.Party{User: user, Invited: len(invited) == 0 || slices.Contains(invited, user)})
+	}
+	s.RequestID = requestID
+	s.Terms = session.Terms{Invite: time.Minute, Run: 5 * time.Minute, Grace: 5 * time.Minute}
+	s, out := session.Begin(s, time.Now())
+	f.sessions[id] = &s
+	f.say(s, out)
+	return &wire.Ack{SessionID: id, KeyID: s.KeyID}, nil
+}
+
+func (f *fake) step(id string, ev session.Event) (wire.Payload, *wire.Error) {
+	s := f.sessions[id]
+	if s == nil {
+		return nil, wire.Errorf(wire.CodeNotFound, "no such session")
+	}
+	next, out, err := session.Step(*s, ev, time.Now())
+	if err != nil {
+		e, ok := err.(*wire.Error)
+		if !ok {
+			f.t.Errorf("step: %v", err)
+			e = wire.Errorf(wire.CodeInternal, "internal")
+		}
+		return nil, e
+	}
+	*s = next
+	f.say(next, out)
+	return &wire.Ack{SessionID: id, KeyID: s.KeyID}, nil
+}
+
+func (f *fake) say(s session.Session, out []session.Outgoing) {
+	for _, o := range out {
+		if p, ok := o.Payload.(*wire.SignParams); ok {
+			p.ShareJSON = f.shares[fmt.Sprint(s.KeyID, "/", p.PartIndex)]
+		}
+		f.mail(o.To, o.RequestID, o.Payload)
+	}
+}
+
+func (f *fake) relay(user string, p *wire.TSSMessage) (wire.Payload, *wire.Error) {
+	s := f.sessions[p.SessionID]
+	switch {
+	case s == nil:
+		return nil, wire.Errorf(wire.CodeNotFound, "no such session")
+	case s.PartIndex(user) != p.From:
+		return nil, session.ErrNotParty
+	case s.Phase.Final():
+		return nil, session.ErrEnded
+	case p.Attempt == s.Attempt && user != f.mute:
+		for _, i := range s.Signers {
+			if i != p.From && (p.To == 0 || p.To == i) {
+				f.mail(s.Parties[i-1].User, "", p)
+			}
+		}
+	}
+	return &wire.Ack{SessionID: s.ID}, nil
+}
+
+// drop cuts a user's socket as a dying node would.
+func (f *fake) drop(user string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if ws := f.user(user).ws; ws != nil {
+		_ = ws.Close()
+	}
+}
+
+// said returns what users have sent of a type.
+func said[P wire.Payload](f *fake, user string) []P {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var list []P
+	for _, h := range f.heard {
+		if p, ok := h.p.(P); ok && (user == "" || h.user == user) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: did not happen", what)
+		}
+	}
+}
+
+// lines collects a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}

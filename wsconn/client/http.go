@@ -1,0 +1,279 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const (
+	httpTimeout   = 30 * time.Second
+	maxAnswerSize = 16 << 20
+)
+
+// APIConfig says where the web API is and who asks.
+type APIConfig struct {
+	// URLs are base URLs, as in [Config]. When one does not answer the next is asked.
+	URLs []string
+	// Token is needed for everything but logging in.
+	Token TokenSource
+	// TLS is used for https URLs. Nil means Go's defaults.
+	TLS *tls.Config
+}
+
+// API is the web API. Errors that the server answers with are [*wire.Error]s.
+// It is safe for concurrent use.
+type API struct {
+	bases []*url.URL
+	token TokenSource
+	http  *http.Client
+}
+
+// NewAPI returns an API that connects when it is used.
+func NewAPI(cfg APIConfig) (*API, error) {
+	if len(cfg.URLs) == 0 {
+		return nil, errors.New("client: no URL")
+	}
+	a := &API{token: cfg.Token}
+	for _, base := range cfg.URLs {
+		u, err := parseBase(base)
+		if err != nil {
+			return nil, err
+		}
+		a.bases = append(a.bases, u)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = cfg.TLS
+	a.http = &http.Client{
+		Transport: transport,
+		Timeout:   httpTimeout,
+		// A redirect would carry the token, or the password, elsewhere.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return a, nil
+}
+
+// API returns the web API of the same servers with the same tokens.
+func (c *Client) API() (*API, error) {
+	return NewAPI(APIConfig{URLs: c.cfg.URLs, Token: c.cfg.Token, TLS: c.cfg.TLS})
+}
+
+// Close closes idle connections.
+func (a *API) Close() { a.http.CloseIdleConnections() }
+
+// Token is what logging in gives. Printing it shows whose it is.
+type Token struct {
+	Secret    string      `json:"token"` // the JWT
+	ExpiresAt time.Time   `json:"expires_at"`
+	UserID    string      `json:"user_id"`
+	Roles     []wire.Role `json:"roles"`
+}
+
+// String names the token's user.
+func (t Token) String() string { return "client.Token(" + t.UserID + ")" }
+
+// Format writes what String returns, whatever the verb.
+func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
+
+// Login logs in at the node at baseURL.
+func Login(ctx context.Context, baseURL, user, password string) (Token, error) {
+	a, err := NewAPI(APIConfig{URLs: []string{baseURL}})
+	if err != nil {
+		return Token{}, err
+	}
+	defer a.Close()
+	return a.Login(ctx, user, password)
+}
+
+// Login exchanges a password for a token.
+func (a *API) Login(ctx context.Context, user, password string) (Token, error) {
+	var t Token
+	body := map[string]string{"username": user, "password": password}
+	err := a.do(ctx, http.MethodPost, "/v1/login", nil, body, &t)
+	if err == nil && t.Secret == "" {
+		err = errors.New("log in: the server answered without a token")
+	}
+	return t, err
+}
+
+// What the web API answers with.
+type (
+	KeyInfo     = wire.KeyInfo
+	PartInfo    = wire.PartInfo
+	SessionInfo = wire.SessionInfo
+)
+
+// List is a page of keys or sessions, newest first. Next is the Before of the
+// page that follows, empty on the last one.
+type List[T any] = wire.List[T]
+
+// Page selects part of a list, newest first. The zero value is its beginning.
+type Page struct {
+	Before string // the Next of the page before this one
+	Limit  int    // 0 for the server's default
+}
+
+func (p Page) query() url.Values {
+	q := url.Values{}
+	if p.Before != "" {
+		q.Set("before", p.Before)
+	}
+	if p.Limit > 0 {
+		q.Set("limit", strconv.Itoa(p.Limit))
+	}
+	return q
+}
+
+// Keys lists the caller's keys, newest first.
+func (a *API) Keys(ctx context.Context, p Page) (List[KeyInfo], error) {
+	var l List[KeyInfo]
+	return l, a.get(ctx, "/v1/keys", p.query(), &l)
+}
+
+// Key returns one key.
+func (a *API) Key(ctx context.Context, keyID string) (KeyInfo, error) {
+	var k KeyInfo
+	return k, a.get(ctx, "/v1/keys/"+url.PathEscape(keyID), nil, &k)
+}
+
+// Sessions lists the caller's sessions, newest first.
+func (a *API) Sessions(ctx context.Context, p Page) (List[SessionInfo], error) {
+	var l List[SessionInfo]
+	return l, a.get(ctx, "/v1/sessions", p.query(), &l)
+}
+
+// Session returns one session.
+func (a *API) Session(ctx context.Context, sessionID string) (SessionInfo, error) {
+	var s SessionInfo
+	return s, a.get(ctx, "/v1/sessions/"+url.PathEscape(sessionID), nil, &s)
+}
+
+// ReserveKey returns a key id for a keygen that is to be requested with r.
+func (a *API) ReserveKey(ctx context.Context, r KeygenRequest) (keyID string, err error) {
+	var task struct {
+		KeyID string `json:"key_id"`
+	}
+	body := r.wire()
+	body.KeyID = "" // it is what is asked for
+	err = a.do(ctx, http.MethodPost, "/v1/keys", nil, body, &task)
+	return task.KeyID, err
+}
+
+// ReserveSigning returns a session id for a signing that is to be requested
+// with r.
+func (a *API) ReserveSigning(ctx context.Context, r SignRequest) (sessionID string, err error) {
+	var task struct {
+		SessionID string `json:"session_id"`
+	}
+	err = a.do(ctx, http.MethodPost, "/v1/keys/"+url.PathEscape(r.KeyID)+"/signatures", nil, r.wire(), &task)
+	return task.SessionID, err
+}
+
+// CancelSession ends a session of the caller's.
+func (a *API) CancelSession(ctx context.Context, sessionID string) (SessionInfo, error) {
+	var s SessionInfo
+	return s, a.do(ctx, http.MethodDelete, "/v1/sessions/"+url.PathEscape(sessionID), nil, nil, &s)
+}
+
+func (a *API) get(ctx context.Context, path string, query url.Values, into any) error {
+	return a.do(ctx, http.MethodGet, path, query, nil, into)
+}
+
+// do asks one base URL after the other until one answers.
+func (a *API) do(ctx context.Context, method, path string, query url.Values, body, into any) error {
+	var raw []byte
+	if body != nil {
+		var err error
+		if raw, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+	}
+	token := ""
+	if path != "/v1/login" {
+		if a.token == nil {
+			return errors.New("client: no token source")
+		}
+		var err error
+		if token, err = a.token(ctx); err != nil {
+			return err
+		}
+		token = strings.TrimSpace(token)
+	}
+	var failed []error
+	for _, base := range a.bases {
+		err := a.once(ctx, base, method, path, query, token, raw, into)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		failed = append(failed, err)
+		var told *wire.Error
+		if errors.As(err, &told) && told.Code != wire.CodeUnavailable {
+			return err
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (a *API) once(ctx context.Context, base *url.URL, method, path string, query url.Values, token string, body []byte, into any) error {
+	// path is escaped already; JoinPath keeps its escapes.
+	target := base.JoinPath(path)
+	target.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return err // an *url.Error, which says what was attempted
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize))
+	if err != nil {
+		return fmt.Errorf("%s %s: read answer: %w", method, target, err)
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		return problem(resp, answer)
+	}
+	if err := json.Unmarshal(answer, into); err != nil {
+		return fmt.Errorf("%s %s: the answer is not what Conclave would say; is this its URL?", method, target)
+	}
+	return nil
+}
+
+// problem reads a problem document. What is none comes from something in
+// between.
+func problem(resp *http.Response, body []byte) error {
+	var doc struct {
+		Detail    string    `json:"detail"`
+		Code      wire.Code `json:"code"`
+		Temporary bool      `json:"temporary"`
+		KeyID     string    `json:"key_id"`
+		SessionID string    `json:"session_id"`
+	}
+	if json.Unmarshal(body, &doc) == nil && doc.Code != "" && doc.Detail != "" {
+		return &wire.Error{Code: doc.Code, Message: doc.Detail, Temporary: doc.Temporary, KeyID: doc.KeyID, SessionID: doc.SessionID}
+	}
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return wire.Errorf(wire.CodeUnavailable, "%s answers %s", resp.Request.URL.Redacted(), resp.Status)
+	}
+	return fmt.Errorf("%s answers %s; is this Conclave's URL?", resp.Request.URL.Redacted(), resp.Status)
+}

@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Record is what a participant notes about one session.
+type Record struct {
+	Invitation Invitation `json:"invitation"`
+	// At is when the invitation came.
+	At time.Time `json:"at"`
+	// Answer is what was answered; empty while it is being decided.
+	Answer Answer `json:"answer,omitempty"`
+	// Attempt is the newest attempt begun, 0 before the first. It is written
+	// before the MPC begins, and neither it nor an earlier one is run again.
+	Attempt int `json:"attempt,omitempty"`
+	// Generated is the account address of the share that a keygen made, written
+	// once the share is stored.
+	Generated string `json:"generated,omitempty"`
+	// Ended says that the session has its outcome.
+	Ended bool `json:"ended,omitempty"`
+}
+
+// Answer is a participant's answer to an invitation.
+type Answer string
+
+// The answers.
+const (
+	Accepted Answer = "accepted"
+	Declined Answer = "declined"
+)
+
+// Journal keeps Records over restarts. It is used by one client at a time and
+// safe for concurrent use.
+type Journal interface {
+	// Write stores r, durably once it returns, in place of the session's earlier
+	// record, unless that has ended: then nothing changes. Of a record that has
+	// ended only the session id, the attempt and that it has ended must be kept,
+	// and those as long as is possible.
+	Write(ctx context.Context, r Record) error
+	// Read returns the session's record, and whether there is one.
+	Read(ctx context.Context, sessionID string) (r Record, ok bool, err error)
+	// Open returns the records that have not ended, by session id.
+	Open(ctx context.Context) ([]Record, error)
+}
+
+// maxEnded is how many ended sessions are remembered, oldest forgotten first.
+const maxEnded = 100_000
+
+// ledger is the part of a journal that is in memory.
+type ledger struct {
+	open  map[string]Record
+	ended map[string]int // session id -> newest attempt begun
+	order []string       // of ended, oldest first
+}
+
+func newLedger() ledger { return ledger{open: map[string]Record{}, ended: map[string]int{}} }
+
+// set reports false for what changes nothing: an ended session stays so.
+func (l *ledger) set(r Record) bool {
+	id := r.Invitation.SessionID
+	if _, ended := l.ended[id]; ended {
+		return false
+	}
+	if !r.Ended {
+		l.open[id] = r
+		return true
+	}
+	delete(l.open, id)
+	l.ended[id] = r.Attempt
+	l.order = append(l.order, id)
+	if len(l.order) > maxEnded {
+		delete(l.ended, l.order[0])
+		l.order = l.order[1:]
+	}
+	return true
+}
+
+func (l *ledger) get(id string) (Record, bool) {
+	if r, ok := l.open[id]; ok {
+		return r, true
+	}
+	attempt, ok := l.ended[id]
+	return Record{Invitation: Invitation{SessionID: id}, Attempt: attempt, Ended: ok}, ok
+}
+
+func (l *ledger) list() []Record {
+	list := make([]Record, 0, len(l.open))
+	for _, r := range l.open {
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b Record) int { return strings.Compare(a.Invitation.SessionID, b.Invitation.SessionID) })
+	return list
+}
+
+// memJournal is a Journal in memory. The zero value is ready.
+type memJournal struct {
+	journal sync.Mutex
+	ledger  ledger
+}
+
+// Write implements [Journal].
+func (j *memJournal) Write(_ context.Context, r Record) error {
+	j.journal.Lock()
+	defer j.journal.Unlock()
+	if j.ledger.open == nil {
+		j.ledger = newLedger()
+	}
+	j.ledger.set(r)
+	return nil
+}
+
+// Read implements [Journal].
+func (j *memJournal) Read(_ context.Context, sessionID string) (Record, bool, error) {
+	j.journal.Lock()
+	defer j.journal.Unlock()
+	r, ok := j.ledger.get(sessionID)
+	return r, ok, nil
+}
+
+// Open implements [Journal].
+func (j *memJournal) Open(context.Context) ([]Record, error) {
+	j.journal.Lock()
+	defer j.journal.Unlock()
+	return j.ledger.list(), nil
+}

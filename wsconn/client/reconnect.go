@@ -1,0 +1,128 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// settledAfter is how long a connection must have lived for its end not to count
+// as one more failure.
+const settledAfter = 5 * time.Second
+
+// stayConnected connects, and connects again, until ctx ends, when it returns
+// nil, or until there is no use in going on.
+func (c *Client) stayConnected(ctx context.Context) error {
+	failures, superseded := 0, false
+	for turn := 0; ; turn++ {
+		url := c.sockets[turn%len(c.sockets)]
+		lived, err := c.connection(ctx, url)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if lived >= settledAfter {
+			failures, superseded = 0, false
+		}
+		if err := verdict(err); err != nil {
+			// A connection this young may have been superseded by our own last one: its
+			// register was on its way while we gave it up. Another process would do it
+			// once more.
+			if !errors.Is(err, ErrSuperseded) || superseded || lived >= settledAfter {
+				return err
+			}
+			superseded = true
+		}
+		pause := c.pause(failures)
+		failures++
+		c.log.Warn().Err(err).Str("url", url).Dur("dur", pause).Msg("not connected, will try again")
+		c.emit(Reconnecting{URL: url, Err: err, In: pause})
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// pause grows with each round of failures over all URLs, and is spread, so that
+// the clients of a node that died do not come back in step.
+func (c *Client) pause(failures int) time.Duration {
+	doublings := min(failures/len(c.sockets), 16)
+	longest := min(c.cfg.RetryMin<<doublings, c.cfg.RetryMax)
+	return longest/2 + rand.N(longest/2+1)
+}
+
+// verdict returns the error with which the client stops after err ended a
+// connection, or nil if it should connect again.
+func verdict(err error) error {
+	var last *final
+	if errors.As(err, &last) {
+		return last.err
+	}
+	var closed *websocket.CloseError
+	if errors.As(err, &closed) {
+		switch code := closed.Code; {
+		case code == wire.CloseSuperseded:
+			return ErrSuperseded
+		case code == wire.CloseBadToken:
+			return stopCode(wire.CodeUnauthenticated, closed)
+		case code == wire.CloseForbidden:
+			return stopCode(wire.CodeForbidden, closed)
+		case code >= 4500 && code <= 4999, code == websocket.CloseProtocolError, code == websocket.CloseUnsupportedData,
+			code == websocket.CloseInvalidFramePayloadData, code == websocket.ClosePolicyViolation, code == websocket.CloseMessageTooBig:
+			// The same again would come to the same end.
+			return fmt.Errorf("client: the server closed the connection for good: %w", err)
+		}
+		return nil
+	}
+	var told *wire.Error
+	if errors.As(err, &told) && !told.Temporary && told.Code != wire.CodeTokenExpired && told.Code != wire.CodeInternal {
+		return err
+	}
+	if errors.Is(err, ErrTokenExpired) || errors.Is(err, errJournal) {
+		return err
+	}
+	return nil
+}
+
+// final is an error after which there is no use in going on.
+type final struct{ err error }
+
+func (f *final) Error() string { return f.err.Error() }
+
+func stopCode(code wire.Code, closed *websocket.CloseError) error {
+	reason := closed.Text
+	if reason == "" {
+		reason = "the server refuses this client"
+	}
+	return &wire.Error{Code: code, Message: reason}
+}
+
+// noteExpiry remembers that the server found the token expired, so that the same
+// is not tried again.
+func (c *Client) noteExpiry(err error) error {
+	var closed *websocket.CloseError
+	var told *wire.Error
+	if errors.As(err, &closed) && closed.Code == wire.CloseTokenExpired || errors.As(err, &told) && told.Code == wire.CodeTokenExpired {
+		c.spend()
+	}
+	return err
+}
+
+func (c *Client) spend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spent = c.token
+}
+
+func (c *Client) tokenSpent() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.token != "" && c.spent == c.token
+}

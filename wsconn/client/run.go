@@ -1,0 +1,371 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// attempt is one run of the MPC that is to be made.
+type attempt struct {
+	inv     Invitation
+	number  int
+	members []party.Member
+	share   string // of a signing: as the server sent it, may be empty
+}
+
+func (a attempt) parts() []int {
+	parts := make([]int, len(a.members))
+	for i, m := range a.members {
+		parts[i] = m.Index
+	}
+	return parts
+}
+
+func (p *participant) keygenParams(ctx context.Context, m *wire.KeygenParams) error {
+	return p.begin(ctx, m.SessionID, m.Attempt, func(inv Invitation) (attempt, error) {
+		members, err := checkKeygenParams(inv, m)
+		return attempt{inv: inv, number: m.Attempt, members: members}, err
+	})
+}
+
+func (p *participant) signParams(ctx context.Context, m *wire.SignParams) error {
+	return p.begin(ctx, m.SessionID, m.Attempt, func(inv Invitation) (attempt, error) {
+		members, err := checkSignParams(inv, m)
+		return attempt{inv: inv, number: m.Attempt, members: members, share: m.ShareJSON}, err
+	})
+}
+
+// begin starts an attempt that was never begun before, of a session to which
+// this party has agreed, and stops the attempt before it. The error is the
+// journal's.
+func (p *participant) begin(ctx context.Context, sessionID string, number int, check func(Invitation) (attempt, error)) error {
+	t := p.find(sessionID)
+	if t == nil {
+		p.log.Debug().Str("session", sessionID).Msg("parameters of no open session ignored")
+		return nil
+	}
+	p.mu.Lock()
+	r := t.record
+	p.mu.Unlock()
+	switch {
+	case r.Answer != Accepted:
+		p.log.Warn().Str("session", sessionID).Msg("parameters of a session that was not accepted ignored")
+		return nil
+	case number <= r.Attempt:
+		return nil // sent again, or replayed
+	}
+	r.Attempt = number
+	if err := p.write(ctx, r); err != nil {
+		return err
+	}
+	run, stop := context.WithCancel(ctx)
+	p.mu.Lock()
+	if t.stop != nil {
+		t.stop()
+	}
+	t.record.Attempt, t.stop, t.run, t.over = number, stop, nil, false
+	seqs := t.current()
+	p.mu.Unlock()
+	p.c.inbox.release(seqs...)
+	p.c.courier.drop(sessionID, number)
+
+	a, err := check(r.Invitation)
+	if err != nil {
+		stop()
+		p.giveUp(t, r.Invitation, number, err)
+		return nil
+	}
+	p.tasks.Go(func() {
+		defer stop()
+		p.execute(run, t, a)
+	})
+	return nil
+}
+
+// giveUp ends the newest attempt, and says why.
+func (p *participant) giveUp(t *task, inv Invitation, number int, err error) {
+	p.mu.Lock()
+	mine := t.record.Attempt == number && !t.over
+	if mine {
+		t.over, t.run = true, nil
+		t.keepLater(number)
+		t.stop()
+	}
+	p.mu.Unlock()
+	if mine {
+		p.failed(inv, number, err.Error(), culpritsOf(err))
+	}
+}
+
+// execute runs an attempt from its preparation to its report. It ends early with
+// ctx: when the session ends, a newer attempt begins, or the client stops.
+func (p *participant) execute(ctx context.Context, t *task, a attempt) {
+	run, err := p.prepare(ctx, t, a)
+	if err == nil {
+		defer run.Close()
+		err = p.drive(ctx, t, a, run)
+	}
+	if err == nil && a.inv.Kind == KindKeygen {
+		// A share that exists is kept, even if the client stops at this moment.
+		err = p.generated(context.WithoutCancel(ctx), t, a, run.Share())
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		p.giveUp(t, a.inv, a.number, err)
+		return
+	}
+	if a.inv.Kind == KindSign {
+		p.signed(t, a, run.Signature())
+	}
+}
+
+// prepare makes the run, once all that can be known about it has been checked.
+func (p *participant) prepare(ctx context.Context, t *task, a attempt) (*party.Run, error) {
+	if a.inv.Kind == KindKeygen {
+		return p.prepareKeygen(ctx, t, a)
+	}
+	return p.prepareSign(ctx, a)
+}
+
+func (p *participant) binding(a attempt) party.Binding {
+	return party.Binding{
+		SessionID: a.inv.SessionID, Attempt: a.number, KeyID: a.inv.KeyID, Curve: a.inv.Curve,
+		Threshold: a.inv.Threshold, TotalParts: len(a.inv.Participants), Parties: a.members, Self: a.inv.PartIndex,
+	}
+}
+
+func (p *participant) prepareKeygen(ctx context.Context, t *task, a attempt) (*party.Run, error) {
+	if err := p.trust(a.members, a.inv.PartIndex); err != nil {
+		return nil, err
+	}
+	cfg := party.KeygenConfig{Binding: p.binding(a), Identity: p.c.cfg.Identity, Concurrency: p.c.cfg.Concurrency}
+	if isSecp256k1(a.inv.Curve) {
+		pre, err := p.takePreParams(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		cfg.PreParams = pre
+	}
+	return party.NewKeygen(cfg)
+}
+
+// trust asks about every party but this one, whose identity package party holds
+// against the own.
+func (p *participant) trust(members []party.Member, self int) error {
+	for _, m := range members {
+		if m.Index == self {
+			continue
+		}
+		if err := p.c.cfg.Trust(m.User, m.Identity); err != nil {
+			err = p.local(err, "known identities cannot be read")
+			return blame(m.Index, fmt.Errorf("%s (part %d) is not trusted: %w", m.User, m.Index, err))
+		}
+	}
+	return nil
+}
+
+// local keeps the paths of this machine's files from the others: an error of the
+// file system is logged, and becomes text.
+func (p *participant) local(err error, text string) error {
+	var file *fs.PathError
+	if !errors.As(err, &file) {
+		return err
+	}
+	p.log.Error().Err(err).Msg(text)
+	return errors.New(text)
+}
+
+// takePreParams ends the Want that was announced when the invitation was
+// accepted.
+func (p *participant) takePreParams(ctx context.Context, t *task) (*party.PreParams, error) {
+	p.mu.Lock()
+	announced := t.wanting
+	t.wanting = false // the end of the session has nothing to release any more
+	p.mu.Unlock()
+	if !announced {
+		p.pre.Want()
+	}
+	pre, err := p.pre.Take(ctx)
+	if err != nil {
+		p.pre.Release()
+	}
+	return pre, err
+}
+
+func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, error) {
+	sealed, err := p.c.cfg.Store.Get(ctx, a.inv.KeyID, a.inv.AccountAddr)
+	known := err == nil
+	if errors.Is(err, ErrNoShare) {
+		if sealed, err = a.share, nil; sealed == "" {
+			err = errors.New("there is no share of the key here")
+		}
+	}
+	if err != nil {
+		return nil, p.local(err, "the share store cannot be read")
+	}
+	share, err := party.OpenShare(sealed, p.c.cfg.Identity)
+	if err != nil {
+		return nil, err
+	}
+	public := share.Public()
+	a.inv.Curve, a.inv.Threshold = public.Curve, public.Threshold
+	if a.inv, err = digested(a.inv); err != nil {
+		return nil, err
+	}
+	if err := p.checkShare(a.inv, public); err != nil {
+		return nil, err
+	}
+	if err := sameParties(public, a.members); err != nil {
+		return nil, err
+	}
+	if !known { // its parties were never asked about here
+		if err := p.trust(a.members, a.inv.PartIndex); err != nil {
+			return nil, err
+		}
+	}
+	digest, err := pubkey.Decode(a.inv.Digest)
+	if err != nil {
+		return nil, err
+	}
+	b := p.binding(a)
+	b.TotalParts = public.TotalParts
+	return party.NewSign(party.SignConfig{
+		Binding: b, Identity: p.c.cfg.Identity, Share: share, Digest: digest, Concurrency: p.c.cfg.Concurrency,
+	})
+}
+
+// sameParties refuses signers who are not who they were when the key was made.
+func sameParties(share party.SharePublic, signers []party.Member) error {
+	for _, m := range signers {
+		if m.Index < 1 || m.Index > len(share.Parties) || share.Parties[m.Index-1].User != m.User {
+			return fmt.Errorf("part %d of the key is not %s", m.Index, m.User)
+		}
+		if err := sameIdentity(m.User, share.Parties[m.Index-1].Identity, m.Identity); err != nil {
+			return blame(m.Index, err)
+		}
+	}
+	return nil
+}
+
+// drive starts a run and carries its messages until it ends. Its error is the
+// run's, or that others have been silent for too long.
+func (p *participant) drive(ctx context.Context, t *task, a attempt, run *party.Run) error {
+	if !p.attach(t, a, run) {
+		return context.Canceled // a newer attempt; ctx has ended
+	}
+	if err := run.Start(); err != nil && !errors.Is(err, party.ErrEnded) {
+		return err
+	}
+	p.c.emit(Started{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, a.parts()})
+	silence := p.c.cfg.SignSilence
+	if a.inv.Kind == KindKeygen {
+		silence = p.c.cfg.KeygenSilence
+	}
+	watch := watch{since: time.Now()}
+	tick := time.NewTicker(max(min(silence/20, 250*time.Millisecond), time.Millisecond))
+	defer tick.Stop()
+	out, done := run.Out(), run.Done()
+	for out != nil || done != nil {
+		select {
+		case m, ok := <-out:
+			if !ok {
+				out = nil
+				continue
+			}
+			p.relay(t, a, m)
+		case <-done:
+			done = nil
+		case <-tick.C:
+			if silent := watch.look(run, p.c.isConnected(), time.Now()); silent > silence {
+				waiting := run.Waiting()
+				return &blamed{fmt.Errorf("no word from part %s for %s", wire.FormatParts(waiting), silence), waiting}
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if watch.turned(run) {
+			p.c.emit(Round{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, watch.round, watch.rounds})
+		}
+	}
+	return run.Err()
+}
+
+// watch sees whether a run goes on.
+type watch struct {
+	round, rounds int
+	waiting       []int
+	since         time.Time // when it last went on
+}
+
+// turned reports whether the run has come to another round.
+func (w *watch) turned(run *party.Run) bool {
+	n, of := run.Round()
+	turned := n != w.round
+	if turned {
+		w.since = time.Now()
+	}
+	w.round, w.rounds = n, of
+	return turned
+}
+
+// look returns for how long the run has waited for the same parties. While this
+// client is offline nobody else is to blame.
+func (w *watch) look(run *party.Run, online bool, now time.Time) time.Duration {
+	waiting := run.Waiting()
+	if len(waiting) == 0 || !online || !slices.Equal(waiting, w.waiting) {
+		w.waiting, w.since = waiting, now
+	}
+	return now.Sub(w.since)
+}
+
+// generated stores a new share, and only then reports it.
+func (p *participant) generated(ctx context.Context, t *task, a attempt, share *party.Share) error {
+	sealed, err := share.Seal(p.c.cfg.Identity.Recipient())
+	if err != nil {
+		return err
+	}
+	if err := p.c.cfg.Store.Put(ctx, sealed); err != nil {
+		p.log.Error().Err(err).Str("session", a.inv.SessionID).Str("key", a.inv.KeyID).Msg("share not stored")
+		return errors.New("the share could not be stored")
+	}
+	public := share.Public()
+	p.mu.Lock()
+	t.record.Generated = public.AccountAddr
+	t.over, t.run = true, nil
+	r := t.record
+	p.mu.Unlock()
+	if err := p.write(ctx, r); err != nil {
+		// A restart would report a failure, not the share; others may be told so by then.
+		p.log.Error().Err(err).Str("session", a.inv.SessionID).Msg("stored share not noted")
+	}
+	p.complete(a.inv, public, sealed)
+	p.c.emit(Finished{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, public.AccountAddr})
+	return nil
+}
+
+func (p *participant) complete(inv Invitation, public party.SharePublic, sealed string) {
+	p.send(inv.SessionID, &wire.KeygenComplete{
+		KeyID: inv.KeyID, PartIndex: public.PartIndex, AccountAddr: public.AccountAddr, ShareJSON: sealed,
+		SessionID: inv.SessionID, PublicKey: public.PublicKey,
+	}, nil)
+}
+
+func (p *participant) signed(t *task, a attempt, signature []byte) {
+	p.mu.Lock()
+	t.over, t.run = true, nil
+	p.mu.Unlock()
+	p.send(a.inv.SessionID, &wire.SignResult{
+		KeyID: a.inv.KeyID, PartIndex: a.inv.PartIndex, Signature: pubkey.Encode(signature), SessionID: a.inv.SessionID,
+	}, nil)
+	p.c.emit(Finished{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, a.inv.AccountAddr})
+}

@@ -1,0 +1,118 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/conclave-mpc/conclave/session/party"
+)
+
+// ShareStore keeps sealed shares. A share is named by its key id and its
+// account address: a key id whose keygen failed on the server's word may be
+// used again, and no share is ever lost to that. Implementations are safe for
+// concurrent use and need not keep anything secret, for shares are sealed.
+type ShareStore interface {
+	// Put stores a share_json durably, beside any others of the same key id.
+	Put(ctx context.Context, shareJSON string) error
+	// Get returns the share of a key with that account address, or the newest of
+	// that key if the address is empty. ErrNoShare.
+	Get(ctx context.Context, keyID, accountAddr string) (shareJSON string, err error)
+	// List returns the public parts of all shares, by key id, then newest first.
+	List(ctx context.Context) ([]party.SharePublic, error)
+}
+
+// Trust decides whether id may be the identity of user in a key. It is asked
+// for each party of a keygen; its error is told to the others as the reason why
+// this party does not go on.
+type Trust func(user string, id party.PublicIdentity) error
+
+// Truster is a store that knows identities.
+type Truster interface {
+	Trust(user string, id party.PublicIdentity) error
+}
+
+// MemStore is a ShareStore, Journal and Truster in memory, for tests and
+// demonstrations: when the process ends, the shares are gone. The zero value is
+// ready.
+type MemStore struct {
+	memJournal
+
+	mu     sync.Mutex
+	shares []memShare
+	known  map[string]party.PublicIdentity
+}
+
+type memShare struct {
+	public party.SharePublic
+	json   string
+}
+
+// Put implements [ShareStore].
+func (s *MemStore) Put(_ context.Context, shareJSON string) error {
+	public, err := party.ParsePublic(shareJSON)
+	if err != nil {
+		return fmt.Errorf("store share: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shares = append(s.shares, memShare{public, shareJSON})
+	return nil
+}
+
+// Get implements [ShareStore].
+func (s *MemStore) Get(_ context.Context, keyID, accountAddr string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, share := range slices.Backward(s.shares) {
+		if share.public.KeyID == keyID && (accountAddr == "" || share.public.AccountAddr == accountAddr) {
+			return share.json, nil
+		}
+	}
+	return "", ErrNoShare
+}
+
+// List implements [ShareStore].
+func (s *MemStore) List(context.Context) ([]party.SharePublic, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []party.SharePublic
+	for _, share := range slices.Backward(s.shares) {
+		list = append(list, share.public)
+	}
+	sortShares(list)
+	return list, nil
+}
+
+func sortShares(list []party.SharePublic) {
+	slices.SortStableFunc(list, func(a, b party.SharePublic) int {
+		if c := strings.Compare(a.KeyID, b.KeyID); c != 0 {
+			return c
+		}
+		return b.Created.Compare(a.Created)
+	})
+}
+
+// Trust implements [Truster]: it trusts on first use.
+func (s *MemStore) Trust(user string, id party.PublicIdentity) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.known == nil {
+		s.known = map[string]party.PublicIdentity{}
+	}
+	known, ok := s.known[user]
+	if !ok {
+		s.known[user] = id
+		return nil
+	}
+	return sameIdentity(user, known, id)
+}
+
+func sameIdentity(user string, known, id party.PublicIdentity) error {
+	if known != id {
+		return fmt.Errorf("%w: %s was known as %s and is now %s", ErrIdentityChanged, user, known.Fingerprint(), id.Fingerprint())
+	}
+	return nil
+}

@@ -1,0 +1,326 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+func dirStore(t *testing.T, dir string) *DirStore {
+	t.Helper()
+	s, err := OpenDirStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// eachStore runs a test with every store.
+func eachStore(t *testing.T, test func(*testing.T, Store)) {
+	t.Run("mem", func(t *testing.T) { test(t, &MemStore{}) })
+	t.Run("dir", func(t *testing.T) { test(t, dirStore(t, filepath.Join(t.TempDir(), "home"))) })
+}
+
+// share makes a key and returns the share of its first party.
+func share(t *testing.T) (shareJSON string, public party.SharePublic) {
+	t.Helper()
+	c := partytest.NewCommittee(t, 2)
+	s := c.Keygen(t, pubkey.Ed25519, 2)[0]
+	text, err := s.Seal(c.Identities[0].Recipient())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text, s.Public()
+}
+
+func TestShareStores(t *testing.T) {
+	text, public := share(t)
+	eachStore(t, func(t *testing.T, s Store) {
+		ctx := context.Background()
+		if _, err := s.Get(ctx, public.KeyID, ""); !errors.Is(err, ErrNoShare) {
+			t.Errorf("empty store: got %v, want ErrNoShare", err)
+		}
+		if err := s.Put(ctx, "{}"); err == nil {
+			t.Error("stored what is no share")
+		}
+		for range 2 {
+			if err := s.Put(ctx, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, address := range []string{"", public.AccountAddr} {
+			got, err := s.Get(ctx, public.KeyID, address)
+			if err != nil || got != text {
+				t.Errorf("Get(%q): %v, equal %t", address, err, got == text)
+			}
+		}
+		if _, err := s.Get(ctx, public.KeyID, "other"); !errors.Is(err, ErrNoShare) {
+			t.Errorf("other address: got %v, want ErrNoShare", err)
+		}
+		list, err := s.List(ctx)
+		if err != nil || len(list) == 0 || list[0].KeyID != public.KeyID {
+			t.Errorf("List: %v, %v", list, err)
+		}
+	})
+}
+
+func TestTrustOnFirstUse(t *testing.T) {
+	a, b := partytest.Identity(t).Public(), partytest.Identity(t).Public()
+	eachStore(t, func(t *testing.T, s Store) {
+		for range 2 {
+			if err := errors.Join(s.Trust("alice", a), s.Trust("bob", b)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := s.Trust("alice", b)
+		if !errors.Is(err, ErrIdentityChanged) || !strings.Contains(err.Error(), a.Fingerprint()) {
+			t.Errorf("got %v, want ErrIdentityChanged with both fingerprints", err)
+		}
+		if err := s.Trust("alice", a); err != nil {
+			t.Errorf("after an impostor: %v", err)
+		}
+	})
+}
+
+func record(id string, answer Answer, attempt int) Record {
+	return Record{
+		Invitation: Invitation{Kind: KindSign, SessionID: id, KeyID: "k", Data: "d", Participants: []string{"a", "b"}},
+		At:         time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Answer: answer, Attempt: attempt,
+	}
+}
+
+func TestJournals(t *testing.T) {
+	eachStore(t, func(t *testing.T, s Store) {
+		ctx := context.Background()
+		write := func(r Record) {
+			t.Helper()
+			if err := s.Write(ctx, r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(record("s2", "", 0))
+		write(record("s1", "", 0))
+		write(record("s1", Accepted, 0))
+		write(record("s1", Accepted, 3))
+		if d, ok := s.(*DirStore); ok { // as a new process would see it
+			if err := d.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		open, err := s.Open(ctx)
+		if diff := cmp.Diff([]Record{record("s1", Accepted, 3), record("s2", "", 0)}, open); diff != "" || err != nil {
+			t.Errorf("open records: %v\n%s", err, diff)
+		}
+		ended := record("s1", Accepted, 3)
+		ended.Ended = true
+		write(ended)
+		write(record("s1", Accepted, 1)) // too late
+		r, ok, err := s.Read(ctx, "s1")
+		if err != nil || !ok || !r.Ended || r.Attempt != 3 {
+			t.Errorf("ended: %+v, %t, %v", r, ok, err)
+		}
+		if _, ok, _ := s.Read(ctx, "none"); ok {
+			t.Error("knows a session that never was")
+		}
+	})
+}
+
+func TestJournalAfterCrash(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "home")
+	s := dirStore(t, dir)
+	ctx := context.Background()
+	if err := s.Write(ctx, record("s1", Accepted, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "journal.log")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Half of the next line was written.
+	if err := os.WriteFile(path, append(whole, `{"session_id":"s1","att`...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, ok, err := s.Read(ctx, "s1"); err != nil || !ok || r.Attempt != 1 {
+		t.Errorf("got %+v, %t, %v", r, ok, err)
+	}
+	if err := errors.Join(s.Write(ctx, record("s1", Accepted, 2)), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if r, _, err := s.Read(ctx, "s1"); err != nil || r.Attempt != 2 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	// Damage elsewhere could hide what must not be run again.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, append([]byte("garbage\n"), whole...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Open(ctx); err == nil || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("got %v, want an error that names the line", err)
+	}
+}
+
+func TestJournalIsRewritten(t *testing.T) {
+	s := dirStore(t, filepath.Join(t.TempDir(), "home"))
+	ctx := context.Background()
+	if _, err := s.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.rewrite = 20 << 10
+	for i := range 200 {
+		r := record(fmt.Sprint("s", i), Accepted, 1)
+		r.Ended = i%50 != 7
+		if err := s.Write(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+		if s.size >= s.rewrite {
+			t.Fatalf("journal has %d bytes, it should be rewritten at %d", s.size, s.rewrite)
+		}
+		s.rewrite = 20 << 10
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open, err := s.Open(ctx)
+	if err != nil || len(open) != 4 || open[0].Invitation.Data != "d" {
+		t.Errorf("%d open records, %v", len(open), err)
+	}
+	if r, ok, err := s.Read(ctx, "s0"); err != nil || !ok || !r.Ended {
+		t.Errorf("forgot s0: %+v %t %v", r, ok, err)
+	}
+}
+
+func TestLedgerForgetsTheOldest(t *testing.T) {
+	l := newLedger()
+	for i := range maxEnded + 2 {
+		l.set(Record{Invitation: Invitation{SessionID: fmt.Sprint(i)}, Ended: true})
+	}
+	if _, ok := l.get("1"); ok || len(l.ended) != maxEnded || len(l.order) != maxEnded {
+		t.Errorf("keeps %d, the oldest: %t", len(l.ended), ok)
+	}
+	if _, ok := l.get("2"); !ok {
+		t.Error("forgot more than it must")
+	}
+}
+
+func TestDirStoreIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "home")
+	s := dirStore(t, dir)
+	text, _ := share(t)
+	ctx := context.Background()
+	if err := errors.Join(s.Put(ctx, text), s.Write(ctx, record("s", "", 0)), s.Trust("a", partytest.Identity(t).Public())); err != nil {
+		t.Fatal(err)
+	}
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil && info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenDirStore(dir); err == nil || !strings.Contains(err.Error(), "0755") {
+		t.Errorf("got %v, want a refusal of mode 0755", err)
+	}
+}
+
+func TestDirStoreIsLocked(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "home")
+	first, second := dirStore(t, dir), dirStore(t, dir)
+	ctx := context.Background()
+	if _, err := first.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Open(ctx); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+	if _, err := second.List(ctx); err != nil {
+		t.Errorf("shares cannot be read beside it: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Open(ctx); err != nil {
+		t.Errorf("after the first has gone: %v", err)
+	}
+}
+
+func TestFileNames(t *testing.T) {
+	seen := map[string]string{}
+	for _, id := range []string{
+		"key-1", ".", "..", ".hidden", "a/b", "a\\b", "a~b", "a%b", "a%2Fb", "ключ", "鍵", "con", "a.b@c_d-e", "a\x00b",
+		strings.Repeat("鍵", 42), strings.Repeat("鍵", 41) + "x", strings.Repeat("k", 128), strings.Repeat("k", 127) + "l",
+	} {
+		name := fileName(id)
+		if other, ok := seen[name]; ok {
+			t.Errorf("%q and %q are both %q", id, other, name)
+		}
+		seen[name] = id
+		if name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\\\x00") || len(name) > 100 {
+			t.Errorf("%q becomes %q", id, name)
+		}
+		for _, ch := range name {
+			if ch > 0x7e {
+				t.Errorf("%q becomes %q", id, name)
+				break
+			}
+		}
+	}
+}
+
+func TestLoadIdentity(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "home", "identity")
+	first, made, err := LoadIdentity(path)
+	if err != nil || !made {
+		t.Fatal(made, err)
+	}
+	again, made, err := LoadIdentity(path)
+	if err != nil || made || again.Public() != first.Public() {
+		t.Errorf("read again: made %t, %v", made, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("directory holds %v, %v", entries, err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := LoadIdentity(path); err == nil {
+		t.Error("took an identity that others can read")
+	}
+	if err := os.WriteFile(path, []byte("secret nonsense"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_ = os.Chmod(path, 0o600)
+	if _, _, err := LoadIdentity(path); err == nil || strings.Contains(err.Error(), "nonsense") {
+		t.Errorf("got %v, want an error that quotes nothing", err)
+	}
+}

@@ -1,0 +1,72 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// TokenSource returns a token that is good now, or an error. It is called often
+// and should remember its token; it may wait for a new one until ctx ends. An
+// error that is a *wire.Error and not temporary stops the client, any other is
+// tried again.
+type TokenSource func(ctx context.Context) (string, error)
+
+// StaticToken is a source of one token.
+func StaticToken(token string) TokenSource {
+	return func(context.Context) (string, error) { return token, nil }
+}
+
+// Subject reads the user id from a token without verifying it, which is the
+// server's task.
+func Subject(token string) (string, error) {
+	var claims struct {
+		Subject string `json:"sub"`
+	}
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return "", errors.New("the token is not a JWT")
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(raw, &claims) != nil {
+		return "", errors.New("the token is not a JWT")
+	}
+	if !wire.ValidID(claims.Subject) {
+		return "", errors.New("the token does not name a user (sub)")
+	}
+	return claims.Subject, nil
+}
+
+// freshToken asks the source for a token, and reports whether it is another
+// than before.
+func (c *Client) freshToken(ctx context.Context) (changed bool, err error) {
+	token, err := c.cfg.Token(ctx)
+	if err != nil {
+		return false, err
+	}
+	token = strings.TrimSpace(token)
+	user := c.cfg.User
+	if user == "" {
+		if user, err = Subject(token); err != nil {
+			return false, &wire.Error{Code: wire.CodeUnauthenticated, Message: err.Error()}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.user != "" && c.user != user {
+		return false, &wire.Error{Code: wire.CodeUnauthenticated, Message: "the token is now another user's"}
+	}
+	changed = token != c.token
+	c.token, c.user = token, user
+	return changed, nil
+}
+
+func (c *Client) credentials() (user, token string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.user, c.token
+}

@@ -1,0 +1,327 @@
+package wsconn
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// handle deals with one text frame, which is not kept.
+func (c *Conn) handle(frame []byte) {
+	if c.messages != nil && !c.messages.Allow() {
+		c.overRate()
+		return
+	}
+	m, err := wire.Decode(frame, c.server.cfg.MaxMessageBytes)
+	if err != nil {
+		c.refuse(wire.Message{}, err)
+		return
+	}
+	registered := c.isRegistered()
+	if !registered && m.Type != wire.TypeRegister {
+		c.reply(c.errorMessage(m, wire.Errorf(wire.CodeNotRegistered, "the first message must be register")))
+		c.Close(wire.CloseNotRegister, "the first message must be register")
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.server.base, c.server.cfg.HandleTimeout)
+	defer cancel()
+	claims, err := c.server.cfg.Verifier.Verify(ctx, m.Token)
+	m.Token = "" // of no more use, and so can reach no log
+	ctx = auth.NewContext(ctx, claims)
+	switch {
+	case !registered:
+		c.register(ctx, m, claims, err)
+	case err != nil:
+		c.refuse(m, err)
+	default:
+		c.receive(ctx, m, claims)
+	}
+}
+
+// register deals with the first message.
+func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims, err error) {
+	var r *wire.Register
+	if err == nil {
+		var p wire.Payload
+		if p, err = m.DecodePayload(); err == nil {
+			r = p.(*wire.Register)
+			err = mayRegister(m, r, claims)
+		}
+	}
+	if err != nil {
+		c.refuseRegister(m, err)
+		return
+	}
+	c.mu.Lock()
+	c.user, c.role, c.identity, c.claims = r.UserID, r.Role, r.Identity, claims
+	c.acks = r.Resume != nil
+	c.mu.Unlock()
+
+	var confirm *wire.RegisterConfirm
+	panicked := true
+	err = c.guard("connected", func() (err error) {
+		confirm, err = c.server.cfg.Handler.Connected(ctx, c, r)
+		panicked = false
+		return err
+	})
+	c.joined = err == nil || panicked
+	if err != nil && !c.joined {
+		c.mu.Lock()
+		c.user, c.role, c.identity, c.claims, c.acks = "", "", "", auth.Claims{}, false
+		c.mu.Unlock()
+	}
+	if err != nil {
+		c.refuseRegister(m, err)
+		return
+	}
+	if confirm == nil {
+		confirm = &wire.RegisterConfirm{Status: wire.StatusSuccess}
+	}
+	c.mu.Lock()
+	c.registered = true
+	c.schedule(time.Now())
+	closing := c.closing
+	c.mu.Unlock()
+	if closing {
+		return
+	}
+	c.log(zerolog.InfoLevel).Str("account", claims.Subject).Str("role", string(r.Role)).Msg("registered")
+	c.reply(c.encode(confirm, m.RequestID))
+	c.guard("started", func() error { c.server.cfg.Handler.Started(c); return nil })
+}
+
+// mayRegister reports whether the token's bearer is who registers, in a role it
+// has.
+func mayRegister(m wire.Message, r *wire.Register, claims auth.Claims) error {
+	switch {
+	case r.UserID != claims.Subject, m.UserID != "" && m.UserID != claims.Subject:
+		return wire.Errorf(wire.CodeForbidden, "user_id is not the token's subject")
+	case !claims.Has(r.Role):
+		return wire.Errorf(wire.CodeForbidden, "the token does not have the role %s", r.Role)
+	}
+	return nil
+}
+
+// refuseRegister answers a register that failed, and closes the socket where
+// another try on it would fail as well.
+func (c *Conn) refuseRegister(m wire.Message, err error) {
+	code, reason := 0, ""
+	switch auth.AsWire(err).Code {
+	case wire.CodeUnauthenticated:
+		code, reason = wire.CloseBadToken, "token is not valid"
+	case wire.CodeTokenExpired:
+		code, reason = wire.CloseTokenExpired, "token has expired"
+	case wire.CodeForbidden:
+		code, reason = wire.CloseForbidden, "not allowed to register as that"
+	case wire.CodeUnavailable:
+		code, reason = wire.CloseUnavailable, "not available now"
+	case wire.CodeInternal:
+		code, reason = websocket.CloseInternalServerErr, "internal error"
+	}
+	c.refuse(m, err)
+	if code != 0 {
+		c.Close(code, reason)
+	}
+}
+
+// receive deals with a message of a registered client whose token is good.
+func (c *Conn) receive(ctx context.Context, m wire.Message, claims auth.Claims) {
+	p, err := c.check(m, claims)
+	if err != nil {
+		c.refuse(m, err)
+		return
+	}
+	c.log(zerolog.DebugLevel).Str("account", claims.Subject).Str("type", string(m.Type)).Int("bytes", len(m.Payload)).Msg("message")
+	var reply wire.Payload
+	switch p := p.(type) {
+	case *wire.Ping:
+		reply = &wire.Pong{}
+	case *wire.Pong:
+	default:
+		if ack, ok := p.(*wire.Ack); ok && ack.Seq > 0 {
+			c.mu.Lock()
+			c.acks = true
+			c.mu.Unlock()
+		}
+		err = c.guard("receive", func() (err error) {
+			reply, err = c.server.cfg.Handler.Receive(ctx, c, m, p)
+			return err
+		})
+	}
+	switch {
+	case err != nil:
+		c.refuse(m, err)
+	case reply != nil:
+		c.reply(c.encode(reply, m.RequestID))
+	}
+}
+
+// check holds m against the token it came with and against the registration,
+// and decodes it. A newer token takes the place of the one known so far.
+func (c *Conn) check(m wire.Message, claims auth.Claims) (wire.Payload, error) {
+	c.mu.Lock()
+	user, role := c.user, c.role
+	mine := claims.Subject == user && (m.UserID == "" || m.UserID == user)
+	if mine && claims.ExpiresAt.After(c.claims.ExpiresAt) {
+		c.claims = claims
+		if !c.closing {
+			c.schedule(time.Now())
+		}
+	}
+	c.mu.Unlock()
+	switch {
+	case !mine:
+		return nil, wire.Errorf(wire.CodeForbidden, "token or user_id is not that of the user who registered")
+	case !claims.Has(role):
+		return nil, wire.Errorf(wire.CodeForbidden, "the token does not have the role %s that was registered", role)
+	case m.Type == wire.TypeRegister:
+		return nil, wire.Errorf(wire.CodeConflict, "already registered; open another connection")
+	case !m.Type.FromClient():
+		return nil, wire.Errorf(wire.CodeUnknownType, "unknown message type, or not one that clients send")
+	}
+	return m.DecodePayload()
+}
+
+// guard calls the Handler. A panic there must not take the node down with it:
+// it is logged with its stack, but without its value unless that is the
+// runtime's own, since it may quote a message; the client is told of an internal
+// error and the socket is closed.
+func (c *Conn) guard(call string, f func() error) (err error) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		what := fmt.Sprintf("%T", v)
+		if e, ok := v.(runtime.Error); ok {
+			what = e.Error()
+		}
+		c.log(zerolog.ErrorLevel).Str("account", c.UserID()).Str("call", call).Str("panic", what).
+			Bytes("stack", debug.Stack()).Msg("handler panicked")
+		err = errPanicked
+		if call != "receive" && call != "connected" {
+			c.Close(websocket.CloseInternalServerErr, "internal error")
+		}
+	}()
+	return f()
+}
+
+// errPanicked stands for a panic that has been logged already.
+var errPanicked = wire.Errorf(wire.CodeInternal, "internal error")
+
+// refuse answers m with err, and cuts the client off if it has sent too much
+// that was faulty. What can befall a client that does nothing wrong is not held
+// against it.
+func (c *Conn) refuse(m wire.Message, err error) {
+	e := auth.AsWire(err)
+	if e != errPanicked {
+		c.logRefusal(m, e, err)
+	}
+	c.reply(c.errorMessage(m, e))
+	if e == errPanicked {
+		c.Close(websocket.CloseInternalServerErr, "internal error")
+		return
+	}
+	switch e.Code {
+	case wire.CodeInternal, wire.CodeUnavailable, wire.CodeMailboxFull, wire.CodeSessionEnded, wire.CodeConflict:
+		return
+	}
+	if c.refused == nil {
+		c.refused = rate.NewLimiter(1, c.server.cfg.MaxRefused)
+	}
+	if !c.refused.Allow() {
+		c.log(zerolog.WarnLevel).Str("account", c.UserID()).Msg("closed for going on with what is refused")
+		c.Close(wire.CloseAbuse, "too many faulty messages")
+	}
+}
+
+func (c *Conn) logRefusal(m wire.Message, e *wire.Error, err error) {
+	level := zerolog.DebugLevel
+	switch e.Code {
+	case wire.CodeInternal:
+		level = zerolog.ErrorLevel
+	case wire.CodeUnavailable:
+		level = zerolog.WarnLevel
+	}
+	line := c.log(level).Str("account", c.UserID()).Str("code", string(e.Code))
+	if m.Type.FromClient() { // other types are the client's own words
+		line = line.Str("type", string(m.Type))
+	}
+	if level != zerolog.DebugLevel {
+		line = line.Err(err)
+	}
+	line.Msg("message refused")
+}
+
+// overRate refuses a message unread: it came too fast.
+func (c *Conn) overRate() {
+	if c.excess == nil {
+		c.excess = newLimiter(c.server.cfg.RateLimit)
+	}
+	c.reply(c.errorMessage(wire.Message{}, wire.Errorf(wire.CodeRateLimited, "more than %g messages a second", c.server.cfg.RateLimit)))
+	if !c.excess.Allow() {
+		c.log(zerolog.WarnLevel).Str("account", c.UserID()).Msg("closed for flooding")
+		c.Close(wire.CloseAbuse, "too many messages")
+	}
+}
+
+// errorMessage words an error as the answer to m, whose ids it borrows where
+// the error names none: a client without request ids can tell by them.
+func (c *Conn) errorMessage(m wire.Message, e *wire.Error) []byte {
+	p := &wire.ErrorPayload{
+		Error: e.Message, Code: e.Code, Temporary: e.Temporary,
+		RequestType: m.Type, KeyID: e.KeyID, SessionID: e.SessionID,
+	}
+	if len(m.Payload) > 0 && (p.KeyID == "" || p.SessionID == "") {
+		var ids struct {
+			KeyID     string `json:"key_id"`
+			SessionID string `json:"session_id"`
+		}
+		// A payload that cannot be read names nothing.
+		if json.Unmarshal(m.Payload, &ids) == nil {
+			if p.KeyID == "" && wire.ValidID(ids.KeyID) {
+				p.KeyID = ids.KeyID
+			}
+			if p.SessionID == "" && wire.ValidID(ids.SessionID) {
+				p.SessionID = ids.SessionID
+			}
+		}
+	}
+	return c.encode(p, m.RequestID)
+}
+
+// queueError queues an error at once. c.mu is held.
+func (c *Conn) queueError(m wire.Message, e *wire.Error) {
+	c.queueReply(c.encodeFor(c.user, &wire.ErrorPayload{Error: e.Message, Code: e.Code, RequestType: m.Type}, ""))
+}
+
+// encode returns p as a frame for this client.
+func (c *Conn) encode(p wire.Payload, requestID string) []byte {
+	return c.encodeFor(c.UserID(), p, requestID)
+}
+
+func (c *Conn) encodeFor(user string, p wire.Payload, requestID string) []byte {
+	m, err := wire.New(user, p)
+	if err == nil {
+		m.RequestID = requestID
+		var frame []byte
+		if frame, err = m.Encode(); err == nil {
+			return frame
+		}
+	}
+	// Payloads are strings and numbers; only a broken one of the Handler's own
+	// cannot be encoded.
+	c.log(zerolog.ErrorLevel).Err(errors.Unwrap(err)).Str("type", string(p.Type())).Msg("reply cannot be encoded")
+	return nil
+}

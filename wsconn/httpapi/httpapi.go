@@ -1,0 +1,209 @@
+// Package httpapi is Conclave's web API: logging in, reserving keygen and sign
+// tasks, reading keys and sessions, and health.
+//
+// It is an edge, as thin as the WebSocket's: it decodes, authenticates, calls
+// the session service and encodes. There are no rules in it about who may do
+// what. Errors are problem documents (RFC 9457) whose code is that of the
+// WebSocket's error message.
+//
+//	POST   /v1/login                   {username, password} -> token
+//	POST   /v1/keys                    {threshold, total_parts, participants, curve} -> key_id
+//	POST   /v1/keys/{id}/signatures    {data, hash, participants} -> session_id
+//	GET    /v1/keys[/{id}]             the caller's keys, one key
+//	GET    /v1/sessions[/{id}]         the caller's sessions, one session
+//	DELETE /v1/sessions/{id}           cancel
+//	GET    /healthz, /readyz           200, or 503 and why
+//
+// With ?start=true the two POSTs also start what they reserve.
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Logins checks passwords; *auth.Accounts is one.
+type Logins interface {
+	Authenticate(ctx context.Context, user, password string) (auth.Account, error)
+}
+
+// Issuer makes tokens; *auth.HS256 is one.
+type Issuer interface {
+	Issue(sub string, roles []wire.Role, ttl time.Duration) (string, auth.Claims, error)
+}
+
+// Config is what the API works with. Sessions, Verifier and Ready are required.
+type Config struct {
+	Sessions *session.Service
+	Verifier auth.Verifier
+	Logins   Logins // nil: no login here, tokens come from another issuer
+	Issuer   Issuer // nil: likewise
+	TokenTTL time.Duration
+	Ready    func(ctx context.Context) error // why the node should get no new clients
+	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
+	Log      *zerolog.Logger                 // nil means none
+}
+
+// DefaultTokenTTL is how long a token from login is good.
+const DefaultTokenTTL = 12 * time.Hour
+
+const (
+	readyWithin  = 2 * time.Second
+	pageSize     = 50
+	maxPageSize  = 200
+	maxLoginBody = 8 << 10
+)
+
+type api struct {
+	cfg Config
+	log zerolog.Logger
+}
+
+// New returns the API's handler for the paths in the package comment.
+func New(cfg Config) http.Handler {
+	a := &api{cfg: cfg, log: zerolog.Nop()}
+	if cfg.Log != nil {
+		a.log = *cfg.Log
+	}
+	if a.cfg.TokenTTL == 0 {
+		a.cfg.TokenTTL = DefaultTokenTTL
+	}
+	if a.cfg.MaxBytes == 0 {
+		a.cfg.MaxBytes = wire.DefaultMaxMessageBytes
+	}
+	guarded := http.NewServeMux()
+	guarded.HandleFunc("POST /v1/keys", a.handle(a.createKey))
+	guarded.HandleFunc("GET /v1/keys", a.handle(a.listKeys))
+	guarded.HandleFunc("GET /v1/keys/{id}", a.handle(a.getKey))
+	guarded.HandleFunc("POST /v1/keys/{id}/signatures", a.handle(a.createSignature))
+	guarded.HandleFunc("GET /v1/sessions", a.handle(a.listSessions))
+	guarded.HandleFunc("GET /v1/sessions/{id}", a.handle(a.getSession))
+	guarded.HandleFunc("DELETE /v1/sessions/{id}", a.handle(a.cancelSession))
+	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		auth.WriteProblem(w, wire.Errorf(wire.CodeNotFound, "no such resource or method"))
+	})
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/login", a.handle(a.login))
+	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.report)(guarded))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		respond(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("GET /readyz", a.handle(a.ready))
+	return mux
+}
+
+// handle adapts a handler that returns its answer or an error.
+func (a *api) handle(h func(r *http.Request) (status int, body any, err error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, a.cfg.MaxBytes)
+		status, body, err := h(r)
+		if err != nil {
+			a.report(r, err)
+			auth.WriteProblem(w, err)
+			return
+		}
+		respond(w, status, body)
+	}
+}
+
+// report logs what an operator should know; refusals are the client's matter.
+func (a *api) report(r *http.Request, err error) {
+	line := a.log.Debug()
+	switch code := auth.AsWire(err).Code; {
+	case code == wire.CodeInternal:
+		line = a.log.Error()
+	case auth.Status(code) >= http.StatusInternalServerError:
+		line = a.log.Warn()
+	}
+	line.Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request refused")
+}
+
+func respond(w http.ResponseWriter, status int, body any) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // a client that is gone cannot be told
+}
+
+// decode reads a JSON object from a request's body.
+func decode(r *http.Request, into any) error {
+	if ct := r.Header.Get("Content-Type"); ct != "" {
+		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
+			return wire.Errorf(wire.CodeBadRequest, "Content-Type must be application/json")
+		}
+	}
+	dec := json.NewDecoder(r.Body)
+	err := dec.Decode(into)
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return wire.Errorf(wire.CodeTooLarge, "request body is over %d bytes", large.Limit)
+	}
+	if err != nil {
+		return wire.Errorf(wire.CodeBadRequest, "request body is not the JSON object that is needed")
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return wire.Errorf(wire.CodeBadRequest, "request body has more than one JSON value")
+	}
+	return nil
+}
+
+// caller is the user whose token the middleware verified.
+func caller(r *http.Request) session.Caller {
+	claims, _ := auth.FromContext(r.Context())
+	return session.Caller{User: claims.Subject, Roles: claims.Roles}
+}
+
+// pathID returns the {id} of a path.
+func pathID(r *http.Request) (string, error) {
+	id := r.PathValue("id")
+	if !wire.ValidID(id) {
+		return "", session.ErrNotFound
+	}
+	return id, nil
+}
+
+// pageOf reads ?limit= and ?before= (an RFC 3339 time: the next of the page
+// before).
+func pageOf(r *http.Request) (session.Page, error) {
+	p := session.Page{Limit: pageSize}
+	q := r.URL.Query()
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxPageSize {
+			return p, wire.Errorf(wire.CodeBadRequest, "limit must be from 1 to %d", maxPageSize)
+		}
+		p.Limit = n
+	}
+	if text := q.Get("before"); text != "" {
+		t, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			return p, wire.Errorf(wire.CodeBadRequest, "before must be an RFC 3339 time")
+		}
+		p.Before = t
+	}
+	return p, nil
+}
+
+func (a *api) ready(r *http.Request) (int, any, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
+	defer cancel()
+	if err := a.cfg.Ready(ctx); err != nil {
+		return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready"), err)
+	}
+	return http.StatusOK, map[string]string{"status": "ready"}, nil
+}

@@ -1,0 +1,43 @@
+package httpapi
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// LoginRequest is the body of POST /v1/login.
+type LoginRequest struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// LoginResponse answers it.
+type LoginResponse struct {
+	Token     string      `json:"token"` // JWT, for every WebSocket message and as bearer token here
+	ExpiresAt time.Time   `json:"expires_at"`
+	UserID    string      `json:"user_id"`
+	Roles     []wire.Role `json:"roles"`
+}
+
+func (a *api) login(r *http.Request) (int, any, error) {
+	if a.cfg.Logins == nil || a.cfg.Issuer == nil {
+		return 0, nil, wire.Errorf(wire.CodeNotFound, "this cluster takes tokens of another issuer, there is no login here")
+	}
+	r.Body = http.MaxBytesReader(nil, r.Body, maxLoginBody)
+	var req LoginRequest
+	if err := decode(r, &req); err != nil {
+		return 0, nil, err
+	}
+	account, err := a.cfg.Logins.Authenticate(r.Context(), req.Username, req.Password)
+	if err != nil {
+		return 0, nil, err
+	}
+	token, claims, err := a.cfg.Issuer.Issue(account.User, account.Roles, a.cfg.TokenTTL)
+	if err != nil {
+		return 0, nil, err
+	}
+	a.log.Info().Str("account", account.User).Msg("logged in")
+	return http.StatusOK, LoginResponse{Token: token, ExpiresAt: claims.ExpiresAt, UserID: account.User, Roles: account.Roles}, nil
+}

@@ -1,0 +1,289 @@
+package wsconn
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// queue is what waits to be written to one socket, guarded by its Conn.mu. It
+// holds no memory while it is empty.
+type queue struct {
+	mail      []mail   // mailbox frames, in order of seq
+	mailBytes int      // their sum
+	turnedBig int      // size of the frame that Offer last refused
+	replies   [][]byte // direct replies, written before mail and pings
+	pingDue   bool
+	pongDue   bool
+	pongData  string
+	asked     bool // a ping is out that asks what a client without acks has
+	closeDue  bool
+	closeText []byte
+	writing   bool // a writing goroutine runs
+}
+
+type mail struct {
+	seq   uint64
+	frame []byte
+}
+
+func (q *queue) empty() bool {
+	return len(q.replies) == 0 && len(q.mail) == 0 && !q.pingDue && !q.pongDue && !q.closeDue
+}
+
+// fits reports whether a mailbox frame of n bytes may be queued.
+func (q *queue) fits(n, messages, bytes int) bool {
+	return len(q.mail) == 0 || len(q.mail) < messages && q.mailBytes+n <= bytes
+}
+
+// drop forgets all that is queued. Mail is in the mailbox still.
+func (q *queue) drop() {
+	writing := q.writing
+	*q = queue{writing: writing}
+}
+
+// Offer queues a mailbox frame, as [wire.Message.Encode] made it, to be written
+// with that seq. It never blocks and reports false when there is no room or the
+// socket is closed; the frame must not be modified after true.
+func (c *Conn) Offer(seq uint64, frame []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return false
+	}
+	if !c.queue.fits(len(frame), c.server.cfg.QueueMessages, c.server.cfg.QueueBytes) {
+		c.queue.turnedBig = len(frame)
+		return false
+	}
+	c.queue.mail = append(c.queue.mail, mail{seq, frame})
+	c.queue.mailBytes += len(frame)
+	c.kick()
+	return true
+}
+
+// Room waits until Offer has room for the frame it last refused and half the
+// queue is free, so that whoever fills it is not woken for each frame. It
+// returns [ErrClosed] when the socket is closed, or ctx's error.
+func (c *Conn) Room(ctx context.Context) error {
+	cfg := &c.server.cfg
+	return c.await(ctx, func() bool {
+		return len(c.queue.mail) <= cfg.QueueMessages/2 && c.queue.fits(c.queue.turnedBig, cfg.QueueMessages, cfg.QueueBytes)
+	})
+}
+
+// reply queues a direct reply, waiting while too many are queued: the caller
+// is the reading goroutine, and a client that does not read is not read from.
+// The wait ends at the latest when the write deadline closes the socket.
+func (c *Conn) reply(frame []byte) {
+	err := c.await(context.Background(), func() bool { return len(c.queue.replies) < maxReplies })
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queueReply(frame)
+}
+
+// queueReply queues a direct reply at once. c.mu is held.
+func (c *Conn) queueReply(frame []byte) {
+	if frame == nil || c.closing {
+		return
+	}
+	c.queue.replies = append(c.queue.replies, frame)
+	c.kick()
+}
+
+// await blocks until ok, which is called with c.mu held, or the socket closes.
+func (c *Conn) await(ctx context.Context, ok func() bool) error {
+	for {
+		c.mu.Lock()
+		if c.closing {
+			c.mu.Unlock()
+			return ErrClosed
+		}
+		if ok() {
+			c.mu.Unlock()
+			return nil
+		}
+		changed := c.waitable()
+		c.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// waitable returns a channel that wake closes. c.mu is held.
+func (c *Conn) waitable() <-chan struct{} {
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	return c.changed
+}
+
+// wake wakes all who wait for the queue or the state to change. c.mu is held.
+func (c *Conn) wake() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// kick starts the writing goroutine unless it runs. c.mu is held.
+func (c *Conn) kick() {
+	if !c.queue.writing && !c.queue.empty() {
+		c.queue.writing = true
+		go c.write()
+	}
+}
+
+// outgoing is one frame to be written.
+type outgoing struct {
+	kind int // of gorilla/websocket's message types
+	data []byte
+	mail bool // data is a mailbox frame, to be given its seq
+	seq  uint64
+}
+
+// write is the writing goroutine: it ends when nothing is left to write.
+func (c *Conn) write() {
+	for {
+		out, ok := c.next()
+		if !ok {
+			return
+		}
+		var err error
+		switch {
+		case out.mail:
+			err = c.writeMail(out.seq, out.data)
+		case out.kind == websocket.TextMessage:
+			err = c.writeText(out.data)
+		default:
+			err = c.ws.WriteControl(out.kind, out.data, c.writeDeadline())
+		}
+		if err != nil {
+			c.giveUp(err)
+			return
+		}
+	}
+}
+
+// giveUp ends the socket after a failed write: half a frame may be out, and
+// nothing sensible can follow it, not even a close frame.
+func (c *Conn) giveUp(err error) {
+	c.mu.Lock()
+	if !c.closing {
+		c.closing, c.closeCode = true, websocket.CloseAbnormalClosure
+		// The library hides os.ErrDeadlineExceeded.
+		var timeout net.Error
+		if errors.As(err, &timeout) && timeout.Timeout() {
+			c.closeCode = wire.CloseSlow
+		}
+	}
+	c.queue.drop()
+	c.queue.writing = false
+	c.wake()
+	c.mu.Unlock()
+	_ = c.ws.Close() // the reading goroutine wakes up and finishes
+}
+
+// next takes the next frame to write from the queue. When there is none, the
+// writing goroutine must end: another is started when there is more.
+func (c *Conn) next() (outgoing, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := &c.queue
+	switch {
+	case q.pongDue:
+		out := outgoing{kind: websocket.PongMessage, data: []byte(q.pongData)}
+		q.pongDue, q.pongData = false, ""
+		return out, true
+	case len(q.replies) > 0:
+		out := outgoing{kind: websocket.TextMessage, data: q.replies[0]}
+		if q.replies[0], q.replies = nil, q.replies[1:]; len(q.replies) == 0 {
+			q.replies = nil
+		}
+		c.wake()
+		return out, true
+	case q.closeDue:
+		q.closeDue = false
+		return outgoing{kind: websocket.CloseMessage, data: q.closeText}, true
+	case q.pingDue:
+		q.pingDue = false
+		out := outgoing{kind: websocket.PingMessage}
+		if !c.acks && c.written > c.acked {
+			out.data = strconv.AppendUint(nil, c.written, 10)
+			q.asked = true
+		}
+		return out, true
+	case len(q.mail) > 0:
+		m := q.mail[0]
+		if q.mail[0], q.mail = (mail{}), q.mail[1:]; len(q.mail) == 0 {
+			q.mail = nil
+		}
+		q.mailBytes -= len(m.frame)
+		c.wake()
+		return outgoing{kind: websocket.TextMessage, data: m.frame, mail: true, seq: m.seq}, true
+	}
+	q.writing = false
+	c.wake()
+	return outgoing{}, false
+}
+
+// seqBuffers are lent while a mailbox frame is written with its seq.
+var seqBuffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func (c *Conn) writeMail(seq uint64, frame []byte) error {
+	reveal := c.server.cfg.Reveal
+	if reveal != nil {
+		if frame = reveal(c.UserID(), frame); frame == nil {
+			c.log(zerolog.ErrorLevel).Str("account", c.UserID()).Uint64("seq", seq).Msg("mailbox frame cannot be decrypted here")
+			c.Close(wire.CloseUnavailable, "this node cannot read your mailbox; connect to another")
+			return nil
+		}
+	}
+	buf := seqBuffers.Get().(*[]byte)
+	*buf = wire.AppendSeq((*buf)[:0], frame, seq)
+	err := c.writeText(*buf)
+	if reveal != nil {
+		clear(*buf) // it may hold what was decrypted for this write alone
+	}
+	if cap(*buf) <= maxPooledBytes {
+		seqBuffers.Put(buf)
+	}
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.written = seq
+	if !c.acks && !c.queue.asked && !c.closing {
+		c.queue.pingDue = true
+	}
+	return nil
+}
+
+func (c *Conn) writeText(frame []byte) error {
+	_ = c.ws.SetWriteDeadline(c.writeDeadline())
+	return c.ws.WriteMessage(websocket.TextMessage, frame)
+}
+
+// writeDeadline is that of the next frame, or of all last words together.
+func (c *Conn) writeDeadline() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return c.closeBy
+	}
+	return time.Now().Add(c.server.cfg.WriteTimeout)
+}

@@ -1,0 +1,77 @@
+package wire
+
+import "fmt"
+
+// Code classifies an error for programs. Codes are stable; messages are not.
+type Code string
+
+// The codes of the error message and of the web API's problem documents.
+const (
+	CodeBadRequest       Code = "bad_request"       // malformed, or a field is missing, mistyped or out of range
+	CodeUnknownType      Code = "unknown_type"      // no such message type, or not one a client sends
+	CodeTooLarge         Code = "too_large"         // over a size limit
+	CodeNotRegistered    Code = "not_registered"    // the first message must be register
+	CodeUnauthenticated  Code = "unauthenticated"   // no token, or not a valid one
+	CodeTokenExpired     Code = "token_expired"     // a token once good; log in again
+	CodeForbidden        Code = "forbidden"         // who you are may not do this
+	CodeNotFound         Code = "not_found"         // no such key or session, or not one of yours
+	CodeConflict         Code = "conflict"          // contradicts what is already so
+	CodeAmbiguous        Code = "ambiguous_session" // several sessions are open: name one with session_id
+	CodeSessionEnded     Code = "session_ended"     // the session has its outcome already
+	CodeInvalidSignature Code = "invalid_signature" // the signature does not verify under the key
+	CodeShareNotSealed   Code = "share_not_sealed"  // a plain share, and the node has no CONCLAVE_SHARE_KEK
+	CodeMailboxFull      Code = "mailbox_full"      // a recipient has too much unread
+	CodeRateLimited      Code = "rate_limited"      // slow down
+	CodeUnavailable      Code = "unavailable"       // Redis does not answer, or the node is draining; try again
+	CodeInternal         Code = "internal"          // a fault of the server, logged there
+)
+
+// Error is an error that a client may see. Every other error becomes
+// CodeInternal at the edge and is logged whole inside.
+type Error struct {
+	Code      Code
+	Message   string // for people; lower case, no secrets
+	Temporary bool   // the same message may succeed later
+	KeyID     string // what it concerns, where known
+	SessionID string
+}
+
+// Error returns the message for people.
+func (e *Error) Error() string { return e.Message }
+
+// Is reports whether target is an *Error of the same code, so that
+// errors.Is(err, wire.ErrNotFound) holds on either side of the connection.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// Errorf returns an *Error of that code. Codes that pass with time (unavailable,
+// rate_limited, mailbox_full) are marked temporary.
+func Errorf(code Code, format string, args ...any) *Error {
+	temporary := code == CodeUnavailable || code == CodeRateLimited || code == CodeMailboxFull
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Temporary: temporary}
+}
+
+// Targets for errors.Is.
+var (
+	ErrNotFound    = Errorf(CodeNotFound, "not found")
+	ErrForbidden   = Errorf(CodeForbidden, "forbidden")
+	ErrConflict    = Errorf(CodeConflict, "conflict")
+	ErrUnavailable = Errorf(CodeUnavailable, "unavailable")
+)
+
+// WebSocket close codes of Conclave's own. A client reconnects after 4000 to
+// 4499 (but not after CloseSuperseded: the newer socket of the same user would
+// be superseded in turn) and after the standard 1001, 1006, 1011 and 1012; it does not
+// after 4500 to 4999.
+const (
+	CloseSuperseded   = 4001 // a newer socket of this user registered, on any node
+	CloseTokenExpired = 4002 // reconnect with a fresh token
+	CloseSlow         = 4003 // did not read what was sent; reconnect and resume
+	CloseUnavailable  = 4004 // the node lost Redis; reconnect, to another node if possible
+	CloseNotRegister  = 4500 // no register within the time allowed
+	CloseBadToken     = 4501 // register with a token that is not valid
+	CloseAbuse        = 4502 // kept sending what was refused
+	CloseForbidden    = 4503 // register as somebody else, or in a role the token lacks
+)

@@ -1,0 +1,358 @@
+package wire
+
+import (
+	"time"
+)
+
+// The messages. Seed messages first, then Conclave's extensions. C is a client,
+// S the server.
+const (
+	TypeRegister        Type = "register"         // C→S
+	TypeRegisterConfirm Type = "register_confirm" // S→C
+	TypeKeygenRequest   Type = "keygen_request"   // coordinator→S
+	TypeKeygenInvite    Type = "keygen_invite"    // S→participant
+	TypeKeygenResponse  Type = "keygen_response"  // participant→S
+	TypeKeygenParams    Type = "keygen_params"    // S→participant
+	TypeKeygenComplete  Type = "keygen_complete"  // participant→S
+	TypeKeygenConfirm   Type = "keygen_confirm"   // S→coordinator
+	TypeSignRequest     Type = "sign_request"     // coordinator→S
+	TypeSignInvite      Type = "sign_invite"      // S→participant
+	TypeSignResponse    Type = "sign_response"    // participant→S
+	TypeSignParams      Type = "sign_params"      // S→participant
+	TypeSignResult      Type = "sign_result"      // participant→S
+	TypeSignComplete    Type = "sign_complete"    // S→coordinator
+	TypeError           Type = "error"            // S→C
+
+	TypeAck           Type = "ack"            // C→S: mailbox read up to seq; S→C: request_id is done, durably
+	TypeTSSMessage    Type = "tss_message"    // participant→S→participants
+	TypePartyFailed   Type = "party_failed"   // participant→S
+	TypeSessionCancel Type = "session_cancel" // coordinator→S
+	TypeSessionEnded  Type = "session_ended"  // S→participants
+	TypePing          Type = "ping"           // either way, for clients without control frames
+	TypePong          Type = "pong"
+)
+
+// payloads makes an empty payload for each type.
+var payloads = map[Type]func() Payload{
+	TypeRegister:        func() Payload { return new(Register) },
+	TypeRegisterConfirm: func() Payload { return new(RegisterConfirm) },
+	TypeKeygenRequest:   func() Payload { return new(KeygenRequest) },
+	TypeKeygenInvite:    func() Payload { return new(KeygenInvite) },
+	TypeKeygenResponse:  func() Payload { return new(KeygenResponse) },
+	TypeKeygenParams:    func() Payload { return new(KeygenParams) },
+	TypeKeygenComplete:  func() Payload { return new(KeygenComplete) },
+	TypeKeygenConfirm:   func() Payload { return new(KeygenConfirm) },
+	TypeSignRequest:     func() Payload { return new(SignRequest) },
+	TypeSignInvite:      func() Payload { return new(SignInvite) },
+	TypeSignResponse:    func() Payload { return new(SignResponse) },
+	TypeSignParams:      func() Payload { return new(SignParams) },
+	TypeSignResult:      func() Payload { return new(SignResult) },
+	TypeSignComplete:    func() Payload { return new(SignComplete) },
+	TypeError:           func() Payload { return new(ErrorPayload) },
+	TypeAck:             func() Payload { return new(Ack) },
+	TypeTSSMessage:      func() Payload { return new(TSSMessage) },
+	TypePartyFailed:     func() Payload { return new(PartyFailed) },
+	TypeSessionCancel:   func() Payload { return new(SessionCancel) },
+	TypeSessionEnded:    func() Payload { return new(SessionEnded) },
+	TypePing:            func() Payload { return new(Ping) },
+	TypePong:            func() Payload { return new(Pong) },
+}
+
+// Types returns every message type, in no particular order.
+func Types() []Type {
+	all := make([]Type, 0, len(payloads))
+	for t := range payloads {
+		all = append(all, t)
+	}
+	return all
+}
+
+// FromClient reports whether clients send messages of this type.
+func (t Type) FromClient() bool {
+	switch t {
+	case TypeRegister, TypeKeygenRequest, TypeKeygenResponse, TypeKeygenComplete,
+		TypeSignRequest, TypeSignResponse, TypeSignResult, TypeAck, TypeTSSMessage,
+		TypePartyFailed, TypeSessionCancel, TypePing, TypePong:
+		return true
+	}
+	return false
+}
+
+// Role is what an account may act as.
+type Role string
+
+// The roles. Coordinators ask for keys and signatures, participants hold
+// shares, an admin may sign with and cancel what is any coordinator's.
+const (
+	RoleCoordinator Role = "coordinator"
+	RoleParticipant Role = "participant"
+	RoleAdmin       Role = "admin"
+)
+
+// Valid reports whether r is one of the roles.
+func (r Role) Valid() bool {
+	return r == RoleCoordinator || r == RoleParticipant || r == RoleAdmin
+}
+
+// Status is the outcome of a session.
+type Status string
+
+// The outcomes.
+const (
+	StatusSuccess   Status = "success"
+	StatusRejected  Status = "rejected"  // someone declined and too few are left
+	StatusExpired   Status = "expired"   // the deadline passed
+	StatusFailed    Status = "failed"    // it went wrong; reason and culprits say how
+	StatusCancelled Status = "cancelled" // by its coordinator or an admin
+)
+
+// Party is a participant's place in a session, as told to the other parties.
+type Party struct {
+	PartIndex int    `json:"part_index"` // 1-based place in the key's committee
+	UserID    string `json:"user_id"`
+	Identity  string `json:"identity,omitempty"` // public identity as its client registered it, opaque here
+}
+
+// Register must be a client's first message.
+type Register struct {
+	UserID   string  `json:"user_id"`
+	Role     Role    `json:"role"`
+	Identity string  `json:"identity,omitempty"` // public identity, opaque to the server
+	Resume   *Resume `json:"resume,omitempty"`   // present: this client acknowledges with ack
+}
+
+// Resume says how much of its mailbox a client has.
+type Resume struct {
+	LastSeq uint64 `json:"last_seq"` // everything after it is sent (again); 0 for all that is kept
+}
+
+// RegisterConfirm answers register.
+type RegisterConfirm struct {
+	Status  Status `json:"status"`
+	Node    string `json:"node,omitempty"`
+	LastSeq uint64 `json:"last_seq"` // the mailbox's newest seq at this moment
+}
+
+// KeygenRequest asks for a new key.
+type KeygenRequest struct {
+	KeyID         string   `json:"key_id"`
+	Threshold     int      `json:"threshold"`    // how many must sign, 2 to TotalParts
+	TotalParts    int      `json:"total_parts"`  // len(Participants)
+	Participants  []string `json:"participants"` // user ids; place i is part_index i+1
+	Curve         string   `json:"curve,omitempty"`
+	ExpiresIn     int      `json:"expires_in,omitempty"` // seconds until the session expires; 0 for the server's own deadlines
+	SignedRequest string   `json:"signed_request,omitempty"`
+}
+
+// KeygenInvite asks a participant to take part in a keygen.
+type KeygenInvite struct {
+	KeyID         string    `json:"key_id"`
+	Threshold     int       `json:"threshold"`
+	TotalParts    int       `json:"total_parts"`
+	PartIndex     int       `json:"part_index"`
+	Participants  []string  `json:"participants"`
+	SessionID     string    `json:"session_id,omitempty"`
+	Coordinator   string    `json:"coordinator,omitempty"`
+	Curve         string    `json:"curve,omitempty"`
+	Deadline      time.Time `json:"deadline,omitzero"`
+	SignedRequest string    `json:"signed_request,omitempty"`
+}
+
+// KeygenResponse answers keygen_invite.
+type KeygenResponse struct {
+	KeyID     string `json:"key_id"`
+	PartIndex int    `json:"part_index"`
+	Response  *bool  `json:"response"` // required: true accepts, false declines
+	SessionID string `json:"session_id,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// KeygenParams starts a party's keygen.
+type KeygenParams struct {
+	KeyID       string  `json:"key_id"`
+	Threshold   int     `json:"threshold"`
+	TotalParts  int     `json:"total_parts"`
+	PartIndex   int     `json:"part_index"`
+	OutputFile  string  `json:"output_file"`  // a suggested file name without directories
+	AccountAddr string  `json:"account_addr"` // empty: not known before keygen
+	SessionID   string  `json:"session_id,omitempty"`
+	Attempt     int     `json:"attempt,omitempty"` // 1-based
+	Curve       string  `json:"curve,omitempty"`
+	Parties     []Party `json:"parties,omitempty"`
+}
+
+// KeygenComplete reports a party's finished keygen.
+type KeygenComplete struct {
+	KeyID       string `json:"key_id"`
+	PartIndex   int    `json:"part_index"`
+	AccountAddr string `json:"account_addr"`
+	ShareJSON   string `json:"share_json"` // sealed to its owner, opaque to the server
+	SessionID   string `json:"session_id,omitempty"`
+	PublicKey   string `json:"public_key,omitempty"` // 0x hex: compressed SEC1 (33 bytes) or ed25519 (32 bytes)
+}
+
+// KeygenConfirm tells the coordinator the outcome of a keygen.
+type KeygenConfirm struct {
+	KeyID       string `json:"key_id"`
+	Status      Status `json:"status"`
+	AccountAddr string `json:"account_addr"`
+	SessionID   string `json:"session_id,omitempty"`
+	PublicKey   string `json:"public_key,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	Culprits    []int  `json:"culprits,omitempty"` // part indexes
+}
+
+// SignRequest asks for a signature.
+type SignRequest struct {
+	KeyID         string   `json:"key_id"`
+	Data          string   `json:"data"`                   // 0x hex, else UTF-8 text
+	AccountAddr   string   `json:"account_addr,omitempty"` // checked against the key where given
+	Participants  []string `json:"participants,omitempty"` // user ids to invite; none for every holder
+	SessionID     string   `json:"session_id,omitempty"`   // from POST /v1/keys/{id}/signatures
+	Hash          string   `json:"hash,omitempty"`         // none, keccak256, sha256, sha256d, eip191
+	ExpiresIn     int      `json:"expires_in,omitempty"`   // seconds
+	SignedRequest string   `json:"signed_request,omitempty"`
+}
+
+// SignInvite asks a participant to sign.
+type SignInvite struct {
+	KeyID         string    `json:"key_id"`
+	Data          string    `json:"data"`
+	AccountAddr   string    `json:"account_addr"`
+	PartIndex     int       `json:"part_index"`
+	Participants  []string  `json:"participants"` // user ids invited
+	SessionID     string    `json:"session_id,omitempty"`
+	Coordinator   string    `json:"coordinator,omitempty"`
+	Hash          string    `json:"hash,omitempty"`
+	Digest        string    `json:"digest,omitempty"` // 0x hex; a participant computes its own and compares
+	Deadline      time.Time `json:"deadline,omitzero"`
+	SignedRequest string    `json:"signed_request,omitempty"`
+}
+
+// SignResponse answers sign_invite.
+type SignResponse struct {
+	KeyID     string `json:"key_id"`
+	PartIndex int    `json:"part_index"`
+	Response  *bool  `json:"response"` // required: true accepts, false declines
+	SessionID string `json:"session_id,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// SignParams starts a party's signing.
+type SignParams struct {
+	KeyID        string  `json:"key_id"`
+	Data         string  `json:"data"`
+	PartIndex    int     `json:"part_index"`
+	Participants string  `json:"participants"` // part indexes that sign, ascending: "1,3"
+	ShareJSON    string  `json:"share_json"`   // as this party sent it at keygen
+	SessionID    string  `json:"session_id,omitempty"`
+	Attempt      int     `json:"attempt,omitempty"`
+	Hash         string  `json:"hash,omitempty"`
+	Digest       string  `json:"digest,omitempty"`
+	Parties      []Party `json:"parties,omitempty"` // those of Participants
+}
+
+// SignResult reports a party's signature.
+type SignResult struct {
+	KeyID     string `json:"key_id"`
+	PartIndex int    `json:"part_index"`
+	Signature string `json:"signature"` // 0x hex; 64 or 65 bytes on secp256k1, 64 on ed25519
+	SessionID string `json:"session_id,omitempty"`
+}
+
+// SignComplete tells the coordinator the outcome of a signing.
+type SignComplete struct {
+	KeyID       string `json:"key_id"`
+	Status      Status `json:"status"`
+	Signature   string `json:"signature"`
+	Data        string `json:"data"`
+	AccountAddr string `json:"account_addr"`
+	SessionID   string `json:"session_id,omitempty"`
+	PublicKey   string `json:"public_key,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	Culprits    []int  `json:"culprits,omitempty"` // part indexes
+}
+
+// ErrorPayload is an [Error] on the wire.
+type ErrorPayload struct {
+	Error       string `json:"error"`
+	Code        Code   `json:"code,omitempty"`
+	Temporary   bool   `json:"temporary,omitempty"`
+	RequestType Type   `json:"request_type,omitempty"`
+	KeyID       string `json:"key_id,omitempty"`
+	SessionID   string `json:"session_id,omitempty"`
+}
+
+// Ack from a client says that it has its mailbox up to Seq. From the server it
+// says that the message with the envelope's request_id took effect durably.
+type Ack struct {
+	Seq       uint64 `json:"seq,omitempty"`
+	KeyID     string `json:"key_id,omitempty"`
+	SessionID string `json:"session_id,omitempty"`
+}
+
+// TSSMessage is one MPC round message. The server sets From by the sender's
+// token and reads nothing else of it.
+type TSSMessage struct {
+	SessionID string `json:"session_id"`
+	Attempt   int    `json:"attempt"`
+	From      int    `json:"from"` // part_index
+	To        int    `json:"to"`   // part_index; 0 is everyone else in the session
+	Body      string `json:"body"` // base64
+	Sig       string `json:"sig,omitempty"`
+}
+
+// PartyFailed says that a party's MPC cannot go on.
+type PartyFailed struct {
+	SessionID string `json:"session_id"`
+	Attempt   int    `json:"attempt,omitempty"` // which attempt failed; 0 for the one that runs
+	PartIndex int    `json:"part_index"`        // of the sender
+	Reason    string `json:"reason,omitempty"`
+	Culprits  []int  `json:"culprits,omitempty"` // part indexes it blames; none if its own fault
+}
+
+// SessionCancel ends a session of the sender's.
+type SessionCancel struct {
+	SessionID string `json:"session_id"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// SessionEnded tells participants that a session has its outcome.
+type SessionEnded struct {
+	SessionID string `json:"session_id"`
+	KeyID     string `json:"key_id"`
+	Kind      string `json:"kind"` // keygen or sign
+	Status    Status `json:"status"`
+	Reason    string `json:"reason,omitempty"`
+	Culprits  []int  `json:"culprits,omitempty"`
+}
+
+// Ping asks for a pong.
+type Ping struct{}
+
+// Pong answers ping.
+type Pong struct{}
+
+// The types of the payloads.
+func (*Register) Type() Type        { return TypeRegister }
+func (*RegisterConfirm) Type() Type { return TypeRegisterConfirm }
+func (*KeygenRequest) Type() Type   { return TypeKeygenRequest }
+func (*KeygenInvite) Type() Type    { return TypeKeygenInvite }
+func (*KeygenResponse) Type() Type  { return TypeKeygenResponse }
+func (*KeygenParams) Type() Type    { return TypeKeygenParams }
+func (*KeygenComplete) Type() Type  { return TypeKeygenComplete }
+func (*KeygenConfirm) Type() Type   { return TypeKeygenConfirm }
+func (*SignRequest) Type() Type     { return TypeSignRequest }
+func (*SignInvite) Type() Type      { return TypeSignInvite }
+func (*SignResponse) Type() Type    { return TypeSignResponse }
+func (*SignParams) Type() Type      { return TypeSignParams }
+func (*SignResult) Type() Type      { return TypeSignResult }
+func (*SignComplete) Type() Type    { return TypeSignComplete }
+func (*ErrorPayload) Type() Type    { return TypeError }
+func (*Ack) Type() Type             { return TypeAck }
+func (*TSSMessage) Type() Type      { return TypeTSSMessage }
+func (*PartyFailed) Type() Type     { return TypePartyFailed }
+func (*SessionCancel) Type() Type   { return TypeSessionCancel }
+func (*SessionEnded) Type() Type    { return TypeSessionEnded }
+func (*Ping) Type() Type            { return TypePing }
+func (*Pong) Type() Type            { return TypePong }

@@ -1,0 +1,410 @@
+package wire
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// faults collects the first fault of a payload, so that each Validate reads as
+// the list of its rules.
+type faults struct{ first *Error }
+
+func (f *faults) fail(code Code, format string, args ...any) {
+	if f.first == nil {
+		f.first = Errorf(code, format, args...)
+	}
+}
+
+func (f *faults) err() error {
+	if f.first == nil {
+		return nil
+	}
+	return f.first
+}
+
+func (f *faults) id(name, v string) {
+	if v == "" {
+		f.fail(CodeBadRequest, "%s is missing", name)
+	} else if !ValidID(v) {
+		f.fail(CodeBadRequest, "%s %s", name, idRule)
+	}
+}
+
+func (f *faults) optionalID(name, v string) {
+	if v != "" {
+		f.id(name, v)
+	}
+}
+
+func (f *faults) text(name, v string, most int) {
+	if len(v) > most {
+		f.fail(CodeTooLarge, "%s is longer than %d bytes", name, most)
+	}
+}
+
+func (f *faults) required(name, v string, most int) {
+	if v == "" {
+		f.fail(CodeBadRequest, "%s is missing", name)
+	}
+	f.text(name, v, most)
+}
+
+// line checks text that ends up in logs and on terminals.
+func (f *faults) line(name, v string, most int) {
+	f.text(name, v, most)
+	if strings.ContainsFunc(v, unicode.IsControl) || strings.ContainsRune(v, utf8.RuneError) {
+		f.fail(CodeBadRequest, "%s has control characters", name)
+	}
+}
+
+func (f *faults) partIndex(name string, v int) {
+	if v < 1 || v > MaxParties {
+		f.fail(CodeBadRequest, "%s must be a part index from 1", name)
+	}
+}
+
+func (f *faults) culprits(v []int) {
+	if len(v) > MaxParties {
+		f.fail(CodeBadRequest, "culprits has more than %d entries", MaxParties)
+	}
+	for _, i := range v {
+		f.partIndex("culprits", i)
+	}
+}
+
+func (f *faults) users(name string, v []string) {
+	if len(v) > MaxParties {
+		f.fail(CodeBadRequest, "%s has more than %d entries", name, MaxParties)
+		return
+	}
+	seen := make(map[string]bool, len(v))
+	for _, u := range v {
+		f.id(name+" entry", u)
+		if seen[u] {
+			f.fail(CodeBadRequest, "%s names %s twice", name, u)
+		}
+		seen[u] = true
+	}
+}
+
+func (f *faults) parties(v []Party) {
+	if len(v) > MaxParties {
+		f.fail(CodeBadRequest, "parties has more than %d entries", MaxParties)
+	}
+	for _, p := range v {
+		f.partIndex("part_index", p.PartIndex)
+		f.id("user_id", p.UserID)
+		f.line("identity", p.Identity, MaxIdentityBytes)
+	}
+}
+
+func (f *faults) committee(threshold, total int) {
+	switch {
+	case total < 2 || total > MaxParties:
+		f.fail(CodeBadRequest, "total_parts must be 2 or more")
+	case threshold < 2 || threshold > total:
+		f.fail(CodeBadRequest, "threshold must be from 2 to total_parts")
+	}
+}
+
+func (f *faults) expiresIn(v int) {
+	if v < 0 || v > MaxExpiresInSeconds {
+		f.fail(CodeBadRequest, "expires_in must be from 1 to %d seconds", MaxExpiresInSeconds)
+	}
+}
+
+func (f *faults) answer(v *bool) {
+	if v == nil {
+		f.fail(CodeBadRequest, "response is missing")
+	}
+}
+
+func (f *faults) status(v Status) {
+	switch v {
+	case StatusSuccess, StatusRejected, StatusExpired, StatusFailed, StatusCancelled:
+	default:
+		f.fail(CodeBadRequest, "status is not one of the outcomes")
+	}
+}
+
+// Validate implements [Payload].
+func (p *Register) Validate() error {
+	var f faults
+	f.id("user_id", p.UserID)
+	if !p.Role.Valid() {
+		f.fail(CodeBadRequest, "role must be coordinator, participant or admin")
+	}
+	f.line("identity", p.Identity, MaxIdentityBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *RegisterConfirm) Validate() error {
+	var f faults
+	f.status(p.Status)
+	f.optionalID("node", p.Node)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *KeygenRequest) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.committee(p.Threshold, p.TotalParts)
+	f.users("participants", p.Participants)
+	if len(p.Participants) != p.TotalParts {
+		f.fail(CodeBadRequest, "total_parts is %d but participants has %d entries", p.TotalParts, len(p.Participants))
+	}
+	f.line("curve", p.Curve, MaxTypeBytes)
+	f.expiresIn(p.ExpiresIn)
+	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *KeygenInvite) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.committee(p.Threshold, p.TotalParts)
+	f.partIndex("part_index", p.PartIndex)
+	f.users("participants", p.Participants)
+	f.optionalID("session_id", p.SessionID)
+	f.optionalID("coordinator", p.Coordinator)
+	f.line("curve", p.Curve, MaxTypeBytes)
+	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *KeygenResponse) Validate() error {
+	return validateResponse(p.KeyID, p.PartIndex, p.Response, p.SessionID, p.Reason)
+}
+
+// Validate implements [Payload].
+func (p *SignResponse) Validate() error {
+	return validateResponse(p.KeyID, p.PartIndex, p.Response, p.SessionID, p.Reason)
+}
+
+func validateResponse(key string, part int, response *bool, session, reason string) error {
+	var f faults
+	f.id("key_id", key)
+	f.partIndex("part_index", part)
+	f.answer(response)
+	f.optionalID("session_id", session)
+	f.line("reason", reason, MaxReasonBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *KeygenParams) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.committee(p.Threshold, p.TotalParts)
+	f.partIndex("part_index", p.PartIndex)
+	f.line("output_file", p.OutputFile, 2*MaxIDBytes)
+	f.optionalID("session_id", p.SessionID)
+	f.line("curve", p.Curve, MaxTypeBytes)
+	f.parties(p.Parties)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *KeygenComplete) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.partIndex("part_index", p.PartIndex)
+	f.required("account_addr", p.AccountAddr, MaxAddressBytes)
+	f.line("account_addr", p.AccountAddr, MaxAddressBytes)
+	f.required("share_json", p.ShareJSON, MaxShareBytes)
+	f.optionalID("session_id", p.SessionID)
+	f.line("public_key", p.PublicKey, MaxPublicKeyBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *KeygenConfirm) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.status(p.Status)
+	f.line("account_addr", p.AccountAddr, MaxAddressBytes)
+	f.optionalID("session_id", p.SessionID)
+	f.line("public_key", p.PublicKey, MaxPublicKeyBytes)
+	f.culprits(p.Culprits)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *SignRequest) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.required("data", p.Data, MaxDataBytes)
+	f.line("account_addr", p.AccountAddr, MaxAddressBytes)
+	f.users("participants", p.Participants)
+	f.optionalID("session_id", p.SessionID)
+	f.line("hash", p.Hash, MaxTypeBytes)
+	f.expiresIn(p.ExpiresIn)
+	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *SignInvite) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.required("data", p.Data, MaxDataBytes)
+	f.partIndex("part_index", p.PartIndex)
+	f.users("participants", p.Participants)
+	f.optionalID("session_id", p.SessionID)
+	f.optionalID("coordinator", p.Coordinator)
+	f.line("hash", p.Hash, MaxTypeBytes)
+	f.line("digest", p.Digest, 2*MaxDataBytes+2)
+	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *SignParams) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.required("data", p.Data, MaxDataBytes)
+	f.partIndex("part_index", p.PartIndex)
+	if _, err := ParseParts(p.Participants); err != nil {
+		f.fail(CodeBadRequest, "participants must list part indexes, ascending, separated by commas")
+	}
+	f.text("share_json", p.ShareJSON, MaxShareBytes)
+	f.optionalID("session_id", p.SessionID)
+	f.line("hash", p.Hash, MaxTypeBytes)
+	f.line("digest", p.Digest, 2*MaxDataBytes+2)
+	f.parties(p.Parties)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *SignResult) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.partIndex("part_index", p.PartIndex)
+	f.required("signature", p.Signature, MaxSignatureBytes)
+	f.line("signature", p.Signature, MaxSignatureBytes)
+	f.optionalID("session_id", p.SessionID)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *SignComplete) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.status(p.Status)
+	f.optionalID("session_id", p.SessionID)
+	f.culprits(p.Culprits)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ErrorPayload) Validate() error {
+	var f faults
+	f.required("error", p.Error, DefaultMaxMessageBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *Ack) Validate() error {
+	var f faults
+	f.optionalID("key_id", p.KeyID)
+	f.optionalID("session_id", p.SessionID)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *TSSMessage) Validate() error {
+	var f faults
+	f.id("session_id", p.SessionID)
+	if p.Attempt < 1 {
+		f.fail(CodeBadRequest, "attempt must be 1 or more")
+	}
+	f.partIndex("from", p.From)
+	if p.To != 0 {
+		f.partIndex("to", p.To)
+	}
+	if p.To == p.From {
+		f.fail(CodeBadRequest, "a party does not send to itself")
+	}
+	f.required("body", p.Body, MaxBodyBytes)
+	f.text("sig", p.Sig, MaxSigBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *PartyFailed) Validate() error {
+	var f faults
+	f.id("session_id", p.SessionID)
+	f.partIndex("part_index", p.PartIndex)
+	if p.Attempt < 0 {
+		f.fail(CodeBadRequest, "attempt must be 1 or more")
+	}
+	f.line("reason", p.Reason, MaxReasonBytes)
+	f.culprits(p.Culprits)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *SessionCancel) Validate() error {
+	var f faults
+	f.id("session_id", p.SessionID)
+	f.line("reason", p.Reason, MaxReasonBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *SessionEnded) Validate() error {
+	var f faults
+	f.id("session_id", p.SessionID)
+	f.id("key_id", p.KeyID)
+	f.status(p.Status)
+	f.culprits(p.Culprits)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (*Ping) Validate() error { return nil }
+
+// Validate implements [Payload].
+func (*Pong) Validate() error { return nil }
+
+// FormatParts writes part indexes as sign_params has them: "1,3".
+func FormatParts(parts []int) string {
+	var b strings.Builder
+	for i, p := range parts {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(strconv.Itoa(p))
+	}
+	return b.String()
+}
+
+// ParseParts reads what FormatParts wrote. It returns an *Error with
+// CodeBadRequest unless the indexes are positive and strictly ascending.
+func ParseParts(s string) ([]int, error) {
+	bad := Errorf(CodeBadRequest, "part indexes must be positive and ascending, separated by commas")
+	if len(s) > MaxParties*len("128,") {
+		return nil, bad
+	}
+	fields := strings.Split(s, ",")
+	if len(fields) > MaxParties {
+		return nil, bad
+	}
+	parts := make([]int, 0, len(fields))
+	last := 0
+	for _, field := range fields {
+		n, err := strconv.Atoi(field)
+		if err != nil || n <= last || n > MaxParties || strconv.Itoa(n) != field {
+			return nil, bad
+		}
+		parts = append(parts, n)
+		last = n
+	}
+	return parts, nil
+}

@@ -1,0 +1,351 @@
+// Package wsconn is a node's WebSocket edge: it upgrades requests, holds the
+// sockets, checks every frame and hands what is sound to a [Handler].
+//
+// The first message on a socket must be register, with a good token. After that
+// each message's token is verified again; a newer one than the socket was
+// registered with prolongs its life, and the socket is closed when its newest
+// token expires. Messages of one connection are handled in order, one at a
+// time. What is refused is answered with an error message; a client that goes
+// on sending what is refused is cut off.
+//
+// Towards the client there are two queues a connection, both bounded. Direct
+// replies (confirmations, errors, pongs) have a small one, and a full one stops
+// reading from that socket. Mailbox frames are offered with [Conn.Offer], which
+// refuses when there is no room; who offers then waits in [Conn.Room]. Nothing
+// is dropped quietly: a socket is either written to, in order, or closed.
+//
+// A client that never acknowledges (one that knows only the seed protocol)
+// counts as having what was written to its socket once it has answered a ping
+// that was written after it: then [Handler.Acked] is called.
+//
+// The package knows neither keys nor sessions nor other nodes; what a message
+// means is the Handler's business. It never logs a token or a payload.
+//
+// # Goroutines and locks
+//
+// Each socket has one reading goroutine, which also runs the Handler. A writing
+// goroutine runs only while something is queued, and a timer wakes for pings
+// and deadlines, so an idle connection costs one small stack. All end when the
+// socket closes, which [Server.Drain] waits for. Server.mu guards the set of
+// sockets, Conn.mu the state and queues of one; neither is held during I/O or a
+// call to the Handler, and Server.mu is never taken while Conn.mu is held.
+package wsconn
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/rs/zerolog"
+	"golang.org/x/time/rate"
+
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Defaults of [Config].
+const (
+	DefaultRegisterTimeout = 10 * time.Second
+	DefaultPingEvery       = 25 * time.Second
+	DefaultPongWait        = 60 * time.Second
+	DefaultWriteTimeout    = 10 * time.Second
+	DefaultHandleTimeout   = 30 * time.Second
+	DefaultCloseGrace      = 2 * time.Second
+	DefaultDrainSpread     = 3 * time.Second
+	DefaultQueueMessages   = 128
+	DefaultQueueBytes      = 1 << 20
+	DefaultRateLimit       = 1000
+	DefaultMaxRefused      = 50
+
+	// Until a client has registered, it may send no frame longer than this, which
+	// is enough for a register: strangers must not make the node hold megabytes.
+	maxRegisterBytes = wire.MaxTokenBytes + wire.MaxIdentityBytes + 16<<10
+
+	// Direct replies waiting for one socket. The reader waits when they are more.
+	maxReplies = 32
+
+	bufferBytes = 1 << 10 // of a socket, for reading and, while it writes, for writing
+)
+
+// Handler decides what messages mean. Its calls for one Conn come from one
+// goroutine, one at a time, except that Conns differ. The ctx of Connected and
+// Receive carries the claims of the message's own token ([auth.FromContext])
+// and ends after Config.HandleTimeout; it does not end with the socket.
+//
+// An error that is or wraps a *wire.Error is told to the client; any other is
+// logged and becomes an internal error. A panic likewise, and closes the socket.
+type Handler interface {
+	// Connected is called with a sound register, once its token, user and role
+	// have been found to agree. Returning nil with an error refuses it: the client
+	// is told, and unless the code speaks against it, may try again.
+	Connected(ctx context.Context, c *Conn, r *wire.Register) (*wire.RegisterConfirm, error)
+	// Started is called when register_confirm is queued: what is offered from now
+	// on follows it. It is not called if the socket has closed meanwhile.
+	Started(c *Conn)
+	// Receive is called with each sound message but register, ping and pong. A
+	// payload that it returns is sent back with the message's request_id.
+	Receive(ctx context.Context, c *Conn, m wire.Message, p wire.Payload) (wire.Payload, error)
+	// Acked is called when a client that does not send ack has received its mailbox
+	// up to seq.
+	Acked(ctx context.Context, c *Conn, seq uint64)
+	// Disconnected is called once when the socket has closed, if Connected
+	// returned without error or panicked.
+	Disconnected(ctx context.Context, c *Conn)
+}
+
+// Config is what [New] needs.
+type Config struct {
+	// Verifier verifies the token of every message. Required.
+	Verifier auth.Verifier
+	// Handler receives what is sound. Required.
+	Handler Handler
+	// Log receives this package's log lines. Nil means none.
+	Log *zerolog.Logger
+
+	// AllowedOrigins lists the origins (https://app.example) that browsers may
+	// connect from besides the server's own; "*" is any. Requests without an Origin
+	// header, which do not come from browsers, are always let in.
+	AllowedOrigins []string
+	// MaxMessageBytes is the longest frame. Zero value means wire.DefaultMaxMessageBytes.
+	MaxMessageBytes int
+	// MaxConnections is how many sockets this node holds; more are refused with
+	// status 503. Zero value means no limit.
+	MaxConnections int
+
+	// RegisterTimeout is how long a socket may take to register.
+	// Zero value means DefaultRegisterTimeout.
+	RegisterTimeout time.Duration
+	// PingEvery is the time between pings. Zero value means DefaultPingEvery.
+	PingEvery time.Duration
+	// PongWait is how long a socket may be silent, pongs included, before it is
+	// closed. Zero value means DefaultPongWait.
+	PongWait time.Duration
+	// WriteTimeout is how long writing one frame may take before the socket is
+	// given up as slow. Zero value means DefaultWriteTimeout.
+	WriteTimeout time.Duration
+	// HandleTimeout ends the context of a Handler's call.
+	// Zero value means DefaultHandleTimeout.
+	HandleTimeout time.Duration
+	// CloseGrace is how long a closing socket may take to flush and to be closed
+	// by the client in turn. Zero value means DefaultCloseGrace.
+	CloseGrace time.Duration
+	// DrainSpread is the time over which Drain closes the sockets, so that the
+	// other nodes do not meet all clients at once. Zero value means DefaultDrainSpread.
+	DrainSpread time.Duration
+
+	// QueueMessages and QueueBytes bound the mailbox frames queued for one socket;
+	// a single frame is always accepted by an empty queue.
+	// Zero values mean DefaultQueueMessages and DefaultQueueBytes.
+	QueueMessages int
+	QueueBytes    int
+
+	// RateLimit is how many messages a second a connection may send for long, and
+	// twice that at once. Beyond it messages are refused, and beyond twice it the
+	// socket is closed. Zero value means DefaultRateLimit, negative no limit.
+	RateLimit float64
+	// MaxRefused is how many faulty messages a connection may send at once, and
+	// one a second for long, before it is closed. Zero value means DefaultMaxRefused.
+	MaxRefused int
+
+	// Reveal, where not nil, is given each mailbox frame just before it is written
+	// to its user's socket and returns what is to be written: a node that keeps
+	// secrets encrypted in Redis decrypts them here. It must not modify frame. Nil
+	// means that it cannot, and closes the socket with wire.CloseUnavailable.
+	Reveal func(user string, frame []byte) []byte
+}
+
+func (cfg *Config) setDefaults() error {
+	if cfg.Verifier == nil || cfg.Handler == nil {
+		return errors.New("wsconn: Config needs a Verifier and a Handler")
+	}
+	if cfg.Log == nil {
+		nop := zerolog.Nop()
+		cfg.Log = &nop
+	}
+	durations := []struct {
+		field  *time.Duration
+		preset time.Duration
+	}{
+		{&cfg.RegisterTimeout, DefaultRegisterTimeout},
+		{&cfg.PingEvery, DefaultPingEvery},
+		{&cfg.PongWait, DefaultPongWait},
+		{&cfg.WriteTimeout, DefaultWriteTimeout},
+		{&cfg.HandleTimeout, DefaultHandleTimeout},
+		{&cfg.CloseGrace, DefaultCloseGrace},
+		{&cfg.DrainSpread, DefaultDrainSpread},
+	}
+	for _, d := range durations {
+		if *d.field <= 0 {
+			*d.field = d.preset
+		}
+	}
+	counts := []struct {
+		field  *int
+		preset int
+	}{
+		{&cfg.MaxMessageBytes, wire.DefaultMaxMessageBytes},
+		{&cfg.QueueMessages, DefaultQueueMessages},
+		{&cfg.QueueBytes, DefaultQueueBytes},
+		{&cfg.MaxRefused, DefaultMaxRefused},
+	}
+	for _, n := range counts {
+		if *n.field <= 0 {
+			*n.field = n.preset
+		}
+	}
+	if cfg.PongWait <= cfg.PingEvery {
+		return errors.New("wsconn: PongWait must be longer than PingEvery")
+	}
+	if cfg.RateLimit == 0 {
+		cfg.RateLimit = DefaultRateLimit
+	}
+	return nil
+}
+
+// Server holds this node's sockets. It is an http.Handler for the endpoint /ws
+// and is safe for concurrent use.
+type Server struct {
+	cfg      Config
+	log      *zerolog.Logger
+	upgrader websocket.Upgrader
+
+	// base is under every Handler call; it ends when Drain gives up waiting.
+	base   context.Context
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	conns    map[*Conn]struct{}
+	draining bool
+	idle     chan struct{} // made by Drain, closed when the last socket is gone
+}
+
+// New returns a server that holds no sockets yet. It starts nothing.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, conns: make(map[*Conn]struct{})}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	s.upgrader = websocket.Upgrader{
+		HandshakeTimeout: cfg.WriteTimeout,
+		ReadBufferSize:   bufferBytes,
+		WriteBufferSize:  bufferBytes,
+		WriteBufferPool:  new(sync.Pool),
+		CheckOrigin:      s.originAllowed,
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, _ error) {
+			w.Header().Set("Sec-Websocket-Version", "13")
+			if status == http.StatusForbidden {
+				auth.WriteProblem(w, wire.Errorf(wire.CodeForbidden, "this origin may not connect"))
+				return
+			}
+			auth.WriteProblem(w, wire.Errorf(wire.CodeBadRequest, "not a WebSocket handshake"))
+		},
+	}
+	return s, nil
+}
+
+// Count returns how many sockets are open, registered or not.
+func (s *Server) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// ServeHTTP upgrades the request and returns; the socket lives on without it,
+// so that the HTTP server's buffers are not held as long.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := s.admit(r.URL); err != nil {
+		auth.WriteProblem(w, err)
+		return
+	}
+	ws, err := s.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		s.log.Debug().Str("remote", r.RemoteAddr).Msg("upgrade refused")
+		return
+	}
+	c := newConn(s, ws, rand.Text())
+	if err := s.add(c); err != nil {
+		// It was let in while others were: now there is no room for it after all.
+		_ = ws.WriteControl(websocket.CloseMessage, closeFrame(wire.CloseUnavailable, err.Error()), time.Now().Add(s.cfg.CloseGrace))
+		_ = ws.Close()
+		return
+	}
+	s.log.Debug().Str("conn", c.id).Str("remote", r.RemoteAddr).Msg("socket opened")
+	c.start()
+}
+
+// admit refuses requests that are not worth a handshake.
+func (s *Server) admit(u *url.URL) error {
+	// Addresses end up in logs of proxies and in histories of browsers. A client
+	// that puts its token there should learn it before it is in production.
+	for _, name := range []string{"token", "access_token", "jwt"} {
+		if u.Query().Has(name) {
+			return wire.Errorf(wire.CodeBadRequest, "a token does not belong in the address; send it in the register message")
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.full()
+}
+
+// full says why no socket may be added. s.mu is held.
+func (s *Server) full() error {
+	switch {
+	case s.draining:
+		return wire.Errorf(wire.CodeUnavailable, "this node is shutting down; connect to another")
+	case s.cfg.MaxConnections > 0 && len(s.conns) >= s.cfg.MaxConnections:
+		return wire.Errorf(wire.CodeUnavailable, "this node is full; connect to another")
+	}
+	return nil
+}
+
+func (s *Server) originAllowed(r *http.Request) bool {
+	origin := r.Header.Values("Origin")
+	if len(origin) == 0 {
+		return true
+	}
+	if len(origin) > 1 {
+		return false
+	}
+	for _, allowed := range s.cfg.AllowedOrigins {
+		if allowed == "*" || strings.EqualFold(strings.TrimSuffix(allowed, "/"), origin[0]) {
+			return true
+		}
+	}
+	u, err := url.Parse(origin[0])
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+func (s *Server) add(c *Conn) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.full(); err != nil {
+		return err
+	}
+	s.conns[c] = struct{}{}
+	return nil
+}
+
+func (s *Server) remove(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if s.idle != nil && len(s.conns) == 0 {
+		close(s.idle)
+		s.idle = nil
+	}
+}
+
+// newLimiter returns nil, which limits nothing, for a negative rate.
+func newLimiter(perSecond float64) *rate.Limiter {
+	if perSecond < 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))
+}
