@@ -178,6 +178,12 @@ func (s *speaker) register(k *spokenSocket) error {
 		p.sent = time.Time{}
 	}
 	s.mu.Unlock()
+	if s.acks && resume > 0 {
+		// What the last socket acknowledged may never have been read.
+		if err := s.write(k, &wire.Ack{Seq: resume}, ""); err != nil {
+			return err
+		}
+	}
 	s.repeat(time.Now())
 	return nil
 }
