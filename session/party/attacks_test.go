@@ -1,6 +1,7 @@
 package party_test
 
 import (
+	"crypto/elliptic"
 	"crypto/rand"
 	"fmt"
 	"math/big"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/bnb-chain/tss-lib/v2/common"
+	"github.com/bnb-chain/tss-lib/v2/crypto"
 	"github.com/bnb-chain/tss-lib/v2/crypto/commitments"
 	"github.com/bnb-chain/tss-lib/v2/crypto/dlnproof"
 	"github.com/bnb-chain/tss-lib/v2/crypto/modproof"
@@ -131,21 +133,17 @@ func openWith[C, O tss.MessageContent](values func() []*big.Int, first func(C) *
 		})
 }
 
-// points returns multiples of the base point as coordinates.
-func points(scalars ...int64) []*big.Int {
-	var out []*big.Int
-	for _, s := range scalars {
-		x, y := tss.S256().ScalarBaseMult(big.NewInt(s).Bytes())
-		out = append(out, x, y)
-	}
-	return out
-}
+// points returns multiples of secp256k1's base point as coordinates.
+func points(scalars ...int64) []*big.Int { return multiples(tss.S256(), scalars) }
 
-func pointsE(scalars ...int64) []*big.Int {
+// pointsE are points on ed25519.
+func pointsE(scalars ...int64) []*big.Int { return multiples(tss.Edwards(), scalars) }
+
+func multiples(curve elliptic.Curve, scalars []int64) []*big.Int {
 	var out []*big.Int
 	for _, s := range scalars {
-		x, y := tss.Edwards().ScalarBaseMult(big.NewInt(s).Bytes())
-		out = append(out, x, y)
+		p := crypto.ScalarBaseMult(curve, big.NewInt(s))
+		out = append(out, p.X(), p.Y())
 	}
 	return out
 }
@@ -161,7 +159,6 @@ func offCurve(values []*big.Int) []*big.Int {
 func smallOrder() []*big.Int {
 	// sqrt(-1) times the base point's torsion part: found by multiplying points
 	// of random y by the group order until one of order 8 is left.
-	curve := tss.Edwards()
 	for y := int64(2); ; y++ {
 		var enc [32]byte
 		enc[0] = byte(y)
@@ -169,11 +166,13 @@ func smallOrder() []*big.Int {
 		if x == nil {
 			continue
 		}
-		tx, ty := curve.ScalarMult(x, yy, orderE.Bytes())
-		if tx == nil || tx.Sign() == 0 {
+		p, err := crypto.NewECPoint(tss.Edwards(), x, yy)
+		if err != nil {
 			continue
 		}
-		return []*big.Int{tx, ty}
+		if p = p.ScalarMult(orderE); p.X().Sign() != 0 {
+			return []*big.Int{p.X(), p.Y()}
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bnb-chain/tss-lib/v2/crypto"
 	"github.com/bnb-chain/tss-lib/v2/tss"
 	"google.golang.org/protobuf/proto"
 
@@ -406,17 +407,21 @@ func TestGuardRules(t *testing.T) {
 func TestSmallOrder(t *testing.T) {
 	t.Parallel()
 	run := recordOf(t, "eddsa/keygen").runs[1]
-	torsion, curve := smallOrder(), tss.Edwards()
+	coordinates := smallOrder()
+	torsion, err := crypto.NewECPoint(tss.Edwards(), coordinates[0], coordinates[1])
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{}
 	p := torsion
 	for range 8 {
-		x, y := p[0], p[1]
-		seen[fmt.Sprint(x, y)] = true
-		if party.IsPoint(run, x.Bytes(), y.Bytes()) {
+		seen[fmt.Sprint(p.X(), p.Y())] = true
+		if party.IsPoint(run, p.X().Bytes(), p.Y().Bytes()) {
 			t.Errorf("a point of small order is taken: %v", p)
 		}
-		x, y = curve.Add(x, y, torsion[0], torsion[1])
-		p = []*big.Int{x, y}
+		if p, err = p.Add(torsion); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if len(seen) != 8 {
 		t.Errorf("there are %d points of small order", len(seen))

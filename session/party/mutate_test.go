@@ -60,10 +60,7 @@ func interesting(protocol string, x *attacker) []*big.Int {
 		add(x.mta().nTilde)
 		add(victimN(x))
 	}
-	for _, n := range points(2, 3) {
-		numbers = append(numbers, n)
-	}
-	return append(append(numbers, pointsE(2, 3)...), smallOrder()...)
+	return slices.Concat(numbers, points(2, 3), pointsE(2, 3), smallOrder())
 }
 
 // mutate changes fields of a message as the dice fall.
