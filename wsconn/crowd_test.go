@@ -128,6 +128,25 @@ func TestUserRate(t *testing.T) {
 	bob.lives("bob")
 }
 
+// TestPatience: a client that the Handler tells to wait, again and again, is not
+// taken for one that goes on with what is wrong.
+func TestPatience(t *testing.T) {
+	h := serve(t, func(cfg *wsconn.Config) { cfg.MaxRefused = 1 })
+	h.handler.receive = func(context.Context, *wsconn.Conn, wire.Message, wire.Payload) (wire.Payload, error) {
+		return nil, wire.Errorf(wire.CodeRateLimited, "later")
+	}
+	c, _ := h.join(t, "alice")
+	for range 100 {
+		c.send(message("alice", token("alice", "participant", time.Hour), &wire.SessionCancel{SessionID: "s"}))
+	}
+	for range 100 {
+		if _, e := c.refusal(); e.Code != wire.CodeRateLimited || e.RequestType != wire.TypeSessionCancel {
+			t.Fatalf("got %+v", e)
+		}
+	}
+	c.lives("alice")
+}
+
 // TestLongMessagesCost: a user's rate bounds what it sends, too.
 func TestLongMessagesCost(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.Users = auth.NewThrottle(0.001, 100) })

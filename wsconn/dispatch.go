@@ -184,6 +184,9 @@ func (c *Conn) receive(ctx context.Context, m wire.Message, claims auth.Claims) 
 		})
 	}
 	switch {
+	case err != nil && auth.AsWire(err).Code == wire.CodeRateLimited:
+		// Nothing is wrong with it but its time: who repeats it later is no abuser.
+		c.overRate(m, err)
 	case err != nil:
 		c.refuse(m, err)
 	case reply != nil:
