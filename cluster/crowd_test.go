@@ -68,8 +68,7 @@ func (s *slowScripts) note(kind string, n int) {
 
 func (w *world) slowed() (*slowScripts, func(*Config)) {
 	s := &slowScripts{now: map[string]int{}, most: map[string]int{}}
-	opt := *w.rdb.(*redis.Client).Options()
-	rdb := redis.NewClient(&opt)
+	rdb := redis.NewClient(&redis.Options{Addr: w.rdb.(*redis.Client).Options().Addr})
 	rdb.AddHook(s)
 	w.t.Cleanup(func() { _ = rdb.Close() })
 	return s, func(cfg *Config) { cfg.Redis = rdb }

@@ -174,6 +174,17 @@ func TestLongMessagesCost(t *testing.T) {
 func TestRegisterRate(t *testing.T) {
 	const burst = 6
 	h := serve(t, func(cfg *wsconn.Config) { cfg.Registers = auth.NewThrottle(0.001, burst) })
+	h.handler.connected = func(context.Context, *wsconn.Conn, *wire.Register) (*wire.RegisterConfirm, error) {
+		return nil, wire.ErrUnavailable
+	}
+	for range 2 * burst { // while the node is in trouble, trying again costs nothing
+		c := h.dial(t)
+		c.register("alice", "participant", time.Hour, nil)
+		if _, e := c.refusal(); e.Code != wire.CodeUnavailable {
+			t.Fatalf("got %+v", e)
+		}
+		c.wantClosed(wire.CloseUnavailable)
+	}
 	calls := 0
 	h.handler.connected = func(context.Context, *wsconn.Conn, *wire.Register) (*wire.RegisterConfirm, error) {
 		calls++

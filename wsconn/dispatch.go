@@ -90,6 +90,9 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 	})
 	c.joined = err == nil || panicked
 	if err != nil {
+		if auth.AsWire(err).Code == wire.CodeUnavailable {
+			c.server.cfg.Registers.GiveBack(claims.Subject, 1) // the trouble is ours
+		}
 		c.unregistered()
 		c.refuseRegister(m, err)
 		return
