@@ -161,27 +161,32 @@ func TestRequestLimit(t *testing.T) {
 	})
 }
 
-// TestCallRate: a user's web calls are limited, long lists more than others.
+// TestCallRate: a user's web calls are limited, lists more than others.
 func TestCallRate(t *testing.T) {
 	t.Parallel()
-	eachCluster(t, 1, []string{"--rate-limit", "200"}, func(t *testing.T, c *testCluster) {
+	eachCluster(t, 1, []string{"--rate-limit", "20"}, func(t *testing.T, c *testCluster) { // two calls a second, four at once
 		n := c.nodes[0]
-		count := func(user, path string, times int) (refused int) {
+		count := func(user, path string, times int) (let int) {
+			begun := time.Now()
+			token := c.token(user, wire.RoleCoordinator)
 			for range times {
-				switch status, answer := c.call(n, "GET", path, c.token(user, wire.RoleCoordinator), nil); {
-				case status == http.StatusTooManyRequests && answer["code"] == "rate_limited":
-					refused++
-				case status != http.StatusOK:
-					t.Errorf("%s: %d %v", path, status, answer)
+				status, answer := c.call(n, "GET", path, token, nil)
+				if status != http.StatusTooManyRequests {
+					let++
+				} else if answer["code"] != "rate_limited" {
+					t.Errorf("%s: %v", path, answer)
 				}
 			}
-			return refused
+			return let - 2*int(time.Since(begun)/time.Second+1)
 		}
-		if refused := count("alice", "/v1/keys?limit=200", 50); refused < 10 {
-			t.Errorf("%d of 50 long lists are refused", refused)
+		if let := count("alice", "/v1/keys/none", 30); let > 4 {
+			t.Errorf("%d calls at once, want 4", let)
 		}
-		if refused := count("bob", "/v1/keys?limit=1", 20); refused != 0 {
-			t.Errorf("%d of 20 short lists of another user are refused", refused)
+		if let := count("bob", "/v1/keys?limit=200", 30); let > 1 {
+			t.Errorf("%d long lists at once, want 1", let)
+		}
+		if status, answer := c.call(n, "GET", "/v1/keys?limit=200", c.token("carol", wire.RoleCoordinator), nil); status != http.StatusOK {
+			t.Errorf("a long list: %d %v", status, answer)
 		}
 		if status := n.status("/healthz"); status != http.StatusOK {
 			t.Errorf("healthz: %d", status)

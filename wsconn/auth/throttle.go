@@ -54,9 +54,9 @@ func NewThrottle(perSecond float64, burst int) *Throttle {
 	}
 }
 
-// Take lets key do what costs as much as that many events, at most a whole
-// burst, and returns 0. If that is too much now, it takes nothing and returns how
-// long to wait.
+// Take lets key do what costs as much as that many events, at most half a burst,
+// and returns 0. If that is too much now, it takes nothing and returns how long to
+// wait.
 func (t *Throttle) Take(key string, cost int) (wait time.Duration) {
 	if t == nil {
 		return 0
@@ -66,7 +66,7 @@ func (t *Throttle) Take(key string, cost int) (wait time.Duration) {
 	now := t.clock()
 	t.turn(now)
 	h := maphash.String(t.seed, key)
-	whole := max(t.at(h), now) + min(t.every*time.Duration(cost), t.ahead)
+	whole := max(t.at(h), now) + t.price(cost)
 	if wait := whole - now - t.ahead; wait > 0 {
 		return wait
 	}
@@ -84,8 +84,14 @@ func (t *Throttle) GiveBack(key string, cost int) {
 	t.turn(t.clock())
 	h := maphash.String(t.seed, key)
 	if whole := t.at(h); whole > 0 {
-		t.put(h, whole-min(t.every*time.Duration(cost), t.ahead))
+		t.put(h, whole-t.price(cost))
 	}
+}
+
+// price is what that many events cost. What is dear must be possible all the
+// same, also for who has just done something else.
+func (t *Throttle) price(cost int) time.Duration {
+	return min(t.every*time.Duration(cost), max(t.every, t.ahead/2))
 }
 
 // Charge is Take with an error for the client: a *wire.Error with

@@ -38,7 +38,7 @@ func TestThrottle(t *testing.T) {
 	}
 	take("alice", 1, 100*time.Millisecond)
 	take("alice", 1, 100*time.Millisecond) // what is refused is not taken
-	take("alice", 3, 300*time.Millisecond)
+	take("alice", 2, 200*time.Millisecond)
 	take("bob", 1, 0)
 	pass(40 * time.Millisecond)
 	take("alice", 1, 60*time.Millisecond)
@@ -48,9 +48,12 @@ func TestThrottle(t *testing.T) {
 	throttle.GiveBack("alice", 1)
 	take("alice", 1, 0)
 
-	// More than a burst costs a whole one, so that it is possible at all.
+	// More than half a burst costs half a burst, so that it is possible at all.
+	take("carol", 1, 0)
 	take("carol", 100, 0)
-	take("carol", 1, 100*time.Millisecond)
+	take("carol", 100, 100*time.Millisecond)
+	take("carol", 1, 0)
+	take("carol", 1, 50*time.Millisecond)
 
 	// A long silence makes the burst whole, and no more than whole.
 	pass(time.Hour)
@@ -59,7 +62,9 @@ func TestThrottle(t *testing.T) {
 	}
 	take("alice", 1, 100*time.Millisecond)
 	throttle.GiveBack("nobody", 1)
-	take("nobody", burst, 0)
+	for range burst {
+		take("nobody", 1, 0)
+	}
 	take("nobody", 1, 100*time.Millisecond)
 
 	for _, none := range []*Throttle{NewThrottle(0, 1), NewThrottle(-1, 1), nil} {
