@@ -34,6 +34,14 @@
 // all the numbers that were lost once more, it is not noticed, and what came
 // under them does not reach the member: the one case in which a message is lost.
 //
+// # Crowds
+//
+// When thousands connect or leave at one time they must not keep the node's
+// connections to Redis from those who are at work. So only so many join, leave
+// and read their mailboxes at one time ([MaxCalls]), the others wait their turn: to
+// join for a moment, after which Join fails and the client comes again; to leave
+// for a little longer, after which the heartbeat does it.
+//
 // # Keys
 //
 // All after Config.Prefix. Scripts touch one member's keys only, or one
@@ -197,6 +205,8 @@ type Node struct {
 	subscribed atomic.Bool   // the subscription is confirmed
 	heard      atomic.Int64  // when it last said anything, ns after started
 	readSlots  chan struct{} // bounds mailbox reads at one time
+	joinSlots  chan struct{} // bounds joins at one time
+	leaveSlots chan struct{} // bounds leaves at one time
 
 	mu       sync.Mutex
 	stopped  bool
@@ -221,17 +231,19 @@ func New(cfg Config) (*Node, error) {
 		return nil, errors.New("cluster: Config.LeaseTTL is not longer than Config.HeartbeatEvery")
 	}
 	return &Node{
-		cfg:       cfg,
-		keys:      keys{cfg.Prefix},
-		rdb:       cfg.Redis,
-		log:       cfg.Log.With().Str("node", cfg.NodeID).Logger(),
-		locks:     redislock.New(cfg.Redis),
-		started:   time.Now(),
-		beatNow:   make(chan struct{}, 1),
-		lost:      make(chan struct{}, 1),
-		readSlots: make(chan struct{}, maxReads),
-		conns:     map[string]*Membership{},
-		dangling:  map[string]struct{}{},
+		cfg:        cfg,
+		keys:       keys{cfg.Prefix},
+		rdb:        cfg.Redis,
+		log:        cfg.Log.With().Str("node", cfg.NodeID).Logger(),
+		locks:      redislock.New(cfg.Redis),
+		started:    time.Now(),
+		beatNow:    make(chan struct{}, 1),
+		lost:       make(chan struct{}, 1),
+		readSlots:  make(chan struct{}, maxReads),
+		joinSlots:  make(chan struct{}, maxJoins),
+		leaveSlots: make(chan struct{}, maxLeaves),
+		conns:      map[string]*Membership{},
+		dangling:   map[string]struct{}{},
 	}, nil
 }
 

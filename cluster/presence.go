@@ -26,6 +26,42 @@ const cleanupTimeout = 2 * time.Second
 // between. Clients should wait longer for an answer.
 const joinWithin = 2 * time.Second
 
+const (
+	maxJoins  = 16 // of one node at one time
+	maxLeaves = 8  // likewise
+
+	// MaxCalls is how many of a node's calls of Redis at one time may be due to
+	// members that come, leave, or have much to read. A pool of connections should
+	// be larger.
+	MaxCalls = maxJoins + maxLeaves + maxReads
+
+	joinWait  = joinWithin / 2  // for a turn; the rest is for Redis
+	leaveWait = 5 * time.Second // for a turn
+)
+
+// errBusy: too many others join or leave.
+var errBusy = errors.New("too many at one time")
+
+// turn waits for one of slots and returns what gives it back.
+func turn(ctx context.Context, slots chan struct{}, wait time.Duration) (done func(), err error) {
+	done = func() { <-slots }
+	select {
+	case slots <- struct{}{}:
+		return done, nil
+	default:
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case slots <- struct{}{}:
+		return done, nil
+	case <-timer.C:
+		return nil, errBusy
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // errTooLate: Redis heard of a connection when it was old.
 var errTooLate = errors.New("redis was out of reach for too long")
 
@@ -46,7 +82,8 @@ type Presence struct {
 //
 // Each Socket joins once. It returns ErrBadID, ErrBadSeq, ErrStopped,
 // ErrSuperseded when a newer connection came in between (s is then superseded
-// too), or Redis's error; after an error there is nothing to Leave.
+// too), or Redis's error, and fails when too many others join at that moment;
+// after an error there is nothing to Leave.
 func (n *Node) Join(ctx context.Context, member, role string, after uint64, s Socket) (*Membership, error) {
 	if !validID(member) || !validID(role) || !validID(s.ID()) {
 		return nil, fmt.Errorf("join: %w", ErrBadID)
@@ -59,12 +96,20 @@ func (n *Node) Join(ctx context.Context, member, role string, after uint64, s So
 		cursor: after,
 	}
 	m.offered.Store(after)
+	// The wait for its turn counts.
+	joining, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	done, err := turn(joining, n.joinSlots, joinWait)
+	if err != nil {
+		return nil, fmt.Errorf("join: %w", err)
+	}
+	defer done()
 	// Known before Redis knows: from then on a newer connection may supersede
 	// this one, and the notice must find it.
 	if err := n.admit(m); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
-	if err := n.join(ctx, m, after); err != nil {
+	if err := n.join(joining, m, after); err != nil {
 		n.forget(m)
 		m.end()
 		// It may have been recorded all the same.
@@ -81,13 +126,12 @@ func (n *Node) Join(ctx context.Context, member, role string, after uint64, s So
 	return m, nil
 }
 
+// join makes Redis know m, by ctx's deadline.
 func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 	channels := n.keys.channelPrefix()
 	if n.cfg.Sharded {
 		channels = ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, joinWithin)
-	defer cancel()
 	now, err := n.clock(ctx, m.member)
 	if err != nil {
 		return err
@@ -153,7 +197,12 @@ func (m *Membership) Leave(ctx context.Context) error {
 	if !n.forget(m) {
 		return nil // superseded, or left before
 	}
-	if err := n.leave(ctx, m.conn, m.member); err != nil {
+	done, err := turn(ctx, n.leaveSlots, leaveWait)
+	if err == nil {
+		err = n.leave(ctx, m.conn, m.member)
+		done()
+	}
+	if err != nil {
 		n.leaveLater(m.member)
 		return fmt.Errorf("leave: %w", err)
 	}
@@ -288,12 +337,17 @@ func (n *Node) leaveLater(member string) {
 }
 
 // leaveDangling removes the presences that could not be removed before. Each
-// heartbeat that succeeds calls it.
+// heartbeat that succeeds calls it, and must not be late for the next: after a
+// crowd has left there may be many.
 func (n *Node) leaveDangling(ctx context.Context) {
+	begun := time.Now()
 	n.mu.Lock()
 	todo := slices.Collect(maps.Keys(n.dangling))
 	n.mu.Unlock()
 	for _, member := range todo {
+		if time.Since(begun) > n.cfg.HeartbeatEvery/2 {
+			return
+		}
 		if err := n.leaveIfGone(ctx, member); err != nil {
 			n.log.Warn().Err(err).Msg("leave failed")
 			return

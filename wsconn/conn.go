@@ -33,23 +33,24 @@ type Conn struct {
 	refused  *rate.Limiter // faulty messages; made by the first
 	joined   bool          // Disconnected is owed
 
-	mu         sync.Mutex
-	registered bool
-	user       string    // these three are set once, before registered is
-	role       wire.Role // "
-	identity   string    // "
-	claims     auth.Claims
-	acks       bool   // the client acknowledges for itself
-	written    uint64 // newest seq written to the socket
-	acked      uint64 // newest seq reported to Handler.Acked
-	queue      queue
-	timer      *time.Timer
-	registerBy time.Time
-	pingAt     time.Time
-	closing    bool // no more is queued; replies and the close frame are flushed
-	closeCode  int  // first cause
-	closeBy    time.Time
-	changed    chan struct{}
+	mu          sync.Mutex
+	registering bool // a sound register is with the Handler
+	registered  bool
+	user        string    // these three are set once, before registered is
+	role        wire.Role // "
+	identity    string    // "
+	claims      auth.Claims
+	acks        bool   // the client acknowledges for itself
+	written     uint64 // newest seq written to the socket
+	acked       uint64 // newest seq reported to Handler.Acked
+	queue       queue
+	timer       *time.Timer
+	registerBy  time.Time
+	pingAt      time.Time
+	closing     bool // no more is queued; replies and the close frame are flushed
+	closeCode   int  // first cause
+	closeBy     time.Time
+	changed     chan struct{}
 }
 
 func newConn(s *Server, ws *websocket.Conn, id string) *Conn {
@@ -122,7 +123,7 @@ func (c *Conn) schedule(now time.Time) {
 		if c.claims.ExpiresAt.Before(next) {
 			next = c.claims.ExpiresAt
 		}
-	} else if c.registerBy.Before(next) {
+	} else if !c.registering && c.registerBy.Before(next) {
 		next = c.registerBy
 	}
 	c.timer.Reset(max(next.Sub(now), 0))
@@ -136,7 +137,7 @@ func (c *Conn) tick() {
 	switch {
 	case c.closing:
 		return
-	case !c.registered && !now.Before(c.registerBy):
+	case !c.registered && !c.registering && !now.Before(c.registerBy):
 		c.queueError(wire.Message{}, wire.Errorf(wire.CodeNotRegistered, "no register within %s", c.server.cfg.RegisterTimeout))
 		c.close(wire.CloseNotRegister, "no register in time")
 		return

@@ -20,7 +20,8 @@ import (
 // handle deals with one text frame, which is not kept.
 func (c *Conn) handle(frame []byte) {
 	if c.messages != nil && !c.messages.Allow() {
-		c.overRate()
+		// Refused unread: which message it was is not known.
+		c.overRate(wire.Message{}, wire.Errorf(wire.CodeRateLimited, "more than %g messages a second", c.server.cfg.RateLimit))
 		return
 	}
 	m, err := wire.Decode(frame, c.server.cfg.MaxMessageBytes)
@@ -45,6 +46,11 @@ func (c *Conn) handle(frame []byte) {
 	case err != nil:
 		c.refuse(m, err)
 	default:
+		// The user who registered is charged, whose token this may not be.
+		if err := c.server.cfg.Users.Charge(c.UserID(), 1+len(frame)/bytesPerMessage, "too many messages"); err != nil {
+			c.overRate(m, err)
+			return
+		}
 		c.receive(ctx, m, claims)
 	}
 }
@@ -59,13 +65,20 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 			err = mayRegister(m, r, claims)
 		}
 	}
+	if err == nil {
+		err = c.server.cfg.Registers.Charge(claims.Subject, 1, "too many connections of this user, one after the other")
+	}
 	if err != nil {
 		c.refuseRegister(m, err)
 		return
 	}
+	c.server.greet(c)
 	c.mu.Lock()
 	c.user, c.role, c.identity, c.claims = r.UserID, r.Role, r.Identity, claims
 	c.acks = r.Resume != nil
+	// The client has done its part. How long the Handler may take is another
+	// matter: when many come at once, it is not their fault.
+	c.registering = true
 	c.mu.Unlock()
 
 	var confirm *wire.RegisterConfirm
@@ -76,12 +89,11 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 		return err
 	})
 	c.joined = err == nil || panicked
-	if err != nil && !c.joined {
-		c.mu.Lock()
-		c.user, c.role, c.identity, c.claims, c.acks = "", "", "", auth.Claims{}, false
-		c.mu.Unlock()
-	}
 	if err != nil {
+		if auth.AsWire(err).Code == wire.CodeUnavailable {
+			c.server.cfg.Registers.GiveBack(claims.Subject, 1) // the trouble is ours
+		}
+		c.unregistered()
 		c.refuseRegister(m, err)
 		return
 	}
@@ -89,7 +101,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 		confirm = &wire.RegisterConfirm{Status: wire.StatusSuccess}
 	}
 	c.mu.Lock()
-	c.registered = true
+	c.registering, c.registered = false, true
 	c.schedule(time.Now())
 	closing := c.closing
 	c.mu.Unlock()
@@ -99,6 +111,21 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 	c.log(zerolog.InfoLevel).Str("account", claims.Subject).Str("role", string(r.Role)).Msg("registered")
 	c.reply(c.encode(confirm, m.RequestID))
 	c.guard("started", func() error { c.server.cfg.Handler.Started(c); return nil })
+}
+
+// unregistered takes back what register has noted for the Handler, which has
+// refused.
+func (c *Conn) unregistered() {
+	c.mu.Lock()
+	c.registering = false
+	if !c.joined {
+		c.user, c.role, c.identity, c.claims, c.acks = "", "", "", auth.Claims{}, false
+	}
+	if !c.closing {
+		c.schedule(time.Now())
+	}
+	c.mu.Unlock()
+	c.server.estrange(c)
 }
 
 // mayRegister reports whether the token's bearer is who registers, in a role it
@@ -124,7 +151,7 @@ func (c *Conn) refuseRegister(m wire.Message, err error) {
 		code, reason = wire.CloseTokenExpired, "token has expired"
 	case wire.CodeForbidden:
 		code, reason = wire.CloseForbidden, "not allowed to register as that"
-	case wire.CodeUnavailable:
+	case wire.CodeUnavailable, wire.CodeRateLimited:
 		code, reason = wire.CloseUnavailable, "not available now"
 	case wire.CodeInternal:
 		code, reason = websocket.CloseInternalServerErr, "internal error"
@@ -160,6 +187,9 @@ func (c *Conn) receive(ctx context.Context, m wire.Message, claims auth.Claims) 
 		})
 	}
 	switch {
+	case err != nil && auth.AsWire(err).Code == wire.CodeRateLimited:
+		// Nothing is wrong with it but its time: who repeats it later is no abuser.
+		c.overRate(m, err)
 	case err != nil:
 		c.refuse(m, err)
 	case reply != nil:
@@ -264,13 +294,13 @@ func (c *Conn) logRefusal(m wire.Message, e *wire.Error, err error) {
 	line.Msg("message refused")
 }
 
-// overRate refuses a message unread: it came too fast.
-func (c *Conn) overRate() {
+// overRate refuses a message because it came too fast.
+func (c *Conn) overRate(m wire.Message, err error) {
 	if c.excess == nil {
 		c.excess = newLimiter(c.server.cfg.RateLimit)
 	}
-	c.reply(c.errorMessage(wire.Message{}, wire.Errorf(wire.CodeRateLimited, "more than %g messages a second", c.server.cfg.RateLimit)))
-	if !c.excess.Allow() {
+	c.reply(c.errorMessage(m, auth.AsWire(err)))
+	if c.excess != nil && !c.excess.Allow() {
 		c.log(zerolog.WarnLevel).Str("account", c.UserID()).Msg("closed for flooding")
 		c.Close(wire.CloseAbuse, "too many messages")
 	}

@@ -8,6 +8,12 @@
 // time. What is refused is answered with an error message; a client that goes
 // on sending what is refused is cut off.
 //
+// What a crowd can make the node hold is bounded: the sockets
+// (Config.MaxConnections), those of them that have not begun to register
+// (Config.MaxUnregistered: the oldest makes room for the newest), what each of
+// them may send before it has, and, by Config.Users and Config.Registers, what
+// one user does on however many sockets, one after the other or at once.
+//
 // Towards the client there are two queues a connection, both bounded. Direct
 // replies (confirmations, errors, pongs) have a small one, and a full one stops
 // reading from that socket. Mailbox frames are offered with [Conn.Offer], which
@@ -62,6 +68,7 @@ const (
 	DefaultQueueBytes      = 1 << 20
 	DefaultRateLimit       = 1000
 	DefaultMaxRefused      = 50
+	DefaultMaxUnregistered = 16 << 10
 
 	// Until a client has registered, it may send no frame longer than this, which
 	// is enough for a register: strangers must not make the node hold megabytes.
@@ -71,6 +78,9 @@ const (
 	maxReplies = 32
 
 	bufferBytes = 1 << 10 // of a socket, for reading and, while it writes, for writing
+
+	// A message of a user costs as many of Config.Users as it has pieces of that size.
+	bytesPerMessage = 8 << 10
 )
 
 // Handler decides what messages mean. Its calls for one Conn come from one
@@ -117,6 +127,10 @@ type Config struct {
 	// MaxConnections is how many sockets this node holds; more are refused with
 	// status 503. Zero value means no limit.
 	MaxConnections int
+	// MaxUnregistered is how many sockets may be open without having begun to
+	// register. One more closes the oldest of them, which had the most time.
+	// Zero value means DefaultMaxUnregistered.
+	MaxUnregistered int
 
 	// RegisterTimeout is how long a socket may take to register.
 	// Zero value means DefaultRegisterTimeout.
@@ -149,6 +163,12 @@ type Config struct {
 	// twice that at once. Beyond it messages are refused, and beyond twice it the
 	// socket is closed. Zero value means DefaultRateLimit, negative no limit.
 	RateLimit float64
+	// Users limits the messages of each user over all its sockets, a long one
+	// counting as several, and Registers how often it registers. Beyond them
+	// messages and registers are refused. What limits the user elsewhere too may be
+	// shared. Nil means no limit.
+	Users     *auth.Throttle
+	Registers *auth.Throttle
 	// MaxRefused is how many faulty messages a connection may send at once, and
 	// one a second for long, before it is closed. Zero value means DefaultMaxRefused.
 	MaxRefused int
@@ -193,6 +213,7 @@ func (cfg *Config) setDefaults() error {
 		{&cfg.QueueMessages, DefaultQueueMessages},
 		{&cfg.QueueBytes, DefaultQueueBytes},
 		{&cfg.MaxRefused, DefaultMaxRefused},
+		{&cfg.MaxUnregistered, DefaultMaxUnregistered},
 	}
 	for _, n := range counts {
 		if *n.field <= 0 {
@@ -219,10 +240,11 @@ type Server struct {
 	base   context.Context
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	conns    map[*Conn]struct{}
-	draining bool
-	idle     chan struct{} // made by Drain, closed when the last socket is gone
+	mu        sync.Mutex
+	conns     map[*Conn]struct{}
+	strangers strangers // those of conns that have not begun to register
+	draining  bool
+	idle      chan struct{} // made by Drain, closed when the last socket is gone
 }
 
 // New returns a server that holds no sockets yet. It starts nothing.
@@ -269,6 +291,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.log.Debug().Str("remote", r.RemoteAddr).Msg("upgrade refused")
 		return
 	}
+	defer s.makeRoom()
 	c := newConn(s, ws, rand.Text())
 	if err := s.add(c); err != nil {
 		// It was let in while others were: now there is no room for it after all.
@@ -329,6 +352,8 @@ func (s *Server) add(c *Conn) error {
 		return err
 	}
 	s.conns[c] = struct{}{}
+	// Before the socket is read from, which may take it out again.
+	s.strangers.add(c)
 	return nil
 }
 
@@ -336,6 +361,7 @@ func (s *Server) remove(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	s.strangers.remove(c)
 	if s.idle != nil && len(s.conns) == 0 {
 		close(s.idle)
 		s.idle = nil

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -62,9 +63,33 @@ type Config struct {
 	MaxMessageBytes int
 	// MaxParties is the largest committee. Zero value means 16.
 	MaxParties int
-	// RateLimit is how many messages a second one connection may send for long.
-	// Zero value means 1000; negative means no limit.
+	// RateLimit is how many messages a second one connection may send for long, and
+	// also one user over all its connections, one after the other or at once; twice
+	// that at once. A long message counts as one for each 8 KiB begun, a call of the web
+	// API as 10, an entry of a list as 1. Zero value means 1000; negative means no limit.
 	RateLimit float64
+	// RequestLimit is how many keygens and signings a second one user may ask this
+	// node for, by WebSocket and web API together, for long; twice that at once.
+	// Zero value means 50; negative means no limit.
+	RequestLimit float64
+	// RegisterLimit is how often a second one user may register on this node for
+	// long; ten times that at once. Zero value means 2; negative means no limit.
+	RegisterLimit float64
+	// LoginLimit is how often a minute one account may be logged in to, or tried,
+	// on this node, for long and also at once; LoginAddressLimit the same for one
+	// address (of IPv6, one /64). Zero values mean 10 and 100; negative ones no limit.
+	LoginLimit        int
+	LoginAddressLimit int
+	// TrustedProxies are the addresses, or networks in CIDR notation, of load
+	// balancers that name the client's address in X-Forwarded-For, for
+	// LoginAddressLimit. Without it everyone behind one has its address.
+	TrustedProxies []string
+	// MaxConnections is how many sockets this node holds. Zero value means as many
+	// as the process may open files, less an eighth and 128; negative means no limit.
+	MaxConnections int
+	// MaxUnregistered is how many of them may not have begun to register; beyond it
+	// the oldest is closed. Zero value means 16384.
+	MaxUnregistered int
 	// AllowedOrigins lists origins, besides the node's own, from which browsers
 	// may connect.
 	AllowedOrigins []string
@@ -84,7 +109,8 @@ type Config struct {
 	// Log receives the node's log. Nil means none.
 	Log *zerolog.Logger
 
-	tls *tls.Config
+	tls     *tls.Config
+	proxies []netip.Prefix // TrustedProxies
 }
 
 // What Config's zero values mean.
@@ -140,6 +166,9 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.MaxMessageBytes < 64<<10 {
 		return errors.New("max message bytes must be at least 65536: round messages of a keygen are tens of kilobytes")
+	}
+	if err := cfg.completeLimits(); err != nil {
+		return err
 	}
 	return cfg.loadTLS()
 }

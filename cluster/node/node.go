@@ -27,6 +27,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -52,7 +54,9 @@ const (
 	startWithin  = 10 * time.Second // for Redis to answer when a node starts
 	stopWithin   = 20 * time.Second // for a node to finish what it is doing
 	headerWithin = 10 * time.Second // for an HTTP request's header, and an idle connection's next request
-	bodyWithin   = 30 * time.Second
+	bodyWithin   = 30 * time.Second // for a request, header and body
+	answerWithin = 90 * time.Second // from its header to its answer's last byte: to wait for a session's end takes 30 s
+	headerBytes  = 16 << 10         // a token is half of that at most
 )
 
 // Node is one server.
@@ -127,10 +131,12 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, log: n.log}
+	limits := newLimits(&n.cfg)
+	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, limits: limits, log: n.log}
 	n.sockets, err = wsconn.New(wsconn.Config{
 		Verifier: verifier, Handler: r, Log: &n.log, MaxMessageBytes: n.cfg.MaxMessageBytes,
 		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
+		MaxConnections: n.cfg.MaxConnections, MaxUnregistered: n.cfg.MaxUnregistered, Users: limits.messages, Registers: limits.registers,
 	})
 	if err != nil {
 		return err
@@ -140,10 +146,12 @@ func (n *Node) assemble() error {
 	mux.Handle("/", httpapi.New(httpapi.Config{
 		Sessions: n.sessions, Verifier: verifier, Logins: accounts, Issuer: verifier, TokenTTL: n.cfg.TokenTTL,
 		Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
+		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, TrustedProxies: n.cfg.proxies,
 	}))
 	n.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, IdleTimeout: headerWithin,
-		TLSConfig: n.cfg.tls,
+		Handler: mux, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, WriteTimeout: answerWithin, IdleTimeout: headerWithin,
+		MaxHeaderBytes: headerBytes, TLSConfig: n.cfg.tls, ConnState: newWebConns(n.cfg.MaxConnections, n.sockets.Count).state,
+		ErrorLog: log.New(io.Discard, "", 0), // strangers' faults, one line each
 	}
 	return nil
 }

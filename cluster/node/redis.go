@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster"
 )
 
 const (
@@ -19,6 +21,8 @@ const (
 	// is gone cannot say who took over, so this is how long its shard stays out of
 	// reach after that; go-redis's own choice is a minute.
 	redisTopologyEvery = 500 * time.Millisecond
+	// Connections to a server: what a crowd may take of them, and for those at work.
+	redisPool = cluster.MaxCalls + 40
 )
 
 // go-redis prints what goes wrong inside its pool to standard error, in a form of
@@ -47,6 +51,9 @@ func newRedis(raw string) (redis.UniversalClient, error) {
 		}
 		opt.ContextTimeoutEnabled = true
 		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = redisDialWithin, redisWithin, redisWithin
+		if opt.PoolSize == 0 { // pool_size in the URL is another
+			opt.PoolSize = redisPool
+		}
 		return redis.NewClient(opt), nil
 	}
 	opt, err := clusterOptions(rest)
@@ -63,9 +70,9 @@ func newRedis(raw string) (redis.UniversalClient, error) {
 		if opt.MasterName != "" || opt.DB != 0 {
 			return nil, errors.New("redis: redis+cluster:// has no path: a cluster has one database")
 		}
-		cluster := opt.Cluster()
-		cluster.ClusterStateReloadInterval = redisTopologyEvery
-		return redis.NewClusterClient(cluster), nil
+		shards := opt.Cluster()
+		shards.ClusterStateReloadInterval = redisTopologyEvery
+		return redis.NewClusterClient(shards), nil
 	}
 	return nil, errors.New("redis: unknown scheme; want redis, rediss, redis+sentinel or redis+cluster")
 }
@@ -74,7 +81,7 @@ func newRedis(raw string) (redis.UniversalClient, error) {
 func clusterOptions(rest string) (*redis.UniversalOptions, error) {
 	opt := &redis.UniversalOptions{
 		ContextTimeoutEnabled: true,
-		DialTimeout:           redisDialWithin, ReadTimeout: redisWithin, WriteTimeout: redisWithin,
+		DialTimeout:           redisDialWithin, ReadTimeout: redisWithin, WriteTimeout: redisWithin, PoolSize: redisPool,
 	}
 	if at := strings.LastIndex(rest, "@"); at >= 0 {
 		user, pass, _ := strings.Cut(rest[:at], ":")

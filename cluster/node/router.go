@@ -24,6 +24,7 @@ type router struct {
 		SetIdentity(ctx context.Context, user, identity string) error
 	}
 	shares *session.ShareKeeper
+	limits limits
 	log    zerolog.Logger
 
 	members sync.Map // *wsconn.Conn -> *cluster.Membership, from Connected to Disconnected
@@ -72,6 +73,12 @@ func (r *router) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p 
 		return nil, nil
 	}
 	claims, _ := auth.FromContext(ctx)
+	switch p.(type) {
+	case *wire.KeygenRequest, *wire.SignRequest:
+		if err := r.limits.requestCharge(claims.Subject); err != nil {
+			return nil, err
+		}
+	}
 	caller := session.Caller{User: claims.Subject, Roles: claims.Roles, Identity: c.Identity()}
 	return r.sessions.Handle(ctx, caller, m, p)
 }

@@ -22,6 +22,7 @@ type options struct {
 	jwtSecretFile string
 	shareKEK      string
 	origins       string
+	proxies       string
 	logLevel      string
 	version       bool
 }
@@ -51,7 +52,7 @@ func newOptions(stderr io.Writer) *options {
 	f.DurationVar(&cfg.SessionRetention, "session-retention", 0, "how long a session is kept after its end (default 72h)")
 	f.IntVar(&cfg.MaxMessageBytes, "max-message-bytes", node.DefaultMaxMessageBytes, "longest WebSocket message and HTTP body")
 	f.IntVar(&cfg.MaxParties, "max-parties", node.DefaultMaxParties, "largest committee")
-	f.Float64Var(&cfg.RateLimit, "rate-limit", 0, "messages a second that one connection may send for long; negative for no limit (default 1000)")
+	o.declareLimits()
 	f.StringVar(&o.origins, "allowed-origins", "", "`origins` besides this server's own that browsers may connect from, separated by commas")
 	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM `file` with the certificate chain; without it the listener is plain, for a load balancer that ends TLS")
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM `file` with its key")
@@ -60,6 +61,20 @@ func newOptions(stderr io.Writer) *options {
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	return o
+}
+
+// declareLimits declares what one user, one account, one address and everybody
+// together may do.
+func (o *options) declareLimits() {
+	f, cfg := o.flags, &o.cfg
+	f.Float64Var(&cfg.RateLimit, "rate-limit", 0, "messages a second that one connection, and one user, may send for long; negative for no limit (default 1000)")
+	f.Float64Var(&cfg.RequestLimit, "request-limit", 0, "keygens and signings a second that one user may ask for, for long; negative for no limit (default 50)")
+	f.Float64Var(&cfg.RegisterLimit, "register-limit", 0, "how often a second one user may connect, for long; negative for no limit (default 2)")
+	f.IntVar(&cfg.LoginLimit, "login-limit", 0, "logins a minute to one account, failed ones included; negative for no limit (default 10)")
+	f.IntVar(&cfg.LoginAddressLimit, "login-address-limit", 0, "logins a minute from one address; negative for no limit (default 100)")
+	f.StringVar(&o.proxies, "trusted-proxies", "", "`addresses` or networks of load balancers, separated by commas, whose X-Forwarded-For is believed")
+	f.IntVar(&cfg.MaxConnections, "max-connections", 0, "sockets that this node holds; negative for no limit (default by the limit of open files)")
+	f.IntVar(&cfg.MaxUnregistered, "max-unregistered", 0, "how many of them may not have begun to register (default 16384)")
 }
 
 func (o *options) declareRedis() {
@@ -112,10 +127,17 @@ func (o *options) config() (node.Config, error) {
 		}
 		cfg.ShareKEK = kek
 	}
-	for origin := range strings.SplitSeq(o.origins, ",") {
-		if origin = strings.TrimSpace(origin); origin != "" {
-			cfg.AllowedOrigins = append(cfg.AllowedOrigins, origin)
+	cfg.AllowedOrigins, cfg.TrustedProxies = list(o.origins), list(o.proxies)
+	return cfg, nil
+}
+
+// list takes apart what is separated by commas.
+func list(text string) []string {
+	var all []string
+	for one := range strings.SplitSeq(text, ",") {
+		if one = strings.TrimSpace(one); one != "" {
+			all = append(all, one)
 		}
 	}
-	return cfg, nil
+	return all
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -84,7 +86,7 @@ func WriteProblem(w http.ResponseWriter, err error) {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="conclave"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		h.Set("Retry-After", "1")
+		h.Set("Retry-After", strconv.Itoa(retrySeconds(e.RetryAfter)))
 	}
 	w.WriteHeader(status)
 	// A client that is gone cannot be told.
@@ -98,6 +100,11 @@ func WriteProblem(w http.ResponseWriter, err error) {
 		KeyID:     e.KeyID,
 		SessionID: e.SessionID,
 	})
+}
+
+// retrySeconds is a time to wait in whole seconds, rounded up, at least 1.
+func retrySeconds(wait time.Duration) int {
+	return max(1, int((wait+time.Second-1)/time.Second))
 }
 
 // Status returns the HTTP status that goes with a code.

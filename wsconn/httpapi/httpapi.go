@@ -15,6 +15,9 @@
 //	GET    /healthz, /readyz           200, or 503 and why
 //
 // With ?start=true the two POSTs also start what they reserve.
+//
+// What is asked too often, or by too many at one time, is answered with 429 and
+// Retry-After. The package starts no goroutine.
 package httpapi
 
 import (
@@ -24,6 +27,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -54,6 +58,14 @@ type Config struct {
 	Ready    func(ctx context.Context) error // why the node should get no new clients
 	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
 	Log      *zerolog.Logger                 // nil means none
+
+	// Attempts limits logging in. Users limits what each user may call, and
+	// Requests how many keygens and signings it may ask for; the WebSocket's
+	// share them. Nil means no limit.
+	Attempts        *auth.LoginThrottle
+	Users, Requests *auth.Throttle
+	// TrustedProxies are believed when they name a client's address.
+	TrustedProxies []netip.Prefix
 }
 
 // DefaultTokenTTL is how long a token from login is good.
@@ -67,13 +79,15 @@ const (
 )
 
 type api struct {
-	cfg Config
-	log zerolog.Logger
+	cfg   Config
+	log   zerolog.Logger
+	busy  busy
+	alive readiness
 }
 
 // New returns the API's handler for the paths in the package comment.
 func New(cfg Config) http.Handler {
-	a := &api{cfg: cfg, log: zerolog.Nop()}
+	a := &api{cfg: cfg, log: zerolog.Nop(), alive: readiness{ask: cfg.Ready}}
 	if cfg.Log != nil {
 		a.log = *cfg.Log
 	}
@@ -97,7 +111,7 @@ func New(cfg Config) http.Handler {
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/login", a.handle(a.login))
-	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.report)(guarded))
+	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.report)(a.limited(guarded)))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		respond(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
@@ -200,9 +214,7 @@ func pageOf(r *http.Request) (session.Page, error) {
 }
 
 func (a *api) ready(r *http.Request) (int, any, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), readyWithin)
-	defer cancel()
-	if err := a.cfg.Ready(ctx); err != nil {
+	if err := a.alive.get(r.Context()); err != nil {
 		return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready"), err)
 	}
 	return http.StatusOK, map[string]string{"status": "ready"}, nil

@@ -30,6 +30,9 @@ func (a *api) login(r *http.Request) (int, any, error) {
 	if err := decode(r, &req); err != nil {
 		return 0, nil, err
 	}
+	if err := a.cfg.Attempts.Attempt(req.Username, a.address(r)); err != nil {
+		return 0, nil, err
+	}
 	account, err := a.cfg.Logins.Authenticate(r.Context(), req.Username, req.Password)
 	if err != nil {
 		return 0, nil, err

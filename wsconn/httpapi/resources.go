@@ -33,6 +33,9 @@ func sessionView(s session.Session) wire.SessionInfo {
 }
 
 func (a *api) createKey(r *http.Request) (int, any, error) {
+	if err := a.request(r); err != nil {
+		return 0, nil, err
+	}
 	var req wire.KeygenRequest
 	if err := decode(r, &req); err != nil {
 		return 0, nil, err
@@ -57,6 +60,9 @@ func (a *api) createKey(r *http.Request) (int, any, error) {
 
 func (a *api) createSignature(r *http.Request) (int, any, error) {
 	id, err := pathID(r)
+	if err == nil {
+		err = a.request(r)
+	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -94,7 +100,7 @@ func (a *api) getKey(r *http.Request) (int, any, error) {
 }
 
 func (a *api) listKeys(r *http.Request) (int, any, error) {
-	p, err := pageOf(r)
+	p, err := a.page(r)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -118,7 +124,7 @@ func (a *api) getSession(r *http.Request) (int, any, error) {
 }
 
 func (a *api) listSessions(r *http.Request) (int, any, error) {
-	p, err := pageOf(r)
+	p, err := a.page(r)
 	if err != nil {
 		return 0, nil, err
 	}

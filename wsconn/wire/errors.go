@@ -1,6 +1,9 @@
 package wire
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Code classifies an error for programs. Codes are stable; messages are not.
 type Code string
@@ -34,6 +37,10 @@ type Error struct {
 	Temporary bool   // the same message may succeed later
 	KeyID     string // what it concerns, where known
 	SessionID string
+
+	// RetryAfter is when the same may succeed, for a temporary error that knows;
+	// the web API says it in a header. Zero means that it is not known.
+	RetryAfter time.Duration
 }
 
 // Error returns the message for people.

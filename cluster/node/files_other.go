@@ -1,0 +1,6 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package node
+
+// openFiles is not known here.
+func openFiles() uint64 { return 0 }

@@ -1,0 +1,132 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/conclave-mpc/conclave/wsconn"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+)
+
+// What the zero values of Config's limits mean.
+const (
+	DefaultRateLimit         = wsconn.DefaultRateLimit
+	DefaultRequestLimit      = 50
+	DefaultRegisterLimit     = 2
+	DefaultLoginLimit        = 10
+	DefaultLoginAddressLimit = 100
+	DefaultMaxUnregistered   = wsconn.DefaultMaxUnregistered
+)
+
+// registerBurst is how many times a second's registers may come at once: a
+// network that flaps, or a client that is started again and again.
+const registerBurst = 10
+
+// completeLimits checks cfg's limits and fills in what is left out.
+func (cfg *Config) completeLimits() error {
+	for _, l := range []struct {
+		field  *float64
+		preset float64
+	}{
+		{&cfg.RateLimit, DefaultRateLimit}, {&cfg.RequestLimit, DefaultRequestLimit}, {&cfg.RegisterLimit, DefaultRegisterLimit},
+	} {
+		if *l.field == 0 {
+			*l.field = l.preset
+		}
+	}
+	for _, l := range []struct {
+		field  *int
+		preset int
+	}{
+		{&cfg.LoginLimit, DefaultLoginLimit}, {&cfg.LoginAddressLimit, DefaultLoginAddressLimit},
+		{&cfg.MaxUnregistered, DefaultMaxUnregistered}, {&cfg.MaxConnections, socketsFor(openFiles())},
+	} {
+		if *l.field == 0 {
+			*l.field = l.preset
+		}
+	}
+	if cfg.MaxUnregistered < 0 {
+		return errors.New("max unregistered is negative")
+	}
+	for _, text := range cfg.TrustedProxies {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			var addr netip.Addr
+			if addr, err = netip.ParseAddr(text); err == nil {
+				p = netip.PrefixFrom(addr, addr.BitLen())
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("trusted proxy %q: must be an address or a network like 10.0.0.0/8", text)
+		}
+		cfg.proxies = append(cfg.proxies, p)
+	}
+	return nil
+}
+
+// socketsFor is how many sockets a node takes that may open so many files: an
+// eighth, and some, are for Redis, web calls and those that are on their way out.
+// 0 means no limit.
+func socketsFor(files uint64) int {
+	const most = 1 << 20 // beyond it the limit is no file's
+	switch {
+	case files == 0 || files > most:
+		return 0
+	case files < 512:
+		return int(files) / 2
+	}
+	return int(files-files/8) - 128
+}
+
+// limits are what this node lets one user, one account and one address do.
+type limits struct {
+	messages, requests, registers *auth.Throttle
+	logins                        *auth.LoginThrottle
+}
+
+func newLimits(cfg *Config) limits {
+	return limits{
+		messages:  auth.NewThrottle(cfg.RateLimit, int(2*cfg.RateLimit)),
+		requests:  auth.NewThrottle(cfg.RequestLimit, int(2*cfg.RequestLimit)),
+		registers: auth.NewThrottle(cfg.RegisterLimit, int(registerBurst*cfg.RegisterLimit)),
+		logins:    auth.NewLoginThrottle(cfg.LoginLimit, cfg.LoginAddressLimit),
+	}
+}
+
+// requestCharge is what a user pays for asking for a keygen or a signing.
+func (l *limits) requestCharge(user string) error {
+	return l.requests.Charge(user, 1, "too many keygens and signings are asked for")
+}
+
+// webConns closes what connects when there are too many connections: those that
+// are, or may become, web calls beside those that are sockets by now, which are
+// bounded more tightly, so that some are always left for calls.
+type webConns struct {
+	sockets func() int
+	most    int // 0 for no limit
+	open    atomic.Int64
+}
+
+func newWebConns(maxConnections int, sockets func() int) *webConns {
+	w := &webConns{sockets: sockets}
+	if maxConnections > 0 {
+		w.most = maxConnections + maxConnections/16 + 32
+	}
+	return w
+}
+
+// state is an http.Server's ConnState.
+func (w *webConns) state(c net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		if n := w.open.Add(1); w.most > 0 && int(n)+w.sockets() > w.most {
+			_ = c.Close() // its goroutine finds it closed, and StateClosed follows
+		}
+	case http.StateHijacked, http.StateClosed:
+		w.open.Add(-1)
+	}
+}

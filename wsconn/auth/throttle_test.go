@@ -1,0 +1,256 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// clocked gives a Throttle a clock that stands still until it is moved.
+func clocked(t *Throttle) func(time.Duration) {
+	var now time.Duration
+	t.clock = func() time.Duration { return now }
+	return func(d time.Duration) { now += d }
+}
+
+func TestThrottle(t *testing.T) {
+	t.Parallel()
+	const perSecond, burst = 10, 5
+	throttle := NewThrottle(perSecond, burst)
+	pass := clocked(throttle)
+	pass(time.Hour)
+	take := func(key string, cost int, want time.Duration) {
+		t.Helper()
+		if got := throttle.Take(key, cost); got != want {
+			t.Errorf("Take(%q, %d) = %s, want %s", key, cost, got, want)
+		}
+	}
+	for range burst {
+		take("alice", 1, 0)
+	}
+	take("alice", 1, 100*time.Millisecond)
+	take("alice", 1, 100*time.Millisecond) // what is refused is not taken
+	take("alice", 2, 200*time.Millisecond)
+	take("bob", 1, 0)
+	pass(40 * time.Millisecond)
+	take("alice", 1, 60*time.Millisecond)
+	pass(60 * time.Millisecond)
+	take("alice", 1, 0)
+	take("alice", 1, 100*time.Millisecond)
+	throttle.GiveBack("alice", 1)
+	take("alice", 1, 0)
+
+	// More than half a burst costs half a burst, so that it is possible at all.
+	take("carol", 1, 0)
+	take("carol", 100, 0)
+	take("carol", 100, 100*time.Millisecond)
+	take("carol", 1, 0)
+	take("carol", 1, 50*time.Millisecond)
+
+	// A long silence makes the burst whole, and no more than whole.
+	pass(time.Hour)
+	for range burst {
+		take("alice", 1, 0)
+	}
+	take("alice", 1, 100*time.Millisecond)
+	throttle.GiveBack("nobody", 1)
+	for range burst {
+		take("nobody", 1, 0)
+	}
+	take("nobody", 1, 100*time.Millisecond)
+
+	for _, none := range []*Throttle{NewThrottle(0, 1), NewThrottle(-1, 1), nil} {
+		if none != nil || none.Take("x", 1000) != 0 || none.Charge("x", 1, "") != nil {
+			t.Error("a Throttle that limits nothing limits something")
+		}
+		none.GiveBack("x", 1)
+	}
+}
+
+// TestThrottleForgetsNothing holds a Throttle, which forgets, against one that
+// does not, over random times.
+func TestThrottleForgetsNothing(t *testing.T) {
+	const perSecond, burst, keys = 50, 20, 30
+	throttle := NewThrottle(perSecond, burst)
+	pass := clocked(throttle)
+	ahead, every := burst*time.Second/perSecond, time.Second/perSecond
+	whole := map[string]time.Duration{}
+	var now time.Duration
+	r := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for range 100_000 {
+		step := time.Duration(r.Int64N(int64(time.Millisecond)))
+		if r.IntN(1000) == 0 {
+			step = time.Duration(r.Int64N(int64(3 * ahead)))
+		}
+		now += step
+		pass(step)
+		key, cost := fmt.Sprint(r.IntN(keys)), 1+r.IntN(3)
+		then := max(whole[key], now) + time.Duration(cost)*every
+		want := max(0, then-now-ahead)
+		if got := throttle.Take(key, cost); got != want {
+			t.Fatalf("at %s: Take(%s, %d) = %s, want %s", now, key, cost, got, want)
+		}
+		if want == 0 {
+			whole[key] = then
+		} else {
+			refused++
+		}
+	}
+	if refused < 1000 {
+		t.Fatalf("only %d were refused: the test says little", refused)
+	}
+}
+
+// TestThrottleIsBounded: made-up keys neither grow it nor free the one that
+// floods, and when they stop it is empty again.
+func TestThrottleIsBounded(t *testing.T) {
+	throttle := NewThrottle(0.1, 10)
+	throttle.most = 1000
+	pass := clocked(throttle)
+	for throttle.Take("flooder", 1) == 0 {
+	}
+	for i := range 100 * throttle.most {
+		pass(time.Microsecond)
+		throttle.Take(fmt.Sprint("made up ", i), 1)
+		if n := throttle.len(); n > 2*throttle.most {
+			t.Fatalf("%d keys, at most %d", n, 2*throttle.most)
+		}
+	}
+	if throttle.Take("flooder", 1) == 0 {
+		t.Error("made-up keys have freed the one that floods")
+	}
+	pass(time.Hour)
+	throttle.Take("alice", 1)
+	if n := throttle.len(); n != 1 {
+		t.Errorf("%d keys are left of the flood, want 1", n)
+	}
+}
+
+func TestThrottleAtOnce(t *testing.T) {
+	const burst = 100
+	throttle := NewThrottle(0.0001, burst)
+	var mu sync.Mutex
+	taken := 0
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range burst {
+				if throttle.Take("alice", 1) == 0 {
+					mu.Lock()
+					taken++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	all.Wait()
+	if taken != burst {
+		t.Errorf("%d taken, want %d", taken, burst)
+	}
+}
+
+func TestLoginThrottle(t *testing.T) {
+	const perAccount, perAddress = 3, 8
+	here, there := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	attempt := func(t *testing.T, l *LoginThrottle, account string, from netip.Addr) bool {
+		t.Helper()
+		err := l.Attempt(account, from)
+		var e *wire.Error
+		if err != nil && (!errors.As(err, &e) || e.Code != wire.CodeRateLimited || e.RetryAfter <= 0 || !e.Temporary) {
+			t.Fatalf("got %#v", err)
+		}
+		return err == nil
+	}
+	t.Run("an account", func(t *testing.T) {
+		l := NewLoginThrottle(perAccount, perAddress)
+		let := 0
+		for i := range 100 {
+			from := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
+			if attempt(t, l, "alice", from) {
+				let++
+			}
+		}
+		if let != perAccount {
+			t.Errorf("%d attempts on one account, from as many addresses, want %d", let, perAccount)
+		}
+	})
+	t.Run("an account from one address", func(t *testing.T) {
+		l := NewLoginThrottle(perAccount, perAddress)
+		for range 100 {
+			attempt(t, l, "alice", here)
+		}
+		if !attempt(t, l, "bob", here) {
+			t.Error("a flood on one account keeps another's user out, who has the same address")
+		}
+	})
+	t.Run("an address", func(t *testing.T) {
+		l := NewLoginThrottle(perAccount, perAddress)
+		let := 0
+		for i := range 100 {
+			if attempt(t, l, fmt.Sprint("user-", i), here) {
+				let++
+			}
+		}
+		if let != perAddress {
+			t.Errorf("%d attempts from one address, want %d", let, perAddress)
+		}
+		// What the address was refused for is not held against the account.
+		for range perAccount {
+			if !attempt(t, l, "user-99", there) {
+				t.Error("an account's user is kept out by another's attempts that were refused")
+			}
+		}
+	})
+	t.Run("an IPv6 network", func(t *testing.T) {
+		l := NewLoginThrottle(perAccount, perAddress)
+		let := 0
+		for i := range 100 {
+			if attempt(t, l, fmt.Sprint("user-", i), netip.MustParseAddr(fmt.Sprintf("2001:db8:1:2:%x::1", i))) {
+				let++
+			}
+		}
+		if let != perAddress {
+			t.Errorf("%d attempts from one network, want %d", let, perAddress)
+		}
+		if !attempt(t, l, "carol", netip.MustParseAddr("2001:db8:1:3::1")) {
+			t.Error("another network is kept out")
+		}
+		mapped := netip.AddrFrom16(here.As16())
+		if network(mapped) != network(here) || network(netip.Addr{}) == network(here) {
+			t.Error("one address in two forms counts twice")
+		}
+	})
+	t.Run("none", func(t *testing.T) {
+		for _, l := range []*LoginThrottle{nil, NewLoginThrottle(0, -1)} {
+			for range 100 {
+				if !attempt(t, l, "alice", here) {
+					t.Fatal("refused")
+				}
+			}
+		}
+	})
+}
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]string{
+		0: "1", time.Millisecond: "1", time.Second: "1", 1001 * time.Millisecond: "2", 5900 * time.Millisecond: "6",
+	} {
+		e := wire.Errorf(wire.CodeRateLimited, "slowly")
+		e.RetryAfter = wait
+		w := httptest.NewRecorder()
+		WriteProblem(w, fmt.Errorf("log in: %w", e))
+		if got := w.Header().Get("Retry-After"); got != want || w.Code != http.StatusTooManyRequests {
+			t.Errorf("after %s: status %d, Retry-After %q, want %q", wait, w.Code, got, want)
+		}
+	}
+}

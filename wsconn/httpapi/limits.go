@@ -1,0 +1,139 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const (
+	// What a call costs of Config.Users, in messages: the answer is a document, not
+	// a frame. A list costs one more for each entry that it may have.
+	callCost = 10
+
+	// Calls of one user that are being answered at one time: each may hold a body
+	// and, waiting for a session's end, take its time.
+	maxBusy = 256
+
+	// How old an answer of /readyz may be. Anybody may ask, and each answer asks Redis.
+	readyFor = 100 * time.Millisecond
+)
+
+// limited lets through the calls of users who keep to their rate. Their token has
+// been verified, and their body not been read.
+func (a *api) limited(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user := caller(r).User
+		if err := a.cfg.Users.Charge(user, callCost, "too many calls"); err != nil {
+			auth.WriteProblem(w, err)
+			return
+		}
+		if !a.busy.enter(user) {
+			auth.WriteProblem(w, wire.Errorf(wire.CodeRateLimited, "more than %d calls at one time", maxBusy))
+			return
+		}
+		defer a.busy.leave(user)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// page reads which part of a list is wanted and charges a user for it.
+func (a *api) page(r *http.Request) (session.Page, error) {
+	p, err := pageOf(r)
+	if err == nil {
+		err = a.cfg.Users.Charge(caller(r).User, p.Limit, "too many long lists")
+	}
+	return p, err
+}
+
+// request charges a user for asking for a keygen or a signing.
+func (a *api) request(r *http.Request) error {
+	return a.cfg.Requests.Charge(caller(r).User, 1, "too many keygens and signings are asked for")
+}
+
+// busy counts the calls that are being answered, by user. The zero value is
+// ready.
+type busy struct {
+	mu    sync.Mutex
+	calls map[string]int // no zeros
+}
+
+func (b *busy) enter(user string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.calls == nil {
+		b.calls = make(map[string]int)
+	}
+	if b.calls[user] >= maxBusy {
+		return false
+	}
+	b.calls[user]++
+	return true
+}
+
+func (b *busy) leave(user string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.calls[user]--; b.calls[user] == 0 {
+		delete(b.calls, user)
+	}
+}
+
+// readiness asks whether the node is ready, for all who want to know at that
+// moment.
+type readiness struct {
+	ask func(context.Context) error
+
+	mu  sync.Mutex // held while asking: the others wait for the answer
+	at  time.Time
+	err error
+}
+
+func (c *readiness) get(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.at) >= readyFor {
+		// Not under the context of one caller, who may leave.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
+		defer cancel()
+		c.err = c.ask(ctx)
+		c.at = time.Now()
+	}
+	return c.err
+}
+
+// address is that of the client: whoever is connected, or, where that is a proxy
+// that is trusted to tell, whom the proxy names in X-Forwarded-For. What the
+// client itself has put there stands before it and is not believed.
+func (a *api) address(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	from := peer.Addr().Unmap()
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && a.trusted(from); i-- {
+		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		from = hop.Unmap()
+	}
+	return from
+}
+
+func (a *api) trusted(from netip.Addr) bool {
+	for _, p := range a.cfg.TrustedProxies {
+		if p.Contains(from) {
+			return true
+		}
+	}
+	return false
+}
