@@ -42,8 +42,9 @@ func (f *fixtures) Take(context.Context) (*party.PreParams, error) {
 // real is a user with the real client.
 type real struct {
 	*client.Client
-	user string
-	stop func() // ends it as a crash would: without a word, and returns when it has ended
+	user  string
+	store *client.MemStore
+	stop  func() // ends it as a crash would: without a word, and returns when it has ended
 
 	mu    sync.Mutex
 	node  string
@@ -53,16 +54,17 @@ type real struct {
 // join connects a user with the real client, first to the given node.
 func (c *testCluster) join(user string, role wire.Role, first, fixture int) *real {
 	c.t.Helper()
-	r := &real{user: user}
+	r := &real{user: user, store: new(client.MemStore)}
 	var urls []string
 	for i := range c.nodes {
 		urls = append(urls, c.nodes[(first+i)%len(c.nodes)].base)
 	}
 	cfg := client.Config{
 		URLs: urls, Token: client.StaticToken(c.token(user, role)), Role: role,
-		Identity: partytest.Identity(c.t), Store: new(client.MemStore), PreParams: &fixtures{t: c.t, next: fixture},
+		Identity: partytest.Identity(c.t), Store: r.store, PreParams: &fixtures{t: c.t, next: fixture},
 		SignSilence: 5 * time.Second, KeygenSilence: time.Minute, OnEvent: r.happened,
 	}
+	c.introduce(r, role, cfg.Identity.Public().Fingerprint())
 	var err error
 	if r.Client, err = client.New(cfg); err != nil {
 		c.t.Fatal(err)
@@ -85,6 +87,36 @@ func (c *testCluster) join(user string, role wire.Role, first, fixture int) *rea
 		c.t.Fatalf("%s: %v", user, err)
 	}
 	return r
+}
+
+// acquaintance is whom the real clients of a cluster know.
+type acquaintance struct {
+	pins   map[string]string  // fingerprints of coordinators
+	stores []*client.MemStore // of participants
+}
+
+// introduce lets every participant pin the identity of every coordinator.
+func (c *testCluster) introduce(r *real, role wire.Role, fingerprint string) {
+	c.t.Helper()
+	if c.met.pins == nil {
+		c.met.pins = map[string]string{}
+	}
+	pin := func(s *client.MemStore, user, fingerprint string) {
+		if err := s.Pin(user, fingerprint); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	if role == wire.RoleParticipant {
+		c.met.stores = append(c.met.stores, r.store)
+		for user, fingerprint := range c.met.pins {
+			pin(r.store, user, fingerprint)
+		}
+		return
+	}
+	c.met.pins[r.user] = fingerprint
+	for _, s := range c.met.stores {
+		pin(s, r.user, fingerprint)
+	}
 }
 
 func (r *real) happened(ev client.Event) {

@@ -60,7 +60,18 @@ type Store interface {
 	ShareStore
 	Journal
 	Truster
+	KnownStore
 }
+
+// coordinatorIdentity is that of every test's coordinator; its participants have
+// pinned it.
+var coordinatorIdentity = sync.OnceValue(func() *party.Identity {
+	id, err := party.NewIdentity()
+	if err != nil {
+		panic(err)
+	}
+	return id
+})
 
 func (f *fake) peer(t *testing.T, user string) *peer {
 	return &peer{t: t, f: f, user: user, identity: partytest.Identity(t), store: &MemStore{}, approve: ApproveAll}
@@ -81,6 +92,9 @@ func (p *peer) start() *peer {
 	}
 	if p.change != nil {
 		p.change(&cfg)
+	}
+	if err := p.store.Pin("coord", coordinatorIdentity().Public().Fingerprint()); err != nil {
+		p.t.Fatal(err)
 	}
 	c, err := New(cfg)
 	if err != nil {
@@ -131,6 +145,7 @@ func (f *fake) coordinator(t *testing.T) *Client {
 	t.Helper()
 	c, err := Dial(within(t), Config{
 		URLs: []string{f.url}, Token: StaticToken(token("coord", "")), RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond,
+		Identity: coordinatorIdentity(),
 	})
 	if err != nil {
 		t.Fatal(err)

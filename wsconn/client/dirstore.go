@@ -16,11 +16,12 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// DirStore is a ShareStore, Journal and Truster in a directory of mode 0700:
+// DirStore is a ShareStore, Journal, Truster and KnownStore in a directory of mode 0700:
 //
 //	shares/KEY~ADDRESS.json   sealed shares, one a file
 //	journal.log               the Journal, a JSON object a line, newest last
-//	known_identities          who was trusted on first use: user and identity, a line each
+//	known_identities          who is trusted: user, and the identity of its first use or the
+//	                          fingerprint that was pinned, a line each
 //
 // Files have mode 0600 and are replaced whole, so that a crash leaves the old
 // one or the new. Names are percent-encoded. Writing the journal locks the
@@ -29,7 +30,7 @@ type DirStore struct {
 	dir string
 	fileJournal
 
-	mu sync.Mutex // of known_identities
+	mu sync.Mutex // held while known_identities is changed
 }
 
 // OpenDirStore opens the store in dir, which is made if it does not exist.
@@ -136,39 +137,6 @@ func (s *DirStore) each(do func(text string, public party.SharePublic)) error {
 			return fmt.Errorf("list shares: %s: %w", e.Name(), err)
 		}
 		do(string(text), public)
-	}
-	return nil
-}
-
-// Trust implements [Truster]: it trusts on first use, and remembers.
-func (s *DirStore) Trust(user string, id party.PublicIdentity) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	path := filepath.Join(s.dir, "known_identities")
-	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read known identities: %w", err)
-	}
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") || fields[0] != user {
-			continue
-		}
-		if len(fields) != 2 {
-			return fmt.Errorf("known_identities: the line of %s is damaged", user)
-		}
-		known, err := party.ParsePublicIdentity(fields[1])
-		if err != nil {
-			return fmt.Errorf("known_identities: the line of %s: %w", user, err)
-		}
-		return sameIdentity(user, known, id)
-	}
-	if len(text) == 0 {
-		text = []byte("# Who was trusted on first use. Remove a line only after asking its owner for the new fingerprint.\n")
-	}
-	text = append(text, (user + " " + id.String() + "\n")...)
-	if err := writeFile(path, text); err != nil {
-		return fmt.Errorf("remember identity of %s: %w", user, err)
 	}
 	return nil
 }

@@ -37,7 +37,13 @@ type Invitation struct {
 	Digest      string `json:"digest,omitempty"` // 0x hex, what is signed
 	AccountAddr string `json:"account_addr,omitempty"`
 
-	SignedRequest string `json:"signed_request,omitempty"` // by the coordinator, unread here
+	// SignedRequest is the coordinator's signature over all of the above but the
+	// own part and the deadline, which are the server's; in a keygen so is the
+	// session, in a signing the threshold is the key's.
+	SignedRequest string `json:"signed_request,omitempty"`
+	// Signer is who has signed it. Nil means that the request is not signed, so
+	// that only the server says who asks.
+	Signer *Signer `json:"signer,omitempty"`
 }
 
 // Event is something that happened to a client, for display. It is one of the
@@ -113,6 +119,14 @@ type Failed struct {
 	Culprits         []int // part indexes that it blames
 }
 
+// IdentityChanged says that a user was refused, who has come with another
+// identity than the one that is known.
+type IdentityChanged struct {
+	Kind             Kind
+	SessionID, KeyID string
+	IdentityError
+}
+
 // Ended says that a session has its outcome.
 type Ended struct {
 	Kind             Kind
@@ -133,3 +147,5 @@ func (Round) event()        {}
 func (Finished) event()     {}
 func (Failed) event()       {}
 func (Ended) event()        {}
+
+func (IdentityChanged) event() {}

@@ -25,7 +25,8 @@ type KeygenRequest struct {
 	// ExpiresIn limits the session, to the second. Zero value means the server's
 	// own deadlines.
 	ExpiresIn time.Duration
-	// SignedRequest is passed to the participants.
+	// SignedRequest is passed to the participants. Zero value means one that is
+	// made with Config.Identity, if there is one.
 	SignedRequest string
 }
 
@@ -42,7 +43,8 @@ type Key struct {
 type SignRequest struct {
 	KeyID string
 	// AccountAddr is the key's. With it the server need not be believed about the
-	// key; zero value means to take its word.
+	// key; zero value means to take its word, which a request that is to be signed
+	// cannot.
 	AccountAddr string
 	// Data is 0x and hex, or text; Hash what is done to it. See pubkey.Digest.
 	Data, Hash string
@@ -54,7 +56,8 @@ type SignRequest struct {
 	// ExpiresIn limits the session, to the second. Zero value means the server's
 	// own deadlines.
 	ExpiresIn time.Duration
-	// SignedRequest is passed to the participants.
+	// SignedRequest is passed to the participants. Zero value means one that is
+	// made with Config.Identity, if there is one.
 	SignedRequest string
 }
 
@@ -109,6 +112,9 @@ func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
+	if err := c.signKeygen(ctx, &r, curve); err != nil {
+		return Key{}, err
+	}
 	w := &waiter{kind: KindKeygen, requestID: c.requestID(), keyID: r.KeyID}
 	p, err := c.await(ctx, w, r.wire())
 	if err != nil {
@@ -140,6 +146,9 @@ func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 func (c *Client) Sign(ctx context.Context, r SignRequest) (Signature, error) {
 	if r.RequestID == "" {
 		r.RequestID = c.requestID()
+	}
+	if err := c.signSigning(ctx, &r); err != nil {
+		return Signature{}, err
 	}
 	w := &waiter{kind: KindSign, requestID: r.RequestID, keyID: r.KeyID, sessionID: r.SessionID}
 	p, err := c.await(ctx, w, r.wire())
