@@ -57,7 +57,7 @@ func (p *participant) checkKeygen(inv Invitation) error {
 	if _, err := pubkey.ParseCurve(string(inv.Curve)); err != nil {
 		return err
 	}
-	if inv.PartIndex > len(inv.Participants) || inv.Participants[inv.PartIndex-1] != p.c.User() {
+	if inv.PartIndex < 1 || inv.PartIndex > len(inv.Participants) || inv.Participants[inv.PartIndex-1] != p.c.User() {
 		return errors.New("the invitation gives this party a part that is not its own")
 	}
 	return nil

@@ -328,7 +328,7 @@ func TestRefusedForTheTimeBeing(t *testing.T) {
 func TestRefusedForGood(t *testing.T) {
 	f := newFake(t)
 	c := f.coordinator(t)
-	_, err := c.Sign(within(t), SignRequest{KeyID: "none", Data: "x"})
+	_, err := c.Sign(within(t), SignRequest{KeyID: "none", Data: "x", AccountAddr: "11111111111111111111111111111111"})
 	if !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("got %v, want not found", err)
 	}
@@ -530,7 +530,7 @@ func TestLies(t *testing.T) {
 			if p, ok := p.(*wire.SignInvite); ok {
 				p.AccountAddr = "11111111111111111111111111111111"
 			}
-		}, "of another account address"},
+		}, "has signed something else"},
 		"data after approval": {func(_ string, p wire.Payload) {
 			if p, ok := p.(*wire.SignParams); ok {
 				p.Data = "all my money"
@@ -556,7 +556,7 @@ func TestLies(t *testing.T) {
 			f.mu.Lock()
 			f.tamper = tc.lie
 			f.mu.Unlock()
-			_, err := c.Sign(within(t), SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "x"})
+			_, err := c.Sign(within(t), SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "x", Participants: names})
 			var out *OutcomeError
 			if !errors.As(err, &out) || !strings.Contains(out.Reason, tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)

@@ -59,6 +59,9 @@ func (c *Client) signKeygen(ctx context.Context, r *KeygenRequest, curve pubkey.
 	if c.cfg.Identity == nil || r.SignedRequest != "" {
 		return nil
 	}
+	if err := r.wire().Validate(); err != nil {
+		return err
+	}
 	r.Curve = curve
 	r.SignedRequest, err = c.sign(ctx, party.Request{
 		Kind: string(KindKeygen), KeyID: r.KeyID, Curve: curve, Threshold: r.Threshold, Participants: r.Participants,
@@ -73,6 +76,9 @@ var errAddressless = errors.New("client: to sign a request the key's account add
 func (c *Client) signSigning(ctx context.Context, r *SignRequest) error {
 	if c.cfg.Identity == nil || r.SignedRequest != "" {
 		return nil
+	}
+	if err := r.wire().Validate(); err != nil {
+		return err
 	}
 	if r.AccountAddr == "" {
 		return errAddressless
