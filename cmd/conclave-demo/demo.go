@@ -27,15 +27,15 @@ var participants = []string{"bob", "carol", "dave"}
 
 // demo is a running demonstration.
 type demo struct {
-	d      *display
-	redis  *miniredis.Miniredis
-	nodes  []*nodeProcess
-	door   *door
-	asks   *member   // the coordinator
-	holds  []*member // the participants, by part index less one
+	d     *display
+	redis *miniredis.Miniredis
+	nodes []*nodeProcess
+	door  *door
+	asks  *member   // the coordinator
+	holds []*member // the participants, by part index less one
 
 	treasury client.Key
-	ending func() error
+	ending   func() error
 }
 
 // demonstrate runs it all.

@@ -56,6 +56,14 @@ func (d *display) event(e client.Event) {
 	case client.Failed:
 		c.show("")
 		c.say("%s %s: attempt %d failed here: %s", e.Kind, e.SessionID, e.Attempt, clean(e.Reason))
+	case client.IdentityChanged:
+		c.show("")
+		c.say("%s", c.bold("REFUSED: "+clean(e.User)+" comes with another identity"))
+		c.say("  %-9s %s", trustOf(e.Pinned), e.Known)
+		c.say("  %-9s %s", "now", e.Now)
+		c.say("  either %s has a new identity, or somebody, the server too, pretends to be %s", clean(e.User), clean(e.User))
+		c.say("  ask %s to read you what conclave identity shows; if it is the new one:", clean(e.User))
+		c.say("  conclave trust remove %s && conclave trust add %s %s", clean(e.User), clean(e.User), e.Now)
 	case client.Ended:
 		c.show("")
 		reason := ""

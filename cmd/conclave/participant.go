@@ -29,15 +29,18 @@ interrupted. Each invitation is shown and asked about:
       data      "pay bob"
       hash      eip191
       digest    0x…
+      signed by BOZJ6-…, pinned
       …
   conclave: sign? [y/N]
 
-With --approve always nobody is asked: whatever a coordinator of a key asks is
-signed. Shares are kept in the home directory, sealed to this client's
+With --approve always nobody is asked, and whatever a coordinator asks is
+signed that signs its requests and whose identity is pinned (conclave trust).
+Shares are kept in the home directory, sealed to this client's
 identity; keep a copy of both.`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt or always")
+		trust := flags.String("trust", "tofu", "`whom` to trust: pinned, or tofu, also whoever comes first under a name")
 		ahead := flags.Int("prepare", 1, "how `many` sets of pre-parameters to keep ready, so that a keygen need not wait")
 		return func(ctx context.Context, args []string) error {
 			switch {
@@ -45,15 +48,17 @@ identity; keep a copy of both.`,
 				return misuse("participant takes no arguments")
 			case *approve != "prompt" && *approve != "always":
 				return misuse("--approve must be prompt or always")
+			case *trust != "tofu" && *trust != "pinned":
+				return misuse("--trust must be tofu or pinned")
 			case *ahead < 0 || *ahead > 100:
 				return misuse("--prepare must be from 0 to 100")
 			}
-			return c.participant(ctx, *approve == "always", *ahead)
+			return c.participant(ctx, *approve == "always", *trust == "pinned", *ahead)
 		}
 	},
 }
 
-func (c *cli) participant(ctx context.Context, always bool, ahead int) error {
+func (c *cli) participant(ctx context.Context, always, pinnedOnly bool, ahead int) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -72,6 +77,7 @@ func (c *cli) participant(ctx context.Context, always bool, ahead int) error {
 	defer store.Close()
 	d := display{console: c.console, began: time.Now()}
 	cfg.Store, cfg.OnEvent, cfg.Token = store, d.event, c.tokens(c.awaitLogin())
+	cfg.PinnedOnly = pinnedOnly
 	cfg.PreParams = &client.PreParamsMaker{Ahead: ahead}
 	participant, err := client.New(cfg)
 	if err != nil {
@@ -83,7 +89,7 @@ func (c *cli) participant(ctx context.Context, always bool, ahead int) error {
 	defer cancel(nil)
 	approve := client.ApproveAll
 	if always {
-		c.console.say("approving whatever is asked")
+		c.console.say("approving whatever a pinned coordinator has signed")
 	} else {
 		a := &asker{console: c.console, lines: make(chan string), stop: cancel}
 		if f, ok := c.stdin.(*os.File); ok {
@@ -198,6 +204,20 @@ func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, e
 	}
 }
 
+const clock = "2006-01-02 15:04:05"
+
+// trusted says why the identity that has signed a request is taken for the
+// coordinator's.
+func trusted(inv client.Invitation) string {
+	switch {
+	case inv.Signer.Pinned:
+		return "pinned"
+	case inv.Signer.First:
+		return "seen for the first time: ask " + inv.Coordinator + " for the fingerprint before you agree"
+	}
+	return "as before, but not pinned"
+}
+
 // question shows all that would be agreed to.
 func question(c *console, inv client.Invitation) string {
 	var b strings.Builder
@@ -227,9 +247,17 @@ func question(c *console, inv client.Invitation) string {
 	}
 	row("your part", fmt.Sprint(inv.PartIndex))
 	if !inv.Deadline.IsZero() {
-		row("answer until", inv.Deadline.Local().Format("2006-01-02 15:04:05"))
+		row("answer until", inv.Deadline.Local().Format(clock))
 	}
 	row("session", inv.SessionID)
+	if s := inv.Signer; s != nil {
+		row("signed by", s.Fingerprint+", "+trusted(inv))
+		row("asked at", s.IssuedAt.Local().Format(clock))
+		row("holds until", s.ExpiresAt.Local().Format(clock))
+		row("nonce", s.Nonce)
+	} else {
+		fmt.Fprintf(&b, "    %-13s %s\n", "signed by", c.bold("NOBODY")+": that "+clean(inv.Coordinator)+" asks for this, only the server says")
+	}
 	if inv.Kind == client.KindSign {
 		fmt.Fprint(&b, "conclave: sign? [y/N]\n")
 	} else {

@@ -31,6 +31,7 @@ type Signer struct {
 	// IssuedAt and ExpiresAt are signed too.
 	IssuedAt  time.Time `json:"issued_at"`
 	ExpiresAt time.Time `json:"expires_at"`
+	Nonce     string    `json:"nonce"` // hex
 
 	identity party.PublicIdentity
 }
@@ -165,7 +166,7 @@ func (p *participant) checkSigner(ctx context.Context, inv Invitation, holders [
 	}
 	inv.Signer = &Signer{
 		Fingerprint: s.Identity.Fingerprint(), Pinned: ok && known.Pinned, First: !ok,
-		IssuedAt: s.IssuedAt, ExpiresAt: s.ExpiresAt, identity: s.Identity,
+		IssuedAt: s.IssuedAt, ExpiresAt: s.ExpiresAt, Nonce: hex.EncodeToString(s.Nonce[:]), identity: s.Identity,
 	}
 	if inv.Deadline.IsZero() || inv.Deadline.After(s.ExpiresAt) {
 		inv.Deadline = s.ExpiresAt
