@@ -33,32 +33,41 @@ interrupted. Each invitation is shown and asked about:
       …
   conclave: sign? [y/N]
 
-With --approve always nobody is asked, and whatever a coordinator asks is
-signed that signs its requests and whose identity is pinned (conclave trust).
+Otherwise nobody is asked, and only what a coordinator has signed whose identity
+is pinned (conclave trust) is considered at all. With --approve always all of it
+is approved. With --approve FILE.json a policy decides; go doc client.Policy says
+what is in it. With --approve exec:COMMAND the command gets the request as JSON
+on stdin; it approves by exit status 0, and the first line of its stdout is the
+reason. It is split at spaces and run without a shell, with an environment that
+holds no secrets, and has until the invitation's deadline.
+
 Shares are kept in the home directory, sealed to this client's
 identity; keep a copy of both.`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.serverFlags(flags)
-		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt or always")
+		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
 		trust := flags.String("trust", "tofu", "`whom` to trust: pinned, or tofu, also whoever comes first under a name")
 		ahead := flags.Int("prepare", 1, "how `many` sets of pre-parameters to keep ready, so that a keygen need not wait")
 		return func(ctx context.Context, args []string) error {
 			switch {
 			case len(args) > 0:
 				return misuse("participant takes no arguments")
-			case *approve != "prompt" && *approve != "always":
-				return misuse("--approve must be prompt or always")
 			case *trust != "tofu" && *trust != "pinned":
 				return misuse("--trust must be tofu or pinned")
 			case *ahead < 0 || *ahead > 100:
 				return misuse("--prepare must be from 0 to 100")
 			}
-			return c.participant(ctx, *approve == "always", *trust == "pinned", *ahead)
+			how, err := c.approval(*approve)
+			if err != nil {
+				return err
+			}
+			return c.participant(ctx, how, *trust == "pinned", *ahead)
 		}
 	},
 }
 
-func (c *cli) participant(ctx context.Context, always, pinnedOnly bool, ahead int) error {
+// participant asks at the prompt where approve is nil.
+func (c *cli) participant(ctx context.Context, approve client.Approver, pinnedOnly bool, ahead int) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -87,10 +96,7 @@ func (c *cli) participant(ctx context.Context, always, pinnedOnly bool, ahead in
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	approve := client.ApproveAll
-	if always {
-		c.console.say("approving whatever a pinned coordinator has signed")
-	} else {
+	if approve == nil {
 		a := &asker{console: c.console, lines: make(chan string), stop: cancel}
 		if f, ok := c.stdin.(*os.File); ok {
 			a.terminal = term.IsTerminal(int(f.Fd()))
