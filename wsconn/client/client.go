@@ -89,6 +89,9 @@ type Config struct {
 	// PinnedOnly refuses parties and coordinators whose identity was not pinned by
 	// hand: nobody is trusted on first use.
 	PinnedOnly bool
+	// Evidence keeps what convicts a party. Zero value means the Store, if it is an
+	// [EvidenceStore] too.
+	Evidence EvidenceStore
 	// PreParams supplies the pre-parameters of secp256k1 key generations. Zero
 	// value means to make them when an invitation is approved.
 	PreParams PreParamsSource
@@ -149,6 +152,9 @@ func (cfg *Config) setDefaults() {
 	}
 	if k, ok := cfg.Store.(KnownStore); ok && cfg.Known == nil {
 		cfg.Known = k.Known
+	}
+	if cfg.Evidence == nil {
+		cfg.Evidence, _ = cfg.Store.(EvidenceStore)
 	}
 	if cfg.Log == nil {
 		nop := zerolog.Nop()

@@ -16,10 +16,12 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// DirStore is a ShareStore, Journal, Truster and KnownStore in a directory of mode 0700:
+// DirStore is a ShareStore, Journal, Truster, KnownStore and EvidenceStore in a directory of mode 0700:
 //
 //	shares/KEY~ADDRESS.json   sealed shares, one a file
 //	journal.log               the Journal, a JSON object a line, newest last
+//	evidence/SESSION~ATTEMPT~PART.json
+//	                          what convicts a party; see conclave verify --evidence
 //	known_identities          who is trusted: user, and the identity of its first use or the
 //	                          fingerprint that was pinned, a line each
 //
@@ -139,6 +141,27 @@ func (s *DirStore) each(do func(text string, public party.SharePublic)) error {
 		do(string(text), public)
 	}
 	return nil
+}
+
+// PutEvidence implements [EvidenceStore]. The first evidence against a party of a
+// run is kept.
+func (s *DirStore) PutEvidence(_ context.Context, e *party.Evidence) (string, error) {
+	text, err := e.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
+	}
+	dir := filepath.Join(s.dir, "evidence")
+	if err := makeDir(dir); err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("%s~%d~%d.json", fileName(e.SessionID), e.Attempt, e.From))
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	if err := writeFile(path, append(text, '\n')); err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
+	}
+	return path, nil
 }
 
 // LoadIdentity reads the identity in a file of mode 0600, or makes one there.

@@ -127,6 +127,17 @@ type IdentityChanged struct {
 	IdentityError
 }
 
+// Convicted says that a party has signed two different messages where it may sign
+// one, and that the evidence was kept.
+type Convicted struct {
+	Kind             Kind
+	SessionID, KeyID string
+	Attempt          int
+	PartIndex        int
+	User             string
+	Kept             string // where, as the store says; empty if there is no store for it
+}
+
 // Ended says that a session has its outcome.
 type Ended struct {
 	Kind             Kind
@@ -149,3 +160,4 @@ func (Failed) event()       {}
 func (Ended) event()        {}
 
 func (IdentityChanged) event() {}
+func (Convicted) event()       {}

@@ -103,6 +103,7 @@ func (p *participant) giveUp(t *task, inv Invitation, number int, err error) {
 		t.stop()
 	}
 	p.mu.Unlock()
+	p.convict(inv, number, err)
 	if mine {
 		p.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
 		p.failed(inv, number, err.Error(), culpritsOf(err))

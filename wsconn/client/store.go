@@ -24,7 +24,14 @@ type ShareStore interface {
 	List(ctx context.Context) ([]party.SharePublic, error)
 }
 
-// MemStore is a ShareStore, Journal, Truster and KnownStore in memory, for tests
+// EvidenceStore is a store that keeps evidence against parties.
+type EvidenceStore interface {
+	// PutEvidence stores evidence durably and returns where it is, for people. The
+	// same again is the same.
+	PutEvidence(ctx context.Context, e *party.Evidence) (where string, err error)
+}
+
+// MemStore is a ShareStore, Journal, Truster, KnownStore and EvidenceStore in memory, for tests
 // and demonstrations: when the process ends, the shares are gone. The zero value
 // is ready.
 type MemStore struct {
@@ -33,6 +40,8 @@ type MemStore struct {
 	mu     sync.Mutex
 	shares []memShare
 	known  map[string]Known
+
+	evidence []*party.Evidence
 }
 
 type memShare struct {
@@ -83,6 +92,21 @@ func sortShares(list []party.SharePublic) {
 		}
 		return b.Created.Compare(a.Created)
 	})
+}
+
+// PutEvidence implements [EvidenceStore].
+func (s *MemStore) PutEvidence(_ context.Context, e *party.Evidence) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.evidence = append(s.evidence, e)
+	return "memory", nil
+}
+
+// Evidence returns what PutEvidence has stored.
+func (s *MemStore) Evidence() []*party.Evidence {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.evidence)
 }
 
 // Trust implements [Truster]: it trusts on first use.
