@@ -51,8 +51,14 @@ type real struct {
 	watch func(client.Event)
 }
 
-// join connects a user with the real client, first to the given node.
+// join connects a user with the real client, first to the given node. A
+// participant approves what a coordinator that joined has signed.
 func (c *testCluster) join(user string, role wire.Role, first, fixture int) *real {
+	c.t.Helper()
+	return c.joinApproving(user, role, first, fixture, client.ApproveAll)
+}
+
+func (c *testCluster) joinApproving(user string, role wire.Role, first, fixture int, approve client.Approver) *real {
 	c.t.Helper()
 	r := &real{user: user, store: new(client.MemStore)}
 	var urls []string
@@ -74,7 +80,7 @@ func (c *testCluster) join(user string, role wire.Role, first, fixture int) *rea
 	go func() {
 		defer close(done)
 		if role == wire.RoleParticipant {
-			_ = r.Serve(ctx, client.ApproveAll)
+			_ = r.Serve(ctx, approve)
 		} else {
 			_ = r.Run(ctx)
 		}

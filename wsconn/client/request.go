@@ -72,6 +72,10 @@ type Signature struct {
 	Hash        pubkey.Hash  `json:"hash"`
 	Digest      string       `json:"digest"`    // 0x hex
 	Signature   string       `json:"signature"` // 0x hex: secp256k1 r‖s‖v, 65 bytes; ed25519 R‖S, 64 bytes
+
+	// Culprits are the part indexes of those who were blamed on the way and
+	// replaced, on the word of others.
+	Culprits []int `json:"culprits,omitempty"`
 }
 
 func (r KeygenRequest) wire() *wire.KeygenRequest {
@@ -193,7 +197,7 @@ func verified(r SignRequest, out *wire.SignComplete) (Signature, error) {
 	}
 	return Signature{
 		KeyID: r.KeyID, SessionID: out.SessionID, Curve: curve, AccountAddr: address, PublicKey: pubkey.Encode(pub),
-		Data: r.Data, Hash: hash, Digest: pubkey.Encode(digest), Signature: pubkey.Encode(whole),
+		Data: r.Data, Hash: hash, Digest: pubkey.Encode(digest), Signature: pubkey.Encode(whole), Culprits: out.Culprits,
 	}, nil
 }
 
