@@ -189,7 +189,9 @@ func (v *villain) joinKeygen(about string) (wire.KeygenParams, [2]*party.Run) {
 	var p wire.KeygenParams
 	v.payload(&p, about)
 	b := v.binding(p.SessionID, p.KeyID, p.Attempt, p.Threshold, p.TotalParts, p.Parties)
-	return p, v.twins(func() (*party.Run, error) { return party.NewKeygen(party.KeygenConfig{Binding: b, Identity: v.identity}) })
+	return p, v.twins(func() (*party.Run, error) {
+		return party.NewKeygen(party.KeygenConfig{Binding: b, Identity: v.identity})
+	})
 }
 
 // keygen takes part honestly.

@@ -588,6 +588,13 @@ func TestUntrustedIdentity(t *testing.T) {
 		t.Errorf("got %v, want the reason", err)
 	}
 	_ = f
+	var told []IdentityChanged
+	for _, p := range []*peer{peers[0], peers[2]} {
+		told = append(told, all[IdentityChanged](p)...)
+	}
+	if len(told) == 0 || told[0].User != "bob" || told[0].Now != bob.identity.Public().Fingerprint() || told[0].Known == told[0].Now {
+		t.Errorf("told %+v, want bob's old fingerprint and the new one", told)
+	}
 }
 
 // A signer that says nothing is named, and replaced.
