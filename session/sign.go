@@ -17,6 +17,10 @@ import (
 // comes back, and liars cannot keep honest parties that are enough from signing
 // (as long as there are fewer quorums than maxAttempts). Who left for good or
 // sent a signature that does not verify is out.
+//
+// The outcome names all whom others blamed and who were silent, of a success those
+// without whom it came about. That is a word and no proof: evidence, where there is
+// any, is with the parties that have it.
 const (
 	maxTries    = 4    // of one quorum
 	maxAttempts = 16   // bounds a session whatever its parties do
@@ -89,6 +93,9 @@ func (m *machine) signed(ev Signed) error {
 	if ok {
 		m.party(ev.Party).Result = resultVerified
 		m.Signature, m.PublicKey = signature, key
+		m.Culprits = slices.DeleteFunc(m.Culprits, func(i int) bool {
+			return m.party(i).Result != resultInvalid && (i == ev.Party || slices.Contains(m.Signers, i))
+		})
 		m.end(Completed, "", nil)
 		return nil
 	}
@@ -149,6 +156,7 @@ func (m *machine) signerFailed(party int, blamed []int, reason string) {
 	for _, c := range blamed {
 		m.strike(c, 2)
 	}
+	m.blame(blamed...)
 	if len(blamed) == 0 {
 		blamed = []int{party}
 	}
@@ -195,6 +203,7 @@ func (m *machine) attemptOverdue(offline []int) {
 			m.party(i).Out = true
 		}
 	}
+	m.blame(silent...)
 	m.Signers = nil
 	quorum, fresh := m.chooseQuorum()
 	if quorum != nil && fresh && m.Attempt < maxAttempts {

@@ -277,6 +277,7 @@ func (m *machine) watch(offline []int) {
 	for _, i := range gone {
 		m.party(i).Out = true
 	}
+	m.blame(gone...)
 	m.retry(reason, gone)
 }
 

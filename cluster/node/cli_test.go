@@ -64,7 +64,10 @@ func TestCommandLine(t *testing.T) {
 			users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
 			users[user].run(password+"\n", "login", c.nodes[i%2].base, user)
 		}
+		var alice struct{ Fingerprint string }
+		decode(t, users["alice"].run("", "identity", "-json"), &alice)
 		for _, user := range []string{"bob", "carol", "dave"} {
+			users[user].run("", "trust", "add", "alice", alice.Fingerprint)
 			p := users[user].command("participant", "--approve", "always")
 			var stderr lockedBuffer
 			p.Stderr = &stderr

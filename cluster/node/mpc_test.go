@@ -42,27 +42,35 @@ func (f *fixtures) Take(context.Context) (*party.PreParams, error) {
 // real is a user with the real client.
 type real struct {
 	*client.Client
-	user string
-	stop func() // ends it as a crash would: without a word, and returns when it has ended
+	user  string
+	store *client.MemStore
+	stop  func() // ends it as a crash would: without a word, and returns when it has ended
 
 	mu    sync.Mutex
 	node  string
 	watch func(client.Event)
 }
 
-// join connects a user with the real client, first to the given node.
+// join connects a user with the real client, first to the given node. A
+// participant approves what a coordinator that joined has signed.
 func (c *testCluster) join(user string, role wire.Role, first, fixture int) *real {
 	c.t.Helper()
-	r := &real{user: user}
+	return c.joinApproving(user, role, first, fixture, client.ApproveAll)
+}
+
+func (c *testCluster) joinApproving(user string, role wire.Role, first, fixture int, approve client.Approver) *real {
+	c.t.Helper()
+	r := &real{user: user, store: new(client.MemStore)}
 	var urls []string
 	for i := range c.nodes {
 		urls = append(urls, c.nodes[(first+i)%len(c.nodes)].base)
 	}
 	cfg := client.Config{
 		URLs: urls, Token: client.StaticToken(c.token(user, role)), Role: role,
-		Identity: partytest.Identity(c.t), Store: new(client.MemStore), PreParams: &fixtures{t: c.t, next: fixture},
+		Identity: partytest.Identity(c.t), Store: r.store, PreParams: &fixtures{t: c.t, next: fixture},
 		SignSilence: 5 * time.Second, KeygenSilence: time.Minute, OnEvent: r.happened,
 	}
+	c.introduce(r, role, cfg.Identity.Public().Fingerprint())
 	var err error
 	if r.Client, err = client.New(cfg); err != nil {
 		c.t.Fatal(err)
@@ -72,7 +80,7 @@ func (c *testCluster) join(user string, role wire.Role, first, fixture int) *rea
 	go func() {
 		defer close(done)
 		if role == wire.RoleParticipant {
-			_ = r.Serve(ctx, client.ApproveAll)
+			_ = r.Serve(ctx, approve)
 		} else {
 			_ = r.Run(ctx)
 		}
@@ -85,6 +93,36 @@ func (c *testCluster) join(user string, role wire.Role, first, fixture int) *rea
 		c.t.Fatalf("%s: %v", user, err)
 	}
 	return r
+}
+
+// acquaintance is whom the real clients of a cluster know.
+type acquaintance struct {
+	pins   map[string]string  // fingerprints of coordinators
+	stores []*client.MemStore // of participants
+}
+
+// introduce lets every participant pin the identity of every coordinator.
+func (c *testCluster) introduce(r *real, role wire.Role, fingerprint string) {
+	c.t.Helper()
+	if c.met.pins == nil {
+		c.met.pins = map[string]string{}
+	}
+	pin := func(s *client.MemStore, user, fingerprint string) {
+		if err := s.Pin(user, fingerprint); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	if role == wire.RoleParticipant {
+		c.met.stores = append(c.met.stores, r.store)
+		for user, fingerprint := range c.met.pins {
+			pin(r.store, user, fingerprint)
+		}
+		return
+	}
+	c.met.pins[r.user] = fingerprint
+	for _, s := range c.met.stores {
+		pin(s, r.user, fingerprint)
+	}
 }
 
 func (r *real) happened(ev client.Event) {

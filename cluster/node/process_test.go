@@ -76,6 +76,7 @@ type testCluster struct {
 	logs   *lockedBuffer
 
 	nodes []*process
+	met   acquaintance
 }
 
 func newCluster(t *testing.T, rdb redis.UniversalClient, prefix string, flags ...string) *testCluster {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -26,13 +27,15 @@ var participants = []string{"bob", "carol", "dave"}
 
 // demo is a running demonstration.
 type demo struct {
-	d      *display
-	redis  *miniredis.Miniredis
-	nodes  []*nodeProcess
-	door   *door
-	asks   *member   // the coordinator
-	holds  []*member // the participants, by part index less one
-	ending func() error
+	d     *display
+	redis *miniredis.Miniredis
+	nodes []*nodeProcess
+	door  *door
+	asks  *member   // the coordinator
+	holds []*member // the participants, by part index less one
+
+	treasury client.Key
+	ending   func() error
 }
 
 // demonstrate runs it all.
@@ -98,7 +101,11 @@ func (m *demo) makeAccounts(ctx context.Context, redisURL string) error {
 		m.holds = append(m.holds, &member{user: user, role: wire.RoleParticipant})
 	}
 	for _, p := range m.everyone() {
-		p.password = rand.Text()
+		var err error
+		if p.identity, err = party.NewIdentity(); err != nil {
+			return err
+		}
+		p.password, p.store = rand.Text(), new(client.MemStore)
 		if err := node.AddUser(ctx, node.Config{Redis: redisURL}, p.user, p.password, []string{string(p.role)}, false); err != nil {
 			return fmt.Errorf("make account %s: %w", p.user, err)
 		}
@@ -111,6 +118,15 @@ func (m *demo) everyone() []*member { return append([]*member{m.asks}, m.holds..
 // connectParties logs everybody in and connects them, all through the front door.
 func (m *demo) connectParties(ctx context.Context) error {
 	m.d.title("Parties and coordinator")
+	// People would read the fingerprint to each other, before anything else.
+	fingerprint := m.asks.identity.Public().Fingerprint()
+	for _, p := range m.holds {
+		if err := p.store.Pin(m.asks.user, fingerprint); err != nil {
+			return err
+		}
+	}
+	m.d.say("the participants have pinned alice's identity, and approve what it has signed")
+	m.d.line("    " + fingerprint)
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group, running := errgroup.WithContext(running)
 	m.ending = func() error {
@@ -140,6 +156,7 @@ func (m *demo) ethereum(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.treasury = key
 	m.d.say("Ethereum address  %s", key.AccountAddr)
 	_, err = m.sign(ctx, key, "Pay 5 ether to Bob", nil)
 	return err
@@ -160,7 +177,7 @@ func (m *demo) ed25519(ctx context.Context) error {
 // killing signs while the node that holds a signer's socket is killed.
 func (m *demo) killing(ctx context.Context) error {
 	m.d.title("A node is killed (kill -9) in the middle of a signing")
-	key := client.Key{KeyID: "treasury", Curve: pubkey.Secp256k1}
+	key := m.treasury
 	var once sync.Once
 	killed := make(chan string, 1)
 	_, err := m.sign(ctx, key, "Pay 7 ether to Carol", func(p *member, ev client.Event) {

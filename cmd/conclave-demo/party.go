@@ -17,6 +17,8 @@ type member struct {
 	token    string
 	password string
 	client   *client.Client
+	identity *party.Identity
+	store    *client.MemStore
 
 	mu    sync.Mutex
 	node  string             // the node that holds the socket
@@ -35,13 +37,9 @@ func (m *member) join(ctx context.Context, url string, d *display) error {
 		return fmt.Errorf("log %s in: %w", m.user, err)
 	}
 	m.token = token.Secret
-	identity, err := party.NewIdentity()
-	if err != nil {
-		return err
-	}
 	m.client, err = client.New(client.Config{
 		URLs: []string{url}, Token: client.StaticToken(m.token), Role: m.role,
-		Identity: identity, Store: new(client.MemStore),
+		Identity: m.identity, Store: m.store,
 		OnEvent: func(ev client.Event) { m.happened(ev, d) },
 	})
 	return err

@@ -56,11 +56,28 @@ func (d *display) event(e client.Event) {
 	case client.Failed:
 		c.show("")
 		c.say("%s %s: attempt %d failed here: %s", e.Kind, e.SessionID, e.Attempt, clean(e.Reason))
+	case client.Convicted:
+		c.show("")
+		c.say("%s", c.bold(fmt.Sprintf("CAUGHT: %s (part %d) has signed two different messages in %s", clean(e.User), e.PartIndex, e.SessionID)))
+		if e.Kept != "" {
+			c.say("  the evidence is in %s; conclave verify --evidence checks it", e.Kept)
+		}
+	case client.IdentityChanged:
+		c.show("")
+		c.say("%s", c.bold("REFUSED: "+clean(e.User)+" comes with another identity"))
+		c.say("  %-9s %s", trustOf(e.Pinned), e.Known)
+		c.say("  %-9s %s", "now", e.Now)
+		c.say("  either %s has a new identity, or somebody, the server too, pretends to be %s", clean(e.User), clean(e.User))
+		c.say("  ask %s to read you what conclave identity shows; if it is the new one:", clean(e.User))
+		c.say("  conclave trust remove %s && conclave trust add %s %s", clean(e.User), clean(e.User), e.Now)
 	case client.Ended:
 		c.show("")
 		reason := ""
 		if e.Reason != "" {
 			reason = ": " + clean(e.Reason)
+		}
+		if len(e.Culprits) > 0 {
+			reason += fmt.Sprintf(" (blamed: part %s)", wire.FormatParts(e.Culprits))
 		}
 		c.say("%s %s: %s%s", e.Kind, e.SessionID, c.bold(clean(string(e.Status))), reason)
 	}

@@ -27,8 +27,9 @@ const usage = `usage: conclave COMMAND [FLAGS] [ARGUMENTS]
   sign KEY --data DATA    sign text, or 0x and hex
   keys [KEY]              list your keys, or show one
   sessions [SESSION]      list your sessions, or show one
-  verify                  check a signature; needs no server
+  verify                  check a signature, or evidence; needs no server
   identity                show this client's identity; needs no server
+  trust                   say whose identities to trust; needs no server
 
 conclave COMMAND -h says more about each.
 
@@ -38,6 +39,7 @@ Example: three participants and a coordinator, each with a home of their own.
   conclave: password for alice:
   conclave: logged in as alice (participant) until 2026-03-01 20:15
   $ conclave participant --approve prompt
+  conclave: identity QMRQ7-…
 
   $ conclave keygen --threshold 2 alice bob carol
   key         key-7GZ5XQ…
@@ -77,6 +79,7 @@ var commands = map[string]command{
 	"sessions":    sessionsCommand,
 	"verify":      verifyCommand,
 	"identity":    identityCommand,
+	"trust":       trustCommand,
 }
 
 // run is the whole program but for the process around it.

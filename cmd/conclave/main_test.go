@@ -2,12 +2,20 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
 func TestMain(m *testing.M) {
@@ -15,7 +23,8 @@ func TestMain(m *testing.M) {
 }
 
 // The transcripts in testdata run the real program, each in a home of its own.
-// $SERVER is the web API of api.
+// $SERVER is the web API of api; evidence.json convicts bob, whose fingerprint is
+// $BOB.
 func TestScripts(t *testing.T) {
 	srv := httptest.NewServer(api())
 	t.Cleanup(srv.Close)
@@ -25,10 +34,51 @@ func TestScripts(t *testing.T) {
 			e.Setenv("SERVER", srv.URL)
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("TZ", "UTC")
-			return nil
+			text, bob := evidence(t)
+			e.Setenv("BOB", bob)
+			return os.WriteFile(filepath.Join(e.WorkDir, "evidence.json"), text, 0o600)
 		},
 	})
 }
+
+// evidence is made of two runs of bob's with the same parameters, and what alice
+// finds when it is sent the first message of both.
+var evidence = func() func(t *testing.T) (text []byte, fingerprint string) {
+	var once sync.Once
+	var text []byte
+	var bob *party.Identity
+	return func(t *testing.T) ([]byte, string) {
+		once.Do(func() {
+			alice := partytest.Identity(t)
+			bob = partytest.Identity(t)
+			run := func(id *party.Identity, self int) *party.Run {
+				r, err := party.NewKeygen(party.KeygenConfig{Identity: id, Concurrency: 1, Binding: party.Binding{
+					SessionID: "kg-1", Attempt: 1, KeyID: "key-1", Curve: pubkey.Ed25519, Threshold: 2, TotalParts: 2, Self: self,
+					Parties: []party.Member{{Index: 1, User: "alice", Identity: alice.Public()}, {Index: 2, User: "bob", Identity: bob.Public()}},
+				}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := r.Start(); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(r.Close)
+				return r
+			}
+			honest := run(alice, 1)
+			var fault *party.Error
+			_ = honest.Accept(<-run(bob, 2).Out())
+			if err := honest.Accept(<-run(bob, 2).Out()); !errors.As(err, &fault) || fault.Proof == nil {
+				t.Fatalf("alice finds %v", err)
+			}
+			var err error
+			if text, err = fault.Proof.Marshal(); err != nil {
+				t.Fatal(err)
+			}
+		})
+		return text, bob.Public().Fingerprint()
+	}
+}()
 
 // api is a web API of one user, one key and one session.
 func api() http.Handler {

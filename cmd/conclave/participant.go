@@ -29,31 +29,45 @@ interrupted. Each invitation is shown and asked about:
       data      "pay bob"
       hash      eip191
       digest    0x…
+      signed by BOZJ6-…, pinned
       …
   conclave: sign? [y/N]
 
-With --approve always nobody is asked: whatever a coordinator of a key asks is
-signed. Shares are kept in the home directory, sealed to this client's
+Otherwise nobody is asked, and only what a coordinator has signed whose identity
+is pinned (conclave trust) is considered at all. With --approve always all of it
+is approved. With --approve FILE.json a policy decides; go doc client.Policy says
+what is in it. With --approve exec:COMMAND the command gets the request as JSON
+on stdin; it approves by exit status 0, and the first line of its stdout is the
+reason. It is split at spaces and run without a shell, with an environment that
+holds no secrets, and has until the invitation's deadline.
+
+Shares are kept in the home directory, sealed to this client's
 identity; keep a copy of both.`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.serverFlags(flags)
-		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt or always")
+		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
+		trust := flags.String("trust", "tofu", "`whom` to trust: pinned, or tofu, also whoever comes first under a name")
 		ahead := flags.Int("prepare", 1, "how `many` sets of pre-parameters to keep ready, so that a keygen need not wait")
 		return func(ctx context.Context, args []string) error {
 			switch {
 			case len(args) > 0:
 				return misuse("participant takes no arguments")
-			case *approve != "prompt" && *approve != "always":
-				return misuse("--approve must be prompt or always")
+			case *trust != "tofu" && *trust != "pinned":
+				return misuse("--trust must be tofu or pinned")
 			case *ahead < 0 || *ahead > 100:
 				return misuse("--prepare must be from 0 to 100")
 			}
-			return c.participant(ctx, *approve == "always", *ahead)
+			how, err := c.approval(*approve)
+			if err != nil {
+				return err
+			}
+			return c.participant(ctx, how, *trust == "pinned", *ahead)
 		}
 	},
 }
 
-func (c *cli) participant(ctx context.Context, always bool, ahead int) error {
+// participant asks at the prompt where approve is nil.
+func (c *cli) participant(ctx context.Context, approve client.Approver, pinnedOnly bool, ahead int) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -72,6 +86,7 @@ func (c *cli) participant(ctx context.Context, always bool, ahead int) error {
 	defer store.Close()
 	d := display{console: c.console, began: time.Now()}
 	cfg.Store, cfg.OnEvent, cfg.Token = store, d.event, c.tokens(c.awaitLogin())
+	cfg.PinnedOnly = pinnedOnly
 	cfg.PreParams = &client.PreParamsMaker{Ahead: ahead}
 	participant, err := client.New(cfg)
 	if err != nil {
@@ -81,10 +96,7 @@ func (c *cli) participant(ctx context.Context, always bool, ahead int) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	approve := client.ApproveAll
-	if always {
-		c.console.say("approving whatever is asked")
-	} else {
+	if approve == nil {
 		a := &asker{console: c.console, lines: make(chan string), stop: cancel}
 		if f, ok := c.stdin.(*os.File); ok {
 			a.terminal = term.IsTerminal(int(f.Fd()))
@@ -198,6 +210,20 @@ func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, e
 	}
 }
 
+const clock = "2006-01-02 15:04:05"
+
+// trusted says why the identity that has signed a request is taken for the
+// coordinator's.
+func trusted(inv client.Invitation) string {
+	switch {
+	case inv.Signer.Pinned:
+		return "pinned"
+	case inv.Signer.First:
+		return "seen for the first time: ask " + inv.Coordinator + " for the fingerprint before you agree"
+	}
+	return "as before, but not pinned"
+}
+
 // question shows all that would be agreed to.
 func question(c *console, inv client.Invitation) string {
 	var b strings.Builder
@@ -227,9 +253,17 @@ func question(c *console, inv client.Invitation) string {
 	}
 	row("your part", fmt.Sprint(inv.PartIndex))
 	if !inv.Deadline.IsZero() {
-		row("answer until", inv.Deadline.Local().Format("2006-01-02 15:04:05"))
+		row("answer until", inv.Deadline.Local().Format(clock))
 	}
 	row("session", inv.SessionID)
+	if s := inv.Signer; s != nil {
+		row("signed by", s.Fingerprint+", "+trusted(inv))
+		row("asked at", s.IssuedAt.Local().Format(clock))
+		row("holds until", s.ExpiresAt.Local().Format(clock))
+		row("nonce", s.Nonce)
+	} else {
+		fmt.Fprintf(&b, "    %-13s %s\n", "signed by", c.bold("NOBODY")+": that "+clean(inv.Coordinator)+" asks for this, only the server says")
+	}
 	if inv.Kind == client.KindSign {
 		fmt.Fprint(&b, "conclave: sign? [y/N]\n")
 	} else {

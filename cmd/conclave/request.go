@@ -103,6 +103,9 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest) error {
 		}
 		if r.AccountAddr = known[r.KeyID]; r.AccountAddr == "" {
 			c.console.say("this key was not made from here: the server is believed about its address")
+			if r.AccountAddr, err = c.addressOf(ctx, r.KeyID); err != nil {
+				return err
+			}
 		}
 	}
 	var sig client.Signature
@@ -117,6 +120,20 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest) error {
 		[2]string{"hash", string(sig.Hash)}, [2]string{"digest", sig.Digest}, [2]string{"session", sig.SessionID})
 }
 
+// addressOf asks the server: what is to be signed names the address.
+func (c *cli) addressOf(ctx context.Context, keyID string) (string, error) {
+	api, err := c.api()
+	if err != nil {
+		return "", err
+	}
+	defer api.Close()
+	key, err := api.Key(ctx, keyID)
+	if err == nil && key.AccountAddr == "" {
+		err = fmt.Errorf("key %s is %s, it has no address yet", keyID, key.Status)
+	}
+	return key.AccountAddr, err
+}
+
 // coordinate connects, shows progress, and says what becomes of a session that
 // is left.
 func (c *cli) coordinate(ctx context.Context, do func(*client.Client) error) error {
@@ -125,6 +142,9 @@ func (c *cli) coordinate(ctx context.Context, do func(*client.Client) error) err
 		return err
 	}
 	if cfg.Role, err = c.role(); err != nil {
+		return err
+	}
+	if cfg.Identity, err = c.identity(); err != nil {
 		return err
 	}
 	d := display{console: c.console, began: time.Now()}

@@ -10,9 +10,13 @@ import (
 )
 
 var verifyCommand = command{
-	synopsis: "verify [FLAGS] --data DATA --signature SIG (--address ADDR | --public-key KEY)",
+	synopsis: "verify [FLAGS] --data DATA --signature SIG (--address ADDR | --public-key KEY) | verify --evidence FILE",
 	about: `
 Checks a signature, offline. It exits with 0 if it is good and with 1 if not.
+With --evidence it checks what a participant has kept against a party that signed
+two different messages where it may sign one, and says whom it convicts. Anybody
+can make evidence against an identity of their own making: compare the identity
+with the one that is pinned here, or that its owner shows.
 
   $ conclave verify --address 0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F \
       --data "pay bob" --signature 0x…
@@ -20,7 +24,8 @@ Checks a signature, offline. It exits with 0 if it is good and with 1 if not.
   digest      0x…`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		var v verification
-		flags.BoolVar(&c.asJSON, "json", false, "print the result as JSON")
+		c.localFlags(flags)
+		evidence := flags.String("evidence", "", "`file` of evidence to check")
 		flags.StringVar(&v.curve, "curve", "", "`curve`: secp256k1 or ed25519 (default: that of the address, else secp256k1)")
 		flags.StringVar(&v.address, "address", "", "account `address` of the key")
 		flags.StringVar(&v.publicKey, "public-key", "", "public `key`, 0x and hex")
@@ -33,6 +38,10 @@ Checks a signature, offline. It exits with 0 if it is good and with 1 if not.
 			switch {
 			case len(args) > 0:
 				return misuse("verify takes no arguments, only flags")
+			case given["evidence"] && (given["data"] || given["signature"] || given["address"] || given["public-key"] || given["hash"] || given["curve"]):
+				return misuse("--evidence is checked by itself")
+			case given["evidence"]:
+				return c.verifyEvidence(*evidence)
 			case !given["data"] || !given["signature"]:
 				return misuse("verify needs --data and --signature")
 			case given["address"] == given["public-key"]:

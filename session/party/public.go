@@ -96,12 +96,34 @@ func (p PublicIdentity) String() string {
 // keys. An identity with the fingerprint of another cannot be made.
 func (p PublicIdentity) Fingerprint() string {
 	sum := sha256.Sum256(p.claim())
-	text := base32.StdEncoding.EncodeToString(sum[:25])
+	return grouped(sum[:fingerprintSize])
+}
+
+const fingerprintSize = 25
+
+func grouped(raw []byte) string {
+	text := base32.StdEncoding.EncodeToString(raw)
 	groups := make([]string, 0, 8)
 	for len(text) > 0 {
 		groups, text = append(groups, text[:5]), text[5:]
 	}
 	return strings.Join(groups, "-")
+}
+
+// ParseFingerprint returns the canonical form of a fingerprint that a person has
+// typed: case, spaces and hyphens do not matter.
+func ParseFingerprint(text string) (string, error) {
+	bare := strings.Map(func(r rune) rune {
+		if r == '-' || r == ' ' {
+			return -1
+		}
+		return r
+	}, strings.ToUpper(text))
+	raw, err := base32.StdEncoding.DecodeString(bare)
+	if err != nil || len(raw) != fingerprintSize {
+		return "", errors.New("a fingerprint is eight groups of five letters and digits from 2 to 7")
+	}
+	return grouped(raw), nil
 }
 
 // MarshalText returns the text form, for encoding/json.

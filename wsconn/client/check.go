@@ -41,51 +41,60 @@ func signInvitation(m *wire.SignInvite) Invitation {
 // declined without asking.
 func (p *participant) check(ctx context.Context, inv Invitation) (Invitation, error) {
 	if inv.Kind == KindKeygen {
-		return inv, p.checkKeygen(inv)
+		if err := p.checkKeygen(inv); err != nil {
+			return inv, err
+		}
+		return p.checkSigner(ctx, inv, nil)
 	}
-	return p.checkSign(ctx, inv)
+	inv, holders, err := p.checkSign(ctx, inv)
+	if err != nil {
+		return inv, err
+	}
+	return p.checkSigner(ctx, inv, holders)
 }
 
 func (p *participant) checkKeygen(inv Invitation) error {
 	if _, err := pubkey.ParseCurve(string(inv.Curve)); err != nil {
 		return err
 	}
-	if inv.PartIndex > len(inv.Participants) || inv.Participants[inv.PartIndex-1] != p.c.User() {
+	if inv.PartIndex < 1 || inv.PartIndex > len(inv.Participants) || inv.Participants[inv.PartIndex-1] != p.c.User() {
 		return errors.New("the invitation gives this party a part that is not its own")
 	}
 	return nil
 }
 
-func (p *participant) checkSign(ctx context.Context, inv Invitation) (Invitation, error) {
+// checkSign also returns the users who hold the key, if there is a share of it
+// here.
+func (p *participant) checkSign(ctx context.Context, inv Invitation) (Invitation, []string, error) {
 	if !slices.Contains(inv.Participants, p.c.User()) {
-		return inv, errors.New("the invitation does not name this party")
+		return inv, nil, errors.New("the invitation does not name this party")
 	}
 	curve, address, err := curveOf(inv.AccountAddr)
 	if err != nil {
-		return inv, fmt.Errorf("the invitation's %w", err)
+		return inv, nil, fmt.Errorf("the invitation's %w", err)
 	}
 	if address != inv.AccountAddr {
-		return inv, errors.New("the invitation's account address is not in its canonical form")
+		return inv, nil, errors.New("the invitation's account address is not in its canonical form")
 	}
 	inv.Curve = curve
 	if inv, err = digested(inv); err != nil {
-		return inv, err
+		return inv, nil, err
 	}
 	sealed, err := p.c.cfg.Store.Get(ctx, inv.KeyID, inv.AccountAddr)
 	if errors.Is(err, ErrNoShare) {
-		return inv, nil // it may come with the parameters
+		return inv, nil, nil // it may come with the parameters
 	}
 	if err != nil {
 		p.log.Error().Err(err).Str("key", inv.KeyID).Msg("share store cannot be read")
-		return inv, errors.New("the share store cannot be read")
+		return inv, nil, errors.New("the share store cannot be read")
 	}
 	share, err := party.ParsePublic(sealed)
 	if err != nil {
 		p.log.Error().Err(err).Str("key", inv.KeyID).Msg("share cannot be read")
-		return inv, errors.New("the share cannot be read")
+		return inv, nil, errors.New("the share cannot be read")
 	}
 	inv.Threshold = share.Threshold
-	return inv, p.checkShare(inv, share)
+	return inv, usersOf(share.Parties), p.checkShare(inv, share)
 }
 
 // digested fills in the digest that is signed, and the hash, and refuses an

@@ -71,16 +71,27 @@ type Config struct {
 	// and coordinator in Run.
 	Role wire.Role
 
-	// Identity is who this client is to the other parties.
+	// Identity is who this client is to the other parties. A coordinator that has
+	// one signs its requests with it.
 	Identity *party.Identity
 	// Store keeps sealed shares.
 	Store ShareStore
 	// Journal keeps what the participant has promised and begun. Zero value means
 	// the Store, if it is a Journal too.
 	Journal Journal
-	// Trust decides whether to go on with a party of a key that is being made.
-	// Zero value means the Store's, if it is a [Truster] too.
+	// Trust decides whether a user may have an identity. Zero value means the
+	// Store's, if it is a [Truster] too.
 	Trust Trust
+	// Known tells, before Trust is asked, whose identity is known already and
+	// whether it was pinned. Zero value means the Store's, if it is a [KnownStore]
+	// too; without one nobody is known.
+	Known func(user string) (Known, bool, error)
+	// PinnedOnly refuses parties and coordinators whose identity was not pinned by
+	// hand: nobody is trusted on first use.
+	PinnedOnly bool
+	// Evidence keeps what convicts a party. Zero value means the Store, if it is an
+	// [EvidenceStore] too.
+	Evidence EvidenceStore
 	// PreParams supplies the pre-parameters of secp256k1 key generations. Zero
 	// value means to make them when an invitation is approved.
 	PreParams PreParamsSource
@@ -138,6 +149,12 @@ func (cfg *Config) setDefaults() {
 	}
 	if t, ok := cfg.Store.(Truster); ok && cfg.Trust == nil {
 		cfg.Trust = t.Trust
+	}
+	if k, ok := cfg.Store.(KnownStore); ok && cfg.Known == nil {
+		cfg.Known = k.Known
+	}
+	if cfg.Evidence == nil {
+		cfg.Evidence, _ = cfg.Store.(EvidenceStore)
 	}
 	if cfg.Log == nil {
 		nop := zerolog.Nop()

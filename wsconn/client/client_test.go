@@ -60,7 +60,18 @@ type Store interface {
 	ShareStore
 	Journal
 	Truster
+	KnownStore
 }
+
+// coordinatorIdentity is that of every test's coordinator; its participants have
+// pinned it.
+var coordinatorIdentity = sync.OnceValue(func() *party.Identity {
+	id, err := party.NewIdentity()
+	if err != nil {
+		panic(err)
+	}
+	return id
+})
 
 func (f *fake) peer(t *testing.T, user string) *peer {
 	return &peer{t: t, f: f, user: user, identity: partytest.Identity(t), store: &MemStore{}, approve: ApproveAll}
@@ -81,6 +92,9 @@ func (p *peer) start() *peer {
 	}
 	if p.change != nil {
 		p.change(&cfg)
+	}
+	if err := p.store.Pin("coord", coordinatorIdentity().Public().Fingerprint()); err != nil {
+		p.t.Fatal(err)
 	}
 	c, err := New(cfg)
 	if err != nil {
@@ -131,6 +145,7 @@ func (f *fake) coordinator(t *testing.T) *Client {
 	t.Helper()
 	c, err := Dial(within(t), Config{
 		URLs: []string{f.url}, Token: StaticToken(token("coord", "")), RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond,
+		Identity: coordinatorIdentity(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -313,7 +328,7 @@ func TestRefusedForTheTimeBeing(t *testing.T) {
 func TestRefusedForGood(t *testing.T) {
 	f := newFake(t)
 	c := f.coordinator(t)
-	_, err := c.Sign(within(t), SignRequest{KeyID: "none", Data: "x"})
+	_, err := c.Sign(within(t), SignRequest{KeyID: "none", Data: "x", AccountAddr: "11111111111111111111111111111111"})
 	if !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("got %v, want not found", err)
 	}
@@ -515,7 +530,7 @@ func TestLies(t *testing.T) {
 			if p, ok := p.(*wire.SignInvite); ok {
 				p.AccountAddr = "11111111111111111111111111111111"
 			}
-		}, "of another account address"},
+		}, "has signed something else"},
 		"data after approval": {func(_ string, p wire.Payload) {
 			if p, ok := p.(*wire.SignParams); ok {
 				p.Data = "all my money"
@@ -541,7 +556,7 @@ func TestLies(t *testing.T) {
 			f.mu.Lock()
 			f.tamper = tc.lie
 			f.mu.Unlock()
-			_, err := c.Sign(within(t), SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "x"})
+			_, err := c.Sign(within(t), SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "x", Participants: names})
 			var out *OutcomeError
 			if !errors.As(err, &out) || !strings.Contains(out.Reason, tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
@@ -573,6 +588,13 @@ func TestUntrustedIdentity(t *testing.T) {
 		t.Errorf("got %v, want the reason", err)
 	}
 	_ = f
+	var told []IdentityChanged
+	for _, p := range []*peer{peers[0], peers[2]} {
+		told = append(told, all[IdentityChanged](p)...)
+	}
+	if len(told) == 0 || told[0].User != "bob" || told[0].Now != bob.identity.Public().Fingerprint() || told[0].Known == told[0].Now {
+		t.Errorf("told %+v, want bob's old fingerprint and the new one", told)
+	}
 }
 
 // A signer that says nothing is named, and replaced.

@@ -16,11 +16,14 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// DirStore is a ShareStore, Journal and Truster in a directory of mode 0700:
+// DirStore is a ShareStore, Journal, Truster, KnownStore and EvidenceStore in a directory of mode 0700:
 //
 //	shares/KEY~ADDRESS.json   sealed shares, one a file
 //	journal.log               the Journal, a JSON object a line, newest last
-//	known_identities          who was trusted on first use: user and identity, a line each
+//	evidence/SESSION~ATTEMPT~PART.json
+//	                          what convicts a party; see conclave verify --evidence
+//	known_identities          who is trusted: user, and the identity of its first use or the
+//	                          fingerprint that was pinned, a line each
 //
 // Files have mode 0600 and are replaced whole, so that a crash leaves the old
 // one or the new. Names are percent-encoded. Writing the journal locks the
@@ -29,7 +32,7 @@ type DirStore struct {
 	dir string
 	fileJournal
 
-	mu sync.Mutex // of known_identities
+	mu sync.Mutex // held while known_identities is changed
 }
 
 // OpenDirStore opens the store in dir, which is made if it does not exist.
@@ -140,37 +143,25 @@ func (s *DirStore) each(do func(text string, public party.SharePublic)) error {
 	return nil
 }
 
-// Trust implements [Truster]: it trusts on first use, and remembers.
-func (s *DirStore) Trust(user string, id party.PublicIdentity) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	path := filepath.Join(s.dir, "known_identities")
-	text, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read known identities: %w", err)
+// PutEvidence implements [EvidenceStore]. The first evidence against a party of a
+// run is kept.
+func (s *DirStore) PutEvidence(_ context.Context, e *party.Evidence) (string, error) {
+	text, err := e.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
 	}
-	for line := range strings.Lines(string(text)) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") || fields[0] != user {
-			continue
-		}
-		if len(fields) != 2 {
-			return fmt.Errorf("known_identities: the line of %s is damaged", user)
-		}
-		known, err := party.ParsePublicIdentity(fields[1])
-		if err != nil {
-			return fmt.Errorf("known_identities: the line of %s: %w", user, err)
-		}
-		return sameIdentity(user, known, id)
+	dir := filepath.Join(s.dir, "evidence")
+	if err := makeDir(dir); err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
 	}
-	if len(text) == 0 {
-		text = []byte("# Who was trusted on first use. Remove a line only after asking its owner for the new fingerprint.\n")
+	path := filepath.Join(dir, fmt.Sprintf("%s~%d~%d.json", fileName(e.SessionID), e.Attempt, e.From))
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
 	}
-	text = append(text, (user + " " + id.String() + "\n")...)
-	if err := writeFile(path, text); err != nil {
-		return fmt.Errorf("remember identity of %s: %w", user, err)
+	if err := writeFile(path, append(text, '\n')); err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
 	}
-	return nil
+	return path, nil
 }
 
 // LoadIdentity reads the identity in a file of mode 0600, or makes one there.

@@ -19,9 +19,12 @@ var (
 	ErrTokenExpired = errors.New("client: the token has expired, and there is no newer one")
 	// ErrNoShare is returned by [ShareStore.Get] for a key without a share.
 	ErrNoShare = errors.New("client: no share of that key")
-	// ErrIdentityChanged is returned by [Trust] for a user that was known by
-	// another identity.
+	// ErrIdentityChanged is returned by [Trust], as an [*IdentityError], for a user
+	// that was known by another identity.
 	ErrIdentityChanged = errors.New("client: the identity has changed")
+	// ErrNotPinned is the reason why a participant that trusts nobody on first use
+	// refuses a user whose identity is not pinned.
+	ErrNotPinned = errors.New("client: the identity is not pinned here")
 	// ErrBadSignature is returned by Sign, with what is wrong, when the server
 	// claims success for a signature that is none.
 	ErrBadSignature = errors.New("client: the server's signature does not verify")

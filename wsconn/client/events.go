@@ -37,7 +37,13 @@ type Invitation struct {
 	Digest      string `json:"digest,omitempty"` // 0x hex, what is signed
 	AccountAddr string `json:"account_addr,omitempty"`
 
-	SignedRequest string `json:"signed_request,omitempty"` // by the coordinator, unread here
+	// SignedRequest is the coordinator's signature over all of the above but the
+	// own part and the deadline, which are the server's; in a keygen so is the
+	// session, in a signing the threshold is the key's.
+	SignedRequest string `json:"signed_request,omitempty"`
+	// Signer is who has signed it. Nil means that the request is not signed, so
+	// that only the server says who asks.
+	Signer *Signer `json:"signer,omitempty"`
 }
 
 // Event is something that happened to a client, for display. It is one of the
@@ -113,6 +119,25 @@ type Failed struct {
 	Culprits         []int // part indexes that it blames
 }
 
+// IdentityChanged says that a user was refused, who has come with another
+// identity than the one that is known.
+type IdentityChanged struct {
+	Kind             Kind
+	SessionID, KeyID string
+	IdentityError
+}
+
+// Convicted says that a party has signed two different messages where it may sign
+// one, and that the evidence was kept.
+type Convicted struct {
+	Kind             Kind
+	SessionID, KeyID string
+	Attempt          int
+	PartIndex        int
+	User             string
+	Kept             string // where, as the store says; empty if there is no store for it
+}
+
 // Ended says that a session has its outcome.
 type Ended struct {
 	Kind             Kind
@@ -133,3 +158,6 @@ func (Round) event()        {}
 func (Finished) event()     {}
 func (Failed) event()       {}
 func (Ended) event()        {}
+
+func (IdentityChanged) event() {}
+func (Convicted) event()       {}

@@ -280,7 +280,7 @@ func (f *fake) apply(user string, u *fakeUser, m wire.Message, p wire.Payload) (
 	case *wire.KeygenRequest:
 		return f.request("kg-"+p.KeyID, m.RequestID, session.Session{
 			ID: "kg-" + p.KeyID, Kind: session.Keygen, KeyID: p.KeyID, Curve: pubkey.Curve(p.Curve), Threshold: p.Threshold,
-			Coordinator: user,
+			Coordinator: user, SignedRequest: p.SignedRequest,
 		}, p.Participants)
 	case *wire.SignRequest:
 		key, ok := f.addrs[p.KeyID]
@@ -297,7 +297,7 @@ func (f *fake) apply(user string, u *fakeUser, m wire.Message, p wire.Payload) (
 			s.ID = "sg-" + m.RequestID
 		}
 		s.Phase, s.Attempt, s.Signers, s.EndedAt, s.Coordinator = "", 0, nil, time.Time{}, user
-		s.Parties = nil
+		s.Parties, s.SignedRequest = nil, p.SignedRequest
 		return f.request(s.ID, m.RequestID, s, key.Users(), p.Participants...)
 	case *wire.KeygenResponse:
 		return f.step(p.SessionID, session.Responded{Kind: session.Keygen, From: user, Party: p.PartIndex, Accept: *p.Response, Reason: p.Reason, Identity: u.identity})

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -17,7 +18,7 @@ import (
 // which names the session and says what the record is from then on. The
 // invitation, which does not change, is in the first line of a session only. A
 // crash can leave half a line at the end, which is then cut off: its Write had
-// not returned. The file is rewritten when most of it is out of date.
+// not returned. A line with a request notes a Claim, and nothing else. The file is rewritten when most of it is out of date.
 type fileJournal struct {
 	dir string
 
@@ -38,6 +39,9 @@ type line struct {
 	Attempt    int         `json:"attempt,omitempty"`
 	Generated  string      `json:"generated,omitempty"`
 	Ended      bool        `json:"ended,omitempty"`
+
+	Request string    `json:"request,omitempty"`
+	Until   time.Time `json:"until,omitzero"`
 }
 
 const (
@@ -79,6 +83,35 @@ func encodeLine(r Record, whole bool) ([]byte, error) {
 		l.Invitation, l.At = &r.Invitation, r.At
 	}
 	text, err := json.Marshal(l)
+	if err != nil {
+		return nil, fmt.Errorf("encode journal: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+// Claim implements [Journal].
+func (j *fileJournal) Claim(_ context.Context, requestID, sessionID string, until time.Time) (string, error) {
+	j.journal.Lock()
+	defer j.journal.Unlock()
+	if err := j.load(); err != nil {
+		return "", err
+	}
+	if c, ok := j.ledger.claims[requestID]; ok {
+		return c.session, nil
+	}
+	text, err := encodeClaim(requestID, claim{sessionID, until})
+	if err != nil {
+		return "", err
+	}
+	if err := j.append(text); err != nil {
+		return "", fmt.Errorf("write journal: %w", err)
+	}
+	j.ledger.claims[requestID] = claim{sessionID, until}
+	return sessionID, nil
+}
+
+func encodeClaim(requestID string, c claim) ([]byte, error) {
+	text, err := json.Marshal(line{SessionID: c.session, Request: requestID, Until: c.until})
 	if err != nil {
 		return nil, fmt.Errorf("encode journal: %w", err)
 	}
@@ -153,6 +186,10 @@ func (j *fileJournal) read() error {
 			// Going on could run again what must not be run twice.
 			return fmt.Errorf("read journal: line %d of %s is damaged", number, j.path())
 		}
+		if l.Request != "" {
+			ledger.claims[l.Request] = claim{l.SessionID, l.Until}
+			continue
+		}
 		r, _ := ledger.get(l.SessionID)
 		if l.Invitation != nil {
 			r.Invitation, r.At = *l.Invitation, l.At
@@ -175,21 +212,31 @@ func (j *fileJournal) read() error {
 
 // weight is roughly what the ledger takes in a file.
 func (l *ledger) weight() int64 {
-	n := int64(len(l.order)) * 100
+	n := int64(len(l.order))*100 + int64(len(l.claims))*200
 	for _, r := range l.open {
 		n += int64(len(r.Invitation.Data)) + 1000
 	}
 	return n
 }
 
-// compact rewrites the file with what still matters: ended sessions first, for
-// their order is that in which they are forgotten.
+// compact rewrites the file with what still matters: requests that have not
+// expired, then ended sessions, for their order is that in which they are
+// forgotten.
 func (j *fileJournal) compact() error {
 	var text bytes.Buffer
 	add := func(r Record) error {
 		l, err := encodeLine(r, !r.Ended)
 		text.Write(l)
 		return err
+	}
+	now := time.Now()
+	maps.DeleteFunc(j.ledger.claims, func(_ string, c claim) bool { return now.After(c.until) })
+	for id, c := range j.ledger.claims {
+		l, err := encodeClaim(id, c)
+		if err != nil {
+			return err
+		}
+		text.Write(l)
 	}
 	for _, id := range j.ledger.order {
 		r, _ := j.ledger.get(id)

@@ -46,6 +46,10 @@ type Journal interface {
 	Read(ctx context.Context, sessionID string) (r Record, ok bool, err error)
 	// Open returns the records that have not ended, by session id.
 	Open(ctx context.Context) ([]Record, error)
+	// Claim notes, durably once it returns and at least until a time, that a
+	// request was made for a session, and returns the session that has it: the
+	// first to claim it.
+	Claim(ctx context.Context, requestID, sessionID string, until time.Time) (first string, err error)
 }
 
 // maxEnded is how many ended sessions are remembered, oldest forgotten first.
@@ -56,9 +60,19 @@ type ledger struct {
 	open  map[string]Record
 	ended map[string]int // session id -> newest attempt begun
 	order []string       // of ended, oldest first
+
+	claims map[string]claim // by request id
 }
 
-func newLedger() ledger { return ledger{open: map[string]Record{}, ended: map[string]int{}} }
+// claim is a request that was used.
+type claim struct {
+	session string
+	until   time.Time
+}
+
+func newLedger() ledger {
+	return ledger{open: map[string]Record{}, ended: map[string]int{}, claims: map[string]claim{}}
+}
 
 // set reports false for what changes nothing: an ended session stays so.
 func (l *ledger) set(r Record) bool {
@@ -107,11 +121,27 @@ type memJournal struct {
 func (j *memJournal) Write(_ context.Context, r Record) error {
 	j.journal.Lock()
 	defer j.journal.Unlock()
+	j.init()
+	j.ledger.set(r)
+	return nil
+}
+
+func (j *memJournal) init() {
 	if j.ledger.open == nil {
 		j.ledger = newLedger()
 	}
-	j.ledger.set(r)
-	return nil
+}
+
+// Claim implements [Journal].
+func (j *memJournal) Claim(_ context.Context, requestID, sessionID string, until time.Time) (string, error) {
+	j.journal.Lock()
+	defer j.journal.Unlock()
+	j.init()
+	if c, ok := j.ledger.claims[requestID]; ok {
+		return c.session, nil
+	}
+	j.ledger.claims[requestID] = claim{sessionID, until}
+	return sessionID, nil
 }
 
 // Read implements [Journal].

@@ -20,8 +20,30 @@ import (
 // concurrently, and again after a restart in which no answer was noted.
 type Approver func(ctx context.Context, inv Invitation) (ok bool, reason string, err error)
 
-// ApproveAll approves whatever is asked.
-func ApproveAll(context.Context, Invitation) (bool, string, error) { return true, "", nil }
+// ApproveAll approves whatever a coordinator has signed whose identity was pinned
+// by hand, and nothing else: where nobody looks, a captured server must not be
+// able to ask.
+func ApproveAll(ctx context.Context, inv Invitation) (bool, string, error) {
+	return SignedOnly(ApproveUnsigned)(ctx, inv)
+}
+
+// ApproveUnsigned approves whatever is asked, on the server's word alone. It is
+// for tests and for what is worth nothing.
+func ApproveUnsigned(context.Context, Invitation) (bool, string, error) { return true, "", nil }
+
+// SignedOnly asks approve about what a pinned coordinator has signed, and declines
+// all else.
+func SignedOnly(approve Approver) Approver {
+	return func(ctx context.Context, inv Invitation) (bool, string, error) {
+		switch {
+		case inv.Signer == nil:
+			return false, "the request is not signed, and nobody is there to decide", nil
+		case !inv.Signer.Pinned:
+			return false, fmt.Sprintf("the identity of %s is not pinned here, and nobody is there to decide", inv.Coordinator), nil
+		}
+		return approve(ctx, inv)
+	}
+}
 
 const (
 	forgetAfter = 8 * 24 * time.Hour // no session lives that long
@@ -248,6 +270,13 @@ func (p *participant) decide(ctx context.Context, t *task, inv Invitation) {
 		if ok, reason, err = p.approve(ctx, checked); err != nil {
 			p.log.Error().Err(err).Str("session", inv.SessionID).Msg("approver failed")
 			ok, reason = false, ""
+		}
+		// Only what was agreed to is worth remembering on first use.
+		if ok && checked.Signer != nil {
+			if err := p.trusts(inv.Coordinator, checked.Signer.identity); err != nil {
+				p.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
+				ok, reason = false, err.Error()
+			}
 		}
 	}
 	if ctx.Err() != nil {

@@ -25,7 +25,8 @@ type KeygenRequest struct {
 	// ExpiresIn limits the session, to the second. Zero value means the server's
 	// own deadlines.
 	ExpiresIn time.Duration
-	// SignedRequest is passed to the participants.
+	// SignedRequest is passed to the participants. Zero value means one that is
+	// made with Config.Identity, if there is one.
 	SignedRequest string
 }
 
@@ -42,7 +43,8 @@ type Key struct {
 type SignRequest struct {
 	KeyID string
 	// AccountAddr is the key's. With it the server need not be believed about the
-	// key; zero value means to take its word.
+	// key; zero value means to take its word, which a request that is to be signed
+	// cannot.
 	AccountAddr string
 	// Data is 0x and hex, or text; Hash what is done to it. See pubkey.Digest.
 	Data, Hash string
@@ -54,7 +56,8 @@ type SignRequest struct {
 	// ExpiresIn limits the session, to the second. Zero value means the server's
 	// own deadlines.
 	ExpiresIn time.Duration
-	// SignedRequest is passed to the participants.
+	// SignedRequest is passed to the participants. Zero value means one that is
+	// made with Config.Identity, if there is one.
 	SignedRequest string
 }
 
@@ -69,6 +72,10 @@ type Signature struct {
 	Hash        pubkey.Hash  `json:"hash"`
 	Digest      string       `json:"digest"`    // 0x hex
 	Signature   string       `json:"signature"` // 0x hex: secp256k1 r‖s‖v, 65 bytes; ed25519 R‖S, 64 bytes
+
+	// Culprits are the part indexes of those who were blamed on the way and
+	// replaced, on the word of others.
+	Culprits []int `json:"culprits,omitempty"`
 }
 
 func (r KeygenRequest) wire() *wire.KeygenRequest {
@@ -109,6 +116,9 @@ func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
+	if err := c.signKeygen(ctx, &r, curve); err != nil {
+		return Key{}, err
+	}
 	w := &waiter{kind: KindKeygen, requestID: c.requestID(), keyID: r.KeyID}
 	p, err := c.await(ctx, w, r.wire())
 	if err != nil {
@@ -140,6 +150,9 @@ func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 func (c *Client) Sign(ctx context.Context, r SignRequest) (Signature, error) {
 	if r.RequestID == "" {
 		r.RequestID = c.requestID()
+	}
+	if err := c.signSigning(ctx, &r); err != nil {
+		return Signature{}, err
 	}
 	w := &waiter{kind: KindSign, requestID: r.RequestID, keyID: r.KeyID, sessionID: r.SessionID}
 	p, err := c.await(ctx, w, r.wire())
@@ -184,7 +197,7 @@ func verified(r SignRequest, out *wire.SignComplete) (Signature, error) {
 	}
 	return Signature{
 		KeyID: r.KeyID, SessionID: out.SessionID, Curve: curve, AccountAddr: address, PublicKey: pubkey.Encode(pub),
-		Data: r.Data, Hash: hash, Digest: pubkey.Encode(digest), Signature: pubkey.Encode(whole),
+		Data: r.Data, Hash: hash, Digest: pubkey.Encode(digest), Signature: pubkey.Encode(whole), Culprits: out.Culprits,
 	}, nil
 }
 

@@ -39,7 +39,7 @@ func (p *participant) attach(t *task, a attempt, run *party.Run) bool {
 	p.mu.Unlock()
 	for _, e := range came {
 		if e.attempt == a.number {
-			p.accept(a.inv.SessionID, run, e.m)
+			p.accept(t, a.inv, a.number, run, e.m)
 		}
 	}
 	return true
@@ -72,9 +72,9 @@ func (p *participant) roundMessage(seq uint64, m *wire.TSSMessage) {
 	case t == nil || t.record.Answer != Accepted || m.Attempt < t.record.Attempt, m.Attempt == t.record.Attempt && t.over:
 		p.mu.Unlock() // of a session or attempt that nobody here is in
 	case m.Attempt == t.record.Attempt && t.run != nil:
-		run := t.run
+		run, inv := t.run, t.record.Invitation
 		p.mu.Unlock()
-		p.accept(m.SessionID, run, msg)
+		p.accept(t, inv, m.Attempt, run, msg)
 	case len(t.early) >= maxEarly || t.bytes+len(body) > maxEarlyBytes:
 		p.mu.Unlock()
 		p.log.Warn().Str("session", m.SessionID).Int("party", m.From).Msg("too many round messages before their run, one dropped")
@@ -88,15 +88,19 @@ func (p *participant) roundMessage(seq uint64, m *wire.TSSMessage) {
 	}
 }
 
-func (p *participant) accept(sessionID string, run *party.Run, m party.Message) {
+func (p *participant) accept(t *task, inv Invitation, attempt int, run *party.Run, m party.Message) {
 	err := run.Accept(m)
 	var fault *party.Error
 	switch {
 	case err == nil, errors.Is(err, party.ErrEnded):
 	case errors.As(err, &fault):
-		p.log.Warn().Str("session", sessionID).Ints("culprits", fault.Culprits).Err(err).Msg("round message is at fault")
+		p.log.Warn().Str("session", inv.SessionID).Ints("culprits", fault.Culprits).Err(err).Msg("round message is at fault")
+		if fault.Proof != nil {
+			// The run could go on with the first message; but not with such a party.
+			p.giveUp(t, inv, attempt, fault)
+		}
 	default:
-		p.log.Debug().Str("session", sessionID).Int("party", m.From).Err(err).Msg("round message refused")
+		p.log.Debug().Str("session", inv.SessionID).Int("party", m.From).Err(err).Msg("round message refused")
 	}
 }
 

@@ -78,6 +78,9 @@ func (p *participant) begin(ctx context.Context, sessionID string, number int, c
 	p.c.courier.drop(sessionID, number)
 
 	a, err := check(r.Invitation)
+	if err == nil {
+		err = stillHolds(r.Invitation)
+	}
 	if err != nil {
 		stop()
 		p.giveUp(t, r.Invitation, number, err)
@@ -100,7 +103,9 @@ func (p *participant) giveUp(t *task, inv Invitation, number int, err error) {
 		t.stop()
 	}
 	p.mu.Unlock()
+	p.convict(inv, number, err)
 	if mine {
+		p.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
 		p.failed(inv, number, err.Error(), culpritsOf(err))
 	}
 }
@@ -166,8 +171,7 @@ func (p *participant) trust(members []party.Member, self int) error {
 		if m.Index == self {
 			continue
 		}
-		if err := p.c.cfg.Trust(m.User, m.Identity); err != nil {
-			err = p.local(err, "known identities cannot be read")
+		if err := p.trusts(m.User, m.Identity); err != nil {
 			return blame(m.Index, fmt.Errorf("%s (part %d) is not trusted: %w", m.User, m.Index, err))
 		}
 	}
@@ -204,7 +208,6 @@ func (p *participant) takePreParams(ctx context.Context, t *task) (*party.PrePar
 
 func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, error) {
 	sealed, err := p.c.cfg.Store.Get(ctx, a.inv.KeyID, a.inv.AccountAddr)
-	known := err == nil
 	if errors.Is(err, ErrNoShare) {
 		if sealed, err = a.share, nil; sealed == "" {
 			err = errors.New("there is no share of the key here")
@@ -228,10 +231,8 @@ func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, e
 	if err := sameParties(public, a.members); err != nil {
 		return nil, err
 	}
-	if !known { // its parties were never asked about here
-		if err := p.trust(a.members, a.inv.PartIndex); err != nil {
-			return nil, err
-		}
+	if err := p.trust(a.members, a.inv.PartIndex); err != nil {
+		return nil, err
 	}
 	digest, err := pubkey.Decode(a.inv.Digest)
 	if err != nil {

@@ -24,25 +24,24 @@ type ShareStore interface {
 	List(ctx context.Context) ([]party.SharePublic, error)
 }
 
-// Trust decides whether id may be the identity of user in a key. It is asked
-// for each party of a keygen; its error is told to the others as the reason why
-// this party does not go on.
-type Trust func(user string, id party.PublicIdentity) error
-
-// Truster is a store that knows identities.
-type Truster interface {
-	Trust(user string, id party.PublicIdentity) error
+// EvidenceStore is a store that keeps evidence against parties.
+type EvidenceStore interface {
+	// PutEvidence stores evidence durably and returns where it is, for people. The
+	// same again is the same.
+	PutEvidence(ctx context.Context, e *party.Evidence) (where string, err error)
 }
 
-// MemStore is a ShareStore, Journal and Truster in memory, for tests and
-// demonstrations: when the process ends, the shares are gone. The zero value is
-// ready.
+// MemStore is a ShareStore, Journal, Truster, KnownStore and EvidenceStore in memory, for tests
+// and demonstrations: when the process ends, the shares are gone. The zero value
+// is ready.
 type MemStore struct {
 	memJournal
 
 	mu     sync.Mutex
 	shares []memShare
-	known  map[string]party.PublicIdentity
+	known  map[string]Known
+
+	evidence []*party.Evidence
 }
 
 type memShare struct {
@@ -95,24 +94,54 @@ func sortShares(list []party.SharePublic) {
 	})
 }
 
+// PutEvidence implements [EvidenceStore].
+func (s *MemStore) PutEvidence(_ context.Context, e *party.Evidence) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.evidence = append(s.evidence, e)
+	return "memory", nil
+}
+
+// Evidence returns what PutEvidence has stored.
+func (s *MemStore) Evidence() []*party.Evidence {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.evidence)
+}
+
 // Trust implements [Truster]: it trusts on first use.
 func (s *MemStore) Trust(user string, id party.PublicIdentity) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known == nil {
-		s.known = map[string]party.PublicIdentity{}
+	if known, ok := s.known[user]; ok {
+		return known.holds(id)
 	}
-	known, ok := s.known[user]
-	if !ok {
-		s.known[user] = id
-		return nil
-	}
-	return sameIdentity(user, known, id)
+	s.know(Known{User: user, Fingerprint: id.Fingerprint()})
+	return nil
 }
 
-func sameIdentity(user string, known, id party.PublicIdentity) error {
-	if known != id {
-		return fmt.Errorf("%w: %s was known as %s and is now %s", ErrIdentityChanged, user, known.Fingerprint(), id.Fingerprint())
+// Pin implements [KnownStore].
+func (s *MemStore) Pin(user, fingerprint string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, err := s.known[user].pinned(user, fingerprint)
+	if err == nil {
+		s.know(k)
 	}
-	return nil
+	return err
+}
+
+func (s *MemStore) know(k Known) {
+	if s.known == nil {
+		s.known = map[string]Known{}
+	}
+	s.known[k.User] = k
+}
+
+// Known implements [KnownStore].
+func (s *MemStore) Known(user string) (Known, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known, ok := s.known[user]
+	return known, ok, nil
 }

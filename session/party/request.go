@@ -1,0 +1,278 @@
+package party
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// The servers pass a coordinator's requests on, and could make them up or change
+// them. So the coordinator signs all that it asks for, and a participant checks
+// the signature against all that it is shown.
+//
+// The signature does not carry the request: the participant builds the request
+// again from the invitation, so that nothing can be shown that was not signed and
+// no field can be forgotten in a comparison.
+
+const (
+	// MaxRequestLife is the longest time for which a request may be signed.
+	MaxRequestLife = 7 * 24 * time.Hour
+	// RequestClockTolerance is how far the clocks of coordinator and participant
+	// may be apart, either way.
+	RequestClockTolerance = 2 * time.Minute
+)
+
+const (
+	requestPrefix    = "conclave-req1."
+	nonceSize        = 16
+	maxRequestFields = 1 << 20 // what is to be signed, as text, in all its forms
+	// requestSize is that of all that a signed request carries: the identity, two
+	// times, the nonce, whether every holder is asked, and the signature.
+	requestSize     = ed25519.PublicKeySize + sealKeySize + ed25519.SignatureSize + 8 + 8 + nonceSize + 1 + ed25519.SignatureSize
+	requestTextSize = len(requestPrefix) + (requestSize*8+5)/6
+)
+
+// Request is all that a coordinator asks for, in the form in which a
+// participant is shown it.
+type Request struct {
+	// Kind is "keygen" or "sign".
+	Kind string
+	// Coordinator is the user id of who asks.
+	Coordinator string
+	// SessionID names the signing. It is empty for a keygen, whose session the
+	// server names: there the nonce stands for the request.
+	SessionID string
+	KeyID     string
+	Curve     pubkey.Curve
+	// Threshold is a keygen's. It is 0 for a signing: the key has it.
+	Threshold int
+	// Participants are user ids. Those of a keygen are in the order of their parts;
+	// with those of a signing order means nothing. A signing may be asked of
+	// nobody in particular, which is every holder of the key.
+	Participants []string
+
+	// Of a signing, empty in a keygen: Hash is the one that is applied, Digest 0x
+	// hex, AccountAddr in its canonical form.
+	Data, Hash, Digest, AccountAddr string
+}
+
+// SignedRequest is a coordinator's signature over a [Request], with what is
+// signed beside it. It is immutable.
+type SignedRequest struct {
+	// Identity has signed. Whether it is the coordinator's is for the reader to
+	// know.
+	Identity PublicIdentity
+	// IssuedAt and ExpiresAt bound, to the second, when the request holds.
+	IssuedAt, ExpiresAt time.Time
+	// Nonce is random and told apart from all others.
+	Nonce [nonceSize]byte
+	// EveryHolder says that a signing was asked of nobody in particular.
+	EveryHolder bool
+
+	sig [ed25519.SignatureSize]byte
+}
+
+// Sign signs the request for the time from issued to expires.
+func (r Request) Sign(id *Identity, issued, expires time.Time) (SignedRequest, error) {
+	if id == nil || id.private == nil {
+		return SignedRequest{}, errors.New("sign request: the identity is missing")
+	}
+	s := SignedRequest{
+		Identity: id.public, IssuedAt: issued.UTC().Truncate(time.Second), ExpiresAt: expires.UTC().Truncate(time.Second),
+		EveryHolder: r.Kind == string(kindSign) && len(r.Participants) == 0,
+	}
+	if _, err := rand.Read(s.Nonce[:]); err != nil {
+		return SignedRequest{}, fmt.Errorf("sign request: %w", err)
+	}
+	if err := errors.Join(s.check(), r.check(s.EveryHolder)); err != nil {
+		return SignedRequest{}, fmt.Errorf("sign request: %w", err)
+	}
+	copy(s.sig[:], ed25519.Sign(id.private.sign, s.statement(r)))
+	return s, nil
+}
+
+// Verify checks that r, and nothing else, is what was signed. Holders are all
+// who hold a part of the key, if the reader knows: who was asked of nobody in
+// particular must be shown as asked of all of them. It looks at no clock and does
+// not say whose the identity is.
+func (s SignedRequest) Verify(r Request, holders []string) error {
+	if err := errors.Join(s.check(), r.check(false)); err != nil {
+		return fmt.Errorf("verify request: %w", err)
+	}
+	if s.EveryHolder {
+		if r.Kind != string(kindSign) || !sameUsers(r.Participants, holders) {
+			return errors.New("verify request: it was made to every holder of the key, and these are not known to be all")
+		}
+		r.Participants = nil
+	}
+	if !ed25519.Verify(s.Identity.sign[:], s.statement(r), s.sig[:]) {
+		return errors.New("verify request: the coordinator has signed something else than this")
+	}
+	return nil
+}
+
+// Current returns why a request does not hold at that time, nil if it does.
+func (s SignedRequest) Current(now time.Time) error {
+	switch {
+	case now.Before(s.IssuedAt.Add(-RequestClockTolerance)):
+		return fmt.Errorf("the request is signed for a later time, from %s on; is a clock wrong?", s.IssuedAt.Format(time.RFC3339))
+	case !now.Before(s.ExpiresAt.Add(RequestClockTolerance)):
+		return fmt.Errorf("the request has expired at %s", s.ExpiresAt.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// ID names the request among all: 64 hex digits that stand for who signed it and
+// the nonce. Whoever takes part remembers it until the request has expired, and
+// takes part in no other session that has the same.
+func (s SignedRequest) ID() string {
+	var t transcript
+	t.text("conclave/party/request-id/v1")
+	t.bytes(s.Identity.sign[:])
+	t.bytes(s.Nonce[:])
+	sum := sha256.Sum256(t.buf)
+	return hex.EncodeToString(sum[:])
+}
+
+// check holds what is carried together.
+func (s SignedRequest) check() error {
+	switch life := s.ExpiresAt.Sub(s.IssuedAt); {
+	case s.IssuedAt.Unix() <= 0:
+		return errors.New("its time is missing")
+	case life <= 0:
+		return errors.New("it expires before it is issued")
+	case life > MaxRequestLife:
+		return fmt.Errorf("it holds for longer than %d days", MaxRequestLife/(24*time.Hour))
+	}
+	return nil
+}
+
+// check refuses what is no request. Open says that the participants of a signing
+// may be missing.
+func (r Request) check(open bool) error {
+	for _, id := range append([]string{r.Coordinator, r.KeyID}, r.Participants...) {
+		if id == "" || len(id) > maxNameBytes {
+			return fmt.Errorf("an id must be 1 to %d bytes", maxNameBytes)
+		}
+	}
+	if r.Curve != pubkey.Secp256k1 && r.Curve != pubkey.Ed25519 {
+		return pubkey.ErrCurve
+	}
+	n := len(r.Participants)
+	if n > maxParties || n == 0 && !open {
+		return fmt.Errorf("%d participants are not possible", n)
+	}
+	content := r.Data + r.Hash + r.Digest + r.AccountAddr
+	switch kind(r.Kind) {
+	case kindKeygen:
+		if r.SessionID != "" || content != "" {
+			return errors.New("a key generation has no session id of the coordinator's and nothing to sign")
+		}
+		return checkThreshold(r.Threshold, n)
+	case kindSign:
+		if r.SessionID == "" || len(r.SessionID) > maxNameBytes || r.Threshold != 0 {
+			return errors.New("a signing has a session id and no threshold of its own")
+		}
+		if r.Data == "" || r.Hash == "" || r.Digest == "" || r.AccountAddr == "" || len(content) > maxRequestFields {
+			return errors.New("a signing must have data, hash, digest and account address")
+		}
+		return nil
+	}
+	return errors.New("such a request is not known")
+}
+
+// statement is what is signed.
+func (s SignedRequest) statement(r Request) []byte {
+	participants := r.Participants
+	if kind(r.Kind) == kindSign {
+		participants = slices.Sorted(slices.Values(participants))
+	}
+	var t transcript
+	t.text("conclave/party/request/v1")
+	t.text(r.Kind)
+	t.text(r.Coordinator)
+	t.text(r.SessionID)
+	t.text(r.KeyID)
+	t.text(string(r.Curve))
+	t.number(r.Threshold)
+	t.number(len(participants))
+	for _, user := range participants {
+		t.text(user)
+	}
+	t.text(r.Data)
+	t.text(r.Hash)
+	t.text(r.Digest)
+	t.text(r.AccountAddr)
+	// The whole identity, so that its sealing key cannot be exchanged either.
+	t.bytes(s.Identity.sign[:])
+	t.bytes(s.Identity.seal[:])
+	t.number(int(s.IssuedAt.Unix()))
+	t.number(int(s.ExpiresAt.Unix()))
+	t.bytes(s.Nonce[:])
+	return t.buf
+}
+
+// sameUsers reports whether two lists name the same users, none of them twice.
+func sameUsers(a, b []string) bool {
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return len(a) > 0 && slices.Equal(a, b) && len(slices.Compact(b)) == len(a)
+}
+
+// String returns the text form that travels as signed_request: one line of
+// always the same length, a versioned prefix and unpadded URL-safe base64.
+func (s SignedRequest) String() string {
+	raw := make([]byte, 0, requestSize)
+	raw = append(raw, s.Identity.sign[:]...)
+	raw = append(raw, s.Identity.seal[:]...)
+	raw = append(raw, s.Identity.proof[:]...)
+	raw = binary.BigEndian.AppendUint64(raw, uint64(s.IssuedAt.Unix()))
+	raw = binary.BigEndian.AppendUint64(raw, uint64(s.ExpiresAt.Unix()))
+	raw = append(raw, s.Nonce[:]...)
+	every := byte(0)
+	if s.EveryHolder {
+		every = 1
+	}
+	raw = append(raw, every)
+	raw = append(raw, s.sig[:]...)
+	return requestPrefix + base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// ParseSignedRequest reads the text form of [SignedRequest.String], and only
+// that. It does not verify the signature, which takes the request.
+func ParseSignedRequest(text string) (SignedRequest, error) {
+	var s SignedRequest
+	body, ok := strings.CutPrefix(text, requestPrefix)
+	if !ok || len(text) != requestTextSize {
+		return s, errors.New("parse signed request: must begin with " + requestPrefix + " and be whole")
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(body)
+	if err != nil || len(raw) != requestSize {
+		return s, errors.New("parse signed request: not of the right length and alphabet")
+	}
+	raw = raw[copy(s.Identity.sign[:], raw):]
+	raw = raw[copy(s.Identity.seal[:], raw):]
+	raw = raw[copy(s.Identity.proof[:], raw):]
+	s.IssuedAt = time.Unix(int64(binary.BigEndian.Uint64(raw)), 0).UTC()
+	s.ExpiresAt = time.Unix(int64(binary.BigEndian.Uint64(raw[8:])), 0).UTC()
+	raw = raw[16:]
+	raw = raw[copy(s.Nonce[:], raw):]
+	s.EveryHolder = raw[0] == 1
+	copy(s.sig[:], raw[1:])
+	if s.String() != text {
+		return SignedRequest{}, errors.New("parse signed request: not in the form in which it is written")
+	}
+	if err := errors.Join(s.check(), s.Identity.check()); err != nil {
+		return SignedRequest{}, fmt.Errorf("parse signed request: %w", err)
+	}
+	return s, nil
+}

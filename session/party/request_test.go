@@ -1,0 +1,277 @@
+package party
+
+import (
+	"bytes"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+func keygenRequest() Request {
+	return Request{
+		Kind: "keygen", Coordinator: "alice", KeyID: "key-1", Curve: pubkey.Secp256k1, Threshold: 2, Participants: []string{"bob", "carol", "dave"},
+	}
+}
+
+func signRequest() Request {
+	return Request{
+		Kind: "sign", Coordinator: "alice", SessionID: "sg-1", KeyID: "key-1", Curve: pubkey.Ed25519, Participants: []string{"dave", "bob"},
+		Data: "pay bob", Hash: "none", Digest: "0x70617920626f62", AccountAddr: "586Z7H2vpX9qNhN2T4e9Utugie3ogjbxzGaMtM3E6HR5",
+	}
+}
+
+var requestTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func signedRequest(t testing.TB, id *Identity, r Request) SignedRequest {
+	t.Helper()
+	s, err := r.Sign(id, requestTime, requestTime.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseSignedRequest(s.String())
+	if err != nil || again != s {
+		t.Fatalf("the text form gives something else: %v", err)
+	}
+	return again
+}
+
+func TestSignedRequest(t *testing.T) {
+	t.Parallel()
+	id := identity(t)
+	for _, r := range []Request{keygenRequest(), signRequest()} {
+		s := signedRequest(t, id, r)
+		if err := s.Verify(r, nil); err != nil || s.Identity != id.Public() || s.EveryHolder {
+			t.Errorf("%s: %v, every holder %t", r.Kind, err, s.EveryHolder)
+		}
+		if other := signedRequest(t, id, r); other.ID() == s.ID() || other.Nonce == s.Nonce {
+			t.Error("two requests have the same nonce")
+		}
+		if err := signedRequest(t, identity(t), r).Verify(r, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	// With a signing order means nothing, with a keygen it is the part indexes.
+	r := signRequest()
+	s := signedRequest(t, id, r)
+	slices.Reverse(r.Participants)
+	if err := s.Verify(r, nil); err != nil {
+		t.Errorf("order of a signing's participants: %v", err)
+	}
+}
+
+// changes lists every way in which one field of a struct is made another. It
+// goes by the fields that there are, so that a new one cannot be forgotten.
+func changes(v reflect.Value) map[string]func(reflect.Value) {
+	all := map[string]func(reflect.Value){}
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		set := func(how string, f func(reflect.Value)) {
+			all[name+" "+how] = func(v reflect.Value) { f(v.Field(i)) }
+		}
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			set("changed", func(f reflect.Value) { f.SetString(f.String() + "x") })
+			if f.String() != "" {
+				set("left out", func(f reflect.Value) { f.SetString("") })
+				set("cut", func(f reflect.Value) { f.SetString(f.String()[1:]) })
+			}
+		case reflect.Int:
+			set("more", func(f reflect.Value) { f.SetInt(f.Int() + 1) })
+			set("less", func(f reflect.Value) { f.SetInt(f.Int() - 1) })
+		case reflect.Slice:
+			set("one more", func(f reflect.Value) { f.Set(reflect.ValueOf(append(f.Interface().([]string), "eve"))) })
+			set("one less", func(f reflect.Value) { f.Set(f.Slice(0, f.Len()-1)) })
+			set("none", func(f reflect.Value) { f.SetZero() })
+			set("another", func(f reflect.Value) { f.Index(0).SetString("eve") })
+			set("joined", func(f reflect.Value) {
+				list := f.Interface().([]string)
+				f.Set(reflect.ValueOf(append([]string{list[0] + list[1]}, list[2:]...)))
+			})
+		default:
+			panic("a field of a kind that this test cannot change: " + name)
+		}
+	}
+	return all
+}
+
+// TestEveryFieldIsSigned changes each field of each kind of request.
+func TestEveryFieldIsSigned(t *testing.T) {
+	t.Parallel()
+	id := identity(t)
+	for _, make := range []func() Request{keygenRequest, signRequest} {
+		good := make()
+		s := signedRequest(t, id, good)
+		whole := s.statement(good)
+		cases := changes(reflect.ValueOf(good))
+		cases["Kind the other"] = func(v reflect.Value) {
+			kind := map[string]string{"sign": "keygen", "keygen": "sign"}[good.Kind]
+			v.FieldByName("Kind").SetString(kind)
+		}
+		cases["Curve the other"] = func(v reflect.Value) {
+			curve := map[pubkey.Curve]pubkey.Curve{pubkey.Ed25519: pubkey.Secp256k1, pubkey.Secp256k1: pubkey.Ed25519}[good.Curve]
+			v.FieldByName("Curve").SetString(string(curve))
+		}
+		if good.Kind == "keygen" {
+			cases["Participants in another order"] = func(v reflect.Value) { slices.Reverse(v.FieldByName("Participants").Interface().([]string)) }
+		}
+		for name, change := range cases {
+			r := make()
+			change(reflect.ValueOf(&r).Elem())
+			if bytes.Equal(s.statement(r), whole) {
+				t.Errorf("%s: %s: the same is signed", good.Kind, name)
+			}
+			if err := s.Verify(r, []string{"bob", "carol", "dave"}); err == nil {
+				t.Errorf("%s: %s: accepted", good.Kind, name)
+			}
+		}
+		// What is between two fields belongs to one of them.
+		r := make()
+		r.Coordinator, r.KeyID = r.Coordinator+r.KeyID[:1], r.KeyID[1:]
+		if s.Verify(r, nil) == nil {
+			t.Error("a letter moved from one field to the next")
+		}
+	}
+}
+
+// TestEveryPartOfSignedRequest changes what the text form carries.
+func TestEveryPartOfSignedRequest(t *testing.T) {
+	t.Parallel()
+	id, other := identity(t), identity(t)
+	r := signRequest()
+	good := signedRequest(t, id, r)
+	strange := signedRequest(t, other, r)
+	cases := map[string]func(s *SignedRequest){
+		"Identity":    func(s *SignedRequest) { s.Identity = other.Public() },
+		"seal":        func(s *SignedRequest) { s.Identity.seal = other.Public().seal },
+		"IssuedAt":    func(s *SignedRequest) { s.IssuedAt = s.IssuedAt.Add(time.Second) },
+		"ExpiresAt":   func(s *SignedRequest) { s.ExpiresAt = s.ExpiresAt.Add(time.Second) },
+		"Nonce":       func(s *SignedRequest) { s.Nonce[0] ^= 1 },
+		"EveryHolder": func(s *SignedRequest) { s.EveryHolder = true },
+		"sig":         func(s *SignedRequest) { s.sig[0] ^= 1 },
+		"another sig": func(s *SignedRequest) { s.sig = strange.sig },
+	}
+	for i := range reflect.TypeFor[SignedRequest]().NumField() {
+		if name := reflect.TypeFor[SignedRequest]().Field(i).Name; cases[name] == nil {
+			t.Errorf("%s is not tried", name)
+		}
+	}
+	for name, change := range cases {
+		s := good
+		change(&s)
+		if err := s.Verify(r, r.Participants); err == nil {
+			t.Errorf("%s changed: accepted", name)
+		}
+	}
+	for name, text := range map[string]string{
+		"nothing":         "",
+		"a prefix":        requestPrefix,
+		"another version": strings.Replace(good.String(), "req1", "req2", 1),
+		"cut":             good.String()[:len(good.String())-1],
+		"longer":          good.String() + "A",
+		"a line break":    good.String()[:100] + "\n" + good.String()[101:],
+		"another keypair": requestPrefix + strings.Repeat("A", requestTextSize-len(requestPrefix)),
+	} {
+		if _, err := ParseSignedRequest(text); err == nil {
+			t.Errorf("%s: read", name)
+		}
+	}
+}
+
+// TestEveryHolder: who is asked of nobody in particular is asked of all, and
+// whoever does not know who all are cannot tell.
+func TestEveryHolder(t *testing.T) {
+	t.Parallel()
+	r := signRequest()
+	r.Participants = nil
+	s := signedRequest(t, identity(t), r)
+	if !s.EveryHolder {
+		t.Fatal("the request does not say so")
+	}
+	holders := []string{"bob", "carol", "dave"}
+	for name, tc := range map[string]struct {
+		shown, holders []string
+		ok             bool
+	}{
+		"all":              {holders, holders, true},
+		"in another order": {[]string{"dave", "bob", "carol"}, holders, true},
+		"one left out":     {holders[:2], holders, false},
+		"one twice":        {[]string{"bob", "bob", "carol"}, holders, false},
+		"a stranger":       {[]string{"bob", "carol", "eve"}, holders, false},
+		"holders unknown":  {holders, nil, false},
+		"nobody":           {nil, nil, false},
+	} {
+		r.Participants = tc.shown
+		if err := s.Verify(r, tc.holders); (err == nil) != tc.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// A list that was signed is not taken for all.
+	r.Participants = holders
+	listed := signedRequest(t, identity(t), r)
+	listed.EveryHolder = true
+	if listed.Verify(r, holders) == nil {
+		t.Error("a signed list passes for none")
+	}
+}
+
+func TestRequestTimes(t *testing.T) {
+	t.Parallel()
+	id := identity(t)
+	s := signedRequest(t, id, keygenRequest())
+	for at, ok := range map[time.Duration]bool{
+		0: true, time.Hour - time.Second: true,
+		time.Hour + RequestClockTolerance - time.Second: true, time.Hour + RequestClockTolerance: false,
+		-RequestClockTolerance: true, -RequestClockTolerance - time.Second: false, 24 * time.Hour: false,
+	} {
+		if err := s.Current(requestTime.Add(at)); (err == nil) != ok {
+			t.Errorf("at %s: %v", at, err)
+		}
+	}
+	for name, life := range map[string]time.Duration{"no time": 0, "backwards": -time.Second, "too long": MaxRequestLife + time.Second} {
+		if _, err := keygenRequest().Sign(id, requestTime, requestTime.Add(life)); err == nil {
+			t.Errorf("%s: signed", name)
+		}
+		forged := s
+		forged.ExpiresAt = requestTime.Add(life)
+		if _, err := ParseSignedRequest(forged.String()); err == nil {
+			t.Errorf("%s: read", name)
+		}
+	}
+	if _, err := keygenRequest().Sign(nil, requestTime, requestTime.Add(time.Hour)); err == nil {
+		t.Error("signed without an identity")
+	}
+	if _, err := (Request{Kind: "sign"}).Sign(id, requestTime, requestTime.Add(time.Hour)); err == nil {
+		t.Error("an empty request was signed")
+	}
+}
+
+// FuzzSignedRequest: what parses has one text form, and is good for nothing but
+// the request that it was made for.
+func FuzzSignedRequest(f *testing.F) {
+	id := identity(f)
+	r := signRequest()
+	good := signedRequest(f, id, r).String()
+	f.Add(good, r.Data, r.KeyID)
+	f.Add(good[:len(good)-1]+"A", r.Data, r.KeyID)
+	f.Add(good, "pay eve", r.KeyID)
+	f.Add("conclave-req1.", "", "")
+	f.Fuzz(func(t *testing.T, text, data, key string) {
+		s, err := ParseSignedRequest(text)
+		if err != nil {
+			return
+		}
+		if s.String() != text {
+			t.Error("two texts for one signed request")
+		}
+		other := r
+		other.Data, other.KeyID = data, key
+		if err := s.Verify(other, r.Participants); err == nil && (text != good || data != r.Data || key != r.KeyID) {
+			t.Error("a forgery verifies")
+		}
+		_ = s.Current(requestTime)
+	})
+}

@@ -1,0 +1,173 @@
+package client
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/party"
+)
+
+// known_identities is a text file: a user and, after a space, the whole identity
+// that was trusted on first use, or the fingerprint that was pinned by hand. Lines
+// with # are comments, which the next change drops. Changes are made under a lock of their own, since people
+// pin identities while a participant runs.
+
+const knownHeader = "# Who is trusted: user and, after its first use, identity; or user and pinned fingerprint. See conclave trust.\n"
+
+func (s *DirStore) knownFile() string { return filepath.Join(s.dir, "known_identities") }
+
+// Known implements [KnownStore].
+func (s *DirStore) Known(user string) (Known, bool, error) {
+	list, err := s.ListKnown()
+	if err != nil {
+		return Known{}, false, err
+	}
+	i, ok := findKnown(list, user)
+	if !ok {
+		return Known{}, false, nil
+	}
+	return list[i], true, nil
+}
+
+// ListKnown returns all that is known, by user.
+func (s *DirStore) ListKnown() ([]Known, error) {
+	list, _, err := s.readKnown()
+	return list, err
+}
+
+func findKnown(list []Known, user string) (int, bool) {
+	return slices.BinarySearchFunc(list, user, func(k Known, user string) int { return strings.Compare(k.User, user) })
+}
+
+// readKnown returns what the file says, by user, and its lines.
+func (s *DirStore) readKnown() ([]Known, map[string]string, error) {
+	text, err := os.ReadFile(s.knownFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("read known identities: %w", err)
+	}
+	var list []Known
+	lines := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		user := fields[0]
+		k, err := parseKnown(user, fields[1:])
+		if err == nil && lines[user] != "" {
+			err = errors.New("there are two")
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("known_identities: the line of %s: %w", user, err)
+		}
+		list, lines[user] = append(list, k), strings.Join(fields, " ")+"\n"
+	}
+	slices.SortFunc(list, func(a, b Known) int { return cmp.Compare(a.User, b.User) })
+	return list, lines, nil
+}
+
+func parseKnown(user string, fields []string) (Known, error) {
+	if len(fields) != 1 {
+		return Known{}, errors.New("it is damaged")
+	}
+	if fingerprint, err := party.ParseFingerprint(fields[0]); err == nil {
+		return Known{User: user, Fingerprint: fingerprint, Pinned: true}, nil
+	}
+	id, err := party.ParsePublicIdentity(fields[0])
+	if err != nil {
+		return Known{}, err
+	}
+	return Known{User: user, Fingerprint: id.Fingerprint()}, nil
+}
+
+// Trust implements [Truster]: it trusts on first use, and remembers.
+func (s *DirStore) Trust(user string, id party.PublicIdentity) error {
+	known, ok, err := s.Known(user)
+	if err == nil && !ok {
+		err = s.changeKnown(func(list []Known, lines map[string]string) error {
+			i, raced := findKnown(list, user)
+			if raced {
+				return list[i].holds(id)
+			}
+			lines[user] = user + " " + id.String() + "\n"
+			return nil
+		})
+	}
+	if err != nil || !ok {
+		return err
+	}
+	return known.holds(id)
+}
+
+// Pin implements [KnownStore].
+func (s *DirStore) Pin(user, fingerprint string) error {
+	return s.changeKnown(func(list []Known, lines map[string]string) error {
+		var known Known
+		if i, ok := findKnown(list, user); ok {
+			known = list[i]
+		}
+		k, err := known.pinned(user, fingerprint)
+		if err == nil {
+			lines[user] = user + " " + k.Fingerprint + "\n"
+		}
+		return err
+	})
+}
+
+// Forget forgets the identity of a user, and reports whether any was known.
+func (s *DirStore) Forget(user string) (known bool, err error) {
+	err = s.changeKnown(func(_ []Known, lines map[string]string) error {
+		_, known = lines[user]
+		delete(lines, user)
+		return nil
+	})
+	return known, err
+}
+
+// knownLockWait bounds the wait for another process that changes the file.
+const knownLockWait = 10 * time.Second
+
+// changeKnown changes the lines of the file, against all other goroutines and
+// processes.
+func (s *DirStore) changeKnown(change func(list []Known, lines map[string]string) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lock, err := s.lockKnown()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	list, lines, err := s.readKnown()
+	if err != nil {
+		return err
+	}
+	if err := change(list, lines); err != nil {
+		return err
+	}
+	var text strings.Builder
+	text.WriteString(knownHeader)
+	for _, user := range slices.Sorted(maps.Keys(lines)) {
+		text.WriteString(lines[user])
+	}
+	if err := writeFile(s.knownFile(), []byte(text.String())); err != nil {
+		return fmt.Errorf("write known identities: %w", err)
+	}
+	return nil
+}
+
+func (s *DirStore) lockKnown() (*os.File, error) {
+	for deadline := time.Now().Add(knownLockWait); ; time.Sleep(5 * time.Millisecond) {
+		lock, err := lockFile(s.knownFile() + ".lock")
+		if !errors.Is(err, ErrLocked) || time.Now().After(deadline) {
+			return lock, err
+		}
+	}
+}

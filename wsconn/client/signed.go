@@ -1,0 +1,200 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// A coordinator with an identity signs what it asks for; a participant checks
+// that what it is shown, all of it, is what was signed. See party.Request.
+
+// requestLife is how long a signed request holds that sets no limit itself.
+const requestLife = time.Hour
+
+// Signer is who has signed a request that an invitation shows.
+type Signer struct {
+	// Fingerprint is that of the coordinator's identity.
+	Fingerprint string `json:"fingerprint"`
+	// Pinned says that the identity was pinned by hand. Otherwise it is the one of
+	// the coordinator's earlier requests, or, if First, this is the first one and
+	// nobody but the server says whose it is.
+	Pinned bool `json:"pinned"`
+	First  bool `json:"first"`
+	// IssuedAt and ExpiresAt are signed too.
+	IssuedAt  time.Time `json:"issued_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	Nonce     string    `json:"nonce"` // hex
+
+	identity party.PublicIdentity
+}
+
+// sign signs a request of this coordinator's, if it has an identity.
+func (c *Client) sign(ctx context.Context, r party.Request, life time.Duration) (string, error) {
+	if c.User() == "" { // the token has not been read yet
+		if err := c.WaitConnected(ctx); err != nil {
+			return "", err
+		}
+	}
+	r.Coordinator = c.User()
+	if life <= 0 {
+		life = requestLife
+	}
+	now := time.Now()
+	s, err := r.Sign(c.cfg.Identity, now, now.Add(life+time.Second)) // the second is lost to rounding
+	if err != nil {
+		return "", err
+	}
+	return s.String(), nil
+}
+
+// signKeygen fills in SignedRequest.
+func (c *Client) signKeygen(ctx context.Context, r *KeygenRequest, curve pubkey.Curve) (err error) {
+	if c.cfg.Identity == nil || r.SignedRequest != "" {
+		return nil
+	}
+	if err := r.wire().Validate(); err != nil {
+		return err
+	}
+	r.Curve = curve
+	r.SignedRequest, err = c.sign(ctx, party.Request{
+		Kind: string(KindKeygen), KeyID: r.KeyID, Curve: curve, Threshold: r.Threshold, Participants: r.Participants,
+	}, r.ExpiresIn)
+	return err
+}
+
+// errAddressless is returned for a request that cannot be signed.
+var errAddressless = errors.New("client: to sign a request the key's account address must be known: set AccountAddr")
+
+// signSigning fills in SignedRequest, and what must be known to sign it.
+func (c *Client) signSigning(ctx context.Context, r *SignRequest) error {
+	if c.cfg.Identity == nil || r.SignedRequest != "" {
+		return nil
+	}
+	if err := r.wire().Validate(); err != nil {
+		return err
+	}
+	if r.AccountAddr == "" {
+		return errAddressless
+	}
+	curve, address, err := curveOf(r.AccountAddr)
+	if err != nil {
+		return err
+	}
+	digest, hash, err := pubkey.Digest(curve, r.Data, r.Hash)
+	if err != nil {
+		return err
+	}
+	r.AccountAddr, r.Hash = address, string(hash)
+	if r.SessionID == "" {
+		// The server would derive one from the request id as well; but what is
+		// signed must be known before.
+		r.SessionID = sessionOf(r.KeyID, r.RequestID)
+	}
+	r.SignedRequest, err = c.sign(ctx, party.Request{
+		Kind: string(KindSign), SessionID: r.SessionID, KeyID: r.KeyID, Curve: curve, Participants: r.Participants,
+		Data: r.Data, Hash: r.Hash, Digest: pubkey.Encode(digest), AccountAddr: address,
+	}, r.ExpiresIn)
+	return err
+}
+
+// sessionOf names the session of a signing by its request id, so that the same
+// request again is the same session.
+func sessionOf(keyID, requestID string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", len(keyID), keyID, requestID))
+	return "sg-" + hex.EncodeToString(sum[:16])
+}
+
+// request is what a coordinator must have signed for an invitation. The
+// invitation has been checked: hash and digest are filled in.
+func (inv Invitation) request() party.Request {
+	r := party.Request{
+		Kind: string(inv.Kind), Coordinator: inv.Coordinator, SessionID: inv.SessionID, KeyID: inv.KeyID, Curve: inv.Curve,
+		Threshold: inv.Threshold, Participants: inv.Participants,
+		Data: inv.Data, Hash: inv.Hash, Digest: inv.Digest, AccountAddr: inv.AccountAddr,
+	}
+	if inv.Kind == KindKeygen {
+		r.SessionID = "" // the server names it
+	} else {
+		r.Threshold = 0 // the key has it
+	}
+	return r
+}
+
+// checkSigner checks the signature over an invitation, and returns the
+// invitation with its Signer. Holders are those of the key, nil if there is no
+// share of it here. What is not signed is let pass, without a Signer, unless its
+// coordinator is known to sign.
+func (p *participant) checkSigner(ctx context.Context, inv Invitation, holders []string) (Invitation, error) {
+	known, ok, err := p.known(inv.Coordinator)
+	if err != nil {
+		return inv, err
+	}
+	if inv.SignedRequest == "" {
+		if p.c.cfg.PinnedOnly || ok && known.Pinned {
+			return inv, fmt.Errorf("%s has not signed the request", inv.Coordinator)
+		}
+		return inv, nil
+	}
+	s, err := party.ParseSignedRequest(inv.SignedRequest)
+	if err != nil {
+		return inv, err
+	}
+	if err := errors.Join(s.Verify(inv.request(), holders), s.Current(time.Now())); err != nil {
+		return inv, err
+	}
+	if err := p.admits(inv.Coordinator, known, ok, s.Identity); err != nil {
+		p.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
+		return inv, fmt.Errorf("the request: %w", err)
+	}
+	// Beyond its expiry a request is refused anyway; the day is for clocks that are
+	// set back.
+	first, err := p.c.cfg.Journal.Claim(ctx, s.ID(), inv.SessionID, s.ExpiresAt.Add(claimMargin))
+	if err != nil {
+		p.log.Error().Err(err).Str("session", inv.SessionID).Msg("request cannot be noted")
+		return inv, errors.New("the request cannot be noted here")
+	}
+	if first != inv.SessionID {
+		return inv, fmt.Errorf("the signed request was used before, in session %s", first)
+	}
+	inv.Signer = &Signer{
+		Fingerprint: s.Identity.Fingerprint(), Pinned: ok && known.Pinned, First: !ok,
+		IssuedAt: s.IssuedAt, ExpiresAt: s.ExpiresAt, Nonce: hex.EncodeToString(s.Nonce[:]), identity: s.Identity,
+	}
+	if inv.Deadline.IsZero() || inv.Deadline.After(s.ExpiresAt) {
+		inv.Deadline = s.ExpiresAt
+	}
+	return inv, nil
+}
+
+// claimMargin is how long a used request is remembered beyond its expiry.
+const claimMargin = 24 * time.Hour
+
+// stillHolds refuses to begin what was asked for a time that is over: a server
+// could keep an approval back until it suits somebody.
+func stillHolds(inv Invitation) error {
+	if inv.SignedRequest == "" {
+		return nil
+	}
+	s, err := party.ParseSignedRequest(inv.SignedRequest)
+	if err != nil {
+		return err
+	}
+	return s.Current(time.Now())
+}
+
+// usersOf lists the users of a key's parties.
+func usersOf(members []party.Member) []string {
+	users := make([]string, len(members))
+	for i, m := range members {
+		users[i] = m.User
+	}
+	return slices.Clip(users)
+}
