@@ -7,7 +7,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+	"github.com/rs/zerolog"
 
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -63,6 +65,33 @@ func (s *Server) Close(code int) {
 	for _, c := range s.all() {
 		c.Close(code, reason)
 	}
+}
+
+// CloseRevoked closes the sockets whose newest token Config.Revoked refuses, with
+// wire.CloseRevoked, and returns how many. It does not wait for them.
+func (s *Server) CloseRevoked() int {
+	n := 0
+	for _, c := range s.all() {
+		if c.closeRevoked(c.Claims()) {
+			n++
+		}
+	}
+	return n
+}
+
+// closeRevoked closes the socket if these claims of it are revoked. That it
+// cannot be told is no reason to close: every message is refused then.
+func (c *Conn) closeRevoked(claims auth.Claims) bool {
+	if c.server.cfg.Revoked == nil || claims.Subject == "" {
+		return false
+	}
+	err := c.server.cfg.Revoked(claims)
+	if err == nil || auth.AsWire(err).Code != wire.CodeUnauthenticated {
+		return false
+	}
+	c.log(zerolog.InfoLevel).Str("account", claims.Subject).Msg("closed, token revoked")
+	c.Close(wire.CloseRevoked, "token has been revoked")
+	return true
 }
 
 // Drain stops accepting sockets, closes those there are with 1001 (going away)

@@ -80,6 +80,11 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 	// matter: when many come at once, it is not their fault.
 	c.registering = true
 	c.mu.Unlock()
+	// Revoked since it was verified, and not seen by CloseRevoked, which came
+	// before the claims were here to be seen.
+	if c.closeRevoked(claims) {
+		return
+	}
 
 	var confirm *wire.RegisterConfirm
 	panicked := true
@@ -144,8 +149,12 @@ func mayRegister(m wire.Message, r *wire.Register, claims auth.Claims) error {
 // another try on it would fail as well.
 func (c *Conn) refuseRegister(m wire.Message, err error) {
 	code, reason := 0, ""
-	switch auth.AsWire(err).Code {
+	switch told := auth.AsWire(err); told.Code {
 	case wire.CodeUnauthenticated:
+		if told == auth.ErrRevoked {
+			code, reason = wire.CloseRevoked, "token has been revoked"
+			break
+		}
 		code, reason = wire.CloseBadToken, "token is not valid"
 	case wire.CodeTokenExpired:
 		code, reason = wire.CloseTokenExpired, "token has expired"
@@ -203,13 +212,17 @@ func (c *Conn) check(m wire.Message, claims auth.Claims) (wire.Payload, error) {
 	c.mu.Lock()
 	user, role := c.user, c.role
 	mine := claims.Subject == user && (m.UserID == "" || m.UserID == user)
-	if mine && claims.ExpiresAt.After(c.claims.ExpiresAt) {
+	newer := mine && claims.ExpiresAt.After(c.claims.ExpiresAt)
+	if newer {
 		c.claims = claims
 		if !c.closing {
 			c.schedule(time.Now())
 		}
 	}
 	c.mu.Unlock()
+	if newer && c.closeRevoked(claims) {
+		return nil, auth.ErrRevoked
+	}
 	switch {
 	case !mine:
 		return nil, wire.Errorf(wire.CodeForbidden, "token or user_id is not that of the user who registered")

@@ -113,6 +113,10 @@ type Handler interface {
 type Config struct {
 	// Verifier verifies the token of every message. Required.
 	Verifier auth.Verifier
+	// Revoked, where not nil, returns an error for claims that were good once and
+	// are not any more. It is asked when a socket takes over a token's claims, so
+	// that none escapes a CloseRevoked that runs meanwhile.
+	Revoked func(auth.Claims) error
 	// Handler receives what is sound. Required.
 	Handler Handler
 	// Log receives this package's log lines. Nil means none.

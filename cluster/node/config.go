@@ -2,7 +2,6 @@ package node
 
 import (
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,14 +15,20 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Config is a node's configuration. Only JWTSecret is required.
+// Config is a node's configuration. Only JWTSecret, or JWKS, is required.
 type Config struct {
 	// Listen is the address to serve on, host:port. Zero value means
 	// 127.0.0.1:8080; port 0 takes a free one.
 	Listen string
-	// Redis is where all state is: redis://, rediss://, redis+sentinel:// or
-	// redis+cluster://. Zero value means redis://127.0.0.1:6379/0.
+	// Redis is where all state is: redis://, redis+sentinel:// or redis+cluster://,
+	// and with TLS rediss://, rediss+sentinel:// or rediss+cluster://. Zero value
+	// means redis://127.0.0.1:6379/0.
 	Redis string
+	// RedisCA is a PEM file with the authorities that Redis's certificate must be
+	// from. Zero value means the system's. RedisCert and RedisKey are PEM files with
+	// what the node shows to Redis; both or neither. They are for TLS only, and the
+	// certificate is read again for each new connection.
+	RedisCA, RedisCert, RedisKey string
 	// RedisPrefix begins every key. Zero value means "conclave:".
 	RedisPrefix string
 	// NodeID names the node: 1 to 128 letters, digits and _ . @ -, unique in the
@@ -32,14 +37,27 @@ type Config struct {
 
 	// JWTSecret verifies and issues tokens (HS256), at least 32 bytes. Whoever
 	// has it can be any user; nobody can sign with a key by it, since shares stay
-	// sealed to their owners. Required.
+	// sealed to their owners. Nil means that only tokens by JWKS are taken, and
+	// nobody can log in here.
 	JWTSecret []byte
+	// JWTSecretPrevious also verifies tokens, and issues none: the secret before
+	// JWTSecret was changed, or the one that is to follow it. Nil means none.
+	JWTSecretPrevious []byte
+	// JWKS is a file or an http(s) URL with the public keys of another issuer, whose
+	// tokens are taken as well: it may name any user in any role. Zero value means
+	// none.
+	JWKS string
 	// JWTIssuer and JWTAudience, where set, must be a token's iss and aud.
-	JWTIssuer   string
-	JWTAudience string
+	// JWKSIssuer and JWKSAudience, where set, must be in their place for tokens that
+	// are verified by JWKS.
+	JWTIssuer, JWTAudience   string
+	JWKSIssuer, JWKSAudience string
 	// TokenTTL is how long a token from POST /v1/login is good. Zero value means
 	// 12 hours.
 	TokenTTL time.Duration
+	// MaxTokenLife is how long any token may live; longer ones are refused. Zero
+	// value means 30 days, or TokenTTL if that is longer.
+	MaxTokenLife time.Duration
 	// ShareKEK is the share key-encryption key, 32 bytes. With it the node takes
 	// shares that their clients have not sealed and stores them encrypted: whoever
 	// has it and Redis has those shares. Nil means that they are refused.
@@ -94,7 +112,8 @@ type Config struct {
 	// may connect.
 	AllowedOrigins []string
 
-	// TLSCert and TLSKey are PEM files; both or neither.
+	// TLSCert and TLSKey are PEM files; both or neither. They are read again when
+	// they change.
 	TLSCert, TLSKey string
 	// RequireDurableRedis makes Start fail, rather than warn, when Redis may
 	// forget what it was told.
@@ -109,8 +128,8 @@ type Config struct {
 	// Log receives the node's log. Nil means none.
 	Log *zerolog.Logger
 
-	tls     *tls.Config
-	proxies []netip.Prefix // TrustedProxies
+	proxies     []netip.Prefix // TrustedProxies
+	certificate *certificate   // nil without TLS
 }
 
 // What Config's zero values mean.
@@ -125,7 +144,7 @@ const (
 // ErrNoVerifier is returned by New for a Config without anything to verify
 // tokens with.
 var ErrNoVerifier = errors.New("no key to verify tokens with: set --jwt-secret (CONCLAVE_JWT_SECRET) to at least 32 bytes, " +
-	"for example the output of: openssl rand -hex 32")
+	"for example the output of: openssl rand -hex 32; or --jwks to the keys of another issuer")
 
 // complete checks cfg and fills in what is left out.
 func (cfg *Config) complete() error {
@@ -144,9 +163,6 @@ func (cfg *Config) complete() error {
 	if !wire.ValidID(cfg.NodeID) {
 		return fmt.Errorf("node id %q: must be 1 to 128 letters, digits and _ . @ -", cfg.NodeID)
 	}
-	if len(cfg.JWTSecret) == 0 {
-		return ErrNoVerifier
-	}
 	if cfg.MaxMessageBytes == 0 {
 		cfg.MaxMessageBytes = wire.DefaultMaxMessageBytes
 	}
@@ -157,6 +173,9 @@ func (cfg *Config) complete() error {
 		if d < 0 {
 			return fmt.Errorf("%s is negative", name)
 		}
+	}
+	if err := cfg.completeTokens(); err != nil {
+		return err
 	}
 	if cfg.MaxParties < 0 || cfg.MaxParties == 1 || cfg.MaxParties > wire.MaxParties {
 		return fmt.Errorf("max parties must be from 2 to %d", wire.MaxParties)
@@ -171,21 +190,6 @@ func (cfg *Config) complete() error {
 		return err
 	}
 	return cfg.loadTLS()
-}
-
-func (cfg *Config) loadTLS() error {
-	if cfg.TLSCert == "" && cfg.TLSKey == "" {
-		return nil
-	}
-	if cfg.TLSCert == "" || cfg.TLSKey == "" {
-		return errors.New("TLS needs both a certificate and a key")
-	}
-	cert, err := tls.LoadX509KeyPair(cfg.TLSCert, cfg.TLSKey)
-	if err != nil {
-		return fmt.Errorf("load TLS certificate: %w", err)
-	}
-	cfg.tls = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	return nil
 }
 
 // defaultNodeID is unique even when a node starts again on the same host at

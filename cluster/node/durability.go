@@ -45,7 +45,8 @@ func (n *Node) checkRedis(ctx context.Context) error {
 // failsOver reports whether the URL is of a Redis in which a replica takes over
 // by itself.
 func failsOver(url string) bool {
-	return strings.HasPrefix(url, "redis+sentinel:") || strings.HasPrefix(url, "redis+cluster:")
+	scheme, _, _ := strings.Cut(url, ":")
+	return strings.HasSuffix(scheme, "+sentinel") || strings.HasSuffix(scheme, "+cluster")
 }
 
 // keeping is what one server says about how it keeps things. Settings that could

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/conclave-mpc/conclave/cluster/node"
 )
 
 // documentedKeys is README's table of keys, as patterns with their types.
@@ -54,6 +56,10 @@ func TestKeysDocumented(t *testing.T) {
 		}
 		g.keygen(t)
 		g.sign(t, "keys", 1, 2)
+		c.addUser("zoe", "participant")
+		if err := node.SetUserDisabled(context.Background(), c.config(), "zoe", true); err != nil {
+			t.Fatal(err)
+		}
 		note()
 		used := make(map[*regexp.Regexp]bool)
 		for key, kind := range seen {

@@ -18,8 +18,10 @@
 // # Goroutines
 //
 // Start begins the HTTP server, the cluster node, the session sweeper, and one
-// goroutine that closes all sockets when Redis has been out of reach for longer
-// than the node's lease. Stop ends them all.
+// goroutine each that closes all sockets when Redis has been out of reach for
+// longer than the node's lease, reads which tokens are revoked (and closes the
+// sockets they were opened with), reads the JWKS again, and looks at the files
+// of the TLS certificate. Stop ends them all.
 package node
 
 import (
@@ -27,10 +29,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"log"
+	stdlog "log"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -67,6 +69,7 @@ type Node struct {
 	durable  redis.UniversalClient // for what must not be lost; rdb if that need not be more than one server's word
 	cluster  *cluster.Node
 	sessions *session.Service
+	tokens   tokens
 	sockets  *wsconn.Server
 	server   *http.Server
 	listener net.Listener
@@ -84,12 +87,12 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, log: cfg.Log.With().Str("node", cfg.NodeID).Logger()}
 	var err error
-	if n.rdb, err = newRedis(cfg.Redis); err != nil {
+	if n.rdb, err = newRedis(cfg); err != nil {
 		return nil, err
 	}
 	n.durable = n.rdb
 	if cfg.RedisWaitReplicas > 0 {
-		if n.durable, err = newRedis(cfg.Redis); err != nil {
+		if n.durable, err = newRedis(cfg); err != nil {
 			return nil, errors.Join(err, n.rdb.Close())
 		}
 		waitForReplicas(n.durable, cfg.RedisWaitReplicas)
@@ -104,11 +107,10 @@ func New(cfg Config) (*Node, error) {
 }
 
 func (n *Node) assemble() error {
-	verifier, err := auth.NewHS256(n.cfg.JWTSecret, n.cfg.JWTIssuer, n.cfg.JWTAudience)
-	if err != nil {
-		return fmt.Errorf("tokens: %w", err)
+	if err := n.assembleTokens(); err != nil {
+		return err
 	}
-	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: n.rdb, Prefix: n.cfg.RedisPrefix})
+	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: n.rdb, Prefix: n.cfg.RedisPrefix, Revocations: n.tokens.revoked})
 	if err != nil {
 		return err
 	}
@@ -134,7 +136,7 @@ func (n *Node) assemble() error {
 	limits := newLimits(&n.cfg)
 	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, limits: limits, log: n.log}
 	n.sockets, err = wsconn.New(wsconn.Config{
-		Verifier: verifier, Handler: r, Log: &n.log, MaxMessageBytes: n.cfg.MaxMessageBytes,
+		Verifier: n.tokens.verifier, Revoked: n.tokens.still, Handler: r, Log: &n.log, MaxMessageBytes: n.cfg.MaxMessageBytes,
 		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
 		MaxConnections: n.cfg.MaxConnections, MaxUnregistered: n.cfg.MaxUnregistered, Users: limits.messages, Registers: limits.registers,
 	})
@@ -143,17 +145,32 @@ func (n *Node) assemble() error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws", n.sockets)
-	mux.Handle("/", httpapi.New(httpapi.Config{
-		Sessions: n.sessions, Verifier: verifier, Logins: accounts, Issuer: verifier, TokenTTL: n.cfg.TokenTTL,
-		Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
+	web := httpapi.Config{
+		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
 		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, TrustedProxies: n.cfg.proxies,
-	}))
+	}
+	n.tokens.issue(&web, accounts)
+	mux.Handle("/", httpapi.New(web))
 	n.server = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, WriteTimeout: answerWithin, IdleTimeout: headerWithin,
-		MaxHeaderBytes: headerBytes, TLSConfig: n.cfg.tls, ConnState: newWebConns(n.cfg.MaxConnections, n.sockets.Count).state,
-		ErrorLog: log.New(io.Discard, "", 0), // strangers' faults, one line each
+		MaxHeaderBytes: headerBytes, ConnState: newWebConns(n.cfg.MaxConnections, n.sockets.Count).state,
+		ErrorLog: stdlog.New(httpLog{n.log}, "", 0),
 	}
 	return nil
+}
+
+// httpLog takes what the HTTP server says: of connections that failed, such as
+// handshakes of clients that do not trust the certificate, and of panics.
+type httpLog struct{ log zerolog.Logger }
+
+// Write implements io.Writer.
+func (h httpLog) Write(line []byte) (int, error) {
+	level, what := zerolog.DebugLevel, "connection failed"
+	if strings.HasPrefix(string(line), "http: panic") {
+		level, what = zerolog.ErrorLevel, "request panicked"
+	}
+	h.log.WithLevel(level).Str("err", strings.TrimSpace(string(line))).Msg(what)
+	return len(line), nil
 }
 
 func (n *Node) closeRedis() error {
@@ -175,9 +192,12 @@ func (n *Node) Start() error {
 	if err := n.checkRedis(ctx); err != nil {
 		return errors.Join(err, n.release())
 	}
+	if err := n.loadTokens(ctx); err != nil {
+		return errors.Join(err, n.release())
+	}
 	listener := n.listener
-	if n.cfg.tls != nil {
-		listener = tls.NewListener(listener, n.cfg.tls)
+	if n.cfg.certificate != nil {
+		listener = tls.NewListener(listener, n.cfg.certificate.serverConfig())
 	}
 	var base context.Context
 	base, n.cancel = context.WithCancel(context.Background())
@@ -185,6 +205,10 @@ func (n *Node) Start() error {
 	n.running.Go(func() error { return n.cluster.Run(base) })
 	n.running.Go(func() error { return n.sessions.Run(base) })
 	n.running.Go(func() error { return n.watchLease(base) })
+	n.runTokens(base)
+	if n.cfg.certificate != nil {
+		n.running.Go(func() error { return n.cfg.certificate.run(base) })
+	}
 	n.running.Go(func() error {
 		if err := n.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
@@ -218,6 +242,9 @@ func (n *Node) ID() string { return n.cfg.NodeID }
 func (n *Node) Ready(ctx context.Context) error {
 	if n.draining.Load() {
 		return errors.New("draining")
+	}
+	if err := n.tokens.revoked.Ready(); err != nil {
+		return err
 	}
 	return n.cluster.Ready(ctx)
 }

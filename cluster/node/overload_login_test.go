@@ -15,8 +15,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// login tries to log in at a node, as whoever a proxy names.
-func (c *testCluster) login(n *process, user, password, forwarded string) (status int, code wire.Code, retry string) {
+// tryLogin tries to log in at a node, as whoever a proxy names.
+func (c *testCluster) tryLogin(n *process, user, password, forwarded string) (status int, code wire.Code, retry string) {
 	c.t.Helper()
 	body, err := json.Marshal(object{"username": user, "password": password})
 	if err != nil {
@@ -52,7 +52,7 @@ func (c *testCluster) flood(n *process, times int, user func(i int) string, forw
 	for range 8 {
 		all.Go(func() {
 			for i := range next {
-				status, code, retry := c.login(n, user(i), "a guess, and wrong", forwarded)
+				status, code, retry := c.tryLogin(n, user(i), "a guess, and wrong", forwarded)
 				if status == http.StatusTooManyRequests {
 					if s, err := strconv.Atoi(retry); err != nil || s < 1 || code != wire.CodeRateLimited {
 						c.t.Errorf("429 with code %q and Retry-After %q", code, retry)
@@ -94,10 +94,10 @@ func TestLoginFlood(t *testing.T) {
 				t.Errorf("60 guesses at %s: %v, want %d to %d answered with 401 and the rest with 429", user, counts, perAccount, most)
 			}
 		}
-		if status, code, _ := c.login(n, "bob", password, ""); status != http.StatusOK {
+		if status, code, _ := c.tryLogin(n, "bob", password, ""); status != http.StatusOK {
 			t.Errorf("bob, from the same address: %d %s", status, code)
 		}
-		status, _, retry := c.login(n, "alice", password, "")
+		status, _, retry := c.tryLogin(n, "alice", password, "")
 		if status == http.StatusTooManyRequests {
 			s, _ := strconv.Atoi(retry)
 			if most := 60/perAccount + 1; s > most {
@@ -105,7 +105,7 @@ func TestLoginFlood(t *testing.T) {
 			}
 			eventually(t, "alice logs in again", func() bool {
 				time.Sleep(500 * time.Millisecond) // a refused attempt costs her nothing, but the machine
-				status, _, _ := c.login(n, "alice", password, "")
+				status, _, _ := c.tryLogin(n, "alice", password, "")
 				return status == http.StatusOK
 			})
 		} else if status != http.StatusOK {
@@ -132,7 +132,7 @@ func TestLoginFromOneAddress(t *testing.T) {
 		// Of three attempts, because now and then there is one more.
 		limited := func(n *process, forwarded string) bool {
 			for range 3 {
-				if status, _, _ := c.login(n, "carol", "wrong", forwarded); status == http.StatusTooManyRequests {
+				if status, _, _ := c.tryLogin(n, "carol", "wrong", forwarded); status == http.StatusTooManyRequests {
 					return true
 				}
 			}
@@ -143,7 +143,7 @@ func TestLoginFromOneAddress(t *testing.T) {
 		}
 		behind := c.start("--trusted-proxies", "10.0.0.0/8, 127.0.0.1")
 		refusedIn(t, c, behind, "203.0.113.9, 192.0.2.1")
-		if status, _, _ := c.login(behind, "carol", "wrong", "192.0.2.2"); status != http.StatusUnauthorized {
+		if status, _, _ := c.tryLogin(behind, "carol", "wrong", "192.0.2.2"); status != http.StatusUnauthorized {
 			t.Errorf("another client of the proxy: %d", status)
 		}
 		if !limited(behind, "198.51.100.3, 192.0.2.1") {

@@ -2,9 +2,12 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -34,20 +37,28 @@ type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
 
-// newRedis makes a client for a standalone server (redis://[user:pass@]host:port/db,
-// rediss:// for TLS), for Sentinel
-// (redis+sentinel://[user:pass@]host:port,host:port/master/db) or for Redis
-// Cluster (redis+cluster://[user:pass@]host:port,host:port). An error does not
-// repeat the URL, which may hold a password.
-func newRedis(raw string) (redis.UniversalClient, error) {
-	scheme, rest, ok := strings.Cut(raw, "://")
+// newRedis makes a client for a standalone server (redis://[user:pass@]host:port/db),
+// for Sentinel (redis+sentinel://[user:pass@]host:port,host:port/master/db) or for
+// Redis Cluster (redis+cluster://[user:pass@]host:port,host:port); with rediss in
+// redis's place it speaks TLS, also to the Sentinels. An error does not repeat the
+// URL, which may hold a password.
+func newRedis(cfg Config) (redis.UniversalClient, error) {
+	scheme, rest, ok := strings.Cut(cfg.Redis, "://")
 	if !ok {
 		return nil, errors.New("redis: not a URL; want redis://host:port/db, rediss://, redis+sentinel:// or redis+cluster://")
 	}
+	secure, err := redisTLS(cfg, strings.HasPrefix(scheme, "rediss"))
+	if err != nil {
+		return nil, err
+	}
 	if scheme == "redis" || scheme == "rediss" || scheme == "unix" {
-		opt, err := redis.ParseURL(raw)
+		opt, err := redis.ParseURL(cfg.Redis)
 		if err != nil {
 			return nil, fmt.Errorf("redis: %s", withoutURL(err))
+		}
+		if secure != nil {
+			secure.ServerName, secure.InsecureSkipVerify = opt.TLSConfig.ServerName, opt.TLSConfig.InsecureSkipVerify
+			opt.TLSConfig = secure
 		}
 		opt.ContextTimeoutEnabled = true
 		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = redisDialWithin, redisWithin, redisWithin
@@ -60,13 +71,14 @@ func newRedis(raw string) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
+	opt.TLSConfig = secure // each connection names the host it is to
 	switch scheme {
-	case "redis+sentinel":
+	case "redis+sentinel", "rediss+sentinel":
 		if opt.MasterName == "" {
 			return nil, errors.New("redis: redis+sentinel:// needs the master's name as its path")
 		}
 		return redis.NewFailoverClient(opt.Failover()), nil
-	case "redis+cluster":
+	case "redis+cluster", "rediss+cluster":
 		if opt.MasterName != "" || opt.DB != 0 {
 			return nil, errors.New("redis: redis+cluster:// has no path: a cluster has one database")
 		}
@@ -74,7 +86,44 @@ func newRedis(raw string) (redis.UniversalClient, error) {
 		shards.ClusterStateReloadInterval = redisTopologyEvery
 		return redis.NewClusterClient(shards), nil
 	}
-	return nil, errors.New("redis: unknown scheme; want redis, rediss, redis+sentinel or redis+cluster")
+	return nil, errors.New("redis: unknown scheme; want redis, redis+sentinel or redis+cluster, or rediss in redis's place for TLS")
+}
+
+// redisTLS returns nil for a connection without TLS.
+func redisTLS(cfg Config, secure bool) (*tls.Config, error) {
+	switch {
+	case !secure && cfg.RedisCA+cfg.RedisCert+cfg.RedisKey != "":
+		return nil, errors.New("redis: a certificate or authority is set, and the URL is not one with TLS (rediss://)")
+	case !secure:
+		return nil, nil
+	case (cfg.RedisCert == "") != (cfg.RedisKey == ""):
+		return nil, errors.New("redis: TLS needs both a certificate and a key, or neither")
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if cfg.RedisCA != "" {
+		pem, err := os.ReadFile(cfg.RedisCA)
+		if err != nil {
+			return nil, fmt.Errorf("redis: read authorities: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("redis: no certificate in %s", cfg.RedisCA)
+		}
+	}
+	if cfg.RedisCert != "" {
+		load := func() (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(cfg.RedisCert, cfg.RedisKey)
+			if err != nil {
+				return nil, fmt.Errorf("redis: load certificate: %w", err)
+			}
+			return &pair, nil
+		}
+		if _, err := load(); err != nil {
+			return nil, err
+		}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+	}
+	return c, nil
 }
 
 // clusterOptions reads [user:pass@]host:port,host:port[/master[/db]].

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -32,6 +34,7 @@ type cli struct {
 	home      string
 	url       string
 	tokenFile string
+	ca        string
 	asJSON    bool
 	verbose   bool
 }
@@ -47,7 +50,55 @@ func (c *cli) serverFlags(flags *flag.FlagSet) {
 	c.localFlags(flags)
 	flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: as logged in)")
 	flags.StringVar(&c.tokenFile, "token-file", "", "`file` that holds the token (or CONCLAVE_TOKEN, the token; default: as logged in)")
+	c.caFlag(flags)
 	flags.BoolVar(&c.verbose, "verbose", false, "log what happens, as JSON lines on stderr")
+}
+
+func (c *cli) caFlag(flags *flag.FlagSet) {
+	flags.StringVar(&c.ca, "ca", "", "PEM `file` with the authorities that the servers' certificates are from (or CONCLAVE_CA; default: as logged in, else the system's)")
+}
+
+// caGiven returns the file of authorities that was given, "" for none.
+func (c *cli) caGiven() (string, error) {
+	file := c.ca
+	if file == "" {
+		file = c.env("CONCLAVE_CA")
+	}
+	if file == "" {
+		return "", nil
+	}
+	return filepath.Abs(file)
+}
+
+// tls returns how to trust the servers that were logged in to, or given.
+func (c *cli) tls() (*tls.Config, error) {
+	file, err := c.caGiven()
+	if err == nil && file == "" {
+		var p profile
+		p, err = c.profile()
+		file = p.CA
+	}
+	if err != nil {
+		return nil, err
+	}
+	return trust(file)
+}
+
+// trust returns a configuration that trusts the authorities in a file alone, or
+// nil, Go's defaults, for no file.
+func trust(file string) (*tls.Config, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read authorities: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no certificate in %s", file)
+	}
+	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
 // homeDir returns the state directory.
@@ -96,6 +147,7 @@ func (c *cli) identity() (*party.Identity, error) {
 // profile is what login remembers.
 type profile struct {
 	URLs      []string    `json:"urls"`
+	CA        string      `json:"ca,omitempty"` // file of the authorities to trust
 	User      string      `json:"user_id"`
 	Roles     []wire.Role `json:"roles"`
 	Token     string      `json:"token"`
@@ -222,7 +274,11 @@ func (c *cli) config() (client.Config, error) {
 	if err != nil {
 		return client.Config{}, err
 	}
-	cfg := client.Config{URLs: urls, Token: c.tokens(nil)}
+	secure, err := c.tls()
+	if err != nil {
+		return client.Config{}, err
+	}
+	cfg := client.Config{URLs: urls, Token: c.tokens(nil), TLS: secure}
 	if c.verbose {
 		log := zerolog.New(c.console).With().Timestamp().Logger()
 		cfg.Log = &log
@@ -235,7 +291,11 @@ func (c *cli) api() (*client.API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.NewAPI(client.APIConfig{URLs: urls, Token: c.tokens(nil)})
+	secure, err := c.tls()
+	if err != nil {
+		return nil, err
+	}
+	return client.NewAPI(client.APIConfig{URLs: urls, Token: c.tokens(nil), TLS: secure})
 }
 
 // print writes a result: as JSON if that was asked for, else as rows of a name

@@ -19,12 +19,13 @@ import (
 var loginCommand = command{
 	synopsis: "login [FLAGS] URL[,URL…] USER",
 	about: `
-Logs in and remembers URL and token for the other commands. The password is
+Logs in and remembers URL, token and --ca for the other commands. The password is
 asked for without echo; without a terminal it is the first line of stdin:
 
   $ conclave login http://127.0.0.1:8080 alice < password.txt`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.localFlags(flags)
+		c.caFlag(flags)
 		return c.login
 	},
 }
@@ -34,7 +35,15 @@ func (c *cli) login(ctx context.Context, args []string) error {
 		return misuse("login needs a URL and a user")
 	}
 	urls, user := splitList(args[0]), args[1]
-	api, err := client.NewAPI(client.APIConfig{URLs: urls})
+	ca, err := c.caGiven()
+	if err != nil {
+		return err
+	}
+	secure, err := trust(ca)
+	if err != nil {
+		return err
+	}
+	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure})
 	if err != nil {
 		return misuse("%s", err)
 	}
@@ -51,7 +60,7 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	p := profile{URLs: urls, User: t.UserID, Roles: t.Roles, Token: t.Secret, ExpiresAt: t.ExpiresAt}
+	p := profile{URLs: urls, CA: ca, User: t.UserID, Roles: t.Roles, Token: t.Secret, ExpiresAt: t.ExpiresAt}
 	if err := writeJSON(path, p); err != nil {
 		return fmt.Errorf("remember login: %w", err)
 	}

@@ -2,7 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,15 +26,25 @@ func TestMain(m *testing.M) {
 }
 
 // The transcripts in testdata run the real program, each in a home of its own.
-// $SERVER is the web API of api; evidence.json convicts bob, whose fingerprint is
+// $SERVER is the web API of api, $SECURE the same over TLS, with a certificate of
+// the authority in the file $CA; evidence.json convicts bob, whose fingerprint is
 // $BOB.
 func TestScripts(t *testing.T) {
-	srv := httptest.NewServer(api())
+	srv, secure := httptest.NewServer(api()), httptest.NewUnstartedServer(api())
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
 	t.Cleanup(srv.Close)
+	t.Cleanup(secure.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: secure.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SERVER", srv.URL)
+			e.Setenv("SECURE", secure.URL)
+			e.Setenv("CA", ca)
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("TZ", "UTC")
 			text, bob := evidence(t)

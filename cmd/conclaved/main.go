@@ -20,7 +20,13 @@ const usage = `Conclaved is one node of a Conclave cluster.
 
 Usage:
     conclaved [flags]                        serve
-    conclaved user add NAME --role ROLE      make an account; its password is read from standard input
+    conclaved user add NAME --role ROLE      make an account
+    conclaved user passwd NAME               give it another password, and end its tokens
+    conclaved user disable|enable NAME       bar it and end its tokens, or let it in again
+    conclaved user list [--json]             the accounts
+
+Passwords are asked for without echo; without a terminal they are the first line
+of standard input.
 
 Each flag has an environment variable, CONCLAVE_ and its name in capitals
 (--jwt-secret is CONCLAVE_JWT_SECRET); a flag wins. All nodes of a cluster share

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 )
@@ -47,6 +48,14 @@ func TestRefusesToStart(t *testing.T) {
 		{"with a short kek", nil, []string{"--jwt-secret", secret, "--share-kek", "c2hvcnQ="}, 2, "openssl rand -base64 32"},
 		{"with a bad log level", nil, []string{"--jwt-secret", secret, "--log-level", "loud"}, 2, "log level"},
 		{"with a bad node id", nil, []string{"--jwt-secret", secret, "--node-id", "a:b"}, 1, "node id"},
+		{"with two previous secrets", map[string]string{"CONCLAVE_JWT_SECRET_PREVIOUS": secret}, []string{"--jwt-secret", secret, "--jwt-secret-previous-file", empty}, 2, "exclude each other"},
+		{"with a previous secret alone", nil, []string{"--jwks", empty, "--jwt-secret-previous", secret}, 1, "needs a current one"},
+		{"with a short previous secret", nil, []string{"--jwt-secret", secret, "--jwt-secret-previous", "short", "--listen", "127.0.0.1:0"}, 1, "at least 32"},
+		{"with a jwks that is no URL", nil, []string{"--jwks", "ftp://host/keys", "--listen", "127.0.0.1:0"}, 1, "want a file"},
+		{"with an issuer of no jwks", nil, []string{"--jwt-secret", secret, "--jwks-issuer", "x"}, 1, "no JWKS"},
+		{"with logins that live too long", nil, []string{"--jwt-secret", secret, "--token-ttl", "2h", "--token-max-life", "1h"}, 1, "none may live longer"},
+		{"with certificates for a plain Redis", nil, []string{"--jwt-secret", secret, "--redis-ca", empty}, 1, "rediss://"},
+		{"with half of a certificate for Redis", nil, []string{"--jwt-secret", secret, "--redis", "rediss://127.0.0.1:1/0", "--redis-cert", empty}, 1, "or neither"},
 		{"with half of TLS", nil, []string{"--jwt-secret", secret, "--tls-cert", "x.pem"}, 1, "both a certificate and a key"},
 		{"with another database", nil, []string{"--jwt-secret", secret, "--redis", "postgres://:hunter2@db/0"}, 1, "unknown scheme"},
 		{"without redis", nil, []string{"--jwt-secret", secret, "--listen", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1/0"}, 1, "redis does not answer"},
@@ -65,6 +74,22 @@ func TestRefusesToStart(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"conclaved": main})
+}
+
+// TestScripts runs the real program against a Redis in memory.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("CONCLAVE_REDIS", "redis://"+clustertest.StartMini(t).Addr()+"/0")
+			return nil
+		},
+	})
 }
 
 func TestUserAdd(t *testing.T) {

@@ -18,13 +18,12 @@ type options struct {
 	flags *flag.FlagSet
 	cfg   node.Config
 
-	jwtSecret     string
-	jwtSecretFile string
-	shareKEK      string
-	origins       string
-	proxies       string
-	logLevel      string
-	version       bool
+	jwtSecret, jwtSecretFile     string
+	jwtPrevious, jwtPreviousFile string
+	shareKEK                     string
+	origins, proxies             string
+	logLevel                     string
+	version                      bool
 }
 
 // newOptions declares every flag of the daemon.
@@ -39,11 +38,7 @@ func newOptions(stderr io.Writer) *options {
 	o.declareRedis()
 	f.StringVar(&cfg.Listen, "listen", node.DefaultListen, "`address` to serve WebSocket and HTTP on; behind a load balancer, the one it reaches")
 	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this node, unique in the cluster (default the host's name and a random suffix)")
-	f.StringVar(&o.jwtSecret, "jwt-secret", "", "`secret` that signs and verifies tokens (HS256), at least 32 bytes, taken as it is; required")
-	f.StringVar(&o.jwtSecretFile, "jwt-secret-file", "", "`file` with that secret; one line break at its end does not count")
-	f.StringVar(&cfg.JWTIssuer, "jwt-issuer", "", "`iss` that tokens must have (default any)")
-	f.StringVar(&cfg.JWTAudience, "jwt-audience", "", "`aud` that tokens must have (default any)")
-	f.DurationVar(&cfg.TokenTTL, "token-ttl", 0, "how long a token from login is good (default 12h)")
+	o.declareTokens()
 	f.StringVar(&o.shareKEK, "share-kek", "", "share key-encryption key, 32 bytes in `base64`; needed only for clients that do not seal their shares")
 	f.DurationVar(&cfg.InviteTimeout, "invite-timeout", 0, "how long participants have to answer (default 2m)")
 	f.DurationVar(&cfg.KeygenTimeout, "keygen-timeout", 0, "how long a keygen may run (default 5m)")
@@ -54,7 +49,7 @@ func newOptions(stderr io.Writer) *options {
 	f.IntVar(&cfg.MaxParties, "max-parties", node.DefaultMaxParties, "largest committee")
 	o.declareLimits()
 	f.StringVar(&o.origins, "allowed-origins", "", "`origins` besides this server's own that browsers may connect from, separated by commas")
-	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM `file` with the certificate chain; without it the listener is plain, for a load balancer that ends TLS")
+	f.StringVar(&cfg.TLSCert, "tls-cert", "", "PEM `file` with the certificate chain, read again when it changes; without it the listener is plain, for a load balancer that ends TLS")
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM `file` with its key")
 	f.BoolVar(&cfg.RequireDurableRedis, "require-durable-redis", false, "do not start on a Redis that may forget (appendonly no, or an eviction policy)")
 	f.DurationVar(&cfg.DrainSpread, "drain-spread", 0, "over how long sockets are closed on SIGTERM (default 3s)")
@@ -77,8 +72,26 @@ func (o *options) declareLimits() {
 	f.IntVar(&cfg.MaxUnregistered, "max-unregistered", 0, "how many of them may not have begun to register (default 16384)")
 }
 
+func (o *options) declareTokens() {
+	f, cfg := o.flags, &o.cfg
+	f.StringVar(&o.jwtSecret, "jwt-secret", "", "`secret` that signs and verifies tokens (HS256), at least 32 bytes, taken as it is; required, unless --jwks is given")
+	f.StringVar(&o.jwtSecretFile, "jwt-secret-file", "", "`file` with that secret; one line break at its end does not count")
+	f.StringVar(&o.jwtPrevious, "jwt-secret-previous", "", "`secret` that verifies tokens as well, and signs none: the one before, or the one to come")
+	f.StringVar(&o.jwtPreviousFile, "jwt-secret-previous-file", "", "`file` with that secret")
+	f.StringVar(&cfg.JWKS, "jwks", "", "`file or URL` with the public keys of another issuer, whose tokens are taken too (RS256, ES256, EdDSA)")
+	f.StringVar(&cfg.JWTIssuer, "jwt-issuer", "", "`iss` that tokens must have (default any)")
+	f.StringVar(&cfg.JWTAudience, "jwt-audience", "", "`aud` that tokens must have (default any)")
+	f.StringVar(&cfg.JWKSIssuer, "jwks-issuer", "", "`iss` that tokens by --jwks must have (default that of --jwt-issuer)")
+	f.StringVar(&cfg.JWKSAudience, "jwks-audience", "", "`aud` that tokens by --jwks must have (default that of --jwt-audience)")
+	f.DurationVar(&cfg.TokenTTL, "token-ttl", 0, "how long a token from login is good (default 12h)")
+	f.DurationVar(&cfg.MaxTokenLife, "token-max-life", 0, "how long any token may live (default 720h, or --token-ttl if that is longer)")
+}
+
 func (o *options) declareRedis() {
-	o.flags.StringVar(&o.cfg.Redis, "redis", node.DefaultRedis, "`URL` of Redis: redis://, rediss://, redis+sentinel://host,host/master, redis+cluster://host,host")
+	o.flags.StringVar(&o.cfg.Redis, "redis", node.DefaultRedis, "`URL` of Redis: redis://, redis+sentinel://host,host/master, redis+cluster://host,host; rediss in redis's place for TLS")
+	o.flags.StringVar(&o.cfg.RedisCA, "redis-ca", "", "PEM `file` with the authorities that Redis's certificate must be from (default the system's)")
+	o.flags.StringVar(&o.cfg.RedisCert, "redis-cert", "", "PEM `file` with the certificate that this node shows to Redis")
+	o.flags.StringVar(&o.cfg.RedisKey, "redis-key", "", "PEM `file` with its key")
 	o.flags.IntVar(&o.cfg.RedisWaitReplicas, "redis-wait-replicas", 0, "how many `replicas` must have what is acknowledged (default 0, which a failover may lose a little of)")
 	o.flags.StringVar(&o.cfg.RedisPrefix, "redis-prefix", node.DefaultPrefix, "begins every key")
 }
@@ -106,19 +119,30 @@ func (o *options) parse(args []string, env func(string) (string, bool)) error {
 	return nil
 }
 
+// secret returns what was given itself or in a file, nil for neither.
+func secret(name, text, file string) ([]byte, error) {
+	if file == "" {
+		return []byte(text), nil
+	}
+	if text != "" {
+		return nil, misuse("--%s and --%s-file exclude each other", name, name)
+	}
+	read, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return []byte(strings.TrimSuffix(strings.TrimSuffix(string(read), "\n"), "\r")), nil
+}
+
 // config is the node's configuration with its secrets.
 func (o *options) config() (node.Config, error) {
 	cfg := o.cfg
-	cfg.JWTSecret = []byte(o.jwtSecret)
-	if o.jwtSecretFile != "" {
-		if o.jwtSecret != "" {
-			return cfg, misuse("--jwt-secret and --jwt-secret-file exclude each other")
-		}
-		secret, err := os.ReadFile(o.jwtSecretFile)
-		if err != nil {
-			return cfg, fmt.Errorf("jwt secret: %w", err)
-		}
-		cfg.JWTSecret = []byte(strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r"))
+	var err error
+	if cfg.JWTSecret, err = secret("jwt-secret", o.jwtSecret, o.jwtSecretFile); err != nil {
+		return cfg, err
+	}
+	if cfg.JWTSecretPrevious, err = secret("jwt-secret-previous", o.jwtPrevious, o.jwtPreviousFile); err != nil {
+		return cfg, err
 	}
 	if o.shareKEK != "" {
 		kek, err := base64.StdEncoding.DecodeString(o.shareKEK)

@@ -3,65 +3,182 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
+	"text/tabwriter"
+	"time"
 
 	"golang.org/x/term"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
 )
 
+// maxPasswordLine is far more than a password may have.
+const maxPasswordLine = 64 << 10
+
+const userSynopsis = "want: conclaved user add|passwd|disable|enable NAME, or user list"
+
+// userCommand is one "conclaved user …" with its flags read.
+type userCommand struct {
+	*options
+	roles   string
+	replace bool
+	asJSON  bool
+
+	name           string // of the account
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
 // user is "conclaved user …".
 func user(args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) error {
-	o := newOptions(stderr) // the daemon's own, so that its environment may be used as it is
-	roles := o.flags.String("role", "", "`roles` of the account, separated by commas: coordinator, participant, admin")
-	replace := o.flags.Bool("replace", false, "set the password and roles of an account that exists")
-	if len(args) == 0 || args[0] != "add" {
-		return misuse("user: want: conclaved user add NAME --role ROLE")
+	do := map[string]func(*userCommand, context.Context) error{
+		"add": (*userCommand).add, "passwd": (*userCommand).passwd, "disable": (*userCommand).disable,
+		"enable": (*userCommand).enable, "list": (*userCommand).list,
+	}
+	if len(args) == 0 || do[args[0]] == nil {
+		return misuse("user: %s", userSynopsis)
+	}
+	verb, args := args[0], args[1:]
+	// The flags are the daemon's own too, so that its environment may be used as it is.
+	u := &userCommand{options: newOptions(stderr), stdin: stdin, stdout: stdout, stderr: stderr}
+	switch verb {
+	case "add":
+		u.flags.StringVar(&u.roles, "role", "", "`roles` of the account, separated by commas: coordinator, participant, admin")
+		u.flags.BoolVar(&u.replace, "replace", false, "set the password and roles of an account that exists, and end its tokens")
+	case "list":
+		u.flags.BoolVar(&u.asJSON, "json", false, "print the accounts as JSON")
 	}
 	// The name may stand before or after the flags.
-	args = args[1:]
-	name := ""
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		name, args = args[0], args[1:]
+		u.name, args = args[0], args[1:]
 	}
-	if err := o.parse(args, env); err != nil {
+	if err := u.parse(args, env); err != nil {
 		return err
 	}
-	if name == "" {
-		name = o.flags.Arg(0)
+	rest := u.flags.Args()
+	if u.name == "" && len(rest) > 0 {
+		u.name, rest = rest[0], rest[1:]
 	}
-	if name == "" || *roles == "" {
+	switch {
+	case len(rest) > 0:
+		return misuse("user %s: unexpected argument", verb) // which may be a password
+	case verb == "list" && u.name != "":
+		return misuse("user list: unexpected argument")
+	case verb == "add" && (u.name == "" || u.roles == ""):
 		return misuse("user add: want a name and --role")
-	}
-	password, err := readPassword(stdin, stderr)
-	if err != nil {
-		return fmt.Errorf("read password: %w", err)
+	case verb != "list" && u.name == "":
+		return misuse("user %s: want a name", verb)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := node.AddUser(ctx, o.cfg, name, password, strings.Split(*roles, ","), *replace); err != nil {
+	return do[verb](u, ctx)
+}
+
+func (u *userCommand) add(ctx context.Context) error {
+	password, err := u.newPassword()
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "account %s added (%s)\n", name, *roles)
+	if err := node.AddUser(ctx, u.cfg, u.name, password, strings.Split(u.roles, ","), u.replace); err != nil {
+		return err
+	}
+	fmt.Fprintf(u.stdout, "account %s added (%s)\n", u.name, u.roles)
 	return nil
 }
 
-// readPassword reads one line, without echo from a terminal.
-func readPassword(stdin io.Reader, stderr io.Writer) (string, error) {
-	if f, ok := stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprint(stderr, "password: ")
+func (u *userCommand) passwd(ctx context.Context) error {
+	password, err := u.newPassword()
+	if err != nil {
+		return err
+	}
+	if err := node.SetUserPassword(ctx, u.cfg, u.name, password); err != nil {
+		return err
+	}
+	fmt.Fprintf(u.stdout, "account %s has a new password, its tokens are revoked\n", u.name)
+	return nil
+}
+
+func (u *userCommand) disable(ctx context.Context) error {
+	if err := node.SetUserDisabled(ctx, u.cfg, u.name, true); err != nil {
+		return err
+	}
+	fmt.Fprintf(u.stdout, "account %s disabled, its tokens are revoked\n", u.name)
+	return nil
+}
+
+func (u *userCommand) enable(ctx context.Context) error {
+	if err := node.SetUserDisabled(ctx, u.cfg, u.name, false); err != nil {
+		return err
+	}
+	fmt.Fprintf(u.stdout, "account %s enabled\n", u.name)
+	return nil
+}
+
+func (u *userCommand) list(ctx context.Context) error {
+	accounts, err := node.ListUsers(ctx, u.cfg)
+	if err != nil {
+		return err
+	}
+	type row struct {
+		User      string    `json:"user"`
+		Roles     []string  `json:"roles"`
+		Disabled  bool      `json:"disabled"`
+		CreatedAt time.Time `json:"created_at"`
+	}
+	rows := []row{}
+	for _, a := range accounts {
+		r := row{User: a.User, Roles: []string{}, Disabled: a.Disabled, CreatedAt: a.CreatedAt}
+		for _, role := range a.Roles {
+			r.Roles = append(r.Roles, string(role))
+		}
+		slices.Sort(r.Roles)
+		rows = append(rows, r)
+	}
+	if u.asJSON {
+		return json.NewEncoder(u.stdout).Encode(rows)
+	}
+	table := tabwriter.NewWriter(u.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "USER\tROLES\tSTATE\tCREATED")
+	for _, r := range rows {
+		state := "enabled"
+		if r.Disabled {
+			state = "disabled"
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", r.User, strings.Join(r.Roles, ","), state, r.CreatedAt.Format(time.RFC3339))
+	}
+	return table.Flush()
+}
+
+// newPassword asks for a password twice on a terminal, without echo, or reads a
+// line.
+func (u *userCommand) newPassword() (string, error) {
+	f, ok := u.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		line, err := bufio.NewReader(io.LimitReader(u.stdin, maxPasswordLine)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("read password: %w", err)
+		}
+		return strings.TrimRight(line, "\r\n"), nil
+	}
+	var typed [2]string
+	for i, prompt := range []string{"new password: ", "again: "} {
+		fmt.Fprint(u.stderr, prompt)
 		line, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(stderr)
-		return string(line), err
+		fmt.Fprintln(u.stderr)
+		if err != nil {
+			return "", fmt.Errorf("read password: %w", err)
+		}
+		typed[i] = string(line)
 	}
-	line, err := bufio.NewReader(stdin).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return "", err
+	if typed[0] != typed[1] {
+		return "", errors.New("the two are not the same")
 	}
-	return strings.TrimRight(line, "\r\n"), nil
+	return typed[0], nil
 }

@@ -1,16 +1,21 @@
--- Sets one field of an account that exists.
+-- Sets one field of an account that exists, and begins a new generation of its
+-- tokens.
 --
 -- KEYS[1]  <prefix>account:{<user>}, hash
--- ARGV[1]  field
+-- ARGV[1]  field, or "" to set none
 -- ARGV[2]  value
 --
--- Returns 1 if it was set, 0 if there is no such account (a hash without a
--- password is none).
+-- Returns the new generation, at least 2, or 0 if there is no such account (a
+-- hash without a password is none) and nothing was changed. A hash without a
+-- generation is in its first.
 local account = KEYS[1]
 local field, value = ARGV[1], ARGV[2]
 
 if redis.call('HEXISTS', account, 'password_hash') == 0 then
   return 0
 end
-redis.call('HSET', account, field, value)
-return 1
+if field ~= '' then
+  redis.call('HSET', account, field, value)
+end
+redis.call('HSETNX', account, 'generation', 1)
+return redis.call('HINCRBY', account, 'generation', 1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -18,6 +19,12 @@ import (
 
 // DefaultPrefix begins every key in Redis unless configured otherwise.
 const DefaultPrefix = "conclave:"
+
+// operator is who did it where no token says so: whoever may run conclaved user.
+const operator = "operator"
+
+// accountReplaced is what account_add.lua returns for an account that existed.
+const accountReplaced = 2
 
 var (
 	//go:embed account_add.lua
@@ -37,6 +44,9 @@ type AccountsConfig struct {
 	Prefix string
 	// Cost is that of new password hashes. Zero value means DefaultCost.
 	Cost Cost
+	// Revocations is told of the tokens that an account's change ends, and keeps
+	// them in its own Redis. Nil means one on Redis and Prefix.
+	Revocations *Revocations
 	// Concurrency is how many password hashes are computed at the same time, each
 	// taking Cost.MemoryKiB. Zero value means one a core, at most 4.
 	Concurrency int
@@ -46,14 +56,19 @@ type AccountsConfig struct {
 
 // Accounts keeps who may log in: one hash a user under account:{user}, with the
 // fields password_hash (argon2id, PHC format), roles (separated by commas),
-// identity (public, opaque here), disabled (true or false) and created_at (RFC
-// 3339). A hash without password_hash holds the identity of a user whose tokens
-// another issuer makes, and nobody logs in by it.
+// identity (public, opaque here), disabled (true or false), created_at (RFC
+// 3339) and generation (how often its tokens have been revoked, and one). A hash
+// without password_hash holds the identity of a user whose tokens another issuer
+// makes, and nobody logs in by it.
+//
+// What changes an account changes its hash first and then tells all nodes, in
+// separate steps: after an error the same again completes it.
 type Accounts struct {
-	rdb    redis.UniversalClient
-	prefix string
-	now    func() time.Time
-	hasher *hasher
+	rdb     redis.UniversalClient
+	prefix  string
+	now     func() time.Time
+	hasher  *hasher
+	revoked *Revocations
 }
 
 // Account is one account as others may see it: without its password.
@@ -64,6 +79,9 @@ type Account struct {
 	Disabled  bool
 	LogsIn    bool      // has a password; false where only an identity is known
 	CreatedAt time.Time // zero where only an identity is known
+	// Generation is what a token issued now belongs to; the account's earlier
+	// tokens have a lesser one.
+	Generation int64
 }
 
 // NewAccounts returns the accounts kept in cfg.Redis. It does no I/O.
@@ -86,7 +104,15 @@ func NewAccounts(cfg AccountsConfig) (*Accounts, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Accounts{rdb: cfg.Redis, prefix: cfg.Prefix, now: cfg.Now, hasher: newHasher(cfg.Cost, cfg.Concurrency)}, nil
+	if cfg.Revocations == nil {
+		var err error
+		if cfg.Revocations, err = NewRevocations(RevocationsConfig{Redis: cfg.Redis, Prefix: cfg.Prefix}); err != nil {
+			return nil, err
+		}
+	}
+	return &Accounts{
+		rdb: cfg.Redis, prefix: cfg.Prefix, now: cfg.Now, hasher: newHasher(cfg.Cost, cfg.Concurrency), revoked: cfg.Revocations,
+	}, nil
 }
 
 // key names a user's account: a hash that lives for ever, written and read here
@@ -100,15 +126,16 @@ func unavailable(doing string, err error) error {
 }
 
 // Add makes an account, or with replace sets the password and roles of one that
-// exists, leaving its identity and whether it is disabled. Its errors for the
-// caller are *wire.Error: CodeBadRequest for an id, password or role that is not
-// acceptable, CodeConflict for an account that exists, CodeUnavailable.
+// exists, leaving its identity and whether it is disabled, and revokes its
+// tokens, which speak of the old roles. Its errors for the caller are
+// *wire.Error: CodeBadRequest for an id, password or role that is not acceptable,
+// CodeConflict for an account that exists, CodeUnavailable.
 func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.Role, replace bool) error {
 	if !wire.ValidID(user) {
 		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
 	}
-	if n := len(password); n < MinPasswordBytes || n > MaxPasswordBytes {
-		return wire.Errorf(wire.CodeBadRequest, "password must have from %d to %d bytes", MinPasswordBytes, MaxPasswordBytes)
+	if err := acceptable(password); err != nil {
+		return err
 	}
 	if len(roles) == 0 {
 		return wire.Errorf(wire.CodeBadRequest, "an account needs a role: coordinator, participant or admin")
@@ -135,6 +162,16 @@ func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.
 		return unavailable("add account "+user, err)
 	case created == 0:
 		return wire.Errorf(wire.CodeConflict, "account %s exists already", user)
+	case created == accountReplaced:
+		return a.RevokeTokens(ctx, user, operator, "password and roles replaced")
+	}
+	return nil
+}
+
+// acceptable says what is wrong with a new password.
+func acceptable(password string) error {
+	if n := len(password); n < MinPasswordBytes || n > MaxPasswordBytes {
+		return wire.Errorf(wire.CodeBadRequest, "password must have from %d to %d bytes", MinPasswordBytes, MaxPasswordBytes)
 	}
 	return nil
 }
@@ -206,6 +243,12 @@ func (a *Accounts) load(ctx context.Context, user string) (Account, string, erro
 			known.Roles = append(known.Roles, r)
 		}
 	}
+	known.Generation = 1
+	if n := fields["generation"]; n != "" {
+		if known.Generation, err = strconv.ParseInt(n, 10, 64); err != nil || known.Generation < 1 {
+			return Account{}, "", fmt.Errorf("read account %s: generation is not a number", user)
+		}
+	}
 	if at := fields["created_at"]; at != "" {
 		if known.CreatedAt, err = time.Parse(time.RFC3339, at); err != nil {
 			return Account{}, "", fmt.Errorf("read account %s: created_at is not a time", user)
@@ -227,23 +270,6 @@ func (a *Accounts) SetIdentity(ctx context.Context, user, identity string) error
 	}
 	if err := a.rdb.HSet(ctx, a.key(user), "identity", identity).Err(); err != nil {
 		return unavailable("keep identity of "+user, err)
-	}
-	return nil
-}
-
-// SetDisabled bars an account from logging in, or lets it again. Tokens it has
-// stay good until they expire. It returns a *wire.Error with CodeNotFound if
-// there is no such account.
-func (a *Accounts) SetDisabled(ctx context.Context, user string, disabled bool) error {
-	if !wire.ValidID(user) {
-		return wire.Errorf(wire.CodeNotFound, "no such account")
-	}
-	set, err := setScript.Run(ctx, a.rdb, []string{a.key(user)}, "disabled", fmt.Sprint(disabled)).Int()
-	switch {
-	case err != nil:
-		return unavailable("disable account "+user, err)
-	case set == 0:
-		return wire.Errorf(wire.CodeNotFound, "no such account")
 	}
 	return nil
 }

@@ -191,6 +191,9 @@ func TestAccountsRefuse(t *testing.T) {
 		{"identity with a newline", a.SetIdentity(ctx, "a", "x\ny"), wire.CodeBadRequest},
 		{"identity not UTF-8", a.SetIdentity(ctx, "a", "x\xff"), wire.CodeBadRequest},
 		{"disable nobody", a.SetDisabled(ctx, "nobody", true), wire.CodeNotFound},
+		{"disable nobody's name", a.SetDisabled(ctx, "{a}", true), wire.CodeNotFound},
+		{"password of nobody", a.SetPassword(ctx, "nobody", password), wire.CodeNotFound},
+		{"password too short", a.SetPassword(ctx, "nobody", "1234567"), wire.CodeBadRequest},
 	} {
 		if got := codeOf(tt.err); got != tt.want {
 			t.Errorf("%s: got %s (%v), want %s", tt.name, got, tt.err, tt.want)
@@ -202,6 +205,53 @@ func TestAccountsRefuse(t *testing.T) {
 	if _, err := auth.NewAccounts(auth.AccountsConfig{Redis: clustertest.Mini(t), Cost: auth.Cost{MemoryKiB: 64}}); err == nil {
 		t.Error("a cost of no passes")
 	}
+}
+
+// TestListAndPassword is what an operator does with accounts that exist.
+func TestListAndPassword(t *testing.T) {
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		ctx, a := t.Context(), newAccounts(t, rdb, prefix, cheap)
+		other := newAccounts(t, rdb, "x"+prefix, cheap)
+		for _, user := range []string{"carol", "alice", "参与方1"} {
+			if err := a.Add(ctx, user, password, []wire.Role{wire.RoleParticipant}, false); err != nil {
+				t.Fatal(err)
+			}
+			if err := other.Add(ctx, user+"-else", password, []wire.Role{wire.RoleAdmin}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.SetIdentity(ctx, "bob", "id-b"); err != nil { // of another issuer: no account
+			t.Fatal(err)
+		}
+		if err := a.SetDisabled(ctx, "carol", true); err != nil {
+			t.Fatal(err)
+		}
+		list, err := a.List(ctx)
+		if err != nil || len(list) != 3 || list[0].User != "alice" || list[0].Disabled || list[1].User != "carol" || !list[1].Disabled || list[2].User != "参与方1" {
+			t.Errorf("got %+v, %v", list, err)
+		}
+		if since := rdb.HGet(ctx, prefix+"accounts:disabled", "carol").Val(); since != "2026-05-06T07:08:09Z" {
+			t.Errorf("disabled since %q", since)
+		}
+
+		if err := a.SetPassword(ctx, "alice", "another password"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Authenticate(ctx, "alice", password); codeOf(err) != wire.CodeUnauthenticated {
+			t.Errorf("the old password: %v", err)
+		}
+		got, err := a.Authenticate(ctx, "alice", "another password")
+		if err != nil || got.Generation != 2 || len(got.Roles) != 1 {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		// A generation that cannot be read is not taken for the first.
+		if err := rdb.HSet(ctx, prefix+"account:{alice}", "generation", "x").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := a.Authenticate(ctx, "alice", "another password"); err == nil || got.User != "" {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	})
 }
 
 func TestAddRace(t *testing.T) {
@@ -236,11 +286,14 @@ func TestRedisGone(t *testing.T) {
 	server.Close()
 	_, authenticate := a.Authenticate(t.Context(), "alice", password)
 	_, get := a.Get(t.Context(), "alice")
+	_, list := a.List(t.Context())
 	for name, err := range map[string]error{
-		"Authenticate": authenticate, "Get": get,
-		"Add":         a.Add(t.Context(), "alice", password, []wire.Role{wire.RoleAdmin}, false),
-		"SetIdentity": a.SetIdentity(t.Context(), "alice", "id"),
-		"SetDisabled": a.SetDisabled(t.Context(), "alice", true),
+		"Authenticate": authenticate, "Get": get, "List": list,
+		"SetPassword":  a.SetPassword(t.Context(), "alice", password),
+		"RevokeTokens": a.RevokeTokens(t.Context(), "alice", "root", ""),
+		"Add":          a.Add(t.Context(), "alice", password, []wire.Role{wire.RoleAdmin}, false),
+		"SetIdentity":  a.SetIdentity(t.Context(), "alice", "id"),
+		"SetDisabled":  a.SetDisabled(t.Context(), "alice", true),
 	} {
 		if codeOf(err) != wire.CodeUnavailable {
 			t.Errorf("%s: %v", name, err)

@@ -1,15 +1,28 @@
 // Package auth says who is asking: it issues and verifies tokens, keeps
 // accounts and their password hashes in Redis, and guards HTTP handlers.
 //
-// A [Verifier] turns a token into [Claims]; [HS256] is the one for tokens that
-// Conclave issues itself, and others (a JWKS of another issuer, a list of
-// revoked tokens around either) fit behind the same interface. [Accounts] holds
-// who may log in. [Middleware] guards HTTP handlers and [WriteProblem] words
-// their errors, so that the WebSocket and the web API speak the same codes.
+// A [Verifier] turns a token into [Claims]. [HS256] is the one for tokens that
+// Conclave issues itself, [JWKS] the one for those of another issuer, [Issuers]
+// both; [Revocations] guards any of them. [Accounts] holds who may log in.
+// [Middleware] guards HTTP handlers and [WriteProblem] words their errors, so
+// that the WebSocket and the web API speak the same codes.
 //
 // The package does not decide what a user may do with a key or a session: that
-// is package session's. It starts no goroutine. Everything in it is safe for
-// concurrent use.
+// is package session's. Everything in it is safe for concurrent use.
+//
+// # Keys
+//
+// All after the prefix.
+//
+//	account:{<user>}   hash    password_hash, roles, identity, disabled, created_at, generation
+//	accounts:disabled  hash    user to since when (RFC 3339): whose tokens no node takes
+//	revoked            stream  token or user, generation, by, at, reason; the id is when, by Redis's clock, ms; TTL MaxTTL
+//
+// # Goroutines and locks
+//
+// The package starts none. [JWKS.Run] and [Revocations.Run] block until their
+// context ends, and whoever holds a JWKS's turn reads its source.
+// Revocations.mu guards what is known to be revoked and is never held during I/O.
 package auth
 
 import (
@@ -27,6 +40,13 @@ type Claims struct {
 	IssuedAt  time.Time   // zero if the token does not say
 	ExpiresAt time.Time   // the token is good before this moment
 	ID        string      // the token's jti, "" if it has none
+
+	// Generation counts how often the account's tokens had been revoked when this
+	// one was issued, and one; 0 if its issuer does not say.
+	Generation int64
+	// Key is the thumbprint of the key in a JWKS that verified the token, "" for
+	// one under this cluster's own secret.
+	Key string
 }
 
 // Has reports whether the bearer may act in that role.

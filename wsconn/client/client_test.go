@@ -819,6 +819,12 @@ func TestTokens(t *testing.T) {
 	if _, err := Dial(within(t), Config{URLs: []string{f.url}, Token: StaticToken(renewed)}); !errors.Is(err, wire.ErrForbidden) {
 		t.Errorf("got %v, want forbidden", err)
 	}
+	f.mu.Lock()
+	f.welcome = func(string, string) int { return wire.CloseRevoked }
+	f.mu.Unlock()
+	if _, err := Dial(within(t), Config{URLs: []string{f.url}, Token: StaticToken(renewed)}); !errors.Is(err, wire.Errorf(wire.CodeUnauthenticated, "")) {
+		t.Errorf("got %v, want unauthenticated: a revoked token does not come back", err)
+	}
 }
 
 // A token that expires while connected is replaced without losing a message.

@@ -70,7 +70,7 @@ func verdict(err error) error {
 		switch code := closed.Code; {
 		case code == wire.CloseSuperseded:
 			return ErrSuperseded
-		case code == wire.CloseBadToken:
+		case code == wire.CloseBadToken, code == wire.CloseRevoked:
 			return stopCode(wire.CodeUnauthenticated, closed)
 		case code == wire.CloseForbidden:
 			return stopCode(wire.CodeForbidden, closed)

@@ -7,6 +7,7 @@
 // WebSocket's error message.
 //
 //	POST   /v1/login                   {username, password} -> token
+//	POST   /v1/tokens/revoke           {jti} or {user}, reason: ends tokens; for admins
 //	POST   /v1/keys                    {threshold, total_parts, participants, curve} -> key_id
 //	POST   /v1/keys/{id}/signatures    {data, hash, participants} -> session_id
 //	GET    /v1/keys[/{id}]             the caller's keys, one key
@@ -45,15 +46,22 @@ type Logins interface {
 
 // Issuer makes tokens; *auth.HS256 is one.
 type Issuer interface {
-	Issue(sub string, roles []wire.Role, ttl time.Duration) (string, auth.Claims, error)
+	IssueFor(account auth.Account, ttl time.Duration) (string, auth.Claims, error)
+}
+
+// Revoker ends tokens before they expire; *auth.Accounts is one.
+type Revoker interface {
+	// Revoke ends what is named, if by may.
+	Revoke(ctx context.Context, by auth.Claims, jti, user, reason string) error
 }
 
 // Config is what the API works with. Sessions, Verifier and Ready are required.
 type Config struct {
 	Sessions *session.Service
 	Verifier auth.Verifier
-	Logins   Logins // nil: no login here, tokens come from another issuer
-	Issuer   Issuer // nil: likewise
+	Logins   Logins  // nil: no login here, tokens come from another issuer
+	Issuer   Issuer  // nil: likewise
+	Revoker  Revoker // nil: no token can be revoked here
 	TokenTTL time.Duration
 	Ready    func(ctx context.Context) error // why the node should get no new clients
 	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
@@ -105,6 +113,7 @@ func New(cfg Config) http.Handler {
 	guarded.HandleFunc("GET /v1/sessions", a.handle(a.listSessions))
 	guarded.HandleFunc("GET /v1/sessions/{id}", a.handle(a.getSession))
 	guarded.HandleFunc("DELETE /v1/sessions/{id}", a.handle(a.cancelSession))
+	guarded.HandleFunc("POST /v1/tokens/revoke", a.handle(a.revoke))
 	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		auth.WriteProblem(w, wire.Errorf(wire.CodeNotFound, "no such resource or method"))
 	})

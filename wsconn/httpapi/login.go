@@ -17,6 +17,7 @@ type LoginRequest struct {
 type LoginResponse struct {
 	Token     string      `json:"token"` // JWT, for every WebSocket message and as bearer token here
 	ExpiresAt time.Time   `json:"expires_at"`
+	TokenID   string      `json:"token_id"` // its jti, by which it can be revoked
 	UserID    string      `json:"user_id"`
 	Roles     []wire.Role `json:"roles"`
 }
@@ -37,10 +38,12 @@ func (a *api) login(r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	token, claims, err := a.cfg.Issuer.Issue(account.User, account.Roles, a.cfg.TokenTTL)
+	token, claims, err := a.cfg.Issuer.IssueFor(account, a.cfg.TokenTTL)
 	if err != nil {
 		return 0, nil, err
 	}
-	a.log.Info().Str("account", account.User).Msg("logged in")
-	return http.StatusOK, LoginResponse{Token: token, ExpiresAt: claims.ExpiresAt, UserID: account.User, Roles: account.Roles}, nil
+	a.log.Info().Str("account", account.User).Str("jti", claims.ID).Msg("logged in")
+	return http.StatusOK, LoginResponse{
+		Token: token, ExpiresAt: claims.ExpiresAt, TokenID: claims.ID, UserID: account.User, Roles: account.Roles,
+	}, nil
 }

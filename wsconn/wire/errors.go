@@ -81,4 +81,5 @@ const (
 	CloseBadToken     = 4501 // register with a token that is not valid
 	CloseAbuse        = 4502 // kept sending what was refused
 	CloseForbidden    = 4503 // register as somebody else, or in a role the token lacks
+	CloseRevoked      = 4504 // the token was revoked, or its account disabled
 )

@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/httpapi"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// DefaultMaxTokenLife is how long a token may live, unless login gives longer ones.
+const DefaultMaxTokenLife = 30 * 24 * time.Hour
+
+// tokens is what a node believes tokens by.
+type tokens struct {
+	own      *auth.HS256 // nil: no tokens of this cluster's own
+	other    *auth.JWKS  // nil: none of another issuer
+	revoked  *auth.Revocations
+	verifier auth.Verifier // all of it
+}
+
+// assembleTokens makes n.tokens.
+func (n *Node) assembleTokens() (err error) {
+	cfg, t := &n.cfg, &n.tokens
+	t.revoked, err = auth.NewRevocations(auth.RevocationsConfig{
+		Redis: n.rdb, Durable: n.durable, Prefix: cfg.RedisPrefix,
+		Changed: n.closeRevoked,
+		Stale:   func() { n.sockets.Close(wire.CloseUnavailable) },
+		Report:  func(err error) { n.log.Warn().Err(err).Msg("revoked tokens not read") },
+	})
+	if err != nil {
+		return err
+	}
+	if len(cfg.JWTSecret) > 0 {
+		options := []auth.Option{auth.WithMaxLife(cfg.MaxTokenLife)}
+		if len(cfg.JWTSecretPrevious) > 0 {
+			options = append(options, auth.WithPrevious(cfg.JWTSecretPrevious))
+		}
+		if t.own, err = auth.NewHS256(cfg.JWTSecret, cfg.JWTIssuer, cfg.JWTAudience, options...); err != nil {
+			return fmt.Errorf("tokens: %w", err)
+		}
+	}
+	if cfg.JWKS != "" {
+		t.other, err = auth.NewJWKS(auth.JWKSConfig{
+			Source: cfg.JWKS, Issuer: or(cfg.JWKSIssuer, cfg.JWTIssuer), Audience: or(cfg.JWKSAudience, cfg.JWTAudience),
+			MaxLife: cfg.MaxTokenLife, Changed: n.closeRevoked,
+			Report: func(err error) { n.log.Warn().Err(err).Msg("jwks") },
+		})
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case t.own != nil && t.other != nil:
+		t.verifier = auth.Issuers{Own: t.own, Other: t.other}
+	case t.other != nil:
+		t.verifier = t.other
+	default:
+		t.verifier = t.own
+	}
+	t.verifier = t.revoked.Guard(t.verifier)
+	return nil
+}
+
+// or returns the first that is not empty.
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// still returns an error for claims that were good once and are not any more.
+func (t *tokens) still(c auth.Claims) error {
+	if t.other != nil {
+		if err := t.other.Check(c); err != nil {
+			return err
+		}
+	}
+	return t.revoked.Check(c)
+}
+
+// closeRevoked ends the sockets whose tokens are good no longer.
+func (n *Node) closeRevoked() {
+	if closed := n.sockets.CloseRevoked(); closed > 0 {
+		n.log.Info().Int("connections", closed).Msg("closed sockets of revoked tokens")
+	}
+}
+
+// issue adds to the web API what issues tokens, if this cluster does.
+func (t *tokens) issue(cfg *httpapi.Config, accounts *auth.Accounts) {
+	cfg.Verifier, cfg.Revoker = t.verifier, accounts
+	if t.own != nil {
+		cfg.Logins, cfg.Issuer = accounts, t.own
+	}
+}
+
+// load reads what tokens are verified by, before any is. A JWKS on a server that
+// does not answer must not keep a node down: until it does, tokens of its issuer
+// are answered "unavailable".
+func (n *Node) loadTokens(ctx context.Context) error {
+	if err := n.tokens.revoked.Load(ctx); err != nil {
+		return err
+	}
+	j := n.tokens.other
+	if j == nil {
+		return nil
+	}
+	if or(n.cfg.JWKSAudience, n.cfg.JWTAudience) == "" {
+		n.log.Warn().Msg("no audience is demanded of tokens by the JWKS: those made for other services are good here; see --jwks-audience")
+	}
+	if or(n.cfg.JWKSIssuer, n.cfg.JWTIssuer) == "" {
+		n.log.Warn().Msg("no issuer is demanded of tokens by the JWKS; see --jwks-issuer")
+	}
+	if err := j.Load(ctx); err != nil && !j.Remote() {
+		return err
+	}
+	return nil
+}
+
+// runTokens keeps up with both until ctx ends.
+func (n *Node) runTokens(ctx context.Context) {
+	n.running.Go(func() error { return n.tokens.revoked.Run(ctx) })
+	if n.tokens.other != nil {
+		n.running.Go(func() error { return n.tokens.other.Run(ctx) })
+	}
+}
+
+// completeTokens checks and fills in what tokens are verified by.
+func (cfg *Config) completeTokens() error {
+	switch {
+	case len(cfg.JWTSecret) == 0 && cfg.JWKS == "":
+		return ErrNoVerifier
+	case len(cfg.JWTSecret) == 0 && len(cfg.JWTSecretPrevious) > 0:
+		return errors.New("a previous JWT secret needs a current one: it verifies tokens, and signs none")
+	case cfg.JWKS == "" && cfg.JWKSIssuer+cfg.JWKSAudience != "":
+		return errors.New("an issuer or audience of the JWKS is set, and no JWKS")
+	case cfg.MaxTokenLife < 0 || cfg.MaxTokenLife > auth.MaxTTL:
+		return fmt.Errorf("longest life of a token must be up to %s", auth.MaxTTL)
+	}
+	if cfg.TokenTTL == 0 {
+		cfg.TokenTTL = httpapi.DefaultTokenTTL
+	}
+	if cfg.MaxTokenLife == 0 {
+		cfg.MaxTokenLife = max(DefaultMaxTokenLife, cfg.TokenTTL)
+	}
+	if cfg.TokenTTL > cfg.MaxTokenLife {
+		return fmt.Errorf("tokens from login live %s, and none may live longer than %s", cfg.TokenTTL, cfg.MaxTokenLife)
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// set changes one field of an account and begins a new generation of its tokens.
+func (a *Accounts) set(ctx context.Context, user, field, value string) (generation int64, err error) {
+	if !wire.ValidID(user) {
+		return 0, errNoAccount()
+	}
+	generation, err = setScript.Run(ctx, a.rdb, []string{a.key(user)}, field, value).Int64()
+	switch {
+	case err != nil:
+		return 0, unavailable("change account "+user, err)
+	case generation == 0:
+		return 0, errNoAccount()
+	}
+	return generation, nil
+}
+
+func errNoAccount() *wire.Error { return wire.Errorf(wire.CodeNotFound, "no such account") }
+
+// SetPassword gives an account another password and revokes its tokens. It
+// returns a *wire.Error with CodeNotFound if there is no such account, and with
+// CodeBadRequest for a password that is not acceptable.
+func (a *Accounts) SetPassword(ctx context.Context, user, password string) error {
+	if err := acceptable(password); err != nil {
+		return err
+	}
+	if _, err := a.Get(ctx, user); err != nil {
+		return err // before the cost of a hash
+	}
+	h, err := a.hasher.make(ctx, password)
+	if err != nil {
+		return fmt.Errorf("hash password: %w", err)
+	}
+	generation, err := a.set(ctx, user, "password_hash", h.String())
+	if err != nil {
+		return err
+	}
+	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: operator, Reason: "password changed"})
+}
+
+// SetDisabled bars an account, or lets it in again. While it is barred nobody
+// logs in to it and no node takes a token of that user, whoever issued it; the
+// tokens that it had stay revoked when it is let in again. It returns a
+// *wire.Error with CodeNotFound if there is no such account.
+func (a *Accounts) SetDisabled(ctx context.Context, user string, disabled bool) error {
+	generation, err := a.set(ctx, user, "disabled", strconv.FormatBool(disabled))
+	if err != nil {
+		return err
+	}
+	reason := "account enabled"
+	if disabled {
+		reason = "account disabled"
+		err = a.rdb.HSet(ctx, a.revoked.disabledKey(), user, a.now().UTC().Format(time.RFC3339)).Err()
+	} else {
+		err = a.rdb.HDel(ctx, a.revoked.disabledKey(), user).Err()
+	}
+	if err != nil {
+		return unavailable("tell the nodes of account "+user, err)
+	}
+	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: operator, Reason: reason})
+}
+
+// Revoke ends one token, by its jti, or all that a user has now. Only an admin
+// may. It returns a *wire.Error with CodeForbidden or CodeBadRequest otherwise.
+func (a *Accounts) Revoke(ctx context.Context, by Claims, jti, user, reason string) error {
+	switch {
+	case !by.Has(wire.RoleAdmin):
+		return wire.Errorf(wire.CodeForbidden, "only an admin may revoke tokens")
+	case (jti == "") == (user == ""):
+		return wire.Errorf(wire.CodeBadRequest, "name one of jti and user")
+	case jti != "":
+		return a.revoked.RevokeToken(ctx, jti, by.Subject, reason)
+	}
+	return a.RevokeTokens(ctx, user, by.Subject, reason)
+}
+
+// RevokeTokens ends all tokens that a user has now, of this cluster's and of
+// another issuer's making. The user needs no account here. By is who wants it.
+func (a *Accounts) RevokeTokens(ctx context.Context, user, by, reason string) error {
+	if !wire.ValidID(user) {
+		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
+	}
+	generation, err := a.set(ctx, user, "", "")
+	if err != nil && AsWire(err).Code != wire.CodeNotFound {
+		return err
+	}
+	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: by, Reason: reason})
+}
+
+// List returns all accounts that can log in, by user. It looks at every key of
+// the store, and is for operators.
+func (a *Accounts) List(ctx context.Context) ([]Account, error) {
+	keys, err := a.accountKeys(ctx)
+	if err != nil {
+		return nil, unavailable("list accounts", err)
+	}
+	var all []Account
+	for _, key := range keys {
+		user := strings.TrimSuffix(strings.TrimPrefix(key, a.prefix+"account:{"), "}")
+		known, _, err := a.load(ctx, user)
+		if err != nil {
+			return nil, err
+		}
+		if known.LogsIn {
+			all = append(all, known)
+		}
+	}
+	slices.SortFunc(all, func(x, y Account) int { return strings.Compare(x.User, y.User) })
+	return all, nil
+}
+
+// accountKeys scans each master of a cluster, or the one server there is.
+func (a *Accounts) accountKeys(ctx context.Context) ([]string, error) {
+	scan := func(ctx context.Context, one redis.Cmdable) (keys []string, err error) {
+		it := one.Scan(ctx, 0, escapePattern(a.prefix)+"account:{*}", 1000).Iterator()
+		for it.Next(ctx) {
+			keys = append(keys, it.Val())
+		}
+		return keys, it.Err()
+	}
+	var all []string
+	if cluster, ok := a.rdb.(*redis.ClusterClient); ok {
+		var mu sync.Mutex // ForEachMaster asks them all at once
+		err := cluster.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error {
+			keys, err := scan(ctx, one)
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, keys...)
+			return err
+		})
+		slices.Sort(all)
+		return slices.Compact(all), err
+	}
+	all, err := scan(ctx, a.rdb)
+	slices.Sort(all)
+	return slices.Compact(all), err // a scan may yield a key twice
+}
+
+// escapePattern makes a glob pattern that matches s alone.
+func escapePattern(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
+}

@@ -1,0 +1,4 @@
+package auth
+
+// CheckRedirect is what a JWKS's own client follows redirects by.
+var CheckRedirect = checkRedirect

@@ -1,0 +1,119 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// leeway forgives a clock that is ahead when a token was issued. An expired
+// token gets none: sockets close at the same moment.
+const leeway = 10 * time.Second
+
+// policy is what is demanded of a token besides a good signature by the right
+// key.
+type policy struct {
+	parser  *jwt.Parser
+	maxLife time.Duration
+	now     func() time.Time
+}
+
+// newPolicy accepts only the given algorithms, whatever a token's header asks
+// for. An empty issuer or audience is not looked at.
+func newPolicy(algorithms []string, issuer, audience string, maxLife time.Duration, now func() time.Time) (*policy, error) {
+	if maxLife < time.Second || maxLife > MaxTTL {
+		return nil, fmt.Errorf("longest life of a token is %s, it must be from 1s to %s", maxLife, MaxTTL)
+	}
+	options := []jwt.ParserOption{
+		jwt.WithValidMethods(algorithms),
+		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
+		jwt.WithLeeway(leeway),
+		jwt.WithTimeFunc(now),
+		jwt.WithStrictDecoding(),
+	}
+	if issuer != "" {
+		options = append(options, jwt.WithIssuer(issuer))
+	}
+	if audience != "" {
+		options = append(options, jwt.WithAudience(audience))
+	}
+	return &policy{parser: jwt.NewParser(options...), maxLife: maxLife, now: now}, nil
+}
+
+// verify checks the signature and the claims of a token whose header has passed
+// parseHeader. What it tells a client is one of a few sentences: the library's
+// own errors may quote the token.
+func (p *policy) verify(token string, key jwt.Keyfunc) (Claims, *claimSet, error) {
+	var set claimSet
+	parsed, err := p.parser.ParseWithClaims(token, &set, key)
+	fault := tokenFault(err)
+	if fault != nil && fault.Code != wire.CodeTokenExpired {
+		return Claims{}, nil, fault
+	}
+	// The signature is good, but what is no time is not an expired one either.
+	c, err := set.claims()
+	if err != nil {
+		return Claims{}, nil, err
+	}
+	now := p.now()
+	if fault != nil || !parsed.Valid {
+		return Claims{}, nil, errTokenExpired()
+	}
+	if _, err := c.unexpired(now); err != nil {
+		return Claims{}, nil, err
+	}
+	if c.ExpiresAt.Sub(now) > p.maxLife+leeway || !c.IssuedAt.IsZero() && c.ExpiresAt.Sub(c.IssuedAt) > p.maxLife {
+		return Claims{}, nil, badToken(fmt.Sprintf("it lives longer than %s", p.maxLife))
+	}
+	return c, &set, nil
+}
+
+// unexpired returns c, or the error for a token whose time is over.
+func (c Claims) unexpired(now time.Time) (Claims, error) {
+	if !now.Before(c.ExpiresAt) {
+		return Claims{}, errTokenExpired()
+	}
+	return c, nil
+}
+
+func errTokenExpired() *wire.Error {
+	return wire.Errorf(wire.CodeTokenExpired, "token has expired")
+}
+
+func errTokenTooLong() *wire.Error {
+	return wire.Errorf(wire.CodeUnauthenticated, "token is longer than %d bytes", wire.MaxTokenBytes)
+}
+
+func badToken(what string) *wire.Error {
+	return wire.Errorf(wire.CodeUnauthenticated, "token is not valid: %s", what)
+}
+
+// tokenFault returns nil for nil.
+func tokenFault(err error) *wire.Error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return badToken("malformed")
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return badToken("wrong algorithm or signature")
+	case errors.Is(err, jwt.ErrTokenUnverifiable):
+		return badToken("algorithm or header not supported")
+	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
+		return badToken("a required claim is missing")
+	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
+		return badToken("wrong issuer")
+	case errors.Is(err, jwt.ErrTokenInvalidAudience):
+		return badToken("wrong audience")
+	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
+		return badToken("not valid yet")
+	case errors.Is(err, jwt.ErrTokenExpired): // and nothing else is wrong with it
+		return errTokenExpired()
+	}
+	return badToken("its claims are not acceptable")
+}

@@ -1,0 +1,39 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// RevokeRequest is the body of POST /v1/tokens/revoke: one of JTI and User.
+type RevokeRequest struct {
+	JTI    string `json:"jti"`  // token_id of a login
+	User   string `json:"user"` // all tokens that the user has now
+	Reason string `json:"reason"`
+}
+
+// RevokeResponse answers it when the revocation is stored. Every node heeds it
+// within a second.
+type RevokeResponse struct {
+	Status string `json:"status"` // revoked
+	JTI    string `json:"jti,omitempty"`
+	User   string `json:"user,omitempty"`
+}
+
+func (a *api) revoke(r *http.Request) (int, any, error) {
+	if a.cfg.Revoker == nil {
+		return 0, nil, wire.Errorf(wire.CodeNotFound, "no such resource or method")
+	}
+	var req RevokeRequest
+	if err := decode(r, &req); err != nil {
+		return 0, nil, err
+	}
+	by, _ := auth.FromContext(r.Context())
+	if err := a.cfg.Revoker.Revoke(r.Context(), by, req.JTI, req.User, req.Reason); err != nil {
+		return 0, nil, err
+	}
+	a.log.Info().Str("by", by.Subject).Str("jti", req.JTI).Str("account", req.User).Msg("tokens revoked")
+	return http.StatusOK, RevokeResponse{Status: "revoked", JTI: req.JTI, User: req.User}, nil
+}
