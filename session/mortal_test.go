@@ -144,8 +144,8 @@ func (d *mortal) Postpone(ctx context.Context, id string, from, to time.Time) er
 	return d.do(func() error { return d.Store.Postpone(ctx, id, from, to) })
 }
 
-func (d *mortal) Unschedule(ctx context.Context, id string) error {
-	return d.do(func() error { return d.Store.Unschedule(ctx, id) })
+func (d *mortal) Unschedule(ctx context.Context, ids ...string) error {
+	return d.do(func() error { return d.Store.Unschedule(ctx, ids...) })
 }
 
 func (d *mortal) TakeDue(ctx context.Context, limit int, hold time.Duration) (t []session.Taken, err error) {

@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 
+	"github.com/conclave-mpc/conclave/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -26,6 +28,13 @@ func AddUser(ctx context.Context, cfg Config, user, password string, roles []str
 	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Prefix: cfg.RedisPrefix})
 	if err == nil {
 		err = accounts.Add(ctx, user, password, list, replace)
+	}
+	if err == nil {
+		what := audit.UserAdd
+		if replace {
+			what = audit.UserReplace
+		}
+		err = auditOperator(ctx, rdb, cfg.RedisPrefix, what, user, "roles "+strings.Join(roles, ","))
 	}
 	return errors.Join(err, rdb.Close())
 }

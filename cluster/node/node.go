@@ -17,9 +17,10 @@
 //
 // # Goroutines
 //
-// Start begins the HTTP server, the cluster node, the session sweeper, and one
-// goroutine that closes all sockets when Redis has been out of reach for longer
-// than the node's lease. Stop ends them all.
+// Start begins the HTTP server, the cluster node, the session sweeper, the
+// audit's writer, and one goroutine that closes all sockets when Redis has been
+// out of reach for longer than the node's lease. Stop ends them all, the audit's
+// writer last.
 package node
 
 import (
@@ -36,6 +37,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/conclave-mpc/conclave/audit/redislog"
 	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/redisstore"
@@ -65,11 +67,15 @@ type Node struct {
 	sessions *session.Service
 	sockets  *wsconn.Server
 	server   *http.Server
+	audit    *redislog.Log
 	listener net.Listener
 	draining atomic.Bool
 
 	cancel  context.CancelFunc // ends what Start began
 	running *errgroup.Group
+
+	endAudit context.CancelFunc // ends the audit's writer, last of all
+	audited  chan struct{}      // closed when it has ended
 }
 
 // New puts a node together: it checks the configuration and takes the listening
@@ -112,6 +118,10 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
+	n.audit, err = redislog.New(redislog.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Log: &n.log})
+	if err != nil {
+		return err
+	}
 	n.cluster, err = cluster.New(cluster.Config{
 		Redis: n.rdb, Durable: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
 	})
@@ -122,14 +132,14 @@ func (n *Node) assemble() error {
 		Store:  redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention}),
 		Locker: locker{n.cluster}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
-		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Log: &n.log,
+		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
 	})
 	if err != nil {
 		return err
 	}
 	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, log: n.log}
 	n.sockets, err = wsconn.New(wsconn.Config{
-		Verifier: verifier, Handler: r, Log: &n.log, MaxMessageBytes: n.cfg.MaxMessageBytes,
+		Verifier: verifier, Handler: r, Log: &n.log, Audit: n.audit, MaxMessageBytes: n.cfg.MaxMessageBytes,
 		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
 	})
 	if err != nil {
@@ -139,7 +149,7 @@ func (n *Node) assemble() error {
 	mux.Handle("/ws", n.sockets)
 	mux.Handle("/", httpapi.New(httpapi.Config{
 		Sessions: n.sessions, Verifier: verifier, Logins: accounts, Issuer: verifier, TokenTTL: n.cfg.TokenTTL,
-		Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
+		Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Audit: n.audit, Trail: trail{n.audit}, Log: &n.log,
 	}))
 	n.server = &http.Server{
 		Handler: mux, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, IdleTimeout: headerWithin,
@@ -171,6 +181,7 @@ func (n *Node) Start() error {
 	if n.cfg.tls != nil {
 		listener = tls.NewListener(listener, n.cfg.tls)
 	}
+	n.startAudit()
 	var base context.Context
 	base, n.cancel = context.WithCancel(context.Background())
 	n.running, base = errgroup.WithContext(base)
@@ -228,6 +239,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	if n.cancel != nil {
 		n.cancel()
 		errs = append(errs, n.running.Wait())
+		n.stopAudit()
 	}
 	errs = append(errs, n.closeRedis())
 	n.log.Info().Msg("node stopped")
