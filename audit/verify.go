@@ -53,11 +53,11 @@ func NewVerifier(anchor string) (*Verifier, error) {
 // Add takes the next entry. After an error, which is a *BreakError, the Verifier
 // is of no further use.
 func (v *Verifier) Add(f Fields) error {
+	v.place++
 	e, err := Parse(f)
 	if err != nil {
-		return v.Broken(err.Error())
+		return &BreakError{Place: v.place, After: v.head.N, Reason: err.Error()}
 	}
-	v.place++
 	broken := func(format string, args ...any) error {
 		return &BreakError{Place: v.place, N: e.N, After: v.head.N, Reason: fmt.Sprintf(format, args...)}
 	}
@@ -83,11 +83,19 @@ func (v *Verifier) Add(f Fields) error {
 	return nil
 }
 
-// Broken is the error for a next entry that cannot even be read.
-func (v *Verifier) Broken(reason string) error {
-	v.place++
-	return &BreakError{Place: v.place, After: v.head.N, Reason: reason}
+// AddLine takes the next line of an exported file, without its line break; else
+// as Add.
+func (v *Verifier) AddLine(line []byte) error {
+	f, err := ParseLine(line)
+	if err != nil {
+		v.place++
+		return &BreakError{Place: v.place, After: v.head.N, Reason: err.Error()}
+	}
+	return v.Add(f)
 }
+
+// Entries returns how many were added.
+func (v *Verifier) Entries() int { return v.place }
 
 // End returns the head of the entries added, to be noted elsewhere. ErrEmpty,
 // ErrAnchor.
