@@ -43,6 +43,9 @@ func (d *mortal) node(w *world) *session.Service {
 	return w.node(func(c *session.Config) {
 		d.Store, d.sender, d.locker = c.Store, c.Sender, locks{w.rdb, w.prefix, 20 * time.Millisecond}
 		c.Store, c.Sender, c.Locker = d, mortalSender{d}, mortalLocker{d}
+		if c.Audit != nil {
+			c.Audit = w.openAudit("doomed") // which it dies before it has written
+		}
 	})
 }
 
