@@ -1,11 +1,13 @@
 package session_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -15,7 +17,8 @@ import (
 // call that it makes to Redis, the lock and the mailboxes, before and after it
 // takes effect. Its clients go to another node and say again what was not
 // acknowledged, and the other node's sweeper does the rest. There is one
-// outcome, told once to each, and nothing is left over.
+// outcome, told once to each, and nothing is left over. What the dying node had
+// queued for the audit is lost with it; each end is there all the same, once.
 func TestNodeDiesAnywhere(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ seed, after bool }{
@@ -47,6 +50,11 @@ func (w *world) lives(n int64, seed, after bool) bool {
 		mail: &mailboxes{taken: map[string]bool{}, boxes: map[string][]wire.Message{}},
 	}
 	life.store = w.storeAt(life.prefix)
+	life.audit = life.openAudit("second")
+	ctx, cancel := context.WithCancel(w.ctx)
+	written := make(chan struct{})
+	go func() { defer close(written); _ = life.audit.Run(ctx) }()
+	defer func() { cancel(); <-written }()
 	doomed := &mortal{diesAt: n, after: after}
 	first, second := doomed.node(life), life.node(nil)
 	c := life.cast(first, seed)
@@ -74,9 +82,13 @@ func (w *world) lives(n int64, seed, after bool) bool {
 		}
 		c.act()
 	}
-	for range 2 {
+	life.eventually("nothing is left to do", func() bool {
 		life.sweepAll(second)
-	}
+		return life.rdb.ZCard(life.ctx, life.prefix+"sessions:due").Val() == 0
+	})
+	cancel()
+	<-written
+	life.endsAudited(2)
 	told := life.outcomes()
 	if len(told) != 2 || told[0].(*wire.KeygenConfirm).Status != wire.StatusSuccess || told[1].(*wire.SignComplete).Status != wire.StatusSuccess {
 		life.Errorf("call %d: outcomes %+v", n, told)
@@ -90,6 +102,49 @@ func (w *world) lives(n int64, seed, after bool) bool {
 	life.toldOnce()
 	life.settled()
 	return doomed.dead()
+}
+
+// endsAudited checks that the audit is whole and has the end of each of boss's
+// sessions once.
+func (w *world) endsAudited(want int) {
+	w.Helper()
+	entries, _, err := w.audit.Read(w.ctx, "", 1000)
+	if err != nil {
+		w.Fatal(err)
+	}
+	v, err := audit.NewVerifier("")
+	if err != nil {
+		w.Fatal(err)
+	}
+	ends := map[string]string{}
+	for _, f := range entries {
+		if err := v.Add(f); err != nil {
+			w.Fatal(err)
+		}
+		if f["what"] != audit.Ended {
+			continue
+		}
+		if ends[f["session"]] != "" {
+			w.Errorf("the end of %s is in the audit twice", f["session"])
+		}
+		ends[f["session"]] = f["outcome"]
+	}
+	ids, err := w.store.SessionsOf(w.ctx, "boss", session.Page{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	found := 0
+	for _, id := range ids {
+		if s, _, err := w.store.Load(w.ctx, id); err == nil {
+			found++
+			if ends[id] != string(s.Phase) {
+				w.Errorf("%s is %s, the audit says %q", id, s.Phase, ends[id])
+			}
+		}
+	}
+	if found != want || len(ends) != want {
+		w.Errorf("%d sessions and %d ends in the audit, want %d", found, len(ends), want)
+	}
 }
 
 // TestDyingKeygenFails lets the node die at every call of a keygen that one

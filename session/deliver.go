@@ -77,7 +77,8 @@ func (v *Service) send(ctx context.Context, s Session, entries []Entry) (full st
 }
 
 // settle does what must follow a commit, any number of times: the writes in
-// other slots that an end requires, and the due list's next entry in place of
+// other slots that an end requires, its entry in the audit, and the due list's
+// next entry in place of
 // mark, the one that the caller has put or found there. Full is a user whose
 // mailbox was, and undelivered what else went wrong on the way to mailboxes. An
 // open session with a full mailbox is swept at once, which ends it, loudly; the
@@ -91,6 +92,9 @@ func (v *Service) settle(ctx context.Context, s Session, now, mark time.Time, fu
 		if err := v.finish(ctx, s); err != nil {
 			return errors.Join(undelivered, err)
 		}
+		if v.cfg.Audit != nil {
+			v.auditEnd(s, full == "" && undelivered == nil)
+		}
 	}
 	switch {
 	case full != "" && !ended:
@@ -99,6 +103,8 @@ func (v *Service) settle(ctx context.Context, s Session, now, mark time.Time, fu
 		return undelivered // due again at mark
 	case full != "":
 		return v.cfg.Store.Postpone(ctx, s.ID, mark, now.Add(retryFullIn))
+	case ended && v.cfg.Audit != nil:
+		return nil // until its end is in the audit
 	case ended:
 		return v.cfg.Store.Unschedule(ctx, s.ID)
 	}

@@ -43,6 +43,9 @@ func (d *mortal) node(w *world) *session.Service {
 	return w.node(func(c *session.Config) {
 		d.Store, d.sender, d.locker = c.Store, c.Sender, locks{w.rdb, w.prefix, 20 * time.Millisecond}
 		c.Store, c.Sender, c.Locker = d, mortalSender{d}, mortalLocker{d}
+		if c.Audit != nil {
+			c.Audit = w.openAudit("doomed") // which it dies before it has written
+		}
 	})
 }
 
@@ -144,8 +147,8 @@ func (d *mortal) Postpone(ctx context.Context, id string, from, to time.Time) er
 	return d.do(func() error { return d.Store.Postpone(ctx, id, from, to) })
 }
 
-func (d *mortal) Unschedule(ctx context.Context, id string) error {
-	return d.do(func() error { return d.Store.Unschedule(ctx, id) })
+func (d *mortal) Unschedule(ctx context.Context, ids ...string) error {
+	return d.do(func() error { return d.Store.Unschedule(ctx, ids...) })
 }
 
 func (d *mortal) TakeDue(ctx context.Context, limit int, hold time.Duration) (t []session.Taken, err error) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -45,6 +46,7 @@ func (v *Service) ReserveKey(ctx context.Context, c Caller, p *wire.KeygenReques
 	if err != nil {
 		return "", err
 	}
+	v.record(audit.Decision{Who: c.User, What: audit.KeyReserve, Outcome: audit.OK, Key: k.ID})
 	return k.ID, nil
 }
 
@@ -351,6 +353,7 @@ func (v *Service) create(ctx context.Context, s Session, expiresIn int) (Session
 	s.Version = 1
 	v.log.Info().Str("session", s.ID).Str("kind", string(s.Kind)).Str("key", s.KeyID).Str("account", s.Coordinator).
 		Str("state", string(s.Phase)).Msg("session began")
+	v.auditBegun(s)
 	v.deliver(ctx, committed{session: s, at: now, mark: mark, entries: entries, receipt: receipt})
 	return s, nil
 }

@@ -36,7 +36,8 @@ type Config struct {
 	SweepEvery    time.Duration // zero means 250 milliseconds
 	MaxParties    int           // zero means wire.DefaultMaxParties
 
-	Log *zerolog.Logger // nil means none
+	Audit Auditor         // nil means none
+	Log   *zerolog.Logger // nil means none
 }
 
 const (
@@ -55,6 +56,7 @@ type Service struct {
 	log    zerolog.Logger
 	local  keyedMutex // one event of a session at a time on this node, before the cluster's lock
 	relays relayCache
+	ended  idSet // to be taken off the due list by the sweeper
 }
 
 // New returns a Service. It starts nothing; see [Service.Run].
@@ -302,6 +304,7 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, ev Event,
 		next.Version++
 		v.relays.put(next)
 		v.logStep(s, next, ev)
+		v.auditStep(next, ev)
 		return committed{session: next, changed: true, at: now, mark: mark, entries: entries, receipt: receipt}, nil
 	}
 	return committed{}, fmt.Errorf("advance session %s: lost %d races: %w", id, commitTries, ErrUnavailable)

@@ -32,7 +32,7 @@
 // be there first (a share before its party's result, the key record before the
 // confirmation) and after it, by [Service.finish], if it must follow; each such
 // write may be repeated. A session stays in the due list until nothing is left
-// to do for it.
+// to do for it, its end's entry in the audit included ([Auditor]).
 //
 // The package does not compute with shares and cannot: it sees them sealed, or
 // encrypted under the operator's key ([ShareKeeper]). It does not know how a

@@ -147,8 +147,8 @@ type Due interface {
 	// Postpone changes that from one time to another, the zero time for never,
 	// unless it has been changed meanwhile: then somebody knows better.
 	Postpone(ctx context.Context, id string, from, to time.Time) error
-	// Unschedule removes id: nothing is left to do, ever.
-	Unschedule(ctx context.Context, id string) error
+	// Unschedule removes ids: nothing is left to do for them, ever.
+	Unschedule(ctx context.Context, ids ...string) error
 	// TakeDue returns up to limit sessions that are due and puts each off by
 	// hold, so that one node at a time looks at it, and another if that one dies.
 	TakeDue(ctx context.Context, limit int, hold time.Duration) ([]Taken, error)

@@ -7,8 +7,8 @@ import (
 )
 
 // Run sweeps until ctx ends: it takes sessions from the due list and brings each
-// on: messages that a dead node did not deliver, key records that it did not
-// write, deadlines, and parties that left. All nodes sweep; a due session is
+// on: messages that a dead node did not deliver, key records and ends in the
+// audit that it did not write, deadlines, and parties that left. All nodes sweep; a due session is
 // taken by one of them at a time.
 func (v *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(v.cfg.SweepEvery)
@@ -27,6 +27,7 @@ func (v *Service) Run(ctx context.Context) error {
 
 // sweep brings one batch of due sessions on and returns how many there were.
 func (v *Service) sweep(ctx context.Context) int {
+	v.unscheduleEnded(ctx)
 	due, err := v.cfg.Store.TakeDue(ctx, sweepBatch, sweepHold)
 	if err != nil {
 		if ctx.Err() == nil {

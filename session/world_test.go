@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"github.com/conclave-mpc/conclave/cluster/audit/redislog"
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/redisstore"
@@ -29,6 +30,7 @@ type world struct {
 	store  *redisstore.Store
 	mail   *mailboxes
 	away   *presence
+	audit  *redislog.Log // of every node made by node; nil for none
 }
 
 // each runs a test on miniredis and on a real Redis.
@@ -58,6 +60,9 @@ func (w *world) node(change func(*session.Config)) *session.Service {
 	cfg := session.Config{
 		Store: w.store, Locker: locks{w.rdb, w.prefix, time.Second}, Sender: w.mail, Presence: w.away, Shares: shares,
 	}
+	if w.audit != nil {
+		cfg.Audit = w.audit
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -66,6 +71,16 @@ func (w *world) node(change func(*session.Config)) *session.Service {
 		w.Fatal(err)
 	}
 	return v
+}
+
+// openAudit makes an audit's Log whose writer does not run.
+func (w *world) openAudit(node string) *redislog.Log {
+	w.Helper()
+	l, err := redislog.New(redislog.Config{Redis: w.rdb, Prefix: w.prefix, NodeID: node, Linger: time.Millisecond})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return l
 }
 
 // run sweeps with v until the test ends.

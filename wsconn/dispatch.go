@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/time/rate"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -44,6 +45,7 @@ func (c *Conn) handle(frame []byte) {
 	case !registered:
 		c.register(ctx, m, claims, err)
 	case err != nil:
+		c.auditRefusal(m, c.UserID(), auth.AsWire(err))
 		c.refuse(m, err)
 	default:
 		// The user who registered is charged, whose token this may not be.
@@ -69,7 +71,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 		err = c.server.cfg.Registers.Charge(claims.Subject, 1, "too many connections of this user, one after the other")
 	}
 	if err != nil {
-		c.refuseRegister(m, err)
+		c.refuseRegister(m, claims.Subject, err)
 		return
 	}
 	c.server.greet(c)
@@ -99,7 +101,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 			c.server.cfg.Registers.GiveBack(claims.Subject, 1) // the trouble is ours
 		}
 		c.unregistered()
-		c.refuseRegister(m, err)
+		c.refuseRegister(m, claims.Subject, err)
 		return
 	}
 	if confirm == nil {
@@ -114,6 +116,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 		return
 	}
 	c.log(zerolog.InfoLevel).Str("account", claims.Subject).Str("role", string(r.Role)).Msg("registered")
+	c.audit(audit.Decision{Who: claims.Subject, What: string(wire.TypeRegister), Outcome: audit.OK, Detail: "as " + string(r.Role)})
 	c.reply(c.encode(confirm, m.RequestID))
 	c.guard("started", func() error { c.server.cfg.Handler.Started(c); return nil })
 }
@@ -145,9 +148,10 @@ func mayRegister(m wire.Message, r *wire.Register, claims auth.Claims) error {
 	return nil
 }
 
-// refuseRegister answers a register that failed, and closes the socket where
-// another try on it would fail as well.
-func (c *Conn) refuseRegister(m wire.Message, err error) {
+// refuseRegister answers a register that failed, of user if its token was good,
+// and closes the socket where another try on it would fail as well.
+func (c *Conn) refuseRegister(m wire.Message, user string, err error) {
+	c.auditRefusal(m, user, auth.AsWire(err))
 	code, reason := 0, ""
 	switch told := auth.AsWire(err); told.Code {
 	case wire.CodeUnauthenticated:
@@ -175,6 +179,7 @@ func (c *Conn) refuseRegister(m wire.Message, err error) {
 func (c *Conn) receive(ctx context.Context, m wire.Message, claims auth.Claims) {
 	p, err := c.check(m, claims)
 	if err != nil {
+		c.auditRefusal(m, claims.Subject, auth.AsWire(err))
 		c.refuse(m, err)
 		return
 	}
@@ -200,6 +205,7 @@ func (c *Conn) receive(ctx context.Context, m wire.Message, claims auth.Claims) 
 		// Nothing is wrong with it but its time: who repeats it later is no abuser.
 		c.overRate(m, err)
 	case err != nil:
+		c.auditRefusal(m, claims.Subject, auth.AsWire(err))
 		c.refuse(m, err)
 	case reply != nil:
 		c.reply(c.encode(reply, m.RequestID))
@@ -323,25 +329,32 @@ func (c *Conn) overRate(m wire.Message, err error) {
 // the error names none: a client without request ids can tell by them.
 func (c *Conn) errorMessage(m wire.Message, e *wire.Error) []byte {
 	p := &wire.ErrorPayload{
-		Error: e.Message, Code: e.Code, Temporary: e.Temporary,
-		RequestType: m.Type, KeyID: e.KeyID, SessionID: e.SessionID,
+		Error: e.Message, Code: e.Code, Temporary: e.Temporary, RequestType: m.Type,
 	}
-	if len(m.Payload) > 0 && (p.KeyID == "" || p.SessionID == "") {
+	p.KeyID, p.SessionID = subject(m, e)
+	return c.encode(p, m.RequestID)
+}
+
+// subject returns the ids of the key and session that e is about, or else those
+// that m names.
+func subject(m wire.Message, e *wire.Error) (keyID, sessionID string) {
+	keyID, sessionID = e.KeyID, e.SessionID
+	if len(m.Payload) > 0 && (keyID == "" || sessionID == "") {
 		var ids struct {
 			KeyID     string `json:"key_id"`
 			SessionID string `json:"session_id"`
 		}
 		// A payload that cannot be read names nothing.
 		if json.Unmarshal(m.Payload, &ids) == nil {
-			if p.KeyID == "" && wire.ValidID(ids.KeyID) {
-				p.KeyID = ids.KeyID
+			if keyID == "" && wire.ValidID(ids.KeyID) {
+				keyID = ids.KeyID
 			}
-			if p.SessionID == "" && wire.ValidID(ids.SessionID) {
-				p.SessionID = ids.SessionID
+			if sessionID == "" && wire.ValidID(ids.SessionID) {
+				sessionID = ids.SessionID
 			}
 		}
 	}
-	return c.encode(p, m.RequestID)
+	return keyID, sessionID
 }
 
 // queueError queues an error at once. c.mu is held.

@@ -51,6 +51,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/time/rate"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -109,6 +110,9 @@ type Handler interface {
 	Disconnected(ctx context.Context, c *Conn)
 }
 
+// Auditor keeps what was decided; it does not make its caller wait.
+type Auditor interface{ Record(d audit.Decision) }
+
 // Config is what [New] needs.
 type Config struct {
 	// Verifier verifies the token of every message. Required.
@@ -121,6 +125,9 @@ type Config struct {
 	Handler Handler
 	// Log receives this package's log lines. Nil means none.
 	Log *zerolog.Logger
+	// Audit receives who registered, and which messages were refused for who sent
+	// them; see [Conn.audit]. Nil means none.
+	Audit Auditor
 
 	// AllowedOrigins lists the origins (https://app.example) that browsers may
 	// connect from besides the server's own; "*" is any. Requests without an Origin

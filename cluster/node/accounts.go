@@ -3,14 +3,35 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
+// accounts are those of a cluster, for its operator: what is done to them is in
+// the audit.
+type accounts struct {
+	*auth.Accounts
+	rdb    redis.UniversalClient
+	prefix string
+}
+
+// audited records what has just been done to an account, unless err says that it
+// was not.
+func (a accounts) audited(ctx context.Context, what, user, detail string, err error) error {
+	if err != nil {
+		return err
+	}
+	return auditOperator(ctx, a.rdb, a.prefix, what, user, detail)
+}
+
 // withAccounts calls do with the accounts of the cluster whose Redis cfg names;
 // nothing but what says how to reach it is needed of cfg.
-func withAccounts(cfg Config, do func(*auth.Accounts) error) error {
+func withAccounts(cfg Config, do func(accounts) error) error {
 	if cfg.Redis == "" {
 		cfg.Redis = DefaultRedis
 	}
@@ -21,9 +42,9 @@ func withAccounts(cfg Config, do func(*auth.Accounts) error) error {
 	if cfg.RedisWaitReplicas > 0 {
 		waitForReplicas(rdb, cfg.RedisWaitReplicas)
 	}
-	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Prefix: cfg.RedisPrefix})
+	list, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Prefix: cfg.RedisPrefix})
 	if err == nil {
-		err = do(accounts)
+		err = do(accounts{list, rdb, cfg.RedisPrefix})
 	}
 	return errors.Join(err, rdb.Close())
 }
@@ -36,24 +57,38 @@ func AddUser(ctx context.Context, cfg Config, user, password string, roles []str
 	for _, r := range roles {
 		list = append(list, wire.Role(r))
 	}
-	return withAccounts(cfg, func(a *auth.Accounts) error { return a.Add(ctx, user, password, list, replace) })
+	what := audit.UserAdd
+	if replace {
+		what = audit.UserReplace
+	}
+	return withAccounts(cfg, func(a accounts) error {
+		return a.audited(ctx, what, user, "roles "+strings.Join(roles, ","), a.Add(ctx, user, password, list, replace))
+	})
 }
 
 // SetUserPassword gives an account another password and ends its tokens; every
 // node closes their sockets within a second.
 func SetUserPassword(ctx context.Context, cfg Config, user, password string) error {
-	return withAccounts(cfg, func(a *auth.Accounts) error { return a.SetPassword(ctx, user, password) })
+	return withAccounts(cfg, func(a accounts) error {
+		return a.audited(ctx, audit.UserPassword, user, "password set", a.SetPassword(ctx, user, password))
+	})
 }
 
 // SetUserDisabled bars an account, or lets it in again. Its tokens end: every
 // node closes their sockets within a second.
 func SetUserDisabled(ctx context.Context, cfg Config, user string, disabled bool) error {
-	return withAccounts(cfg, func(a *auth.Accounts) error { return a.SetDisabled(ctx, user, disabled) })
+	what := audit.UserEnable
+	if disabled {
+		what = audit.UserDisable
+	}
+	return withAccounts(cfg, func(a accounts) error {
+		return a.audited(ctx, what, user, "tokens revoked", a.SetDisabled(ctx, user, disabled))
+	})
 }
 
 // ListUsers returns the accounts that can log in.
 func ListUsers(ctx context.Context, cfg Config) (list []auth.Account, err error) {
-	err = withAccounts(cfg, func(a *auth.Accounts) (err error) {
+	err = withAccounts(cfg, func(a accounts) (err error) {
 		list, err = a.List(ctx)
 		return err
 	})

@@ -41,15 +41,35 @@ func (u *cli) run(stdin string, args ...string) string {
 	return stdout.String()
 }
 
+// fails runs a command that must end with status 1 or 2, and returns what it
+// printed.
+func (u *cli) fails(args ...string) (stdout, stderr string) {
+	u.t.Helper()
+	cmd := u.command(args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() > 2 {
+		u.t.Fatalf("conclave %s: got %v, want a failure\n%s", strings.Join(args, " "), err, out.String())
+	}
+	return out.String(), errs.String()
+}
+
+// buildCLI builds conclave and returns where it is.
+func buildCLI(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "conclave")
+	if out, err := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/conclave").CombinedOutput(); err != nil {
+		t.Fatalf("build conclave: %v\n%s", err, out)
+	}
+	return binary
+}
+
 // TestCommandLine goes README's quick start: accounts, logins, participants, a
 // key and a signature, each by the real programs.
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
-		binary := filepath.Join(t.TempDir(), "conclave")
-		if out, err := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/conclave").CombinedOutput(); err != nil {
-			t.Fatalf("build conclave: %v\n%s", err, out)
-		}
+		binary := buildCLI(t)
 		const password = "correct horse battery"
 		users := make(map[string]*cli)
 		for i, user := range []string{"alice", "bob", "carol", "dave"} {

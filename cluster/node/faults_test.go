@@ -118,7 +118,7 @@ func TestNodeKilledBetweenSteps(t *testing.T) {
 		for step := 1; step <= signSteps; step++ {
 			g.movingSign(t, flow(step))
 		}
-		c.settled()
+		c.endsAudited(c.nodes[0])
 		if n := g.coordinator.count("keygen_confirm"); n != keygenSteps {
 			t.Errorf("%d outcomes of %d keygens", n, keygenSteps)
 		}

@@ -20,7 +20,7 @@ func documentedKeys(t *testing.T, prefix string) map[*regexp.Regexp]string {
 	rows := regexp.MustCompile("(?m)^\\| `([a-z]+[^`]*)` \\| (hash|stream|string|zset|pub/sub) \\|").FindAllStringSubmatch(string(readme), -1)
 	keys := make(map[*regexp.Regexp]string)
 	for _, row := range rows {
-		pattern := regexp.QuoteMeta(row[1])
+		pattern := regexp.QuoteMeta(strings.ReplaceAll(row[1], "{conclave:", "{"+prefix))
 		pattern = regexp.MustCompile(`\\\{[a-z_]+\\\}`).ReplaceAllString(pattern, `\{[^{}:]+\}`)
 		keys[regexp.MustCompile("^"+regexp.QuoteMeta(prefix)+pattern+"$")] = row[2]
 	}

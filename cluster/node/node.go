@@ -17,11 +17,12 @@
 //
 // # Goroutines
 //
-// Start begins the HTTP server, the cluster node, the session sweeper, and one
-// goroutine each that closes all sockets when Redis has been out of reach for
-// longer than the node's lease, reads which tokens are revoked (and closes the
-// sockets they were opened with), reads the JWKS again, and looks at the files
-// of the TLS certificate. Stop ends them all.
+// Start begins the HTTP server, the cluster node, the session sweeper, the
+// audit's writer, and one goroutine each that closes all sockets when Redis has
+// been out of reach for longer than the node's lease, reads which tokens are
+// revoked (and closes the sockets they were opened with), reads the JWKS again,
+// and looks at the files of the TLS certificate. Stop ends them all, the audit's
+// writer last.
 package node
 
 import (
@@ -41,6 +42,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/conclave-mpc/conclave/cluster"
+	"github.com/conclave-mpc/conclave/cluster/audit/redislog"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/redisstore"
 	"github.com/conclave-mpc/conclave/wsconn"
@@ -72,11 +74,15 @@ type Node struct {
 	tokens   tokens
 	sockets  *wsconn.Server
 	server   *http.Server
+	audit    *redislog.Log
 	listener net.Listener
 	draining atomic.Bool
 
 	cancel  context.CancelFunc // ends what Start began
 	running *errgroup.Group
+
+	endAudit context.CancelFunc // ends the audit's writer, last of all
+	audited  chan struct{}      // closed when it has ended
 }
 
 // New puts a node together: it checks the configuration and takes the listening
@@ -118,6 +124,10 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
+	n.audit, err = redislog.New(redislog.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Log: &n.log})
+	if err != nil {
+		return err
+	}
 	n.cluster, err = cluster.New(cluster.Config{
 		Redis: n.rdb, Durable: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
 	})
@@ -128,7 +138,7 @@ func (n *Node) assemble() error {
 		Store:  redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention}),
 		Locker: locker{n.cluster}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
-		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Log: &n.log,
+		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
 	})
 	if err != nil {
 		return err
@@ -136,7 +146,7 @@ func (n *Node) assemble() error {
 	limits := newLimits(&n.cfg)
 	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, limits: limits, log: n.log}
 	n.sockets, err = wsconn.New(wsconn.Config{
-		Verifier: n.tokens.verifier, Revoked: n.tokens.still, Handler: r, Log: &n.log, MaxMessageBytes: n.cfg.MaxMessageBytes,
+		Verifier: n.tokens.verifier, Revoked: n.tokens.still, Handler: r, Log: &n.log, Audit: n.audit, MaxMessageBytes: n.cfg.MaxMessageBytes,
 		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
 		MaxConnections: n.cfg.MaxConnections, MaxUnregistered: n.cfg.MaxUnregistered, Users: limits.messages, Registers: limits.registers,
 	})
@@ -147,6 +157,7 @@ func (n *Node) assemble() error {
 	mux.Handle("/ws", n.sockets)
 	web := httpapi.Config{
 		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
+		Audit: n.audit, Trail: trail{n.audit},
 		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, TrustedProxies: n.cfg.proxies,
 	}
 	n.tokens.issue(&web, accounts)
@@ -199,6 +210,7 @@ func (n *Node) Start() error {
 	if n.cfg.certificate != nil {
 		listener = tls.NewListener(listener, n.cfg.certificate.serverConfig())
 	}
+	n.startAudit()
 	var base context.Context
 	base, n.cancel = context.WithCancel(context.Background())
 	n.running, base = errgroup.WithContext(base)
@@ -263,6 +275,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	if n.cancel != nil {
 		n.cancel()
 		errs = append(errs, n.running.Wait())
+		n.stopAudit()
 	}
 	errs = append(errs, n.closeRedis())
 	n.log.Info().Msg("node stopped")

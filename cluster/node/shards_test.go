@@ -75,7 +75,7 @@ func TestOnRedisCluster(t *testing.T) {
 		m.sign(key, "ed25519 by "+strings.Join(quorum, " and "), quorum...)
 	}
 	m.nothingReadable()
-	c.settled()
+	c.endsAudited(c.nodes[0])
 
 	// Keys are on all shards, and nodes hear of messages by sharded pub/sub alone.
 	spread := 0

@@ -28,6 +28,7 @@ const usage = `usage: conclave COMMAND [FLAGS] [ARGUMENTS]
   keys [KEY]              list your keys, or show one
   sessions [SESSION]      list your sessions, or show one
   verify                  check a signature, or evidence; needs no server
+  audit verify|export     check, or write out, the record of what the servers decided
   identity                show this client's identity; needs no server
   trust                   say whose identities to trust; needs no server
 
@@ -78,6 +79,7 @@ var commands = map[string]command{
 	"keys":        keysCommand,
 	"sessions":    sessionsCommand,
 	"verify":      verifyCommand,
+	"audit":       auditCommand,
 	"identity":    identityCommand,
 	"trust":       trustCommand,
 }

@@ -200,9 +200,13 @@ func (s *Store) Postpone(ctx context.Context, id string, from, to time.Time) err
 }
 
 // Unschedule implements session.Due.
-func (s *Store) Unschedule(ctx context.Context, id string) error {
-	if err := s.rdb.ZRem(ctx, s.keys.due(), id).Err(); err != nil {
-		return unavailable("unschedule session "+id, err)
+func (s *Store) Unschedule(ctx context.Context, ids ...string) error {
+	members := make([]any, len(ids))
+	for i, id := range ids {
+		members[i] = id
+	}
+	if err := s.rdb.ZRem(ctx, s.keys.due(), members...).Err(); err != nil {
+		return unavailable("unschedule sessions", err)
 	}
 	return nil
 }

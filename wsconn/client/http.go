@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -157,6 +158,27 @@ func (a *API) Sessions(ctx context.Context, p Page) (List[SessionInfo], error) {
 func (a *API) Session(ctx context.Context, sessionID string) (SessionInfo, error) {
 	var s SessionInfo
 	return s, a.get(ctx, "/v1/sessions/"+url.PathEscape(sessionID), nil, &s)
+}
+
+// AuditPage selects part of the audit, oldest first. The zero value is its
+// beginning.
+type AuditPage struct {
+	After string // the Next of the page before this one
+	Limit int    // at most 1000; 0 for the server's default
+}
+
+// Audit returns part of the audit, to an admin. Nothing in it has been verified;
+// see package audit.
+func (a *API) Audit(ctx context.Context, p AuditPage) (audit.Page, error) {
+	q := url.Values{}
+	if p.After != "" {
+		q.Set("after", p.After)
+	}
+	if p.Limit > 0 {
+		q.Set("limit", strconv.Itoa(p.Limit))
+	}
+	var page audit.Page
+	return page, a.get(ctx, "/v1/audit", q, &page)
 }
 
 // ReserveKey returns a key id for a keygen that is to be requested with r.

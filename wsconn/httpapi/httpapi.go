@@ -3,7 +3,7 @@
 //
 // It is an edge, as thin as the WebSocket's: it decodes, authenticates, calls
 // the session service and encodes. There are no rules in it about who may do
-// what. Errors are problem documents (RFC 9457) whose code is that of the
+// what, but for the one that reading the audit takes an admin. Errors are problem documents (RFC 9457) whose code is that of the
 // WebSocket's error message.
 //
 //	POST   /v1/login                   {username, password} -> token
@@ -13,6 +13,7 @@
 //	GET    /v1/keys[/{id}]             the caller's keys, one key
 //	GET    /v1/sessions[/{id}]         the caller's sessions, one session
 //	DELETE /v1/sessions/{id}           cancel
+//	GET    /v1/audit                   entries of the audit, ?after= and ?limit=; for admins
 //	GET    /healthz, /readyz           200, or 503 and why
 //
 // With ?start=true the two POSTs also start what they reserve.
@@ -34,6 +35,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -42,6 +44,7 @@ import (
 // Logins checks passwords; *auth.Accounts is one.
 type Logins interface {
 	Authenticate(ctx context.Context, user, password string) (auth.Account, error)
+	Get(ctx context.Context, user string) (auth.Account, error)
 }
 
 // Issuer makes tokens; *auth.HS256 is one.
@@ -65,6 +68,8 @@ type Config struct {
 	TokenTTL time.Duration
 	Ready    func(ctx context.Context) error // why the node should get no new clients
 	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
+	Audit    Auditor                         // nil means none
+	Trail    Trail                           // nil: the audit cannot be read here
 	Log      *zerolog.Logger                 // nil means none
 
 	// Attempts limits logging in. Users limits what each user may call, and
@@ -106,14 +111,15 @@ func New(cfg Config) http.Handler {
 		a.cfg.MaxBytes = wire.DefaultMaxMessageBytes
 	}
 	guarded := http.NewServeMux()
-	guarded.HandleFunc("POST /v1/keys", a.handle(a.createKey))
+	guarded.HandleFunc("POST /v1/keys", a.handle(a.audited(string(wire.TypeKeygenRequest), a.createKey)))
 	guarded.HandleFunc("GET /v1/keys", a.handle(a.listKeys))
 	guarded.HandleFunc("GET /v1/keys/{id}", a.handle(a.getKey))
-	guarded.HandleFunc("POST /v1/keys/{id}/signatures", a.handle(a.createSignature))
+	guarded.HandleFunc("POST /v1/keys/{id}/signatures", a.handle(a.audited(string(wire.TypeSignRequest), a.createSignature)))
 	guarded.HandleFunc("GET /v1/sessions", a.handle(a.listSessions))
 	guarded.HandleFunc("GET /v1/sessions/{id}", a.handle(a.getSession))
-	guarded.HandleFunc("DELETE /v1/sessions/{id}", a.handle(a.cancelSession))
-	guarded.HandleFunc("POST /v1/tokens/revoke", a.handle(a.revoke))
+	guarded.HandleFunc("DELETE /v1/sessions/{id}", a.handle(a.audited(string(wire.TypeSessionCancel), a.cancelSession)))
+	guarded.HandleFunc("POST /v1/tokens/revoke", a.handle(a.audited(audit.TokenRevoke, a.revoke)))
+	guarded.HandleFunc("GET /v1/audit", a.handle(a.audited(audit.AuditRead, a.readAudit)))
 	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		auth.WriteProblem(w, wire.Errorf(wire.CodeNotFound, "no such resource or method"))
 	})

@@ -35,6 +35,7 @@ func (a *api) login(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	account, err := a.cfg.Logins.Authenticate(r.Context(), req.Username, req.Password)
+	a.recordLogin(r.Context(), req.Username, err)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"net/http"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -34,6 +35,14 @@ func (a *api) revoke(r *http.Request) (int, any, error) {
 	if err := a.cfg.Revoker.Revoke(r.Context(), by, req.JTI, req.User, req.Reason); err != nil {
 		return 0, nil, err
 	}
+	detail := "of " + req.User
+	if req.JTI != "" {
+		detail = "token " + req.JTI
+	}
+	if req.Reason != "" {
+		detail += ": " + req.Reason
+	}
+	a.record(audit.Decision{Who: by.Subject, What: audit.TokenRevoke, Outcome: audit.OK, Account: req.User, Detail: detail})
 	a.log.Info().Str("by", by.Subject).Str("jti", req.JTI).Str("account", req.User).Msg("tokens revoked")
 	return http.StatusOK, RevokeResponse{Status: "revoked", JTI: req.JTI, User: req.User}, nil
 }

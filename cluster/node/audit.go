@@ -1,0 +1,80 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/cluster/audit/redislog"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// startAudit begins the audit's writer. It has a context of its own, so that it
+// outlives everything that decides something.
+func (n *Node) startAudit() {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.endAudit, n.audited = cancel, make(chan struct{})
+	go func() {
+		defer close(n.audited)
+		_ = n.audit.Run(ctx) // it has no error
+	}()
+	n.audit.Record(audit.Decision{What: audit.NodeStart, Outcome: audit.OK, Detail: "version " + Version + " on " + n.Addr()})
+}
+
+// stopAudit ends it, and returns when it has written what it could.
+func (n *Node) stopAudit() {
+	n.audit.Record(audit.Decision{What: audit.NodeStop, Outcome: audit.OK})
+	n.endAudit()
+	<-n.audited
+}
+
+// trail is httpapi.Trail on the audit.
+type trail struct{ log *redislog.Log }
+
+// Read implements httpapi.Trail.
+func (t trail) Read(ctx context.Context, after string, limit int) ([]audit.Fields, string, error) {
+	entries, next, err := t.log.Read(ctx, after, limit)
+	switch {
+	case errors.Is(err, redislog.ErrCursor):
+		return nil, "", wire.Errorf(wire.CodeBadRequest, "after is not the next of a page of the audit")
+	case err != nil:
+		return nil, "", fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
+	}
+	return entries, next, nil
+}
+
+// cliNode is who writes what an operator does with conclaved's subcommands.
+const cliNode = "cli"
+
+// auditOperator records what an operator has done to an account, at once, and
+// says so if that fails.
+func auditOperator(ctx context.Context, rdb redis.UniversalClient, prefix, what, account, detail string) error {
+	log, err := redislog.New(redislog.Config{Redis: rdb, Prefix: prefix, NodeID: cliNode})
+	if err == nil {
+		err = log.Append(ctx, audit.Decision{
+			What: what, Outcome: audit.OK, Account: account, Detail: detail + ", by " + operator(),
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("it was done, but is not in the audit: %w", err)
+	}
+	return nil
+}
+
+// operator names who runs this process, as far as the system knows.
+func operator() string {
+	name := fmt.Sprintf("uid %d", os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "an unknown host"
+	}
+	return name + " on " + host
+}

@@ -1,0 +1,37 @@
+package wsconn
+
+import (
+	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+func (c *Conn) audit(d audit.Decision) {
+	if a := c.server.cfg.Audit; a != nil {
+		a.Record(d)
+	}
+}
+
+// auditRefusal records that m was refused with e: any register and any request
+// for a keygen or signing, whatever the reason, and other messages if they were
+// sound but their sender may not send them. Of a stranger, whose token is not
+// good, there is no name to record. What only failed, and may come again, is no
+// decision.
+func (c *Conn) auditRefusal(m wire.Message, user string, e *wire.Error) {
+	if !m.Type.FromClient() {
+		return // a word of the client's own
+	}
+	switch e.Code {
+	case wire.CodeInternal, wire.CodeUnavailable:
+		return
+	case wire.CodeForbidden, wire.CodeInvalidSignature:
+	default:
+		switch m.Type {
+		case wire.TypeRegister, wire.TypeKeygenRequest, wire.TypeSignRequest:
+		default:
+			return
+		}
+	}
+	d := audit.Decision{Who: user, What: string(m.Type), Outcome: audit.Refused, Code: string(e.Code), Detail: e.Message}
+	d.Key, d.Session = subject(m, e)
+	c.audit(d)
+}

@@ -1,0 +1,113 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Auditor keeps what was decided; it does not make its caller wait.
+type Auditor interface{ Record(d audit.Decision) }
+
+// Trail reads what was kept.
+type Trail interface {
+	// Read returns up to limit entries after a position, which is empty for the
+	// beginning, and the position of the last of them. Its errors are *wire.Error,
+	// or faults.
+	Read(ctx context.Context, after string, limit int) (entries []audit.Fields, next string, err error)
+}
+
+const (
+	auditPage    = 500
+	maxAuditPage = 1000
+)
+
+func (a *api) record(d audit.Decision) {
+	if a.cfg.Audit != nil {
+		a.cfg.Audit.Record(d)
+	}
+}
+
+// audited records that a request of that kind was refused; what is granted, the
+// session service records itself. What only failed, and may come again, is no
+// decision.
+func (a *api) audited(what string, h func(r *http.Request) (int, any, error)) func(r *http.Request) (int, any, error) {
+	return func(r *http.Request) (int, any, error) {
+		status, body, err := h(r)
+		if err != nil {
+			a.refused(r, what, auth.AsWire(err))
+		}
+		return status, body, err
+	}
+}
+
+func (a *api) refused(r *http.Request, what string, e *wire.Error) {
+	request := what == string(wire.TypeKeygenRequest) || what == string(wire.TypeSignRequest)
+	switch {
+	case e.Code == wire.CodeInternal, e.Code == wire.CodeUnavailable, e.Code != wire.CodeForbidden && !request:
+		return
+	}
+	d := audit.Decision{
+		Who: caller(r).User, What: what, Outcome: audit.Refused, Key: e.KeyID, Session: e.SessionID, Code: string(e.Code), Detail: e.Message,
+	}
+	if id, err := pathID(r); err == nil {
+		if what == string(wire.TypeSignRequest) {
+			d.Key = id
+		} else {
+			d.Session = id
+		}
+	}
+	a.record(d)
+}
+
+// recordLogin records a login as user. Of a refused one the user is recorded only
+// where there is such an account: people type passwords into the wrong field.
+func (a *api) recordLogin(ctx context.Context, user string, err error) {
+	d := audit.Decision{Who: user, What: audit.Login, Outcome: audit.OK}
+	if err != nil {
+		e := auth.AsWire(err)
+		d.Outcome, d.Code, d.Detail = audit.Refused, string(e.Code), e.Message
+		switch e.Code {
+		case wire.CodeInternal, wire.CodeUnavailable:
+			return
+		case wire.CodeRateLimited:
+			d.Outcome = audit.Throttled
+		}
+		// This is asked of names that exist and of others alike, so that how long it
+		// takes tells nobody which is which.
+		if known, err := a.cfg.Logins.Get(ctx, user); err != nil || !known.LogsIn {
+			d.Who = ""
+		}
+	}
+	a.record(d)
+}
+
+// readAudit returns a page of the audit to an admin.
+func (a *api) readAudit(r *http.Request) (int, any, error) {
+	if claims, _ := auth.FromContext(r.Context()); !claims.Has(wire.RoleAdmin) {
+		return 0, nil, wire.Errorf(wire.CodeForbidden, "your token does not have the role %s", wire.RoleAdmin)
+	}
+	if a.cfg.Trail == nil {
+		return 0, nil, wire.Errorf(wire.CodeNotFound, "this server keeps no audit")
+	}
+	limit, q := auditPage, r.URL.Query()
+	if text := q.Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxAuditPage {
+			return 0, nil, wire.Errorf(wire.CodeBadRequest, "limit must be from 1 to %d", maxAuditPage)
+		}
+		limit = n
+	}
+	entries, next, err := a.cfg.Trail.Read(r.Context(), q.Get("after"), limit)
+	if err != nil {
+		return 0, nil, err
+	}
+	if entries == nil {
+		entries = []audit.Fields{}
+	}
+	return http.StatusOK, audit.Page{Items: entries, Next: next}, nil
+}
