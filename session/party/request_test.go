@@ -2,6 +2,8 @@ package party
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
 	"reflect"
 	"slices"
 	"strings"
@@ -166,8 +168,14 @@ func TestEveryPartOfSignedRequest(t *testing.T) {
 			t.Errorf("%s changed: accepted", name)
 		}
 	}
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(good.String(), requestPrefix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw[requestSize-ed25519.SignatureSize-1] = 2
 	for name, text := range map[string]string{
 		"nothing":         "",
+		"neither 0 nor 1": requestPrefix + base64.RawURLEncoding.EncodeToString(raw),
 		"a prefix":        requestPrefix,
 		"another version": strings.Replace(good.String(), "req1", "req2", 1),
 		"cut":             good.String()[:len(good.String())-1],

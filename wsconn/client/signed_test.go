@@ -344,6 +344,21 @@ func TestKeptBack(t *testing.T) {
 	if err := stillHolds(inv); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("got %v, want that it has expired", err)
 	}
+	v := newInvited(t, nil).pin(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	v.add(ctx, Record{Invitation: inv, At: now, Answer: Accepted})
+	params := &wire.KeygenParams{KeyID: "new", Threshold: 2, TotalParts: 3, PartIndex: 1, SessionID: "kg-1", Attempt: 1, Curve: "ed25519"}
+	for i, name := range names {
+		params.Parties = append(params.Parties, wire.Party{PartIndex: i + 1, UserID: name, Identity: made.identities[i].Public().String()})
+	}
+	if err := v.keygenParams(ctx, params); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	v.tasks.Wait()
+	if told := fmt.Sprint(v.events); !strings.Contains(told, "the request has expired") {
+		t.Errorf("events are %s, want that it has expired", told)
+	}
 	if inv.SignedRequest = ""; stillHolds(inv) != nil {
 		t.Error("what is not signed has no time of its own")
 	}
