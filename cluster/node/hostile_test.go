@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/session/party"
@@ -34,6 +35,7 @@ type hostile struct {
 	url   string
 	alice *real
 	p     map[string]*victim
+	logs  *lockedBuffer // of the participants
 
 	meddling sync.Mutex // around meddle: one frame at a time
 	meddle   func(f frame) []wire.Message
@@ -79,7 +81,7 @@ func captured(t *testing.T, flags ...string) *hostile {
 // capture puts the proxy in front of the first node.
 func capture(t *testing.T, c *testCluster) *hostile {
 	t.Helper()
-	h := &hostile{t: t, c: c, p: map[string]*victim{}, sockets: map[string]*tapped{}}
+	h := &hostile{t: t, c: c, p: map[string]*victim{}, logs: &lockedBuffer{}, sockets: map[string]*tapped{}}
 	srv := httptest.NewServer(http.HandlerFunc(h.serve))
 	h.url = srv.URL
 	t.Cleanup(func() {
@@ -99,7 +101,8 @@ func (h *hostile) gather() {
 	h.t.Helper()
 	h.alice = h.c.enter("alice", nil, client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator})
 	for i, user := range partUsers {
-		h.p[user] = &victim{approve: client.ApproveAll, cfg: client.Config{
+		log := zerolog.New(h.logs).With().Str("account", user).Logger()
+		h.p[user] = &victim{approve: client.ApproveAll, cfg: client.Config{Log: &log,
 			URLs: []string{h.url}, Role: wire.RoleParticipant, Identity: partytest.Identity(h.t), Store: new(client.MemStore),
 			PreParams: &fixtures{t: h.t, next: i}, SignSilence: 5 * time.Second, KeygenSilence: 10 * time.Second,
 		}}
@@ -219,6 +222,28 @@ func (h *hostile) tell(user string, m wire.Message) {
 	h.mu.Unlock()
 	m.UserID, m.Seq, m.Token, m.RequestID = user, 0, "", ""
 	s.send(false, m)
+}
+
+// speak sends the node a message as a user: the tokens pass through the
+// attacker's hands.
+func (h *hostile) speak(user string, p wire.Payload) {
+	h.mu.Lock()
+	s := h.sockets[user]
+	var token string
+	for _, f := range slices.Backward(h.tape) {
+		if f.up && f.user == user && f.m.Token != "" {
+			token = f.m.Token
+			break
+		}
+	}
+	h.mu.Unlock()
+	s.send(true, write(wire.Message{UserID: user, Token: token}, p))
+}
+
+// unauthentic returns how many round messages participants have refused so far,
+// because nobody can be shown to have sent them there.
+func (h *hostile) unauthentic() int {
+	return strings.Count(h.logs.String(), party.ErrNotAuthentic.Error())
 }
 
 // mark returns a place on the tape.
