@@ -31,9 +31,13 @@ const (
 type lie struct {
 	name   string // of the case, beginning with the field's
 	change func(o object)
-	ends   ending
+	ends   ending // where requests are not signed
 	reason string // bob's, in part
 	blames []int  // whom bob blames
+
+	// signed is set for a lie about what the coordinator signs: if she does, bob
+	// declines it at sight.
+	signed bool
 }
 
 // whereabouts are the fields that say to what an answer belongs. After a lie about one, bob's
@@ -158,12 +162,21 @@ func (l lie) expect(h *hostile, mark int, err error) {
 }
 
 const (
+	otherwise    = "the coordinator has signed something else than this"
 	differ       = "the parameters differ from the invitation that was approved"
 	refusesRound = "the server refuses a round message"
 )
 
 // ignoredFor is how long a session goes on of which bob knows nothing.
 const ignoredFor = 3 * time.Second
+
+// when says how a lie ends where requests are signed, or are not.
+func (l lie) when(signs bool) lie {
+	if l.signed && signs {
+		l.ends, l.reason, l.blames = declines, otherwise, nil
+	}
+	return l
+}
 
 func (l lie) expires() time.Duration {
 	if l.ends == ignores {
@@ -176,28 +189,42 @@ func (l lie) expires() time.Duration {
 // invitation is approved whatever it says: what stops a lie is not attention.
 func TestLiesAboutSigning(t *testing.T) {
 	t.Parallel()
-	h := captured(t)
+	signedOrNot(t, func(t *testing.T, signs bool) { lieAboutSigning(t, captured(t, signs), signs) })
+}
+
+// signedOrNot runs a test with a coordinator that signs its requests and with one
+// that does not.
+func signedOrNot(t *testing.T, test func(t *testing.T, signs bool)) {
+	for name, signs := range map[string]bool{"signed": true, "unsigned": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, signs)
+		})
+	}
+}
+
+func lieAboutSigning(t *testing.T, h *hostile, signs bool) {
 	key, other := h.honest(pubkey.Ed25519), h.honest(pubkey.Ed25519)
 	const data, forged = "Pay 5 ether to Bob", "Pay 500 ether to Mallory"
 	stranger := partytest.Identity(t).Public().String()
 	invite := []lie{
-		{"data alone", setTo("data", forged), declines, "the invitation's digest is not that of its data", nil},
-		{"digest alone", setTo("digest", pubkey.Encode([]byte(forged))), declines, "the invitation's digest is not that of its data", nil},
-		{"data with its digest", func(o object) { o["data"], o["digest"] = forged, pubkey.Encode([]byte(forged)) }, refuses, differ, nil},
-		{"hash", setTo("hash", "keccak256"), declines, "ed25519", nil},
-		{"key_id", setTo("key_id", other.KeyID), refuses, differ, nil},
-		{"account_addr of another key", setTo("account_addr", other.AccountAddr), refuses, "the share is of another account address", nil},
-		{"account_addr of another curve", setTo("account_addr", newFakeKey(t).address), declines, "hash none needs exactly 32 bytes", nil},
-		{"account_addr with a space", setTo("account_addr", " "+key.AccountAddr), declines, "account address", nil},
-		{"part_index", setTo("part_index", 2), declines, "the share is of another part", nil},
-		{"participants without bob", setTo("participants", []string{"carol", "dave"}), declines, "does not name this party", nil},
-		{"participants with a stranger", setTo("participants", []string{"bob", "carol", "mallory"}), declines, "mallory holds no part of the key", nil},
-		{"participants without the other signer", setTo("participants", []string{"bob", "dave"}), refuses, differ, nil},
-		{"session_id", setTo("session_id", "sg-another"), ignores, "", nil},
-		{"session_id left out", func(o object) { delete(o, "session_id") }, ignores, "", nil},
-		{"coordinator", setTo("coordinator", "mallory"), harmless, "", nil},
-		{"deadline", setTo("deadline", time.Now().Add(24*time.Hour)), harmless, "", nil},
-		{"signed_request", setTo("signed_request", "forged"), harmless, "", nil},
+		{"data alone", setTo("data", forged), declines, "the invitation's digest is not that of its data", nil, false},
+		{"digest alone", setTo("digest", pubkey.Encode([]byte(forged))), declines, "the invitation's digest is not that of its data", nil, false},
+		{"data with its digest", func(o object) { o["data"], o["digest"] = forged, pubkey.Encode([]byte(forged)) }, refuses, differ, nil, true},
+		{"hash", setTo("hash", "keccak256"), declines, "ed25519", nil, false},
+		{"key_id", setTo("key_id", other.KeyID), refuses, differ, nil, true},
+		{"account_addr of another key", setTo("account_addr", other.AccountAddr), refuses, "the share is of another account address", nil, true},
+		{"account_addr of another curve", setTo("account_addr", newFakeKey(t).address), declines, "hash none needs exactly 32 bytes", nil, false},
+		{"account_addr with a space", setTo("account_addr", " "+key.AccountAddr), declines, "account address", nil, false},
+		{"part_index", setTo("part_index", 2), declines, "the share is of another part", nil, false},
+		{"participants without bob", setTo("participants", []string{"carol", "dave"}), declines, "does not name this party", nil, false},
+		{"participants with a stranger", setTo("participants", []string{"bob", "carol", "mallory"}), declines, "mallory holds no part of the key", nil, false},
+		{"participants without the other signer", setTo("participants", []string{"bob", "dave"}), refuses, differ, nil, true},
+		{"session_id", setTo("session_id", "sg-another"), ignores, "", nil, true},
+		{"session_id left out", func(o object) { delete(o, "session_id") }, ignores, "", nil, false},
+		{"coordinator", setTo("coordinator", "mallory"), harmless, "", nil, true},
+		{"deadline", setTo("deadline", time.Now().Add(24*time.Hour)), harmless, "", nil, false},
+		{"signed_request", setTo("signed_request", "forged"), declines, "parse signed request", nil, false},
 	}
 	swap := func(part float64, id string) func(o object) {
 		return func(o object) {
@@ -209,37 +236,38 @@ func TestLiesAboutSigning(t *testing.T) {
 		}
 	}
 	params := []lie{
-		{"key_id", setTo("key_id", other.KeyID), refuses, differ, nil},
-		{"data alone", setTo("data", forged), refuses, differ, nil},
-		{"data with its digest", func(o object) { o["data"], o["digest"] = forged, pubkey.Encode([]byte(forged)) }, refuses, differ, nil},
-		{"digest", setTo("digest", pubkey.Encode([]byte(forged))), refuses, differ, nil},
-		{"hash", setTo("hash", "sha256"), refuses, differ, nil},
-		{"part_index", setTo("part_index", 2), refuses, differ, nil},
-		{"participants", setTo("participants", "1,3"), refuses, "other parties than part indexes", nil},
-		{"share_json", setTo("share_json", "garbage"), harmless, "", nil},
-		{"session_id", setTo("session_id", "sg-unknown"), ignores, "", nil},
-		{"attempt", setTo("attempt", 7), refuses, refusesRound, nil},
-		{"attempt of nothing", setTo("attempt", 0), ignores, "", nil},
-		{"parties with carol's identity another", swap(2, stranger), refuses, "the identity has changed: carol", []int{2}},
-		{"parties with carol's identity dave's", swap(2, h.p["dave"].cfg.Identity.Public().String()), refuses, "the identity has changed: carol", []int{2}},
-		{"parties with carol's identity away", swap(2, ""), refuses, "carol (part 2) has no identity", []int{2}},
-		{"parties with carol's identity broken", swap(2, stranger[:100]), refuses, "the identity of carol (part 2) cannot be read", []int{2}},
-		{"parties with the own identity another", swap(1, stranger), refuses, "the identity has changed: bob", nil},
-		{"parties with bob alone", func(o object) { o["parties"], o["participants"] = o["parties"].([]any)[:1], "1" }, refuses, "fewer than the threshold", nil},
+		{"key_id", setTo("key_id", other.KeyID), refuses, differ, nil, false},
+		{"data alone", setTo("data", forged), refuses, differ, nil, false},
+		{"data with its digest", func(o object) { o["data"], o["digest"] = forged, pubkey.Encode([]byte(forged)) }, refuses, differ, nil, false},
+		{"digest", setTo("digest", pubkey.Encode([]byte(forged))), refuses, differ, nil, false},
+		{"hash", setTo("hash", "sha256"), refuses, differ, nil, false},
+		{"part_index", setTo("part_index", 2), refuses, differ, nil, false},
+		{"participants", setTo("participants", "1,3"), refuses, "other parties than part indexes", nil, false},
+		{"share_json", setTo("share_json", "garbage"), harmless, "", nil, false},
+		{"session_id", setTo("session_id", "sg-unknown"), ignores, "", nil, false},
+		{"attempt", setTo("attempt", 7), refuses, refusesRound, nil, false},
+		{"attempt of nothing", setTo("attempt", 0), ignores, "", nil, false},
+		{"parties with carol's identity another", swap(2, stranger), refuses, "the identity has changed: carol", []int{2}, false},
+		{"parties with carol's identity dave's", swap(2, h.p["dave"].cfg.Identity.Public().String()), refuses, "the identity has changed: carol", []int{2}, false},
+		{"parties with carol's identity away", swap(2, ""), refuses, "carol (part 2) has no identity", []int{2}, false},
+		{"parties with carol's identity broken", swap(2, stranger[:100]), refuses, "the identity of carol (part 2) cannot be read", []int{2}, false},
+		{"parties with the own identity another", swap(1, stranger), refuses, "the identity has changed: bob", nil, false},
+		{"parties with bob alone", func(o object) { o["parties"], o["participants"] = o["parties"].([]any)[:1], "1" }, refuses, "fewer than the threshold", nil, false},
 		{"parties with somebody who was not invited", func(o object) {
 			o["parties"] = append(o["parties"].([]any), object{"part_index": 3, "user_id": "dave", "identity": h.p["dave"].cfg.Identity.Public().String()})
 			o["participants"] = "1,2,3"
-		}, refuses, differ, nil},
+		}, refuses, differ, nil, false},
 		{"parties with carol in dave's place", func(o object) {
 			o["parties"].([]any)[1].(map[string]any)["part_index"] = 3
 			o["participants"] = "1,3"
-		}, refuses, "part 3 of the key is not carol", nil},
-		{"parties in another order", func(o object) { slices.Reverse(o["parties"].([]any)) }, refuses, "other parties than part indexes", nil},
+		}, refuses, "part 3 of the key is not carol", nil, false},
+		{"parties in another order", func(o object) { slices.Reverse(o["parties"].([]any)) }, refuses, "other parties than part indexes", nil, false},
 	}
 	allFields(t, new(wire.SignInvite), invite)
 	allFields(t, new(wire.SignParams), params)
 	for kind, table := range map[wire.Type][]lie{wire.TypeSignInvite: invite, wire.TypeSignParams: params} {
 		for _, l := range table {
+			l = l.when(signs)
 			mark := h.mark()
 			h.attack(lying(t, kind, l.change))
 			l.name = string(kind) + ": " + l.name
@@ -258,7 +286,10 @@ func TestLiesAboutSigning(t *testing.T) {
 // be made.
 func TestLiesAboutKeygen(t *testing.T) {
 	t.Parallel()
-	h := captured(t)
+	signedOrNot(t, func(t *testing.T, signs bool) { lieAboutKeygen(t, captured(t, signs), signs) })
+}
+
+func lieAboutKeygen(t *testing.T, h *hostile, signs bool) {
 	h.honest(pubkey.Ed25519) // so that everybody knows everybody
 	stranger := partytest.Identity(t).Public().String()
 	each := func(change func(part float64, p map[string]any)) func(o object) {
@@ -277,54 +308,55 @@ func TestLiesAboutKeygen(t *testing.T) {
 		})
 	}
 	invite := []lie{
-		{"key_id", setTo("key_id", "another"), refuses, differ, nil},
-		{"threshold", setTo("threshold", 3), refuses, differ, nil},
-		{"total_parts", setTo("total_parts", 4), harmless, "", nil},
+		{"key_id", setTo("key_id", "another"), refuses, differ, nil, true},
+		{"threshold", setTo("threshold", 3), refuses, differ, nil, true},
+		{"total_parts", setTo("total_parts", 4), harmless, "", nil, false},
 		{"participants with a fourth", func(o object) {
 			o["participants"], o["total_parts"] = []string{"bob", "carol", "dave", "mallory"}, 4
-		}, refuses, differ, nil},
-		{"participants in another order", setTo("participants", []string{"bob", "dave", "carol"}), refuses, differ, nil},
-		{"participants with a stranger", setTo("participants", []string{"bob", "mallory", "dave"}), refuses, differ, nil},
-		{"part_index", setTo("part_index", 2), declines, "a part that is not its own", nil},
-		{"part_index of nobody", setTo("part_index", 9), declines, "a part that is not its own", nil},
-		{"session_id", setTo("session_id", "kg-another"), ignores, "", nil},
-		{"coordinator", setTo("coordinator", "mallory"), harmless, "", nil},
-		{"curve", setTo("curve", "secp256k1"), refuses, differ, nil},
-		{"curve of no name", setTo("curve", "p256"), declines, "curve", nil},
-		{"deadline", setTo("deadline", time.Now().Add(24*time.Hour)), harmless, "", nil},
-		{"signed_request", setTo("signed_request", "forged"), harmless, "", nil},
+		}, refuses, differ, nil, true},
+		{"participants in another order", setTo("participants", []string{"bob", "dave", "carol"}), refuses, differ, nil, true},
+		{"participants with a stranger", setTo("participants", []string{"bob", "mallory", "dave"}), refuses, differ, nil, true},
+		{"part_index", setTo("part_index", 2), declines, "a part that is not its own", nil, false},
+		{"part_index of nobody", setTo("part_index", 9), declines, "a part that is not its own", nil, false},
+		{"session_id", setTo("session_id", "kg-another"), ignores, "", nil, false},
+		{"coordinator", setTo("coordinator", "mallory"), harmless, "", nil, true},
+		{"curve", setTo("curve", "secp256k1"), refuses, differ, nil, true},
+		{"curve of no name", setTo("curve", "p256"), declines, "curve", nil, false},
+		{"deadline", setTo("deadline", time.Now().Add(24*time.Hour)), harmless, "", nil, false},
+		{"signed_request", setTo("signed_request", "forged"), declines, "parse signed request", nil, false},
 	}
 	params := []lie{
-		{"key_id", setTo("key_id", "another"), refuses, differ, nil},
-		{"threshold", setTo("threshold", 3), refuses, differ, nil},
-		{"total_parts", setTo("total_parts", 4), refuses, differ, nil},
-		{"part_index", setTo("part_index", 2), refuses, differ, nil},
-		{"output_file", setTo("output_file", "../../.ssh/authorized_keys"), harmless, "", nil},
-		{"account_addr", setTo("account_addr", newFakeKey(t).address), harmless, "", nil},
-		{"session_id", setTo("session_id", "kg-unknown"), ignores, "", nil},
-		{"attempt", setTo("attempt", 2), refuses, refusesRound, nil},
-		{"curve", setTo("curve", "secp256k1"), refuses, differ, nil},
-		{"curve left out", func(o object) { delete(o, "curve") }, refuses, differ, nil},
-		{"parties with carol's identity another", swap(2, stranger), refuses, "carol (part 2) is not trusted: client: the identity has changed", []int{2}},
-		{"parties with carol's identity dave's", swap(2, h.p["dave"].cfg.Identity.Public().String()), refuses, "carol (part 2) is not trusted: client: the identity has changed", []int{2}},
-		{"parties with carol's identity away", swap(2, ""), refuses, "carol (part 2) has no identity", []int{2}},
-		{"parties with the own identity another", swap(1, stranger), refuses, "another identity than the own one", nil},
+		{"key_id", setTo("key_id", "another"), refuses, differ, nil, false},
+		{"threshold", setTo("threshold", 3), refuses, differ, nil, false},
+		{"total_parts", setTo("total_parts", 4), refuses, differ, nil, false},
+		{"part_index", setTo("part_index", 2), refuses, differ, nil, false},
+		{"output_file", setTo("output_file", "../../.ssh/authorized_keys"), harmless, "", nil, false},
+		{"account_addr", setTo("account_addr", newFakeKey(t).address), harmless, "", nil, false},
+		{"session_id", setTo("session_id", "kg-unknown"), ignores, "", nil, false},
+		{"attempt", setTo("attempt", 2), refuses, refusesRound, nil, false},
+		{"curve", setTo("curve", "secp256k1"), refuses, differ, nil, false},
+		{"curve left out", func(o object) { delete(o, "curve") }, refuses, differ, nil, false},
+		{"parties with carol's identity another", swap(2, stranger), refuses, "carol (part 2) is not trusted: client: the identity has changed", []int{2}, false},
+		{"parties with carol's identity dave's", swap(2, h.p["dave"].cfg.Identity.Public().String()), refuses, "carol (part 2) is not trusted: client: the identity has changed", []int{2}, false},
+		{"parties with carol's identity away", swap(2, ""), refuses, "carol (part 2) has no identity", []int{2}, false},
+		{"parties with the own identity another", swap(1, stranger), refuses, "another identity than the own one", nil, false},
 		{"parties with a stranger for carol", each(func(i float64, p map[string]any) {
 			if i == 2 {
 				p["user_id"] = "mallory"
 			}
-		}), refuses, differ, nil},
-		{"parties with one away", func(o object) { o["parties"] = o["parties"].([]any)[:2] }, refuses, differ, nil},
+		}), refuses, differ, nil, false},
+		{"parties with one away", func(o object) { o["parties"] = o["parties"].([]any)[:2] }, refuses, differ, nil, false},
 		{"parties with two in each other's place", each(func(i float64, p map[string]any) {
 			if i > 1 {
 				p["part_index"] = 5 - i
 			}
-		}), refuses, differ, nil},
+		}), refuses, differ, nil, false},
 	}
 	allFields(t, new(wire.KeygenInvite), invite)
 	allFields(t, new(wire.KeygenParams), params)
 	for kind, table := range map[wire.Type][]lie{wire.TypeKeygenInvite: invite, wire.TypeKeygenParams: params} {
 		for _, l := range table {
+			l = l.when(signs)
 			mark := h.mark()
 			h.attack(lying(t, kind, l.change))
 			l.name = string(kind) + ": " + l.name

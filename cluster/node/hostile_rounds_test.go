@@ -53,7 +53,7 @@ func elsewhere(earlier []frame, user string, m *wire.TSSMessage) []*wire.TSSMess
 // ends as if nothing had been.
 func TestForgedRounds(t *testing.T) {
 	t.Parallel()
-	h := captured(t)
+	h := captured(t, true)
 	key := h.honest(pubkey.Ed25519)
 	old := h.mark()
 	h.stillSigns(key, "an earlier one", "bob", "carol")
@@ -136,7 +136,7 @@ func earlierSig(earlier []frame) string {
 // no order.
 func TestRepeatedRounds(t *testing.T) {
 	t.Parallel()
-	h := captured(t)
+	h := captured(t, true)
 	for name, attack := range map[string]func(f frame) []wire.Message{
 		"repeated": func(f frame) []wire.Message {
 			if f.up {
@@ -181,7 +181,7 @@ func TestRepeatedRounds(t *testing.T) {
 // the other, and those of a given-up attempt into the next.
 func TestMovedRounds(t *testing.T) {
 	t.Parallel()
-	h := captured(t)
+	h := captured(t, true)
 	key := h.honest(pubkey.Ed25519)
 	mark, refused := h.mark(), h.unauthentic()
 	h.attack(before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return elsewhere(h.since(mark), user, m) }))
@@ -236,7 +236,7 @@ func TestMovedRounds(t *testing.T) {
 // key is confirmed, and no signature made.
 func TestWithheldRounds(t *testing.T) {
 	t.Parallel()
-	h := captured(t)
+	h := captured(t, true)
 	for _, user := range partUsers {
 		h.p[user].stop()
 		h.p[user].cfg.SignSilence, h.p[user].cfg.KeygenSilence = time.Second, time.Second

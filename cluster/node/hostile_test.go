@@ -68,13 +68,16 @@ type tapped struct {
 
 var partUsers = []string{"bob", "carol", "dave"}
 
-// captured starts a node, captures it, and lets everybody connect.
-func captured(t *testing.T, flags ...string) *hostile {
+// captured starts a node, captures it, and lets everybody connect. Signs says
+// whether alice signs her requests, so that participants approve nothing else;
+// if not, they approve whatever the server says, and what stops an attack is
+// neither attention nor her signature.
+func captured(t *testing.T, signs bool, flags ...string) *hostile {
 	t.Helper()
 	c := newCluster(t, clustertest.Mini(t), clustertest.Prefix(), flags...)
 	c.start()
 	h := capture(t, c)
-	h.gather()
+	h.gather(signs)
 	return h
 }
 
@@ -95,26 +98,36 @@ func capture(t *testing.T, c *testCluster) *hostile {
 	return h
 }
 
-// gather connects the coordinator and three participants that approve everything
-// they are asked, so that what stops an attack is never a person's attention.
-func (h *hostile) gather() {
+// gather connects the coordinator and three participants.
+func (h *hostile) gather(signs bool) {
 	h.t.Helper()
-	h.alice = h.c.enter("alice", nil, client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator})
+	approve := client.ApproveUnsigned
+	asks := client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator}
+	h.alice = &real{user: "alice"}
+	if signs {
+		approve, asks.Identity = client.ApproveAll, partytest.Identity(h.t)
+		h.c.introduce(h.alice, asks.Role, asks.Identity.Public().Fingerprint())
+	}
+	h.c.enter(h.alice, nil, asks)
 	for i, user := range partUsers {
 		log := zerolog.New(h.logs).With().Str("account", user).Logger()
-		h.p[user] = &victim{approve: client.ApproveAll, cfg: client.Config{Log: &log,
-			URLs: []string{h.url}, Role: wire.RoleParticipant, Identity: partytest.Identity(h.t), Store: new(client.MemStore),
+		v := &victim{real: &real{user: user, store: new(client.MemStore)}, approve: approve}
+		v.cfg = client.Config{
+			URLs: []string{h.url}, Role: wire.RoleParticipant, Log: &log, Identity: partytest.Identity(h.t), Store: v.store,
 			PreParams: &fixtures{t: h.t, next: i}, SignSilence: 5 * time.Second, KeygenSilence: 10 * time.Second,
-		}}
+		}
+		h.c.introduce(v.real, v.cfg.Role, "")
+		h.p[user] = v
 		h.enter(user)
 	}
 }
 
-// enter starts a participant, or starts it again after its end.
+// enter starts a participant, or starts it again after its end, with what its
+// Config and its stores hold by now.
 func (h *hostile) enter(user string) {
 	h.t.Helper()
-	m := h.p[user]
-	m.real = h.c.enter(user, m.approve, m.cfg)
+	v := h.p[user]
+	h.c.enter(v.real, v.approve, v.cfg)
 }
 
 func (h *hostile) serve(w http.ResponseWriter, r *http.Request) {
