@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -379,4 +380,18 @@ func (h *hostile) share(user string, key client.Key) (sealed string, public part
 		h.t.Fatalf("share of %s: %v", user, err)
 	}
 	return sealed, public
+}
+
+// roundOf and wireRound are what a client does with round messages.
+func roundOf(m *wire.TSSMessage) party.Message {
+	body, _ := base64.StdEncoding.DecodeString(m.Body)
+	sig, _ := base64.StdEncoding.DecodeString(m.Sig)
+	return party.Message{From: m.From, To: m.To, Body: body, Sig: sig}
+}
+
+func wireRound(session string, attempt int, m party.Message) *wire.TSSMessage {
+	return &wire.TSSMessage{
+		SessionID: session, Attempt: attempt, From: m.From, To: m.To,
+		Body: base64.StdEncoding.EncodeToString(m.Body), Sig: base64.StdEncoding.EncodeToString(m.Sig),
+	}
 }

@@ -1,0 +1,421 @@
+package node_test
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// ownKey is a key that the attacker has to himself.
+func ownKey(t *testing.T) (private ed25519.PrivateKey, public, address string) {
+	t.Helper()
+	pub, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if address, err = pubkey.Ed25519.Address(pub); err != nil {
+		t.Fatal(err)
+	}
+	return private, pubkey.Encode(pub), address
+}
+
+// outcomes returns the attack that changes what alice is told of an outcome.
+func outcomes[T any, P payload[T]](change func(P)) func(f frame) []wire.Message {
+	return func(f frame) []wire.Message {
+		p, ok := read[T, P](f.m)
+		if !ok || f.up || f.user != "alice" {
+			return []wire.Message{f.m}
+		}
+		change(p)
+		return []wire.Message{write(f.m, p)}
+	}
+}
+
+// TestFalseOutcomes tells the coordinator of signatures and keys that are none.
+func TestFalseOutcomes(t *testing.T) {
+	t.Parallel()
+	h := captured(t, true)
+	key := h.honest(pubkey.Ed25519)
+	private, public, address := ownKey(t)
+	const data = "Pay 5 ether to Bob"
+	earlier, err := h.sign(key, "something else", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := func(text string) string { return pubkey.Encode(ed25519.Sign(private, []byte(text))) }
+	for name, change := range map[string]func(p *wire.SignComplete){
+		"a signature of something else":     func(p *wire.SignComplete) { p.Signature = earlier.Signature },
+		"its data too":                      func(p *wire.SignComplete) { p.Signature, p.Data = earlier.Signature, "something else" },
+		"a signature by another key":        func(p *wire.SignComplete) { p.Signature = own(data) },
+		"the key's address too":             func(p *wire.SignComplete) { p.Signature, p.AccountAddr, p.PublicKey = own(data), address, public },
+		"half a signature":                  func(p *wire.SignComplete) { p.Signature = p.Signature[:66] },
+		"no signature":                      func(p *wire.SignComplete) { p.Signature = "" },
+		"a signature with another last bit": func(p *wire.SignComplete) { p.Signature = p.Signature[:len(p.Signature)-1] + "8" },
+	} {
+		h.attack(outcomes(change))
+		sig, err := h.sign(key, data, 0)
+		if !errors.Is(err, client.ErrBadSignature) || sig != (client.Signature{}) {
+			t.Errorf("%s: got %v, want ErrBadSignature and nothing besides", name, err)
+		}
+	}
+	// What is only said beside a good signature is not believed.
+	h.attack(outcomes(func(p *wire.SignComplete) {
+		p.Data, p.AccountAddr, p.PublicKey = "Pay 500 ether to Mallory", address, public
+	}))
+	sig, err := h.sign(key, data, 0)
+	if err != nil || sig.Data != data || sig.AccountAddr != key.AccountAddr || sig.PublicKey != key.PublicKey {
+		t.Errorf("lies beside a good signature: got %v, %v", sig, err)
+	}
+	// An outcome can be denied, and then there is no signature.
+	h.attack(outcomes(func(p *wire.SignComplete) {
+		p.Status, p.Reason, p.Culprits = wire.StatusFailed, "carol's fault", []int{2}
+	}))
+	var out *client.OutcomeError
+	if sig, err := h.sign(key, data, 0); !errors.As(err, &out) || sig != (client.Signature{}) {
+		t.Errorf("an outcome denied: got %v, %v", sig, err)
+	}
+
+	for name, change := range map[string]func(p *wire.KeygenConfirm){
+		"another address":            func(p *wire.KeygenConfirm) { p.AccountAddr = address },
+		"another public key":         func(p *wire.KeygenConfirm) { p.PublicKey = public },
+		"an address of another form": func(p *wire.KeygenConfirm) { p.AccountAddr, p.PublicKey = newFakeKey(t).address, "" },
+		"no address":                 func(p *wire.KeygenConfirm) { p.AccountAddr = "" },
+	} {
+		h.attack(outcomes(change))
+		if got, err := h.keygen(pubkey.Ed25519, 0); err == nil || got != (client.Key{}) {
+			t.Errorf("%s: got %v, %v, want an error", name, got, err)
+		}
+	}
+	h.stillSigns(key, "after all")
+}
+
+// TestKeyOfTheServer shows what README admits: the coordinator has only the
+// server's word for the address of a key. The participants know better, and a
+// signature by what they hold is refused.
+func TestKeyOfTheServer(t *testing.T) {
+	t.Parallel()
+	h := captured(t, true)
+	_, public, address := ownKey(t)
+	h.attack(outcomes(func(p *wire.KeygenConfirm) { p.AccountAddr, p.PublicKey = address, public }))
+	key, err := h.keygen(pubkey.Ed25519, 0)
+	if err != nil || key.AccountAddr != address {
+		t.Fatalf("the coordinator no longer believes the server (%v): README's table can say so", err)
+	}
+	for _, user := range partUsers {
+		list, err := h.p[user].store.List(t.Context())
+		if err != nil || len(list) != 1 || list[0].KeyID != key.KeyID || list[0].AccountAddr == address {
+			t.Errorf("%s cannot tell that the address is another: %v, %v", user, list, err)
+		}
+	}
+	// The node, which is honest here, does not know the address; a dishonest one
+	// would get nothing from the participants.
+	h.attack(func(f frame) []wire.Message {
+		if r, ok := read[wire.SignRequest](f.m); ok && f.up {
+			r.AccountAddr = ""
+			return []wire.Message{write(f.m, r)}
+		}
+		if i, ok := read[wire.SignInvite](f.m); ok && !f.up {
+			i.AccountAddr = address
+			return []wire.Message{write(f.m, i)}
+		}
+		return []wire.Message{f.m}
+	})
+	mark := h.mark()
+	var out *client.OutcomeError
+	if _, err := h.sign(key, "whose key is it?", 0, partUsers...); !errors.As(err, &out) || out.Status != wire.StatusFailed {
+		t.Errorf("sign: got %v, want it failed", err)
+	}
+	for _, f := range said[wire.PartyFailed](h, mark, "") {
+		if !strings.Contains(f.Reason, "the share is of another account address") || len(f.Culprits) != 0 {
+			t.Errorf("part %d says %q, and blames %v", f.PartIndex, f.Reason, f.Culprits)
+		}
+	}
+	if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.TSSMessage](h, mark, "")); n != 0 {
+		t.Error("the MPC ran")
+	}
+}
+
+// TestFalseReports changes what a participant reports of its keygen: no key is
+// confirmed that not all parties have reported alike.
+func TestFalseReports(t *testing.T) {
+	t.Parallel()
+	h := captured(t, true)
+	_, public, address := ownKey(t)
+	for name, change := range map[string]func(p *wire.KeygenComplete){
+		"another key":     func(p *wire.KeygenComplete) { p.AccountAddr, p.PublicKey = address, public },
+		"another address": func(p *wire.KeygenComplete) { p.AccountAddr = address },
+	} {
+		h.attack(func(f frame) []wire.Message {
+			p, ok := read[wire.KeygenComplete](f.m)
+			if !ok || !f.up || f.user != "bob" {
+				return []wire.Message{f.m}
+			}
+			change(p)
+			return []wire.Message{write(f.m, p)}
+		})
+		var out *client.OutcomeError
+		if _, err := h.keygen(pubkey.Ed25519, ignoredFor); !errors.As(err, &out) || out.Status == wire.StatusSuccess || len(out.Culprits) == 0 {
+			t.Errorf("%s: got %v, want it failed or expired, with whose report is missing or differs", name, err)
+		}
+	}
+}
+
+// TestKeygenParamsTwice says twice how a key is made, and with whom.
+func TestKeygenParamsTwice(t *testing.T) {
+	t.Parallel()
+	h := captured(t, true)
+	h.honest(pubkey.Ed25519)
+	stranger := partytest.Identity(t).Public().String()
+	for name, again := range map[string]struct {
+		change func(p *wire.KeygenParams)
+		reason string
+	}{
+		"the same":                          {func(*wire.KeygenParams) {}, ""},
+		"another committee":                 {func(p *wire.KeygenParams) { p.Parties[1].UserID = "mallory" }, ""},
+		"another identity":                  {func(p *wire.KeygenParams) { p.Parties[1].Identity = stranger }, ""},
+		"another attempt and committee":     {func(p *wire.KeygenParams) { p.Attempt, p.Parties[1].UserID = 2, "mallory" }, differ},
+		"another attempt and identity":      {func(p *wire.KeygenParams) { p.Attempt, p.Parties[1].Identity = 2, stranger }, "the identity has changed: carol"},
+		"another attempt, for bob alone":    {func(p *wire.KeygenParams) { p.Attempt = 2 }, refusesRound},
+		"another attempt and own identity":  {func(p *wire.KeygenParams) { p.Attempt, p.Parties[0].Identity = 2, stranger }, "another identity than the own one"},
+		"another attempt and fewer parties": {func(p *wire.KeygenParams) { p.Attempt, p.Parties = 2, p.Parties[:2] }, differ},
+	} {
+		mark := h.mark()
+		h.attack(func(f frame) []wire.Message {
+			p, ok := read[wire.KeygenParams](f.m)
+			if !ok || f.up || f.user != "bob" {
+				return []wire.Message{f.m}
+			}
+			again.change(p)
+			second := write(f.m, p)
+			second.Seq = 0
+			return []wire.Message{f.m, second}
+		})
+		if again.reason == "" {
+			key, err := h.keygen(pubkey.Ed25519, 0)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+				continue
+			}
+			h.sameKey(key)
+			continue
+		}
+		var out *client.OutcomeError
+		if _, err := h.keygen(pubkey.Ed25519, ignoredFor); !errors.As(err, &out) || out.Status != wire.StatusExpired {
+			t.Errorf("%s: got %v, want it expired", name, err)
+		}
+		// The node does not know of such an attempt, and passes over what bob says of it.
+		failed := said[wire.PartyFailed](h, mark, "bob")
+		if len(failed) != 1 || failed[0].Attempt != 2 || !strings.Contains(failed[0].Reason, again.reason) {
+			t.Errorf("%s: bob says %v, want %q", name, failed, again.reason)
+		}
+		if n := len(said[wire.KeygenComplete](h, mark, "")); n != 0 {
+			t.Errorf("%s: %d parties have a key", name, n)
+		}
+	}
+}
+
+// TestReturnedShares hands a participant that has lost its disk something else
+// than the sealed share that it once gave the server.
+func TestReturnedShares(t *testing.T) {
+	t.Parallel()
+	h := captured(t, true)
+	key, other := h.honest(pubkey.Ed25519), h.honest(pubkey.Ed25519)
+	own, _ := h.share("bob", key)
+	others, _ := h.share("bob", other)
+	carols, _ := h.share("carol", key)
+	bob := h.p["bob"]
+	bob.stop()
+	bob.store = new(client.MemStore)
+	bob.cfg.Store = bob.store
+	if err := bob.store.Pin("alice", h.c.met.pins["alice"]); err != nil {
+		t.Fatal(err)
+	}
+	h.enter("bob")
+	sealed := func(share string) string { _, s, _ := strings.Cut(share, `"sealed":`); return s }
+	for _, tc := range []struct{ name, share, reason string }{
+		{"nothing", "", "there is no share of the key here"},
+		{"garbage", "garbage", "parse share"},
+		{"carol's", carols, "identity did not match any of the recipients"},
+		{"carol's, said to be bob's", strings.Replace(carols, `"user_id":"carol","part_index":2`, `"user_id":"bob","part_index":1`, 1), "identity did not match any of the recipients"},
+		{"of another key", others, "the share is of another key"},
+		{"of another key, said to be of this", strings.Replace(own, sealed(own), sealed(others), 1), "the public part was changed after sealing"},
+		{"with another threshold", strings.Replace(own, `"threshold":2`, `"threshold":3`, 1), "the public part was changed after sealing"},
+		{"with another identity of carol", strings.ReplaceAll(own, h.p["carol"].cfg.Identity.Public().String(), partytest.Identity(t).Public().String()), "the public part was changed after sealing"},
+		{"cut off", own[:len(own)/2], "parse share"},
+		{"the right one", own, ""},
+	} {
+		if tc.share == own && tc.reason != "" {
+			t.Errorf("%s: nothing is changed", tc.name)
+		}
+		mark := h.mark()
+		h.attack(func(f frame) []wire.Message {
+			p, ok := read[wire.SignParams](f.m)
+			if !ok || f.up || f.user != "bob" {
+				return []wire.Message{f.m}
+			}
+			p.ShareJSON = tc.share
+			return []wire.Message{write(f.m, p)}
+		})
+		data := "signed with a share: " + tc.name
+		sig, err := h.sign(key, data, 0, "bob", "carol")
+		if tc.reason == "" {
+			if err != nil {
+				t.Errorf("%s: %v", tc.name, err)
+				continue
+			}
+			independent(t, key, data, sig.Signature)
+			continue
+		}
+		var out *client.OutcomeError
+		if !errors.As(err, &out) || out.Status != wire.StatusFailed {
+			t.Errorf("%s: got %v, want it failed", tc.name, err)
+		}
+		for _, f := range said[wire.PartyFailed](h, mark, "bob") {
+			if !strings.Contains(f.Reason, tc.reason) || len(f.Culprits) != 0 {
+				t.Errorf("%s: bob says %q and blames %v, want %q and nobody", tc.name, f.Reason, f.Culprits, tc.reason)
+			}
+		}
+		if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.TSSMessage](h, mark, "bob")); n != 0 {
+			t.Errorf("%s: bob has taken part", tc.name)
+		}
+	}
+}
+
+// TestFirstContact is the man in the middle. To bob, who has never met them, the
+// attacker is carol and dave, and runs a keygen with him; nothing but their
+// fingerprints can tell. If bob has pinned carol's, or pins everybody, it is
+// refused, and so it is later on, when the true ones come.
+func TestFirstContact(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		prepare func(h *hostile)
+		reason  string
+	}{
+		"nobody pinned": {func(*hostile) {}, ""},
+		"carol pinned": {func(h *hostile) {
+			if err := h.p["bob"].store.Pin("carol", h.p["carol"].cfg.Identity.Public().Fingerprint()); err != nil {
+				h.t.Fatal(err)
+			}
+		}, "carol (part 2) is not trusted: client: the identity has changed"},
+		"everybody to be pinned": {func(h *hostile) {
+			h.p["bob"].stop()
+			h.p["bob"].cfg.PinnedOnly = true
+			h.enter("bob")
+		}, "carol (part 2) is not trusted: client: the identity is not pinned"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := captured(t, true)
+			tc.prepare(h)
+			m := &middle{h: h, carol: partytest.Identity(t), dave: partytest.Identity(t)}
+			h.attack(m.meddle)
+			mark := h.mark()
+			_, err := h.keygen(pubkey.Ed25519, 2*ignoredFor)
+			var out *client.OutcomeError
+			if !errors.As(err, &out) {
+				t.Errorf("got %v, want no key", err)
+			}
+			if tc.reason != "" {
+				if failed := said[wire.PartyFailed](h, mark, "bob"); len(failed) != 1 || !strings.Contains(failed[0].Reason, tc.reason) {
+					t.Errorf("bob says %v, want %q", failed, tc.reason)
+				}
+				if list, _ := h.p["bob"].store.List(t.Context()); len(list) != 0 {
+					t.Error("bob has a share")
+				}
+				return
+			}
+			list, _ := h.p["bob"].store.List(t.Context())
+			if len(list) != 1 {
+				t.Fatalf("bob has %d shares: the attack does not work, and README's table can say so", len(list))
+			}
+			for _, p := range list[0].Parties[1:] {
+				if p.Identity == h.p[p.User].cfg.Identity.Public() {
+					t.Errorf("%s is the true one", p.User)
+				}
+			}
+			h.attack(nil)
+			mark = h.mark()
+			if _, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &out) || !strings.Contains(out.Reason, "the identity has changed: carol") {
+				t.Errorf("when the true ones come: got %v, want bob to refuse them", err)
+			}
+		})
+	}
+}
+
+// middle plays carol and dave to bob.
+type middle struct {
+	h           *hostile
+	carol, dave *party.Identity
+	runs        map[int]*party.Run
+}
+
+func (m *middle) meddle(f frame) []wire.Message {
+	if f.user != "bob" {
+		return []wire.Message{f.m}
+	}
+	if p, ok := read[wire.KeygenParams](f.m); ok && !f.up {
+		p.Parties[1].Identity, p.Parties[2].Identity = m.carol.Public().String(), m.dave.Public().String()
+		m.begin(p)
+		return []wire.Message{write(f.m, p)}
+	}
+	r, ok := read[wire.TSSMessage](f.m)
+	if !ok || m.runs == nil {
+		return []wire.Message{f.m}
+	}
+	if f.up {
+		for part, run := range m.runs {
+			if msg := roundOf(r); msg.To == 0 || msg.To == part {
+				_ = run.Accept(msg)
+			}
+		}
+	}
+	return nil // between bob and the true ones nothing passes
+}
+
+// begin starts the attacker's two runs.
+func (m *middle) begin(p *wire.KeygenParams) {
+	b := party.Binding{SessionID: p.SessionID, Attempt: p.Attempt, KeyID: p.KeyID, Curve: pubkey.Curve(p.Curve), Threshold: p.Threshold, TotalParts: p.TotalParts}
+	for _, w := range p.Parties {
+		id, err := party.ParsePublicIdentity(w.Identity)
+		if err != nil {
+			m.h.t.Error(err)
+			return
+		}
+		b.Parties = append(b.Parties, party.Member{Index: w.PartIndex, User: w.UserID, Identity: id})
+	}
+	m.runs = map[int]*party.Run{}
+	for part, id := range map[int]*party.Identity{2: m.carol, 3: m.dave} {
+		b.Self = part
+		run, err := party.NewKeygen(party.KeygenConfig{Binding: b, Identity: id})
+		if err != nil {
+			m.h.t.Error(err)
+			return
+		}
+		m.runs[part] = run
+	}
+	for part, run := range m.runs {
+		m.h.t.Cleanup(run.Close)
+		if err := run.Start(); err != nil {
+			m.h.t.Error(err)
+		}
+		other := m.runs[5-part]
+		go func() {
+			for msg := range run.Out() {
+				if msg.To == 0 || msg.To == 5-part {
+					_ = other.Accept(msg)
+				}
+				if msg.To == 0 || msg.To == 1 {
+					m.h.tell("bob", write(wire.Message{}, wireRound(p.SessionID, p.Attempt, msg)))
+				}
+			}
+		}()
+	}
+}
