@@ -25,7 +25,7 @@ func TestCapturePlainShares(t *testing.T) {
 	t.Parallel()
 	h, k := tappedCluster(t, withKEK...)
 	door := &process{t: t, base: h.url}
-	made := plainKeygen(t, pubkey.Ed25519, 2, 3)
+	made := plainKeygen(t, 2, 3)
 	address, err := pubkey.Ed25519.Address(edwards.NewPublicKey(made.public.X(), made.public.Y()).Serialize())
 	if err != nil {
 		t.Fatal(err)

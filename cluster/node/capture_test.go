@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/big"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/bnb-chain/tss-lib/v2/crypto"
-	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
 	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
 	"github.com/bnb-chain/tss-lib/v2/tss"
 	"github.com/redis/go-redis/v9"
@@ -20,7 +18,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// plainKey is a key made by tss-lib as it is, through a relay that passes on what
+// plainKey is an ed25519 key made by tss-lib as it is, through a relay that passes on what
 // it is given: what a server would see without the sealing.
 type plainKey struct {
 	places map[int]*big.Int
@@ -29,7 +27,7 @@ type plainKey struct {
 	saves  []string // what each party saves, in JSON
 }
 
-func plainKeygen(t *testing.T, curve pubkey.Curve, threshold, total int) *plainKey {
+func plainKeygen(t *testing.T, threshold, total int) *plainKey {
 	t.Helper()
 	k := &plainKey{places: map[int]*big.Int{}}
 	var ids tss.UnSortedPartyIDs
@@ -37,25 +35,13 @@ func plainKeygen(t *testing.T, curve pubkey.Curve, threshold, total int) *plainK
 		ids = append(ids, tss.NewPartyID(fmt.Sprint(i), "", big.NewInt(int64(1000+i))))
 	}
 	sorted := tss.SortPartyIDs(ids)
-	ec := tss.S256()
-	if curve == pubkey.Ed25519 {
-		ec = tss.Edwards()
-	}
 	out := make(chan tss.Message, 16*total*total)
+	end := make(chan *eddsakeygen.LocalPartySaveData, total)
 	var parties []tss.Party
-	var saves []func() (any, *crypto.ECPoint)
 	for i, id := range sorted {
 		k.places[i+1] = id.KeyInt()
-		params := tss.NewParameters(ec, tss.NewPeerContext(sorted), id, total, threshold-1)
-		if curve == pubkey.Ed25519 {
-			end := make(chan *eddsakeygen.LocalPartySaveData, 1)
-			parties = append(parties, eddsakeygen.NewLocalParty(params, out, end))
-			saves = append(saves, func() (any, *crypto.ECPoint) { s := <-end; return s, s.EDDSAPub })
-			continue
-		}
-		end := make(chan *ecdsakeygen.LocalPartySaveData, 1)
-		parties = append(parties, ecdsakeygen.NewLocalParty(params, out, end, plainPreParams(t, i)))
-		saves = append(saves, func() (any, *crypto.ECPoint) { s := <-end; return s, s.ECDSAPub })
+		params := tss.NewParameters(tss.Edwards(), tss.NewPeerContext(sorted), id, total, threshold-1)
+		parties = append(parties, eddsakeygen.NewLocalParty(params, out, end))
 	}
 	for _, p := range parties {
 		if err := p.Start(); err != nil {
@@ -78,29 +64,15 @@ func plainKeygen(t *testing.T, curve pubkey.Curve, threshold, total int) *plainK
 			}
 		}
 	}
-	for _, save := range saves {
-		s, public := save()
-		text, err := json.Marshal(s)
+	for range parties {
+		save := <-end
+		text, err := json.Marshal(save)
 		if err != nil {
 			t.Fatal(err)
 		}
-		k.public, k.saves = public, append(k.saves, string(text))
+		k.public, k.saves = save.EDDSAPub, append(k.saves, string(text))
 	}
 	return k
-}
-
-// plainPreParams reads tss-lib's own form out of a fixture.
-func plainPreParams(t *testing.T, i int) ecdsakeygen.LocalPreParams {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("../../session/party/partytest/testdata/preparams-test-only-%d.json", i))
-	var fixture struct{ Params ecdsakeygen.LocalPreParams }
-	if err == nil {
-		err = json.Unmarshal(text, &fixture)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fixture.Params
 }
 
 // TestCaptureUnsealed shows the attack at work: tss-lib's own messages give the
@@ -108,26 +80,21 @@ func plainPreParams(t *testing.T, i int) ecdsakeygen.LocalPreParams {
 func TestCaptureUnsealed(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		curve            pubkey.Curve
 		threshold, total int
 		falls            bool
 	}{
-		{pubkey.Ed25519, 2, 3, true},
-		{pubkey.Ed25519, 3, 5, true},
-		{pubkey.Ed25519, 3, 3, false}, // of n of n the relay misses one point of each polynomial
-		{pubkey.Secp256k1, 2, 3, true},
+		{2, 3, true},
+		{3, 5, true},
+		{3, 3, false}, // of n of n the relay misses one point of each polynomial
 	} {
-		t.Run(fmt.Sprintf("%s %d of %d", tc.curve, tc.threshold, tc.total), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d of %d", tc.threshold, tc.total), func(t *testing.T) {
 			t.Parallel()
-			if tc.curve == pubkey.Secp256k1 && testing.Short() {
-				t.Skip("real secp256k1 MPC is left out with -short")
-			}
-			k := plainKeygen(t, tc.curve, tc.threshold, tc.total)
-			private, err := recoverKey(tc.curve, tc.threshold, k.places, k.seen, k.public)
+			k := plainKeygen(t, tc.threshold, tc.total)
+			private, err := recoverKey(pubkey.Ed25519, tc.threshold, k.places, k.seen, k.public)
 			if (err == nil) != tc.falls {
 				t.Fatalf("got %v, want the key to fall out: %v", err, tc.falls)
 			}
-			if tc.falls && !fits(tc.curve, private, k.public) {
+			if tc.falls && !fits(pubkey.Ed25519, private, k.public) {
 				t.Error("it is not the key")
 			}
 		})
