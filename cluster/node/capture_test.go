@@ -173,6 +173,12 @@ func captureRun(t *testing.T, curve pubkey.Curve) {
 			t.Errorf("%s give the key", name)
 		}
 	}
+	// One participant's machine beside the servers is not enough, for the threshold
+	// is two: its share, and one point of each polynomial.
+	bobs := slices.DeleteFunc(slices.Clone(opened), func(s sighting) bool { return s.to != 1 })
+	if _, err := recoverKey(curve, 2, places, bobs, public); err == nil || len(bobs) != 2 {
+		t.Errorf("bob's identity gives the key, from %d messages", len(bobs))
+	}
 	private, err := recoverKey(curve, 2, places, opened, public)
 	if err != nil {
 		t.Fatalf("with the identities: %v", err)

@@ -288,3 +288,58 @@ func TestReplaysAfterRestart(t *testing.T) {
 	}
 	h.stillSigns(key, "after all", "bob", "carol")
 }
+
+// TestForgedTokens has the attacker issue tokens as it likes. It is anybody to the
+// servers; to the clients it is not.
+func TestForgedTokens(t *testing.T) {
+	t.Parallel()
+	h := captured(t, true)
+	key := h.honest(pubkey.Ed25519)
+	mark, alice, asks := h.mark(), h.alice, h.asks
+	alice.stop()
+	for name, id := range map[string]*party.Identity{"another identity": partytest.Identity(t), "no identity": nil} {
+		forger := &real{user: "alice"}
+		h.c.enter(forger, nil, client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator, Identity: id})
+		h.alice = forger
+		var out *client.OutcomeError
+		if _, err := h.sign(key, "Pay 500 ether to Mallory", 0, "bob", "carol"); !errors.As(err, &out) || out.Status != wire.StatusRejected {
+			t.Errorf("as alice with %s: got %v, want it rejected", name, err)
+		}
+		if _, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &out) || out.Status != wire.StatusRejected {
+			t.Errorf("as alice with %s: got %v, want no key", name, err)
+		}
+		forger.stop()
+	}
+	if n := len(said[wire.TSSMessage](h, mark, "")); n != 0 {
+		t.Error("the MPC ran")
+	}
+
+	// As carol, with all of hers that a server has: her sealed share.
+	h.alice = alice
+	h.c.enter(alice, nil, asks)
+	carol := h.p["carol"]
+	sealed, _ := h.share("carol", key)
+	carol.stop()
+	carol.cfg.Identity, carol.cfg.Store = partytest.Identity(t), new(client.MemStore)
+	if err := carol.cfg.Store.Put(t.Context(), sealed); err != nil {
+		t.Fatal(err)
+	}
+	carol.approve = client.ApproveUnsigned
+	h.enter("carol")
+	mark = h.mark()
+	var out *client.OutcomeError
+	if _, err := h.sign(key, "with a false carol", 0, "bob", "carol"); !errors.As(err, &out) || out.Status != wire.StatusFailed {
+		t.Errorf("sign as carol: got %v, want it failed", err)
+	}
+	if _, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &out) || !strings.Contains(out.Reason, "the identity has changed: carol") {
+		t.Errorf("keygen as carol: got %v, want the others to refuse her", err)
+	}
+	for _, f := range said[wire.PartyFailed](h, mark, "bob") {
+		if !strings.Contains(f.Reason, "the identity has changed: carol") && !strings.Contains(f.Reason, "no word from part 2") {
+			t.Errorf("bob says %q", f.Reason)
+		}
+	}
+	if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.KeygenComplete](h, mark, "")); n != 0 {
+		t.Errorf("there are %d results", n)
+	}
+}

@@ -35,6 +35,7 @@ type hostile struct {
 	c     *testCluster
 	url   string
 	alice *real
+	asks  client.Config // alice's
 	p     map[string]*victim
 	logs  *lockedBuffer // of the participants
 
@@ -103,13 +104,13 @@ func capture(t *testing.T, c *testCluster) *hostile {
 func (h *hostile) gather(signs bool) {
 	h.t.Helper()
 	approve := client.ApproveUnsigned
-	asks := client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator}
+	h.asks = client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator}
 	h.alice = &real{user: "alice"}
 	if signs {
-		approve, asks.Identity = client.ApproveAll, partytest.Identity(h.t)
-		h.c.introduce(h.alice, asks.Role, asks.Identity.Public().Fingerprint())
+		approve, h.asks.Identity = client.ApproveAll, partytest.Identity(h.t)
+		h.c.introduce(h.alice, h.asks.Role, h.asks.Identity.Public().Fingerprint())
 	}
-	h.c.enter(h.alice, nil, asks)
+	h.c.enter(h.alice, nil, h.asks)
 	for i, user := range partUsers {
 		log := zerolog.New(h.logs).With().Str("account", user).Logger()
 		v := &victim{real: &real{user: user, store: new(client.MemStore)}, approve: approve}
