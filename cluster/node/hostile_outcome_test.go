@@ -4,8 +4,10 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -148,21 +150,32 @@ func TestFalseReports(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
 	_, public, address := ownKey(t)
-	for name, change := range map[string]func(p *wire.KeygenComplete){
-		"another key":     func(p *wire.KeygenComplete) { p.AccountAddr, p.PublicKey = address, public },
-		"another address": func(p *wire.KeygenComplete) { p.AccountAddr = address },
+	for _, tc := range []struct {
+		name    string
+		change  func(p *wire.KeygenComplete)
+		status  wire.Status
+		reason  string
+		blames  []int
+		expires time.Duration
+	}{
+		{"another key", func(p *wire.KeygenComplete) { p.AccountAddr, p.PublicKey = address, public }, wire.StatusFailed, "the parties disagree on the key", nil, 0},
+		{"another address", func(p *wire.KeygenComplete) { p.AccountAddr = address }, wire.StatusExpired, "without a word from bob", []int{1}, ignoredFor},
 	} {
 		h.attack(func(f frame) []wire.Message {
 			p, ok := read[wire.KeygenComplete](f.m)
 			if !ok || !f.up || f.user != "bob" {
 				return []wire.Message{f.m}
 			}
-			change(p)
+			tc.change(p)
 			return []wire.Message{write(f.m, p)}
 		})
 		var out *client.OutcomeError
-		if _, err := h.keygen(pubkey.Ed25519, ignoredFor); !errors.As(err, &out) || out.Status == wire.StatusSuccess || len(out.Culprits) == 0 {
-			t.Errorf("%s: got %v, want it failed or expired, with whose report is missing or differs", name, err)
+		_, err := h.keygen(pubkey.Ed25519, tc.expires)
+		if !errors.As(err, &out) || out.Status != tc.status || !strings.Contains(out.Reason, tc.reason) || !slices.Contains(out.Culprits, 1) {
+			t.Errorf("%s: got %v, want %s: %s, and bob's part named", tc.name, err, tc.status, tc.reason)
+		}
+		if tc.blames != nil && !slices.Equal(out.Culprits, tc.blames) {
+			t.Errorf("%s: %v are blamed, want %v", tc.name, out.Culprits, tc.blames)
 		}
 	}
 }
