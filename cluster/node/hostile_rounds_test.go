@@ -177,6 +177,33 @@ func TestRepeatedRounds(t *testing.T) {
 	}
 }
 
+// TestMisdirectedShares gives each party first what was meant for another: it
+// cannot open it, and must not blame who sealed it.
+func TestMisdirectedShares(t *testing.T) {
+	t.Parallel()
+	h := captured(t, true)
+	refused := h.unauthentic()
+	h.attack(func(f frame) []wire.Message {
+		if m, ok := read[wire.TSSMessage](f.m); ok && f.up && m.To != 0 {
+			other := 6 - m.From - m.To
+			m.To = other
+			h.tell(partUsers[other-1], write(wire.Message{}, m))
+		}
+		return []wire.Message{f.m}
+	})
+	key, err := h.keygen(pubkey.Ed25519, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.sameKey(key)
+	if n := h.unauthentic() - refused; n == 0 {
+		t.Error("nothing was refused")
+	}
+	if n := len(said[wire.PartyFailed](h, 0, "")); n != 0 {
+		t.Errorf("%d parties could not go on", n)
+	}
+}
+
 // TestMovedRounds runs two signings at once and puts the messages of each into
 // the other, and those of a given-up attempt into the next.
 func TestMovedRounds(t *testing.T) {
