@@ -168,7 +168,7 @@ const (
 )
 
 // ignoredFor is how long a session goes on of which bob knows nothing.
-const ignoredFor = 3 * time.Second
+const ignoredFor = 6 * time.Second
 
 // when says how a lie ends where requests are signed, or are not.
 func (l lie) when(signs bool) lie {

@@ -41,7 +41,7 @@ func TestFirstContact(t *testing.T) {
 			m := &middle{h: h, carol: partytest.Identity(t), dave: partytest.Identity(t)}
 			h.attack(m.meddle)
 			mark := h.mark()
-			_, err := h.keygen(pubkey.Ed25519, 2*ignoredFor)
+			_, err := h.keygen(pubkey.Ed25519, ignoredFor)
 			var out *client.OutcomeError
 			if !errors.As(err, &out) {
 				t.Errorf("got %v, want no key", err)
