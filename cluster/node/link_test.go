@@ -23,6 +23,38 @@ type link struct {
 	fault linkFault
 	free  chan struct{} // closed when nothing is held
 	conns map[net.Conn]struct{}
+	tapes map[net.Conn]*bytes.Buffer // what each connection has sent; nil unless recording
+}
+
+// record keeps all that passes from now on.
+func (k *link) record() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.tapes = map[net.Conn]*bytes.Buffer{}
+}
+
+// recorded returns it, each connection's each way by itself.
+func (k *link) recorded() [][]byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all [][]byte
+	for _, tape := range k.tapes {
+		all = append(all, bytes.Clone(tape.Bytes()))
+	}
+	return all
+}
+
+// keep records one piece.
+func (k *link) keep(from net.Conn, piece []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.tapes == nil {
+		return
+	}
+	if k.tapes[from] == nil {
+		k.tapes[from] = &bytes.Buffer{}
+	}
+	k.tapes[from].Write(piece)
 }
 
 // linkFault is what ails a link.
@@ -109,6 +141,7 @@ func (k *link) pass(from, to net.Conn, requests bool) {
 	for {
 		n, err := from.Read(piece)
 		if n > 0 {
+			k.keep(from, piece[:n])
 			if requests {
 				k.watch(piece[:n])
 			}

@@ -60,17 +60,26 @@ func (c *testCluster) join(user string, role wire.Role, first, fixture int) *rea
 
 func (c *testCluster) joinApproving(user string, role wire.Role, first, fixture int, approve client.Approver) *real {
 	c.t.Helper()
-	r := &real{user: user, store: new(client.MemStore)}
 	var urls []string
 	for i := range c.nodes {
 		urls = append(urls, c.nodes[(first+i)%len(c.nodes)].base)
 	}
+	r := &real{user: user, store: new(client.MemStore)}
 	cfg := client.Config{
-		URLs: urls, Token: client.StaticToken(c.token(user, role)), Role: role,
-		Identity: partytest.Identity(c.t), Store: r.store, PreParams: &fixtures{t: c.t, next: fixture},
-		SignSilence: 5 * time.Second, KeygenSilence: time.Minute, OnEvent: r.happened,
+		URLs: urls, Role: role, Identity: partytest.Identity(c.t), Store: r.store,
+		PreParams:   &fixtures{t: c.t, next: fixture},
+		SignSilence: 5 * time.Second, KeygenSilence: time.Minute,
 	}
 	c.introduce(r, role, cfg.Identity.Public().Fingerprint())
+	c.enter(r, approve, cfg)
+	return r
+}
+
+// enter connects a user with the real client, as its Config says but for token
+// and events, and waits until it has registered.
+func (c *testCluster) enter(r *real, approve client.Approver, cfg client.Config) {
+	c.t.Helper()
+	cfg.Token, cfg.OnEvent = client.StaticToken(c.token(r.user, cfg.Role)), r.happened
 	var err error
 	if r.Client, err = client.New(cfg); err != nil {
 		c.t.Fatal(err)
@@ -79,7 +88,7 @@ func (c *testCluster) joinApproving(user string, role wire.Role, first, fixture 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if role == wire.RoleParticipant {
+		if cfg.Role == wire.RoleParticipant {
 			_ = r.Serve(ctx, approve)
 		} else {
 			_ = r.Run(ctx)
@@ -90,9 +99,8 @@ func (c *testCluster) joinApproving(user string, role wire.Role, first, fixture 
 	waiting, cancelWait := context.WithTimeout(ctx, patience)
 	defer cancelWait()
 	if err := r.WaitConnected(waiting); err != nil {
-		c.t.Fatalf("%s: %v", user, err)
+		c.t.Fatalf("%s: %v", r.user, err)
 	}
-	return r
 }
 
 // acquaintance is whom the real clients of a cluster know.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -212,7 +213,7 @@ func (j *fileJournal) read() error {
 
 // weight is roughly what the ledger takes in a file.
 func (l *ledger) weight() int64 {
-	n := int64(len(l.order))*100 + int64(len(l.claims))*200
+	n := int64(len(l.ended))*100 + int64(len(l.claims))*200
 	for _, r := range l.open {
 		n += int64(len(r.Invitation.Data)) + 1000
 	}
@@ -238,7 +239,7 @@ func (j *fileJournal) compact() error {
 		}
 		text.Write(l)
 	}
-	for _, id := range j.ledger.order {
+	for _, id := range slices.Concat(j.ledger.idle, j.ledger.begun) {
 		r, _ := j.ledger.get(id)
 		if err := add(r); err != nil {
 			return err

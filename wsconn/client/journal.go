@@ -52,14 +52,18 @@ type Journal interface {
 	Claim(ctx context.Context, requestID, sessionID string, until time.Time) (first string, err error)
 }
 
-// maxEnded is how many ended sessions are remembered, oldest forgotten first.
+// maxEnded is how many ended sessions are remembered of those that were begun,
+// and as many of the others, oldest forgotten first. A server can end as many as
+// it likes that were never begun; it must not make a participant forget a run by
+// that, for to run the same attempt twice is to sign two messages for one place.
 const maxEnded = 100_000
 
 // ledger is the part of a journal that is in memory.
 type ledger struct {
 	open  map[string]Record
 	ended map[string]int // session id -> newest attempt begun
-	order []string       // of ended, oldest first
+	begun []string       // of ended, those with an attempt, oldest first
+	idle  []string       // the rest, likewise
 
 	claims map[string]claim // by request id
 }
@@ -86,10 +90,14 @@ func (l *ledger) set(r Record) bool {
 	}
 	delete(l.open, id)
 	l.ended[id] = r.Attempt
-	l.order = append(l.order, id)
-	if len(l.order) > maxEnded {
-		delete(l.ended, l.order[0])
-		l.order = l.order[1:]
+	list := &l.begun
+	if r.Attempt == 0 {
+		list = &l.idle
+	}
+	*list = append(*list, id)
+	if len(*list) > maxEnded {
+		delete(l.ended, (*list)[0])
+		*list = (*list)[1:]
 	}
 	return true
 }

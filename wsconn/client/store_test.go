@@ -216,7 +216,7 @@ func TestLedgerForgetsTheOldest(t *testing.T) {
 	for i := range maxEnded + 2 {
 		l.set(Record{Invitation: Invitation{SessionID: fmt.Sprint(i)}, Ended: true})
 	}
-	if _, ok := l.get("1"); ok || len(l.ended) != maxEnded || len(l.order) != maxEnded {
+	if _, ok := l.get("1"); ok || len(l.ended) != maxEnded || len(l.idle) != maxEnded {
 		t.Errorf("keeps %d, the oldest: %t", len(l.ended), ok)
 	}
 	if _, ok := l.get("2"); !ok {
@@ -322,5 +322,32 @@ func TestLoadIdentity(t *testing.T) {
 	_ = os.Chmod(path, 0o600)
 	if _, _, err := LoadIdentity(path); err == nil || strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("got %v, want an error that quotes nothing", err)
+	}
+}
+
+// TestRunsAreNotForgotten has the server end more sessions than are remembered. It
+// must not make a participant run again what it has run.
+func TestRunsAreNotForgotten(t *testing.T) {
+	t.Parallel()
+	l := newLedger()
+	end := func(id string, attempt int) {
+		l.set(Record{Invitation: Invitation{SessionID: id}, Answer: Accepted, Attempt: attempt, Ended: true})
+	}
+	end("never begun", 0)
+	end("signed in", 1)
+	for i := range maxEnded {
+		end(fmt.Sprint(i), 0)
+	}
+	if _, known := l.get("never begun"); known {
+		t.Error("everything is remembered for ever")
+	}
+	if r, known := l.get("signed in"); !known || r.Attempt != 1 {
+		t.Error("a session that was signed in is forgotten for others that were not")
+	}
+	for i := range maxEnded {
+		end(fmt.Sprint("begun ", i), 1)
+	}
+	if _, known := l.get("signed in"); known || len(l.ended) != 2*maxEnded {
+		t.Errorf("%d ended sessions are remembered, want %d", len(l.ended), 2*maxEnded)
 	}
 }
