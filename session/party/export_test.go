@@ -49,7 +49,7 @@ func Content(r *Run, m Message) ([]byte, error) {
 func Resign(r *Run, m Message, body []byte) Message {
 	m.Body = body
 	rd := roundByCode(r.envelope.rounds, body[1])
-	m.Sig = ed25519.Sign(r.envelope.identity.private.sign, r.envelope.signed(rd, &m))
+	m.Sig = ed25519.Sign(r.envelope.identity.keys().sign, r.envelope.signed(rd, &m))
 	return m
 }
 
@@ -251,3 +251,8 @@ func WithoutEcho(r *Run) { r.envelope.rounds = roundsOf(r.kind, r.binding.Curve)
 
 // IsPoint reports whether the guard of a run takes coordinates for a point.
 func IsPoint(r *Run, x, y []byte) bool { return r.guard.isPoint(x, y) }
+
+// ProtectLightly protects an identity as if scrypt cost nothing.
+func ProtectLightly(id *Identity, passphrase string, work int) (string, error) {
+	return id.protect([]byte(passphrase), work)
+}
