@@ -4,7 +4,7 @@
 //
 // Results go to stdout, everything else to stderr with "conclave:" before it.
 // The exit status is 0 for success, 1 for failure, 2 for a command that was not
-// understood.
+// understood. The process leaves no core dump: see package secret.
 package main
 
 import (
@@ -17,6 +17,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/conclave-mpc/conclave/secret"
 )
 
 const usage = `usage: conclave COMMAND [FLAGS] [ARGUMENTS]
@@ -28,7 +30,9 @@ const usage = `usage: conclave COMMAND [FLAGS] [ARGUMENTS]
   keys [KEY]              list your keys, or show one
   sessions [SESSION]      list your sessions, or show one
   verify                  check a signature; needs no server
-  identity                show this client's identity; needs no server
+  identity                show this client's identity, or protect it with a passphrase; needs no server
+  share VERB              list, check, export or import shares; needs no server
+  recover FILE FILE…      rebuild a private key from shares, after a disaster; needs no server
 
 conclave COMMAND -h says more about each.
 
@@ -54,6 +58,9 @@ const (
 )
 
 func main() {
+	if err := secret.HideMemory(); err != nil {
+		fmt.Fprintf(os.Stderr, "conclave: a crash may leave secrets in a core dump: %s\n", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)
 	stop()
@@ -77,6 +84,8 @@ var commands = map[string]command{
 	"sessions":    sessionsCommand,
 	"verify":      verifyCommand,
 	"identity":    identityCommand,
+	"share":       shareCommand,
+	"recover":     recoverCommand,
 }
 
 // run is the whole program but for the process around it.

@@ -2,12 +2,21 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
 func TestMain(m *testing.M) {
@@ -25,9 +34,77 @@ func TestScripts(t *testing.T) {
 			e.Setenv("SERVER", srv.URL)
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("TZ", "UTC")
-			return nil
+			return backups(t, e)
 		},
 	})
+}
+
+// backups writes the shares of two keys with the identities that open them:
+// treasury (ed25519, 2 of 3, made here) and the stored one of partytest
+// (secp256k1, 2 of 3), whose addresses are $ED and $ETH and whose public keys
+// are $EDPUB and $ETHPUB. again is another keygen of the key id treasury.
+func backups(t *testing.T, e *testscript.Env) error {
+	made.once.Do(func() {
+		made.ed = partytest.NewCommittee(t, 3)
+		made.treasury, made.again = keyCalled(t, made.ed, "treasury"), keyCalled(t, made.ed, "treasury")
+	})
+	stored, fixed := partytest.Key(t)
+	for name, key := range map[string]struct {
+		c      *partytest.Committee
+		shares []*party.Share
+	}{"ed": {made.ed, made.treasury}, "again": {made.ed, made.again}, "eth": {stored, fixed}} {
+		for i, share := range key.shares {
+			text, err := share.Seal(key.c.Identities[i].Recipient())
+			if err != nil {
+				return err
+			}
+			secret, err := key.c.Identities[i].Secret()
+			if err != nil {
+				return err
+			}
+			base := filepath.Join(e.WorkDir, fmt.Sprintf("%s-%d", name, i+1))
+			if err := errors.Join(os.WriteFile(base+".json", []byte(text), 0o600), os.WriteFile(base+".identity", []byte(secret), 0o600)); err != nil {
+				return err
+			}
+		}
+	}
+	e.Setenv("ED", made.treasury[0].Public().AccountAddr)
+	e.Setenv("EDPUB", made.treasury[0].Public().PublicKey)
+	e.Setenv("ETH", fixed[0].Public().AccountAddr)
+	e.Setenv("ETHPUB", fixed[0].Public().PublicKey)
+	e.Setenv("ETHKEY", fixed[0].Public().KeyID)
+	return nil
+}
+
+var made struct {
+	once            sync.Once
+	ed              *partytest.Committee
+	treasury, again []*party.Share
+}
+
+func keyCalled(t *testing.T, c *partytest.Committee, keyID string) []*party.Share {
+	t.Helper()
+	binding := c.Binding(pubkey.Ed25519, 2, 0)
+	binding.KeyID = keyID
+	runs := map[int]*party.Run{}
+	for i := range c.Members {
+		cfg := party.KeygenConfig{Binding: binding, Identity: c.Identities[i]}
+		cfg.Binding.Self = i + 1
+		run, err := party.NewKeygen(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs[i+1] = run
+	}
+	partytest.NewNetwork(t, runs).Wait()
+	var shares []*party.Share
+	for i := range c.Members {
+		if err := runs[i+1].Err(); err != nil {
+			t.Fatal(err)
+		}
+		shares = append(shares, runs[i+1].Share())
+	}
+	return shares
 }
 
 // api is a web API of one user, one key and one session.

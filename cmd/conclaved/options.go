@@ -5,10 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/secret"
 )
 
 const envPrefix = "CONCLAVE_"
@@ -114,11 +114,11 @@ func (o *options) config() (node.Config, error) {
 		if o.jwtSecret != "" {
 			return cfg, misuse("--jwt-secret and --jwt-secret-file exclude each other")
 		}
-		secret, err := os.ReadFile(o.jwtSecretFile)
+		text, err := secret.ReadFile(o.jwtSecretFile)
 		if err != nil {
 			return cfg, fmt.Errorf("jwt secret: %w", err)
 		}
-		cfg.JWTSecret = []byte(strings.TrimSuffix(strings.TrimSuffix(string(secret), "\n"), "\r"))
+		cfg.JWTSecret = []byte(strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"))
 	}
 	if o.shareKEK != "" {
 		kek, err := base64.StdEncoding.DecodeString(o.shareKEK)

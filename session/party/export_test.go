@@ -251,8 +251,3 @@ func WithoutEcho(r *Run) { r.envelope.rounds = roundsOf(r.kind, r.binding.Curve)
 
 // IsPoint reports whether the guard of a run takes coordinates for a point.
 func IsPoint(r *Run, x, y []byte) bool { return r.guard.isPoint(x, y) }
-
-// ProtectLightly protects an identity as if scrypt cost nothing.
-func ProtectLightly(id *Identity, passphrase string, work int) (string, error) {
-	return id.protect([]byte(passphrase), work)
-}

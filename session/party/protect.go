@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"testing"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
@@ -15,8 +16,10 @@ import (
 const (
 	// scryptWork is the logarithm of scrypt's work factor for what is protected
 	// here: 256 MiB and about a second. A file may ask for maxScryptWork at most.
-	scryptWork    = 18
-	maxScryptWork = 20
+	// In test binaries it costs next to nothing.
+	scryptWork     = 18
+	maxScryptWork  = 20
+	testScryptWork = 8
 
 	maxIdentityFile = 16 << 10 // armored and encrypted, it is not half as long
 )
@@ -24,6 +27,9 @@ const (
 // Protect returns the private text form encrypted with a passphrase: an armored
 // age file, which age itself decrypts too. [OpenIdentity] reads it.
 func (id Identity) Protect(passphrase []byte) (string, error) {
+	if testing.Testing() {
+		return id.protect(passphrase, testScryptWork)
+	}
 	return id.protect(passphrase, scryptWork)
 }
 

@@ -13,11 +13,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 )
 
-const lightly = 4 // scrypt's work factor in tests
-
-func protect(tb testing.TB, id *party.Identity, passphrase string, work int) string {
+func protect(tb testing.TB, id *party.Identity, passphrase string) string {
 	tb.Helper()
-	text, err := party.ProtectLightly(id, passphrase, work)
+	text, err := id.Protect([]byte(passphrase))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -31,7 +29,7 @@ func TestProtectedIdentity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := protect(t, id, "correct horse", lightly)
+	text := protect(t, id, "correct horse")
 	if !party.IsProtected([]byte(text)) || party.IsProtected([]byte(secret)) {
 		t.Error("cannot tell a protected identity from one that is not")
 	}
@@ -54,7 +52,7 @@ func TestProtectedIdentity(t *testing.T) {
 			t.Errorf("passphrase %q: got %v, want ErrPassphrase", wrong, err)
 		}
 	}
-	if _, err := party.ProtectLightly(id, "", lightly); err == nil {
+	if _, err := id.Protect(nil); err == nil {
 		t.Error("protected with nothing")
 	}
 
@@ -89,7 +87,7 @@ func tooMuchWork(t *testing.T, text string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.Replace(string(file), " 4\n", " 30\n", 1)
+	changed := strings.Replace(string(file), " 8\n", " 30\n", 1)
 	if changed == string(file) {
 		t.Fatalf("there is no work factor in %.100q", file)
 	}

@@ -22,6 +22,9 @@ var (
 	// ErrIdentityChanged is returned by [Trust] for a user that was known by
 	// another identity.
 	ErrIdentityChanged = errors.New("client: the identity has changed")
+	// ErrProtected is returned by [ReadIdentity] for an identity that needs a
+	// passphrase when there is none.
+	ErrProtected = errors.New("client: the identity is protected by a passphrase")
 	// ErrBadSignature is returned by Sign, with what is wrong, when the server
 	// claims success for a signature that is none.
 	ErrBadSignature = errors.New("client: the server's signature does not verify")
