@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
@@ -19,11 +20,28 @@ type cli struct {
 	t      *testing.T
 	binary string
 	home   string
+
+	env     []string  // more of the environment
+	running *exec.Cmd // the participant
+}
+
+// conclave is the command line's binary, built once for this test binary.
+var conclave = sync.OnceValues(func() (string, error) {
+	return build("conclave")
+})
+
+func conclaveBinary(t *testing.T) string {
+	t.Helper()
+	binary, err := conclave()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
 }
 
 func (u *cli) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(u.binary, args...)
-	cmd.Env = append(os.Environ(), "CONCLAVE_HOME="+u.home, "NO_COLOR=1")
+	cmd.Env = append(append(os.Environ(), "CONCLAVE_HOME="+u.home, "NO_COLOR=1"), u.env...)
 	tie(cmd)
 	return cmd
 }
@@ -45,11 +63,8 @@ func (u *cli) run(stdin string, args ...string) string {
 // key and a signature, each by the real programs.
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
+	binary := conclaveBinary(t)
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
-		binary := filepath.Join(t.TempDir(), "conclave")
-		if out, err := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/conclave").CombinedOutput(); err != nil {
-			t.Fatalf("build conclave: %v\n%s", err, out)
-		}
 		const password = "correct horse battery"
 		users := make(map[string]*cli)
 		for i, user := range []string{"alice", "bob", "carol", "dave"} {
