@@ -218,7 +218,7 @@ func (a *aviary) plantIdentity(u *cli, user string) {
 // participant starts one that logs all it can.
 func (a *aviary) participant(user string) *exec.Cmd {
 	a.t.Helper()
-	cmd := a.users[user].command("participant", "--approve", "always", "--verbose")
+	cmd := a.users[user].command("participant", "--approve", "always", "--prepare", "0", "--verbose")
 	out := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
