@@ -216,24 +216,11 @@ func (a *aviary) plantIdentity(u *cli, user string) {
 }
 
 // participant starts one that logs all it can.
-func (a *aviary) participant(user string) *exec.Cmd {
+func (a *aviary) participant(user string) {
 	a.t.Helper()
-	cmd := a.users[user].command("participant", "--approve", "always", "--prepare", "0", "--verbose")
-	out := &lockedBuffer{}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		a.t.Fatal(err)
-	}
+	cmd, out := a.users[user].participate(user, "--verbose")
 	a.users[user].running = cmd
-	a.live[fmt.Sprintf("log of participant %s (%d)", user, cmd.Process.Pid)] = out.String
-	a.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if a.t.Failed() {
-			a.t.Logf("%s:\n%s", user, out.String())
-		}
-	})
-	return cmd
+	a.live["log of participant "+user] = out.String
 }
 
 // sign makes a key and a signature.
@@ -469,7 +456,7 @@ func (a *aviary) crash() {
 		}
 		_ = cmd.Wait()
 		for who, text := range map[string]string{
-			"node": a.c.logs.String()[before:], "participant": a.live[fmt.Sprintf("log of participant %s (%d)", user, cmd.Process.Pid)](),
+			"node": a.c.logs.String()[before:], "participant": a.live["log of participant "+user](),
 		} {
 			if !strings.Contains(text, "goroutine ") || !strings.Contains(text, "main.main()") {
 				a.t.Errorf("the %s did not crash with a trace on %v:\n%s", who, signal, text)

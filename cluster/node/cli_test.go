@@ -59,40 +59,57 @@ func (u *cli) run(stdin string, args ...string) string {
 	return stdout.String()
 }
 
+const cliPassword = "correct horse battery"
+
+// enrol makes accounts, the first a coordinator's and the others participants',
+// and logs them in.
+func enrol(t *testing.T, c *testCluster, names ...string) map[string]*cli {
+	t.Helper()
+	binary := conclaveBinary(t)
+	users := make(map[string]*cli)
+	for i, user := range names {
+		role := "participant"
+		if i == 0 {
+			role = "coordinator"
+		}
+		cfg := node.Config{Redis: c.url, RedisPrefix: c.prefix}
+		if err := node.AddUser(context.Background(), cfg, user, cliPassword, []string{role}, false); err != nil {
+			t.Fatal(err)
+		}
+		users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
+		users[user].run(cliPassword+"\n", "login", c.nodes[i%len(c.nodes)].base, user)
+	}
+	return users
+}
+
+// participate starts a participant that approves whatever is asked. It ends with
+// the test. What it prints is in the buffer.
+func (u *cli) participate(user string, flags ...string) (*exec.Cmd, *lockedBuffer) {
+	u.t.Helper()
+	p := u.command(append([]string{"participant", "--approve", "always", "--prepare", "0"}, flags...)...)
+	out := &lockedBuffer{}
+	p.Stdout, p.Stderr = out, out
+	if err := p.Start(); err != nil {
+		u.t.Fatal(err)
+	}
+	u.t.Cleanup(func() {
+		_ = p.Process.Kill()
+		_ = p.Wait()
+		if u.t.Failed() {
+			u.t.Logf("%s:\n%s", user, out.String())
+		}
+	})
+	return p, out
+}
+
 // TestCommandLine goes README's quick start: accounts, logins, participants, a
 // key and a signature, each by the real programs.
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
-	binary := conclaveBinary(t)
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
-		const password = "correct horse battery"
-		users := make(map[string]*cli)
-		for i, user := range []string{"alice", "bob", "carol", "dave"} {
-			role := "participant"
-			if i == 0 {
-				role = "coordinator"
-			}
-			cfg := node.Config{Redis: c.url, RedisPrefix: c.prefix}
-			if err := node.AddUser(context.Background(), cfg, user, password, []string{role}, false); err != nil {
-				t.Fatal(err)
-			}
-			users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
-			users[user].run(password+"\n", "login", c.nodes[i%2].base, user)
-		}
+		users := enrol(t, c, "alice", "bob", "carol", "dave")
 		for _, user := range []string{"bob", "carol", "dave"} {
-			p := users[user].command("participant", "--approve", "always")
-			var stderr lockedBuffer
-			p.Stderr = &stderr
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				_ = p.Process.Kill()
-				_ = p.Wait()
-				if t.Failed() {
-					t.Logf("%s:\n%s", user, stderr.String())
-				}
-			})
+			users[user].participate(user)
 		}
 		var key struct {
 			KeyID       string `json:"key_id"`
