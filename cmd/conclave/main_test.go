@@ -46,7 +46,8 @@ func TestScripts(t *testing.T) {
 func backups(t *testing.T, e *testscript.Env) error {
 	made.once.Do(func() {
 		made.ed = partytest.NewCommittee(t, 3)
-		made.treasury, made.again = keyCalled(t, made.ed, "treasury"), keyCalled(t, made.ed, "treasury")
+		made.treasury = made.ed.KeygenCalled(t, pubkey.Ed25519, 2, "treasury")
+		made.again = made.ed.KeygenCalled(t, pubkey.Ed25519, 2, "treasury")
 	})
 	stored, fixed := partytest.Key(t)
 	for name, key := range map[string]struct {
@@ -80,31 +81,6 @@ var made struct {
 	once            sync.Once
 	ed              *partytest.Committee
 	treasury, again []*party.Share
-}
-
-func keyCalled(t *testing.T, c *partytest.Committee, keyID string) []*party.Share {
-	t.Helper()
-	binding := c.Binding(pubkey.Ed25519, 2, 0)
-	binding.KeyID = keyID
-	runs := map[int]*party.Run{}
-	for i := range c.Members {
-		cfg := party.KeygenConfig{Binding: binding, Identity: c.Identities[i]}
-		cfg.Binding.Self = i + 1
-		run, err := party.NewKeygen(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		runs[i+1] = run
-	}
-	partytest.NewNetwork(t, runs).Wait()
-	var shares []*party.Share
-	for i := range c.Members {
-		if err := runs[i+1].Err(); err != nil {
-			t.Fatal(err)
-		}
-		shares = append(shares, runs[i+1].Share())
-	}
-	return shares
 }
 
 // api is a web API of one user, one key and one session.

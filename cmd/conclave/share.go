@@ -74,12 +74,18 @@ func (c *cli) shares() (*client.DirStore, error) {
 	return client.OpenDirStore(dir)
 }
 
-func (c *cli) listShares(ctx context.Context) error {
+// ownShares is the store with a list of what is in it.
+func (c *cli) ownShares(ctx context.Context) (*client.DirStore, []party.SharePublic, error) {
 	store, err := c.shares()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	list, err := store.List(ctx)
+	return store, list, err
+}
+
+func (c *cli) listShares(ctx context.Context) error {
+	_, list, err := c.ownShares(ctx)
 	if err != nil {
 		return err
 	}
@@ -132,30 +138,9 @@ type checked struct {
 }
 
 func (c *cli) checkShares(ctx context.Context, identity, address string, args []string) error {
-	texts := map[string]string{}
-	for _, arg := range args {
-		text, err := c.readShare(ctx, arg, address)
-		if err != nil {
-			return err
-		}
-		texts[arg] = text
-	}
-	if len(args) == 0 {
-		store, err := c.shares()
-		if err != nil {
-			return err
-		}
-		list, err := store.List(ctx)
-		if err != nil {
-			return err
-		}
-		for _, s := range list {
-			name := "the share of key " + s.KeyID + " with address " + s.AccountAddr
-			if texts[name], err = store.Get(ctx, s.KeyID, s.AccountAddr); err != nil {
-				return err
-			}
-			args = append(args, name)
-		}
+	texts, args, err := c.sharesToCheck(ctx, address, args)
+	if err != nil {
+		return err
 	}
 	if len(args) == 0 {
 		return errors.New("no shares here to check")
@@ -174,6 +159,32 @@ func (c *cli) checkShares(ctx context.Context, identity, address string, args []
 		good = append(good, checked{true, public, id.Public().Fingerprint()})
 	}
 	return errors.Join(c.printChecked(good), bad)
+}
+
+// sharesToCheck returns the shares named, or all in the home directory, with what
+// to call them.
+func (c *cli) sharesToCheck(ctx context.Context, address string, args []string) (texts map[string]string, names []string, err error) {
+	texts = map[string]string{}
+	for _, arg := range args {
+		if texts[arg], err = c.readShare(ctx, arg, address); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(args) > 0 {
+		return texts, args, nil
+	}
+	store, list, err := c.ownShares(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range list {
+		name := "the share of key " + s.KeyID + " with address " + s.AccountAddr
+		if texts[name], err = store.Get(ctx, s.KeyID, s.AccountAddr); err != nil {
+			return nil, nil, err
+		}
+		names = append(names, name)
+	}
+	return texts, names, nil
 }
 
 // identityToCheckWith is one that exists: nothing is sealed to a new one.

@@ -97,7 +97,7 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// TestSameKeySignsApart: two messages with a long common beginning, and one
+// TestNoncesDiffer: two messages with a long common beginning, and one
 // message twice, never get the same nonce.
 func TestNoncesDiffer(t *testing.T) {
 	t.Parallel()
@@ -119,36 +119,11 @@ func TestNoncesDiffer(t *testing.T) {
 	}
 }
 
-// keyCalled makes a key with a given id.
-func keyCalled(t *testing.T, c *partytest.Committee, keyID string) []*party.Share {
-	t.Helper()
-	runs := map[int]*party.Run{}
-	binding := c.Binding(pubkey.Ed25519, 2, 0)
-	binding.KeyID = keyID
-	for i, m := range c.Members {
-		cfg := party.KeygenConfig{Binding: binding, Identity: c.Identities[i]}
-		cfg.Binding.Self = m.Index
-		run, err := party.NewKeygen(cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		runs[m.Index] = run
-	}
-	partytest.NewNetwork(t, runs).Wait()
-	var shares []*party.Share
-	for i := range c.Members {
-		if err := runs[i+1].Err(); err != nil {
-			t.Fatal(err)
-		}
-		shares = append(shares, runs[i+1].Share())
-	}
-	return shares
-}
-
 func TestRecoverRefuses(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
-	one, again, other := keyCalled(t, c, "one"), keyCalled(t, c, "one"), keyCalled(t, c, "other")
+	called := func(id string) []*party.Share { return c.KeygenCalled(t, pubkey.Ed25519, 2, id) }
+	one, again, other := called("one"), called("one"), called("other")
 	for name, tc := range map[string]struct {
 		shares []*party.Share
 		says   string
@@ -160,12 +135,25 @@ func TestRecoverRefuses(t *testing.T) {
 		"one twice":                   {pick(one, 2, 2), "part 2 was given twice"},
 		"one twice beside enough":     {pick(one, 1, 3, 1), "part 1 was given twice"},
 		"of two keys":                 {[]*party.Share{one[0], other[1]}, `different keys: "one" and "other"`},
-		"of two keygens of one key":   {[]*party.Share{one[0], again[1]}, "parts 1 and 2 are of different key generations"},
+		"of two keygens of one key":   {[]*party.Share{one[0], again[1]}, "the other for " + again[0].Public().AccountAddr},
 		"a foreign one beside enough": {[]*party.Share{one[0], one[1], again[2]}, "parts 1 and 3 are of different key generations"},
 	} {
 		if _, err := party.Recover(tc.shares); err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: got %v, want it to say %q", name, err, tc.says)
 		}
+	}
+	// Two shares with equal public parts, one of which knows another's point wrong.
+	misled := 0
+	for i, s := range one {
+		if spoilt := mislead(t, s); spoilt != nil {
+			misled++
+			if _, err := party.Recover([]*party.Share{one[(i+1)%3], spoilt}); err == nil || !strings.Contains(err.Error(), "different key generations") {
+				t.Errorf("shares that know different points: got %v", err)
+			}
+		}
+	}
+	if misled != 2 {
+		t.Errorf("%d shares could be misled, want 2", misled)
 	}
 	// The check of the result is the last one, and does not rest on the others.
 	key, err := party.Recover(one)
@@ -216,6 +204,36 @@ func TestPrivateKeyIsRedacted(t *testing.T) {
 	}
 }
 
+// spoil changes what is sealed in a share, which still opens.
+func spoil(t *testing.T, s *party.Share, name string, change func(save map[string]any)) *party.Share {
+	t.Helper()
+	plain := party.Plain(s)
+	change(plain["secret"].(map[string]any)[name].(map[string]any))
+	data, err := json.Marshal(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spoilt, err := party.OpenPlain(data, s.Public())
+	if err != nil {
+		t.Fatalf("%v, spoilt, does not open: %v", s, err)
+	}
+	return spoilt
+}
+
+// mislead makes a share of a 2-of-3 key know a wrong point of the party outside
+// the first quorum; it returns nil if that is the share's own.
+func mislead(t *testing.T, s *party.Share) *party.Share {
+	t.Helper()
+	save := party.Plain(s)["secret"].(map[string]any)["eddsa"].(map[string]any)
+	if save["Ks"].([]any)[2] == save["ShareID"] {
+		return nil
+	}
+	return spoil(t, s, "eddsa", func(save map[string]any) {
+		points := save["BigXj"].([]any)
+		points[2] = points[0]
+	})
+}
+
 // TestVerifyShare: a share that opens and would sign with the first quorum, but
 // not with every other.
 func TestVerifyShare(t *testing.T) {
@@ -227,37 +245,17 @@ func TestVerifyShare(t *testing.T) {
 			t.Errorf("%v: %v", s, err)
 		}
 	}
-	type object = map[string]any
-	spoilt := func(s *party.Share, name string, spoil func(save object)) error {
-		plain := party.Plain(s)
-		spoil(plain["secret"].(object)[name].(object))
-		data, err := json.Marshal(plain)
-		if err != nil {
-			t.Fatal(err)
-		}
-		opened, err := party.OpenPlain(data, s.Public())
-		if err != nil {
-			t.Fatalf("%v, spoilt, does not open: %v", s, err)
-		}
-		return opened.Verify()
-	}
 	for _, s := range shares {
-		save := party.Plain(s)["secret"].(object)["eddsa"].(object)
-		if save["Ks"].([]any)[2] == save["ShareID"] {
-			continue // its own point would not fit its own number
-		}
-		err := spoilt(s, "eddsa", func(save object) {
-			points := save["BigXj"].([]any)
-			points[2] = points[0]
-		})
-		if err == nil || !strings.Contains(err.Error(), "does not fit") {
-			t.Errorf("a wrong point of a party outside the first quorum: got %v", err)
+		if spoilt := mislead(t, s); spoilt != nil {
+			if err := spoilt.Verify(); err == nil || !strings.Contains(err.Error(), "does not fit") {
+				t.Errorf("a wrong point of a party outside the first quorum: got %v", err)
+			}
 		}
 	}
-	err := spoilt(fixed[0], "ecdsa", func(save object) {
+	err := spoil(t, fixed[0], "ecdsa", func(save map[string]any) {
 		n, _ := new(big.Int).SetString(save["Alpha"].(json.Number).String(), 10)
 		save["Alpha"] = json.Number(n.Add(n, one).String())
-	})
+	}).Verify()
 	if err == nil || !strings.Contains(err.Error(), "not powers of each other") {
 		t.Errorf("a wrong exponent between h1 and h2: got %v", err)
 	}
