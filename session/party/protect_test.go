@@ -80,14 +80,14 @@ func TestProtectedIdentity(t *testing.T) {
 	}
 }
 
-// tooMuchWork changes what a protected identity asks scrypt for to 2^30.
+// tooMuchWork changes what a protected identity asks scrypt for to 2^21.
 func tooMuchWork(t *testing.T, text string) string {
 	t.Helper()
 	file, err := io.ReadAll(armor.NewReader(strings.NewReader(text)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := strings.Replace(string(file), " 8\n", " 30\n", 1)
+	changed := strings.Replace(string(file), " 8\n", " 21\n", 1)
 	if changed == string(file) {
 		t.Fatalf("there is no work factor in %.100q", file)
 	}
