@@ -127,7 +127,8 @@ func WriteFile(path string, content []byte) error {
 }
 
 // CreateFile is WriteFile for a file that must not exist yet, else the error is
-// fs.ErrExist and nothing is changed.
+// fs.ErrExist and nothing is changed. On file systems without links, such as
+// those of memory sticks, a crash can leave half of it.
 func CreateFile(path string, content []byte) error {
 	temp, err := writeTemp(path, content)
 	if err != nil {
@@ -135,14 +136,26 @@ func CreateFile(path string, content []byte) error {
 	}
 	// Unlike a rename, a link does not replace what another process may have made
 	// meanwhile.
-	if err := os.Link(temp, path); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
+	linked := testingOnlyLink(temp, path)
 	if err := os.Remove(temp); err != nil {
 		return err
 	}
+	switch {
+	case errors.Is(linked, fs.ErrExist):
+		return linked
+	case linked != nil:
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := fill(f, content); err != nil {
+			return errors.Join(err, os.Remove(path))
+		}
+	}
 	return SyncDir(filepath.Dir(path))
 }
+
+var testingOnlyLink = os.Link
 
 // writeTemp writes a new file beside path, readable for its owner alone.
 func writeTemp(path string, content []byte) (temp string, err error) {
@@ -150,14 +163,19 @@ func writeTemp(path string, content []byte) (temp string, err error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := fill(f, content); err != nil {
 		return "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.Name(), nil
+}
+
+// fill writes a file durably and closes it.
+func fill(f *os.File, content []byte) error {
+	_, err := f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // SyncDir makes the names in a directory durable.

@@ -48,6 +48,25 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// TestWithoutLinks is a memory stick. It must not run beside other tests.
+func TestWithoutLinks(t *testing.T) {
+	testingOnlyLink = func(string, string) error { return errors.ErrUnsupported }
+	defer func() { testingOnlyLink = os.Link }()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := CreateFile(path, []byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	if err := CreateFile(path, []byte("two")); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("got %v, want fs.ErrExist", err)
+	}
+	if got, err := ReadFile(path); err != nil || string(got) != "one" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("the directory holds %v, %v", entries, err)
+	}
+}
+
 func TestPrivate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

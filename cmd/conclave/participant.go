@@ -34,7 +34,7 @@ interrupted. Each invitation is shown and asked about:
 
 With --approve always nobody is asked: whatever a coordinator of a key asks is
 signed. Shares are kept in the home directory, sealed to this client's
-identity; keep a copy of both.`,
+identity; keep a copy of both (see conclave share -h).`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt or always")
