@@ -49,8 +49,8 @@ func (c *testCluster) trail(n *process) (entries []audit.Fields, head audit.Head
 	return entries, head
 }
 
-// said is an entry in a line, without its place, time and node.
-func said(f audit.Fields, names ...string) string {
+// phrase is an entry in a line, without its place, time and node.
+func phrase(f audit.Fields, names ...string) string {
 	var text []string
 	for _, name := range append([]string{"who", "what", "outcome"}, names...) {
 		if f[name] != "" {
@@ -214,7 +214,7 @@ func TestAuditTrail(t *testing.T) {
 			if f["outcome"] != audit.Refused && f["account"] == "" && !strings.HasPrefix(f["what"], "node_") {
 				names = []string{"culprits", "detail"}
 			}
-			line := strings.ReplaceAll(said(f, names...), g.key.address, "ADDR")
+			line := strings.ReplaceAll(phrase(f, names...), g.key.address, "ADDR")
 			if f["who"] == "" {
 				line = " " + line
 			}
@@ -304,7 +304,7 @@ func TestAuditCommand(t *testing.T) {
 		const password = "long enough a password"
 		cfg := node.Config{Redis: c.url, RedisPrefix: c.prefix}
 		users := map[string]*cli{}
-		binary := buildCLI(t)
+		binary := conclaveBinary(t)
 		for user, role := range map[string]string{"root": "admin", "alice": "coordinator"} {
 			if err := node.AddUser(context.Background(), cfg, user, password, []string{role}, false); err != nil {
 				t.Fatal(err)

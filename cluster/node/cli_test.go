@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
@@ -19,11 +20,28 @@ type cli struct {
 	t      *testing.T
 	binary string
 	home   string
+
+	env     []string  // more of the environment
+	running *exec.Cmd // the participant
+}
+
+// conclave is the command line's binary, built once for this test binary.
+var conclave = sync.OnceValues(func() (string, error) {
+	return build("conclave")
+})
+
+func conclaveBinary(t *testing.T) string {
+	t.Helper()
+	binary, err := conclave()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
 }
 
 func (u *cli) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(u.binary, args...)
-	cmd.Env = append(os.Environ(), "CONCLAVE_HOME="+u.home, "NO_COLOR=1")
+	cmd.Env = append(append(os.Environ(), "CONCLAVE_HOME="+u.home, "NO_COLOR=1"), u.env...)
 	tie(cmd)
 	return cmd
 }
@@ -54,14 +72,47 @@ func (u *cli) fails(args ...string) (stdout, stderr string) {
 	return out.String(), errs.String()
 }
 
-// buildCLI builds conclave and returns where it is.
-func buildCLI(t *testing.T) string {
+const cliPassword = "correct horse battery"
+
+// enrol makes accounts, the first a coordinator's and the others participants',
+// and logs them in.
+func enrol(t *testing.T, c *testCluster, names ...string) map[string]*cli {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "conclave")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/conclave").CombinedOutput(); err != nil {
-		t.Fatalf("build conclave: %v\n%s", err, out)
+	binary := conclaveBinary(t)
+	users := make(map[string]*cli)
+	for i, user := range names {
+		role := "participant"
+		if i == 0 {
+			role = "coordinator"
+		}
+		cfg := node.Config{Redis: c.url, RedisPrefix: c.prefix}
+		if err := node.AddUser(context.Background(), cfg, user, cliPassword, []string{role}, false); err != nil {
+			t.Fatal(err)
+		}
+		users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
+		users[user].run(cliPassword+"\n", "login", c.nodes[i%len(c.nodes)].base, user)
 	}
-	return binary
+	return users
+}
+
+// participate starts a participant that approves whatever is asked. It ends with
+// the test. What it prints is in the buffer.
+func (u *cli) participate(user string, flags ...string) (*exec.Cmd, *lockedBuffer) {
+	u.t.Helper()
+	p := u.command(append([]string{"participant", "--approve", "always", "--prepare", "0"}, flags...)...)
+	out := &lockedBuffer{}
+	p.Stdout, p.Stderr = out, out
+	if err := p.Start(); err != nil {
+		u.t.Fatal(err)
+	}
+	u.t.Cleanup(func() {
+		_ = p.Process.Kill()
+		_ = p.Wait()
+		if u.t.Failed() {
+			u.t.Logf("%s:\n%s", user, out.String())
+		}
+	})
+	return p, out
 }
 
 // TestCommandLine goes README's quick start: accounts, logins, participants, a
@@ -69,38 +120,9 @@ func buildCLI(t *testing.T) string {
 func TestCommandLine(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
-		binary := buildCLI(t)
-		const password = "correct horse battery"
-		users := make(map[string]*cli)
-		for i, user := range []string{"alice", "bob", "carol", "dave"} {
-			role := "participant"
-			if i == 0 {
-				role = "coordinator"
-			}
-			cfg := node.Config{Redis: c.url, RedisPrefix: c.prefix}
-			if err := node.AddUser(context.Background(), cfg, user, password, []string{role}, false); err != nil {
-				t.Fatal(err)
-			}
-			users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
-			users[user].run(password+"\n", "login", c.nodes[i%2].base, user)
-		}
-		var alice struct{ Fingerprint string }
-		decode(t, users["alice"].run("", "identity", "-json"), &alice)
+		users := enrol(t, c, "alice", "bob", "carol", "dave")
 		for _, user := range []string{"bob", "carol", "dave"} {
-			users[user].run("", "trust", "add", "alice", alice.Fingerprint)
-			p := users[user].command("participant", "--approve", "always")
-			var stderr lockedBuffer
-			p.Stderr = &stderr
-			if err := p.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				_ = p.Process.Kill()
-				_ = p.Wait()
-				if t.Failed() {
-					t.Logf("%s:\n%s", user, stderr.String())
-				}
-			})
+			users[user].participate(user)
 		}
 		var key struct {
 			KeyID       string `json:"key_id"`

@@ -31,23 +31,28 @@ const (
 )
 
 // conclaved is the daemon's binary, built once for this test binary.
-var conclaved = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "conclaved-")
+var conclaved = sync.OnceValues(func() (string, error) { return build("conclaved") })
+
+// build builds one of the programs.
+func build(program string) (string, error) {
+	dir, err := os.MkdirTemp("", program+"-")
 	if err != nil {
 		return "", err
 	}
-	binary := filepath.Join(dir, "conclaved")
-	build := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/conclaved")
+	binary := filepath.Join(dir, program)
+	build := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/"+program)
 	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build conclaved: %w\n%s", err, out)
+		return "", fmt.Errorf("build %s: %w\n%s", program, err, out)
 	}
 	return binary, nil
-})
+}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if binary, err := conclaved(); err == nil {
-		_ = os.RemoveAll(filepath.Dir(binary))
+	for _, built := range []func() (string, error){conclaved, conclave} {
+		if binary, err := built(); err == nil {
+			_ = os.RemoveAll(filepath.Dir(binary))
+		}
 	}
 	os.Exit(code)
 }
@@ -74,6 +79,9 @@ type testCluster struct {
 	flags  []string
 	tokens *auth.HS256
 	logs   *lockedBuffer
+	// secretFile, if set, is where the nodes find testSecret instead of in their
+	// environment.
+	secretFile string
 
 	nodes []*process
 	met   acquaintance
@@ -134,6 +142,9 @@ func (c *testCluster) launch(id string, flags ...string) (*process, error) {
 		"--node-id", id, "--log-level", "debug", "--drain-spread", "100ms"}, c.flags...)
 	cmd := exec.Command(binary, append(args, flags...)...)
 	cmd.Env = append(os.Environ(), "CONCLAVE_JWT_SECRET="+testSecret)
+	if c.secretFile != "" {
+		cmd.Env = append(os.Environ(), "CONCLAVE_JWT_SECRET_FILE="+c.secretFile)
+	}
 	tie(cmd)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {

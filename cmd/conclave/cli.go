@@ -20,6 +20,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -31,17 +32,19 @@ type cli struct {
 	console *console
 	env     func(string) string
 
-	home      string
-	url       string
-	tokenFile string
-	ca        string
-	asJSON    bool
-	verbose   bool
+	home           string
+	passphraseFile string
+	url            string
+	tokenFile      string
+	ca             string
+	asJSON         bool
+	verbose        bool
 }
 
 // localFlags are those of every command.
 func (c *cli) localFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.home, "home", "", "`directory` of identity, shares and login (or CONCLAVE_HOME; default ~/.conclave)")
+	flags.StringVar(&c.passphraseFile, "passphrase-file", "", "`file` that holds the passphrase of a protected identity (or CONCLAVE_PASSPHRASE_FILE, its name; default: asked for)")
 	flags.BoolVar(&c.asJSON, "json", false, "print the result as JSON")
 }
 
@@ -125,23 +128,10 @@ func (c *cli) path(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := secret.MakeDir(dir); err != nil {
 		return "", fmt.Errorf("make state directory: %w", err)
 	}
 	return filepath.Join(dir, name), nil
-}
-
-// identity returns this client's identity, which is made on first use.
-func (c *cli) identity() (*party.Identity, error) {
-	path, err := c.path("identity")
-	if err != nil {
-		return nil, err
-	}
-	id, made, err := client.LoadIdentity(path)
-	if made {
-		c.console.say("made a new identity: %s", path)
-	}
-	return id, err
 }
 
 // profile is what login remembers.
@@ -168,7 +158,7 @@ func (c *cli) profile() (profile, error) {
 
 // readJSON leaves into as it is if there is no such file.
 func readJSON(path string, into any) error {
-	text, err := os.ReadFile(path)
+	text, err := secret.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -187,18 +177,7 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(append(text, '\n'))
-	if err = errors.Join(err, temp.Sync(), temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
-	}
-	return nil
+	return secret.WriteFile(path, append(text, '\n'))
 }
 
 var errNotLoggedIn = errors.New("not logged in")
@@ -236,7 +215,7 @@ func splitList(text string) []string {
 func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.TokenSource {
 	if c.tokenFile != "" {
 		return func(context.Context) (string, error) {
-			text, err := os.ReadFile(c.tokenFile)
+			text, err := secret.ReadFile(c.tokenFile)
 			if err != nil {
 				return "", wire.Errorf(wire.CodeUnauthenticated, "token file cannot be read: %s", err)
 			}
@@ -327,6 +306,10 @@ func hintFor(err error) string {
 		return "log in again with conclave login URL USER"
 	case errors.Is(err, client.ErrSuperseded):
 		return "a user has one connection: end the other one, or use another account for this"
+	case errors.Is(err, client.ErrProtected):
+		return "there is no terminal to ask on; give --passphrase-file FILE, or its name in CONCLAVE_PASSPHRASE_FILE"
+	case errors.Is(err, party.ErrNotOwner):
+		return "give its owner's identity with --identity FILE"
 	case errors.Is(err, client.ErrLocked):
 		return "is a participant running with this home? give this one another with --home"
 	case errors.As(err, &told):

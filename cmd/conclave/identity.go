@@ -2,31 +2,106 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
+	"io/fs"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
 var identityCommand = command{
 	synopsis: "identity [FLAGS]",
 	about: `
 Shows this client's identity, which is made on first use. Others know a
-participant by its fingerprint: read it to them over a channel that you trust.`,
+participant by its fingerprint: read it to them over a channel that you trust.
+
+With --protect the identity is encrypted with a passphrase from then on, or
+with another one than before; a new one is made so from the beginning. Without
+terminal:
+
+  $ conclave identity --protect --new-passphrase-file /run/secrets/passphrase
+  $ CONCLAVE_PASSPHRASE_FILE=/run/secrets/passphrase conclave participant
+
+The file is in the home directory. Keep a copy of it apart, with its passphrase:
+without either, the shares that are sealed to it are lost.`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.localFlags(flags)
 		whole := flags.Bool("public", false, "show the whole public identity")
+		protect := flags.Bool("protect", false, "encrypt the identity with a new passphrase")
+		unprotect := flags.Bool("unprotect", false, "store the identity without a passphrase")
+		file := flags.String("new-passphrase-file", "", "`file` that holds the new passphrase (default: asked for)")
 		return func(_ context.Context, args []string) error {
-			if len(args) > 0 {
+			switch {
+			case len(args) > 0:
 				return misuse("identity takes no arguments")
+			case *protect && *unprotect:
+				return misuse("--protect and --unprotect exclude each other")
+			case *file != "" && !*protect:
+				return misuse("--new-passphrase-file goes with --protect")
 			}
-			id, err := c.identity()
-			if err != nil {
-				return err
-			}
-			public := id.Public()
-			rows := [][2]string{{"fingerprint", public.Fingerprint()}}
-			if *whole {
-				rows = append(rows, [2]string{"identity", public.String()})
-			}
-			return c.print(map[string]string{"fingerprint": public.Fingerprint(), "identity": public.String()}, rows...)
+			return c.showIdentity(*whole, *protect, *unprotect, *file)
 		}
 	},
+}
+
+func (c *cli) showIdentity(whole, protect, unprotect bool, file string) error {
+	id, err := c.changedIdentity(protect, unprotect, file)
+	if err != nil {
+		return err
+	}
+	public := id.Public()
+	rows := [][2]string{{"fingerprint", public.Fingerprint()}}
+	if whole {
+		rows = append(rows, [2]string{"identity", public.String()})
+	}
+	return c.print(map[string]string{"fingerprint": public.Fingerprint(), "identity": public.String()}, rows...)
+}
+
+// changedIdentity is the identity once it is protected as was asked.
+func (c *cli) changedIdentity(protect, unprotect bool, file string) (*party.Identity, error) {
+	if !protect && !unprotect {
+		return c.identity()
+	}
+	path, err := c.path(identityFile)
+	if err != nil {
+		return nil, err
+	}
+	// What is asked for the old passphrase comes first, so that nobody types a new
+	// one in its place.
+	id, err := client.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, c.passphraseSource()) })
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !(missing && protect) {
+		return nil, err
+	}
+	var passphrase []byte
+	if protect {
+		if file != "" {
+			passphrase, err = newPassphrase(file)
+		} else {
+			passphrase, err = c.askNewPassphrase()
+		}
+		defer clear(passphrase)
+		if err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case missing:
+		id, err = client.MakeIdentity(path, passphrase)
+		if err == nil {
+			c.console.say("made a new identity, protected by the passphrase: %s", path)
+		}
+	case protect:
+		err = client.ProtectIdentity(path, id, passphrase)
+		if err == nil {
+			c.console.say("%s is now protected; older copies of it are as they were, and may still be on the disk", path)
+		}
+	default:
+		err = client.ProtectIdentity(path, id, nil)
+		if err == nil {
+			c.console.say("%s is not protected any more", path)
+		}
+	}
+	return id, err
 }

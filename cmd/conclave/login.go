@@ -7,11 +7,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
@@ -84,14 +81,9 @@ const maxPasswordLine = 64 << 10
 
 // password asks for a password on a terminal, or reads a line.
 func (c *cli) password(user string) (string, error) {
-	if f, ok := c.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		fmt.Fprintf(c.console, "conclave: password for %s: ", user)
-		text, err := term.ReadPassword(int(f.Fd()))
-		fmt.Fprintln(c.console)
-		if err != nil {
-			return "", fmt.Errorf("read password: %w", err)
-		}
-		return string(text), nil
+	if c.onTerminal() {
+		text, err := c.askHidden("password for " + user)
+		return string(text), err
 	}
 	line, err := bufio.NewReader(io.LimitReader(c.stdin, maxPasswordLine)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {

@@ -4,7 +4,7 @@
 //
 // Results go to stdout, everything else to stderr with "conclave:" before it.
 // The exit status is 0 for success, 1 for failure, 2 for a command that was not
-// understood.
+// understood. The process leaves no core dump: see package secret.
 package main
 
 import (
@@ -17,6 +17,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 const usage = `usage: conclave COMMAND [FLAGS] [ARGUMENTS]
@@ -29,8 +31,10 @@ const usage = `usage: conclave COMMAND [FLAGS] [ARGUMENTS]
   sessions [SESSION]      list your sessions, or show one
   verify                  check a signature, or evidence; needs no server
   audit verify|export     check, or write out, the record of what the servers decided
-  identity                show this client's identity; needs no server
+  identity                show this client's identity, or protect it with a passphrase; needs no server
   trust                   say whose identities to trust; needs no server
+  share VERB              list, check, export or import shares; needs no server
+  recover FILE FILE…      rebuild a private key from shares, after a disaster; needs no server
 
 conclave COMMAND -h says more about each.
 
@@ -57,6 +61,9 @@ const (
 )
 
 func main() {
+	if err := secret.HideMemory(); err != nil {
+		fmt.Fprintf(os.Stderr, "conclave: a crash may leave secrets in a core dump: %s\n", err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)
 	stop()
@@ -82,6 +89,8 @@ var commands = map[string]command{
 	"audit":       auditCommand,
 	"identity":    identityCommand,
 	"trust":       trustCommand,
+	"share":       shareCommand,
+	"recover":     recoverCommand,
 }
 
 // run is the whole program but for the process around it.

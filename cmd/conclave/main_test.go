@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -49,7 +50,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TZ", "UTC")
 			text, bob := evidence(t)
 			e.Setenv("BOB", bob)
-			return os.WriteFile(filepath.Join(e.WorkDir, "evidence.json"), text, 0o600)
+			return errors.Join(os.WriteFile(filepath.Join(e.WorkDir, "evidence.json"), text, 0o600), backups(t, e))
 		},
 	})
 }
@@ -92,6 +93,50 @@ var evidence = func() func(t *testing.T) (text []byte, fingerprint string) {
 		return text, bob.Public().Fingerprint()
 	}
 }()
+
+// backups writes the shares of two keys with the identities that open them:
+// treasury (ed25519, 2 of 3, made here) and the stored one of partytest
+// (secp256k1, 2 of 3), whose addresses are $ED and $ETH and whose public keys
+// are $EDPUB and $ETHPUB. again is another keygen of the key id treasury.
+func backups(t *testing.T, e *testscript.Env) error {
+	made.once.Do(func() {
+		made.ed = partytest.NewCommittee(t, 3)
+		made.treasury = made.ed.KeygenCalled(t, pubkey.Ed25519, 2, "treasury")
+		made.again = made.ed.KeygenCalled(t, pubkey.Ed25519, 2, "treasury")
+	})
+	stored, fixed := partytest.Key(t)
+	for name, key := range map[string]struct {
+		c      *partytest.Committee
+		shares []*party.Share
+	}{"ed": {made.ed, made.treasury}, "again": {made.ed, made.again}, "eth": {stored, fixed}} {
+		for i, share := range key.shares {
+			text, err := share.Seal(key.c.Identities[i].Recipient())
+			if err != nil {
+				return err
+			}
+			secret, err := key.c.Identities[i].Secret()
+			if err != nil {
+				return err
+			}
+			base := filepath.Join(e.WorkDir, fmt.Sprintf("%s-%d", name, i+1))
+			if err := errors.Join(os.WriteFile(base+".json", []byte(text), 0o600), os.WriteFile(base+".identity", []byte(secret), 0o600)); err != nil {
+				return err
+			}
+		}
+	}
+	e.Setenv("ED", made.treasury[0].Public().AccountAddr)
+	e.Setenv("EDPUB", made.treasury[0].Public().PublicKey)
+	e.Setenv("ETH", fixed[0].Public().AccountAddr)
+	e.Setenv("ETHPUB", fixed[0].Public().PublicKey)
+	e.Setenv("ETHKEY", fixed[0].Public().KeyID)
+	return nil
+}
+
+var made struct {
+	once            sync.Once
+	ed              *partytest.Committee
+	treasury, again []*party.Share
+}
 
 // api is a web API of one user, one key and one session.
 func api() http.Handler {

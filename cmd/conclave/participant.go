@@ -42,7 +42,7 @@ reason. It is split at spaces and run without a shell, with an environment that
 holds no secrets, and has until the invitation's deadline.
 
 Shares are kept in the home directory, sealed to this client's
-identity; keep a copy of both.`,
+identity; keep a copy of both (see conclave share -h).`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 const usage = `Conclaved is one node of a Conclave cluster.
@@ -42,6 +43,9 @@ Flags:
 `
 
 func main() {
+	if err := secret.HideMemory(); err != nil {
+		fmt.Fprintf(os.Stderr, "conclaved: a crash may leave secrets in a core dump: %s\n", err)
+	}
 	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -5,10 +5,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 const envPrefix = "CONCLAVE_"
@@ -119,15 +119,15 @@ func (o *options) parse(args []string, env func(string) (string, bool)) error {
 	return nil
 }
 
-// secret returns what was given itself or in a file, nil for neither.
-func secret(name, text, file string) ([]byte, error) {
+// oneSecret returns what was given itself or in a file, nil for neither.
+func oneSecret(name, text, file string) ([]byte, error) {
 	if file == "" {
 		return []byte(text), nil
 	}
 	if text != "" {
 		return nil, misuse("--%s and --%s-file exclude each other", name, name)
 	}
-	read, err := os.ReadFile(file)
+	read, err := secret.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -138,10 +138,10 @@ func secret(name, text, file string) ([]byte, error) {
 func (o *options) config() (node.Config, error) {
 	cfg := o.cfg
 	var err error
-	if cfg.JWTSecret, err = secret("jwt-secret", o.jwtSecret, o.jwtSecretFile); err != nil {
+	if cfg.JWTSecret, err = oneSecret("jwt-secret", o.jwtSecret, o.jwtSecretFile); err != nil {
 		return cfg, err
 	}
-	if cfg.JWTSecretPrevious, err = secret("jwt-secret-previous", o.jwtPrevious, o.jwtPreviousFile); err != nil {
+	if cfg.JWTSecretPrevious, err = oneSecret("jwt-secret-previous", o.jwtPrevious, o.jwtPreviousFile); err != nil {
 		return cfg, err
 	}
 	if o.shareKEK != "" {

@@ -21,6 +21,12 @@ var (
 	ErrClosed = errors.New("party: run was closed")
 	// ErrPreParamsUsed is returned when pre-parameters would be used twice.
 	ErrPreParamsUsed = errors.New("party: pre-parameters were used before; each set serves one key")
+	// ErrPassphrase is returned by [OpenIdentity] for a passphrase that is not the
+	// identity's.
+	ErrPassphrase = errors.New("party: the passphrase is not that of the identity")
+	// ErrNotOwner is returned by [OpenShare] when a share is sealed to others than
+	// the identities given.
+	ErrNotOwner = errors.New("party: the share is sealed to another identity")
 	// ErrTestOnly is returned for test fixtures in a program that is no test.
 	ErrTestOnly = errors.New("party: pre-parameters marked test_only are refused outside tests")
 )

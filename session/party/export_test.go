@@ -49,7 +49,7 @@ func Content(r *Run, m Message) ([]byte, error) {
 func Resign(r *Run, m Message, body []byte) Message {
 	m.Body = body
 	rd := roundByCode(r.envelope.rounds, body[1])
-	m.Sig = ed25519.Sign(r.envelope.identity.private.sign, r.envelope.signed(rd, &m))
+	m.Sig = ed25519.Sign(r.envelope.identity.keys().sign, r.envelope.signed(rd, &m))
 	return m
 }
 

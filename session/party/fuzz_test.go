@@ -2,6 +2,7 @@ package party_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/conclave-mpc/conclave/session/party"
@@ -173,6 +174,60 @@ func FuzzEvidence(f *testing.F) {
 		got := [2]string{string(e.First.Hash), string(e.Second.Hash)}
 		if culprit != c.Members[1] || got != hashes && got != [2]string{hashes[1], hashes[0]} {
 			t.Errorf("part %d is convicted by %s", culprit.Index, text)
+		}
+	})
+}
+
+// FuzzOpenIdentity gives a passphrase's reader what a copied or damaged file may
+// hold: it opens the one that was protected, or nothing.
+func FuzzOpenIdentity(f *testing.F) {
+	id := partytest.Identity(f)
+	secret, err := id.Secret()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(protect(f, id, "correct horse")), "correct horse")
+	f.Add([]byte(protect(f, id, "correct horse")), "battery staple")
+	f.Add([]byte(secret), "")
+	f.Add([]byte("-----BEGIN AGE ENCRYPTED FILE-----\n-----END AGE ENCRYPTED FILE-----\n"), "x")
+	f.Fuzz(func(t *testing.T, text []byte, passphrase string) {
+		opened, err := party.OpenIdentity(text, []byte(passphrase))
+		if err != nil {
+			return
+		}
+		again, err := opened.Secret()
+		if err != nil || !party.IsProtected(text) && again != string(text) {
+			t.Errorf("opened something else: %v", err)
+		}
+	})
+}
+
+// FuzzParsePrivateKey: what is taken for a key's private half signs for it.
+func FuzzParsePrivateKey(f *testing.F) {
+	_, shares := partytest.Key(f) // stored, so that all the fuzzer's processes mean the same
+	public := shares[0].Public()
+	key, err := party.Recover(shares)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(true, public.PublicKey, key.Secret())
+	f.Add(true, public.PublicKey, "0x00")
+	f.Add(false, public.PublicKey, key.Secret())
+	f.Add(false, "0x5866666666666666666666666666666666666666666666666666666666666666", "0x0100000000000000000000000000000000000000000000000000000000000000")
+	f.Fuzz(func(t *testing.T, secp256k1 bool, publicKey, secret string) {
+		curve := pubkey.Ed25519
+		if secp256k1 {
+			curve = pubkey.Secp256k1
+		}
+		key, err := party.ParsePrivateKey(curve, publicKey, secret)
+		if err != nil {
+			return
+		}
+		if _, err := key.Sign(digestOf(curve, "fuzz")); err != nil {
+			t.Errorf("took for a private key what cannot sign: %v", err)
+		}
+		if key.Secret() != strings.ToLower(secret) {
+			t.Error("the key is not written as it was read")
 		}
 	})
 }

@@ -21,7 +21,7 @@ import (
 // encoding an Identity as JSON shows the fingerprint only.
 type Identity struct {
 	public  PublicIdentity
-	private *privateKeys // behind a pointer, so that printing a copy shows no key
+	private **privateKeys // see keys
 }
 
 type privateKeys struct {
@@ -29,6 +29,11 @@ type privateKeys struct {
 	seal hpke.PrivateKey
 	age  *age.HybridIdentity
 }
+
+// keys returns the private keys. They are behind two pointers because fmt, in a
+// field that it cannot ask for a method, prints what one points to when the verb
+// does not fit a pointer.
+func (id *Identity) keys() *privateKeys { return *id.private }
 
 // The suite of point-to-point bodies. It is fixed: there is nothing to
 // negotiate, and so nothing to talk a client down to.
@@ -54,7 +59,8 @@ func NewIdentity() (*Identity, error) {
 }
 
 func newIdentity(sign ed25519.PrivateKey, seal hpke.PrivateKey, own *age.HybridIdentity) (*Identity, error) {
-	id := &Identity{private: &privateKeys{sign: sign, seal: seal, age: own}}
+	keys := &privateKeys{sign: sign, seal: seal, age: own}
+	id := &Identity{private: &keys}
 	copy(id.public.sign[:], sign.Public().(ed25519.PublicKey))
 	if n := copy(id.public.seal[:], seal.PublicKey().Bytes()); n != sealKeySize {
 		return nil, errors.New("sealing key has an unexpected size")
@@ -68,12 +74,12 @@ func (id Identity) Public() PublicIdentity { return id.public }
 
 // Recipient returns the age recipient (age1pq1…) to which the identity's shares
 // are sealed.
-func (id Identity) Recipient() *age.HybridRecipient { return id.private.age.Recipient() }
+func (id Identity) Recipient() *age.HybridRecipient { return id.keys().age.Recipient() }
 
 // Unwrap implements [age.Identity] with the identity's age key, so that an
 // *Identity can be given to [OpenShare] and to age itself.
 func (id Identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
-	return id.private.age.Unwrap(stanzas)
+	return id.keys().age.Unwrap(stanzas)
 }
 
 const identityHeader = "conclave-identity-v1"
@@ -83,14 +89,14 @@ const identityHeader = "conclave-identity-v1"
 // in base64, and the age key in age's own form. It belongs in a file of mode
 // 0600 and nowhere else.
 func (id Identity) Secret() (string, error) {
-	seal, err := id.private.seal.Bytes()
+	seal, err := id.keys().seal.Bytes()
 	if err != nil {
 		return "", fmt.Errorf("encode sealing key: %w", err)
 	}
 	return fmt.Sprintf("%s\nsign %s\nseal %s\nage %s\n", identityHeader,
-		base64.StdEncoding.EncodeToString(id.private.sign.Seed()),
+		base64.StdEncoding.EncodeToString(id.keys().sign.Seed()),
 		base64.StdEncoding.EncodeToString(seal),
-		id.private.age), nil
+		id.keys().age), nil
 }
 
 // ParseIdentity reads what [Identity.Secret] wrote, and only that: text that

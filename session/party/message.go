@@ -120,7 +120,7 @@ func (e *envelope) pack(rd *round, to int, content []byte) (Message, error) {
 		content = sealed
 	}
 	m.Body = append(m.Body, content...)
-	m.Sig = ed25519.Sign(e.identity.private.sign, e.signed(rd, &m))
+	m.Sig = ed25519.Sign(e.identity.keys().sign, e.signed(rd, &m))
 	return m, nil
 }
 
@@ -154,7 +154,7 @@ func (e *envelope) open(rd *round, m *Message) ([]byte, error) {
 		if len(content) > rd.max+sealOverhead {
 			return nil, errors.New("body is too large")
 		}
-		opened, err := hpke.Open(e.identity.private.seal, sealKDF(), sealAEAD(), e.info(rd, m), content)
+		opened, err := hpke.Open(e.identity.keys().seal, sealKDF(), sealAEAD(), e.info(rd, m), content)
 		if err != nil {
 			return nil, errors.New("body is not sealed to its recipient")
 		}

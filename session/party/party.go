@@ -34,6 +34,14 @@
 // The type committee maps between them. Threshold counts signers, here and in
 // everything exported; tss-lib's is one less, and committee.params is where.
 //
+// # When things go wrong
+//
+// An [Identity] may be kept encrypted with a passphrase ([Identity.Protect],
+// [OpenIdentity]). [Share.Verify] proves a share usable without rebuilding
+// anything; [Recover] rebuilds the private key from a threshold of shares, for the
+// day on which the committee cannot sign any more. Nothing else here ever has
+// that key.
+//
 // # Goroutines and locks
 //
 // A Run has one goroutine from Start to its end, and in it tss-lib runs; Accept

@@ -97,7 +97,7 @@ func (r Request) Sign(id *Identity, issued, expires time.Time) (SignedRequest, e
 	if err := errors.Join(s.check(), r.check(s.EveryHolder)); err != nil {
 		return SignedRequest{}, fmt.Errorf("sign request: %w", err)
 	}
-	copy(s.sig[:], ed25519.Sign(id.private.sign, s.statement(r)))
+	copy(s.sig[:], ed25519.Sign(id.keys().sign, s.statement(r)))
 	return s, nil
 }
 

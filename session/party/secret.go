@@ -89,32 +89,57 @@ func (s *shareSecret) check(p *SharePublic, com *committee) error {
 
 // checkSum interpolates the public key from the first Threshold public points.
 func (s *shareSecret) checkSum(p *SharePublic) error {
-	_, _, ks, points, pub := s.common()
+	_, _, _, _, pub := s.common()
+	sum, err := s.pointAt(p, new(big.Int))
+	if err != nil || !sum.Equals(pub) {
+		return errors.New("the public points do not add up to the public key")
+	}
+	return nil
+}
+
+// checkQuorums finds out whether any other quorum's public points add up to the
+// public key like the first one's: whether all lie on one polynomial.
+func (s *shareSecret) checkQuorums(p *SharePublic, com *committee) error {
+	_, _, ks, points, _ := s.common()
+	for i := p.Threshold; i < p.TotalParts; i++ {
+		point, err := s.pointAt(p, ks[i])
+		if err != nil || !point.Equals(points[i]) {
+			return fmt.Errorf("the public point of part %d does not fit those of the others", com.partOf[i])
+		}
+	}
+	return nil
+}
+
+// pointAt is the public point at x that the first Threshold ones determine.
+func (s *shareSecret) pointAt(p *SharePublic, x *big.Int) (*crypto.ECPoint, error) {
+	_, _, ks, points, _ := s.common()
 	order := tssCurve(p.Curve).Params().N
 	var sum *crypto.ECPoint
 	for i := range p.Threshold {
-		// The Lagrange coefficient at 0, modulo the order.
-		num, den := big.NewInt(1), big.NewInt(1)
-		for j := range p.Threshold {
-			if i != j {
-				num.Mod(num.Mul(num, ks[j]), order)
-				den.Mod(den.Mul(den, new(big.Int).Sub(ks[j], ks[i])), order)
-			}
-		}
-		term := points[i].ScalarMult(num.Mod(num.Mul(num, den.ModInverse(den, order)), order))
+		term := points[i].ScalarMult(coefficient(ks[:p.Threshold], i, x, order))
 		if sum == nil {
 			sum = term
 			continue
 		}
 		var err error
 		if sum, err = sum.Add(term); err != nil {
-			return errors.New("the public points do not add up to the public key")
+			return nil, err
 		}
 	}
-	if !sum.Equals(pub) {
-		return errors.New("the public points do not add up to the public key")
+	return sum, nil
+}
+
+// coefficient is Lagrange's: what the value at ks[i] counts for in that at x,
+// where ks are different and not x.
+func coefficient(ks []*big.Int, i int, x, order *big.Int) *big.Int {
+	num, den := big.NewInt(1), big.NewInt(1)
+	for j := range ks {
+		if i != j {
+			num.Mod(num.Mul(num, new(big.Int).Sub(ks[j], x)), order)
+			den.Mod(den.Mul(den, new(big.Int).Sub(ks[j], ks[i])), order)
+		}
 	}
-	return nil
+	return num.Mod(num.Mul(num, den.ModInverse(den, order)), order)
 }
 
 // checkPaillier checks what only ECDSA has: the own keys are whole, and everybody's

@@ -123,14 +123,18 @@ func parseSealed(shareJSON string) (sealedShare, error) {
 
 // OpenShare opens a share_json with an [*Identity] or any age identity to which
 // it was sealed, and checks that what is outside equals what is inside and that
-// the secret part is whole and belongs to the key. Its errors quote nothing of
-// the secret.
+// the secret part is whole and belongs to the key. ErrNotOwner. Its errors quote
+// nothing of the secret.
 func OpenShare(shareJSON string, identities ...age.Identity) (*Share, error) {
 	outside, err := parseSealed(shareJSON)
 	if err != nil {
 		return nil, err
 	}
 	r, err := age.Decrypt(armor.NewReader(strings.NewReader(outside.Sealed)), identities...)
+	var none *age.NoIdentityMatchError
+	if errors.As(err, &none) {
+		err = ErrNotOwner
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open share of part %d of key %q: %w", outside.PartIndex, outside.KeyID, err)
 	}
@@ -219,6 +223,28 @@ func (s *Share) check() error {
 		return err
 	}
 	return s.secret.check(&s.public, com)
+}
+
+// Verify checks what [OpenShare] leaves out to save time: that the public points
+// of any quorum, and not of one only, add up to the public key; and on secp256k1
+// that the primes behind the own Paillier key and moduli are such, and that h1
+// and h2 are powers of each other. With that, a share that was opened can sign,
+// with whichever quorum. It rebuilds nothing and takes some tenths of a second.
+func (s *Share) Verify() error {
+	com, err := newCommittee(s.public.Curve, s.public.KeyID, s.public.Parties)
+	if err == nil {
+		err = s.check()
+	}
+	if err == nil {
+		err = s.secret.checkQuorums(&s.public, com)
+	}
+	if err == nil && s.secret.ECDSA != nil {
+		err = checkPreParams(&s.secret.ECDSA.LocalPreParams)
+	}
+	if err != nil {
+		return fmt.Errorf("verify share: %w", err)
+	}
+	return nil
 }
 
 // moduli returns the Paillier moduli of a secp256k1 key's parties by part index.

@@ -8,6 +8,7 @@
 //
 // A participant holds shares and answers invitations:
 //
+//	identity, _, err := client.LoadIdentity(filepath.Join(dir, "identity"), passphrase)
 //	store, err := client.OpenDirStore(dir)
 //	c, err := client.New(client.Config{URLs: urls, Token: source, Identity: identity, Store: store})
 //	err = c.Serve(ctx, approve)

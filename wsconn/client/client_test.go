@@ -713,7 +713,8 @@ func TestBadSignatureFromServer(t *testing.T) {
 	f.mu.Lock()
 	f.tamper = func(_ string, p wire.Payload) {
 		if p, ok := p.(*wire.SignComplete); ok {
-			p.Signature = p.Signature[:len(p.Signature)-2] + "00"
+			r := p.Signature[2:66] // another R than the one that was signed with
+			p.Signature = "0x" + r[2:] + r[:2] + p.Signature[66:]
 		}
 	}
 	f.mu.Unlock()

@@ -9,11 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 // DirStore is a ShareStore, Journal, Truster, KnownStore and EvidenceStore in a directory of mode 0700:
@@ -37,36 +37,12 @@ type DirStore struct {
 
 // OpenDirStore opens the store in dir, which is made if it does not exist.
 func OpenDirStore(dir string) (*DirStore, error) {
-	if err := makeDir(filepath.Join(dir, "shares")); err != nil {
-		return nil, fmt.Errorf("open share store: %w", err)
+	for _, dir := range []string{dir, filepath.Join(dir, "shares")} {
+		if err := secret.MakeDir(dir); err != nil {
+			return nil, fmt.Errorf("open share store: %w", err)
+		}
 	}
 	return &DirStore{dir: dir, fileJournal: fileJournal{dir: dir}}, nil
-}
-
-// makeDir makes a directory for its owner alone, and what it lies in.
-func makeDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	// What holds secrets may have been made by somebody less careful.
-	return private(filepath.Dir(dir), dir)
-}
-
-// private refuses files and directories that others can read.
-func private(paths ...string) error {
-	if runtime.GOOS == "windows" {
-		return nil // whose permissions are not in the mode
-	}
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if mode := info.Mode().Perm(); mode&0o077 != 0 {
-			return fmt.Errorf("%s is open to other users (mode %04o); close it with chmod go= %s", path, mode, path)
-		}
-	}
-	return nil
 }
 
 // Close releases the directory.
@@ -82,7 +58,7 @@ func (s *DirStore) Put(_ context.Context, shareJSON string) error {
 	if err != nil {
 		return fmt.Errorf("store share: %w", err)
 	}
-	if err := writeFile(s.shareFile(public.KeyID, public.AccountAddr), []byte(shareJSON)); err != nil {
+	if err := secret.WriteFile(s.shareFile(public.KeyID, public.AccountAddr), []byte(shareJSON)); err != nil {
 		return fmt.Errorf("store share of key %s: %w", public.KeyID, err)
 	}
 	return nil
@@ -127,7 +103,7 @@ func (s *DirStore) each(do func(text string, public party.SharePublic)) error {
 		return fmt.Errorf("list shares: %w", err)
 	}
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), tempPrefix) {
+		if !strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), secret.TempPrefix) {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
@@ -151,99 +127,17 @@ func (s *DirStore) PutEvidence(_ context.Context, e *party.Evidence) (string, er
 		return "", fmt.Errorf("keep evidence: %w", err)
 	}
 	dir := filepath.Join(s.dir, "evidence")
-	if err := makeDir(dir); err != nil {
+	if err := secret.MakeDir(dir); err != nil {
 		return "", fmt.Errorf("keep evidence: %w", err)
 	}
 	path := filepath.Join(dir, fmt.Sprintf("%s~%d~%d.json", fileName(e.SessionID), e.Attempt, e.From))
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	if err := writeFile(path, append(text, '\n')); err != nil {
+	if err := secret.WriteFile(path, append(text, '\n')); err != nil {
 		return "", fmt.Errorf("keep evidence: %w", err)
 	}
 	return path, nil
-}
-
-// LoadIdentity reads the identity in a file of mode 0600, or makes one there.
-func LoadIdentity(path string) (id *party.Identity, made bool, err error) {
-	text, err := os.ReadFile(path)
-	switch {
-	case err == nil:
-		if err := private(path); err != nil {
-			return nil, false, err
-		}
-		if id, err = party.ParseIdentity(string(text)); err != nil {
-			return nil, false, fmt.Errorf("%s: %w", path, err)
-		}
-		return id, false, nil
-	case !errors.Is(err, fs.ErrNotExist):
-		return nil, false, fmt.Errorf("read identity: %w", err)
-	}
-	if id, err = party.NewIdentity(); err != nil {
-		return nil, false, err
-	}
-	secret, err := id.Secret()
-	if err != nil {
-		return nil, false, err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, false, fmt.Errorf("make identity: %w", err)
-	}
-	temp, err := writeTemp(path, []byte(secret))
-	if err != nil {
-		return nil, false, fmt.Errorf("make identity: %w", err)
-	}
-	defer os.Remove(temp)
-	// Unlike a rename, a link does not replace the identity that another process
-	// may have made meanwhile.
-	if err := os.Link(temp, path); errors.Is(err, fs.ErrExist) {
-		return LoadIdentity(path)
-	} else if err != nil {
-		return nil, false, fmt.Errorf("make identity: %w", err)
-	}
-	return id, true, syncDir(filepath.Dir(path))
-}
-
-const tempPrefix = ".new-"
-
-// writeFile replaces a file whole and durably.
-func writeFile(path string, content []byte) error {
-	temp, err := writeTemp(path, content)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// writeTemp writes a new file beside path, readable for its owner alone.
-func writeTemp(path string, content []byte) (temp string, err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*") // mode 0600
-	if err != nil {
-		return "", err
-	}
-	_, err = f.Write(content)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
-	}
-	return f.Name(), nil
-}
-
-// syncDir makes names in a directory durable.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // which cannot, and need not
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // fileName makes a file name of any id: letters, digits and _ @ - stand for

@@ -25,6 +25,9 @@ var (
 	// ErrNotPinned is the reason why a participant that trusts nobody on first use
 	// refuses a user whose identity is not pinned.
 	ErrNotPinned = errors.New("client: the identity is not pinned here")
+	// ErrProtected is returned by [ReadIdentity] for an identity that needs a
+	// passphrase when there is none.
+	ErrProtected = errors.New("client: the identity is protected by a passphrase")
 	// ErrBadSignature is returned by Sign, with what is wrong, when the server
 	// claims success for a signature that is none.
 	ErrBadSignature = errors.New("client: the server's signature does not verify")

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 // fileJournal is a Journal in an append-only file: one line for each Write,
@@ -203,7 +205,7 @@ func (j *fileJournal) read() error {
 	if err != nil {
 		return fmt.Errorf("open journal: %w", err)
 	}
-	if err := errors.Join(file.Truncate(int64(len(whole))), syncDir(j.dir)); err != nil {
+	if err := errors.Join(file.Truncate(int64(len(whole))), secret.SyncDir(j.dir)); err != nil {
 		return errors.Join(fmt.Errorf("open journal: %w", err), file.Close())
 	}
 	j.file, j.ledger, j.size = file, ledger, int64(len(whole))
@@ -250,7 +252,7 @@ func (j *fileJournal) compact() error {
 			return err
 		}
 	}
-	if err := writeFile(j.path(), text.Bytes()); err != nil {
+	if err := secret.WriteFile(j.path(), text.Bytes()); err != nil {
 		return fmt.Errorf("rewrite journal: %w", err)
 	}
 	file, err := os.OpenFile(j.path(), os.O_RDWR, 0o600)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 // known_identities is a text file: a user and, after a space, the whole identity
@@ -157,7 +158,7 @@ func (s *DirStore) changeKnown(change func(list []Known, lines map[string]string
 	for _, user := range slices.Sorted(maps.Keys(lines)) {
 		text.WriteString(lines[user])
 	}
-	if err := writeFile(s.knownFile(), []byte(text.String())); err != nil {
+	if err := secret.WriteFile(s.knownFile(), []byte(text.String())); err != nil {
 		return fmt.Errorf("write known identities: %w", err)
 	}
 	return nil

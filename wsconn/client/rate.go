@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 // maxRate bounds what is kept for one rule.
@@ -81,5 +83,5 @@ func (l *RateLog) write() error {
 	if err != nil {
 		return err
 	}
-	return writeFile(l.path, text)
+	return secret.WriteFile(l.path, text)
 }

@@ -293,38 +293,6 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
-func TestLoadIdentity(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "home", "identity")
-	first, made, err := LoadIdentity(path)
-	if err != nil || !made {
-		t.Fatal(made, err)
-	}
-	again, made, err := LoadIdentity(path)
-	if err != nil || made || again.Public() != first.Public() {
-		t.Errorf("read again: made %t, %v", made, err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	entries, err := os.ReadDir(filepath.Dir(path))
-	if err != nil || len(entries) != 1 {
-		t.Errorf("directory holds %v, %v", entries, err)
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := LoadIdentity(path); err == nil {
-		t.Error("took an identity that others can read")
-	}
-	if err := os.WriteFile(path, []byte("secret nonsense"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_ = os.Chmod(path, 0o600)
-	if _, _, err := LoadIdentity(path); err == nil || strings.Contains(err.Error(), "nonsense") {
-		t.Errorf("got %v, want an error that quotes nothing", err)
-	}
-}
-
 // TestRunsAreNotForgotten has the server end more sessions than are remembered. It
 // must not make a participant run again what it has run.
 func TestRunsAreNotForgotten(t *testing.T) {

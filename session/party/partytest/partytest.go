@@ -85,12 +85,16 @@ func (c *Committee) Binding(curve pubkey.Curve, threshold, self int) party.Bindi
 // secp256k1 the committee must have at most Sets parties.
 func (c *Committee) KeygenRuns(tb testing.TB, curve pubkey.Curve, threshold int) map[int]*party.Run {
 	tb.Helper()
-	binding := c.Binding(curve, threshold, 0)
+	return c.keygenRuns(tb, c.Binding(curve, threshold, 0))
+}
+
+func (c *Committee) keygenRuns(tb testing.TB, binding party.Binding) map[int]*party.Run {
+	tb.Helper()
 	runs := map[int]*party.Run{}
 	for i, m := range c.Members {
 		cfg := party.KeygenConfig{Binding: binding, Identity: c.Identities[i], Concurrency: 1}
 		cfg.Binding.Self = m.Index
-		if curve == pubkey.Secp256k1 {
+		if binding.Curve == pubkey.Secp256k1 {
 			cfg.PreParams = PreParams(tb, i)
 		}
 		run, err := party.NewKeygen(cfg)
@@ -105,7 +109,19 @@ func (c *Committee) KeygenRuns(tb testing.TB, curve pubkey.Curve, threshold int)
 // Keygen generates a key and returns the shares in order of part index.
 func (c *Committee) Keygen(tb testing.TB, curve pubkey.Curve, threshold int) []*party.Share {
 	tb.Helper()
-	runs := c.KeygenRuns(tb, curve, threshold)
+	return c.keygen(tb, c.KeygenRuns(tb, curve, threshold))
+}
+
+// KeygenCalled is Keygen of a key with a given id.
+func (c *Committee) KeygenCalled(tb testing.TB, curve pubkey.Curve, threshold int, keyID string) []*party.Share {
+	tb.Helper()
+	binding := c.Binding(curve, threshold, 0)
+	binding.KeyID = keyID
+	return c.keygen(tb, c.keygenRuns(tb, binding))
+}
+
+func (c *Committee) keygen(tb testing.TB, runs map[int]*party.Run) []*party.Share {
+	tb.Helper()
 	NewNetwork(tb, runs).Wait()
 	shares := make([]*party.Share, 0, len(runs))
 	for _, m := range c.Members {

@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// FuzzRedisURL: no URL panics, and no error repeats a password.
+func FuzzRedisURL(f *testing.F) {
+	for _, seed := range []string{
+		"redis://127.0.0.1:6379/0", "rediss://user:p4ss%20word@db:6380/3?dial_timeout=5s", "unix:///run/redis.sock?db=1",
+		"redis+sentinel://u:p4ss%2Fword@a:1,b:2/master/4", "redis+cluster://a:1,b:2", "redis+cluster://:p@a/x", "redis+sentinel://a:1",
+		"redis://[::1", "redis+sentinel://a/m/-1", "redis+sentinel://%zz@a/m", "://", "",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		rdb, err := newRedis(Config{Redis: text})
+		if err == nil {
+			if rdb == nil {
+				t.Fatal("neither a client nor an error")
+			}
+			_ = rdb.Close()
+			return
+		}
+		_, rest, _ := strings.Cut(text, "://")
+		if at := strings.LastIndex(rest, "@"); at >= 0 {
+			if _, pass, _ := strings.Cut(rest[:at], ":"); len(pass) > 5 && strings.Contains(err.Error(), pass) {
+				t.Errorf("the error repeats a password: %v", err)
+			}
+		}
+	})
+}
+
+// FuzzHTTP gives a node's web API any request of a stranger or a user. Each is
+// answered in JSON, and none is the server's fault.
+func FuzzHTTP(f *testing.F) {
+	db, err := miniredis.Run()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(db.Close)
+	const secret = "test-only secret of 32 bytes or more"
+	n, err := New(Config{Redis: "redis://" + db.Addr(), Listen: "127.0.0.1:0", JWTSecret: []byte(secret)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = n.listener.Close() })
+	tokens, err := auth.NewHS256([]byte(secret), "", "")
+	if err != nil {
+		f.Fatal(err)
+	}
+	token, _, err := tokens.Issue("alice", []wire.Role{wire.RoleCoordinator, wire.RoleParticipant}, time.Hour)
+	if err != nil {
+		f.Fatal(err)
+	}
+	methods := []string{"GET", "POST", "DELETE", "PUT", "HEAD", "OPTIONS"}
+	f.Add(byte(1), "/v1/login", `{"username":"alice","password":"x"}`, "")
+	f.Add(byte(1), "/v1/keys?start=true", `{"threshold":2,"participants":["bob","carol"],"curve":"ed25519"}`, token)
+	f.Add(byte(1), "/v1/keys", `{"threshold":2,"total_parts":3,"participants":["bob","carol"]}`, token)
+	f.Add(byte(1), "/v1/keys/key-1/signatures", `{"data":"0x12","hash":"sha256","participants":["bob"]}`, token)
+	f.Add(byte(0), "/v1/keys?limit=2&before=2026-01-02T03:04:05Z", "", token)
+	f.Add(byte(0), "/v1/sessions/%7Ba%7D", "", token)
+	f.Add(byte(0), "/v1/sessions?limit=-1", "", token)
+	f.Add(byte(2), "/v1/sessions/sg-1", "", token)
+	f.Add(byte(0), "/readyz", "", "")
+	f.Add(byte(0), "/v1/keys", "", "eyJhbGciOiJub25lIn0.e30.")
+	f.Fuzz(func(t *testing.T, method byte, path, body, token string) {
+		if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "/ws") {
+			return
+		}
+		r, err := http.NewRequestWithContext(context.Background(), methods[int(method)%len(methods)], "http://node"+path, strings.NewReader(body))
+		if err != nil {
+			return
+		}
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		w := httptest.NewRecorder()
+		n.server.Handler.ServeHTTP(w, r)
+		if w.Code >= http.StatusInternalServerError && path != "/readyz" {
+			t.Errorf("%s %q: status %d: %s", r.Method, path, w.Code, w.Body)
+		}
+		if kind := w.Header().Get("Content-Type"); strings.Contains(kind, "json") && r.Method != http.MethodHead && !json.Valid(w.Body.Bytes()) {
+			t.Errorf("%s %q: the answer is no JSON: %s", r.Method, path, w.Body)
+		}
+	})
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
+)
+
+var shareCommand = command{
+	synopsis: "share [FLAGS] list | check [FILE|KEY…] | export KEY | import FILE…",
+	about: `
+Looks after this client's shares. A backup is two files: the identity, and the
+share that is sealed to it. Neither is of use without the other.
+
+  list    lists the shares in the home directory
+  check   proves shares usable, without rebuilding the key: each opens with the
+          identity, its secret belongs to its public point, the public points of
+          every quorum make the public key, and its other numbers are sound.
+          Without an argument it checks all in the home directory
+  export  copies the share of a key into a new file; it stays sealed
+  import  puts shares from a backup back, once they are checked
+
+  $ conclave share check /mnt/backup/treasury.json --identity /mnt/backup/identity
+  good        share of part 2 of key treasury
+  owner       bob
+  signing     2 of 3: alice, bob, carol
+  …
+
+When the disk has died: put the identity's copy into a new home, and import.
+
+  $ mkdir -m 700 ~/.conclave && install -m 600 /mnt/backup/identity ~/.conclave/identity
+  $ conclave share import /mnt/backup/*.json`,
+	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+		c.localFlags(flags)
+		identity := flags.String("identity", "", "`file` of the identity to check with (default: that of the home directory)")
+		address := flags.String("address", "", "account `address`, if there are several shares of one key")
+		to := flags.String("to", "", "new `file` to export to, or - for stdout")
+		return func(ctx context.Context, args []string) error {
+			if len(args) == 0 {
+				return misuse("share needs list, check, export or import")
+			}
+			verb, args := args[0], args[1:]
+			switch {
+			case verb == "list" && len(args) == 0:
+				return c.listShares(ctx)
+			case verb == "check":
+				return c.checkShares(ctx, *identity, *address, args)
+			case verb == "export" && len(args) == 1 && *to != "":
+				return c.exportShare(ctx, args[0], *address, *to)
+			case verb == "export":
+				return misuse("share export needs a key and --to")
+			case verb == "import" && len(args) > 0:
+				return c.importShares(ctx, args)
+			}
+			return misuse("share %s is not understood", strings.Join(append([]string{verb}, args...), " "))
+		}
+	},
+}
+
+func (c *cli) shares() (*client.DirStore, error) {
+	dir, err := c.homeDir()
+	if err != nil {
+		return nil, err
+	}
+	return client.OpenDirStore(dir)
+}
+
+// ownShares is the store with a list of what is in it.
+func (c *cli) ownShares(ctx context.Context) (*client.DirStore, []party.SharePublic, error) {
+	store, err := c.shares()
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := store.List(ctx)
+	return store, list, err
+}
+
+func (c *cli) listShares(ctx context.Context) error {
+	_, list, err := c.ownShares(ctx)
+	if err != nil {
+		return err
+	}
+	if c.asJSON {
+		return c.print(append([]party.SharePublic{}, list...))
+	}
+	if len(list) == 0 {
+		c.console.say("no shares here yet")
+		return nil
+	}
+	return table(c.stdout, "KEY\tPART\tOWNER\tCURVE\tOF\tADDRESS\tCREATED", func(row func(...any)) {
+		for _, s := range list {
+			row(s.KeyID, s.PartIndex, s.User, s.Curve, fmt.Sprintf("%d/%d", s.Threshold, s.TotalParts), s.AccountAddr, when(s.Created))
+		}
+	})
+}
+
+// readShare reads a share from a file or, if there is no such file, that of a
+// key in the home directory.
+func (c *cli) readShare(ctx context.Context, arg, address string) (string, error) {
+	text, err := readShareFile(arg)
+	if !errors.Is(err, fs.ErrNotExist) || strings.ContainsRune(arg, filepath.Separator) {
+		return text, err
+	}
+	store, err := c.shares()
+	if err != nil {
+		return "", err
+	}
+	text, err = store.Get(ctx, arg, address)
+	if errors.Is(err, client.ErrNoShare) {
+		return "", fmt.Errorf("%s is neither a file nor a key with a share in the home directory", arg)
+	}
+	return text, err
+}
+
+// readShareFile reads a sealed share; it is no secret.
+func readShareFile(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(string(text)), nil
+}
+
+// checked is the result of checking a share.
+type checked struct {
+	Good bool `json:"good"`
+	party.SharePublic
+	Fingerprint string `json:"fingerprint"`
+}
+
+func (c *cli) checkShares(ctx context.Context, identity, address string, args []string) error {
+	texts, args, err := c.sharesToCheck(ctx, address, args)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
+		return errors.New("no shares here to check")
+	}
+	id, err := c.identityToCheckWith(identity)
+	if err != nil {
+		return err
+	}
+	good, bad := []checked{}, error(nil)
+	for _, arg := range args {
+		public, err := client.CheckShare(texts[arg], id)
+		if err != nil {
+			bad = errors.Join(bad, fmt.Errorf("bad: %s: %w", arg, err))
+			continue
+		}
+		good = append(good, checked{true, public, id.Public().Fingerprint()})
+	}
+	return errors.Join(c.printChecked(good), bad)
+}
+
+// sharesToCheck returns the shares named, or all in the home directory, with what
+// to call them.
+func (c *cli) sharesToCheck(ctx context.Context, address string, args []string) (texts map[string]string, names []string, err error) {
+	texts = map[string]string{}
+	for _, arg := range args {
+		if texts[arg], err = c.readShare(ctx, arg, address); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(args) > 0 {
+		return texts, args, nil
+	}
+	store, list, err := c.ownShares(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, s := range list {
+		name := "the share of key " + s.KeyID + " with address " + s.AccountAddr
+		if texts[name], err = store.Get(ctx, s.KeyID, s.AccountAddr); err != nil {
+			return nil, nil, err
+		}
+		names = append(names, name)
+	}
+	return texts, names, nil
+}
+
+// identityToCheckWith is one that exists: nothing is sealed to a new one.
+func (c *cli) identityToCheckWith(path string) (*party.Identity, error) {
+	if path == "" {
+		var err error
+		if path, err = c.path(identityFile); err != nil {
+			return nil, err
+		}
+	}
+	return client.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, c.passphraseSource()) })
+}
+
+func (c *cli) printChecked(list []checked) error {
+	if c.asJSON {
+		return c.print(list)
+	}
+	for _, s := range list {
+		users := make([]string, len(s.Parties))
+		for i, m := range s.Parties {
+			users[i] = m.User
+		}
+		err := c.print(nil, [2]string{"good", fmt.Sprintf("share of part %d of key %s", s.PartIndex, s.KeyID)},
+			[2]string{"owner", s.User}, [2]string{"identity", s.Fingerprint},
+			[2]string{"signing", fmt.Sprintf("%d of %d: %s", s.Threshold, s.TotalParts, strings.Join(users, ", "))},
+			[2]string{"curve", string(s.Curve)}, [2]string{"address", s.AccountAddr}, [2]string{"public key", s.PublicKey},
+			[2]string{"created", when(s.Created)})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cli) exportShare(ctx context.Context, keyID, address, to string) error {
+	store, err := c.shares()
+	if err != nil {
+		return err
+	}
+	text, err := store.Get(ctx, keyID, address)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", keyID, err)
+	}
+	if to == "-" {
+		_, err := fmt.Fprintln(c.stdout, text)
+		return err
+	}
+	if err := secret.CreateFile(to, []byte(text+"\n")); err != nil {
+		return fmt.Errorf("export share: %w", err)
+	}
+	path, err := c.path(identityFile)
+	if err != nil {
+		return err
+	}
+	c.console.say("wrote %s; it opens with %s only, so keep a copy of that too", to, path)
+	return nil
+}
+
+func (c *cli) importShares(ctx context.Context, files []string) error {
+	id, err := c.identityToCheckWith("")
+	if err != nil {
+		return err
+	}
+	store, err := c.shares()
+	if err != nil {
+		return err
+	}
+	var good []checked
+	for _, file := range files {
+		text, err := readShareFile(file)
+		if err != nil {
+			return err
+		}
+		public, err := client.RestoreShare(ctx, store, text, id)
+		if err != nil {
+			return fmt.Errorf("%s was not imported: %w", file, err)
+		}
+		good = append(good, checked{true, public, id.Public().Fingerprint()})
+	}
+	return c.printChecked(good)
+}

@@ -1,0 +1,239 @@
+package party
+
+import (
+	"crypto/rand"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+
+	"github.com/decred/dcrd/dcrec/edwards/v2"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// PrivateKey is the whole private key of a committee, which nobody is meant to
+// have: see [Recover]. Printing, formatting or encoding it as JSON shows whose
+// it is and nothing more; [PrivateKey.Secret] is the one way out.
+type PrivateKey struct {
+	curve  pubkey.Curve
+	public []byte
+	scalar **[32]byte // big-endian; behind two pointers for the reason of [Identity]'s keys
+}
+
+// Recover rebuilds a private key from at least as many shares as its threshold
+// says, of one key generation, each of another part. It checks with other code
+// than tss-lib's that the result is the private key of the public one. Whoever
+// has the result signs alone: this is for the end of a key's life, in a disaster
+// or to move what it holds.
+func Recover(shares []*Share) (*PrivateKey, error) {
+	if err := sameKey(shares); err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	p := &shares[0].public
+	shares = shares[:p.Threshold]
+	ks := make([]*big.Int, len(shares))
+	for i, s := range shares {
+		_, ks[i], _, _, _ = s.secret.common()
+	}
+	order := tssCurve(p.Curve).Params().N
+	sum, term := new(big.Int), new(big.Int)
+	defer wipe(sum, term)
+	for i, s := range shares {
+		xi, _, _, _, _ := s.secret.common()
+		term.Mul(xi, coefficient(ks, i, new(big.Int), order))
+		sum.Mod(sum.Add(sum, term), order)
+	}
+	public, err := pubkey.Decode(p.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	k := &PrivateKey{curve: p.Curve, public: public, scalar: new(new([32]byte))}
+	sum.FillBytes(k.bytes()[:])
+	if err := k.check(); err != nil {
+		k.Wipe()
+		return nil, fmt.Errorf("recover: %w", err)
+	}
+	return k, nil
+}
+
+// sameKey finds out whether shares are enough and belong together.
+func sameKey(shares []*Share) error {
+	if len(shares) == 0 || slices.ContainsFunc(shares, func(s *Share) bool { return s == nil || s.secret == nil }) {
+		return errors.New("a share is missing")
+	}
+	first := shares[0]
+	p := &first.public
+	_, _, _, points, _ := first.secret.common()
+	seen := map[int]bool{}
+	for _, s := range shares {
+		q := &s.public
+		switch {
+		case q.KeyID != p.KeyID:
+			return fmt.Errorf("the shares are of different keys: %q and %q", p.KeyID, q.KeyID)
+		case q.PublicKey != p.PublicKey || q.Curve != p.Curve || q.Threshold != p.Threshold || !slices.Equal(q.Parties, p.Parties):
+			return fmt.Errorf("the shares of parts %d and %d are of different key generations of %q: one for %s, the other for %s",
+				p.PartIndex, q.PartIndex, p.KeyID, p.AccountAddr, q.AccountAddr)
+		case seen[q.PartIndex]:
+			return fmt.Errorf("the share of part %d was given twice", q.PartIndex)
+		}
+		seen[q.PartIndex] = true
+		_, _, _, others, _ := s.secret.common()
+		for i, point := range points {
+			if !point.Equals(others[i]) {
+				return fmt.Errorf("the shares of parts %d and %d are of different key generations of %q", p.PartIndex, q.PartIndex, p.KeyID)
+			}
+		}
+	}
+	if len(shares) < p.Threshold {
+		return fmt.Errorf("%d of the shares of key %q given, %d needed", len(shares), p.KeyID, p.Threshold)
+	}
+	return nil
+}
+
+// ParsePrivateKey reads what [PrivateKey.Secret] wrote and checks it against the
+// public key. Its errors quote nothing of the text.
+func ParsePrivateKey(curve pubkey.Curve, publicKey, secret string) (*PrivateKey, error) {
+	public, err := curve.ParseKey(publicKey)
+	if err != nil {
+		return nil, fmt.Errorf("parse private key: %w", err)
+	}
+	raw, err := pubkey.Decode(secret)
+	defer clear(raw)
+	if err != nil || len(raw) != 32 {
+		return nil, errors.New("parse private key: not 0x and 32 bytes of hex")
+	}
+	k := &PrivateKey{curve: curve, public: public, scalar: new(new([32]byte))}
+	copy(k.bytes()[:], raw)
+	if curve == pubkey.Ed25519 {
+		slices.Reverse(k.bytes()[:])
+	}
+	if err := k.check(); err != nil {
+		k.Wipe()
+		return nil, fmt.Errorf("parse private key: %w", err)
+	}
+	return k, nil
+}
+
+func (k *PrivateKey) bytes() *[32]byte { return *k.scalar }
+
+// check holds the scalar to the public key.
+func (k *PrivateKey) check() error {
+	wrong := errors.New("it is not the private key of " + pubkey.Encode(k.public))
+	var got []byte
+	if k.curve == pubkey.Ed25519 {
+		_, pub, err := edwards.PrivKeyFromScalar(k.bytes()[:])
+		if err != nil {
+			return wrong
+		}
+		got = pub.Serialize()
+	} else {
+		var s secp256k1.ModNScalar
+		if over := s.SetBytes(k.bytes()); over != 0 || s.IsZero() {
+			return wrong
+		}
+		key := secp256k1.NewPrivateKey(&s)
+		got = key.PubKey().SerializeCompressed()
+		key.Zero()
+		s.Zero()
+	}
+	if !slices.Equal(got, k.public) {
+		return wrong
+	}
+	return nil
+}
+
+// Secret returns the private key as 0x and hex of 32 bytes. On secp256k1 it is
+// the number in big-endian order, as all programs for Ethereum and Bitcoin take
+// it. On ed25519 it is the secret scalar, reduced modulo the group order, in
+// little-endian order, as RFC 8032 encodes scalars. That is not the 32-byte seed
+// of RFC 8032, of which the scalar would be a hash: a key made together has
+// none. Programs that ask for a seed cannot use it; [PrivateKey.Sign] can, and
+// whatever multiplies by an unclamped scalar.
+func (k PrivateKey) Secret() string {
+	raw := *k.bytes()
+	defer clear(raw[:])
+	if k.curve == pubkey.Ed25519 {
+		slices.Reverse(raw[:])
+	}
+	return pubkey.Encode(raw[:])
+}
+
+// Sign signs as the committee would: digest is 32 bytes on secp256k1 and the
+// message itself on ed25519, the signature is in the form of [pubkey.Curve.Verify],
+// by which it is checked.
+func (k PrivateKey) Sign(digest []byte) ([]byte, error) {
+	var sig []byte
+	if k.curve == pubkey.Ed25519 {
+		key, _, err := edwards.PrivKeyFromScalar(k.bytes()[:])
+		if err != nil {
+			return nil, errors.New("sign: the private key is out of range")
+		}
+		nonce, err := k.nonce(digest)
+		if err != nil {
+			return nil, fmt.Errorf("sign: %w", err)
+		}
+		defer clear(nonce)
+		r, s, err := edwards.SignFromScalar(key, nonce, digest)
+		if err != nil {
+			return nil, errors.New("sign: the signature cannot be made")
+		}
+		sig = edwards.NewSignature(r, s).Serialize()
+	} else {
+		if len(digest) != 32 {
+			return nil, fmt.Errorf("sign: a digest of %d bytes cannot be signed on secp256k1", len(digest))
+		}
+		key := secp256k1.PrivKeyFromBytes(k.bytes()[:])
+		compact := ecdsa.SignCompact(key, digest, false)
+		key.Zero()
+		sig = append(compact[1:], compact[0])
+	}
+	whole, err := k.curve.Complete(k.public, digest, sig)
+	if err != nil {
+		return nil, fmt.Errorf("sign: check the signature made: %w", err)
+	}
+	return whole, nil
+}
+
+// nonce makes ed25519's, big-endian, of secret, message and fresh randomness, so
+// that it is another for each message whether or not the randomness is good.
+func (k PrivateKey) nonce(message []byte) ([]byte, error) {
+	var salt [32]byte
+	if _, err := rand.Read(salt[:]); err != nil {
+		return nil, err
+	}
+	h := sha512.New()
+	for _, part := range [][]byte{[]byte("conclave/party/recovered/nonce/v1"), k.bytes()[:], salt[:], message} {
+		h.Write(part)
+	}
+	n := new(big.Int).SetBytes(h.Sum(nil))
+	defer wipe(n)
+	if n.Mod(n, tssCurve(k.curve).Params().N).Sign() == 0 {
+		return nil, errors.New("the nonce is zero") // once in 2^252
+	}
+	return n.FillBytes(make([]byte, 32)), nil
+}
+
+// Wipe overwrites the key, which is then useless. Copies that libraries and the
+// runtime have made stay until they are overwritten by chance.
+func (k PrivateKey) Wipe() { clear(k.bytes()[:]) }
+
+// wipe overwrites numbers.
+func wipe(numbers ...*big.Int) {
+	for _, n := range numbers {
+		words := n.Bits()
+		clear(words[:cap(words)])
+	}
+}
+
+// String names the key by its public half.
+func (k PrivateKey) String() string { return "party.PrivateKey(of " + pubkey.Encode(k.public) + ")" }
+
+// Format writes what String returns, whatever the verb.
+func (k PrivateKey) Format(f fmt.State, _ rune) { redact(f, k.String()) }
+
+// MarshalJSON writes what String returns.
+func (k PrivateKey) MarshalJSON() ([]byte, error) { return redactJSON(k.String()) }
