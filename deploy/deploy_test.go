@@ -97,19 +97,22 @@ func words(v any) []string {
 	return all
 }
 
-// programs are conclaved and conclave, built as the Dockerfile builds them.
+// programs are conclaved and conclave, built as the Dockerfile builds them, once
+// a test wants them.
 var programs = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "conclave-deploy-")
-	if err != nil {
+	var err error
+	if built, err = os.MkdirTemp("", "conclave-deploy-"); err != nil {
 		return "", err
 	}
-	return dir, buildImage("..", dir)
+	return built, buildImage("..", built)
 })
+
+var built string // the directory of programs; TestMain removes it
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if dir, err := programs(); err == nil {
-		_ = os.RemoveAll(dir)
+	if built != "" {
+		_ = os.RemoveAll(built)
 	}
 	os.Exit(code)
 }
@@ -185,6 +188,22 @@ var (
 	preset   = regexp.MustCompile(`presetenv (CONCLAVE_[A-Z0-9_]+)`)
 )
 
+// shipped calls do with every file of deploy/, but for tests, secrets and what npm
+// has fetched.
+func shipped(do func(path string) error) error {
+	return filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (d.Name() == "node_modules" || d.Name() == "secrets"):
+			return fs.SkipDir
+		case d.IsDir(), strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		return do(filepath.ToSlash(path))
+	})
+}
+
 // TestSettings holds every variable that is named anywhere in deploy/ against
 // those that the programs know, HAProxy's file among them.
 func TestSettings(t *testing.T) {
@@ -196,10 +215,7 @@ func TestSettings(t *testing.T) {
 	}
 	known = append(known, "CONCLAVE_REQUIRE_REAL", "CONCLAVE_SECRETS") // the tests', and compose.sh's own
 	found := 0
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") {
-			return err
-		}
+	err := shipped(func(path string) error {
 		for _, name := range variable.FindAllString(read(t, path), -1) {
 			if found++; !slices.Contains(known, name) {
 				t.Errorf("%s names %s, which no program knows", path, name)
@@ -217,9 +233,9 @@ func TestSettings(t *testing.T) {
 func TestFilesParse(t *testing.T) {
 	t.Parallel()
 	kinds := map[string]int{}
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.Contains(filepath.ToSlash(path), "/templates/") {
-			return err
+	err := shipped(func(path string) error {
+		if strings.Contains(path, "/templates/") {
+			return nil
 		}
 		kind := filepath.Ext(path)
 		kinds[kind]++
