@@ -30,7 +30,7 @@ up() {
     for user in alice bob carol dave; do
         role=participant
         [ $user != alice ] || role=coordinator
-        docker compose run --rm --no-deps -T n1 user add $user --role $role <"$secrets/$user" ||
+        docker compose exec -T n1 /usr/local/bin/conclaved user add $user --role $role <"$secrets/$user" ||
             echo "compose.sh: $user has an account already" >&2
     done
     for user in bob carol dave; do
