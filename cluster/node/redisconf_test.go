@@ -152,9 +152,17 @@ func useEverything(t *testing.T, c *testCluster, r *shippedRedis) {
 	report(t, a, a.settle())
 
 	const password = "long enough a password"
-	for _, replace := range []bool{false, true} {
-		cfg := node.Config{Redis: r.url(conclavePassword), RedisPrefix: c.prefix}
-		if err := node.AddUser(context.Background(), cfg, "alice", password, []string{"coordinator"}, replace); err != nil {
+	ctx, cfg := context.Background(), node.Config{Redis: r.url(conclavePassword), RedisPrefix: c.prefix}
+	for _, do := range []func() error{
+		func() error { return node.AddUser(ctx, cfg, "alice", password, []string{"coordinator"}, false) },
+		func() error { return node.AddUser(ctx, cfg, "erin", password, []string{"participant"}, false) },
+		func() error { return node.AddUser(ctx, cfg, "erin", password, []string{"coordinator"}, true) },
+		func() error { return node.SetUserPassword(ctx, cfg, "erin", password) },
+		func() error { return node.SetUserDisabled(ctx, cfg, "erin", true) },
+		func() error { return node.SetUserDisabled(ctx, cfg, "erin", false) },
+		func() error { _, err := node.ListUsers(ctx, cfg); return err },
+	} {
+		if err := do(); err != nil {
 			t.Fatal(err)
 		}
 	}
