@@ -12,8 +12,9 @@ secrets=${CONCLAVE_SECRETS:-secrets}
 
 random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 
-# Containers read the files as users of their own, so it is the directory that
-# keeps others on this machine out.
+# Containers read the files as members of this user's group (see up), and the
+# directory keeps others on this machine out. Files that everybody may read are
+# refused by those who read them.
 make_secrets() {
     mkdir -p "$secrets"
     chmod 700 "$secrets"
@@ -21,11 +22,12 @@ make_secrets() {
         [ -s "$secrets/$name" ] || random >"$secrets/$name"
     done
     [ -s "$secrets/redis-url" ] || echo "redis://conclave:$(cat "$secrets/redis-password")@redis:6379/0" >"$secrets/redis-url"
-    chmod 644 "$secrets"/*
+    chmod 640 "$secrets"/*
 }
 
 up() {
     make_secrets
+    echo "SECRETS_GID=$(id -g)" >.env
     docker compose up -d --build --wait
     for user in alice bob carol dave; do
         role=participant

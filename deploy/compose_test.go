@@ -46,6 +46,9 @@ func checkService(t *testing.T, file object, name string, s object) {
 			t.Errorf("%s: %s names the secret %s, which the service does not have", name, variable, secret)
 		}
 	}
+	if len(words(s["secrets"])) > 0 && !equalJSON(s["group_add"], []string{"${SECRETS_GID:-1000}"}) {
+		t.Errorf("%s cannot read its secrets: its groups are %v", name, s["group_add"])
+	}
 	for _, secret := range words(s["secrets"]) {
 		if dig(file, "secrets", secret, "file") == nil {
 			t.Errorf("%s: there is no secret %s", name, secret)
@@ -155,6 +158,9 @@ func TestComposeSecrets(t *testing.T) {
 	}
 	seen := map[string]string{}
 	for name, secret := range first {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode().Perm() != 0o640 {
+			t.Errorf("%s has mode %v, want it for its owner and group", name, info.Mode())
+		}
 		if name != "redis-url" && !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(secret) {
 			t.Errorf("%s is %q", name, secret)
 		}

@@ -266,3 +266,36 @@ func equalJSON(a, b any) bool {
 	y, err2 := json.Marshal(b)
 	return err1 == nil && err2 == nil && bytes.Equal(x, y)
 }
+
+var (
+	flagInText = regexp.MustCompile(`--([a-z][a-z-]+[a-z])`)
+	link       = regexp.MustCompile(`\]\(([^)#:]+)(#[a-z-]+)?\)`)
+)
+
+// TestChineseReadme holds the flags and links of the Chinese README against the
+// programs, redis-server and the files.
+func TestChineseReadme(t *testing.T) {
+	t.Parallel()
+	text := read(t, "docs/README.zh-CN.md")
+	known := []string{"port", "appendonly", "maxmemory-policy", "role"} // redis-server's, and user add's
+	for _, command := range [][]string{{"conclaved"}, {"conclave", "participant"}, {"conclave", "keygen"}, {"conclave", "sign"}, {"conclave", "verify"}} {
+		for _, m := range flagLine.FindAllStringSubmatch(help(t, command[0], command[1:]...), -1) {
+			known = append(known, m[1])
+		}
+	}
+	flags := flagInText.FindAllStringSubmatch(text, -1)
+	for _, m := range flags {
+		if !slices.Contains(known, m[1]) {
+			t.Errorf("--%s is a flag of nothing", m[1])
+		}
+	}
+	links := link.FindAllStringSubmatch(text, -1)
+	for _, m := range links {
+		if _, err := os.Stat(filepath.Join("docs", m[1])); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(flags) < 20 || len(links) < 8 {
+		t.Errorf("found %d flags and %d links", len(flags), len(links))
+	}
+}
