@@ -41,7 +41,8 @@ func (silence) Printf(context.Context, string, ...any) {}
 // for Sentinel (redis+sentinel://[user:pass@]host:port,host:port/master/db) or for
 // Redis Cluster (redis+cluster://[user:pass@]host:port,host:port); with rediss in
 // redis's place it speaks TLS, also to the Sentinels. An error does not repeat the
-// URL, which may hold a password.
+// URL, which may hold a password. Connections do not say which library made them:
+// Redis before 7.2 has no such command, nor a right to it.
 func newRedis(cfg Config) (redis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(cfg.Redis, "://")
 	if !ok {
@@ -60,7 +61,7 @@ func newRedis(cfg Config) (redis.UniversalClient, error) {
 			secure.ServerName, secure.InsecureSkipVerify = opt.TLSConfig.ServerName, opt.TLSConfig.InsecureSkipVerify
 			opt.TLSConfig = secure
 		}
-		opt.ContextTimeoutEnabled = true
+		opt.ContextTimeoutEnabled, opt.DisableIdentity = true, true
 		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = redisDialWithin, redisWithin, redisWithin
 		if opt.PoolSize == 0 { // pool_size in the URL is another
 			opt.PoolSize = redisPool
@@ -129,8 +130,8 @@ func redisTLS(cfg Config, secure bool) (*tls.Config, error) {
 // clusterOptions reads [user:pass@]host:port,host:port[/master[/db]].
 func clusterOptions(rest string) (*redis.UniversalOptions, error) {
 	opt := &redis.UniversalOptions{
-		ContextTimeoutEnabled: true,
-		DialTimeout:           redisDialWithin, ReadTimeout: redisWithin, WriteTimeout: redisWithin, PoolSize: redisPool,
+		ContextTimeoutEnabled: true, DisableIdentity: true,
+		DialTimeout: redisDialWithin, ReadTimeout: redisWithin, WriteTimeout: redisWithin, PoolSize: redisPool,
 	}
 	if at := strings.LastIndex(rest, "@"); at >= 0 {
 		user, pass, _ := strings.Cut(rest[:at], ":")

@@ -25,6 +25,7 @@ Usage:
     conclaved user passwd NAME               give it another password, and end its tokens
     conclaved user disable|enable NAME       bar it and end its tokens, or let it in again
     conclaved user list [--json]             the accounts
+    conclaved health [flags]                 ask the node of these flags whether it is ready
 
 Passwords are asked for without echo; without a terminal they are the first line
 of standard input.
@@ -53,9 +54,16 @@ func main() {
 // end, 1 for a failure, 2 for a misuse.
 func run(args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
 	var err error
-	if len(args) > 0 && args[0] == "user" {
+	command := ""
+	if len(args) > 0 {
+		command = args[0]
+	}
+	switch command {
+	case "user":
 		err = user(args[1:], env, stdin, stdout, stderr)
-	} else {
+	case "health":
+		err = health(args[1:], env, stdout, stderr)
+	default:
 		err = serve(args, env, stdout, stderr)
 	}
 	var misuse *usageError

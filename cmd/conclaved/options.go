@@ -20,7 +20,8 @@ type options struct {
 
 	jwtSecret, jwtSecretFile     string
 	jwtPrevious, jwtPreviousFile string
-	shareKEK                     string
+	shareKEK, shareKEKFile       string
+	redisFile                    string
 	origins, proxies             string
 	logLevel                     string
 	version                      bool
@@ -36,6 +37,7 @@ func newOptions(stderr io.Writer) *options {
 		f.PrintDefaults()
 	}
 	o.declareRedis()
+	o.declareSecretFiles()
 	f.StringVar(&cfg.Listen, "listen", node.DefaultListen, "`address` to serve WebSocket and HTTP on; behind a load balancer, the one it reaches")
 	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this node, unique in the cluster (default the host's name and a random suffix)")
 	o.declareTokens()
@@ -116,7 +118,7 @@ func (o *options) parse(args []string, env func(string) (string, bool)) error {
 		}
 		return &usageError{err}
 	}
-	return nil
+	return o.readSecretFiles()
 }
 
 // oneSecret returns what was given itself or in a file, nil for neither.

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// declareSecretFiles declares the flags that name files with what is secret: a
+// process's environment and command line are easier to read than a file.
+func (o *options) declareSecretFiles() {
+	o.flags.StringVar(&o.redisFile, "redis-file", "", "`file` with the URL of Redis, which may hold a password")
+	o.flags.StringVar(&o.shareKEKFile, "share-kek-file", "", "`file` with the share key-encryption key")
+}
+
+// readSecretFiles takes from the files what they hold. It runs once the flags are
+// parsed, so that whatever talks to Redis finds the URL.
+func (o *options) readSecretFiles() error {
+	for _, s := range []struct {
+		name, file string
+		into       *string
+	}{{"redis", o.redisFile, &o.cfg.Redis}, {"share-kek", o.shareKEKFile, &o.shareKEK}} {
+		if s.file == "" {
+			continue
+		}
+		given := false
+		o.flags.Visit(func(f *flag.Flag) { given = given || f.Name == s.name })
+		if given {
+			return misuse("--%s and --%[1]s-file exclude each other", s.name)
+		}
+		text, err := os.ReadFile(s.file)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		if *s.into = strings.TrimSpace(string(text)); *s.into == "" {
+			return fmt.Errorf("%s: %s is empty", s.name, s.file)
+		}
+	}
+	return nil
+}
