@@ -327,12 +327,7 @@ func (v *Service) encode(ctx context.Context, s Session, out []Outgoing) ([]Entr
 			}
 			p.ShareJSON = share
 		}
-		m, err := wire.New(o.To, o.Payload)
-		if err != nil {
-			return nil, err
-		}
-		m.RequestID = o.RequestID
-		frame, err := m.Encode()
+		frame, err := wire.Frame(o.To, o.Payload, o.RequestID)
 		if err != nil {
 			return nil, err
 		}

@@ -99,7 +99,8 @@ type Handler interface {
 	// on follows it. It is not called if the socket has closed meanwhile.
 	Started(c *Conn)
 	// Receive is called with each sound message but register, ping and pong. A
-	// payload that it returns is sent back with the message's request_id.
+	// payload that it returns is sent back with the message's request_id. The
+	// memory of m.Payload is used for something else once it has returned.
 	Receive(ctx context.Context, c *Conn, m wire.Message, p wire.Payload) (wire.Payload, error)
 	// Acked is called when a client that does not send ack has received its mailbox
 	// up to seq.
