@@ -12,6 +12,10 @@ import (
 const (
 	ackMembers = 512             // acknowledgements of one pipeline
 	ackWithin  = 3 * time.Second // for a pipeline of them
+	// ackEvery is how often acknowledgements are passed on at most: nobody waits
+	// for them, and the fewer they are the better. What is not yet passed on when a
+	// node dies stays in the mailbox until the next one; no client gets it again.
+	ackEvery = 200 * time.Millisecond
 )
 
 // Ack says that the client has received everything up to seq, which may then be
@@ -28,8 +32,8 @@ func (m *Membership) Ack(ctx context.Context, seq uint64) error {
 }
 
 // AckLater is Ack without the wait: the word is passed on with that of other
-// members, at once when Redis is idle, and a newer one takes the place of one
-// that waits still. Leave passes on what waits. What fails costs no more than a
+// members some time later, and a newer one takes the place of one that waits
+// still. Leave passes on what waits. What fails costs no more than a
 // repetition, until the next one.
 func (m *Membership) AckLater(seq uint64) {
 	seq = min(seq, m.offered.Load())

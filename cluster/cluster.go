@@ -253,7 +253,7 @@ func New(cfg Config) (*Node, error) {
 		dangling:   map[string]struct{}{},
 	}
 	n.sends = gatherer[*batch]{run: n.appendAll, most: sendsAtOnce}
-	n.acks = gatherer[*Membership]{run: n.passAcks, most: ackMembers}
+	n.acks = gatherer[*Membership]{run: n.passAcks, most: ackMembers, rest: ackEvery}
 	return n, nil
 }
 

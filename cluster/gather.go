@@ -1,6 +1,9 @@
 package cluster
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // gatherer runs what it is given in batches, one after the other, in order. When
 // nothing is under way a batch is whatever came first, at once; else it is all
@@ -9,6 +12,7 @@ import "sync"
 type gatherer[T any] struct {
 	run  func(batch []T) // not called by two goroutines at a time
 	most int             // of one batch
+	rest time.Duration   // after a batch, for what nobody waits for; zero for none
 
 	mu      sync.Mutex
 	queue   []T
@@ -42,5 +46,6 @@ func (g *gatherer[T]) work() {
 		g.mu.Unlock()
 		g.run(batch)
 		clear(batch)
+		time.Sleep(g.rest)
 	}
 }

@@ -17,7 +17,7 @@ import (
 // As a client of package wsconn/client acknowledges its mailbox.
 const (
 	ackEvery = 32
-	ackAfter = 50 * time.Millisecond
+	ackAfter = 200 * time.Millisecond
 )
 
 // speaker is a scripted user: it says what it is told to and computes nothing.
