@@ -76,7 +76,7 @@ func (v *Service) relayed(ctx context.Context, s Session, deliveries []Delivery)
 			continue
 		case errors.Is(err, ErrMailboxFull):
 			v.log.Error().Str("session", s.ID).Str("account", deliveries[i].To).Msg("mailbox is full")
-			_, err = v.advance(ctx, s.ID, "", Undeliverable{User: deliveries[i].To}, nil)
+			_, err = v.advance(ctx, s.ID, "", nil, Undeliverable{User: deliveries[i].To}, nil)
 			if err == nil {
 				err = ErrMailboxFull
 			}

@@ -41,6 +41,7 @@ type Config struct {
 
 const (
 	commitTries   = 8                      // lost races against other nodes before giving up
+	freeTries     = 2                      // of these before the session's lock is taken: mostly nobody else is there
 	commitWithin  = time.Second / 2        // from scheduling a session; later it may have been taken from the due list
 	redeliverIn   = 3 * time.Second / 4    // a commit's messages are delivered again if its node has not by then
 	retryFullIn   = 5 * time.Second        // pause before another try at a full mailbox
@@ -146,11 +147,11 @@ func (v *Service) respond(ctx context.Context, c Caller, kind Kind, a *answer) (
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	id, _, err := v.find(ctx, c, kind, a.KeyID, a.SessionID)
+	found, err := v.find(ctx, c, kind, a.KeyID, a.SessionID)
 	if err != nil {
 		return Session{}, err
 	}
-	return v.advance(ctx, id, a.KeyID, Responded{
+	return v.advance(ctx, found.id, a.KeyID, found.loaded, Responded{
 		Kind: kind, From: c.User, Party: a.PartIndex, Accept: *a.Response, Reason: a.Reason, Identity: c.Identity,
 	}, nil)
 }
@@ -163,12 +164,12 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 	if err != nil {
 		return Session{}, err
 	}
-	id, _, err := v.find(ctx, c, Keygen, p.KeyID, p.SessionID)
+	found, err := v.find(ctx, c, Keygen, p.KeyID, p.SessionID)
 	if err != nil {
 		return Session{}, err
 	}
 	ev := Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey}
-	s, err := v.advance(ctx, id, p.KeyID, ev, func(next Session) error {
+	s, err := v.advance(ctx, found.id, p.KeyID, nil, ev, func(next Session) error {
 		if next.Phase.Final() {
 			return nil // the reports differ: there is no key to hold a share of
 		}
@@ -191,16 +192,16 @@ func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (Ses
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	id, last, err := v.find(ctx, c, Sign, p.KeyID, p.SessionID)
+	found, err := v.find(ctx, c, Sign, p.KeyID, p.SessionID)
 	if err != nil {
 		return Session{}, err
 	}
-	if last != "" && last != id {
-		if s, ok := v.late(ctx, c, last, id, p); ok {
+	if found.last != "" && found.last != found.id {
+		if s, ok := v.late(ctx, c, found, p); ok {
 			return s, nil
 		}
 	}
-	s, err := v.advance(ctx, id, p.KeyID, Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}, nil)
+	s, err := v.advance(ctx, found.id, p.KeyID, found.loaded, Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}, nil)
 	if err == nil && s.Invalid(p.PartIndex) {
 		return s, &wire.Error{
 			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
@@ -214,7 +215,7 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	return v.advance(ctx, p.SessionID, "", PartyFailed{
+	return v.advance(ctx, p.SessionID, "", nil, PartyFailed{
 		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits,
 	}, nil)
 }
@@ -222,14 +223,18 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 // Cancel ends a session of the caller's, or any if the caller is an admin. It
 // returns ErrNotFound, ErrNotMine or ErrEnded.
 func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
-	return v.advance(ctx, id, "", Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}, nil)
+	return v.advance(ctx, id, "", nil, Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}, nil)
 }
 
-// advance applies ev to a session: lock, load, step, commit, deliver. The keyID
-// of the message, where it has one, must be the session's. Before is run with
-// the stepped session between Step and commit, for what must be durable first;
-// it may be repeated.
-func (v *Service) advance(ctx context.Context, id, keyID string, ev Event, before func(Session) error) (Session, error) {
+// advance applies ev to a session: load, step, commit, deliver. The keyID of the
+// message, where it has one, must be the session's. Before is run with the
+// stepped session between Step and commit, for what must be durable first; it
+// may be repeated. Known is the session where the caller has just loaded it,
+// else nil.
+//
+// The session's lock is only taken once other nodes have come in between: a
+// commit is fenced by the version, and by the lock of whoever holds it.
+func (v *Service) advance(ctx context.Context, id, keyID string, known *loaded, ev Event, before func(Session) error) (Session, error) {
 	if !wire.ValidID(id) {
 		return Session{}, ErrNotFound
 	}
@@ -238,23 +243,48 @@ func (v *Service) advance(ctx context.Context, id, keyID string, ev Event, befor
 		return Session{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	defer unlock()
-	lock, err := v.cfg.Locker.Lock(ctx, id)
-	if err != nil {
-		return Session{}, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
+	done, err := v.commit(ctx, freeTries, "", id, keyID, known, ev, before)
+	if errors.Is(err, errOvertaken) {
+		lock, lockErr := v.cfg.Locker.Lock(ctx, id)
+		if lockErr != nil {
+			return Session{}, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, lockErr)
+		}
+		done, err = v.commit(ctx, commitTries, lock.Token(), id, keyID, nil, ev, before)
+		v.release(ctx, id, lock)
 	}
-	done, err := v.commit(ctx, lock.Token(), id, keyID, ev, before)
-	v.release(ctx, id, lock)
 	if err != nil || !done.changed {
 		return done.session, about(err, done.session)
+	}
+	if done.quiet {
+		return done.session, nil
 	}
 	v.deliver(ctx, done)
 	return done.session, nil
 }
 
+// loaded is a session as the store had it a moment ago.
+type loaded struct {
+	session Session
+	now     time.Time // the store's, then
+	begun   time.Time // ours, before
+}
+
+func (v *Service) load(ctx context.Context, id string) (*loaded, error) {
+	l := loaded{begun: time.Now()}
+	var err error
+	l.session, l.now, err = v.cfg.Store.Load(ctx, id)
+	return &l, err
+}
+
+// errOvertaken says that other nodes have changed a session each time this one
+// was about to.
+var errOvertaken = fmt.Errorf("session: lost every race: %w", ErrUnavailable)
+
 // committed is what commit did.
 type committed struct {
 	session Session // after it; as loaded, if it was refused
 	changed bool
+	quiet   bool      // it says nothing, and the due list is right as it is
 	at      time.Time // by the store's clock
 	mark    time.Time // the session's place in the due list, put there before
 	entries []Entry
@@ -262,13 +292,16 @@ type committed struct {
 }
 
 // commit is the middle of advance: it steps until no other node gets in between.
-func (v *Service) commit(ctx context.Context, token, id, keyID string, ev Event, before func(Session) error) (committed, error) {
-	for range commitTries {
-		begun := time.Now()
-		s, now, err := v.cfg.Store.Load(ctx, id)
-		if err != nil {
-			return committed{}, err
+func (v *Service) commit(ctx context.Context, tries int, token, id, keyID string, known *loaded, ev Event, before func(Session) error) (committed, error) {
+	for ; tries > 0; tries-- {
+		if known == nil {
+			var err error
+			if known, err = v.load(ctx, id); err != nil {
+				return committed{}, err
+			}
 		}
+		s, now, begun := known.session, known.now, known.begun
+		known = nil
 		if keyID != "" && s.KeyID != keyID {
 			return committed{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
 		}
@@ -289,8 +322,11 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, ev Event,
 		// is not before this (the time that passed is measured, not told by a clock).
 		at := now.Add(time.Since(begun))
 		mark := at.Add(redeliverIn)
-		if err := v.cfg.Store.Schedule(ctx, id, mark); err != nil {
-			return committed{session: s}, err
+		quiet := len(entries) == 0 && sameDue(s, next, ev)
+		if !quiet {
+			if err := v.cfg.Store.Schedule(ctx, id, mark); err != nil {
+				return committed{session: s}, err
+			}
 		}
 		receipt, err := v.cfg.Store.Commit(ctx, next, token, entries, at.Add(commitWithin))
 		if errors.Is(err, ErrStale) {
@@ -302,9 +338,19 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, ev Event,
 		next.Version++
 		v.relays.put(next)
 		v.logStep(s, next, ev)
-		return committed{session: next, changed: true, at: now, mark: mark, entries: entries, receipt: receipt}, nil
+		return committed{
+			session: next, changed: true, quiet: quiet && !receipt.Backlog,
+			at: now, mark: mark, entries: entries, receipt: receipt,
+		}, nil
 	}
-	return committed{}, fmt.Errorf("advance session %s: lost %d races: %w", id, commitTries, ErrUnavailable)
+	return committed{}, errOvertaken
+}
+
+// sameDue reports whether next is to be looked at when s was, as the due list
+// has it. The sweeper, whose event a Tick is, has moved that.
+func sameDue(s, next Session, ev Event) bool {
+	_, swept := ev.(Tick)
+	return !swept && s.Phase == next.Phase && s.Deadline.Equal(next.Deadline) && !next.Phase.Final() && !next.stored()
 }
 
 func (v *Service) release(ctx context.Context, id string, lock Lock) {
