@@ -69,16 +69,15 @@ func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionI
 // when the signing that it is for has ended and another is open: taken for a
 // result of that one, it would put an honest party out. Where both sign the same
 // data it serves either, and the open one needs it.
-func (v *Service) late(ctx context.Context, c Caller, f found, p *wire.SignResult) (Session, bool) {
-	open := machine{Session: f.loaded.session}
-	if _, _, ok := open.verify(p.Signature); ok {
-		return Session{}, false
+// What it found out about the open signing's signature it returns too.
+func (v *Service) late(ctx context.Context, c Caller, f found, p *wire.SignResult) (ended Session, known *checked, late bool) {
+	open := f.loaded.session.check(p.Signature)
+	if open.ok {
+		return Session{}, &open, false
 	}
 	ended, _, err := v.cfg.Store.Load(ctx, f.last)
 	if err != nil || ended.Phase != Completed || ended.PartIndex(c.User) != p.PartIndex {
-		return Session{}, false
+		return Session{}, &open, false
 	}
-	m := machine{Session: ended}
-	_, _, ok := m.verify(p.Signature)
-	return ended, ok
+	return ended, &open, ended.check(p.Signature).ok
 }

@@ -196,12 +196,15 @@ func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (Ses
 	if err != nil {
 		return Session{}, err
 	}
+	ev := Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}
 	if found.last != "" && found.last != found.id {
-		if s, ok := v.late(ctx, c, found, p); ok {
+		s, known, late := v.late(ctx, c, found, p)
+		if late {
 			return s, nil
 		}
+		ev.checked = known
 	}
-	s, err := v.advance(ctx, found.id, p.KeyID, found.loaded, Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}, nil)
+	s, err := v.advance(ctx, found.id, p.KeyID, found.loaded, ev, nil)
 	if err == nil && s.Invalid(p.PartIndex) {
 		return s, &wire.Error{
 			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
