@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"cmd/conclaved":           {"cluster/node"},
 	"cmd/conclave":            {"session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cmd/conclave-demo":       {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cmd/conclave-bench":      {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cluster/clustertest":     {},
 	"session/party/partytest": {"session/party", "session/pubkey"},
 }

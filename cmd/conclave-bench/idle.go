@@ -12,10 +12,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-const (
-	dialers   = 16              // connections made at a time
-	settleFor = 3 * time.Second // for a process to give back what it no longer needs
-)
+const dialers = 16 // connections made at a time
 
 // idle compares the memory of a registered connection with that of one to a
 // server that does nothing else but hold it.
@@ -77,13 +74,14 @@ func idleMemory(ctx context.Context, l *lab, n int) (held, error) {
 		return held{}, err
 	}
 	rate := float64(n) / time.Since(begun).Seconds()
-	after, busy, err := settled(ctx, c.nodes[0].pid())
+	after, busy, err := l.settled(ctx, c.nodes[0].pid())
 	return held{(after - before) / float64(n), rate, busy}, err
 }
 
-// settled waits for a process to come to rest, and returns its memory and how
+// settled waits for a process to come to rest and give back what it no longer needs, and returns its memory and how
 // busy it is then.
-func settled(ctx context.Context, pid int) (resident, busy float64, err error) {
+func (l *lab) settled(ctx context.Context, pid int) (resident, busy float64, err error) {
+	settleFor := l.measured(3*time.Second, 3*time.Second)
 	var used [2]time.Duration
 	for i := range used {
 		if err := pause(ctx, settleFor); err != nil {
@@ -126,7 +124,7 @@ func leanMemory(ctx context.Context, l *lab, n int) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	after, _, err := settled(ctx, p.pid())
+	after, _, err := l.settled(ctx, p.pid())
 	if err == nil && after < before {
 		err = errors.New("memory shrank under load: too few connections to measure")
 	}

@@ -36,6 +36,8 @@ type lab struct {
 	number int      // of clusters so far
 	ends   []func()
 
+	brief bool // for a test: what is measured does not matter, but that it is
+
 	// preParams makes pre-parameters; a test has them made beforehand.
 	preParams func(ctx context.Context) (*party.PreParams, error)
 }
@@ -61,6 +63,14 @@ func pick[T any](l *lab, full, short T) T {
 		return short
 	}
 	return full
+}
+
+// measured returns how long to measure for.
+func (l *lab) measured(full, short time.Duration) time.Duration {
+	if l.brief {
+		return short / 5
+	}
+	return pick(l, full, short)
 }
 
 // close ends all that was started and removes what was left behind.

@@ -170,4 +170,3 @@ func measure(ctx context.Context, o options, l *lab, stdout io.Writer) (err erro
 	}
 	return errors.Join(failed, err)
 }
-

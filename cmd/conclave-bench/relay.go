@@ -39,7 +39,7 @@ func relay(ctx context.Context, l *lab) error {
 	}
 	defer floor.close()
 
-	window := pick(l, 3*time.Second, 500*time.Millisecond)
+	window := l.measured(3*time.Second, 500*time.Millisecond)
 	var perMessage, basePer, redisPer, baseRedis, rate, baseRate sample
 	for range pick(l, 7, 1) {
 		for _, side := range []struct {

@@ -32,7 +32,7 @@ func sessions(ctx context.Context, l *lab) error {
 		return err
 	}
 	defer groups.close()
-	window := pick(l, 5*time.Second, time.Second)
+	window := l.measured(5*time.Second, time.Second)
 	if _, err := groups.run(ctx, l, window/2, 0); err != nil { // caches, connections
 		return err
 	}
@@ -47,7 +47,7 @@ func sessions(ctx context.Context, l *lab) error {
 		redisMS.add(milliseconds(done.cpu.redis) / float64(len(done.times)))
 		top.add(float64(len(done.times)) / done.took.Seconds())
 	}
-	half, err := groups.run(ctx, l, pick(l, 20*time.Second, time.Second), top.quantile(0.5)/2)
+	half, err := groups.run(ctx, l, l.measured(20*time.Second, time.Second), top.quantile(0.5)/2)
 	if err != nil {
 		return err
 	}
