@@ -48,8 +48,8 @@ type Conn struct {
 	registerBy  time.Time
 	pingAt      time.Time
 	aliveAt     time.Time // when the read deadline was set
-	closing     bool // no more is queued; replies and the close frame are flushed
-	closeCode   int  // first cause
+	closing     bool      // no more is queued; replies and the close frame are flushed
+	closeCode   int       // first cause
 	closeBy     time.Time
 	changed     chan struct{}
 }
