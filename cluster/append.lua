@@ -1,60 +1,70 @@
 -- append: add messages to one member's mailbox and hurry them to its socket.
 --
 -- KEYS[1] mailbox:{member}   stream
--- KEYS[2] seen:{member}      sorted set, message id by ms
--- KEYS[3] presence:{member}  hash
+-- KEYS[2] seen:{member}      set, ids of messages
+-- KEYS[3] seen:{member}:old  set, ids before those
+-- KEYS[4] presence:{member}  hash
 -- ARGV[1] channel prefix to publish under, or '' to leave publishing to the caller
 -- ARGV[2] most entries the mailbox may hold
 -- ARGV[3] time to live of mailbox and seen, ms
--- ARGV[4] most ids that seen keeps, about
+-- ARGV[4] how many ids seen holds, about, before it becomes the old one
 -- ARGV[5..] for each message: its id ('' = none), its payload
 --
 -- Returns one value per message: its seq as a string when appended; 0 when that
 -- id was appended before; -1 when the mailbox is full (and so for every message
 -- after it). Then, only when ARGV[1] is '': the node and the connection that
 -- hold the member's socket, '' when it has none.
-local mailbox, seen, presence = KEYS[1], KEYS[2], KEYS[3]
-local channels, most, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+--
+-- Every message comes this way: each call of Redis here shows in what the
+-- cluster carries.
+local mailbox, seen, old, presence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local channels, most, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local keep = tonumber(ARGV[4])
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)) -- ms
 
 local where = redis.call('HMGET', presence, 'node', 'conn')
 local node, conn = where[1], where[2]
 local len = redis.call('XLEN', mailbox)
 local out = {}
-local full, appended, marked, trim = false, false, false, false
+local full, appended, marked, turn = false, false, false, false
 
 for i = 5, #ARGV, 2 do
   local id, payload = ARGV[i], ARGV[i + 1]
   local r
-  if id ~= '' and redis.call('ZADD', seen, 'NX', now, id) == 0 then
+  if id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then
     r = 0
   elseif full or len >= most then
     full, r = true, -1
-    if id ~= '' then redis.call('ZREM', seen, id) end
+    if id ~= '' then redis.call('SREM', seen, id) end
   else
     local entry = redis.call('XADD', mailbox, '0-*', 'payload', payload)
     if entry == '0-1' then
       -- A new stream, whose predecessor may have expired. Its numbers start at
       -- the clock, in ms, and so above all that a client may have seen before.
+      local time = redis.call('TIME')
+      local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
       entry = redis.call('XADD', mailbox, '0-' .. now, 'payload', payload)
       redis.call('XDEL', mailbox, '0-1')
     end
     r = string.sub(entry, 3)
-    len, appended, marked = len + 1, true, marked or id ~= ''
-    trim = trim or r % 64 == 0 -- seen need not be exact, and counting it costs
+    len, appended = len + 1, true
+    turn = turn or r % 64 == 0 -- seen need not be exact, and counting it costs
     if node and channels ~= '' then
       redis.call('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. payload)
     end
   end
+  marked = marked or id ~= ''
   out[#out + 1] = r
 end
 
-if appended then redis.call('PEXPIRE', mailbox, ttl) end
+-- keepAlive writes only where the time left has shrunk by a sixteenth: to ask is
+-- cheaper, and what is written goes into the append-only file as well.
+local function keepAlive(key)
+  if redis.call('PTTL', key) < ttl - ttl / 16 then redis.call('PEXPIRE', key, ttl) end
+end
+if appended then keepAlive(mailbox) end
 if marked then
-  redis.call('PEXPIRE', seen, ttl)
-  if trim then redis.call('ZREMRANGEBYRANK', seen, 0, -(keep + 1)) end
+  keepAlive(seen)
+  if turn and redis.call('SCARD', seen) >= keep then redis.call('RENAME', seen, old) end
 end
 if channels == '' then
   out[#out + 1] = node or ''

@@ -51,7 +51,8 @@
 //	nodes               zset    node id by its last heartbeat, ms
 //	presence:{<member>} hash    node, conn, role, since, seq (newest when joined), acked; void when the node is gone
 //	mailbox:{<member>}  stream  0-<seq>, field payload; trimmed on ack; TTL MailboxTTL after the last append
-//	seen:{<member>}     zset    newest message ids appended, by ms; TTL MailboxTTL after the last
+//	seen:{<member>}     set     newest message ids appended; TTL MailboxTTL after the last
+//	seen:{<member>}:old set     those before; TTL likewise
 //	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL
 //	node:<id>           channel "m <conn> <seq> <payload>", a message; "s <conn>", that connection is superseded
 //
@@ -62,7 +63,10 @@
 // is published, in order, and never waits for Redis or a socket. A [Membership]
 // has no goroutine while its socket is level with its mailbox; a pump runs from
 // the first gap, refusal or new subscription until it is level again, or until
-// the membership or Run ends. Nothing else starts any.
+// the membership or Run ends. What is appended, and what is acknowledged, is
+// brought to Redis by a goroutine each, which runs while there is any; one
+// pipeline is under way at a time, and what comes meanwhile shares the next.
+// Nothing else starts any.
 //
 // Node.mu guards the table of connections, Membership.mu the phase of one.
 // Neither is held over I/O or over a call of a Socket's method, and none of the
@@ -208,6 +212,9 @@ type Node struct {
 	joinSlots  chan struct{} // bounds joins at one time
 	leaveSlots chan struct{} // bounds leaves at one time
 
+	sends gatherer[*batch]
+	acks  gatherer[*Membership]
+
 	mu       sync.Mutex
 	stopped  bool
 	conns    map[string]*Membership // by connection id, joining ones too
@@ -230,7 +237,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.LeaseTTL <= cfg.HeartbeatEvery {
 		return nil, errors.New("cluster: Config.LeaseTTL is not longer than Config.HeartbeatEvery")
 	}
-	return &Node{
+	n := &Node{
 		cfg:        cfg,
 		keys:       keys{cfg.Prefix},
 		rdb:        cfg.Redis,
@@ -244,7 +251,10 @@ func New(cfg Config) (*Node, error) {
 		leaveSlots: make(chan struct{}, maxLeaves),
 		conns:      map[string]*Membership{},
 		dangling:   map[string]struct{}{},
-	}, nil
+	}
+	n.sends = gatherer[*batch]{run: n.appendAll, most: sendsAtOnce}
+	n.acks = gatherer[*Membership]{run: n.passAcks, most: ackMembers, rest: ackEvery}
+	return n, nil
 }
 
 // ID returns Config.NodeID.

@@ -24,14 +24,17 @@ func (k keys) nodes() string { return k.prefix + "nodes" }
 func (k keys) presence(member string) string { return k.prefix + "presence:{" + member + "}" }
 
 // mailbox is a stream with entries 0-<seq>, field payload.
-// TTL: Config.MailboxTTL after the last append. Written by any node, trimmed
+// TTL: Config.MailboxTTL after the last append, less a sixteenth at most, so
+// that not every append need write it. Written by any node, trimmed
 // and read by the node that holds the member's socket.
 func (k keys) mailbox(member string) string { return k.prefix + "mailbox:{" + member + "}" }
 
-// seen is a sorted set: the newest message ids appended to the mailbox, by ms.
-// TTL: Config.MailboxTTL after the last append with an id. Written and read by
-// the append script alone.
-func (k keys) seen(member string) string { return k.prefix + "seen:{" + member + "}" }
+// seen is a set: the newest message ids appended to the mailbox. When it has
+// grown it becomes seenBefore, a set too, in place of the former one. TTL:
+// Config.MailboxTTL after the last append with an id, less a sixteenth at most.
+// Both are written and read by the append script alone.
+func (k keys) seen(member string) string       { return k.prefix + "seen:{" + member + "}" }
+func (k keys) seenBefore(member string) string { return k.seen(member) + ":old" }
 
 // lock is a string: the holder's token. TTL: Config.LockTTL. Written by the
 // holder; read by the holder and by scripts that check the token.

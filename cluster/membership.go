@@ -65,7 +65,10 @@ type Membership struct {
 	// level, the pump while behind; the phase hands it over.
 	cursor  uint64
 	offered atomic.Uint64 // cursor, or the seq being offered; bounds acks
-	acked   atomic.Uint64
+	acked   atomic.Uint64 // what Redis was told
+
+	ackable   atomic.Uint64 // what AckLater was told
+	ackQueued atomic.Bool   // it waits to be passed on
 
 	mu     sync.Mutex
 	phase  phase
@@ -290,41 +293,6 @@ func parseReading(reply []any) (owner int64, got *reading, err error) {
 func parseSeq(v any) (uint64, error) {
 	s, _ := v.(string)
 	return strconv.ParseUint(s, 10, 64)
-}
-
-// Ack says that the client has received everything up to seq, which may then be
-// forgotten. More than was handed to this socket is never forgotten. It does
-// nothing when the membership is superseded or has left; a socket that is
-// closed may still acknowledge until then.
-func (m *Membership) Ack(ctx context.Context, seq uint64) error {
-	seq = min(seq, m.offered.Load())
-	if seq <= m.acked.Load() {
-		return nil
-	}
-	n := m.node
-	owner, err := ackScript.Run(ctx, n.rdb, []string{n.keys.presence(m.member), n.keys.mailbox(m.member)},
-		m.conn, seq, seq+1).Int64()
-	if err != nil {
-		return fmt.Errorf("acknowledge: %w", err)
-	}
-	switch owner {
-	case ownedByOther:
-		m.supersede()
-	case ownedByNone:
-		return m.restore(ctx) // the next ack trims
-	default:
-		raiseTo(&m.acked, seq)
-	}
-	return nil
-}
-
-func raiseTo(v *atomic.Uint64, to uint64) {
-	for {
-		was := v.Load()
-		if was >= to || v.CompareAndSwap(was, to) {
-			return
-		}
-	}
 }
 
 func (m *Membership) isEnded() bool {

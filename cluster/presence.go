@@ -199,6 +199,7 @@ func (m *Membership) Leave(ctx context.Context) error {
 	}
 	done, err := turn(ctx, n.leaveSlots, leaveWait)
 	if err == nil {
+		m.flushAck(ctx)
 		err = n.leave(ctx, m.conn, m.member)
 		done()
 	}

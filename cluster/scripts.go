@@ -37,3 +37,11 @@ var (
 	restoreScript = redis.NewScript(restoreLua)
 	retireScript  = redis.NewScript(retireLua)
 )
+
+// runs are the two ways to run a script in a pipeline: by its hash, and, for what
+// has met a Redis without it (that restarted, or failed over) and so did nothing
+// there, with its text. (To load it first would, on Redis Cluster, need every
+// server, the dead one too.)
+func runs(s *redis.Script, text string) [2][2]string {
+	return [2][2]string{{"evalsha", s.Hash()}, {"eval", text}}
+}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -13,12 +15,16 @@ const (
 	callBytes    = 1 << 20 // most bytes of one append; a single message may pass it
 	maxMessageID = 512     // bytes of Message.ID
 	seenKeep     = 4096    // ids that a mailbox remembers, at least
+
+	sendsAtOnce  = 512             // Sends that may share a pipeline
+	pipeBytes    = 4 << 20         // most bytes of what they share; a single Send may pass it
+	appendWithin = 5 * time.Second // for a pipeline, whatever its callers' patience
 )
 
 // Message is one entry of a member's mailbox to be.
 type Message struct {
 	To      string // the member
-	Payload []byte // opaque; not kept after Send returns
+	Payload []byte // opaque; not to be changed after Send
 	// ID makes the message idempotent: the same ID is appended to the same
 	// mailbox once, however often and from whichever nodes it is sent. Up to 512
 	// bytes. A mailbox remembers its newest 4096 IDs. Empty means that each Send
@@ -47,92 +53,176 @@ func (e *SendError) Unwrap() error { return e.Err }
 // unwraps to several ([errors.Join]): ErrMailboxFull, ErrBadID, ErrNotSent, or
 // what Redis or the context said. After a failure no later message of the same
 // Send to the same member is appended. When the reply of Redis is lost, the
-// message may or may not have been appended; with an ID it is safe to send
-// again. Safe for concurrent use.
+// message may or may not have been appended, and so when ctx ends meanwhile;
+// with an ID it is safe to send again. Safe for concurrent use.
 func (n *Node) Send(ctx context.Context, msgs ...Message) error {
-	b := &batch{msgs: msgs, failed: make([]error, len(msgs)), broken: map[string]bool{}}
-	for _, round := range b.plan() {
+	if len(msgs) == 0 {
+		return nil
+	}
+	b := &batch{msgs: msgs, failed: make([]error, len(msgs))}
+	b.deadline, _ = ctx.Deadline()
+	if n.cfg.Sharded { // with others' it would wait for the slowest server
+		n.append(ctx, b)
+		return b.err()
+	}
+	b.done = make(chan struct{})
+	if err := ctx.Err(); err != nil {
+		return b.all(err)
+	}
+	n.sends.add(b)
+	select {
+	case <-b.done:
+		return b.err()
+	case <-ctx.Done():
+		return b.all(ctx.Err())
+	}
+}
+
+// appendAll is the gatherer's work.
+func (n *Node) appendAll(sends []*batch) {
+	for len(sends) > 0 {
+		// As many as one pipeline should hold.
+		some, bytes := 0, 0
+		for some < len(sends) && (some == 0 || bytes+sends[some].bytes() <= pipeBytes) {
+			bytes += sends[some].bytes()
+			some++
+		}
+		ctx, cancel := carried(sends[:some])
+		n.append(ctx, sends[:some]...)
+		cancel()
+		for _, b := range sends[:some] {
+			close(b.done)
+		}
+		sends = sends[some:]
+	}
+}
+
+// carried returns a context for what several callers wait for: it ends with the
+// last of their deadlines.
+func carried(sends []*batch) (context.Context, context.CancelFunc) {
+	var last time.Time
+	for _, b := range sends {
+		if b.deadline.IsZero() {
+			return context.WithCancel(context.Background())
+		}
+		if b.deadline.After(last) {
+			last = b.deadline
+		}
+	}
+	return context.WithDeadline(context.Background(), last)
+}
+
+// append carries sends out, in their order.
+func (n *Node) append(ctx context.Context, sends ...*batch) {
+	for _, round := range plan(sends) {
 		// Two pipelines: go-redis may repeat the first when a connection breaks,
 		// because every message in it has an id, and must not repeat the second.
 		for _, once := range []bool{false, true} {
-			calls := b.pending(round, once)
+			calls := pending(round, once)
 			n.exec(ctx, calls, once)
-			n.publish(ctx, b.settle(calls, n.cfg.Sharded))
+			n.publish(ctx, settle(calls, n.cfg.Sharded))
 		}
 	}
-	return b.err()
 }
 
 // batch is one Send on its way.
 type batch struct {
-	msgs   []Message
+	msgs     []Message
+	deadline time.Time // after which its caller has gone; zero for none
+	done     chan struct{}
+
+	// Of whoever carries it out, until done is closed.
 	failed []error         // by message
-	broken map[string]bool // members to whom nothing more is sent
+	broken map[string]bool // members to whom nothing more is sent; nil for none
 }
+
+// place is one message of a Send.
+type place struct {
+	send  *batch
+	index int
+}
+
+func (p place) message() *Message { return &p.send.msgs[p.index] }
+
+func (p place) fail(err error) { p.send.fail(p.index, err) }
 
 // call is one run of the append script: messages for one member, in order.
 type call struct {
-	to    string
-	index []int // of the messages among Send's arguments
-	args  []any // id, payload, id, payload, …
-	bytes int
-	once  bool // holds a message without an id: must not be repeated blindly
-	cmd   *redis.Cmd
+	to     string
+	places []place
+	round  int
+	bytes  int
+	once   bool // holds a message without an id: must not be repeated blindly
+	cmd    *redis.Cmd
+}
+
+// takes reports whether a message may join the call. One with an id joins none
+// of another Send without: that would take from it that it may be repeated.
+func (c *call) takes(p place) bool {
+	m := p.message()
+	same := c.once == (m.ID == "") || c.places[0].send == p.send
+	return same && len(c.places) < callMessages && c.bytes+len(m.Payload) <= callBytes
 }
 
 // plan sorts messages into calls, and calls into rounds: each round has at most
 // one call per member, so that the order of one member's messages does not
 // hang on which command of a pipeline fails.
-func (b *batch) plan() [][]*call {
-	type place struct {
-		round int
-		call  *call
-	}
+func plan(sends []*batch) [][]*call {
 	var rounds [][]*call
-	last := make(map[string]place, len(b.msgs))
-	for i := range b.msgs {
-		m := &b.msgs[i]
-		if !validID(m.To) || len(m.ID) > maxMessageID {
-			b.fail(i, ErrBadID)
-			continue
-		}
-		if b.broken[m.To] {
-			b.fail(i, ErrNotSent)
-			continue
-		}
-		p, ok := last[m.To]
-		if !ok || len(p.call.index) == callMessages || p.call.bytes+len(m.Payload) > callBytes {
-			round := 0
-			if ok {
-				round = p.round + 1
+	last := make(map[string]*call, len(sends))
+	now := time.Now()
+	for _, b := range sends {
+		late := !b.deadline.IsZero() && !b.deadline.After(now)
+		for i := range b.msgs {
+			m, p := &b.msgs[i], place{b, i}
+			if late {
+				p.fail(context.DeadlineExceeded)
+				continue
 			}
-			if round == len(rounds) {
-				rounds = append(rounds, nil)
+			if !validID(m.To) || len(m.ID) > maxMessageID {
+				p.fail(ErrBadID)
+				continue
 			}
-			p = place{round: round, call: &call{to: m.To}}
-			rounds[round] = append(rounds[round], p.call)
-			last[m.To] = p
+			if b.broken[m.To] {
+				p.fail(ErrNotSent)
+				continue
+			}
+			c := last[m.To]
+			if c == nil || !c.takes(p) {
+				next := &call{to: m.To}
+				if c != nil {
+					next.round = c.round + 1
+				}
+				if next.round == len(rounds) {
+					rounds = append(rounds, nil)
+				}
+				rounds[next.round] = append(rounds[next.round], next)
+				c, last[m.To] = next, next
+			}
+			c.places = append(c.places, p)
+			c.bytes += len(m.Payload)
+			c.once = c.once || m.ID == ""
 		}
-		p.call.index = append(p.call.index, i)
-		p.call.args = append(p.call.args, m.ID, m.Payload)
-		p.call.bytes += len(m.Payload)
-		p.call.once = p.call.once || m.ID == ""
 	}
 	return rounds
 }
 
-// pending returns the calls of a round that are of the one kind and whose
-// members have not failed in an earlier round.
-func (b *batch) pending(round []*call, once bool) []*call {
+// pending returns the calls of a round that are of the one kind, without the
+// messages whose Send has failed to reach the member in an earlier round.
+func pending(round []*call, once bool) []*call {
 	var calls []*call
 	for _, c := range round {
-		switch {
-		case c.once != once:
-		case b.broken[c.to]:
-			for _, i := range c.index {
-				b.fail(i, ErrNotSent)
+		if c.once != once {
+			continue
+		}
+		c.places = slices.DeleteFunc(c.places, func(p place) bool {
+			broken := p.send.broken[c.to]
+			if broken {
+				p.fail(ErrNotSent)
 			}
-		default:
+			return broken
+		})
+		if len(c.places) > 0 {
 			calls = append(calls, c)
 		}
 	}
@@ -141,7 +231,17 @@ func (b *batch) pending(round []*call, once bool) []*call {
 
 func (b *batch) fail(i int, err error) {
 	b.failed[i] = err
+	if b.broken == nil {
+		b.broken = map[string]bool{}
+	}
 	b.broken[b.msgs[i].To] = true
+}
+
+func (b *batch) bytes() (sum int) {
+	for i := range b.msgs {
+		sum += len(b.msgs[i].Payload)
+	}
+	return sum
 }
 
 func (b *batch) err() error {
@@ -154,18 +254,27 @@ func (b *batch) err() error {
 	return errors.Join(errs...)
 }
 
+// all is the error of a Send whose caller does not wait for more.
+func (b *batch) all(err error) error {
+	errs := make([]error, len(b.msgs))
+	for i := range b.msgs {
+		errs[i] = &SendError{Index: i, To: b.msgs[i].To, Err: err}
+	}
+	return errors.Join(errs...)
+}
+
 // onceCmd is a command that go-redis must not send a second time by itself.
 type onceCmd struct{ *redis.Cmd }
 
 // NoRetry implements redis.Cmder.
 func (onceCmd) NoRetry() bool { return true }
 
-// exec runs calls as one pipeline. Those that met a Redis without the script
-// (it restarted, it failed over) did nothing there, so they are run again with
-// its text, whatever they hold. (To load it first would, on Redis Cluster, need
-// every server, the dead one too.)
+// exec runs calls as one pipeline, and then those again whose script was not
+// there, whatever they hold.
 func (n *Node) exec(ctx context.Context, calls []*call, once bool) {
-	for _, run := range [][2]string{{"evalsha", appendScript.Hash()}, {"eval", appendLua}} {
+	ctx, cancel := context.WithTimeout(ctx, appendWithin)
+	defer cancel()
+	for _, run := range runs(appendScript, appendLua) {
 		if len(calls) == 0 {
 			return
 		}
@@ -194,11 +303,14 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 	if n.cfg.Sharded {
 		channels = ""
 	}
-	args := make([]any, 0, 10+len(c.args))
-	args = append(args, run[0], run[1], 3,
-		n.keys.mailbox(c.to), n.keys.seen(c.to), n.keys.presence(c.to),
+	args := make([]any, 0, 11+2*len(c.places))
+	args = append(args, run[0], run[1], 4,
+		n.keys.mailbox(c.to), n.keys.seen(c.to), n.keys.seenBefore(c.to), n.keys.presence(c.to),
 		channels, n.cfg.MailboxMax, n.cfg.MailboxTTL.Milliseconds(), seenKeep)
-	args = append(args, c.args...)
+	for _, p := range c.places {
+		m := p.message()
+		args = append(args, m.ID, m.Payload)
+	}
 	cmd := redis.NewCmd(ctx, args...)
 	cmd.SetFirstKeyPos(3)
 	return cmd
@@ -209,11 +321,11 @@ type notice struct{ node, text string }
 
 // settle reads the replies of calls, notes what failed, and returns what is
 // left to publish when the script did not.
-func (b *batch) settle(calls []*call, sharded bool) []notice {
+func settle(calls []*call, sharded bool) []notice {
 	var out []notice
 	for _, c := range calls {
 		reply, err := c.cmd.Slice()
-		want := len(c.index)
+		want := len(c.places)
 		if sharded {
 			want += 2
 		}
@@ -221,8 +333,8 @@ func (b *batch) settle(calls []*call, sharded bool) []notice {
 			err = fmt.Errorf("append: redis returned %d values, want %d", len(reply), want)
 		}
 		if err != nil {
-			for _, i := range c.index {
-				b.fail(i, err)
+			for _, p := range c.places {
+				p.fail(err)
 			}
 			continue
 		}
@@ -231,15 +343,15 @@ func (b *batch) settle(calls []*call, sharded bool) []notice {
 			node, _ = reply[want-2].(string)
 			conn, _ = reply[want-1].(string)
 		}
-		for k, i := range c.index {
+		for k, p := range c.places {
 			switch r := reply[k].(type) {
 			case string:
 				if node != "" {
-					out = append(out, notice{node, messageText(conn, r, b.msgs[i].Payload)})
+					out = append(out, notice{node, messageText(conn, r, p.message().Payload)})
 				}
 			case int64:
 				if r < 0 {
-					b.fail(i, ErrMailboxFull)
+					p.fail(ErrMailboxFull)
 				}
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -146,7 +147,8 @@ func TestSeenIsBounded(t *testing.T) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
-		const total = seenKeep + 1000
+		const total = 2*seenKeep + 1000
+		m, s := w.join(a, "alice", 0, 600)
 		for i := 0; i < total; i += 500 {
 			var msgs []Message
 			for k := i; k < min(i+500, total); k++ {
@@ -155,17 +157,49 @@ func TestSeenIsBounded(t *testing.T) {
 			if err := a.Send(ctx, msgs...); err != nil {
 				t.Fatal(err)
 			}
+			var last uint64
+			for range msgs {
+				last = s.want("x")
+			}
+			if err := m.Ack(ctx, last); err != nil {
+				t.Fatal(err)
+			}
 		}
-		n := rdb.ZCard(ctx, w.keys().seen("alice")).Val()
-		if n < seenKeep || n > seenKeep+callMessages+64 {
-			t.Errorf("seen keeps %d ids, want about %d", n, seenKeep)
+		young, old := rdb.SCard(ctx, w.keys().seen("alice")).Val(), rdb.SCard(ctx, w.keys().seenBefore("alice")).Val()
+		if n := young + old; n < seenKeep || n > 2*seenKeep+2*(callMessages+64) {
+			t.Errorf("seen keeps %d and %d ids, want from %d to twice that", young, old, seenKeep)
 		}
 		before := rdb.XLen(ctx, w.keys().mailbox("alice")).Val()
-		if err := a.Send(ctx, Message{To: "alice", Payload: []byte("x"), ID: fmt.Sprintf("%06d", total-seenKeep)}); err != nil {
-			t.Fatal(err)
+		for _, age := range []int{1, seenKeep / 2, seenKeep} { // from either generation
+			if err := a.Send(ctx, Message{To: "alice", Payload: []byte("x"), ID: fmt.Sprintf("%06d", total-age)}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if after := rdb.XLen(ctx, w.keys().mailbox("alice")).Val(); after != before {
 			t.Error("one of the newest ids was forgotten")
+		}
+	})
+}
+
+// A mailbox lives for its time after the last message, whether or not that one
+// had to write it.
+func TestMailboxLifeIsRenewed(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a", func(c *Config) { c.MailboxTTL = time.Hour })
+		ctx := context.Background()
+		k := w.keys()
+		for i := range 3 {
+			if err := a.Send(ctx, Message{To: "alice", Payload: []byte("x"), ID: fmt.Sprint(i)}); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range []string{k.mailbox("alice"), k.seen("alice")} {
+				if life := rdb.PTTL(ctx, key).Val(); life < time.Hour-time.Hour/16-time.Minute || life > time.Hour {
+					t.Errorf("after message %d %s lives %s more, want an hour or a little less", i, key, life)
+				}
+				rdb.PExpire(ctx, key, 50*time.Minute) // as if time had passed
+			}
 		}
 	})
 }

@@ -96,7 +96,7 @@ func (w *world) lives(n int64, seed, after bool) bool {
 	if k, err := life.store.Key(life.ctx, "vault"); err != nil || k.Status != session.KeyActive {
 		life.Errorf("call %d: key %+v, %v", n, k, err)
 	}
-	if open, _, err := life.store.Signings(life.ctx, "vault"); err != nil || len(open) > 0 {
+	if _, open, _, err := life.store.Signings(life.ctx, "vault"); err != nil || len(open) > 0 {
 		life.Errorf("call %d: open %v, %v", n, open, err)
 	}
 	life.toldOnce()

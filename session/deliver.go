@@ -134,11 +134,11 @@ func (v *Service) storeKey(ctx context.Context, s Session) (Session, error) {
 	})
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && (k.Session != s.ID || k.Status != KeyActive):
-		return v.advance(ctx, s.ID, "", KeyLost{}, nil)
+		return v.advance(ctx, s.ID, "", nil, KeyLost{}, nil)
 	case err != nil:
 		return s, err
 	}
-	return v.advance(ctx, s.ID, "", KeyStored{}, nil)
+	return v.advance(ctx, s.ID, "", nil, KeyStored{}, nil)
 }
 
 // changeKey updates the record of s's key while it is generating in s, and

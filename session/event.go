@@ -35,6 +35,8 @@ type Signed struct {
 	From      string
 	Party     int
 	Signature string // 0x hex
+
+	checked *checked // what verifying it has found already, if somebody had to
 }
 
 // PartyFailed is a party's word that its MPC cannot go on.

@@ -231,19 +231,20 @@ func TestNoLostWakeup(t *testing.T) {
 		dying := &mortal{diesAt: 1 << 40}
 		second := dying.node(w)
 		w.keygen(w.node(nil), "vault", false)
-		w.must(w.node(nil), "boss", signRequest("vault", "hello", "alice", "bob"))
 		accept := func(part int) *wire.SignResponse {
 			return &wire.SignResponse{KeyID: "vault", PartIndex: part, Response: &yes}
 		}
 		once := sync.OnceFunc(func() {
 			w.mail.setFail(func(session.Delivery) error { return errDead })
-			if _, err := w.say(second, "bob", accept(2), ""); err != nil {
-				w.Error(err)
+			for i, user := range []string{"alice", "bob"} {
+				if _, err := w.say(second, user, accept(i+1), ""); err != nil {
+					w.Error(err)
+				}
 			}
 			w.mail.setFail(nil)
 		})
 		first := w.node(func(c *session.Config) { c.Store = slowStore{Store: c.Store, postpone: once} })
-		w.must(first, "alice", accept(1))
+		w.must(first, "boss", signRequest("vault", "hello", "alice", "bob"))
 		if s := w.the(session.Sign); s.Phase != session.Running {
 			w.Fatalf("phase %s", s.Phase)
 		}

@@ -133,7 +133,7 @@ func TestLateResults(t *testing.T) {
 		c.acts = func(_ string, p wire.Payload) bool { _, params := p.(*wire.SignParams); return !params }
 		c.act()
 		w.must(v, "bob", late)
-		open, _, err := w.store.Signings(w.ctx, "vault")
+		_, open, _, err := w.store.Signings(w.ctx, "vault")
 		if err != nil || len(open) != 1 {
 			w.Fatalf("open: %v, %v", open, err)
 		}
@@ -181,7 +181,7 @@ func TestAmbiguousSigning(t *testing.T) {
 		w.must(v, "boss", signRequest("vault", "two", "alice", "bob"))
 		w.refused(v, "alice", answer, wire.CodeAmbiguous)
 		w.must(v, "carol", &wire.SignResponse{KeyID: "vault", PartIndex: 3, Response: &yes}) // she has only the one
-		open, _, err := w.store.Signings(w.ctx, "vault")
+		_, open, _, err := w.store.Signings(w.ctx, "vault")
 		if err != nil || len(open) != 2 {
 			w.Fatalf("open: %v, %v", open, err)
 		}

@@ -130,9 +130,9 @@ func (d *mortal) OpenSigning(ctx context.Context, key string, s session.Signing,
 	return id, err
 }
 
-func (d *mortal) Signings(ctx context.Context, key string) (open []session.Signing, last string, err error) {
-	err = d.do(func() error { open, last, err = d.Store.Signings(ctx, key); return err })
-	return open, last, err
+func (d *mortal) Signings(ctx context.Context, key string) (k session.Key, open []session.Signing, last string, err error) {
+	err = d.do(func() error { k, open, last, err = d.Store.Signings(ctx, key); return err })
+	return k, open, last, err
 }
 
 func (d *mortal) CloseSigning(ctx context.Context, key, id string) error {

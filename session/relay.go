@@ -51,21 +51,17 @@ func (v *Service) relay(ctx context.Context, c Caller, p *wire.TSSMessage, reque
 	if requestID != "" {
 		id = s.ID + ":" + fingerprint("relay", strconv.Itoa(p.Attempt), strconv.Itoa(p.From), requestID, p.Body)
 	}
+	encoded, err := wire.EncodePayload(p)
+	if err != nil {
+		return err
+	}
 	deliveries := make([]Delivery, 0, len(s.Signers))
 	for _, i := range s.Signers {
 		if i == p.From || p.To != 0 && p.To != i {
 			continue
 		}
 		user := s.Parties[i-1].User
-		m, err := wire.New(user, p)
-		if err != nil {
-			return err
-		}
-		frame, err := m.Encode()
-		if err != nil {
-			return err
-		}
-		deliveries = append(deliveries, Delivery{To: user, ID: id, Frame: frame})
+		deliveries = append(deliveries, Delivery{To: user, ID: id, Frame: encoded.Frame(user, "")})
 	}
 	return v.relayed(ctx, s, deliveries)
 }
@@ -80,7 +76,7 @@ func (v *Service) relayed(ctx context.Context, s Session, deliveries []Delivery)
 			continue
 		case errors.Is(err, ErrMailboxFull):
 			v.log.Error().Str("session", s.ID).Str("account", deliveries[i].To).Msg("mailbox is full")
-			_, err = v.advance(ctx, s.ID, "", Undeliverable{User: deliveries[i].To}, nil)
+			_, err = v.advance(ctx, s.ID, "", nil, Undeliverable{User: deliveries[i].To}, nil)
 			if err == nil {
 				err = ErrMailboxFull
 			}

@@ -148,11 +148,11 @@ func (v *Service) respond(ctx context.Context, c Caller, kind Kind, a *answer) (
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	id, _, err := v.find(ctx, c, kind, a.KeyID, a.SessionID)
+	found, err := v.find(ctx, c, kind, a.KeyID, a.SessionID)
 	if err != nil {
 		return Session{}, err
 	}
-	return v.advance(ctx, id, a.KeyID, Responded{
+	return v.advance(ctx, found.id, a.KeyID, found.loaded, Responded{
 		Kind: kind, From: c.User, Party: a.PartIndex, Accept: *a.Response, Reason: a.Reason, Identity: c.Identity,
 	}, nil)
 }
@@ -165,12 +165,12 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 	if err != nil {
 		return Session{}, err
 	}
-	id, _, err := v.find(ctx, c, Keygen, p.KeyID, p.SessionID)
+	found, err := v.find(ctx, c, Keygen, p.KeyID, p.SessionID)
 	if err != nil {
 		return Session{}, err
 	}
 	ev := Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey}
-	s, err := v.advance(ctx, id, p.KeyID, ev, func(next Session) error {
+	s, err := v.advance(ctx, found.id, p.KeyID, nil, ev, func(next Session) error {
 		if next.Phase.Final() {
 			return nil // the reports differ: there is no key to hold a share of
 		}
@@ -193,16 +193,19 @@ func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (Ses
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	id, last, err := v.find(ctx, c, Sign, p.KeyID, p.SessionID)
+	found, err := v.find(ctx, c, Sign, p.KeyID, p.SessionID)
 	if err != nil {
 		return Session{}, err
 	}
-	if last != "" && last != id {
-		if s, ok := v.late(ctx, c, last, id, p); ok {
+	ev := Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}
+	if found.last != "" && found.last != found.id {
+		s, known, late := v.late(ctx, c, found, p)
+		if late {
 			return s, nil
 		}
+		ev.checked = known
 	}
-	s, err := v.advance(ctx, id, p.KeyID, Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}, nil)
+	s, err := v.advance(ctx, found.id, p.KeyID, found.loaded, ev, nil)
 	if err == nil && s.Invalid(p.PartIndex) {
 		return s, &wire.Error{
 			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
@@ -216,7 +219,7 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	return v.advance(ctx, p.SessionID, "", PartyFailed{
+	return v.advance(ctx, p.SessionID, "", nil, PartyFailed{
 		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits,
 	}, nil)
 }
@@ -224,14 +227,16 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 // Cancel ends a session of the caller's, or any if the caller is an admin. It
 // returns ErrNotFound, ErrNotMine or ErrEnded.
 func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
-	return v.advance(ctx, id, "", Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}, nil)
+	return v.advance(ctx, id, "", nil, Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}, nil)
 }
 
-// advance applies ev to a session: lock, load, step, commit, deliver. The keyID
-// of the message, where it has one, must be the session's. Before is run with
-// the stepped session between Step and commit, for what must be durable first;
-// it may be repeated.
-func (v *Service) advance(ctx context.Context, id, keyID string, ev Event, before func(Session) error) (Session, error) {
+// advance applies ev to a session: lock, load, step, commit, deliver. The keyID of the
+// message, where it has one, must be the session's. Before is run with the
+// stepped session between Step and commit, for what must be durable first; it
+// may be repeated. Known is the session where the caller has just loaded it,
+// else nil: what has changed since is found out by the commit, which is fenced
+// by the version.
+func (v *Service) advance(ctx context.Context, id, keyID string, known *loaded, ev Event, before func(Session) error) (Session, error) {
 	if !wire.ValidID(id) {
 		return Session{}, ErrNotFound
 	}
@@ -244,19 +249,41 @@ func (v *Service) advance(ctx context.Context, id, keyID string, ev Event, befor
 	if err != nil {
 		return Session{}, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
 	}
-	done, err := v.commit(ctx, lock.Token(), id, keyID, ev, before)
+	done, err := v.commit(ctx, lock.Token(), id, keyID, known, ev, before)
 	v.release(ctx, id, lock)
 	if err != nil || !done.changed {
 		return done.session, about(err, done.session)
+	}
+	if done.quiet {
+		return done.session, nil
 	}
 	v.deliver(ctx, done)
 	return done.session, nil
 }
 
+// loaded is a session as the store had it a moment ago.
+type loaded struct {
+	session Session
+	now     time.Time // the store's, then
+	begun   time.Time // ours, before
+}
+
+func (v *Service) load(ctx context.Context, id string) (*loaded, error) {
+	l := loaded{begun: time.Now()}
+	var err error
+	l.session, l.now, err = v.cfg.Store.Load(ctx, id)
+	return &l, err
+}
+
+// errOvertaken says that other nodes have changed a session each time this one
+// was about to.
+var errOvertaken = fmt.Errorf("session: lost every race: %w", ErrUnavailable)
+
 // committed is what commit did.
 type committed struct {
 	session Session // after it; as loaded, if it was refused
 	changed bool
+	quiet   bool      // it says nothing, and the due list is right as it is
 	at      time.Time // by the store's clock
 	mark    time.Time // the session's place in the due list, put there before
 	entries []Entry
@@ -264,13 +291,16 @@ type committed struct {
 }
 
 // commit is the middle of advance: it steps until no other node gets in between.
-func (v *Service) commit(ctx context.Context, token, id, keyID string, ev Event, before func(Session) error) (committed, error) {
+func (v *Service) commit(ctx context.Context, token, id, keyID string, known *loaded, ev Event, before func(Session) error) (committed, error) {
 	for range commitTries {
-		begun := time.Now()
-		s, now, err := v.cfg.Store.Load(ctx, id)
-		if err != nil {
-			return committed{}, err
+		if known == nil {
+			var err error
+			if known, err = v.load(ctx, id); err != nil {
+				return committed{}, err
+			}
 		}
+		s, now, begun := known.session, known.now, known.begun
+		known = nil
 		if keyID != "" && s.KeyID != keyID {
 			return committed{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
 		}
@@ -291,8 +321,11 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, ev Event,
 		// is not before this (the time that passed is measured, not told by a clock).
 		at := now.Add(time.Since(begun))
 		mark := at.Add(redeliverIn)
-		if err := v.cfg.Store.Schedule(ctx, id, mark); err != nil {
-			return committed{session: s}, err
+		quiet := len(entries) == 0 && sameDue(s, next, ev)
+		if !quiet {
+			if err := v.cfg.Store.Schedule(ctx, id, mark); err != nil {
+				return committed{session: s}, err
+			}
 		}
 		receipt, err := v.cfg.Store.Commit(ctx, next, token, entries, at.Add(commitWithin))
 		if errors.Is(err, ErrStale) {
@@ -305,9 +338,19 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, ev Event,
 		v.relays.put(next)
 		v.logStep(s, next, ev)
 		v.auditStep(next, ev)
-		return committed{session: next, changed: true, at: now, mark: mark, entries: entries, receipt: receipt}, nil
+		return committed{
+			session: next, changed: true, quiet: quiet && !receipt.Backlog,
+			at: now, mark: mark, entries: entries, receipt: receipt,
+		}, nil
 	}
-	return committed{}, fmt.Errorf("advance session %s: lost %d races: %w", id, commitTries, ErrUnavailable)
+	return committed{}, errOvertaken
+}
+
+// sameDue reports whether next is to be looked at when s was, as the due list
+// has it. The sweeper, whose event a Tick is, has moved that.
+func sameDue(s, next Session, ev Event) bool {
+	_, swept := ev.(Tick)
+	return !swept && s.Phase == next.Phase && s.Deadline.Equal(next.Deadline) && !next.Phase.Final() && !next.stored()
 }
 
 func (v *Service) release(ctx context.Context, id string, lock Lock) {
@@ -330,12 +373,7 @@ func (v *Service) encode(ctx context.Context, s Session, out []Outgoing) ([]Entr
 			}
 			p.ShareJSON = share
 		}
-		m, err := wire.New(o.To, o.Payload)
-		if err != nil {
-			return nil, err
-		}
-		m.RequestID = o.RequestID
-		frame, err := m.Encode()
+		frame, err := wire.Frame(o.To, o.Payload, o.RequestID)
 		if err != nil {
 			return nil, err
 		}

@@ -89,7 +89,7 @@ func (m *machine) signed(ev Signed) error {
 	case m.Phase.Final():
 		return ErrEnded
 	}
-	signature, key, ok := m.verify(ev.Signature)
+	signature, key, ok := m.verify(ev.Signature, ev.checked)
 	if ok {
 		m.party(ev.Party).Result = resultVerified
 		m.Signature, m.PublicKey = signature, key
@@ -117,22 +117,39 @@ func (s Session) Invalid(index int) bool {
 	return s.Kind == Sign && index >= 1 && index <= len(s.Parties) && s.Parties[index-1].Result == resultInvalid
 }
 
+// checked is the outcome of one verification. It says what it is about, so that
+// it can be taken for no other.
+type checked struct {
+	curve                  pubkey.Curve
+	address, digest, given string
+	signature, key         string
+	ok                     bool
+}
+
+// check completes a signature and finds the key that it verifies under.
+func (s Session) check(text string) checked {
+	c := checked{curve: s.Curve, address: s.AccountAddr, digest: s.Digest, given: text}
+	sig, err1 := pubkey.Decode(text)
+	digest, err2 := pubkey.Decode(s.Digest)
+	if err1 != nil || err2 != nil {
+		return c
+	}
+	whole, pub, err := s.Curve.CompleteFor(s.AccountAddr, digest, sig)
+	if err == nil {
+		c.signature, c.key, c.ok = pubkey.Encode(whole), pubkey.Encode(pub), true
+	}
+	return c
+}
+
 // verify completes a signature and returns it with the key that it verifies
-// under.
-func (m *machine) verify(text string) (signature, key string, ok bool) {
-	sig, err := pubkey.Decode(text)
-	if err != nil {
-		return "", "", false
+// under. Known is used if it is about the same.
+func (m *machine) verify(text string, known *checked) (signature, key string, ok bool) {
+	same := known != nil && known.curve == m.Curve && known.address == m.AccountAddr && known.digest == m.Digest && known.given == text
+	if !same {
+		fresh := m.check(text)
+		known = &fresh
 	}
-	digest, err := pubkey.Decode(m.Digest)
-	if err != nil {
-		return "", "", false
-	}
-	whole, pub, err := m.Curve.CompleteFor(m.AccountAddr, digest, sig)
-	if err != nil {
-		return "", "", false
-	}
-	return pubkey.Encode(whole), pubkey.Encode(pub), true
+	return known.signature, known.key, known.ok
 }
 
 // afterInvalid goes on without the sender of a signature that does not verify:

@@ -132,8 +132,9 @@ type Keys interface {
 	// fingerprint and coordinator. ErrTooMany, ErrStale (the key is not active).
 	// What was noted longer ago than any signing lasts does not count.
 	OpenSigning(ctx context.Context, key string, s Signing, match bool) (string, error)
-	// Signings lists the open signings of a key, and the one that ended last.
-	Signings(ctx context.Context, key string) (open []Signing, last string, err error)
+	// Signings returns a key record with its open signings, and the one that
+	// ended last. ErrNotFound.
+	Signings(ctx context.Context, key string) (k Key, open []Signing, last string, err error)
 	// CloseSigning removes an ended signing.
 	CloseSigning(ctx context.Context, key, session string) error
 	// KeysOf lists the ids of keys that user is involved in.

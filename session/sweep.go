@@ -61,7 +61,7 @@ func (v *Service) bringOn(ctx context.Context, t Taken) error {
 	case s.stored():
 		_, err = v.storeKey(ctx, s)
 	case full != "":
-		_, err = v.advance(ctx, t.ID, "", Undeliverable{User: full}, nil)
+		_, err = v.advance(ctx, t.ID, "", nil, Undeliverable{User: full}, nil)
 	default:
 		err = v.tick(ctx, s, now, t.Until, undelivered == nil)
 	}
@@ -83,7 +83,11 @@ func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idl
 			}
 		}
 	}
-	next, err := v.advance(ctx, s.ID, "", Tick{Offline: offline}, nil)
+	ev := Tick{Offline: offline}
+	if same, _, err := Step(s, ev, now); idle && err == nil && same.equal(s) { // as it is mostly
+		return v.cfg.Store.Postpone(ctx, s.ID, until, s.NextDue(now))
+	}
+	next, err := v.advance(ctx, s.ID, "", nil, ev, nil)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil

@@ -47,8 +47,9 @@ type Conn struct {
 	timer       *time.Timer
 	registerBy  time.Time
 	pingAt      time.Time
-	closing     bool // no more is queued; replies and the close frame are flushed
-	closeCode   int  // first cause
+	aliveAt     time.Time // when the read deadline was set
+	closing     bool      // no more is queued; replies and the close frame are flushed
+	closeCode   int       // first cause
 	closeBy     time.Time
 	changed     chan struct{}
 }
@@ -154,12 +155,16 @@ func (c *Conn) tick() {
 	c.schedule(now)
 }
 
-// alive puts off the read deadline: the client has shown life.
+// alive puts off the read deadline: the client has shown life. The reading
+// goroutine calls it for each frame, so it sets no deadline that is nearly the
+// one that is set.
 func (c *Conn) alive() {
+	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.closing {
-		_ = c.ws.SetReadDeadline(time.Now().Add(c.server.cfg.PongWait))
+	if !c.closing && now.Sub(c.aliveAt) > c.server.cfg.PongWait/16 {
+		c.aliveAt = now
+		_ = c.ws.SetReadDeadline(now.Add(c.server.cfg.PongWait))
 	}
 }
 

@@ -25,7 +25,7 @@ func (c *Conn) handle(frame []byte) {
 		c.overRate(wire.Message{}, wire.Errorf(wire.CodeRateLimited, "more than %g messages a second", c.server.cfg.RateLimit))
 		return
 	}
-	m, err := wire.Decode(frame, c.server.cfg.MaxMessageBytes)
+	m, err := wire.View(frame, c.server.cfg.MaxMessageBytes)
 	if err != nil {
 		c.refuse(wire.Message{}, err)
 		return
@@ -368,13 +368,9 @@ func (c *Conn) encode(p wire.Payload, requestID string) []byte {
 }
 
 func (c *Conn) encodeFor(user string, p wire.Payload, requestID string) []byte {
-	m, err := wire.New(user, p)
+	frame, err := wire.Frame(user, p, requestID)
 	if err == nil {
-		m.RequestID = requestID
-		var frame []byte
-		if frame, err = m.Encode(); err == nil {
-			return frame
-		}
+		return frame
 	}
 	// Payloads are strings and numbers; only a broken one of the Handler's own
 	// cannot be encoded.

@@ -88,8 +88,24 @@ func (c *Conn) reply(frame []byte) {
 		return
 	}
 	c.mu.Lock()
+	if alone := frame != nil && !c.closing && !c.queue.writing && c.queue.empty(); !alone {
+		c.queueReply(frame)
+		c.mu.Unlock()
+		return
+	}
+	// As the writing goroutine, for this one frame. What is queued meanwhile is
+	// that one's, so that reading does not wait for more than was answered.
+	c.queue.writing = true
+	c.mu.Unlock()
+	if err := c.writeText(frame); err != nil {
+		c.giveUp(err)
+		return
+	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.queueReply(frame)
+	c.queue.writing = false
+	c.wake()
+	c.kick()
 }
 
 // queueReply queues a direct reply at once. c.mu is held.

@@ -29,8 +29,9 @@
 //
 // # Goroutines and locks
 //
-// Each socket has one reading goroutine, which also runs the Handler. A writing
-// goroutine runs only while something is queued, and a timer wakes for pings
+// Each socket has one reading goroutine, which also runs the Handler, and writes
+// a direct reply itself when nothing else is to be written. Else a writing
+// goroutine runs, only while something is queued; and a timer wakes for pings
 // and deadlines, so an idle connection costs one small stack. All end when the
 // socket closes, which [Server.Drain] waits for. Server.mu guards the set of
 // sockets, Conn.mu the state and queues of one; neither is held during I/O or a
@@ -78,7 +79,8 @@ const (
 	// Direct replies waiting for one socket. The reader waits when they are more.
 	maxReplies = 32
 
-	bufferBytes = 1 << 10 // of a socket, for reading and, while it writes, for writing
+	readBufferBytes  = 1 << 10 // of a socket
+	writeBufferBytes = 4 << 10 // lent to a socket while it writes
 
 	// A message of a user costs as many of Config.Users as it has pieces of that size.
 	bytesPerMessage = 8 << 10
@@ -100,7 +102,8 @@ type Handler interface {
 	// on follows it. It is not called if the socket has closed meanwhile.
 	Started(c *Conn)
 	// Receive is called with each sound message but register, ping and pong. A
-	// payload that it returns is sent back with the message's request_id.
+	// payload that it returns is sent back with the message's request_id. The
+	// memory of m.Payload is used for something else once it has returned.
 	Receive(ctx context.Context, c *Conn, m wire.Message, p wire.Payload) (wire.Payload, error)
 	// Acked is called when a client that does not send ack has received its mailbox
 	// up to seq.
@@ -267,8 +270,8 @@ func New(cfg Config) (*Server, error) {
 	s.base, s.cancel = context.WithCancel(context.Background())
 	s.upgrader = websocket.Upgrader{
 		HandshakeTimeout: cfg.WriteTimeout,
-		ReadBufferSize:   bufferBytes,
-		WriteBufferSize:  bufferBytes,
+		ReadBufferSize:   readBufferBytes,
+		WriteBufferSize:  writeBufferBytes,
 		WriteBufferPool:  new(sync.Pool),
 		CheckOrigin:      s.originAllowed,
 		Error: func(w http.ResponseWriter, _ *http.Request, status int, _ error) {

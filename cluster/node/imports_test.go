@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"cmd/conclaved":           {"cluster/node", "wsconn/secret"},
 	"cmd/conclave":            {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cmd/conclave-demo":       {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cmd/conclave-bench":      {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cluster/clustertest":     {},
 	"session/party/partytest": {"session/party", "session/pubkey"},
 	"deploy":                  {}, // tests of what stands around the programs

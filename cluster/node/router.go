@@ -83,15 +83,11 @@ func (r *router) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p 
 	return r.sessions.Handle(ctx, caller, m, p)
 }
 
-// Acked implements wsconn.Handler. An ack that fails costs nothing but a
-// repetition: the next one covers it.
-func (r *router) Acked(ctx context.Context, c *wsconn.Conn, seq uint64) {
-	m := r.member(c)
-	if m == nil {
-		return
-	}
-	if err := m.Ack(ctx, seq); err != nil {
-		r.log.Debug().Err(err).Str("conn", c.ID()).Msg("ack not kept")
+// Acked implements wsconn.Handler. Nobody waits for it: an ack that fails costs
+// nothing but a repetition.
+func (r *router) Acked(_ context.Context, c *wsconn.Conn, seq uint64) {
+	if m := r.member(c); m != nil {
+		m.AckLater(seq)
 	}
 }
 

@@ -132,54 +132,52 @@ func (c Curve) Complete(pub, digest, sig []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	whole, _, err := complete(digest, sig, key.IsEqual)
+	return whole, err
+}
+
+// complete finds the key that the 64 bytes r‖s, or 65 with v, recover to and
+// that is the one wanted, and returns the signature in its one form. Recovery
+// solves the verification equation for the key: finding it proves the signature.
+// It costs as much as a verification, so a v that is there is tried first.
+func complete(digest, sig []byte, wanted func(*secp256k1.PublicKey) bool) (whole []byte, key *secp256k1.PublicKey, err error) {
 	if len(digest) != 32 || len(sig) != 64 && len(sig) != 65 {
-		return nil, ErrSignature
+		return nil, nil, ErrSignature
 	}
 	var r, s secp256k1.ModNScalar
 	if r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:64]) || r.IsZero() || s.IsZero() {
-		return nil, ErrSignature
+		return nil, nil, ErrSignature
 	}
 	high := s.IsOverHalfOrder()
 	if high {
 		s.Negate()
 	}
-	out := make([]byte, 65)
-	r.PutBytesUnchecked(out[:32])
-	s.PutBytesUnchecked(out[32:64])
-	v, ok := recoveryCode(key, digest, out[:64])
-	if !ok {
-		return nil, ErrSignature
-	}
-	out[64] = v
+	var given byte // what v must be; 0 if that is not said
 	if len(sig) == 65 {
-		given := sig[64]
-		if given < 27 {
+		if given = sig[64]; given < 27 {
 			given += 27
 		}
 		if high { // v names R's parity; negating s mirrors it
 			given = 27 + 28 - given
 		}
-		if given != v {
-			return nil, ErrSignature
+		if given != 27 && given != 28 {
+			return nil, nil, ErrSignature
 		}
 	}
-	return out, nil
-}
-
-// recoveryCode finds the v (27 or 28) with which the 64-byte r‖s recovers key.
-// Finding one proves the signature: recovery solves the verification equation
-// for the key.
-func recoveryCode(key *secp256k1.PublicKey, digest, rs []byte) (byte, bool) {
 	compact := make([]byte, 65)
-	copy(compact[1:], rs)
+	r.PutBytesUnchecked(compact[1:33])
+	s.PutBytesUnchecked(compact[33:])
 	for v := byte(27); v <= 28; v++ {
+		if given != 0 && v != given {
+			continue // refused, not mended
+		}
 		compact[0] = v
-		got, _, err := ecdsa.RecoverCompact(compact, digest)
-		if err == nil && got.IsEqual(key) {
-			return v, true
+		key, _, err := ecdsa.RecoverCompact(compact, digest)
+		if err == nil && wanted(key) {
+			return append(compact[1:], v), key, nil
 		}
 	}
-	return 0, false
+	return nil, nil, ErrSignature
 }
 
 func parseSecp256k1(pub []byte) (*secp256k1.PublicKey, error) {
@@ -263,22 +261,12 @@ func (c Curve) CompleteFor(address string, digest, sig []byte) (whole, pub []byt
 		whole, err := c.Complete(pub, digest, sig)
 		return whole, pub, err
 	}
-	if len(digest) != 32 || len(sig) != 64 && len(sig) != 65 {
-		return nil, nil, ErrSignature
+	whole, key, err := complete(digest, sig, func(key *secp256k1.PublicKey) bool {
+		got, err := c.Address(key.SerializeCompressed())
+		return err == nil && got == address
+	})
+	if err != nil {
+		return nil, nil, err
 	}
-	compact := make([]byte, 65)
-	copy(compact[1:], sig[:64])
-	for v := byte(27); v <= 28; v++ {
-		compact[0] = v
-		key, _, err := ecdsa.RecoverCompact(compact, digest)
-		if err != nil {
-			continue
-		}
-		pub := key.SerializeCompressed()
-		if got, err := c.Address(pub); err == nil && got == address {
-			whole, err := c.Complete(pub, digest, sig)
-			return whole, pub, err
-		}
-	}
-	return nil, nil, ErrSignature
+	return whole, key.SerializeCompressed(), nil
 }

@@ -47,18 +47,24 @@ const (
 
 // Key implements session.Keys.
 func (s *Store) Key(ctx context.Context, id string) (session.Key, error) {
+	k, _, err := s.loadKey(ctx, id)
+	return k, err
+}
+
+// loadKey returns a key record and the whole of its hash.
+func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string]string, error) {
 	fields, err := s.rdb.HGetAll(ctx, s.keys.key(id)).Result()
 	if err != nil {
-		return session.Key{}, unavailable("load key "+id, err)
+		return session.Key{}, nil, unavailable("load key "+id, err)
 	}
 	if len(fields) == 0 {
-		return session.Key{}, session.ErrNotFound
+		return session.Key{}, nil, session.ErrNotFound
 	}
 	k, err := parseKey(id, fields)
 	if err != nil {
-		return session.Key{}, fmt.Errorf("load key %s: %w", id, err)
+		return session.Key{}, nil, fmt.Errorf("load key %s: %w", id, err)
 	}
-	return k, nil
+	return k, fields, nil
 }
 
 // PutKey implements session.Keys. A new keygen's key is first listed with
@@ -149,10 +155,10 @@ func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing
 }
 
 // Signings implements session.Keys.
-func (s *Store) Signings(ctx context.Context, key string) ([]session.Signing, string, error) {
-	fields, err := s.rdb.HGetAll(ctx, s.keys.key(key)).Result()
+func (s *Store) Signings(ctx context.Context, key string) (session.Key, []session.Signing, string, error) {
+	k, fields, err := s.loadKey(ctx, key)
 	if err != nil {
-		return nil, "", unavailable("load key "+key, err)
+		return session.Key{}, nil, "", err
 	}
 	var open []session.Signing
 	for name, note := range fields {
@@ -162,7 +168,7 @@ func (s *Store) Signings(ctx context.Context, key string) ([]session.Signing, st
 			open = append(open, session.Signing{SessionID: id, Fingerprint: print, Coordinator: coordinator})
 		}
 	}
-	return open, fields[lastField], nil
+	return k, open, fields[lastField], nil
 }
 
 // CloseSigning implements session.Keys.

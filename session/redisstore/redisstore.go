@@ -76,10 +76,13 @@ var (
 	createSource string
 	//go:embed commit.lua
 	commitSource string
+	//go:embed index.lua
+	indexSource string
 
 	loadScript   = redis.NewScript(loadSource)
 	createScript = redis.NewScript(createSource)
 	commitScript = redis.NewScript(commitSource)
+	indexScript  = redis.NewScript(indexSource)
 )
 
 // Now implements session.Sessions.
@@ -200,17 +203,29 @@ func (s *Store) SessionsOf(ctx context.Context, user string, p session.Page) ([]
 func (s *Store) index(ctx context.Context, ses session.Session) error {
 	keep := s.retention + longestSession
 	oldest := score(ses.CreatedAt.Add(-keep))
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, user := range append(ses.InvitedUsers(), ses.Coordinator) {
-			key := s.keys.sessionsOf(user)
-			p.ZAdd(ctx, key, redis.Z{Score: score(ses.CreatedAt), Member: ses.ID})
-			p.ZRemRangeByScore(ctx, key, "-inf", "("+scoreText(oldest))
-			p.PExpire(ctx, key, keep)
+	users := append(ses.InvitedUsers(), ses.Coordinator)
+	lines := make([]*redis.Cmd, len(users))
+	for _, source := range []string{"", indexSource} { // by hash, then those who met a Redis without the script
+		pipe := s.rdb.Pipeline()
+		for i, user := range users {
+			if lines[i] != nil && !redis.HasErrorPrefix(lines[i].Err(), "NOSCRIPT") {
+				continue
+			}
+			run := indexScript.EvalSha
+			if source != "" {
+				run = indexScript.Eval
+			}
+			lines[i] = run(ctx, pipe, []string{s.keys.sessionsOf(user)},
+				ses.ID, scoreText(score(ses.CreatedAt)), keep.Milliseconds(), scoreText(oldest))
 		}
-		return nil
-	})
-	if err != nil {
-		return unavailable("index session "+ses.ID, err)
+		if pipe.Len() > 0 {
+			_, _ = pipe.Exec(ctx) // each command has its own error
+		}
+	}
+	for _, line := range lines {
+		if err := line.Err(); err != nil {
+			return unavailable("index session "+ses.ID, err)
+		}
 	}
 	return nil
 }

@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	ackEvery = 32                    // mailbox messages, or
-	ackAfter = 50 * time.Millisecond // from the first unacknowledged one
+	ackEvery = 32                     // mailbox messages, or
+	ackAfter = 200 * time.Millisecond // from the first unacknowledged one
 )
 
 // inbox knows how much of the mailbox this client has, and how much of that it

@@ -25,6 +25,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -56,15 +57,26 @@ type Payload interface {
 // *Error with CodeTooLarge or CodeBadRequest. The result does not share memory
 // with frame.
 func Decode(frame []byte, maxBytes int) (Message, error) {
+	m, err := View(frame, maxBytes)
+	m.Payload = slices.Clone(m.Payload)
+	return m, err
+}
+
+// View is Decode without a copy of the payload: that of its result shares memory
+// with frame.
+func View(frame []byte, maxBytes int) (Message, error) {
 	if len(frame) > maxBytes {
 		return Message{}, Errorf(CodeTooLarge, "message of %d bytes, the limit is %d", len(frame), maxBytes)
 	}
 	if !utf8.Valid(frame) {
 		return Message{}, Errorf(CodeBadRequest, "message is not UTF-8")
 	}
-	var m Message
-	if err := json.Unmarshal(frame, &m); err != nil {
-		return Message{}, Errorf(CodeBadRequest, "message is not a JSON envelope: %s", jsonFault(err))
+	m, plain := scanMessage(frame)
+	if !plain {
+		m = Message{}
+		if err := json.Unmarshal(frame, &m); err != nil {
+			return Message{}, Errorf(CodeBadRequest, "message is not a JSON envelope: %s", jsonFault(err))
+		}
 	}
 	switch {
 	case m.Type == "":
@@ -98,8 +110,11 @@ func (m Message) DecodePayload() (Payload, error) {
 		}
 		return nil, Errorf(CodeBadRequest, "%s: payload is missing", m.Type)
 	}
-	if err := json.Unmarshal(raw, p); err != nil {
-		return nil, Errorf(CodeBadRequest, "%s: %s", m.Type, jsonFault(err))
+	if t, ok := p.(*TSSMessage); !ok || !scanTSSMessage(raw, t) {
+		p = make() // without what the scanner has left
+		if err := json.Unmarshal(raw, p); err != nil {
+			return nil, Errorf(CodeBadRequest, "%s: %s", m.Type, jsonFault(err))
+		}
 	}
 	if err := p.Validate(); err != nil {
 		var e *Error

@@ -1,0 +1,120 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	ackMembers = 512             // acknowledgements of one pipeline
+	ackWithin  = 3 * time.Second // for a pipeline of them
+	// ackEvery is how often acknowledgements are passed on at most: nobody waits
+	// for them, and the fewer they are the better. What is not yet passed on when a
+	// node dies stays in the mailbox until the next one; no client gets it again.
+	ackEvery = 200 * time.Millisecond
+)
+
+// Ack says that the client has received everything up to seq, which may then be
+// forgotten. More than was handed to this socket is never forgotten. It does
+// nothing when the membership is superseded or has left; a socket that is
+// closed may still acknowledge until then.
+func (m *Membership) Ack(ctx context.Context, seq uint64) error {
+	seq = min(seq, m.offered.Load())
+	if seq <= m.acked.Load() {
+		return nil
+	}
+	owner, err := ackScript.Run(ctx, m.node.rdb, m.ackKeys(), m.conn, seq, seq+1).Int64()
+	return m.ackDone(ctx, seq, owner, err)
+}
+
+// AckLater is Ack without the wait: the word is passed on with that of other
+// members some time later, and a newer one takes the place of one that waits
+// still. Leave passes on what waits. What fails costs no more than a
+// repetition, until the next one.
+func (m *Membership) AckLater(seq uint64) {
+	seq = min(seq, m.offered.Load())
+	raiseTo(&m.ackable, seq)
+	if m.ackable.Load() > m.acked.Load() && m.ackQueued.CompareAndSwap(false, true) {
+		m.node.acks.add(m)
+	}
+}
+
+// flushAck passes on what AckLater was told last.
+func (m *Membership) flushAck(ctx context.Context) {
+	if err := m.Ack(ctx, m.ackable.Load()); err != nil {
+		m.node.log.Debug().Err(err).Str("conn", m.conn).Msg("ack not kept")
+	}
+}
+
+// passAcks is the gatherer's work.
+func (n *Node) passAcks(batch []*Membership) {
+	ctx, cancel := context.WithTimeout(context.Background(), ackWithin)
+	defer cancel()
+	type word struct {
+		m   *Membership
+		seq uint64
+		cmd *redis.Cmd
+	}
+	words := make([]word, 0, len(batch))
+	for _, m := range batch {
+		m.ackQueued.Store(false) // before the seq is read: what is said from here on queues it anew
+		if seq := m.ackable.Load(); seq > m.acked.Load() {
+			words = append(words, word{m: m, seq: seq})
+		}
+	}
+	for _, run := range runs(ackScript, ackLua) {
+		pipe := n.rdb.Pipeline()
+		for i := range words {
+			w := &words[i]
+			if w.cmd != nil && !redis.HasErrorPrefix(w.cmd.Err(), "NOSCRIPT") {
+				continue
+			}
+			keys := w.m.ackKeys()
+			w.cmd = redis.NewCmd(ctx, run[0], run[1], len(keys), keys[0], keys[1], w.m.conn, w.seq, w.seq+1)
+			w.cmd.SetFirstKeyPos(3)
+			_ = pipe.Process(ctx, w.cmd)
+		}
+		if pipe.Len() > 0 {
+			_, _ = pipe.Exec(ctx) // each command has its own error
+		}
+	}
+	for _, w := range words {
+		owner, err := w.cmd.Int64()
+		if err := w.m.ackDone(ctx, w.seq, owner, err); err != nil {
+			n.log.Debug().Err(err).Str("conn", w.m.conn).Msg("ack not kept")
+		}
+	}
+}
+
+func (m *Membership) ackKeys() []string {
+	return []string{m.node.keys.presence(m.member), m.node.keys.mailbox(m.member)}
+}
+
+// ackDone does what Redis's answer asks for.
+func (m *Membership) ackDone(ctx context.Context, seq uint64, owner int64, err error) error {
+	if err != nil {
+		return fmt.Errorf("acknowledge: %w", err)
+	}
+	switch owner {
+	case ownedByOther:
+		m.supersede()
+	case ownedByNone:
+		return m.restore(ctx) // the next ack trims
+	default:
+		raiseTo(&m.acked, seq)
+	}
+	return nil
+}
+
+func raiseTo(v *atomic.Uint64, to uint64) {
+	for {
+		was := v.Load()
+		if was >= to || v.CompareAndSwap(was, to) {
+			return
+		}
+	}
+}

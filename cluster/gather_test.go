@@ -1,0 +1,203 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+)
+
+// What comes while a batch is under way is the next one, in order and never
+// more than the most; what comes when nothing is under way goes at once.
+func TestGatherer(t *testing.T) {
+	t.Parallel()
+	batches, proceed := make(chan []int), make(chan struct{})
+	g := gatherer[int]{most: 3, run: func(batch []int) {
+		batches <- slices.Clone(batch)
+		<-proceed
+	}}
+	g.add(0)
+	if got := <-batches; !slices.Equal(got, []int{0}) {
+		t.Fatalf("when idle the batch is %v, want the one thing there is", got)
+	}
+	for i := 1; i <= 4; i++ {
+		g.add(i)
+	}
+	for _, want := range [][]int{{1, 2, 3}, {4}} {
+		proceed <- struct{}{}
+		if got := <-batches; !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+	proceed <- struct{}{}
+	g.add(5)
+	if got := <-batches; !slices.Equal(got, []int{5}) {
+		t.Errorf("got %v after a rest, want 5", got)
+	}
+	close(proceed)
+}
+
+// Sends of many callers share pipelines. Each has its own answer, and what one
+// caller sends one after the other arrives so.
+func TestSendsShareARoundTrip(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		count := &pipeCount{}
+		opt := *rdb.(*redis.Client).Options()
+		counted := redis.NewClient(&opt)
+		t.Cleanup(func() { _ = counted.Close() })
+		counted.AddHook(count)
+		a := w.node("a", func(c *Config) { c.Durable = counted })
+		ctx := context.Background()
+		const callers, each = 32, 25
+		socks := make([]*socket, callers)
+		for i := range socks {
+			_, socks[i] = w.join(a, fmt.Sprint("user-", i), 0, 2*each)
+		}
+		var wg sync.WaitGroup
+		for i := range callers {
+			wg.Go(func() {
+				for k := range each {
+					to := fmt.Sprint("user-", i)
+					m := Message{To: to, Payload: fmt.Appendf(nil, "msg-%d", k+1)}
+					if k%2 == 0 {
+						m.ID = fmt.Sprint(k)
+					}
+					bad := Message{To: "b{d"}
+					err := a.Send(ctx, bad, m)
+					var failed *SendError
+					if !errors.As(err, &failed) || failed.Index != 0 || !errors.Is(err, ErrBadID) {
+						t.Errorf("got %v, want the first of the two refused and no more", err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for _, s := range socks {
+			s.want(texts(1, each)...)
+		}
+		if n := count.pipelines(); n == 0 || n >= callers*each {
+			t.Errorf("%d sends took %d pipelines", callers*each, n)
+		}
+	})
+}
+
+// A caller's end is its own: the others of the same pipeline have their answers.
+func TestSendOutlivesItsCaller(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a")
+		_, s := w.join(a, "alice", 0, 10)
+		gone, cancel := context.WithCancel(context.Background())
+		cancel()
+		if err := a.Send(gone, Message{To: "alice", Payload: []byte("never")}); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want that the context has ended", err)
+		}
+		late, cancel := context.WithDeadline(context.Background(), time.Now().Add(-time.Second))
+		defer cancel()
+		if err := a.Send(late, Message{To: "alice", Payload: []byte("never")}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want that the deadline has passed", err)
+		}
+		w.send(a, "alice", "one")
+		s.want("one")
+		w.wantNothing(a, "alice", s)
+	})
+}
+
+// pipeCount counts pipelines.
+type pipeCount struct {
+	mu sync.Mutex
+	n  int
+}
+
+func (p *pipeCount) pipelines() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
+func (p *pipeCount) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (p *pipeCount) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (p *pipeCount) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		p.mu.Lock()
+		p.n++
+		p.mu.Unlock()
+		return next(ctx, cmds)
+	}
+}
+
+func TestAckLater(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a")
+		ctx := context.Background()
+		length := func(member string) int64 { return rdb.XLen(ctx, w.keys().mailbox(member)).Val() }
+		const members = 20
+		var all []*Membership
+		for i := range members {
+			member := fmt.Sprint("user-", i)
+			m, s := w.join(a, member, 0, 10)
+			all = append(all, m)
+			w.send(a, member, texts(1, 5)...)
+			first := s.want("msg-1")
+			m.AckLater(first + 1000) // more than it has been handed, perhaps
+			for _, text := range texts(2, 5) {
+				m.AckLater(s.want(text))
+			}
+		}
+		for i := range members {
+			w.eventually("trimmed", func() bool { return length(fmt.Sprint("user-", i)) == 0 })
+		}
+		// Another connection takes a member's place: the old one's word is void, and
+		// it learns of it.
+		w.send(a, "user-0", "waits")
+		old := all[0]
+		newer, s := w.join(w.node("b"), "user-0", 0, 10)
+		old.AckLater(1 << 60)
+		if seq := s.want("waits"); length("user-0") != 1 {
+			t.Error("a superseded connection has acknowledged")
+		} else {
+			newer.AckLater(seq)
+		}
+		// What waits still is passed on by Leave.
+		if err := newer.Leave(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := length("user-0"); n != 0 {
+			t.Errorf("after Leave the mailbox holds %d messages that were acknowledged", n)
+		}
+	})
+}
+
+// Leave does not leave behind what the gatherer had not come to.
+func TestLeaveFlushesAck(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a")
+		ctx := context.Background()
+		m, s := w.join(a, "alice", 0, 10)
+		w.send(a, "alice", "one")
+		seq := s.want("one")
+		m.ackQueued.Store(true) // as if the gatherer were busy for good
+		m.AckLater(seq)
+		if err := m.Leave(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if n := rdb.XLen(ctx, w.keys().mailbox("alice")).Val(); n != 0 {
+			t.Errorf("%d messages are left, want what was acknowledged forgotten", n)
+		}
+	})
+}

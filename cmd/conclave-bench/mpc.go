@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// circle is a coordinator and participants that hold shares and compute, each
+// with a client of its own to another node. They run in this process.
+type circle struct {
+	asks  *client.Client
+	users []string
+	stop  context.CancelFunc
+	done  sync.WaitGroup
+}
+
+// circle connects n participants, who approve whatever is asked. Pre gives them
+// their pre-parameters, in order; nil lets each make its own.
+func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.PreParamsSource) (*circle, error) {
+	ctx, stop := context.WithCancel(ctx)
+	r := &circle{stop: stop}
+	var holds []*client.Client
+	for i := range n {
+		user := fmt.Sprintf("party-%d", i+1)
+		cfg, err := c.clientConfig(i, user, wire.RoleParticipant)
+		if err != nil {
+			r.close()
+			return nil, err
+		}
+		if cfg.Identity, err = party.NewIdentity(); err != nil {
+			r.close()
+			return nil, err
+		}
+		cfg.Store = new(client.MemStore)
+		if pre != nil {
+			cfg.PreParams = pre(i)
+		}
+		one, err := client.New(cfg)
+		if err != nil {
+			r.close()
+			return nil, err
+		}
+		r.done.Go(func() { _ = one.Serve(ctx, client.ApproveAll) }) // its end shows in WaitConnected and in what is asked
+		r.users, holds = append(r.users, user), append(holds, one)
+	}
+	for _, one := range holds {
+		if err := one.WaitConnected(ctx); err != nil {
+			r.close()
+			return nil, err
+		}
+	}
+	cfg, err := c.clientConfig(0, "asks", wire.RoleCoordinator)
+	if err == nil {
+		r.asks, err = client.Dial(ctx, cfg)
+	}
+	if err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (c *clusterOf) clientConfig(node int, user string, role wire.Role) (client.Config, error) {
+	token, err := c.lab.token(user, role)
+	return client.Config{URLs: []string{c.bases[node%len(c.bases)]}, Token: client.StaticToken(token), User: user, Role: role}, err
+}
+
+func (r *circle) close() {
+	if r.asks != nil {
+		_ = r.asks.Close() // what ended it before has shown in what it was asked
+	}
+	r.stop()
+	r.done.Wait()
+}
+
+// keygen makes a key of all, of whom threshold sign.
+func (r *circle) keygen(ctx context.Context, threshold int, curve pubkey.Curve) (client.Key, error) {
+	return r.asks.Keygen(ctx, client.KeygenRequest{Threshold: threshold, Participants: r.users, Curve: curve})
+}
+
+func (r *circle) sign(ctx context.Context, key client.Key, data string) error {
+	_, err := r.asks.Sign(ctx, client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: data})
+	return err
+}
+
+// stock is pre-parameters that are there already.
+type stock struct{ sets chan *party.PreParams }
+
+func newStock(sets ...*party.PreParams) *stock {
+	s := &stock{make(chan *party.PreParams, len(sets))}
+	for _, one := range sets {
+		s.sets <- one
+	}
+	return s
+}
+
+// Run implements client.PreParamsSource.
+func (s *stock) Run(context.Context, func(found, of int)) {}
+
+// Want implements client.PreParamsSource.
+func (s *stock) Want() {}
+
+// Release implements client.PreParamsSource.
+func (s *stock) Release() {}
+
+// Take implements client.PreParamsSource.
+func (s *stock) Take(context.Context) (*party.PreParams, error) {
+	select {
+	case one := <-s.sets:
+		return one, nil
+	default:
+		return nil, errors.New("the stock of pre-parameters is used up")
+	}
+}
+
+// prepared makes n sets of pre-parameters, and returns each for Conclave and for
+// raw tss-lib: the two never meet, so that a set may serve one key of each.
+func (l *lab) prepared(ctx context.Context, n int) ([]*party.PreParams, []*ecdsakeygen.LocalPreParams, error) {
+	var ours []*party.PreParams
+	var raw []*ecdsakeygen.LocalPreParams
+	for range n {
+		p, err := l.preParams(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		text, err := p.Marshal()
+		if err != nil {
+			return nil, nil, err
+		}
+		var stored struct {
+			Params *ecdsakeygen.LocalPreParams `json:"params"`
+		}
+		if err := json.Unmarshal(text, &stored); err != nil {
+			return nil, nil, fmt.Errorf("read pre-parameters: %w", err)
+		}
+		ours, raw = append(ours, p), append(raw, stored.Params)
+	}
+	return ours, raw, nil
+}
