@@ -36,8 +36,9 @@
 // ended: the caller's own, which dials and reads; one that writes to the
 // socket; and, in a participant, one for each open invitation and run, and one
 // that makes pre-parameters. The mutexes of Client, courier, inbox,
-// participant, RateLog and the stores each guard their own struct's fields and are not
-// held over I/O, except that a store's is held while it writes its files.
+// participant, RateLog and the stores each guard their own struct's fields and
+// are not held over I/O, except that those of RateLog and the stores are held
+// while files are written.
 //
 // The API carries no promise of compatibility before v1.
 package client
