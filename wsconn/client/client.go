@@ -23,7 +23,11 @@
 // The server is not believed where it need not be: a participant computes the
 // digest that it signs itself, compares the parameters of a run with the
 // invitation that was approved, and the parties' identities with those of the
-// key; a coordinator verifies the signature that it returns. The MPC itself is
+// key; a coordinator verifies the signature that it returns. A coordinator with an
+// identity signs what it asks for, and a participant checks that what its approver
+// is shown is what was signed, by whom it knows as that coordinator; an approver
+// behind which nobody looks ([ApproveAll], [Policy], [SignedOnly]) takes nothing
+// else. What convicts a party is kept ([EvidenceStore]). The MPC itself is
 // package session/party. [Login] and [API] are the HTTP side. The package does
 // not log or report tokens, round messages or shares.
 //
@@ -33,8 +37,9 @@
 // ended: the caller's own, which dials and reads; one that writes to the
 // socket; and, in a participant, one for each open invitation and run, and one
 // that makes pre-parameters. The mutexes of Client, courier, inbox,
-// participant and the stores each guard their own struct's fields and are not
-// held over I/O, except that a store's is held while it writes its files.
+// participant, RateLog and the stores each guard their own struct's fields and
+// are not held over I/O, except that those of RateLog and the stores are held
+// while files are written.
 //
 // The API carries no promise of compatibility before v1.
 package client

@@ -27,7 +27,8 @@ import (
 //
 // Files have mode 0600 and are replaced whole, so that a crash leaves the old
 // one or the new. Names are percent-encoded. Writing the journal locks the
-// directory for this process; the rest can be read beside it.
+// directory for this process; the rest can be read, and known_identities changed,
+// beside it.
 type DirStore struct {
 	dir string
 	fileJournal

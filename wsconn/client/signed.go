@@ -36,13 +36,8 @@ type Signer struct {
 	identity party.PublicIdentity
 }
 
-// sign signs a request of this coordinator's, if it has an identity.
-func (c *Client) sign(ctx context.Context, r party.Request, life time.Duration) (string, error) {
-	if c.User() == "" { // the token has not been read yet
-		if err := c.WaitConnected(ctx); err != nil {
-			return "", err
-		}
-	}
+// sign signs a request of this coordinator's.
+func (c *Client) sign(r party.Request, life time.Duration) (string, error) {
 	r.Coordinator = c.User()
 	if life <= 0 {
 		life = requestLife
@@ -55,6 +50,14 @@ func (c *Client) sign(ctx context.Context, r party.Request, life time.Duration) 
 	return s.String(), nil
 }
 
+// awaitUser waits until the token, which names the user, has been read.
+func (c *Client) awaitUser(ctx context.Context) error {
+	if c.User() != "" {
+		return nil
+	}
+	return c.WaitConnected(ctx)
+}
+
 // signKeygen fills in SignedRequest.
 func (c *Client) signKeygen(ctx context.Context, r *KeygenRequest, curve pubkey.Curve) (err error) {
 	if c.cfg.Identity == nil || r.SignedRequest != "" {
@@ -63,8 +66,11 @@ func (c *Client) signKeygen(ctx context.Context, r *KeygenRequest, curve pubkey.
 	if err := r.wire().Validate(); err != nil {
 		return err
 	}
+	if err := c.awaitUser(ctx); err != nil {
+		return err
+	}
 	r.Curve = curve
-	r.SignedRequest, err = c.sign(ctx, party.Request{
+	r.SignedRequest, err = c.sign(party.Request{
 		Kind: string(KindKeygen), KeyID: r.KeyID, Curve: curve, Threshold: r.Threshold, Participants: r.Participants,
 	}, r.ExpiresIn)
 	return err
@@ -92,13 +98,16 @@ func (c *Client) signSigning(ctx context.Context, r *SignRequest) error {
 	if err != nil {
 		return err
 	}
+	if err := c.awaitUser(ctx); err != nil {
+		return err
+	}
 	r.AccountAddr, r.Hash = address, string(hash)
 	if r.SessionID == "" {
 		// The server would derive one from the request id as well; but what is
 		// signed must be known before.
-		r.SessionID = sessionOf(r.KeyID, r.RequestID)
+		r.SessionID = sessionOf(c.User(), r.KeyID, r.RequestID)
 	}
-	r.SignedRequest, err = c.sign(ctx, party.Request{
+	r.SignedRequest, err = c.sign(party.Request{
 		Kind: string(KindSign), SessionID: r.SessionID, KeyID: r.KeyID, Curve: curve, Participants: r.Participants,
 		Data: r.Data, Hash: r.Hash, Digest: pubkey.Encode(digest), AccountAddr: address,
 	}, r.ExpiresIn)
@@ -107,8 +116,9 @@ func (c *Client) signSigning(ctx context.Context, r *SignRequest) error {
 
 // sessionOf names the session of a signing by its request id, so that the same
 // request again is the same session.
-func sessionOf(keyID, requestID string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %s", len(keyID), keyID, requestID))
+func sessionOf(user, keyID, requestID string) string {
+	// Neither user nor key id can hold a space.
+	sum := sha256.Sum256([]byte(user + " " + keyID + " " + requestID))
 	return "sg-" + hex.EncodeToString(sum[:16])
 }
 
