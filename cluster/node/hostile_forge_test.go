@@ -188,25 +188,45 @@ func TestChangedRequests(t *testing.T) {
 	h.stillSigns(key, "after all", "bob", "carol")
 }
 
-// TestForgedAnswers turns a participant's no into a yes: it takes no part all the
-// same.
+// TestForgedAnswers turns a participant's no into a yes, and answers for one that
+// has not decided: it takes no part all the same.
 func TestForgedAnswers(t *testing.T) {
 	t.Parallel()
+	for name, approve := range map[string]client.Approver{
+		"who declines": func(context.Context, client.Invitation) (bool, string, error) { return false, "no", nil },
+		"who thinks": func(ctx context.Context, _ client.Invitation) (bool, string, error) {
+			<-ctx.Done()
+			return false, "", ctx.Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forgeAnswers(t, approve)
+		})
+	}
+}
+
+func forgeAnswers(t *testing.T, approve client.Approver) {
 	h := captured(t, true)
 	key := h.honest(pubkey.Ed25519)
 	bob := h.p["bob"]
 	bob.stop()
-	bob.approve = func(context.Context, client.Invitation) (bool, string, error) { return false, "no", nil }
+	bob.approve = approve
 	h.enter("bob")
+	yes := true
 	h.attack(func(f frame) []wire.Message {
-		yes := true
-		if r, ok := read[wire.SignResponse](f.m); ok && f.up {
-			r.Response = &yes
-			return []wire.Message{write(f.m, r)}
+		if f.user != "bob" {
+			return []wire.Message{f.m}
 		}
-		if r, ok := read[wire.KeygenResponse](f.m); ok && f.up {
-			r.Response = &yes
-			return []wire.Message{write(f.m, r)}
+		switch f.m.Type {
+		case wire.TypeSignInvite:
+			i, _ := read[wire.SignInvite](f.m)
+			h.speak("bob", &wire.SignResponse{KeyID: i.KeyID, PartIndex: 1, Response: &yes, SessionID: i.SessionID})
+		case wire.TypeKeygenInvite:
+			i, _ := read[wire.KeygenInvite](f.m)
+			h.speak("bob", &wire.KeygenResponse{KeyID: i.KeyID, PartIndex: 1, Response: &yes, SessionID: i.SessionID})
+		case wire.TypeSignResponse, wire.TypeKeygenResponse:
+			return nil
 		}
 		return []wire.Message{f.m}
 	})
