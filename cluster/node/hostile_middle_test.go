@@ -47,7 +47,7 @@ func TestFirstContact(t *testing.T) {
 				t.Errorf("got %v, want no key", err)
 			}
 			if tc.reason != "" {
-				if failed := said[wire.PartyFailed](h, mark, "bob"); len(failed) != 1 || !strings.Contains(failed[0].Reason, tc.reason) {
+				if failed := sentBy[wire.PartyFailed](h, mark, "bob"); len(failed) != 1 || !strings.Contains(failed[0].Reason, tc.reason) {
 					t.Errorf("bob says %v, want %q", failed, tc.reason)
 				}
 				if list, _ := h.p["bob"].store.List(t.Context()); len(list) != 0 {
