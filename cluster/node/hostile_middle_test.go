@@ -65,7 +65,6 @@ func TestFirstContact(t *testing.T) {
 				}
 			}
 			h.attack(nil)
-			mark = h.mark()
 			if _, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &out) || !strings.Contains(out.Reason, "the identity has changed: carol") {
 				t.Errorf("when the true ones come: got %v, want bob to refuse them", err)
 			}
