@@ -32,9 +32,9 @@ func before(forge func(user string, m *wire.TSSMessage) []*wire.TSSMessage) func
 	}
 }
 
-// elsewhere returns earlier round messages to a user with the address of m, as a
+// relabelled returns earlier round messages to a user with the address of m, as a
 // server would copy them into another session or attempt.
-func elsewhere(earlier []frame, user string, m *wire.TSSMessage) []*wire.TSSMessage {
+func relabelled(earlier []frame, user string, m *wire.TSSMessage) []*wire.TSSMessage {
 	var list []*wire.TSSMessage
 	for _, f := range earlier {
 		old, ok := read[wire.TSSMessage](f.m)
@@ -71,7 +71,7 @@ func TestForgedRounds(t *testing.T) {
 		}
 	}
 	for name, forge := range map[string]func(user string, m *wire.TSSMessage) []*wire.TSSMessage{
-		"another session's": func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return elsewhere(earlier, user, m) },
+		"another session's": func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return relabelled(earlier, user, m) },
 		"its own, as the other's": func(user string, m *wire.TSSMessage) []*wire.TSSMessage {
 			var list []*wire.TSSMessage
 			for _, own := range sentBy[wire.TSSMessage](h, 0, user) {
@@ -210,7 +210,7 @@ func TestMovedRounds(t *testing.T) {
 	h := captured(t, true)
 	key := h.honest(pubkey.Ed25519)
 	mark, refused := h.mark(), h.unauthentic()
-	h.attack(before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return elsewhere(h.since(mark), user, m) }))
+	h.attack(before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return relabelled(h.since(mark), user, m) }))
 	var both sync.WaitGroup
 	for _, data := range []string{"one of two", "the other of two"} {
 		both.Go(func() {
@@ -231,7 +231,7 @@ func TestMovedRounds(t *testing.T) {
 	// said in it.
 	mark, refused = h.mark(), h.unauthentic()
 	gaveUp := false
-	move := before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return elsewhere(h.since(mark), user, m) })
+	move := before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return relabelled(h.since(mark), user, m) })
 	h.attack(func(f frame) []wire.Message {
 		m, ok := read[wire.TSSMessage](f.m)
 		if !ok || f.up || m.Attempt > 1 {
@@ -290,7 +290,7 @@ func TestWithheldRounds(t *testing.T) {
 		}
 	}
 	fromEarlier := func(m *wire.TSSMessage) []*wire.TSSMessage {
-		return slices.DeleteFunc(elsewhere(earlier, "carol", m), func(e *wire.TSSMessage) bool { return e.From != 3 || roundCode(e) != roundCode(m) })
+		return slices.DeleteFunc(relabelled(earlier, "carol", m), func(e *wire.TSSMessage) bool { return e.From != 3 || roundCode(e) != roundCode(m) })
 	}
 	for _, tc := range []struct {
 		name    string
