@@ -211,7 +211,7 @@ func (h *hostile) approvedOnly(rec recording, key client.Key, approved []string)
 func (h *hostile) freshNonces() {
 	h.t.Helper()
 	sessions := map[string]string{}
-	for _, m := range said[wire.TSSMessage](h, 0, "") {
+	for _, m := range sentBy[wire.TSSMessage](h, 0, "") {
 		at := fmt.Sprintf("%d to %d: %s", m.From, m.To, m.Body)
 		if other, ok := sessions[at]; ok && other != m.SessionID {
 			h.t.Errorf("part %d has sent one message in two sessions", m.From)

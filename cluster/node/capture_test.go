@@ -214,6 +214,6 @@ func captureRun(t *testing.T, curve pubkey.Curve) {
 func (h *hostile) settle(sessions int) {
 	h.t.Helper()
 	for _, user := range partUsers[:2] {
-		eventually(h.t, user+" hears the ends", func() bool { return len(told[wire.SessionEnded](h, 0, user)) == sessions })
+		eventually(h.t, user+" hears the ends", func() bool { return len(toldTo[wire.SessionEnded](h, 0, user)) == sessions })
 	}
 }

@@ -116,18 +116,18 @@ func (l lie) expect(h *hostile, mark int, err error) {
 		h.t.Errorf("%s: got %v, want an outcome that is none", l.name, err)
 		return
 	}
-	if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.KeygenComplete](h, mark, "")); n != 0 {
+	if n := len(sentBy[wire.SignResult](h, mark, "")) + len(sentBy[wire.KeygenComplete](h, mark, "")); n != 0 {
 		h.t.Errorf("%s: %d results all the same", l.name, n)
 	}
 	var reason string
 	switch l.ends {
 	case declines:
-		for _, r := range said[wire.SignResponse](h, mark, "bob") {
+		for _, r := range sentBy[wire.SignResponse](h, mark, "bob") {
 			if !*r.Response {
 				reason = r.Reason
 			}
 		}
-		for _, r := range said[wire.KeygenResponse](h, mark, "bob") {
+		for _, r := range sentBy[wire.KeygenResponse](h, mark, "bob") {
 			if !*r.Response {
 				reason = r.Reason
 			}
@@ -136,7 +136,7 @@ func (l lie) expect(h *hostile, mark int, err error) {
 			h.t.Errorf("%s: got %v, want it rejected, and nobody blamed", l.name, out)
 		}
 	case refuses:
-		for _, f := range said[wire.PartyFailed](h, mark, "bob") {
+		for _, f := range sentBy[wire.PartyFailed](h, mark, "bob") {
 			reason = f.Reason
 			if !slices.Equal(f.Culprits, l.blames) {
 				h.t.Errorf("%s: bob blames %v, want %v", l.name, f.Culprits, l.blames)
@@ -146,7 +146,7 @@ func (l lie) expect(h *hostile, mark int, err error) {
 			h.t.Errorf("%s: got %v, want it failed", l.name, out)
 		}
 	case ignores:
-		if n := len(said[wire.PartyFailed](h, mark, "bob")); n != 0 {
+		if n := len(sentBy[wire.PartyFailed](h, mark, "bob")); n != 0 {
 			h.t.Errorf("%s: bob has something to say", l.name)
 		}
 		if out.Status != wire.StatusExpired || !slices.Contains(out.Culprits, 1) {
@@ -156,7 +156,7 @@ func (l lie) expect(h *hostile, mark int, err error) {
 	if !strings.Contains(reason, l.reason) || (l.reason == "") != (l.ends == ignores) {
 		h.t.Errorf("%s: bob says %q, want %q", l.name, reason, l.reason)
 	}
-	if n := len(said[wire.TSSMessage](h, mark, "bob")); n != 0 && l.reason != refusesRound {
+	if n := len(sentBy[wire.TSSMessage](h, mark, "bob")); n != 0 && l.reason != refusesRound {
 		h.t.Errorf("%s: bob has sent %d round messages", l.name, n)
 	}
 }

@@ -19,13 +19,13 @@ import (
 func (h *hostile) answer(mark int, user, session string) (accepted bool, reason string) {
 	h.t.Helper()
 	eventually(h.t, user+" answers "+session, func() bool {
-		for _, r := range said[wire.SignResponse](h, mark, user) {
+		for _, r := range sentBy[wire.SignResponse](h, mark, user) {
 			if r.SessionID == session {
 				accepted, reason = *r.Response, r.Reason
 				return true
 			}
 		}
-		for _, r := range said[wire.KeygenResponse](h, mark, user) {
+		for _, r := range sentBy[wire.KeygenResponse](h, mark, user) {
 			if r.SessionID == session {
 				accepted, reason = *r.Response, r.Reason
 				return true
@@ -45,8 +45,8 @@ func TestForgedRequests(t *testing.T) {
 	const data = "Pay 500 ether to Mallory"
 	mark := h.mark()
 	h.stillSigns(key, "an honest one", "bob", "carol")
-	old := told[wire.SignInvite](h, mark, "bob")[0]
-	oldKeygen := told[wire.KeygenInvite](h, 0, "bob")[0]
+	old := toldTo[wire.SignInvite](h, mark, "bob")[0]
+	oldKeygen := toldTo[wire.KeygenInvite](h, 0, "bob")[0]
 	now := time.Now()
 
 	// What the attacker would have to have signed, and by whom it can.
@@ -111,11 +111,11 @@ func TestForgedRequests(t *testing.T) {
 		// Parameters do not help.
 		h.tell("bob", write(wire.Message{}, &wire.SignParams{
 			KeyID: key.KeyID, Data: invite.Data, PartIndex: 1, Participants: "1,2", SessionID: invite.SessionID, Attempt: 1,
-			Hash: "none", Digest: invite.Digest, Parties: told[wire.SignParams](h, 0, "bob")[0].Parties,
+			Hash: "none", Digest: invite.Digest, Parties: toldTo[wire.SignParams](h, 0, "bob")[0].Parties,
 		}))
 	}
 	h.stillSigns(key, "after all", "bob", "carol") // and bob has looked at everything before
-	if n := len(said[wire.SignResult](h, mark, "bob")); n > 2 {
+	if n := len(sentBy[wire.SignResult](h, mark, "bob")); n > 2 {
 		t.Errorf("bob has signed %d times, want the two honest ones", n)
 	}
 
@@ -164,7 +164,7 @@ func TestChangedRequests(t *testing.T) {
 		if !errors.As(err, &out) || out.Status != wire.StatusRejected || len(out.Culprits) != 0 {
 			t.Errorf("%s: got %v, want it rejected, and nobody blamed", name, err)
 		}
-		if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.TSSMessage](h, mark, "")); n != 0 {
+		if n := len(sentBy[wire.SignResult](h, mark, "")) + len(sentBy[wire.TSSMessage](h, mark, "")); n != 0 {
 			t.Errorf("%s: the MPC ran", name)
 		}
 	}
@@ -181,32 +181,52 @@ func TestChangedRequests(t *testing.T) {
 		if !errors.As(err, &out) || out.Status != wire.StatusRejected || len(out.Culprits) != 0 {
 			t.Errorf("%s: got %v, want it rejected, and nobody blamed", name, err)
 		}
-		if n := len(said[wire.KeygenComplete](h, mark, "")) + len(said[wire.TSSMessage](h, mark, "")); n != 0 {
+		if n := len(sentBy[wire.KeygenComplete](h, mark, "")) + len(sentBy[wire.TSSMessage](h, mark, "")); n != 0 {
 			t.Errorf("%s: the MPC ran", name)
 		}
 	}
 	h.stillSigns(key, "after all", "bob", "carol")
 }
 
-// TestForgedAnswers turns a participant's no into a yes: it takes no part all the
-// same.
+// TestForgedAnswers turns a participant's no into a yes, and answers for one that
+// has not decided: it takes no part all the same.
 func TestForgedAnswers(t *testing.T) {
 	t.Parallel()
+	for name, approve := range map[string]client.Approver{
+		"who declines": func(context.Context, client.Invitation) (bool, string, error) { return false, "no", nil },
+		"who thinks": func(ctx context.Context, _ client.Invitation) (bool, string, error) {
+			<-ctx.Done()
+			return false, "", ctx.Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forgeAnswers(t, approve)
+		})
+	}
+}
+
+func forgeAnswers(t *testing.T, approve client.Approver) {
 	h := captured(t, true)
 	key := h.honest(pubkey.Ed25519)
 	bob := h.p["bob"]
 	bob.stop()
-	bob.approve = func(context.Context, client.Invitation) (bool, string, error) { return false, "no", nil }
+	bob.approve = approve
 	h.enter("bob")
+	yes := true
 	h.attack(func(f frame) []wire.Message {
-		yes := true
-		if r, ok := read[wire.SignResponse](f.m); ok && f.up {
-			r.Response = &yes
-			return []wire.Message{write(f.m, r)}
+		if f.user != "bob" {
+			return []wire.Message{f.m}
 		}
-		if r, ok := read[wire.KeygenResponse](f.m); ok && f.up {
-			r.Response = &yes
-			return []wire.Message{write(f.m, r)}
+		switch f.m.Type {
+		case wire.TypeSignInvite:
+			i, _ := read[wire.SignInvite](f.m)
+			h.speak("bob", &wire.SignResponse{KeyID: i.KeyID, PartIndex: 1, Response: &yes, SessionID: i.SessionID})
+		case wire.TypeKeygenInvite:
+			i, _ := read[wire.KeygenInvite](f.m)
+			h.speak("bob", &wire.KeygenResponse{KeyID: i.KeyID, PartIndex: 1, Response: &yes, SessionID: i.SessionID})
+		case wire.TypeSignResponse, wire.TypeKeygenResponse:
+			return nil
 		}
 		return []wire.Message{f.m}
 	})
@@ -218,13 +238,13 @@ func TestForgedAnswers(t *testing.T) {
 	if _, err := h.keygen(pubkey.Ed25519, ignoredFor); !errors.As(err, &out) || out.Status != wire.StatusExpired {
 		t.Errorf("keygen: got %v, want it expired", err)
 	}
-	if len(told[wire.SignParams](h, mark, "bob")) == 0 || len(told[wire.KeygenParams](h, mark, "bob")) == 0 {
+	if len(toldTo[wire.SignParams](h, mark, "bob")) == 0 || len(toldTo[wire.KeygenParams](h, mark, "bob")) == 0 {
 		t.Error("the node did not take the forged answers")
 	}
-	if n := len(said[wire.TSSMessage](h, mark, "bob")); n != 0 {
+	if n := len(sentBy[wire.TSSMessage](h, mark, "bob")); n != 0 {
 		t.Errorf("bob has sent %d round messages", n)
 	}
-	if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.KeygenComplete](h, mark, "")); n != 0 {
+	if n := len(sentBy[wire.SignResult](h, mark, "")) + len(sentBy[wire.KeygenComplete](h, mark, "")); n != 0 {
 		t.Errorf("there are %d results", n)
 	}
 }
@@ -252,7 +272,7 @@ func TestReplaysAfterRestart(t *testing.T) {
 	h.enter("bob")
 	key := h.honest(pubkey.Ed25519)
 	h.stillSigns(key, "an honest one", "bob", "carol")
-	eventually(t, "bob hears the end", func() bool { return len(told[wire.SessionEnded](h, 0, "bob")) == 2 })
+	eventually(t, "bob hears the end", func() bool { return len(toldTo[wire.SessionEnded](h, 0, "bob")) == 2 })
 	past := h.since(0)
 	bob.stop()
 	if err := store.Close(); err != nil {
@@ -273,7 +293,7 @@ func TestReplaysAfterRestart(t *testing.T) {
 			h.tell("bob", write(f.m, p))
 		}
 	}
-	invite := told[wire.KeygenInvite](h, 0, "bob")[0]
+	invite := toldTo[wire.KeygenInvite](h, 0, "bob")[0]
 	invite.SessionID = "kg-again"
 	h.tell("bob", write(wire.Message{}, invite))
 	if accepted, reason := h.answer(mark, "bob", "kg-again"); accepted || !strings.Contains(reason, "was used before") {
@@ -310,7 +330,7 @@ func TestForgedTokens(t *testing.T) {
 		}
 		forger.stop()
 	}
-	if n := len(said[wire.TSSMessage](h, mark, "")); n != 0 {
+	if n := len(sentBy[wire.TSSMessage](h, mark, "")); n != 0 {
 		t.Error("the MPC ran")
 	}
 
@@ -334,12 +354,12 @@ func TestForgedTokens(t *testing.T) {
 	if _, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &out) || !strings.Contains(out.Reason, "the identity has changed: carol") {
 		t.Errorf("keygen as carol: got %v, want the others to refuse her", err)
 	}
-	for _, f := range said[wire.PartyFailed](h, mark, "bob") {
+	for _, f := range sentBy[wire.PartyFailed](h, mark, "bob") {
 		if !strings.Contains(f.Reason, "the identity has changed: carol") && !strings.Contains(f.Reason, "no word from part 2") {
 			t.Errorf("bob says %q", f.Reason)
 		}
 	}
-	if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.KeygenComplete](h, mark, "")); n != 0 {
+	if n := len(sentBy[wire.SignResult](h, mark, "")) + len(sentBy[wire.KeygenComplete](h, mark, "")); n != 0 {
 		t.Errorf("there are %d results", n)
 	}
 }

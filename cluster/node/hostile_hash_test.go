@@ -80,8 +80,8 @@ func TestLiesAboutHashing(t *testing.T) {
 			}
 			tc.params(p)
 			h.tell(user, write(wire.Message{}, p))
-			eventually(t, tc.name+" is refused", func() bool { return len(said[wire.PartyFailed](h, mark, user)) > 0 })
-			failed := said[wire.PartyFailed](h, mark, user)[0]
+			eventually(t, tc.name+" is refused", func() bool { return len(sentBy[wire.PartyFailed](h, mark, user)) > 0 })
+			failed := sentBy[wire.PartyFailed](h, mark, user)[0]
 			if reason = failed.Reason; len(failed.Culprits) != 0 {
 				t.Errorf("%s: %v are blamed", tc.name, failed.Culprits)
 			}
@@ -89,7 +89,7 @@ func TestLiesAboutHashing(t *testing.T) {
 		if accepted != (tc.reason == differ) || !strings.Contains(reason, tc.reason) {
 			t.Errorf("%s: accepted %v, %q, want %q", tc.name, accepted, reason, tc.reason)
 		}
-		if n := len(said[wire.TSSMessage](h, mark, user)); n != 0 {
+		if n := len(sentBy[wire.TSSMessage](h, mark, user)); n != 0 {
 			t.Errorf("%s: %d round messages", tc.name, n)
 		}
 	}

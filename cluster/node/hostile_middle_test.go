@@ -47,7 +47,7 @@ func TestFirstContact(t *testing.T) {
 				t.Errorf("got %v, want no key", err)
 			}
 			if tc.reason != "" {
-				if failed := said[wire.PartyFailed](h, mark, "bob"); len(failed) != 1 || !strings.Contains(failed[0].Reason, tc.reason) {
+				if failed := sentBy[wire.PartyFailed](h, mark, "bob"); len(failed) != 1 || !strings.Contains(failed[0].Reason, tc.reason) {
 					t.Errorf("bob says %v, want %q", failed, tc.reason)
 				}
 				if list, _ := h.p["bob"].store.List(t.Context()); len(list) != 0 {
@@ -65,7 +65,6 @@ func TestFirstContact(t *testing.T) {
 				}
 			}
 			h.attack(nil)
-			mark = h.mark()
 			if _, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &out) || !strings.Contains(out.Reason, "the identity has changed: carol") {
 				t.Errorf("when the true ones come: got %v, want bob to refuse them", err)
 			}

@@ -134,12 +134,12 @@ func TestKeyOfTheServer(t *testing.T) {
 	if _, err := h.sign(key, "whose key is it?", 0, partUsers...); !errors.As(err, &out) || out.Status != wire.StatusFailed {
 		t.Errorf("sign: got %v, want it failed", err)
 	}
-	for _, f := range said[wire.PartyFailed](h, mark, "") {
+	for _, f := range sentBy[wire.PartyFailed](h, mark, "") {
 		if !strings.Contains(f.Reason, "the share is of another account address") || len(f.Culprits) != 0 {
 			t.Errorf("part %d says %q, and blames %v", f.PartIndex, f.Reason, f.Culprits)
 		}
 	}
-	if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.TSSMessage](h, mark, "")); n != 0 {
+	if n := len(sentBy[wire.SignResult](h, mark, "")) + len(sentBy[wire.TSSMessage](h, mark, "")); n != 0 {
 		t.Error("the MPC ran")
 	}
 }
@@ -224,11 +224,11 @@ func TestKeygenParamsTwice(t *testing.T) {
 			t.Errorf("%s: got %v, want it expired", name, err)
 		}
 		// The node does not know of such an attempt, and passes over what bob says of it.
-		failed := said[wire.PartyFailed](h, mark, "bob")
+		failed := sentBy[wire.PartyFailed](h, mark, "bob")
 		if len(failed) != 1 || failed[0].Attempt != 2 || !strings.Contains(failed[0].Reason, again.reason) {
 			t.Errorf("%s: bob says %v, want %q", name, failed, again.reason)
 		}
-		if n := len(said[wire.KeygenComplete](h, mark, "")); n != 0 {
+		if n := len(sentBy[wire.KeygenComplete](h, mark, "")); n != 0 {
 			t.Errorf("%s: %d parties have a key", name, n)
 		}
 	}
@@ -290,12 +290,12 @@ func TestReturnedShares(t *testing.T) {
 		if !errors.As(err, &out) || out.Status != wire.StatusFailed {
 			t.Errorf("%s: got %v, want it failed", tc.name, err)
 		}
-		for _, f := range said[wire.PartyFailed](h, mark, "bob") {
+		for _, f := range sentBy[wire.PartyFailed](h, mark, "bob") {
 			if !strings.Contains(f.Reason, tc.reason) || len(f.Culprits) != 0 {
 				t.Errorf("%s: bob says %q and blames %v, want %q and nobody", tc.name, f.Reason, f.Culprits, tc.reason)
 			}
 		}
-		if n := len(said[wire.SignResult](h, mark, "")) + len(said[wire.TSSMessage](h, mark, "bob")); n != 0 {
+		if n := len(sentBy[wire.SignResult](h, mark, "")) + len(sentBy[wire.TSSMessage](h, mark, "bob")); n != 0 {
 			t.Errorf("%s: bob has taken part", tc.name)
 		}
 	}

@@ -32,9 +32,9 @@ func before(forge func(user string, m *wire.TSSMessage) []*wire.TSSMessage) func
 	}
 }
 
-// elsewhere returns earlier round messages to a user with the address of m, as a
+// relabelled returns earlier round messages to a user with the address of m, as a
 // server would copy them into another session or attempt.
-func elsewhere(earlier []frame, user string, m *wire.TSSMessage) []*wire.TSSMessage {
+func relabelled(earlier []frame, user string, m *wire.TSSMessage) []*wire.TSSMessage {
 	var list []*wire.TSSMessage
 	for _, f := range earlier {
 		old, ok := read[wire.TSSMessage](f.m)
@@ -71,10 +71,10 @@ func TestForgedRounds(t *testing.T) {
 		}
 	}
 	for name, forge := range map[string]func(user string, m *wire.TSSMessage) []*wire.TSSMessage{
-		"another session's": func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return elsewhere(earlier, user, m) },
+		"another session's": func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return relabelled(earlier, user, m) },
 		"its own, as the other's": func(user string, m *wire.TSSMessage) []*wire.TSSMessage {
 			var list []*wire.TSSMessage
-			for _, own := range said[wire.TSSMessage](h, 0, user) {
+			for _, own := range sentBy[wire.TSSMessage](h, 0, user) {
 				if own.SessionID == m.SessionID {
 					own.From = m.From
 					list = append(list, own)
@@ -84,7 +84,7 @@ func TestForgedRounds(t *testing.T) {
 		},
 		"its own, as its own": func(user string, m *wire.TSSMessage) []*wire.TSSMessage {
 			var list []*wire.TSSMessage
-			for _, own := range said[wire.TSSMessage](h, 0, user) {
+			for _, own := range sentBy[wire.TSSMessage](h, 0, user) {
 				if own.SessionID == m.SessionID {
 					list = append(list, own)
 				}
@@ -112,7 +112,7 @@ func TestForgedRounds(t *testing.T) {
 		}
 		independent(t, key, data, sig.Signature)
 		h.onlySigned(mark, key, data)
-		if n := len(said[wire.PartyFailed](h, mark, "")); n != 0 {
+		if n := len(sentBy[wire.PartyFailed](h, mark, "")); n != 0 {
 			t.Errorf("%s: %d attempts failed, and somebody was blamed", name, n)
 		}
 		// Those that come first are refused for certain; later ones may find the run over.
@@ -167,10 +167,10 @@ func TestRepeatedRounds(t *testing.T) {
 			t.Fatalf("%s: sign: %v", name, err)
 		}
 		independent(t, key, name, sig.Signature)
-		if n := len(said[wire.PartyFailed](h, mark, "")); n != 0 {
+		if n := len(sentBy[wire.PartyFailed](h, mark, "")); n != 0 {
 			t.Errorf("%s: %d parties could not go on", name, n)
 		}
-		if n := len(said[wire.KeygenComplete](h, mark, "")); n != 3 {
+		if n := len(sentBy[wire.KeygenComplete](h, mark, "")); n != 3 {
 			t.Errorf("%s: %d parties have reported a key", name, n)
 		}
 	}
@@ -198,7 +198,7 @@ func TestMisdirectedShares(t *testing.T) {
 	if n := h.unauthentic() - refused; n == 0 {
 		t.Error("nothing was refused")
 	}
-	if n := len(said[wire.PartyFailed](h, 0, "")); n != 0 {
+	if n := len(sentBy[wire.PartyFailed](h, 0, "")); n != 0 {
 		t.Errorf("%d parties could not go on", n)
 	}
 }
@@ -210,7 +210,7 @@ func TestMovedRounds(t *testing.T) {
 	h := captured(t, true)
 	key := h.honest(pubkey.Ed25519)
 	mark, refused := h.mark(), h.unauthentic()
-	h.attack(before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return elsewhere(h.since(mark), user, m) }))
+	h.attack(before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return relabelled(h.since(mark), user, m) }))
 	var both sync.WaitGroup
 	for _, data := range []string{"one of two", "the other of two"} {
 		both.Go(func() {
@@ -231,7 +231,7 @@ func TestMovedRounds(t *testing.T) {
 	// said in it.
 	mark, refused = h.mark(), h.unauthentic()
 	gaveUp := false
-	move := before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return elsewhere(h.since(mark), user, m) })
+	move := before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return relabelled(h.since(mark), user, m) })
 	h.attack(func(f frame) []wire.Message {
 		m, ok := read[wire.TSSMessage](f.m)
 		if !ok || f.up || m.Attempt > 1 {
@@ -250,7 +250,7 @@ func TestMovedRounds(t *testing.T) {
 	}
 	independent(t, key, data, sig.Signature)
 	h.onlySigned(mark, key, data)
-	if params := told[wire.SignParams](h, mark, "bob"); len(params) < 2 {
+	if params := toldTo[wire.SignParams](h, mark, "bob"); len(params) < 2 {
 		t.Errorf("bob was in %d attempts, want two", len(params))
 	}
 	if n := h.unauthentic() - refused; n == 0 {
@@ -290,7 +290,7 @@ func TestWithheldRounds(t *testing.T) {
 		}
 	}
 	fromEarlier := func(m *wire.TSSMessage) []*wire.TSSMessage {
-		return slices.DeleteFunc(elsewhere(earlier, "carol", m), func(e *wire.TSSMessage) bool { return e.From != 3 || roundCode(e) != roundCode(m) })
+		return slices.DeleteFunc(relabelled(earlier, "carol", m), func(e *wire.TSSMessage) bool { return e.From != 3 || roundCode(e) != roundCode(m) })
 	}
 	for _, tc := range []struct {
 		name    string
@@ -313,13 +313,13 @@ func TestWithheldRounds(t *testing.T) {
 			t.Errorf("%s: got %v, want it failed for silence", tc.name, err)
 			continue
 		}
-		for _, f := range said[wire.PartyFailed](h, mark, "carol") {
+		for _, f := range sentBy[wire.PartyFailed](h, mark, "carol") {
 			if !slices.Equal(f.Culprits, []int{3}) {
 				t.Errorf("%s: carol waits for %v, want part 3", tc.name, f.Culprits)
 			}
 		}
-		done := said[wire.KeygenComplete](h, mark, "")
-		if len(told[wire.KeygenConfirm](h, mark, "alice")) != 1 || len(done) > 2 {
+		done := sentBy[wire.KeygenComplete](h, mark, "")
+		if len(toldTo[wire.KeygenConfirm](h, mark, "alice")) != 1 || len(done) > 2 {
 			t.Errorf("%s: %d parties have a key", tc.name, len(done))
 		}
 		// Of the last round the others have all they need. What they then hold is
@@ -345,7 +345,7 @@ func TestWithheldRounds(t *testing.T) {
 	if !errors.As(err, &out) || out.Status != wire.StatusFailed || !strings.Contains(out.Reason, "no word from part") || slices.Contains(out.Culprits, 3) {
 		t.Errorf("signing: got %v, want it failed for silence, and dave not blamed", err)
 	}
-	if n := len(said[wire.SignResult](h, mark, "")); n != 0 {
+	if n := len(sentBy[wire.SignResult](h, mark, "")); n != 0 {
 		t.Errorf("there are %d signatures", n)
 	}
 	patient(time.Minute)

@@ -300,9 +300,9 @@ func write(m wire.Message, p wire.Payload) wire.Message {
 	return m
 }
 
-// said returns the messages of one type that a user's client has sent since a
+// sentBy returns the messages of one type that a user's client has sent since a
 // mark; of any user if that is empty.
-func said[T any, P payload[T]](h *hostile, mark int, user string) []P {
+func sentBy[T any, P payload[T]](h *hostile, mark int, user string) []P {
 	var list []P
 	for _, f := range h.since(mark) {
 		if p, ok := read[T, P](f.m); ok && f.up && (user == "" || f.user == user) {
@@ -312,8 +312,8 @@ func said[T any, P payload[T]](h *hostile, mark int, user string) []P {
 	return list
 }
 
-// told is said for what the node has sent to a user.
-func told[T any, P payload[T]](h *hostile, mark int, user string) []P {
+// toldTo is sentBy for what the node has sent to a user.
+func toldTo[T any, P payload[T]](h *hostile, mark int, user string) []P {
 	var list []P
 	for _, f := range h.since(mark) {
 		if p, ok := read[T, P](f.m); ok && !f.up && f.user == user {
@@ -365,7 +365,7 @@ func (h *hostile) stillSigns(key client.Key, data string, users ...string) {
 // data.
 func (h *hostile) onlySigned(mark int, key client.Key, data string) {
 	h.t.Helper()
-	for _, r := range said[wire.SignResult](h, mark, "") {
+	for _, r := range sentBy[wire.SignResult](h, mark, "") {
 		independent(h.t, key, data, r.Signature)
 	}
 }
