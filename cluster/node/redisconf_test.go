@@ -154,8 +154,8 @@ func useEverything(t *testing.T, c *testCluster, r *shippedRedis) {
 	}
 }
 
-// elsewhere are rights that a server alone has no use for.
-var elsewhere = map[string]string{
+// notHere are rights that a server alone has no use for.
+var notHere = map[string]string{
 	"wait": "--redis-wait-replicas", "select": "a database other than 0",
 	"spublish": "Redis Cluster", "ssubscribe": "Redis Cluster", "sunsubscribe": "Redis Cluster", "cluster|slots": "Redis Cluster",
 	"cluster|shards": "Redis Cluster", "command": "Redis Cluster", "readonly": "Redis Cluster", "asking": "Redis Cluster",
@@ -179,7 +179,7 @@ func (r *shippedRedis) leastPrivilege(t *testing.T) {
 		t.Fatalf("user conclave has only %v", allowed)
 	}
 	for _, name := range allowed {
-		if _, ok := elsewhere[name]; !used[name] && !ok {
+		if _, ok := notHere[name]; !used[name] && !ok {
 			t.Errorf("users.acl allows %s, which Conclave does not use", name)
 		}
 	}
@@ -188,9 +188,9 @@ func (r *shippedRedis) leastPrivilege(t *testing.T) {
 			t.Errorf("a script calls %s, which users.acl does not allow", name)
 		}
 	}
-	for name := range elsewhere {
+	for name := range notHere {
 		if !slices.Contains(allowed, name) {
-			t.Errorf("users.acl does not allow %s, for %s", name, elsewhere[name])
+			t.Errorf("users.acl does not allow %s, for %s", name, notHere[name])
 		}
 	}
 }
