@@ -26,26 +26,38 @@ type haproxy struct {
 	socket   string // for operators
 }
 
-// needHAProxy skips or fails the test when haproxy is not there.
-func needHAProxy(t *testing.T) string {
+// needTool returns the path of a program that runs beside the nodes; it skips or
+// fails the test when that is not there.
+func needTool(t *testing.T, name string) string {
 	t.Helper()
-	binary, err := exec.LookPath("haproxy")
+	binary, err := exec.LookPath(name)
 	if err != nil {
-		binary, err = exec.LookPath("/usr/sbin/haproxy")
+		binary, err = exec.LookPath("/usr/sbin/" + name)
 	}
 	if err != nil {
 		if os.Getenv("CONCLAVE_REQUIRE_REAL") == "1" {
-			t.Fatal("haproxy is not on the PATH and CONCLAVE_REQUIRE_REAL=1")
+			t.Fatalf("%s is not on the PATH and CONCLAVE_REQUIRE_REAL=1", name)
 		}
-		t.Skip("haproxy is not on the PATH")
+		t.Skipf("%s is not on the PATH", name)
 	}
 	return binary
+}
+
+// takenAddr is an address that was free a moment ago.
+func takenAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // startHAProxy runs haproxy in front of the cluster's nodes.
 func startHAProxy(t *testing.T, c *testCluster, config string) *haproxy {
 	t.Helper()
-	binary := needHAProxy(t)
+	binary := needTool(t, "haproxy")
 	dir, err := os.MkdirTemp("", "haproxy-") // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
@@ -57,19 +69,16 @@ func startHAProxy(t *testing.T, c *testCluster, config string) *haproxy {
 		env = append(env, fmt.Sprintf("CONCLAVE_NODE_%d=%s", i+1, strings.TrimPrefix(n.base, "http://")))
 	}
 	for range 5 { // a free port may be taken meanwhile
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		_ = l.Close()
+		addr := takenAddr(t)
 		env := append(slices.Clone(env), "CONCLAVE_BIND="+addr)
 		check := exec.Command(binary, "-c", "-f", config)
 		check.Env = env
 		if out, err := check.CombinedOutput(); err != nil || strings.Contains(string(out), "WARNING") {
 			t.Fatalf("haproxy -c: %v\n%s", err, out)
 		}
-		if h.process = runHAProxy(t, c, binary, config, env, addr); h.process != nil {
+		cmd := exec.Command(binary, "-db", "-f", config)
+		cmd.Env = env
+		if h.process = runBeside(t, cmd, c.logs, "http://"+addr, passes); h.process != nil {
 			return h
 		}
 	}
@@ -77,32 +86,34 @@ func startHAProxy(t *testing.T, c *testCluster, config string) *haproxy {
 	return nil
 }
 
-// runHAProxy starts the process; nil if it ended at once.
-func runHAProxy(t *testing.T, c *testCluster, binary, config string, env []string, addr string) *process {
+// runBeside starts a program and waits until it is up; nil if it ended at once.
+func runBeside(t *testing.T, cmd *exec.Cmd, logs *lockedBuffer, base string, up func(p *process) bool) *process {
 	t.Helper()
-	cmd := exec.Command(binary, "-db", "-f", config)
-	cmd.Env, cmd.Stdout, cmd.Stderr = env, c.logs, c.logs
+	cmd.Stdout, cmd.Stderr = logs, logs
 	tie(cmd)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: cmd, base: "http://" + addr, done: make(chan struct{})}
+	p := &process{t: t, cmd: cmd, base: base, done: make(chan struct{})}
 	go func() { p.err = cmd.Wait(); close(p.done) }()
 	t.Cleanup(p.kill)
 	deadline := time.Now().Add(patience)
-	for p.status("/healthz") != http.StatusOK {
+	for !up(p) {
 		select {
 		case <-p.done:
 			return nil
 		default:
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("haproxy passes nothing on:\n%s", c.logs.String())
+			t.Fatalf("%s does not come up:\n%s", cmd.Path, logs)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 	return p
 }
+
+// passes reports whether a balancer passes requests on.
+func passes(p *process) bool { return p.status("/healthz") == http.StatusOK }
 
 // state is what HAProxy thinks of a node: UP, DOWN, …
 func (h *haproxy) state(node string) string {
@@ -150,7 +161,7 @@ func stickyConfig(t *testing.T) string {
 // alternative: the same things happen.
 func TestHAProxy(t *testing.T) {
 	t.Parallel()
-	needHAProxy(t)
+	needTool(t, "haproxy")
 	for _, sticky := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sticky=%t", sticky), func(t *testing.T) {
 			t.Parallel()

@@ -1,9 +1,7 @@
 package node_test
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,22 +13,6 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
-
-// needNginx skips or fails the test when nginx is not there.
-func needNginx(t *testing.T) string {
-	t.Helper()
-	binary, err := exec.LookPath("nginx")
-	if err != nil {
-		binary, err = exec.LookPath("/usr/sbin/nginx")
-	}
-	if err != nil {
-		if os.Getenv("CONCLAVE_REQUIRE_REAL") == "1" {
-			t.Fatal("nginx is not on the PATH and CONCLAVE_REQUIRE_REAL=1")
-		}
-		t.Skip("nginx is not on the PATH")
-	}
-	return binary
-}
 
 // nginxConfig is the shipped file with this test's addresses and paths.
 func nginxConfig(t *testing.T, dir, listen string, nodes []*process) string {
@@ -66,14 +48,9 @@ func nginxConfig(t *testing.T, dir, listen string, nodes []*process) string {
 // startNginx runs nginx in front of the cluster's nodes.
 func startNginx(t *testing.T, c *testCluster) *process {
 	t.Helper()
-	binary := needNginx(t)
+	binary := needTool(t, "nginx")
 	for range 5 { // a free port may be taken meanwhile
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		_ = l.Close()
+		addr := takenAddr(t)
 		dir := t.TempDir()
 		args := []string{"-p", dir, "-e", "stderr", "-c", nginxConfig(t, dir, addr, c.nodes)}
 		out, err := exec.Command(binary, append([]string{"-t"}, args...)...).CombinedOutput()
@@ -82,23 +59,8 @@ func startNginx(t *testing.T, c *testCluster) *process {
 		}
 		// One process, which the end of the test ends.
 		cmd := exec.Command(binary, append(args, "-g", "daemon off; master_process off;")...)
-		cmd.Stdout, cmd.Stderr = c.logs, c.logs
-		tie(cmd)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		p := &process{t: t, cmd: cmd, base: "http://" + addr, done: make(chan struct{})}
-		go func() { p.err = cmd.Wait(); close(p.done) }()
-		t.Cleanup(p.kill)
-		for deadline := time.Now().Add(patience); time.Now().Before(deadline); waitFor(context.Background(), 5*time.Millisecond) {
-			if p.status("/healthz") == http.StatusOK {
-				return p
-			}
-			select {
-			case <-p.done:
-				deadline = time.Now()
-			default:
-			}
+		if p := runBeside(t, cmd, c.logs, "http://"+addr, passes); p != nil {
+			return p
 		}
 	}
 	t.Fatalf("nginx does not start:\n%s", c.logs)
@@ -108,7 +70,7 @@ func startNginx(t *testing.T, c *testCluster) *process {
 // TestNginx runs the file that deploy/ ships in front of three nodes.
 func TestNginx(t *testing.T) {
 	t.Parallel()
-	needNginx(t)
+	needTool(t, "nginx")
 	rdb := clustertest.Mini(t)
 	if clustertest.HasReal() {
 		rdb = clustertest.Real(t)

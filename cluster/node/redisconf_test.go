@@ -44,34 +44,14 @@ func startShippedRedis(t *testing.T, script string) *shippedRedis {
 		env = append(env, name+"="+file)
 	}
 	for range 5 { // a free port may be taken meanwhile
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		host, port, _ := net.SplitHostPort(l.Addr().String())
-		_ = l.Close()
-		logs := &lockedBuffer{}
-		cmd := exec.Command("sh", script, "--bind", host, "--port", port, "--dir", dir)
-		cmd.Env, cmd.Stdout, cmd.Stderr = env, logs, logs
-		tie(cmd)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		p := &process{t: t, cmd: cmd, done: make(chan struct{})}
-		go func() { p.err = cmd.Wait(); close(p.done) }()
-		t.Cleanup(p.kill)
-		r := &shippedRedis{addr: host + ":" + port}
+		r := &shippedRedis{addr: takenAddr(t)}
+		host, port, _ := net.SplitHostPort(r.addr)
 		r.admin = redis.NewClient(&redis.Options{Addr: r.addr, Username: "default", Password: adminPassword, MaxRetries: -1, Protocol: 2})
 		t.Cleanup(func() { _ = r.admin.Close() })
-		for deadline := time.Now().Add(patience); time.Now().Before(deadline); waitFor(context.Background(), 5*time.Millisecond) {
-			if r.admin.Ping(context.Background()).Err() == nil {
-				return r
-			}
-			select {
-			case <-p.done:
-				deadline = time.Now()
-			default:
-			}
+		cmd, logs := exec.Command("sh", script, "--bind", host, "--port", port, "--dir", dir), &lockedBuffer{}
+		cmd.Env = env
+		if runBeside(t, cmd, logs, "", func(*process) bool { return r.admin.Ping(context.Background()).Err() == nil }) != nil {
+			return r
 		}
 		t.Logf("redis-start.sh: %s", logs)
 	}
@@ -82,18 +62,6 @@ func startShippedRedis(t *testing.T, script string) *shippedRedis {
 // url is how conclaved reaches it.
 func (r *shippedRedis) url(password string) string {
 	return "redis://conclave:" + strings.ReplaceAll(password, " ", "%20") + "@" + r.addr + "/0"
-}
-
-// needRedisServer skips or fails the test when redis-server is not there.
-func needRedisServer(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err == nil {
-		return
-	}
-	if os.Getenv("CONCLAVE_REQUIRE_REAL") == "1" {
-		t.Fatal("redis-server is not on the PATH and CONCLAVE_REQUIRE_REAL=1")
-	}
-	t.Skip("redis-server is not on the PATH")
 }
 
 // shippedCluster is a cluster whose nodes are user conclave, with the prefix that
@@ -113,7 +81,7 @@ func shippedCluster(t *testing.T, r *shippedRedis, nodes int) *testCluster {
 // user conclave, and these are no more than Conclave needs.
 func TestRedisConf(t *testing.T) {
 	t.Parallel()
-	needRedisServer(t)
+	needTool(t, "redis-server")
 	ctx := context.Background()
 	r := startShippedRedis(t, deployDir+"redis-start.sh")
 	for name, want := range map[string]string{
@@ -186,8 +154,8 @@ func useEverything(t *testing.T, c *testCluster, r *shippedRedis) {
 	}
 }
 
-// neededElsewhere are rights that a server alone has no use for.
-var neededElsewhere = map[string]string{
+// notHere are rights that a server alone has no use for.
+var notHere = map[string]string{
 	"wait": "--redis-wait-replicas", "select": "a database other than 0",
 	"spublish": "Redis Cluster", "ssubscribe": "Redis Cluster", "sunsubscribe": "Redis Cluster", "cluster|slots": "Redis Cluster",
 	"cluster|shards": "Redis Cluster", "command": "Redis Cluster", "readonly": "Redis Cluster", "asking": "Redis Cluster",
@@ -211,7 +179,7 @@ func (r *shippedRedis) leastPrivilege(t *testing.T) {
 		t.Fatalf("user conclave has only %v", allowed)
 	}
 	for _, name := range allowed {
-		if _, ok := neededElsewhere[name]; !used[name] && !ok {
+		if _, ok := notHere[name]; !used[name] && !ok {
 			t.Errorf("users.acl allows %s, which Conclave does not use", name)
 		}
 	}
@@ -220,9 +188,9 @@ func (r *shippedRedis) leastPrivilege(t *testing.T) {
 			t.Errorf("a script calls %s, which users.acl does not allow", name)
 		}
 	}
-	for name := range neededElsewhere {
+	for name := range notHere {
 		if !slices.Contains(allowed, name) {
-			t.Errorf("users.acl does not allow %s, for %s", name, neededElsewhere[name])
+			t.Errorf("users.acl does not allow %s, for %s", name, notHere[name])
 		}
 	}
 }
@@ -305,7 +273,7 @@ func (r *shippedRedis) refuses(t *testing.T) {
 // work, and without it Redis takes no writes.
 func TestRedisConfWithReplicas(t *testing.T) {
 	t.Parallel()
-	needRedisServer(t)
+	needTool(t, "redis-server")
 	dir := t.TempDir()
 	for _, name := range []string{"redis-start.sh", "users.acl", "redis.conf"} {
 		text, err := os.ReadFile(deployDir + name)
