@@ -45,6 +45,7 @@ const (
 	commitWithin  = time.Second / 2        // from scheduling a session; later it may have been taken from the due list
 	redeliverIn   = 3 * time.Second / 4    // a commit's messages are delivered again if its node has not by then
 	retryFullIn   = 5 * time.Second        // pause before another try at a full mailbox
+	retryEndIn    = 5 * time.Second        // pause before an end is given to the audit again
 	sweepHold     = 2 * time.Second        // a due session is one node's for this long
 	sweepBatch    = 64                     // due sessions taken at once
 	releaseWithin = 500 * time.Millisecond // for clean-up after a caller's context has ended

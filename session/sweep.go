@@ -57,7 +57,12 @@ func (v *Service) bringOn(ctx context.Context, t Taken) error {
 	full, undelivered := v.drain(ctx, s)
 	switch {
 	case s.Phase.Final():
-		return v.settle(ctx, s, now, t.Until, full, undelivered)
+		err := v.settle(ctx, s, now, t.Until, full, undelivered)
+		if v.cfg.Audit != nil && err == nil {
+			// Its end is on its way to the audit; where that is away, not every hold.
+			err = v.cfg.Store.Postpone(ctx, t.ID, t.Until, now.Add(retryEndIn))
+		}
+		return err
 	case s.stored():
 		_, err = v.storeKey(ctx, s)
 	case full != "":

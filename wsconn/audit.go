@@ -32,6 +32,9 @@ func (c *Conn) auditRefusal(m wire.Message, user string, e *wire.Error) {
 		}
 	}
 	d := audit.Decision{Who: user, What: string(m.Type), Outcome: audit.Refused, Code: string(e.Code), Detail: e.Message}
+	if e.Code == wire.CodeRateLimited {
+		d.Outcome = audit.Throttled
+	}
 	d.Key, d.Session = subject(m, e)
 	c.audit(d)
 }

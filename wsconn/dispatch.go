@@ -200,12 +200,14 @@ func (c *Conn) receive(ctx context.Context, m wire.Message, claims auth.Claims) 
 			return err
 		})
 	}
+	if err != nil {
+		c.auditRefusal(m, claims.Subject, auth.AsWire(err))
+	}
 	switch {
 	case err != nil && auth.AsWire(err).Code == wire.CodeRateLimited:
 		// Nothing is wrong with it but its time: who repeats it later is no abuser.
 		c.overRate(m, err)
 	case err != nil:
-		c.auditRefusal(m, claims.Subject, auth.AsWire(err))
 		c.refuse(m, err)
 	case reply != nil:
 		c.reply(c.encode(reply, m.RequestID))

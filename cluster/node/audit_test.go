@@ -172,11 +172,35 @@ func TestAuditTrail(t *testing.T) {
 			eve.send("register", object{"user_id": "eve", "role": "participant"})
 			eve.expectClosed(code)
 		}
+		// Operators and admins, and logins that come too fast.
+		for _, err := range []error{
+			node.AddUser(context.Background(), cfg, "alice", password, []string{"coordinator", "participant"}, true),
+			node.SetUserPassword(context.Background(), cfg, "alice", password+"!"),
+			node.SetUserDisabled(context.Background(), cfg, "alice", true),
+			node.SetUserDisabled(context.Background(), cfg, "alice", false),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.call(c.nodes[1], "POST", "/v1/tokens/revoke", c.token("root", wire.RoleAdmin), object{"user": "bob@example.org", "reason": "laptop lost"})
+		c.call(c.nodes[1], "POST", "/v1/tokens/revoke", mallory.token, object{"user": "alice"})
+		guesses := 0
+		for {
+			if status, _, _ := c.tryLogin(c.nodes[1], "nobody", "a guess, and wrong", ""); status == http.StatusTooManyRequests {
+				break
+			}
+			if guesses++; guesses > 100 {
+				t.Fatal("nothing limits guesses")
+			}
+		}
 		if err := c.nodes[0].terminate(); err != nil {
 			t.Error(err)
 		}
 
 		want := []string{
+			" user_replace ok alice", " user_password ok alice", " user_disable ok alice", " user_enable ok alice",
+			"root token_revoke ok bob@example.org", "mallory token_revoke refused forbidden", " login throttled rate_limited",
 			" user_add ok alice", "alice login ok", "alice login refused unauthenticated", " login refused unauthenticated",
 			" node_start ok", " node_start ok", " node_stop ok",
 			"alice register ok as coordinator", "mallory register ok as coordinator",
@@ -207,11 +231,14 @@ func TestAuditTrail(t *testing.T) {
 			"alice sign_request accepted secp256k1, 2 of 参与方1, bob@example.org, carol-3",
 			"alice outcome cancelled sign: cancelled by root",
 		}
+		for range guesses {
+			want = append(want, " login refused unauthenticated")
+		}
 		var got []string
 		entries, _ := c.trail(c.nodes[1])
 		for _, f := range entries {
 			names := []string{"account", "code"}
-			if f["outcome"] != audit.Refused && f["account"] == "" && !strings.HasPrefix(f["what"], "node_") {
+			if f["code"] == "" && f["account"] == "" && !strings.HasPrefix(f["what"], "node_") {
 				names = []string{"culprits", "detail"}
 			}
 			line := strings.ReplaceAll(phrase(f, names...), g.key.address, "ADDR")

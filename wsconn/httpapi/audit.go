@@ -52,7 +52,7 @@ func (a *api) refused(r *http.Request, what string, e *wire.Error) {
 		return
 	}
 	d := audit.Decision{
-		Who: caller(r).User, What: what, Outcome: audit.Refused, Key: e.KeyID, Session: e.SessionID, Code: string(e.Code), Detail: e.Message,
+		Who: caller(r).User, What: what, Outcome: outcome(e), Key: e.KeyID, Session: e.SessionID, Code: string(e.Code), Detail: e.Message,
 	}
 	if id, err := pathID(r); err == nil {
 		if what == string(wire.TypeSignRequest) {
@@ -64,23 +64,32 @@ func (a *api) refused(r *http.Request, what string, e *wire.Error) {
 	a.record(d)
 }
 
+// outcome tells what came too fast from what may never be.
+func outcome(e *wire.Error) string {
+	if e.Code == wire.CodeRateLimited {
+		return audit.Throttled
+	}
+	return audit.Refused
+}
+
 // recordLogin records a login as user. Of a refused one the user is recorded only
-// where there is such an account: people type passwords into the wrong field.
+// where there is such an account: people type passwords into the wrong field. Of
+// one that came too fast it is not, since looking would cost what the limit is
+// there to save; those before it tell.
 func (a *api) recordLogin(ctx context.Context, user string, err error) {
 	d := audit.Decision{Who: user, What: audit.Login, Outcome: audit.OK}
 	if err != nil {
 		e := auth.AsWire(err)
-		d.Outcome, d.Code, d.Detail = audit.Refused, string(e.Code), e.Message
-		switch e.Code {
-		case wire.CodeInternal, wire.CodeUnavailable:
+		d.Who, d.Outcome, d.Code, d.Detail = "", outcome(e), string(e.Code), e.Message
+		if e.Code == wire.CodeInternal || e.Code == wire.CodeUnavailable {
 			return
-		case wire.CodeRateLimited:
-			d.Outcome = audit.Throttled
 		}
 		// This is asked of names that exist and of others alike, so that how long it
 		// takes tells nobody which is which.
-		if known, err := a.cfg.Logins.Get(ctx, user); err != nil || !known.LogsIn {
-			d.Who = ""
+		if d.Outcome == audit.Refused {
+			if known, err := a.cfg.Logins.Get(ctx, user); err == nil && known.LogsIn {
+				d.Who = user
+			}
 		}
 	}
 	a.record(d)

@@ -32,6 +32,7 @@ func (a *api) login(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	if err := a.cfg.Attempts.Attempt(req.Username, a.address(r)); err != nil {
+		a.recordLogin(r.Context(), req.Username, err)
 		return 0, nil, err
 	}
 	account, err := a.cfg.Logins.Authenticate(r.Context(), req.Username, req.Password)
