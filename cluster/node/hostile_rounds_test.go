@@ -349,7 +349,7 @@ func TestWithheldRounds(t *testing.T) {
 	if n := len(sentBy[wire.SignResult](h, mark, "")); n != 0 {
 		t.Errorf("there are %d signatures", n)
 	}
-	patient(time.Minute)
+	patient(mpcWithin)
 	h.stillSigns(key, "after all", "bob", "carol")
 }
 
