@@ -142,8 +142,8 @@ func (l lie) expect(h *hostile, mark int, err error) {
 				h.t.Errorf("%s: bob blames %v, want %v", l.name, f.Culprits, l.blames)
 			}
 		}
-		if out.Status != wire.StatusFailed {
-			h.t.Errorf("%s: got %v, want it failed", l.name, out)
+		if want := l.refusedAs(); out.Status != want {
+			h.t.Errorf("%s: got %v, want it %s", l.name, out, want)
 		}
 	case ignores:
 		if n := len(sentBy[wire.PartyFailed](h, mark, "bob")); n != 0 {
@@ -178,8 +178,17 @@ func (l lie) when(signs bool) lie {
 	return l
 }
 
+// refusedAs is how a session ends that bob refuses to run. What he says of an
+// attempt of which the node does not know changes nothing, before the deadline.
+func (l lie) refusedAs() wire.Status {
+	if l.reason == refusesRound {
+		return wire.StatusExpired
+	}
+	return wire.StatusFailed
+}
+
 func (l lie) expires() time.Duration {
-	if l.ends == ignores {
+	if l.ends == ignores || l.refusedAs() == wire.StatusExpired {
 		return ignoredFor
 	}
 	return 0

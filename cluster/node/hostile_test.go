@@ -116,7 +116,7 @@ func (h *hostile) gather(signs bool) {
 		v := &victim{real: &real{user: user, store: new(client.MemStore)}, approve: approve}
 		v.cfg = client.Config{
 			URLs: []string{h.url}, Role: wire.RoleParticipant, Log: &log, Identity: partytest.Identity(h.t), Store: v.store,
-			PreParams: &fixtures{t: h.t, next: i}, SignSilence: time.Minute, KeygenSilence: time.Minute,
+			PreParams: &fixtures{t: h.t, next: i}, SignSilence: mpcWithin, KeygenSilence: mpcWithin,
 		}
 		h.c.introduce(v.real, v.cfg.Role, "")
 		h.p[user] = v
