@@ -74,6 +74,8 @@ func FuzzKnownIdentities(f *testing.F) {
 	f.Add("# text\n\nbob "+other.String()+"\r\nalice "+id.String(), "alice")
 	f.Add("alice\n", "alice")
 	f.Add("alice "+id.String()+" more\n", "alice")
+	f.Add("bob "+id.String(), "alice") // nothing ends the line
+	f.Add("0", "1")
 	f.Fuzz(func(t *testing.T, content, user string) {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "known_identities"), []byte(content), 0o600); err != nil {
