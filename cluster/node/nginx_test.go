@@ -97,7 +97,13 @@ func TestNginx(t *testing.T) {
 		c.visit(door, fmt.Sprintf("after-kill-%d", i))
 	}
 	c.revive()
-	eventually(t, "nginx takes the node back", func() bool { return c.visit(door, "visitor") == victim })
+	// nginx does not ask: before that the node would send a client away (4004).
+	eventually(t, "the node is ready", func() bool { return c.node(victim).status("/readyz") == http.StatusOK })
+	visits := 0 // each by another user: one may not connect that often
+	eventually(t, "nginx takes the node back", func() bool {
+		visits++
+		return c.visit(door, fmt.Sprintf("back-%d", visits)) == victim
+	})
 	drainedBehind(t, c, door)
 
 	for path, want := range map[string]int{"/readyz": 404, "/metrics": 404, "/healthz": 200, "/v1/keys": 401} {

@@ -300,10 +300,11 @@ func TestRedisConfWithReplicas(t *testing.T) {
 	eventually(t, "the replica is level", func() bool {
 		return replica.Client(t).InfoMap(ctx, "replication").Val()["Replication"]["master_link_status"] == "up"
 	})
-	c := newClusterAt(t, r.url(conclavePassword), r.admin, flags(safely, withKEK, []string{"--require-durable-redis"})...)
+	c := newClusterAt(t, r.url(conclavePassword), r.admin, flags(arenaFlags, safely, []string{"--require-durable-redis"})...)
 	c.prefix = "conclave:"
 	c.start()
-	g := gatherParts(t, c)
-	g.keygen(t)
-	g.sign(t, "on a master and its replica", 1, 2)
+	a := arenaAt(t, c, 1, c.nodes[0].base) // its users try again when the replica is slow to answer
+	a.load(1, 20*time.Millisecond)
+	a.more(5)
+	report(t, a, a.settle())
 }
