@@ -201,3 +201,27 @@ func TestLeaveFlushesAck(t *testing.T) {
 		}
 	})
 }
+
+// A message that go-redis may repeat does not share a call with another Send's
+// that it may not; in one Send it does, as before.
+func TestPlanKeepsKindsApart(t *testing.T) {
+	t.Parallel()
+	send := func(ids ...string) *batch {
+		b := &batch{failed: make([]error, len(ids))}
+		for _, id := range ids {
+			b.msgs = append(b.msgs, Message{To: "alice", ID: id})
+		}
+		return b
+	}
+	rounds := plan([]*batch{send("1"), send("2"), send(""), send("3", "")})
+	var got []string
+	for i, round := range rounds {
+		for _, c := range round {
+			got = append(got, fmt.Sprintf("%d: %d once %t", i, len(c.places), c.once))
+		}
+	}
+	want := []string{"0: 2 once false", "1: 1 once true", "2: 2 once true"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got calls %q, want %q", got, want)
+	}
+}

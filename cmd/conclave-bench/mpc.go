@@ -24,11 +24,20 @@ type circle struct {
 	done  sync.WaitGroup
 }
 
-// circle connects n participants, who approve whatever is asked. Pre gives them
+// circle connects n participants, who have pinned the coordinator's identity and
+// approve whatever it has signed. Pre gives them
 // their pre-parameters, in order; nil lets each make its own.
 func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.PreParamsSource) (*circle, error) {
 	ctx, stop := context.WithCancel(ctx)
 	r := &circle{stop: stop}
+	asks, err := c.clientConfig(0, "asks", wire.RoleCoordinator)
+	if err == nil {
+		asks.Identity, err = party.NewIdentity() // which signs what it asks for
+	}
+	if err != nil {
+		stop()
+		return nil, err
+	}
 	var holds []*client.Client
 	for i := range n {
 		user := fmt.Sprintf("party-%d", i+1)
@@ -41,7 +50,12 @@ func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.Pr
 			r.close()
 			return nil, err
 		}
-		cfg.Store = new(client.MemStore)
+		store := new(client.MemStore)
+		if err := store.Pin("asks", asks.Identity.Public().Fingerprint()); err != nil {
+			r.close()
+			return nil, err
+		}
+		cfg.Store = store
 		if pre != nil {
 			cfg.PreParams = pre(i)
 		}
@@ -59,11 +73,7 @@ func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.Pr
 			return nil, err
 		}
 	}
-	cfg, err := c.clientConfig(0, "asks", wire.RoleCoordinator)
-	if err == nil {
-		r.asks, err = client.Dial(ctx, cfg)
-	}
-	if err != nil {
+	if r.asks, err = client.Dial(ctx, asks); err != nil {
 		r.close()
 		return nil, err
 	}

@@ -27,6 +27,8 @@ func runNode(ctx context.Context, args []string, stdin io.Reader, stdout io.Writ
 	flags.StringVar(&cfg.RedisPrefix, "redis-prefix", "", "")
 	flags.StringVar(&cfg.NodeID, "node-id", "", "")
 	flags.Float64Var(&cfg.RateLimit, "rate-limit", 0, "")
+	flags.Float64Var(&cfg.RequestLimit, "request-limit", 0, "")
+	flags.Float64Var(&cfg.RegisterLimit, "register-limit", 0, "")
 	flags.DurationVar(&cfg.DrainSpread, "drain-spread", 0, "")
 	flags.DurationVar(&cfg.KeygenTimeout, "keygen-timeout", 0, "")
 	flags.DurationVar(&cfg.InviteTimeout, "invite-timeout", 0, "")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -47,7 +48,7 @@ identity; keep a copy of both (see conclave share -h).`,
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
 		trust := flags.String("trust", "tofu", "`whom` to trust: pinned, or tofu, also whoever comes first under a name")
-		ahead := flags.Int("prepare", 1, "how `many` sets of pre-parameters to keep ready, so that a keygen need not wait")
+		ahead := flags.Int("preparams", 1, "how `many` sets of pre-parameters to keep ready, sealed in the home directory, so that a keygen need not wait")
 		return func(ctx context.Context, args []string) error {
 			switch {
 			case len(args) > 0:
@@ -55,7 +56,7 @@ identity; keep a copy of both (see conclave share -h).`,
 			case *trust != "tofu" && *trust != "pinned":
 				return misuse("--trust must be tofu or pinned")
 			case *ahead < 0 || *ahead > 100:
-				return misuse("--prepare must be from 0 to 100")
+				return misuse("--preparams must be from 0 to 100")
 			}
 			how, err := c.approval(*approve)
 			if err != nil {
@@ -87,7 +88,11 @@ func (c *cli) participant(ctx context.Context, approve client.Approver, pinnedOn
 	d := display{console: c.console, began: time.Now()}
 	cfg.Store, cfg.OnEvent, cfg.Token = store, d.event, c.tokens(c.awaitLogin())
 	cfg.PinnedOnly = pinnedOnly
-	cfg.PreParams = &client.PreParamsMaker{Ahead: ahead}
+	kept, err := client.OpenPreParamsDir(filepath.Join(dir, "preparams"), cfg.Identity)
+	if err != nil {
+		return err
+	}
+	cfg.PreParams = &client.PreParamsMaker{Ahead: ahead, Dir: kept}
 	participant, err := client.New(cfg)
 	if err != nil {
 		return misuse("%s", err)

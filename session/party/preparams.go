@@ -19,8 +19,9 @@ const (
 	modulusBits = 2048
 	primeBits   = modulusBits / 2
 	// minDistanceBits is tss-lib's bound for the Paillier primes' difference.
-	minDistanceBits  = primeBits - 3
-	preParamsVersion = 1
+	minDistanceBits   = primeBits - 3
+	preParamsVersion  = 1
+	maxPreParamsBytes = 64 << 10 // of the JSON form; some 6 KB are used
 )
 
 // PreParams are what an ECDSA party needs before it can generate a key: a
@@ -43,6 +44,10 @@ type PreParamsConfig struct {
 	// found, with how many there are of how many needed. In one case of twenty a
 	// further one is needed, and then of is one more than before.
 	Progress func(found, of int)
+	// Yield, if set, is called before each exponentiation, by several goroutines
+	// and hundreds of times a second. It may block, to leave the cores to others;
+	// it must return when ctx is done.
+	Yield func(ctx context.Context)
 }
 
 // GeneratePreParams makes pre-parameters: some seconds of one core's time. It
@@ -66,7 +71,7 @@ func generatePreParams(ctx context.Context, c PreParamsConfig) (*ecdsakeygen.Loc
 	defer searchers.Wait()
 	defer stop()
 	for range c.Concurrency {
-		searchers.Go(func() { searchPrimes(ctx, results) })
+		searchers.Go(func() { searchPrimes(ctx, results, c.Yield) })
 	}
 	var primes []safePrime
 	for of := 4; ; {
@@ -100,8 +105,8 @@ type primeResult struct {
 
 // searchPrimes sends primes until ctx is done or an error was sent. Each comes
 // from a random start of its own, so that they have nothing to do with each other.
-func searchPrimes(ctx context.Context, results chan<- primeResult) {
-	s := searcher{size: primeBits, groups: sieveGroups(), struck: make([]bool, sieveWindow)}
+func searchPrimes(ctx context.Context, results chan<- primeResult, yield func(context.Context)) {
+	s := searcher{size: primeBits, groups: sieveGroups(), struck: make([]bool, sieveWindow), yield: yield}
 	for {
 		prime, err := s.find(ctx)
 		select {
@@ -314,7 +319,7 @@ func (p *PreParams) Marshal() ([]byte, error) {
 // which takes some tenths of a second. Its errors quote nothing of the data.
 func UnmarshalPreParams(data []byte) (*PreParams, error) {
 	var in preParamsJSON
-	if len(data) > 64<<10 || strictJSON(data, &in) != nil || in.Params == nil {
+	if len(data) > maxPreParamsBytes || strictJSON(data, &in) != nil || in.Params == nil {
 		return nil, errors.New("read pre-parameters: not in the form in which they are written")
 	}
 	if in.Version != preParamsVersion {

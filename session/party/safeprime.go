@@ -63,6 +63,7 @@ type searcher struct {
 	size   int // bits of p
 	groups []sieveGroup
 	struck []bool
+	yield  func(context.Context) // may be nil
 }
 
 // find returns a random safe prime whose two top bits are set, so that the
@@ -87,6 +88,9 @@ func (s *searcher) find(ctx context.Context) (safePrime, error) {
 		for i, out := range s.struck {
 			if out {
 				continue
+			}
+			if s.yield != nil {
+				s.yield(ctx)
 			}
 			if err := ctx.Err(); err != nil {
 				return safePrime{}, err

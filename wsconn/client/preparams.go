@@ -28,15 +28,22 @@ type PreParamsSource interface {
 type PreParamsMaker struct {
 	// Ahead is how many sets are kept ready that nobody has asked for yet. With
 	// one, a keygen need not wait; making it takes some seconds of a core's time.
-	// They are made when nobody has taken a set for a minute, so that they do not
-	// keep cores from the keygen that took it.
+	// They are made by one core, when nobody has taken a set for a minute, and not
+	// while the participant computes, so that they take nothing from it.
 	Ahead int
-	// Concurrency is how many cores may be used. Zero value means all.
+	// Dir keeps the sets made ahead, so that they outlive the process. Nil means
+	// to keep them in memory.
+	Dir *PreParamsDir
+	// Concurrency is how many cores may be used for a set that is waited for. Zero
+	// value means all.
 	Concurrency int
+
+	testingOnlyGenerate func(ctx context.Context, c party.PreParamsConfig) (*party.PreParams, error)
 
 	mu      sync.Mutex
 	wanted  int
 	takers  int // in Take now
+	busy    int // runs that compute now
 	stock   []*party.PreParams
 	taken   time.Time     // when the last set was
 	err     error         // why Run has returned
@@ -64,32 +71,108 @@ func (m *PreParamsMaker) change() <-chan struct{} {
 
 // Run implements [PreParamsSource].
 func (m *PreParamsMaker) Run(ctx context.Context, progress func(found, of int)) {
+	for ctx.Err() == nil {
+		if err := m.step(ctx, progress); err != nil {
+			m.mu.Lock()
+			m.err = err
+			m.broadcast()
+			m.mu.Unlock()
+			return
+		}
+	}
+}
+
+// step makes or fetches one set, or waits for a change.
+func (m *PreParamsMaker) step(ctx context.Context, progress func(found, of int)) error {
+	m.mu.Lock()
+	short := max(m.wanted, m.takers) - len(m.stock)
+	kept := max(0, -short) // beyond those that were asked for
+	quietAt := m.taken.Add(quiet)
+	changed := m.change()
+	m.mu.Unlock()
+	if m.Dir != nil {
+		var err error
+		if kept, err = m.Dir.Len(); err != nil {
+			return err
+		}
+	}
+	cfg := party.PreParamsConfig{Concurrency: m.Concurrency, Progress: progress}
+	if short > 0 {
+		if m.Dir != nil && kept > 0 {
+			if p, err := m.Dir.Take(); p != nil || err != nil {
+				m.add(p)
+				return err
+			} // else none of them can be read
+		}
+		return m.make(ctx, cfg, false)
+	}
+	var later <-chan time.Time
+	if kept < m.Ahead {
+		later = time.After(time.Until(quietAt)) // at once, if that has passed
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-later:
+		cfg.Concurrency, cfg.Yield = 1, m.yield
+		return m.make(ctx, cfg, true)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// make makes a set, for the directory if nobody waits for it when it is done.
+func (m *PreParamsMaker) make(ctx context.Context, cfg party.PreParamsConfig, ahead bool) error {
+	generate := party.GeneratePreParams
+	if m.testingOnlyGenerate != nil {
+		generate = m.testingOnlyGenerate
+	}
+	p, err := generate(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	short := max(m.wanted, m.takers) > len(m.stock)
+	m.mu.Unlock()
+	if ahead && !short && m.Dir != nil {
+		return m.Dir.Put(p)
+	}
+	m.add(p)
+	return nil
+}
+
+// add gives a set to whoever takes next; nil is none.
+func (m *PreParamsMaker) add(p *party.PreParams) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p != nil {
+		m.stock = append(m.stock, p)
+	}
+	m.broadcast()
+}
+
+// Busy is told of runs of the MPC that begin (1) and end (-1): while there are
+// any, no set is made that nobody waits for.
+func (m *PreParamsMaker) Busy(n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.busy += n
+	m.broadcast()
+}
+
+// yield waits while the participant has something better to do.
+func (m *PreParamsMaker) yield(ctx context.Context) {
 	for {
 		m.mu.Lock()
-		asked, quietAt := max(m.wanted, m.takers), m.taken.Add(quiet)
-		enough := len(m.stock) >= asked
+		if m.busy == 0 || max(m.wanted, m.takers) > len(m.stock) {
+			m.mu.Unlock()
+			return
+		}
 		changed := m.change()
-		var later <-chan time.Time
-		if enough && len(m.stock) < asked+m.Ahead {
-			later = time.After(time.Until(quietAt)) // at once, if that has passed
-		}
 		m.mu.Unlock()
-		if enough {
-			select {
-			case <-changed:
-				continue
-			case <-later:
-			case <-ctx.Done():
-			}
-		}
-		p, err := party.GeneratePreParams(ctx, party.PreParamsConfig{Concurrency: m.Concurrency, Progress: progress})
-		m.mu.Lock()
-		if m.err = err; err == nil {
-			m.stock = append(m.stock, p)
-		}
-		m.broadcast()
-		m.mu.Unlock()
-		if err != nil {
+		select {
+		case <-changed:
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -116,6 +116,10 @@ func (p *participant) execute(ctx context.Context, t *task, a attempt) {
 	run, err := p.prepare(ctx, t, a)
 	if err == nil {
 		defer run.Close()
+		if source, ok := p.pre.(interface{ Busy(n int) }); ok {
+			source.Busy(1)
+			defer source.Busy(-1)
+		}
 		err = p.drive(ctx, t, a, run)
 	}
 	if err == nil && a.inv.Kind == KindKeygen {

@@ -1,0 +1,51 @@
+package party
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"filippo.io/age"
+)
+
+// Seal returns unused pre-parameters encrypted to their owner, to be kept until
+// they are needed. Whoever keeps them must see to it that they are used once:
+// take away what is kept, durably, before they are.
+func (p *PreParams) Seal(owner *age.HybridRecipient) ([]byte, error) {
+	if owner == nil {
+		return nil, errors.New("seal pre-parameters: the owner's recipient is missing")
+	}
+	plain, err := p.Marshal()
+	if err != nil {
+		return nil, fmt.Errorf("seal pre-parameters: %w", err)
+	}
+	defer clear(plain)
+	var sealed bytes.Buffer
+	w, err := age.Encrypt(&sealed, owner)
+	if err != nil {
+		return nil, fmt.Errorf("seal pre-parameters: %w", err)
+	}
+	if _, err := w.Write(plain); err != nil {
+		return nil, fmt.Errorf("seal pre-parameters: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("seal pre-parameters: %w", err)
+	}
+	return sealed.Bytes(), nil
+}
+
+// OpenPreParams opens what [PreParams.Seal] returned and checks it as
+// [UnmarshalPreParams] does. Its errors quote nothing of the secret.
+func OpenPreParams(sealed []byte, identities ...age.Identity) (*PreParams, error) {
+	r, err := age.Decrypt(bytes.NewReader(sealed), identities...)
+	if err != nil {
+		return nil, fmt.Errorf("open pre-parameters: %w", err)
+	}
+	plain, err := io.ReadAll(io.LimitReader(r, maxPreParamsBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("open pre-parameters: %w", err)
+	}
+	defer clear(plain)
+	return UnmarshalPreParams(plain)
+}

@@ -1,0 +1,126 @@
+package client
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/session/party"
+)
+
+// PreParamsDir keeps pre-parameters in a directory of mode 0700, a file of mode
+// 0600 for each set, sealed to its owner's identity. A set comes out once,
+// whatever happens: its file is renamed, and the directory is on disk, before
+// anybody sees it. A crash after that loses the set, which costs a second of
+// work; it never lets it serve two keys.
+//
+//	NAME.pre   a set that waits
+//	NAME.used  one that was taken; removed as soon as it has been read, or at the next start
+//
+// Several processes may use one directory. It is safe for concurrent use.
+type PreParamsDir struct {
+	dir      string
+	identity *party.Identity
+}
+
+const (
+	waitingSuffix = ".pre"
+	usedSuffix    = ".used"
+)
+
+// OpenPreParamsDir opens dir, which is made if it does not exist, and removes
+// what a process that died has taken and not used.
+func OpenPreParamsDir(dir string, identity *party.Identity) (*PreParamsDir, error) {
+	if identity == nil {
+		return nil, errors.New("open pre-parameters: the identity is missing")
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, fmt.Errorf("open pre-parameters: %w", err)
+	}
+	d := &PreParamsDir{dir, identity}
+	left, err := d.names(usedSuffix)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range left {
+		if err := os.Remove(d.path(name, usedSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("open pre-parameters: %w", err)
+		}
+	}
+	return d, nil
+}
+
+func (d *PreParamsDir) path(name, suffix string) string { return filepath.Join(d.dir, name+suffix) }
+
+// names lists the sets that have that suffix.
+func (d *PreParamsDir) names(suffix string) ([]string, error) {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list pre-parameters: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), suffix); ok && !strings.HasPrefix(name, tempPrefix) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// Put keeps a set, which its caller must then forget.
+func (d *PreParamsDir) Put(p *party.PreParams) error {
+	sealed, err := p.Seal(d.identity.Recipient())
+	if err != nil {
+		return err
+	}
+	if err := writeFile(d.path(rand.Text(), waitingSuffix), sealed); err != nil {
+		return fmt.Errorf("keep pre-parameters: %w", err)
+	}
+	return nil
+}
+
+// Len returns how many sets wait.
+func (d *PreParamsDir) Len() (int, error) {
+	names, err := d.names(waitingSuffix)
+	return len(names), err
+}
+
+// Take takes a set out for good, nil if there is none. One that cannot be read
+// (it is another identity's, or damaged) is passed over and left where it is.
+func (d *PreParamsDir) Take() (*party.PreParams, error) {
+	names, err := d.names(waitingSuffix)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		p, err := d.open(name)
+		if err != nil {
+			continue
+		}
+		used := d.path(name, usedSuffix)
+		if err := os.Rename(d.path(name, waitingSuffix), used); errors.Is(err, fs.ErrNotExist) {
+			continue // another process was faster
+		} else if err != nil {
+			return nil, fmt.Errorf("take pre-parameters: %w", err)
+		}
+		if err := syncDir(d.dir); err != nil {
+			return nil, fmt.Errorf("take pre-parameters: %w", err)
+		}
+		// It cannot come out again; that it is gone as well is only tidy.
+		_ = os.Remove(used)
+		return p, nil
+	}
+	return nil, nil
+}
+
+func (d *PreParamsDir) open(name string) (*party.PreParams, error) {
+	sealed, err := os.ReadFile(d.path(name, waitingSuffix))
+	if err != nil {
+		return nil, err
+	}
+	return party.OpenPreParams(sealed, d.identity)
+}
