@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 // PreParamsDir keeps pre-parameters in a directory of mode 0700, a file of mode
@@ -38,7 +39,7 @@ func OpenPreParamsDir(dir string, identity *party.Identity) (*PreParamsDir, erro
 	if identity == nil {
 		return nil, errors.New("open pre-parameters: the identity is missing")
 	}
-	if err := makeDir(dir); err != nil {
+	if err := secret.MakeDir(dir); err != nil {
 		return nil, fmt.Errorf("open pre-parameters: %w", err)
 	}
 	d := &PreParamsDir{dir, identity}
@@ -64,7 +65,7 @@ func (d *PreParamsDir) names(suffix string) ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), suffix); ok && !strings.HasPrefix(name, tempPrefix) {
+		if name, ok := strings.CutSuffix(e.Name(), suffix); ok && !strings.HasPrefix(name, secret.TempPrefix) {
 			names = append(names, name)
 		}
 	}
@@ -77,7 +78,7 @@ func (d *PreParamsDir) Put(p *party.PreParams) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(d.path(rand.Text(), waitingSuffix), sealed); err != nil {
+	if err := secret.WriteFile(d.path(rand.Text(), waitingSuffix), sealed); err != nil {
 		return fmt.Errorf("keep pre-parameters: %w", err)
 	}
 	return nil
@@ -107,7 +108,7 @@ func (d *PreParamsDir) Take() (*party.PreParams, error) {
 		} else if err != nil {
 			return nil, fmt.Errorf("take pre-parameters: %w", err)
 		}
-		if err := syncDir(d.dir); err != nil {
+		if err := secret.SyncDir(d.dir); err != nil {
 			return nil, fmt.Errorf("take pre-parameters: %w", err)
 		}
 		// It cannot come out again; that it is gone as well is only tidy.

@@ -103,7 +103,7 @@ func TestPreParamsTaker(t *testing.T) {
 	if dir == "" {
 		t.Skip("is started by another test")
 	}
-	id, _, err := LoadIdentity(filepath.Join(dir, "identity"))
+	id, _, err := LoadIdentity(filepath.Join(dir, "identity"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestPreParamsTaker(t *testing.T) {
 func TestKilledBetweenTakeAndUse(t *testing.T) {
 	t.Parallel()
 	dir := privateDir(t)
-	id, _, err := LoadIdentity(filepath.Join(dir, "identity"))
+	id, _, err := LoadIdentity(filepath.Join(dir, "identity"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
