@@ -340,8 +340,9 @@ func TestForgedTokens(t *testing.T) {
 	carol := h.p["carol"]
 	sealed, _ := h.share("carol", key)
 	carol.stop()
-	carol.cfg.Identity, carol.cfg.Store = partytest.Identity(t), new(client.MemStore)
-	if err := carol.cfg.Store.Put(t.Context(), sealed); err != nil {
+	carol.store = new(client.MemStore)
+	carol.cfg.Identity, carol.cfg.Store = partytest.Identity(t), carol.store
+	if err := errors.Join(carol.store.Put(t.Context(), sealed), carol.store.Pin("alice", h.c.met.pins["alice"])); err != nil {
 		t.Fatal(err)
 	}
 	carol.approve = client.ApproveUnsigned

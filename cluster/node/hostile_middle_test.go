@@ -41,7 +41,16 @@ func TestFirstContact(t *testing.T) {
 			m := &middle{h: h, carol: partytest.Identity(t), dave: partytest.Identity(t)}
 			h.attack(m.meddle)
 			mark := h.mark()
-			_, err := h.keygen(pubkey.Ed25519, ignoredFor)
+			ended := make(chan error, 1)
+			go func() { _, err := h.keygen(pubkey.Ed25519, 0); ended <- err }()
+			if tc.reason == "" { // nobody else will end it soon
+				eventually(t, "bob reports a key", func() bool { return len(sentBy[wire.KeygenComplete](h, mark, "bob")) == 1 })
+				session := toldTo[wire.KeygenParams](h, mark, "bob")[0].SessionID
+				if err := h.alice.Cancel(t.Context(), session); err != nil {
+					t.Error(err)
+				}
+			}
+			err := <-ended
 			var out *client.OutcomeError
 			if !errors.As(err, &out) {
 				t.Errorf("got %v, want no key", err)

@@ -234,6 +234,8 @@ func (c *testCluster) everything() map[string]string {
 			content = c.rdb.HGetAll(ctx, key).Val()
 		case "stream":
 			content = c.rdb.XRange(ctx, key, "-", "+").Val()
+		case "set":
+			content = c.rdb.SMembers(ctx, key).Val()
 		case "zset":
 			content = c.rdb.ZRangeWithScores(ctx, key, 0, -1).Val()
 		case "string":
