@@ -154,6 +154,7 @@ func (a *aviary) enter() {
 		a.try(false, u.command("identity", "--public"), "")
 		a.plantIdentity(u, user)
 		if role == "participant" {
+			u.pin("alice", a.users["alice"])
 			a.participant(user)
 		}
 	}

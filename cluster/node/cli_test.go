@@ -75,7 +75,7 @@ func (u *cli) fails(args ...string) (stdout, stderr string) {
 const cliPassword = "correct horse battery"
 
 // enrol makes accounts, the first a coordinator's and the others participants',
-// and logs them in.
+// logs them in, and has the participants pin the coordinator.
 func enrol(t *testing.T, c *testCluster, names ...string) map[string]*cli {
 	t.Helper()
 	binary := conclaveBinary(t)
@@ -91,15 +91,28 @@ func enrol(t *testing.T, c *testCluster, names ...string) map[string]*cli {
 		}
 		users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
 		users[user].run(cliPassword+"\n", "login", c.nodes[i%len(c.nodes)].base, user)
+		if i > 0 {
+			users[user].pin(names[0], users[names[0]])
+		}
 	}
 	return users
+}
+
+// pin trusts another user's identity, as if its fingerprint had been read out.
+func (u *cli) pin(name string, other *cli) {
+	u.t.Helper()
+	var id struct {
+		Fingerprint string `json:"fingerprint"`
+	}
+	decode(u.t, other.run("", "identity", "-json"), &id)
+	u.run("", "trust", "add", name, id.Fingerprint)
 }
 
 // participate starts a participant that approves whatever is asked. It ends with
 // the test. What it prints is in the buffer.
 func (u *cli) participate(user string, flags ...string) (*exec.Cmd, *lockedBuffer) {
 	u.t.Helper()
-	p := u.command(append([]string{"participant", "--approve", "always", "--prepare", "0"}, flags...)...)
+	p := u.command(append([]string{"participant", "--approve", "always", "--preparams", "0"}, flags...)...)
 	out := &lockedBuffer{}
 	p.Stdout, p.Stderr = out, out
 	if err := p.Start(); err != nil {

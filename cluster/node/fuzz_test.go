@@ -51,11 +51,14 @@ func FuzzHTTP(f *testing.F) {
 	}
 	f.Cleanup(db.Close)
 	const secret = "test-only secret of 32 bytes or more"
-	n, err := New(Config{Redis: "redis://" + db.Addr(), Listen: "127.0.0.1:0", JWTSecret: []byte(secret)})
+	n, err := New(Config{Redis: "redis://" + db.Addr(), Listen: "127.0.0.1:0", JWTSecret: []byte(secret), DrainSpread: time.Millisecond})
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Cleanup(func() { _ = n.listener.Close() })
+	if err := n.Start(); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = n.Stop(context.Background()) })
 	tokens, err := auth.NewHS256([]byte(secret), "", "")
 	if err != nil {
 		f.Fatal(err)

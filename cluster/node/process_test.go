@@ -234,10 +234,10 @@ func (c *testCluster) everything() map[string]string {
 			content = c.rdb.HGetAll(ctx, key).Val()
 		case "stream":
 			content = c.rdb.XRange(ctx, key, "-", "+").Val()
-		case "set":
-			content = c.rdb.SMembers(ctx, key).Val()
 		case "zset":
 			content = c.rdb.ZRangeWithScores(ctx, key, 0, -1).Val()
+		case "set":
+			content = c.rdb.SMembers(ctx, key).Val()
 		case "string":
 			content = c.rdb.Get(ctx, key).Val()
 		case "none": // expired meanwhile

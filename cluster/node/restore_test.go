@@ -54,6 +54,7 @@ func TestRestoredFromBackup(t *testing.T) {
 			t.Fatal(err)
 		}
 		bob.run(cliPassword+"\n", "login", c.nodes[1].base, "bob")
+		bob.pin("alice", alice)
 		if out, err := bob.command("share", "check", key.KeyID).CombinedOutput(); err == nil {
 			t.Errorf("there is a share before it is restored:\n%s", out)
 		}
