@@ -19,7 +19,7 @@ import (
 // to a real node: each is refused with the right code, and nothing changes.
 func TestBadInput(t *testing.T) {
 	t.Parallel()
-	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
+	eachCluster(t, 2, append([]string{"--register-limit", "-1"}, withKEK...), func(t *testing.T, c *testCluster) {
 		g := gatherParts(t, c)
 		g.keygen(t)
 		c.settled()
