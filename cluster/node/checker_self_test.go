@@ -48,8 +48,8 @@ func goodTale() *tale {
 	h.within = time.Minute
 	h.stored = storedState{
 		sessions: map[string]storedSession{
-			"kg": {kind: "keygen", phase: "completed", coordinator: "alice", request: "a1", value: "0xaddr", invited: []string{"bob", "carol"}},
-			"sg": {kind: "sign", phase: "completed", coordinator: "alice", request: "a2", value: "0xsig", invited: []string{"bob", "carol"}},
+			"kg": {kind: "keygen", phase: "completed", coordinator: "alice", request: "a1", value: "0xaddr", invited: []string{"bob", "carol"}, answers: map[int]string{1: "accepted", 2: "accepted"}},
+			"sg": {kind: "sign", phase: "completed", coordinator: "alice", request: "a2", value: "0xsig", invited: []string{"bob", "carol"}, answers: map[int]string{1: "accepted", 2: "accepted"}},
 		},
 		keys: map[string]storedKey{
 			"k": {status: "active", session: "kg", address: "0xaddr", parts: 2, shares: map[int]string{1: "share1", 2: "share2"}},
@@ -65,6 +65,8 @@ func goodTale() *tale {
 		if part > 0 {
 			share := []string{"", "share1", "share2"}[part]
 			h.mail(user, event{kind: wire.TypeKeygenInvite, key: "k", session: "kg", part: part, digest: 1})
+			h.add(user, event{what: asked, request: user + "0", kind: wire.TypeKeygenResponse, key: "k", session: "kg", part: part, value: "accepted"})
+			h.add(user, event{what: answered, request: user + "0", kind: wire.TypeAck, key: "k", session: "kg"})
 			h.add(user, event{what: asked, request: user + "1", kind: wire.TypeKeygenComplete, key: "k", session: "kg", part: part, value: share})
 			h.add(user, event{what: answered, request: user + "1", kind: wire.TypeAck, key: "k", session: "kg"})
 			h.mail(user, event{kind: wire.TypeSessionEnded, key: "k", session: "kg", status: wire.StatusSuccess, digest: 2})
@@ -238,6 +240,15 @@ func TestChecker(t *testing.T) {
 			s.phase = "running"
 			h.stored.sessions["sg"] = s
 		}, []string{"a session did not end", "a user was told another end"}},
+		{"an acknowledged answer is gone", func(h *tale) { delete(h.stored.sessions["kg"].answers, 2) },
+			[]string{"an acknowledged answer is gone"}},
+		{"an acknowledged answer is another", func(h *tale) { h.stored.sessions["kg"].answers[2] = "declined" },
+			[]string{"an acknowledged answer is gone"}},
+		{"an answer that was not acknowledged may be gone", func(h *tale) {
+			delete(h.stored.sessions["kg"].answers, 2)
+			e := h.find("carol", answered, wire.TypeAck, 0)
+			e.kind, e.code = wire.TypeError, wire.CodeSessionEnded
+		}, nil},
 		{"an acknowledged share is gone", func(h *tale) { delete(h.stored.keys["k"].shares, 2) },
 			[]string{"an acknowledged share is gone", "a key that can sign lacks shares"}},
 		{"an acknowledged share is another", func(h *tale) { h.stored.keys["k"].shares[2] = "share1" }, []string{"an acknowledged share is gone"}},

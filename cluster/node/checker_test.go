@@ -41,6 +41,7 @@ func check(h *history) []breach {
 	}
 	v.checkOutcomes()
 	v.checkSessions()
+	v.checkInvited()
 	v.checkShares()
 	for _, text := range h.stored.leftovers {
 		v.breach(stuck, "something is left behind", "%s", text)
@@ -270,6 +271,23 @@ func (v *verdict) checkSessions() {
 
 func (v *verdict) knows(user string) bool {
 	return slices.ContainsFunc(v.users, func(u *userHistory) bool { return u.user == user })
+}
+
+// checkInvited holds that an answer to an invitation whose sender was told that
+// it had taken effect is in the session: else the session may end for want of an
+// answer that was given.
+func (v *verdict) checkInvited() {
+	for _, id := range slices.Sorted(maps.Keys(v.asked)) {
+		r := v.asked[id]
+		e := r.event
+		accepted, ok := r.accepted()
+		if !ok || e.kind != wire.TypeKeygenResponse && e.kind != wire.TypeSignResponse {
+			continue
+		}
+		if s := v.stored.sessions[accepted.session]; s.answers[e.part] != e.value {
+			v.breach(lost, "an acknowledged answer is gone", "%s: %s, the session has %q", r.user, e, s.answers[e.part])
+		}
+	}
 }
 
 // checkTold holds what one user was told of a session's end against Redis.

@@ -52,7 +52,7 @@ type event struct {
 	attempt int         // of parameters and round messages
 	status  wire.Status // of outcomes
 	code    wire.Code   // of refusals
-	value   string      // signature, address or share: told, or expected
+	value   string      // signature, address, share or answer: told, or expected
 	digest  uint64      // of the payload
 }
 
@@ -72,6 +72,8 @@ func (e event) describe(p wire.Payload, raw []byte) event {
 	switch p := p.(type) {
 	case *wire.KeygenInvite:
 		e.key, e.session, e.part = p.KeyID, p.SessionID, p.PartIndex
+	case *wire.KeygenResponse:
+		e.key, e.session, e.part, e.value = p.KeyID, p.SessionID, p.PartIndex, saidOf(p.Response)
 	case *wire.KeygenParams:
 		e.key, e.session, e.part, e.attempt = p.KeyID, p.SessionID, p.PartIndex, p.Attempt
 	case *wire.KeygenComplete:
@@ -80,6 +82,10 @@ func (e event) describe(p wire.Payload, raw []byte) event {
 		e.key, e.session, e.status, e.value = p.KeyID, p.SessionID, p.Status, p.AccountAddr
 	case *wire.SignInvite:
 		e.key, e.session, e.part = p.KeyID, p.SessionID, p.PartIndex
+	case *wire.SignResponse:
+		e.key, e.session, e.part, e.value = p.KeyID, p.SessionID, p.PartIndex, saidOf(p.Response)
+	case *wire.SignResult:
+		e.key, e.session, e.part, e.value = p.KeyID, p.SessionID, p.PartIndex, p.Signature
 	case *wire.SignParams:
 		e.key, e.session, e.part, e.attempt, e.value = p.KeyID, p.SessionID, p.PartIndex, p.Attempt, p.ShareJSON
 	case *wire.SignComplete:
@@ -94,6 +100,14 @@ func (e event) describe(p wire.Payload, raw []byte) event {
 		e.key, e.session, e.code = p.KeyID, p.SessionID, p.Code
 	}
 	return e
+}
+
+// saidOf is an answer to an invitation, as a session's record words it.
+func saidOf(response *bool) string {
+	if response != nil && *response {
+		return "accepted"
+	}
+	return "declined"
 }
 
 func (e event) isRequest() bool {
@@ -120,6 +134,7 @@ type storedState struct {
 type storedSession struct {
 	kind, phase, coordinator, request, value string // value: signature or address
 	invited                                  []string
+	answers                                  map[int]string // to invitations, by part: "accepted" or "declined"
 }
 
 type storedKey struct {

@@ -59,7 +59,7 @@ func inBraces(key string) string {
 }
 
 func parseStored(f map[string]string) storedSession {
-	s := storedSession{kind: f["kind"], phase: f["phase"], coordinator: f["coordinator"], request: f["request_id"], value: f["account_addr"]}
+	s := storedSession{kind: f["kind"], phase: f["phase"], coordinator: f["coordinator"], request: f["request_id"], value: f["account_addr"], answers: map[int]string{}}
 	if s.kind == "sign" {
 		s.value = f["signature"]
 	}
@@ -67,6 +67,7 @@ func parseStored(f map[string]string) storedSession {
 		if f["invited:"+strconv.Itoa(i+1)] == "yes" {
 			s.invited = append(s.invited, user)
 		}
+		s.answers[i+1] = f["response:"+strconv.Itoa(i+1)]
 	}
 	return s
 }
