@@ -65,6 +65,7 @@ type linkFault struct {
 	lose  float64       // chance of each piece to be lost with its connection
 
 	holdAt string // if not empty, hold begins when a request with this text in it comes by
+	loseAt string // if not empty, each request with this text in it is lost with its connection
 }
 
 func newLink(tb testing.TB, target string) *link {
@@ -145,7 +146,7 @@ func (k *link) pass(from, to net.Conn, requests bool) {
 			if requests {
 				k.watch(piece[:n])
 			}
-			if !k.transit() {
+			if !k.transit() || requests && k.loses(piece[:n]) {
 				return
 			}
 			if _, err := to.Write(piece[:n]); err != nil {
@@ -166,6 +167,13 @@ func (k *link) watch(piece []byte) {
 		k.fault.hold = true
 		k.free = make(chan struct{})
 	}
+}
+
+// loses reports whether a piece is of the requests that do not arrive.
+func (k *link) loses(piece []byte) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.fault.loseAt != "" && bytes.Contains(piece, []byte(k.fault.loseAt))
 }
 
 // holding reports whether everything is held.

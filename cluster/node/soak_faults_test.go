@@ -47,6 +47,7 @@ var faults = []fault{
 	{"link losing", ailLink(linkFault{lose: 0.03, delay: time.Millisecond}, 3*time.Second, 6*time.Second), 0},
 	{"link held, then released", ailLink(linkFault{hold: true}, 1200*time.Millisecond, 8*time.Second), 0},
 	{"link held in the middle of a commit", staleCommit, 0},
+	{"commits lost", loseCommits, 0},
 	{"pub/sub dropped", dropPubSub, soon},
 }
 
@@ -253,6 +254,12 @@ func staleCommit(a *arena, r *rand.Rand) bool {
 	waitFor(a.life, between(r, 1500*time.Millisecond, 6*time.Second))
 	n.link.suffer(linkFault{})
 	return true
+}
+
+// loseCommits lets a node do everything but change a session: what it was told
+// has not taken effect, and it must not say that it has.
+func loseCommits(a *arena, r *rand.Rand) bool {
+	return ailLink(linkFault{loseAt: commitScript(a.t)}, 2*time.Second, 4*time.Second)(a, r)
 }
 
 // commitScript is how redisstore calls the script that replaces a session.
