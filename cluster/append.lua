@@ -8,7 +8,8 @@
 -- ARGV[2] most entries the mailbox may hold
 -- ARGV[3] time to live of mailbox and seen, ms
 -- ARGV[4] how many ids seen holds, about, before it becomes the old one
--- ARGV[5..] for each message: its id ('' = none), its payload
+-- ARGV[5] how many bytes of memory the mailbox may take, about
+-- ARGV[6..] for each message: its id ('' = none), its payload
 --
 -- Returns one value per message: its seq as a string when appended; 0 when that
 -- id was appended before; -1 when the mailbox is full (and so for every message
@@ -27,7 +28,14 @@ local len = redis.call('XLEN', mailbox)
 local out = {}
 local full, appended, marked, turn = false, false, false, false
 
-for i = 5, #ARGV, 2 do
+-- A few messages are never too many bytes, and most mailboxes hold few. A server
+-- that cannot tell leaves the bound to the number of messages.
+if len >= 32 then
+  local bytes = redis.pcall('MEMORY', 'USAGE', mailbox)
+  full = type(bytes) == 'number' and bytes > tonumber(ARGV[5])
+end
+
+for i = 6, #ARGV, 2 do
   local id, payload = ARGV[i], ARGV[i + 1]
   local r
   if id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then

@@ -90,7 +90,8 @@ import (
 
 // Errors of this package. Others come from Redis or from a context.
 var (
-	// ErrMailboxFull: Send would pass Config.MailboxMax unacknowledged messages.
+	// ErrMailboxFull: Send would pass Config.MailboxMax unacknowledged messages or
+	// Config.MailboxMaxBytes.
 	ErrMailboxFull = errors.New("cluster: the member's mailbox is full")
 	// ErrNotSent: Send gave up this message because an earlier one to the same
 	// member failed.
@@ -143,6 +144,10 @@ type Config struct {
 	// MailboxMax bounds the unacknowledged messages of one member. Zero value
 	// means 10000.
 	MailboxMax int
+	// MailboxMaxBytes bounds the memory that they take in Redis: about, and only
+	// when there are at least 32 of them. Zero value means 64 MiB. Redis must
+	// know MEMORY USAGE, else only MailboxMax holds.
+	MailboxMaxBytes int
 	// MailboxTTL is how long a mailbox lives after its last message. Zero value
 	// means 7 days.
 	MailboxTTL time.Duration
@@ -178,6 +183,9 @@ func (c *Config) defaults() {
 	span(&c.LockWait, 2*time.Second)
 	if c.MailboxMax <= 0 {
 		c.MailboxMax = 10000
+	}
+	if c.MailboxMaxBytes <= 0 {
+		c.MailboxMaxBytes = 64 << 20
 	}
 	if c.Log == nil {
 		nop := zerolog.Nop()

@@ -303,10 +303,10 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 	if n.cfg.Sharded {
 		channels = ""
 	}
-	args := make([]any, 0, 11+2*len(c.places))
+	args := make([]any, 0, 12+2*len(c.places))
 	args = append(args, run[0], run[1], 4,
 		n.keys.mailbox(c.to), n.keys.seen(c.to), n.keys.seenBefore(c.to), n.keys.presence(c.to),
-		channels, n.cfg.MailboxMax, n.cfg.MailboxTTL.Milliseconds(), seenKeep)
+		channels, n.cfg.MailboxMax, n.cfg.MailboxTTL.Milliseconds(), seenKeep, n.cfg.MailboxMaxBytes)
 	for _, p := range c.places {
 		m := p.message()
 		args = append(args, m.ID, m.Payload)

@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +81,35 @@ func TestMailboxFull(t *testing.T) {
 		_, other := w.join(a, "bob", 0, 1)
 		other.want("hello")
 	})
+}
+
+// TestMailboxFullOfBytes: large messages fill a mailbox long before their number
+// does; what is read makes room again.
+func TestMailboxFullOfBytes(t *testing.T) {
+	t.Parallel()
+	rdb := clustertest.Real(t)
+	w := newWorld(t, rdb, clustertest.Prefix())
+	a := w.node("a", func(c *Config) { c.MailboxMaxBytes = 4 << 20 })
+	ctx := context.Background()
+	large := Message{To: "alice", Payload: bytes.Repeat([]byte("x"), 100<<10)}
+	sent := 0
+	var err error
+	for sent < 200 && err == nil {
+		if err = a.Send(ctx, large); err == nil {
+			sent++
+		}
+	}
+	if !errors.Is(err, ErrMailboxFull) || sent < 35 || sent > 50 {
+		t.Fatalf("after %d messages of 100 KiB: got %v, want ErrMailboxFull at 4 MiB", sent, err)
+	}
+	m, s := w.join(a, "alice", 0, 100)
+	seq := s.want(slices.Repeat([]string{string(large.Payload)}, sent)...)
+	if err := m.Ack(ctx, seq); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Send(ctx, large); err != nil {
+		t.Errorf("after the ack: %v", err)
+	}
 }
 
 // After a failure nothing later goes to the same member, however long the Send.

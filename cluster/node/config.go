@@ -91,7 +91,7 @@ type Config struct {
 	// Zero value means 50; negative means no limit.
 	RequestLimit float64
 	// RegisterLimit is how often a second one user may register on this node for
-	// long; ten times that at once. Zero value means 2; negative means no limit.
+	// long; ten times that at once. Zero value means 10; negative means no limit.
 	RegisterLimit float64
 	// LoginLimit is how often a minute one account may be logged in to, or tried,
 	// on this node, for long and also at once; LoginAddressLimit the same for one

@@ -16,7 +16,7 @@ import (
 const (
 	DefaultRateLimit         = wsconn.DefaultRateLimit
 	DefaultRequestLimit      = 50
-	DefaultRegisterLimit     = 2
+	DefaultRegisterLimit     = 10
 	DefaultLoginLimit        = 10
 	DefaultLoginAddressLimit = 100
 	DefaultMaxUnregistered   = wsconn.DefaultMaxUnregistered

@@ -66,7 +66,7 @@ func (o *options) declareLimits() {
 	f, cfg := o.flags, &o.cfg
 	f.Float64Var(&cfg.RateLimit, "rate-limit", 0, "messages a second that one connection, and one user, may send for long; negative for no limit (default 1000)")
 	f.Float64Var(&cfg.RequestLimit, "request-limit", 0, "keygens and signings a second that one user may ask for, for long; negative for no limit (default 50)")
-	f.Float64Var(&cfg.RegisterLimit, "register-limit", 0, "how often a second one user may connect, for long; negative for no limit (default 2)")
+	f.Float64Var(&cfg.RegisterLimit, "register-limit", 0, "how often a second one user may connect, for long; negative for no limit (default 10)")
 	f.IntVar(&cfg.LoginLimit, "login-limit", 0, "logins a minute to one account, failed ones included; negative for no limit (default 10)")
 	f.IntVar(&cfg.LoginAddressLimit, "login-address-limit", 0, "logins a minute from one address; negative for no limit (default 100)")
 	f.StringVar(&o.proxies, "trusted-proxies", "", "`addresses` or networks of load balancers, separated by commas, whose X-Forwarded-For is believed")
