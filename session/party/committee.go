@@ -58,7 +58,7 @@ func (c *committee) params(self, threshold, concurrency int) *tss.Parameters {
 
 func tssCurve(c pubkey.Curve) elliptic.Curve {
 	if c == pubkey.Ed25519 {
-		return tss.Edwards()
+		return edwards25519Curve
 	}
 	return tss.S256()
 }
