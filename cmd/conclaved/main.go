@@ -114,6 +114,7 @@ func serve(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	go newMemory().tend(ctx)
 	n, err := node.New(cfg)
 	if err != nil {
 		return err
