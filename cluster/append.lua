@@ -9,7 +9,8 @@
 -- ARGV[3] time to live of mailbox and seen, ms
 -- ARGV[4] how many ids seen holds, about, before it becomes the old one
 -- ARGV[5] how many bytes of memory the mailbox may take, about
--- ARGV[6..] for each message: its id ('' = none), its payload
+-- ARGV[6] 1 to renew the times to live, 0 where the caller has done so lately
+-- ARGV[7..] for each message: its id ('' = none), its payload
 --
 -- Returns one value per message: its seq as a string when appended; 0 when that
 -- id was appended before; -1 when the mailbox is full (and so for every message
@@ -26,7 +27,8 @@ local where = redis.call('HMGET', presence, 'node', 'conn')
 local node, conn = where[1], where[2]
 local len = redis.call('XLEN', mailbox)
 local out = {}
-local full, appended, marked, turn = false, false, false, false
+local renew = ARGV[6] == '1'
+local full, turn = false, false
 
 -- A few messages are never too many bytes, and most mailboxes hold few. A server
 -- that cannot tell leaves the bound to the number of messages.
@@ -35,7 +37,7 @@ if len >= 32 then
   full = type(bytes) == 'number' and bytes > tonumber(ARGV[5])
 end
 
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local id, payload = ARGV[i], ARGV[i + 1]
   local r
   if id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then
@@ -52,27 +54,26 @@ for i = 6, #ARGV, 2 do
       local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
       entry = redis.call('XADD', mailbox, '0-' .. now, 'payload', payload)
       redis.call('XDEL', mailbox, '0-1')
+      renew = true
     end
     r = string.sub(entry, 3)
-    len, appended = len + 1, true
+    len = len + 1
     turn = turn or r % 64 == 0 -- seen need not be exact, and counting it costs
     if node and channels ~= '' then
       redis.call('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. payload)
     end
   end
-  marked = marked or id ~= ''
   out[#out + 1] = r
 end
 
--- keepAlive writes only where the time left has shrunk by a sixteenth: to ask is
--- cheaper, and what is written goes into the append-only file as well.
-local function keepAlive(key)
-  if redis.call('PTTL', key) < ttl - ttl / 16 then redis.call('PEXPIRE', key, ttl) end
+if turn and redis.call('SCARD', seen) >= keep then
+  redis.call('RENAME', seen, old)
+  redis.call('SADD', seen, '') -- no id: so that there is a set to live as long
+  renew = true
 end
-if appended then keepAlive(mailbox) end
-if marked then
-  keepAlive(seen)
-  if turn and redis.call('SCARD', seen) >= keep then redis.call('RENAME', seen, old) end
+if renew then
+  redis.call('PEXPIRE', mailbox, ttl)
+  redis.call('PEXPIRE', seen, ttl)
 end
 if channels == '' then
   out[#out + 1] = node or ''

@@ -220,8 +220,9 @@ type Node struct {
 	joinSlots  chan struct{} // bounds joins at one time
 	leaveSlots chan struct{} // bounds leaves at one time
 
-	sends gatherer[*batch]
-	acks  gatherer[*Membership]
+	sends   gatherer[*batch]
+	acks    gatherer[*Membership]
+	renewed renewals
 
 	mu       sync.Mutex
 	stopped  bool
@@ -261,6 +262,7 @@ func New(cfg Config) (*Node, error) {
 		dangling:   map[string]struct{}{},
 	}
 	n.sends = gatherer[*batch]{run: n.appendAll, most: sendsAtOnce}
+	n.renewed.life = cfg.MailboxTTL
 	n.acks = gatherer[*Membership]{run: n.passAcks, most: ackMembers, rest: ackEvery}
 	return n, nil
 }

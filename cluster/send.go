@@ -120,7 +120,7 @@ func (n *Node) append(ctx context.Context, sends ...*batch) {
 		for _, once := range []bool{false, true} {
 			calls := pending(round, once)
 			n.exec(ctx, calls, once)
-			n.publish(ctx, settle(calls, n.cfg.Sharded))
+			n.publish(ctx, n.settle(calls))
 		}
 	}
 }
@@ -303,10 +303,15 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 	if n.cfg.Sharded {
 		channels = ""
 	}
-	args := make([]any, 0, 12+2*len(c.places))
+	ids := slices.ContainsFunc(c.places, func(p place) bool { return p.message().ID != "" })
+	renew := 0
+	if n.renewed.due(c.to, ids, time.Now()) {
+		renew = 1
+	}
+	args := make([]any, 0, 13+2*len(c.places))
 	args = append(args, run[0], run[1], 4,
 		n.keys.mailbox(c.to), n.keys.seen(c.to), n.keys.seenBefore(c.to), n.keys.presence(c.to),
-		channels, n.cfg.MailboxMax, n.cfg.MailboxTTL.Milliseconds(), seenKeep, n.cfg.MailboxMaxBytes)
+		channels, n.cfg.MailboxMax, n.cfg.MailboxTTL.Milliseconds(), seenKeep, n.cfg.MailboxMaxBytes, renew)
 	for _, p := range c.places {
 		m := p.message()
 		args = append(args, m.ID, m.Payload)
@@ -321,25 +326,26 @@ type notice struct{ node, text string }
 
 // settle reads the replies of calls, notes what failed, and returns what is
 // left to publish when the script did not.
-func settle(calls []*call, sharded bool) []notice {
+func (n *Node) settle(calls []*call) []notice {
 	var out []notice
 	for _, c := range calls {
 		reply, err := c.cmd.Slice()
 		want := len(c.places)
-		if sharded {
+		if n.cfg.Sharded {
 			want += 2
 		}
 		if err == nil && len(reply) != want {
 			err = fmt.Errorf("append: redis returned %d values, want %d", len(reply), want)
 		}
 		if err != nil {
+			n.renewed.forget(c.to)
 			for _, p := range c.places {
 				p.fail(err)
 			}
 			continue
 		}
 		var node, conn string
-		if sharded {
+		if n.cfg.Sharded {
 			node, _ = reply[want-2].(string)
 			conn, _ = reply[want-1].(string)
 		}

@@ -212,27 +212,86 @@ func TestSeenIsBounded(t *testing.T) {
 	})
 }
 
-// A mailbox lives for its time after the last message, whether or not that one
-// had to write it.
+// A mailbox lives for its time after the last message, or a sixteenth of it less;
+// and so do the ids that it has seen.
 func TestMailboxLifeIsRenewed(t *testing.T) {
 	t.Parallel()
 	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
-		a := w.node("a", func(c *Config) { c.MailboxTTL = time.Hour })
+		hour := func(c *Config) { c.MailboxTTL = time.Hour }
+		a := w.node("a", hour)
 		ctx := context.Background()
 		k := w.keys()
-		for i := range 3 {
-			if err := a.Send(ctx, Message{To: "alice", Payload: []byte("x"), ID: fmt.Sprint(i)}); err != nil {
-				t.Fatal(err)
+		number := 0
+		send := func(n *running, id string) error {
+			number++
+			if id == "ids" {
+				id = fmt.Sprint(number)
 			}
-			for _, key := range []string{k.mailbox("alice"), k.seen("alice")} {
-				if life := rdb.PTTL(ctx, key).Val(); life < time.Hour-time.Hour/16-time.Minute || life > time.Hour {
-					t.Errorf("after message %d %s lives %s more, want an hour or a little less", i, key, life)
+			return n.Send(ctx, Message{To: "alice", Payload: []byte("x"), ID: id})
+		}
+		mustLive := func(when string, least time.Duration, keys ...string) {
+			t.Helper()
+			for _, key := range keys {
+				if life := rdb.PTTL(ctx, key).Val(); life < least || life > time.Hour {
+					t.Errorf("%s: %s lives %s more, want at least %s and at most an hour", when, key, life, least)
 				}
 				rdb.PExpire(ctx, key, 50*time.Minute) // as if time had passed
 			}
 		}
+		check := func(when string, err error, least time.Duration, keys ...string) {
+			t.Helper()
+			if err != nil {
+				t.Fatalf("%s: %v", when, err)
+			}
+			mustLive(when, least, keys...)
+		}
+		const renewed, left = 59 * time.Minute, 49 * time.Minute
+		check("the first", send(a, ""), renewed, k.mailbox("alice"))
+		check("the first with an id", send(a, "ids"), renewed, k.mailbox("alice"), k.seen("alice"))
+		check("soon after", send(a, "ids"), left, k.mailbox("alice"), k.seen("alice"))
+		check("by another node", send(w.node("b", hour), "ids"), renewed, k.mailbox("alice"), k.seen("alice"))
+		for key, at := range a.renewed.last {
+			a.renewed.last[key] = at.Add(-4 * time.Minute)
+		}
+		check("a sixteenth later", send(a, "ids"), renewed, k.mailbox("alice"), k.seen("alice"))
+
+		// What was lost with Redis's memory is made anew, with its time to live.
+		rdb.Del(ctx, k.mailbox("alice"), k.seen("alice"))
+		check("after a loss", send(a, "ids"), renewed, k.mailbox("alice"), k.seen("alice"))
+
+		// A renewal that failed is owed.
+		a.renewed.forget("alice")
+		rdb.Del(ctx, k.mailbox("alice"))
+		rdb.Set(ctx, k.mailbox("alice"), "no stream", 0)
+		if err := send(a, "ids"); err == nil {
+			t.Fatal("a string took a message")
+		}
+		if !a.renewed.due("alice", true, time.Now()) {
+			t.Error("a renewal that failed counts as done")
+		}
 	})
+}
+
+// TestRenewalsAreBounded: they are a saving, not a record.
+func TestRenewalsAreBounded(t *testing.T) {
+	t.Parallel()
+	r := renewals{life: 16 * time.Minute}
+	now := time.Now()
+	for i := range 2*mostRenewals + 10 {
+		if !r.due(fmt.Sprint(i), i%2 == 0, now) {
+			t.Fatalf("the first of member %d is not due", i)
+		}
+		if r.due(fmt.Sprint(i), i%2 == 0, now.Add(59*time.Second)) {
+			t.Fatalf("member %d is due again at once", i)
+		}
+		if len(r.last) > mostRenewals {
+			t.Fatalf("%d are remembered", len(r.last))
+		}
+	}
+	if last := fmt.Sprint(2*mostRenewals + 9); !r.due(last, false, now.Add(time.Minute)) {
+		t.Error("a sixteenth of its life later a mailbox is not due")
+	}
 }
 
 // Scripts vanish when Redis restarts: messages without an id are not sent twice
