@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"runtime"
 	"sync"
 	"time"
 )
@@ -46,6 +47,7 @@ func (g *gatherer[T]) work() {
 		g.mu.Unlock()
 		g.run(batch)
 		clear(batch)
+		runtime.Gosched() // who was answered has more to say, and shares the next one
 		time.Sleep(g.rest)
 	}
 }
