@@ -155,6 +155,7 @@ type Session struct {
 	Fingerprint string // of the request's content; equal requests have equal ones
 
 	SignedRequest string // the coordinator's signature over its request, passed on unread
+	Web           bool   // it was asked for over HTTP; see Service.send
 
 	Terms     Terms
 	CreatedAt time.Time

@@ -97,19 +97,6 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	return nil
 }
 
-func (s *Store) indexKey(ctx context.Context, k session.Key) error {
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, user := range append([]string{k.Coordinator}, k.Participants...) {
-			p.ZAdd(ctx, s.keys.keysOf(user), redis.Z{Score: score(k.CreatedAt), Member: k.ID})
-		}
-		return nil
-	})
-	if err != nil {
-		return unavailable("index key "+k.ID, err)
-	}
-	return nil
-}
-
 // PutShare implements session.Keys.
 func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, share string) error {
 	ok, err := putShareScript.Run(ctx, s.rdb, []string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share).Bool()
@@ -177,11 +164,6 @@ func (s *Store) CloseSigning(ctx context.Context, key, id string) error {
 		return unavailable("close signing on key "+key, err)
 	}
 	return nil
-}
-
-// KeysOf implements session.Keys.
-func (s *Store) KeysOf(ctx context.Context, user string, p session.Page) ([]string, error) {
-	return s.page(ctx, s.keys.keysOf(user), p)
 }
 
 // Schedule implements session.Due.
