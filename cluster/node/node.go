@@ -34,6 +34,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -77,6 +78,8 @@ type Node struct {
 	audit    *redislog.Log
 	listener net.Listener
 	draining atomic.Bool
+	leaving  chan struct{} // closed when it begins to drain
+	leave    sync.Once
 
 	cancel  context.CancelFunc // ends what Start began
 	running *errgroup.Group
@@ -91,7 +94,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Log.With().Str("node", cfg.NodeID).Logger()}
+	n := &Node{cfg: cfg, log: cfg.Log.With().Str("node", cfg.NodeID).Logger(), leaving: make(chan struct{})}
 	var err error
 	if n.rdb, err = newRedis(cfg); err != nil {
 		return nil, err
@@ -130,6 +133,7 @@ func (n *Node) assemble() error {
 	}
 	n.cluster, err = cluster.New(cluster.Config{
 		Redis: n.rdb, Durable: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
+		Notified: n.notified,
 	})
 	if err != nil {
 		return err
@@ -139,6 +143,7 @@ func (n *Node) assemble() error {
 		Locker: locker{n.cluster}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
+		NodeID: n.cfg.NodeID, Bell: bell{n.cluster},
 	})
 	if err != nil {
 		return err
@@ -157,7 +162,7 @@ func (n *Node) assemble() error {
 	mux.Handle("/ws", n.sockets)
 	web := httpapi.Config{
 		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
-		Audit: n.audit, Trail: trail{n.audit},
+		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Draining: n.leaving, Version: Version,
 		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, TrustedProxies: n.cfg.proxies,
 	}
 	n.tokens.issue(&web, accounts)
@@ -268,6 +273,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopWithin)
 	defer cancel()
 	n.draining.Store(true)
+	n.leave.Do(func() { close(n.leaving) })
 	n.cluster.SetDraining(true)
 	n.log.Info().Int("connections", n.sockets.Count()).Msg("node draining")
 	errs := []error{n.sockets.Drain(ctx)}
