@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -84,7 +85,7 @@ func states[T ~string](all []T) *huma.Schema {
 
 // openAPI writes the document of operations.
 func openAPI(operations []operation, version string) []byte {
-	registry := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
+	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
 		Info:    &huma.Info{Title: "Conclave", Version: version, Description: "The web API of a cluster for threshold signatures. " + aboutErrors},
@@ -129,6 +130,14 @@ func openAPI(operations []operation, version string) []byte {
 		panic(err) // it is made of constants; every test of the package runs this
 	}
 	return text
+}
+
+// schemaName is huma's, but for a type whose name says nothing outside its package.
+func schemaName(t reflect.Type, hint string) string {
+	if t == reflect.TypeFor[audit.Page]() {
+		return "AuditPage"
+	}
+	return huma.DefaultSchemaNamer(t, hint)
 }
 
 func jsonContent(mediaType string, s *huma.Schema) map[string]*huma.MediaType {
