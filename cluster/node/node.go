@@ -18,7 +18,7 @@
 // # Goroutines
 //
 // Start begins the HTTP server, the cluster node, the session sweeper, the
-// audit's writer, and one goroutine each that closes all sockets when Redis has
+// audit's writer, the webhook's sender, and one goroutine each that closes all sockets when Redis has
 // been out of reach for longer than the node's lease, reads which tokens are
 // revoked (and closes the sockets they were opened with), reads the JWKS again,
 // and looks at the files of the TLS certificate. Stop ends them all, the audit's
@@ -49,6 +49,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"
+	"github.com/conclave-mpc/conclave/wsconn/webhook"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -75,6 +76,7 @@ type Node struct {
 	tokens   tokens
 	sockets  *wsconn.Server
 	server   *http.Server
+	webhook  *webhook.Sender // nil without one
 	audit    *redislog.Log
 	listener net.Listener
 	draining atomic.Bool
@@ -138,12 +140,23 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
+	store := redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention})
+	var outcomes session.Outcomes
+	if n.cfg.Webhook != "" {
+		n.webhook, err = webhook.New(webhook.Config{
+			URL: n.cfg.Webhook, Secrets: n.cfg.WebhookSecrets, Queue: store, Agent: "conclave/" + Version, Log: &n.log,
+		})
+		if err != nil {
+			return err
+		}
+		outcomes = n.webhook
+	}
 	n.sessions, err = session.New(session.Config{
-		Store:  redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention}),
+		Store:  store,
 		Locker: locker{n.cluster}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
-		NodeID: n.cfg.NodeID, Bell: bell{n.cluster},
+		NodeID: n.cfg.NodeID, Bell: bell{n.cluster}, Outcomes: outcomes,
 	})
 	if err != nil {
 		return err
@@ -222,6 +235,9 @@ func (n *Node) Start() error {
 	n.running.Go(func() error { return n.cluster.Run(base) })
 	n.running.Go(func() error { return n.sessions.Run(base) })
 	n.running.Go(func() error { return n.watchLease(base) })
+	if n.webhook != nil {
+		n.running.Go(func() error { return n.webhook.Run(base) })
+	}
 	n.runTokens(base)
 	if n.cfg.certificate != nil {
 		n.running.Go(func() error { return n.cfg.certificate.run(base) })

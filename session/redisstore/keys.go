@@ -205,6 +205,12 @@ func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]s
 	if err != nil {
 		return nil, unavailable("read due list", err)
 	}
+	return taken(reply)
+}
+
+// taken reads what the scripts return that take something: the score that it has
+// now, then the ids.
+func taken(reply []string) ([]session.Taken, error) {
 	if len(reply) == 0 {
 		return nil, nil
 	}
@@ -213,9 +219,9 @@ func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]s
 		return nil, fmt.Errorf("read due list: %w", err)
 	}
 	until := time.UnixMicro(int64(math.Round(ms * 1000))).UTC()
-	taken := make([]session.Taken, len(reply)-1)
+	list := make([]session.Taken, len(reply)-1)
 	for i, id := range reply[1:] {
-		taken[i] = session.Taken{ID: id, Until: until}
+		list[i] = session.Taken{ID: id, Until: until}
 	}
-	return taken, nil
+	return list, nil
 }

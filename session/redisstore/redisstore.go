@@ -17,6 +17,7 @@
 //	key:{id}               hash    one key record, with open:<session> for each open signing
 //	key:{id}:shares        hash    <part index> -> the share as stored
 //	sessions:due           zset    session ids by when to look at them, ms
+//	webhooks               zset    session ids whose outcomes are to be told, by the next try, ms; minus the ms of those that were
 //	index:{user}:sessions  zset    session ids by creation, ms; expires like its newest session
 //	index:{user}:keys      zset    key ids by creation, ms
 //	index:sessions         zset    all session ids by creation, ms; expires like its newest session
@@ -262,6 +263,7 @@ func (k keys) lock(id string) string         { return string(k) + "lock:{" + id 
 func (k keys) key(id string) string          { return string(k) + "key:{" + id + "}" }
 func (k keys) shares(id string) string       { return k.key(id) + ":shares" }
 func (k keys) due() string                   { return string(k) + "sessions:due" }
+func (k keys) webhooks() string              { return string(k) + "webhooks" }
 func (k keys) sessionsOf(user string) string { return k.index(user, "sessions") }
 func (k keys) keysOf(user string) string     { return k.index(user, "keys") }
 

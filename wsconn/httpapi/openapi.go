@@ -122,6 +122,13 @@ func openAPI(operations []operation, version string) []byte {
 		}
 		doc.AddOperation(o)
 	}
+	doc.Webhooks = map[string]*huma.PathItem{"outcome": {Post: &huma.Operation{
+		OperationID: "outcome", Summary: "A session has ended",
+		Description: "Sent to --webhook, if that is set, as Standard Webhooks says: webhook-id is the same for every try, webhook-signature is over id, timestamp and body. " +
+			"It may come more than once. Any answer but 2xx makes it come again, for a day.",
+		RequestBody: &huma.RequestBody{Required: true, Content: jsonContent("application/json", schema(wire.OutcomeEvent{}))},
+		Responses:   map[string]*huma.Response{"2XX": {Description: "it was taken"}},
+	}}}
 	for _, s := range registry.Map() {
 		loosen(s)
 	}

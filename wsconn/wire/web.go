@@ -69,6 +69,13 @@ type Task struct {
 	Session   *SessionInfo `json:"session,omitempty" doc:"with ?wait=: the session at its end, or as it is when the time is up"`
 }
 
+// OutcomeEvent is what a webhook is told.
+type OutcomeEvent struct {
+	Type      string      `json:"type" doc:"kind and final phase, like sign.completed"`
+	Timestamp time.Time   `json:"timestamp" doc:"when the session ended"`
+	Data      SessionInfo `json:"data"`
+}
+
 // NodeInfo is a node of the cluster.
 type NodeInfo struct {
 	NodeID      string    `json:"node_id"`
