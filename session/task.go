@@ -39,7 +39,9 @@ func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenReques
 	if err != nil {
 		return "", Session{}, err
 	}
-	if err := v.once(ctx, c, t.Once, p); err != nil {
+	unsigned := *p
+	unsigned.SignedRequest = "" // who asks again signs again
+	if err := v.once(ctx, c, t.Once, &unsigned); err != nil {
 		return "", Session{}, err
 	}
 	if !own {
@@ -87,7 +89,9 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 	if err != nil {
 		return "", Session{}, err
 	}
-	if err := v.once(ctx, c, t.Once, p); err != nil {
+	unsigned := *p
+	unsigned.SignedRequest = ""
+	if err := v.once(ctx, c, t.Once, &unsigned); err != nil {
 		return "", Session{}, err
 	}
 	switch {
@@ -108,7 +112,7 @@ func signingOf(c Caller, p *wire.SignRequest, requestID string) string {
 	return signIDPrefix + fingerprint("request", c.User, p.KeyID, requestID)
 }
 
-// once holds that nothing else than p was asked for under a user's name for it.
+// once holds that nothing else was asked for under a user's name for a request.
 func (v *Service) once(ctx context.Context, c Caller, name string, p wire.Payload) error {
 	if name == "" {
 		return nil
