@@ -237,3 +237,71 @@ func TestStreamsEnd(t *testing.T) {
 		}
 	})
 }
+
+// TestDirectory shows nodes and presence to everybody, and where they are to
+// admins only.
+func TestDirectory(t *testing.T) {
+	t.Parallel()
+	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
+		c.client("bob", wire.RoleParticipant).connect(c.nodes[1])
+		alice, admin := c.token("alice", wire.RoleCoordinator), c.token("root", wire.RoleAdmin)
+		for who, inside := range map[string]bool{alice: false, admin: true} {
+			_, list := c.call(c.nodes[0], "GET", "/v1/nodes", who, nil)
+			nodes, _ := list["items"].([]any)
+			if len(nodes) != 2 {
+				t.Fatalf("nodes: %v", list)
+			}
+			for _, n := range nodes {
+				for _, field := range []string{"address", "connections", "seen_at"} {
+					if _, shown := n.(map[string]any)[field]; shown != inside {
+						t.Errorf("admin %v: %s of a node is shown: %v", inside, field, shown)
+					}
+				}
+			}
+			_, bob := c.call(c.nodes[0], "GET", "/v1/presence/bob", who, nil)
+			if _, shown := bob["node"]; shown != inside || bob["online"] != true || bob["since"] == nil || inside && bob["node"] != "n2" {
+				t.Errorf("admin %v: bob is %v", inside, bob)
+			}
+			_, nobody := c.call(c.nodes[0], "GET", "/v1/presence/nobody", who, nil)
+			if len(nobody) != 2 || nobody["online"] != false || nobody["user_id"] != "nobody" {
+				t.Errorf("admin %v: nobody is %v", inside, nobody)
+			}
+		}
+	})
+}
+
+// TestCommitsRing has the node of a commit tell the node where somebody waits, and
+// tell nobody when nobody does.
+func TestCommitsRing(t *testing.T) {
+	t.Parallel()
+	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
+		sub := c.rdb.Subscribe(t.Context(), c.prefix+"node:n1", c.prefix+"node:n2")
+		t.Cleanup(func() { _ = sub.Close() })
+		if _, err := sub.Receive(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		alice := c.token("alice", wire.RoleCoordinator)
+		var last string
+		for _, watched := range []bool{false, true} {
+			_, task := c.call(c.nodes[0], "POST", "/v1/keys?start=true", alice, object{"threshold": 2, "participants": []string{"bob", "carol"}})
+			last = fmt.Sprint(task["session_id"])
+			if watched {
+				_, _ = bufio.NewReader(c.stream(c.nodes[1], last, alice).Body).ReadString('}') // it has begun
+			}
+			c.call(c.nodes[0], "DELETE", "/v1/sessions/"+last, alice, nil)
+		}
+		// The first to be told of is the one that is watched.
+		for {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			msg, err := sub.ReceiveMessage(ctx)
+			cancel()
+			if err != nil {
+				t.Fatalf("nobody was told: %v", err)
+			}
+			if msg.Payload == "n 2 "+last && msg.Channel == c.prefix+"node:n2" {
+				return
+			}
+			t.Errorf("on %s: %q", msg.Channel, msg.Payload)
+		}
+	})
+}
