@@ -176,7 +176,7 @@ func (n *Node) assemble() error {
 	web := httpapi.Config{
 		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
 		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Draining: n.leaving, Version: Version,
-		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, TrustedProxies: n.cfg.proxies,
+		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
 	}
 	n.tokens.issue(&web, accounts)
 	mux.Handle("/", httpapi.New(web))

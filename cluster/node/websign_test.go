@@ -136,7 +136,9 @@ func TestEvents(t *testing.T) {
 // stream opens a session's events as they are on the wire.
 func (c *testCluster) stream(n *process, id, token string) *http.Response {
 	c.t.Helper()
-	req, err := http.NewRequest("GET", n.base+"/v1/sessions/"+id+"/events", nil)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	c.t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, "GET", n.base+"/v1/sessions/"+id+"/events", nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -170,7 +172,7 @@ func (c *testCluster) problemIn(resp *http.Response) string {
 // none.
 func TestStreamsEnd(t *testing.T) {
 	t.Parallel()
-	eachCluster(t, 1, []string{"--invite-timeout", "10m"}, func(t *testing.T, c *testCluster) {
+	eachCluster(t, 1, []string{"--invite-timeout", "10m", "--max-connections", "528"} /* 32 streams */, func(t *testing.T, c *testCluster) {
 		n := c.nodes[0]
 		alice := c.token("alice", wire.RoleCoordinator)
 		_, task := c.call(n, "POST", "/v1/keys?start=true", alice, object{"threshold": 2, "participants": []string{"bob", "carol"}})
@@ -208,11 +210,14 @@ func TestStreamsEnd(t *testing.T) {
 		if resp := c.stream(n, id, alice); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
 			t.Errorf("one more: %s", resp.Status)
 		}
+		if resp := c.stream(n, id, c.token("bob", wire.RoleParticipant)); resp.StatusCode != http.StatusTooManyRequests {
+			t.Errorf("one more of another user's: %s", resp.Status)
+		}
 		_ = open[0].Body.Close()
+		var last *http.Response
 		eventually(t, "there is room again", func() bool {
-			resp := c.stream(n, id, alice)
-			defer resp.Body.Close()
-			return resp.StatusCode == http.StatusOK
+			last = c.stream(n, id, c.token("bob", wire.RoleParticipant))
+			return last.StatusCode == http.StatusOK
 		})
 		// A session that waits for its end, and streams, keep no node from leaving.
 		waiting := make(chan string, 1)
@@ -220,7 +225,6 @@ func TestStreamsEnd(t *testing.T) {
 			_, s := c.call(n, "GET", "/v1/sessions/"+id+"?wait=30s", alice, nil)
 			waiting <- fmt.Sprint(s["phase"])
 		}()
-		last := c.stream(n, id, c.token("carol", wire.RoleParticipant))
 		if err := n.terminate(); err != nil {
 			t.Errorf("the node: %v", err)
 		}

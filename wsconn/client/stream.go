@@ -12,8 +12,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 const (
@@ -50,14 +48,13 @@ func (a *API) Events(ctx context.Context, sessionID string) iter.Seq2[SessionEve
 				}
 				return nil
 			})
-			var told *wire.Error
 			switch {
 			case errors.Is(err, stop), errors.Is(err, errToldAll):
 				return
 			case ctx.Err() != nil:
 				yield(SessionEvent{}, ctx.Err())
 				return
-			case errors.As(err, &told) && !told.Temporary && told.Code != wire.CodeUnavailable:
+			case !passes(err):
 				yield(SessionEvent{}, err)
 				return
 			}

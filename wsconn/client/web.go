@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"net/url"
@@ -138,8 +139,7 @@ func (a *API) WaitSession(ctx context.Context, sessionID string) (SessionInfo, e
 func (a *API) persist(ctx context.Context, do func() error) error {
 	for {
 		err := do()
-		var told *wire.Error
-		if err == nil || errors.As(err, &told) && !told.Temporary && told.Code != wire.CodeUnavailable {
+		if err == nil || !passes(err) {
 			return err
 		}
 		select {
@@ -148,6 +148,17 @@ func (a *API) persist(ctx context.Context, do func() error) error {
 			return errors.Join(ctx.Err(), err)
 		}
 	}
+}
+
+// passes reports whether it may be otherwise the next time: not what the server
+// has refused, and not what is no server of Conclave's, or one that is not trusted.
+func passes(err error) bool {
+	var told *wire.Error
+	if errors.As(err, &told) {
+		return told.Temporary || told.Code == wire.CodeUnavailable
+	}
+	var untrusted *tls.CertificateVerificationError
+	return !errors.Is(err, errForeign) && !errors.As(err, &untrusted)
 }
 
 // statusOf is a session's outcome, empty while it has none.

@@ -34,7 +34,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	}
 	user := caller(r).User
 	if !a.streams.enter(user) {
-		return 0, nil, wire.Errorf(wire.CodeRateLimited, "more than %d streams of events at one time", a.streams.most)
+		return 0, nil, wire.Errorf(wire.CodeRateLimited, "more than %d streams of events of one user, or too many of all, at one time", a.streams.most)
 	}
 	defer a.streams.leave(user)
 	f, err := a.cfg.Sessions.Follow(r.Context(), caller(r), id)

@@ -79,6 +79,9 @@ type Config struct {
 	// share them. Nil means no limit.
 	Attempts        *auth.LoginThrottle
 	Users, Requests *auth.Throttle
+	// MaxStreams is how many streams of events all users together may have open.
+	// Zero means no limit.
+	MaxStreams int
 	// TrustedProxies are believed when they name a client's address.
 	TrustedProxies []netip.Prefix
 }
@@ -102,7 +105,7 @@ type api struct {
 
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
-	a := &api{cfg: cfg, log: zerolog.Nop(), busy: busy{most: maxBusy}, streams: busy{most: maxStreams}, alive: readiness{ask: cfg.Ready}}
+	a := &api{cfg: cfg, log: zerolog.Nop(), busy: busy{most: maxBusy}, streams: busy{most: maxStreams, all: cfg.MaxStreams}, alive: readiness{ask: cfg.Ready}}
 	if cfg.Log != nil {
 		a.log = *cfg.Log
 	}

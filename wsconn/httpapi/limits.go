@@ -54,9 +54,11 @@ func (a *api) request(r *http.Request) error {
 // busy counts the calls that are being answered, by user.
 type busy struct {
 	most int // of one user
+	all  int // of all of them; 0 for no limit
 
 	mu    sync.Mutex
 	calls map[string]int // no zeros
+	total int
 }
 
 func (b *busy) enter(user string) bool {
@@ -65,16 +67,18 @@ func (b *busy) enter(user string) bool {
 	if b.calls == nil {
 		b.calls = make(map[string]int)
 	}
-	if b.calls[user] >= b.most {
+	if b.calls[user] >= b.most || b.all > 0 && b.total >= b.all {
 		return false
 	}
 	b.calls[user]++
+	b.total++
 	return true
 }
 
 func (b *busy) leave(user string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.total--
 	if b.calls[user]--; b.calls[user] == 0 {
 		delete(b.calls, user)
 	}

@@ -46,7 +46,12 @@ const (
 
 // task reads how a request is meant.
 func task(r *http.Request) (t session.Task, wait time.Duration, err error) {
-	t.Start = r.URL.Query().Get("start") == "true"
+	switch start := r.URL.Query().Get("start"); start {
+	case "", "true", "false":
+		t.Start = start == "true"
+	default: // only reserved, it would wait for ever
+		return t, 0, wire.Errorf(wire.CodeBadRequest, "start must be true or false")
+	}
 	if wait, err = waitOf(r); err != nil {
 		return t, 0, err
 	}

@@ -107,23 +107,23 @@ func TestTries(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name   string
-		q      queue
+		q      *queue
 		age    time.Duration
 		answer http.HandlerFunc
 		told   bool
 		says   string
 	}{
-		{"taken", queue{}, 0, answers(204), true, ""},
-		{"taken with a long answer", queue{}, 0, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }, true, ""},
-		{"a fault", queue{}, 0, answers(500), false, "answers 500"},
-		{"a redirect", queue{}, 0, answers(307), false, "answers 307"},
-		{"gone", queue{}, time.Hour, answers(410), false, "answers 410"},
-		{"no answer", queue{}, 0, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, "tried again"},
-		{"after a day", queue{}, giveUpAfter + time.Minute, answers(500), true, "given up"},
-		{"of a session that is forgotten", queue{missing: true}, 0, answers(204), true, "forgotten"},
+		{"taken", new(queue), 0, answers(204), true, ""},
+		{"taken with a long answer", new(queue), 0, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }, true, ""},
+		{"a fault", new(queue), 0, answers(500), false, "answers 500"},
+		{"a redirect", new(queue), 0, answers(307), false, "answers 307"},
+		{"gone", new(queue), time.Hour, answers(410), false, "answers 410"},
+		{"no answer", new(queue), 0, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, "tried again"},
+		{"after a day", new(queue), giveUpAfter + time.Minute, answers(500), true, "given up"},
+		{"of a session that is forgotten", &queue{missing: true}, 0, answers(204), true, "forgotten"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			log := told(t, &tc.q, tc.age, tc.answer)
+			log := told(t, tc.q, tc.age, tc.answer)
 			if tc.q.told != tc.told || tc.q.retry.IsZero() == !tc.told || !strings.Contains(log, tc.says) {
 				t.Errorf("told %v, retry at %v, log: %s", tc.q.told, tc.q.retry, log)
 			}
