@@ -220,11 +220,13 @@ func TestStreamsEnd(t *testing.T) {
 			return last.StatusCode == http.StatusOK
 		})
 		// A session that waits for its end, and streams, keep no node from leaving.
-		waiting := make(chan string, 1)
+		_, task = c.call(n, "POST", "/v1/keys?start=true", alice, object{"threshold": 2, "participants": []string{"bob", "carol"}})
+		other, waiting := fmt.Sprint(task["session_id"]), make(chan string, 1)
 		go func() {
-			_, s := c.call(n, "GET", "/v1/sessions/"+id+"?wait=30s", alice, nil)
+			_, s := c.call(n, "GET", "/v1/sessions/"+other+"?wait=30s", alice, nil)
 			waiting <- fmt.Sprint(s["phase"])
 		}()
+		eventually(t, "somebody waits", func() bool { return c.rdb.Exists(t.Context(), c.prefix+"session:{"+other+"}:watch").Val() == 1 })
 		if err := n.terminate(); err != nil {
 			t.Errorf("the node: %v", err)
 		}
