@@ -54,7 +54,7 @@
 //	seen:{<member>}     set     newest message ids appended; TTL MailboxTTL after the last
 //	seen:{<member>}:old set     those before; TTL likewise
 //	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL
-//	node:<id>           channel "m <conn> <seq> <payload>", a message; "s <conn>", that connection is superseded
+//	node:<id>           channel "m <conn> <seq> <payload>", a message; "s <conn>", that connection is superseded; "n <text>", see Notify
 //
 // # Goroutines and locks
 //
@@ -130,6 +130,9 @@ type Config struct {
 	NodeID string
 	// Address and Version are told to whoever lists the nodes. Optional.
 	Address, Version string
+	// Notified gets what other nodes tell this one, see [Node.Notify]. It must not
+	// block. Nil means that nobody wants to know.
+	Notified func(text string)
 	// Log receives events. Nil means none.
 	Log *zerolog.Logger
 

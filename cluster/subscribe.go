@@ -110,7 +110,8 @@ func (n *Node) wakeAll() {
 }
 
 // receive handles one publication: "m <conn> <seq> <payload>", a message, or
-// "s <conn>", that connection is superseded. It never blocks.
+// "s <conn>", that connection is superseded; "n <text>", a notice. It never
+// blocks.
 func (n *Node) receive(text string) {
 	kind, rest, _ := strings.Cut(text, " ")
 	switch kind {
@@ -128,6 +129,11 @@ func (n *Node) receive(text string) {
 	case "s":
 		if m := n.find(rest); m != nil {
 			m.supersede()
+		}
+		return
+	case "n":
+		if n.cfg.Notified != nil {
+			n.cfg.Notified(rest)
 		}
 		return
 	}

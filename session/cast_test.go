@@ -156,13 +156,13 @@ func (w *world) outcomes() (list []wire.Payload) {
 // the returns the only session of a kind that boss has.
 func (w *world) the(kind session.Kind) session.Session {
 	w.Helper()
-	ids, err := w.store.SessionsOf(w.ctx, "boss", session.Page{})
+	places, err := w.store.SessionsOf(w.ctx, "boss", session.Page{})
 	if err != nil {
 		w.Fatal(err)
 	}
 	var found []session.Session
-	for _, id := range ids {
-		if s, _, err := w.store.Load(w.ctx, id); err == nil && s.Kind == kind {
+	for _, place := range places {
+		if s, _, err := w.store.Load(w.ctx, place.ID); err == nil && s.Kind == kind {
 			found = append(found, s)
 		}
 	}
@@ -178,13 +178,13 @@ func (w *world) settled() {
 	if due := w.rdb.ZRange(w.ctx, w.prefix+"sessions:due", 0, -1).Val(); len(due) > 0 {
 		w.Errorf("still due: %v", due)
 	}
-	ids, err := w.store.SessionsOf(w.ctx, "boss", session.Page{})
+	places, err := w.store.SessionsOf(w.ctx, "boss", session.Page{})
 	if err != nil {
 		w.Fatal(err)
 	}
-	for _, id := range ids {
-		if out, err := w.store.Outbox(w.ctx, id); err != nil || len(out) > 0 {
-			w.Errorf("outbox of %s: %d messages, %v", id, len(out), err)
+	for _, place := range places {
+		if out, err := w.store.Outbox(w.ctx, place.ID); err != nil || len(out) > 0 {
+			w.Errorf("outbox of %s: %d messages, %v", place.ID, len(out), err)
 		}
 	}
 }

@@ -129,12 +129,13 @@ func (w *world) endsAudited(want int) {
 		}
 		ends[f["session"]] = f["outcome"]
 	}
-	ids, err := w.store.SessionsOf(w.ctx, "boss", session.Page{})
+	places, err := w.store.SessionsOf(w.ctx, "boss", session.Page{})
 	if err != nil {
 		w.Fatal(err)
 	}
 	found := 0
-	for _, id := range ids {
+	for _, place := range places {
+		id := place.ID
 		if s, _, err := w.store.Load(w.ctx, id); err == nil {
 			found++
 			if ends[id] != string(s.Phase) {

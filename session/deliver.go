@@ -46,8 +46,9 @@ func (v *Service) drain(ctx context.Context, s Session) (full string, err error)
 // send delivers entries and removes them from the outbox. It returns a user
 // whose mailbox is full, if there is one.
 func (v *Service) send(ctx context.Context, s Session, entries []Entry) (full string, err error) {
-	if len(entries) == 0 {
-		return "", nil
+	entries, err = v.readable(ctx, s, entries)
+	if len(entries) == 0 || err != nil {
+		return "", err
 	}
 	deliveries := make([]Delivery, len(entries))
 	for i, e := range entries {
@@ -76,6 +77,32 @@ func (v *Service) send(ctx context.Context, s Session, entries []Entry) (full st
 	return full, errors.Join(failed...)
 }
 
+// readable leaves out of entries, and removes from the outbox, what nobody would
+// read: the outcome of what was asked for over HTTP, for a coordinator who has no
+// socket. It is on the web API, and a backend that never has a socket must not
+// fill its mailbox.
+func (v *Service) readable(ctx context.Context, s Session, entries []Entry) ([]Entry, error) {
+	if !s.Web || !s.Phase.Final() {
+		return entries, nil
+	}
+	online, err := v.cfg.Presence.Online(ctx, s.Coordinator)
+	if err != nil || online[s.Coordinator] {
+		return entries, err
+	}
+	rest, unread := make([]Entry, 0, len(entries)), []string(nil)
+	for _, e := range entries {
+		if e.To == s.Coordinator && s.PartIndex(e.To) == 0 {
+			unread = append(unread, e.ID)
+		} else {
+			rest = append(rest, e)
+		}
+	}
+	if len(unread) == 0 {
+		return rest, nil
+	}
+	return rest, v.cfg.Store.Delivered(ctx, s.ID, unread)
+}
+
 // settle does what must follow a commit, any number of times: the writes in
 // other slots that an end requires, its entry in the audit, and the due list's
 // next entry in place of
@@ -91,6 +118,11 @@ func (v *Service) settle(ctx context.Context, s Session, now, mark time.Time, fu
 	if ended {
 		if err := v.finish(ctx, s); err != nil {
 			return errors.Join(undelivered, err)
+		}
+		if v.cfg.Outcomes != nil {
+			if err := v.cfg.Outcomes.Ended(ctx, s); err != nil {
+				return errors.Join(undelivered, err)
+			}
 		}
 		if v.cfg.Audit != nil {
 			v.auditEnd(s, full == "" && undelivered == nil)

@@ -116,11 +116,11 @@ func TestStrangersLearnNothing(t *testing.T) {
 				w.Errorf("%s and the session: %v", user, err)
 			}
 		}
-		keys, err := v.Keys(w.ctx, caller("carol"), session.Page{Limit: 10})
+		keys, _, err := v.Keys(w.ctx, caller("carol"), session.KeyFilter{}, session.Page{Limit: 10})
 		if err != nil || len(keys) != 1 {
 			w.Errorf("carol has keys %v, %v", keys, err)
 		}
-		sessions, err := v.Sessions(w.ctx, caller("carol"), session.Page{Limit: 10})
+		sessions, _, err := v.Sessions(w.ctx, caller("carol"), session.Filter{}, session.Page{Limit: 10})
 		if err != nil || len(sessions) != 1 {
 			w.Errorf("carol has %d sessions, %v", len(sessions), err)
 		}

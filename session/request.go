@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -24,31 +23,6 @@ const (
 	signIDPrefix   = "sg-"
 	taskSeparator  = "."
 )
-
-// ReserveKey hands out a key_id for the keygen that p describes (its KeyID is
-// ignored) and remembers what was asked. The keygen_request that follows must
-// ask for the same.
-func (v *Service) ReserveKey(ctx context.Context, c Caller, p *wire.KeygenRequest) (string, error) {
-	p.KeyID = keyIDPrefix + rand.Text()
-	k, err := v.keyRequested(c, p)
-	if err != nil {
-		return "", err
-	}
-	now, err := v.cfg.Store.Now(ctx)
-	if err != nil {
-		return "", err
-	}
-	k.Status, k.CreatedAt = KeyReserved, now
-	err = v.cfg.Store.PutKey(ctx, k)
-	if errors.Is(err, ErrStale) { // the client of the store wrote it, lost the answer and tried again
-		err = fmt.Errorf("reserve a key: %w: %w", ErrUnavailable, err)
-	}
-	if err != nil {
-		return "", err
-	}
-	v.record(audit.Decision{Who: c.User, What: audit.KeyReserve, Outcome: audit.OK, Key: k.ID})
-	return k.ID, nil
-}
 
 // keyRequested checks a keygen request and returns the key that it asks for.
 func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (Key, error) {
@@ -91,7 +65,7 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 			return Session{}, &wire.Error{Code: wire.CodeConflict, Message: "the key_id stands for a key with other threshold, participants or curve", KeyID: p.KeyID}
 		}
 		if k.Status == KeyActive || k.Status == KeyGenerating {
-			return v.resumeKeygen(ctx, k, p, requestID)
+			return v.resumeKeygen(ctx, c, k, p, requestID)
 		}
 		if k.Status == KeyFailed && requestID != "" {
 			old, _, err := v.cfg.Store.Load(ctx, k.Session)
@@ -116,7 +90,7 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 		if err != nil {
 			return Session{}, err
 		}
-		return v.beginKeygen(ctx, next, p, requestID)
+		return v.beginKeygen(ctx, c, next, p, requestID)
 	}
 	return Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
 }
@@ -144,13 +118,13 @@ func (v *Service) keyNow(ctx context.Context, id string) (Key, error) {
 // resumeKeygen answers a request for a key that is being, or has been, made. A
 // session that is missing while the key is being made was lost with the node
 // that was about to create it.
-func (v *Service) resumeKeygen(ctx context.Context, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
+func (v *Service) resumeKeygen(ctx context.Context, c Caller, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
 	s, _, err := v.cfg.Store.Load(ctx, k.Session)
 	switch {
 	case err == nil || !errors.Is(err, ErrNotFound):
 		return s, err
 	case k.Status == KeyGenerating:
-		return v.beginKeygen(ctx, k, p, requestID)
+		return v.beginKeygen(ctx, c, k, p, requestID)
 	}
 	// The session has been forgotten; the record has all that its outcome says.
 	return Session{
@@ -159,27 +133,16 @@ func (v *Service) resumeKeygen(ctx context.Context, k Key, p *wire.KeygenRequest
 	}, nil
 }
 
-func (v *Service) beginKeygen(ctx context.Context, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
+func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
 	s := Session{
 		ID: k.Session, Kind: Keygen, KeyID: k.ID, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: k.Threshold,
 		Parties: committee(k.Participants), RequestID: requestID, Fingerprint: keyPrint(k), SignedRequest: p.SignedRequest,
-		Terms: Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.KeygenTimeout, Grace: v.cfg.AbsenceGrace},
+		Web: c.Web, Terms: Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.KeygenTimeout, Grace: v.cfg.AbsenceGrace},
 	}
 	for i := range s.Parties {
 		s.Parties[i].Invited = true
 	}
 	return v.begin(ctx, s, p.ExpiresIn)
-}
-
-// ReserveSigning hands out a session_id for the signing that p describes. The
-// id carries a fingerprint of the request, so that nothing needs to be stored
-// and a sign_request with that id must ask for the same.
-func (v *Service) ReserveSigning(ctx context.Context, c Caller, p *wire.SignRequest) (string, error) {
-	s, err := v.signRequested(ctx, c, p)
-	if err != nil {
-		return "", err
-	}
-	return signIDPrefix + rand.Text() + taskSeparator + s.Fingerprint, nil
 }
 
 // signRequested checks a sign request and returns the session that it asks for,
@@ -217,8 +180,8 @@ func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignReque
 	s := Session{
 		Kind: Sign, KeyID: k.ID, Coordinator: c.User, Curve: k.Curve, Threshold: k.Threshold, Parties: committee(k.Participants),
 		Data: p.Data, Hash: hash, Digest: pubkey.Encode(digest), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
-		SignedRequest: p.SignedRequest,
-		Terms:         Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.SignTimeout, Grace: v.cfg.AbsenceGrace},
+		SignedRequest: p.SignedRequest, Web: c.Web,
+		Terms: Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.SignTimeout, Grace: v.cfg.AbsenceGrace},
 	}
 	for _, user := range p.Participants {
 		i := k.PartIndex(user)
@@ -254,7 +217,7 @@ func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest
 			return Session{}, wire.Errorf(wire.CodeConflict, "the session_id was handed out for another request")
 		}
 	case requestID != "":
-		s.ID = signIDPrefix + fingerprint("request", c.User, p.KeyID, requestID)
+		s.ID = signingOf(c, p, requestID)
 	default:
 		s.ID, match = signIDPrefix+rand.Text(), true
 	}

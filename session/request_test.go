@@ -142,7 +142,8 @@ func TestLostCreation(t *testing.T) {
 
 func reserve(w *world, v *session.Service, p *wire.SignRequest) string {
 	w.Helper()
-	id, err := v.ReserveSigning(w.ctx, caller("boss"), p)
+	asked := *p
+	id, _, err := v.SignTask(w.ctx, caller("boss"), &asked, session.Task{})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -206,7 +207,7 @@ func TestReservedIDs(t *testing.T) {
 		v := w.node(nil)
 		ed := keygenRequest("")
 		ed.Curve = "ed25519"
-		id, err := v.ReserveKey(w.ctx, caller("boss"), ed)
+		id, _, err := v.KeygenTask(w.ctx, caller("boss"), ed, session.Task{})
 		if err != nil {
 			w.Fatal(err)
 		}

@@ -17,6 +17,7 @@ type Caller struct {
 	User     string
 	Roles    []wire.Role
 	Identity string // public identity its client registered, may be empty
+	Web      bool   // it asks over HTTP and may have no socket
 }
 
 func (c Caller) has(r wire.Role) bool { return slices.Contains(c.Roles, r) }
@@ -36,8 +37,11 @@ type Config struct {
 	SweepEvery    time.Duration // zero means 250 milliseconds
 	MaxParties    int           // zero means wire.DefaultMaxParties
 
-	Audit Auditor         // nil means none
-	Log   *zerolog.Logger // nil means none
+	NodeID   string          // what other nodes know this one by
+	Bell     Bell            // nil: followers on other nodes learn of changes late
+	Outcomes Outcomes        // nil: nobody else is told of outcomes
+	Audit    Auditor         // nil means none
+	Log      *zerolog.Logger // nil means none
 }
 
 const (
@@ -53,11 +57,12 @@ const (
 
 // Service carries out what Step decides. See the package comment.
 type Service struct {
-	cfg    Config
-	log    zerolog.Logger
-	local  keyedMutex // one event of a session at a time on this node, before the cluster's lock
-	relays relayCache
-	ended  idSet // to be taken off the due list by the sweeper
+	cfg     Config
+	log     zerolog.Logger
+	local   keyedMutex // one event of a session at a time on this node, before the cluster's lock
+	relays  relayCache
+	ended   idSet // to be taken off the due list by the sweeper
+	follows follows
 }
 
 // New returns a Service. It starts nothing; see [Service.Run].
@@ -256,9 +261,11 @@ func (v *Service) advance(ctx context.Context, id, keyID string, known *loaded, 
 		return done.session, about(err, done.session)
 	}
 	if done.quiet {
+		v.ring(ctx, done.session, done.receipt.Watchers)
 		return done.session, nil
 	}
 	v.deliver(ctx, done)
+	v.ring(ctx, done.session, done.receipt.Watchers)
 	return done.session, nil
 }
 
@@ -337,6 +344,7 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, known *lo
 		}
 		next.Version++
 		v.relays.put(next)
+		v.changed(next)
 		v.logStep(s, next, ev)
 		v.auditStep(next, ev)
 		return committed{

@@ -38,6 +38,13 @@
 // encrypted under the operator's key ([ShareKeeper]). It does not know how a
 // message reaches a socket ([Sender]) nor how Redis is laid out ([Store]).
 //
+// # Those who wait
+//
+// A [Follower] sees a session's states as they are committed, on whichever node:
+// it notes in the store that its node wants to be told, the script of each commit
+// says which nodes do, and the committing node rings there ([Bell]). How a session
+// ended is told outside too ([Outcomes]).
+//
 // # Goroutines
 //
 // [Service.Run] is the sweeper and returns when its context ends. Nothing else
@@ -155,6 +162,7 @@ type Session struct {
 	Fingerprint string // of the request's content; equal requests have equal ones
 
 	SignedRequest string // the coordinator's signature over its request, passed on unread
+	Web           bool   // it was asked for over HTTP; see Service.send
 
 	Terms     Terms
 	CreatedAt time.Time

@@ -66,8 +66,9 @@ type Entry struct {
 
 // Receipt is what a commit left in the outbox.
 type Receipt struct {
-	IDs     []string // of the committed entries, in order
-	Backlog bool     // older entries are still undelivered; read the whole outbox
+	IDs      []string // of the committed entries, in order
+	Backlog  bool     // older entries are still undelivered; read the whole outbox
+	Watchers []string // nodes that want to be told; see Sessions.Watch
 }
 
 // Signing is an open signing as its key remembers it.
@@ -79,8 +80,21 @@ type Signing struct {
 
 // Page selects part of a list, newest first.
 type Page struct {
-	Before time.Time // only what is older than this; the zero time for the newest
-	Limit  int
+	After Place // only what follows it; the zero Place for the newest
+	Limit int
+}
+
+// Place is where something stands in a list: by its age, and of what is of one
+// age by its id, the greatest first.
+type Place struct {
+	ID string
+	At time.Time // when it was made, to the microsecond
+}
+
+// Follows reports whether p stands behind q, where a list that is read from q on
+// goes on.
+func (p Place) Follows(q Place) bool {
+	return q.At.IsZero() || p.At.Before(q.At) || p.At.Equal(q.At) && p.ID < q.ID
 }
 
 // Store keeps sessions, keys and the list of what is due. Methods return
@@ -111,8 +125,17 @@ type Sessions interface {
 	Outbox(ctx context.Context, id string) ([]Entry, error)
 	// Delivered removes outbox entries.
 	Delivered(ctx context.Context, id string, entries []string) error
-	// SessionsOf lists the ids of sessions that user is involved in.
-	SessionsOf(ctx context.Context, user string, p Page) ([]string, error)
+	// SessionsOf lists the sessions that user is involved in, or, for the user "",
+	// all. Some may have been forgotten.
+	SessionsOf(ctx context.Context, user string, p Page) ([]Place, error)
+	// LoadAll returns those of the sessions that exist, in that order.
+	LoadAll(ctx context.Context, ids []string) ([]Session, error)
+	// Watch notes for ttl that node wants to be told of a session's commits (see
+	// Receipt.Watchers), and returns the session's version then. ErrNotFound.
+	Watch(ctx context.Context, id, node string, ttl time.Duration) (version int64, err error)
+	// Remember keeps what stands for a request under a name, unless something else
+	// is kept there already, and returns what is kept.
+	Remember(ctx context.Context, name, request string) (kept string, err error)
 }
 
 // Keys keeps key records, sealed shares, and which signings are open on a key.
@@ -137,8 +160,10 @@ type Keys interface {
 	Signings(ctx context.Context, key string) (k Key, open []Signing, last string, err error)
 	// CloseSigning removes an ended signing.
 	CloseSigning(ctx context.Context, key, session string) error
-	// KeysOf lists the ids of keys that user is involved in.
-	KeysOf(ctx context.Context, user string, p Page) ([]string, error)
+	// KeysOf lists the keys that user is involved in, or, for the user "", all.
+	KeysOf(ctx context.Context, user string, p Page) ([]Place, error)
+	// KeyRecords returns those of the keys that exist, in that order.
+	KeyRecords(ctx context.Context, ids []string) ([]Key, error)
 }
 
 // Due is the list of sessions with something left to do, by time.
@@ -176,6 +201,13 @@ type Sender interface {
 	// Send returns one error per delivery, nil where it is in the mailbox. After
 	// an error nothing later for the same user may be put there.
 	Send(ctx context.Context, deliveries ...Delivery) []error
+}
+
+// Outcomes are told to somebody who is no user.
+type Outcomes interface {
+	// Ended notes durably that s has ended. Until that has succeeded once, any node
+	// calls it again; it may be called after that too.
+	Ended(ctx context.Context, s Session) error
 }
 
 // Presence tells who has a live socket.

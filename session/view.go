@@ -2,7 +2,7 @@ package session
 
 import (
 	"context"
-	"errors"
+	"slices"
 
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -33,37 +33,122 @@ func (v *Service) Session(ctx context.Context, c Caller, id string) (Session, er
 	return s, err
 }
 
-// Keys lists the caller's keys, newest first.
-func (v *Service) Keys(ctx context.Context, c Caller, p Page) ([]Key, error) {
-	ids, err := v.cfg.Store.KeysOf(ctx, c.User, p)
-	if err != nil {
-		return nil, err
-	}
-	return each(ids, func(id string) (Key, error) { return v.Key(ctx, c, id) })
+// examined is how many entries of a list one call looks at, however few of them
+// are what is asked for.
+const examined = 500
+
+// KeyFilter says which keys a list is of. The zero value is all.
+type KeyFilter struct {
+	States []KeyStatus
 }
 
-// Sessions lists the caller's sessions that have not been forgotten, newest
-// first.
-func (v *Service) Sessions(ctx context.Context, c Caller, p Page) ([]Session, error) {
-	ids, err := v.cfg.Store.SessionsOf(ctx, c.User, p)
-	if err != nil {
-		return nil, err
-	}
-	return each(ids, func(id string) (Session, error) { return v.Session(ctx, c, id) })
+func (f KeyFilter) takes(k Key) bool {
+	return len(f.States) == 0 || slices.Contains(f.States, k.Status)
 }
 
-// each loads what ids name and skips what is not there any more.
-func each[T any](ids []string, load func(string) (T, error)) ([]T, error) {
-	list := make([]T, 0, len(ids))
-	for _, id := range ids {
-		item, err := load(id)
-		if errors.Is(err, ErrNotFound) {
-			continue
+// Filter says which sessions a list is of. The zero value is all.
+type Filter struct {
+	States []Phase
+	Kind   Kind
+	KeyID  string
+}
+
+func (f Filter) takes(s Session) bool {
+	return (len(f.States) == 0 || slices.Contains(f.States, s.Phase)) && (f.Kind == "" || s.Kind == f.Kind) && (f.KeyID == "" || s.KeyID == f.KeyID)
+}
+
+// Keys lists the caller's keys, or, for an admin, all, newest first. Next is
+// where the list may go on, the zero Place if it does not. What a call costs is
+// bounded by the page, and with a filter by the entries that it looks at: then
+// the page may be short, even empty, and the list go on all the same.
+func (v *Service) Keys(ctx context.Context, c Caller, f KeyFilter, p Page) (keys []Key, next Place, err error) {
+	return list(p, func(p Page) ([]Place, error) { return v.cfg.Store.KeysOf(ctx, c.listed(), p) },
+		func(ids []string) ([]Key, error) { return v.cfg.Store.KeyRecords(ctx, ids) },
+		func(k Key) string { return k.ID },
+		func(k Key) bool { return (k.Involves(c.User) || c.has(wire.RoleAdmin)) && f.takes(k) })
+}
+
+// Sessions lists the caller's sessions that have not been forgotten, or, for an
+// admin, all, as Keys does.
+func (v *Service) Sessions(ctx context.Context, c Caller, f Filter, p Page) (sessions []Session, next Place, err error) {
+	return list(p, func(p Page) ([]Place, error) { return v.cfg.Store.SessionsOf(ctx, c.listed(), p) },
+		func(ids []string) ([]Session, error) { return v.cfg.Store.LoadAll(ctx, ids) },
+		func(s Session) string { return s.ID },
+		func(s Session) bool { return (s.Involves(c.User) || c.has(wire.RoleAdmin)) && f.takes(s) })
+}
+
+// listed is whose lists a caller reads: its own, or an admin everybody's.
+func (c Caller) listed() string {
+	if c.has(wire.RoleAdmin) {
+		return ""
+	}
+	return c.User
+}
+
+// list reads a page of an index and takes what is wanted, looking at no more than
+// examined entries.
+func list[T any](p Page, read func(Page) ([]Place, error), load func([]string) ([]T, error), idOf func(T) string, wanted func(T) bool) (items []T, next Place, err error) {
+	for seen := 0; seen < examined; {
+		part := Page{After: p.After, Limit: min(p.Limit-len(items), examined-seen)}
+		if seen > 0 {
+			part.Limit = min(max(part.Limit, p.Limit), examined-seen) // few are: fewer, longer reads
 		}
+		places, err := read(part)
 		if err != nil {
-			return nil, err
+			return nil, Place{}, err
 		}
-		list = append(list, item)
+		ids := make([]string, len(places))
+		for i, place := range places {
+			ids[i] = place.ID
+		}
+		loaded, err := load(ids)
+		if err != nil {
+			return nil, Place{}, err
+		}
+		for _, place := range places {
+			p.After = place
+			if len(loaded) == 0 || idOf(loaded[0]) != place.ID {
+				continue // it has been forgotten
+			}
+			item := loaded[0]
+			loaded = loaded[1:]
+			if !wanted(item) {
+				continue
+			}
+			if items = append(items, item); len(items) == p.Limit {
+				return items, place, nil
+			}
+		}
+		if len(places) < part.Limit {
+			return items, Place{}, nil
+		}
+		seen += len(places)
 	}
-	return list, nil
+	return items, p.After, nil
+}
+
+// Info returns k as the web API shows it.
+func (k Key) Info() wire.KeyInfo {
+	return wire.KeyInfo{
+		KeyID: k.ID, Status: string(k.Status), Curve: string(k.Curve), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
+		Threshold: k.Threshold, TotalParts: len(k.Participants), Participants: k.Participants, Coordinator: k.Coordinator,
+		CreatedAt: k.CreatedAt, SessionID: k.Session,
+	}
+}
+
+// Info returns s as the web API and webhooks show it.
+func (s Session) Info() wire.SessionInfo {
+	v := wire.SessionInfo{
+		SessionID: s.ID, Kind: string(s.Kind), Phase: string(s.Phase), Attempt: s.Attempt, KeyID: s.KeyID,
+		Coordinator: s.Coordinator, Curve: string(s.Curve), Threshold: s.Threshold, Participants: s.Users(),
+		Invited: s.InvitedUsers(), Signers: s.Signers, Data: s.Data, Hash: string(s.Hash), Digest: s.Digest,
+		AccountAddr: s.AccountAddr, PublicKey: s.PublicKey, Signature: s.Signature,
+		CreatedAt: s.CreatedAt, Deadline: s.Deadline, EndedAt: s.EndedAt, Reason: s.Reason, Culprits: s.Culprits,
+	}
+	for i, p := range s.Parties {
+		v.Responses = append(v.Responses, wire.PartInfo{
+			PartIndex: i + 1, UserID: p.User, Invited: p.Invited, Response: string(p.Response), Result: p.Result,
+		})
+	}
+	return v
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/webhook"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -123,6 +124,11 @@ type Config struct {
 	// reach the node answers "unavailable". Zero value means that the master alone
 	// is enough, and that its failover may lose the newest of them.
 	RedisWaitReplicas int
+	// Webhook is a URL that is told of each session's outcome, signed under
+	// WebhookSecrets: several while one is exchanged for another. All nodes of a
+	// cluster should have the same. Zero values mean that nobody is told.
+	Webhook        string
+	WebhookSecrets [][]byte
 	// DrainSpread is over how long Stop closes the sockets. Zero value means 3s.
 	DrainSpread time.Duration
 	// Log receives the node's log. Nil means none.
@@ -185,6 +191,9 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.MaxMessageBytes < 64<<10 {
 		return errors.New("max message bytes must be at least 65536: round messages of a keygen are tens of kilobytes")
+	}
+	if err := webhook.Check(cfg.Webhook, cfg.WebhookSecrets); err != nil {
+		return err
 	}
 	if err := cfg.completeLimits(); err != nil {
 		return err

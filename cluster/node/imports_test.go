@@ -24,8 +24,9 @@ var allowed = map[string][]string{
 	"session/redisstore":      {"session", "session/pubkey", "wsconn/wire"},
 	"wsconn":                  {"cluster/audit", "wsconn/auth", "wsconn/wire"},
 	"wsconn/httpapi":          {"cluster/audit", "session", "wsconn/auth", "wsconn/wire"},
+	"wsconn/webhook":          {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
 	"wsconn/client":           {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
-	"cluster/node":            {"cluster/audit", "cluster/audit/redislog", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/wire"},
+	"cluster/node":            {"cluster/audit", "cluster/audit/redislog", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
 	"cmd/conclaved":           {"cluster/node", "wsconn/secret"},
 	"cmd/conclave":            {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cmd/conclave-demo":       {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},

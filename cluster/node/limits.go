@@ -111,10 +111,22 @@ type webConns struct {
 	open    atomic.Int64
 }
 
+// maxStreams is how many of those calls may be streams of events, which stay for
+// long; 0 for no limit.
+func maxStreams(maxConnections int) int {
+	if maxConnections <= 0 {
+		return 0
+	}
+	return webReserve(maxConnections) / 2
+}
+
+// webReserve is how many connections are left for calls beside that many sockets.
+func webReserve(maxConnections int) int { return maxConnections/16 + 32 }
+
 func newWebConns(maxConnections int, sockets func() int) *webConns {
 	w := &webConns{sockets: sockets}
 	if maxConnections > 0 {
-		w.most = maxConnections + maxConnections/16 + 32
+		w.most = maxConnections + webReserve(maxConnections)
 	}
 	return w
 }

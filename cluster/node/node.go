@@ -18,7 +18,7 @@
 // # Goroutines
 //
 // Start begins the HTTP server, the cluster node, the session sweeper, the
-// audit's writer, and one goroutine each that closes all sockets when Redis has
+// audit's writer, the webhook's sender, and one goroutine each that closes all sockets when Redis has
 // been out of reach for longer than the node's lease, reads which tokens are
 // revoked (and closes the sockets they were opened with), reads the JWKS again,
 // and looks at the files of the TLS certificate. Stop ends them all, the audit's
@@ -34,6 +34,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,6 +49,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"
+	"github.com/conclave-mpc/conclave/wsconn/webhook"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -74,9 +76,12 @@ type Node struct {
 	tokens   tokens
 	sockets  *wsconn.Server
 	server   *http.Server
+	webhook  *webhook.Sender // nil without one
 	audit    *redislog.Log
 	listener net.Listener
 	draining atomic.Bool
+	leaving  chan struct{} // closed when it begins to drain
+	leave    sync.Once
 
 	cancel  context.CancelFunc // ends what Start began
 	running *errgroup.Group
@@ -91,7 +96,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Log.With().Str("node", cfg.NodeID).Logger()}
+	n := &Node{cfg: cfg, log: cfg.Log.With().Str("node", cfg.NodeID).Logger(), leaving: make(chan struct{})}
 	var err error
 	if n.rdb, err = newRedis(cfg); err != nil {
 		return nil, err
@@ -130,15 +135,28 @@ func (n *Node) assemble() error {
 	}
 	n.cluster, err = cluster.New(cluster.Config{
 		Redis: n.rdb, Durable: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
+		Notified: n.notified,
 	})
 	if err != nil {
 		return err
 	}
+	store := redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention})
+	var outcomes session.Outcomes
+	if n.cfg.Webhook != "" {
+		n.webhook, err = webhook.New(webhook.Config{
+			URL: n.cfg.Webhook, Secrets: n.cfg.WebhookSecrets, Queue: store, Agent: "conclave/" + Version, Log: &n.log,
+		})
+		if err != nil {
+			return err
+		}
+		outcomes = n.webhook
+	}
 	n.sessions, err = session.New(session.Config{
-		Store:  redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention}),
+		Store:  store,
 		Locker: locker{n.cluster}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
+		NodeID: n.cfg.NodeID, Bell: bell{n.cluster}, Outcomes: outcomes,
 	})
 	if err != nil {
 		return err
@@ -157,8 +175,8 @@ func (n *Node) assemble() error {
 	mux.Handle("/ws", n.sockets)
 	web := httpapi.Config{
 		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
-		Audit: n.audit, Trail: trail{n.audit},
-		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, TrustedProxies: n.cfg.proxies,
+		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Draining: n.leaving, Version: Version,
+		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
 	}
 	n.tokens.issue(&web, accounts)
 	mux.Handle("/", httpapi.New(web))
@@ -217,6 +235,9 @@ func (n *Node) Start() error {
 	n.running.Go(func() error { return n.cluster.Run(base) })
 	n.running.Go(func() error { return n.sessions.Run(base) })
 	n.running.Go(func() error { return n.watchLease(base) })
+	if n.webhook != nil {
+		n.running.Go(func() error { return n.webhook.Run(base) })
+	}
 	n.runTokens(base)
 	if n.cfg.certificate != nil {
 		n.running.Go(func() error { return n.cfg.certificate.run(base) })
@@ -268,6 +289,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopWithin)
 	defer cancel()
 	n.draining.Store(true)
+	n.leave.Do(func() { close(n.leaving) })
 	n.cluster.SetDraining(true)
 	n.log.Info().Int("connections", n.sockets.Count()).Msg("node draining")
 	errs := []error{n.sockets.Drain(ctx)}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -18,6 +19,17 @@ import (
 
 // call makes a request and returns the status and the decoded answer.
 func (c *testCluster) call(n *process, method, path, token string, body any) (int, object) {
+	c.t.Helper()
+	return c.callWith(n, method, path, token, nil, body)
+}
+
+// callOnce is a POST with an Idempotency-Key.
+func (c *testCluster) callOnce(n *process, path, token, once string, body any) (int, object) {
+	c.t.Helper()
+	return c.callWith(n, "POST", path, token, http.Header{"Idempotency-Key": {once}}, body)
+}
+
+func (c *testCluster) callWith(n *process, method, path, token string, header http.Header, body any) (int, object) {
 	c.t.Helper()
 	var reader io.Reader
 	switch body := body.(type) {
@@ -35,6 +47,7 @@ func (c *testCluster) call(n *process, method, path, token string, body any) (in
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	maps.Copy(req.Header, header)
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}

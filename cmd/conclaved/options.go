@@ -23,6 +23,7 @@ type options struct {
 	shareKEK, shareKEKFile       string
 	redisFile                    string
 	origins, proxies             string
+	webhookSecretFile            string
 	logLevel                     string
 	version                      bool
 }
@@ -55,6 +56,8 @@ func newOptions(stderr io.Writer) *options {
 	f.StringVar(&cfg.TLSKey, "tls-key", "", "PEM `file` with its key")
 	f.BoolVar(&cfg.RequireDurableRedis, "require-durable-redis", false, "do not start on a Redis that may forget (appendonly no, or an eviction policy)")
 	f.DurationVar(&cfg.DrainSpread, "drain-spread", 0, "over how long sockets are closed on SIGTERM (default 3s)")
+	f.StringVar(&cfg.Webhook, "webhook", "", "`URL` that is told of each session's outcome, signed")
+	f.StringVar(&o.webhookSecretFile, "webhook-secret-file", "", "`file` with the secret that this is signed with; several, one a line, while one is exchanged for another")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	return o
@@ -152,6 +155,15 @@ func (o *options) config() (node.Config, error) {
 			return cfg, misuse("--share-kek must be 32 bytes in base64, for example the output of: openssl rand -base64 32")
 		}
 		cfg.ShareKEK = kek
+	}
+	if o.webhookSecretFile != "" {
+		text, err := secret.ReadFile(o.webhookSecretFile)
+		if err != nil {
+			return cfg, fmt.Errorf("webhook-secret-file: %w", err)
+		}
+		if cfg.WebhookSecrets, err = webhookSecrets(string(text)); err != nil {
+			return cfg, fmt.Errorf("webhook-secret-file: %w", err)
+		}
 	}
 	cfg.AllowedOrigins, cfg.TrustedProxies = list(o.origins), list(o.proxies)
 	return cfg, nil

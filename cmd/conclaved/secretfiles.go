@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/base64"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -38,4 +40,25 @@ func (o *options) readSecretFiles() error {
 		}
 	}
 	return nil
+}
+
+// webhookSecrets reads secrets, one a line: whsec_ and base64, as Standard
+// Webhooks has them, or the bytes themselves.
+func webhookSecrets(text string) ([][]byte, error) {
+	var all [][]byte
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		one := []byte(line)
+		if encoded, ok := strings.CutPrefix(line, "whsec_"); ok {
+			var err error
+			if one, err = base64.StdEncoding.DecodeString(encoded); err != nil {
+				return nil, errors.New("what follows whsec_ is not base64")
+			}
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }

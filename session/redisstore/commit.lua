@@ -2,12 +2,13 @@
 -- KEYS[1] = conclave:session:{id}          hash
 -- KEYS[2] = conclave:session:{id}:outbox   stream
 -- KEYS[3] = conclave:lock:{id}             string, the token of the lock's holder
+-- KEYS[4] = conclave:session:{id}:watch    set, the nodes that want to be told
 -- ARGV[1] = version that the change was made from
 -- ARGV[2] = token of the caller's lock
 -- ARGV[3] = ms to keep the session from now on, 0 for ever
 -- ARGV[4] = ms, the time after which it is too late
 -- ARGV[5] = number of messages, then recipient and frame of each, then field and value pairs of the session
--- returns  {undelivered older messages, outbox id, ...}; {} if the version has moved on, another holds the lock or it is too late
+-- returns  {undelivered older messages, outbox id, ..., node that wants to be told, ...}; {} if the version has moved on, another holds the lock or it is too late
 if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then
   return {}
 end
@@ -27,6 +28,9 @@ redis.call('HSET', KEYS[1], unpack(ARGV, first))
 local reply = {redis.call('XLEN', KEYS[2])}
 for i = 1, messages do
   reply[i + 1] = redis.call('XADD', KEYS[2], '*', 'to', ARGV[4 + 2 * i], 'message', ARGV[5 + 2 * i])
+end
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[4])) do
+  reply[#reply + 1] = node
 end
 if keep > 0 then
   redis.call('PEXPIRE', KEYS[1], keep)

@@ -65,6 +65,7 @@ func encodeSession(s session.Session) []any {
 	r.text("request_id", s.RequestID)
 	r.text("fingerprint", s.Fingerprint)
 	r.text("signed_request", s.SignedRequest)
+	r.flag("web", s.Web)
 	r.text("invite_timeout", s.Terms.Invite.String())
 	r.text("run_timeout", s.Terms.Run.String())
 	r.text("absence_grace", s.Terms.Grace.String())
@@ -165,7 +166,7 @@ func parseSession(id string, fields map[string]string) (session.Session, error) 
 		Curve: pubkey.Curve(r.text("curve")), Threshold: int(r.number("threshold")), Signers: r.parts("signers"),
 		Data: r.text("data"), Hash: pubkey.Hash(r.text("hash")), Digest: r.text("digest"),
 		AccountAddr: r.text("account_addr"), PublicKey: r.text("public_key"), Signature: r.text("signature"),
-		RequestID: r.text("request_id"), Fingerprint: r.text("fingerprint"), SignedRequest: r.text("signed_request"),
+		RequestID: r.text("request_id"), Fingerprint: r.text("fingerprint"), SignedRequest: r.text("signed_request"), Web: r.flag("web"),
 		Terms:     session.Terms{Invite: r.duration("invite_timeout"), Run: r.duration("run_timeout"), Grace: r.duration("absence_grace")},
 		CreatedAt: r.time("created_at"), Deadline: r.time("deadline"), ExpiresAt: r.time("expires_at"), EndedAt: r.time("ended_at"),
 		Reason: r.text("reason"), Culprits: r.parts("culprits"),

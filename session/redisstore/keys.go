@@ -97,19 +97,6 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	return nil
 }
 
-func (s *Store) indexKey(ctx context.Context, k session.Key) error {
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, user := range append([]string{k.Coordinator}, k.Participants...) {
-			p.ZAdd(ctx, s.keys.keysOf(user), redis.Z{Score: score(k.CreatedAt), Member: k.ID})
-		}
-		return nil
-	})
-	if err != nil {
-		return unavailable("index key "+k.ID, err)
-	}
-	return nil
-}
-
 // PutShare implements session.Keys.
 func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, share string) error {
 	ok, err := putShareScript.Run(ctx, s.rdb, []string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share).Bool()
@@ -179,11 +166,6 @@ func (s *Store) CloseSigning(ctx context.Context, key, id string) error {
 	return nil
 }
 
-// KeysOf implements session.Keys.
-func (s *Store) KeysOf(ctx context.Context, user string, p session.Page) ([]string, error) {
-	return s.page(ctx, s.keys.keysOf(user), p)
-}
-
 // Schedule implements session.Due.
 func (s *Store) Schedule(ctx context.Context, id string, at time.Time) error {
 	err := s.rdb.ZAdd(ctx, s.keys.due(), redis.Z{Score: score(at), Member: id}).Err()
@@ -223,6 +205,12 @@ func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]s
 	if err != nil {
 		return nil, unavailable("read due list", err)
 	}
+	return taken(reply)
+}
+
+// taken reads what the scripts return that take something: the score that it has
+// now, then the ids.
+func taken(reply []string) ([]session.Taken, error) {
 	if len(reply) == 0 {
 		return nil, nil
 	}
@@ -231,9 +219,9 @@ func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]s
 		return nil, fmt.Errorf("read due list: %w", err)
 	}
 	until := time.UnixMicro(int64(math.Round(ms * 1000))).UTC()
-	taken := make([]session.Taken, len(reply)-1)
+	list := make([]session.Taken, len(reply)-1)
 	for i, id := range reply[1:] {
-		taken[i] = session.Taken{ID: id, Until: until}
+		list[i] = session.Taken{ID: id, Until: until}
 	}
-	return taken, nil
+	return list, nil
 }

@@ -193,7 +193,7 @@ func TestPages(t *testing.T) {
 		at := b.now()
 		for i := range 7 {
 			s := b.newSession(fmt.Sprintf("s%d", i))
-			s.CreatedAt = at.Add(time.Duration(i) * time.Microsecond)
+			s.CreatedAt = at.Add(time.Duration(i/2) * time.Microsecond) // two are always of one age
 			_, _, err := b.Create(b.ctx, s, nil, b.soon())
 			b.ok(err)
 			want = append([]string{s.ID}, want...)
@@ -201,34 +201,99 @@ func TestPages(t *testing.T) {
 			k.CreatedAt = s.CreatedAt
 			b.ok(b.PutKey(b.ctx, k))
 		}
-		for _, user := range []string{"boss", "alice", "bob"} {
+		for _, user := range []string{"boss", "alice", "bob", ""} {
 			var got []string
 			p := session.Page{Limit: 3}
 			for range 4 {
-				ids, err := b.SessionsOf(b.ctx, user, p)
+				places, err := b.SessionsOf(b.ctx, user, p)
 				b.ok(err)
-				if len(ids) == 0 {
+				if len(places) == 0 {
 					break
 				}
-				got = append(got, ids...)
-				last, _, err := b.Load(b.ctx, ids[len(ids)-1])
-				b.ok(err)
-				p.Before = last.CreatedAt
+				got = append(got, idsOf(places)...)
+				p.After = places[len(places)-1]
+				if last, _, err := b.Load(b.ctx, p.After.ID); err != nil || !last.CreatedAt.Equal(p.After.At) {
+					b.Errorf("%s stands at %s, and was made at %s, %v", last.ID, p.After.At, last.CreatedAt, err)
+				}
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
-				b.Errorf("sessions of %s: %s", user, diff)
+				b.Errorf("sessions of %q: %s", user, diff)
 			}
+		}
+		if places, err := b.SessionsOf(b.ctx, "boss", session.Page{After: session.Place{At: at.Add(time.Microsecond)}}); err != nil || len(places) != 2 {
+			b.Errorf("before a time there are %v, %v; want those that are older", places, err)
 		}
 		if ids, err := b.SessionsOf(b.ctx, "carol", session.Page{}); err != nil || len(ids) != 0 {
 			b.Errorf("carol was not invited and has %v, %v", ids, err)
 		}
-		ids, err := b.KeysOf(b.ctx, "carol", session.Page{Limit: 2})
+		places, err := b.KeysOf(b.ctx, "carol", session.Page{Limit: 2})
 		b.ok(err)
-		if diff := cmp.Diff([]string{"k6", "k5"}, ids); diff != "" {
+		if diff := cmp.Diff([]string{"k6", "k5"}, idsOf(places)); diff != "" {
 			b.Error(diff)
 		}
-		if ttl := b.rdb.PTTL(b.ctx, b.prefix+"index:{alice}:sessions").Val(); ttl <= 0 {
-			b.Error("an index of sessions is kept for ever")
+		for _, index := range []string{"index:{alice}:sessions", "index:sessions"} {
+			if ttl := b.rdb.PTTL(b.ctx, b.prefix+index).Val(); ttl <= 0 {
+				b.Errorf("%s is kept for ever", index)
+			}
+		}
+		sessions, err := b.LoadAll(b.ctx, []string{"s3", "none", "s1"})
+		b.ok(err)
+		keys, err := b.KeyRecords(b.ctx, []string{"none", "k2"})
+		b.ok(err)
+		if len(sessions) != 2 || sessions[0].ID != "s3" || sessions[1].ID != "s1" || len(keys) != 1 || keys[0].ID != "k2" {
+			b.Errorf("read together: %v, %v", sessions, keys)
+		}
+	})
+}
+
+func idsOf(places []session.Place) []string {
+	ids := make([]string, len(places))
+	for i, p := range places {
+		ids[i] = p.ID
+	}
+	return ids
+}
+
+// TestWatch has a commit say which nodes want to be told.
+func TestWatch(t *testing.T) {
+	each(t, func(b bench) {
+		_, err := b.Watch(b.ctx, "s1", "n1", time.Minute)
+		b.is(err, session.ErrNotFound)
+		s := b.newSession("s1")
+		_, _, err = b.Create(b.ctx, s, nil, b.soon())
+		b.ok(err)
+		s.Version = 1
+		for _, node := range []string{"n1", "n2", "n1"} {
+			version, err := b.Watch(b.ctx, "s1", node, time.Minute)
+			b.ok(err)
+			if version != 1 {
+				b.Errorf("version %d, want 1", version)
+			}
+		}
+		r, err := b.Commit(b.ctx, s, "", []session.Entry{{To: "alice", Frame: []byte("{}")}}, b.soon())
+		b.ok(err)
+		slices.Sort(r.Watchers)
+		if len(r.IDs) != 1 || !slices.Equal(r.Watchers, []string{"n1", "n2"}) {
+			b.Errorf("the commit says %+v", r)
+		}
+		if ttl := b.rdb.PTTL(b.ctx, b.prefix+"session:{s1}:watch").Val(); ttl <= 0 || ttl > time.Minute {
+			b.Errorf("they want it for %s", ttl)
+		}
+	})
+}
+
+// TestRemember keeps the first of two requests, whoever asks.
+func TestRemember(t *testing.T) {
+	each(t, func(b bench) {
+		for _, request := range []string{"first", "first", "second"} {
+			kept, err := b.Remember(b.ctx, "name", request)
+			b.ok(err)
+			if kept != "first" {
+				b.Errorf("kept %q", kept)
+			}
+		}
+		if ttl := b.rdb.PTTL(b.ctx, b.prefix+"request:{name}").Val(); ttl <= 0 {
+			b.Error("it is kept for ever")
 		}
 	})
 }

@@ -12,12 +12,17 @@
 //
 //	session:{id}           hash    one session; expires a while after its end
 //	session:{id}:outbox    stream  committed messages not yet delivered
+//	session:{id}:watch     set     nodes that want to be told of its commits; lives while they ask
 //	lock:{id}              string  read only, to fence commits; package cluster takes it
 //	key:{id}               hash    one key record, with open:<session> for each open signing
 //	key:{id}:shares        hash    <part index> -> the share as stored
 //	sessions:due           zset    session ids by when to look at them, ms
+//	webhooks               zset    session ids whose outcomes are to be told, by the next try, ms; minus the ms of those that were
 //	index:{user}:sessions  zset    session ids by creation, ms; expires like its newest session
 //	index:{user}:keys      zset    key ids by creation, ms
+//	index:sessions         zset    all session ids by creation, ms; expires like its newest session
+//	index:keys             zset    all key ids by creation, ms
+//	request:{id}           string  what was asked for under an idempotency key; id is a hash of it and the user
 //
 // Times are those of Redis. The package starts no goroutines; a Store is safe
 // for concurrent use.
@@ -56,8 +61,6 @@ const (
 	reservedFor      = 7 * 24 * time.Hour  // life of a key_id nobody has used
 	longestSession   = 14 * 24 * time.Hour // no session is open for longer
 	outboxBatch      = 64                  // entries of up to a frame each
-	defaultPage      = 50
-	mostPage         = 500
 )
 
 // New returns a Store.
@@ -76,13 +79,10 @@ var (
 	createSource string
 	//go:embed commit.lua
 	commitSource string
-	//go:embed index.lua
-	indexSource string
 
 	loadScript   = redis.NewScript(loadSource)
 	createScript = redis.NewScript(createSource)
 	commitScript = redis.NewScript(commitSource)
-	indexScript  = redis.NewScript(indexSource)
 )
 
 // Now implements session.Sessions.
@@ -164,7 +164,13 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 	}
 	backlog, _ := reply[0].(int64)
 	ids, err := texts(reply[1:])
-	return session.Receipt{IDs: ids, Backlog: backlog > 0}, err
+	if err == nil && len(ids) < len(out) {
+		err = fmt.Errorf("commit session %s: unexpected reply", ses.ID)
+	}
+	if err != nil {
+		return session.Receipt{}, err
+	}
+	return session.Receipt{IDs: ids[:len(out)], Backlog: backlog > 0, Watchers: ids[len(out):]}, nil
 }
 
 // Outbox implements session.Sessions.
@@ -193,63 +199,8 @@ func (s *Store) Delivered(ctx context.Context, id string, entries []string) erro
 	return nil
 }
 
-// SessionsOf implements session.Sessions.
-func (s *Store) SessionsOf(ctx context.Context, user string, p session.Page) ([]string, error) {
-	return s.page(ctx, s.keys.sessionsOf(user), p)
-}
-
-// index lists a new session with everyone involved, and drops from the lists
-// what cannot exist any more.
-func (s *Store) index(ctx context.Context, ses session.Session) error {
-	keep := s.retention + longestSession
-	oldest := score(ses.CreatedAt.Add(-keep))
-	users := append(ses.InvitedUsers(), ses.Coordinator)
-	lines := make([]*redis.Cmd, len(users))
-	for _, source := range []string{"", indexSource} { // by hash, then those who met a Redis without the script
-		pipe := s.rdb.Pipeline()
-		for i, user := range users {
-			if lines[i] != nil && !redis.HasErrorPrefix(lines[i].Err(), "NOSCRIPT") {
-				continue
-			}
-			run := indexScript.EvalSha
-			if source != "" {
-				run = indexScript.Eval
-			}
-			lines[i] = run(ctx, pipe, []string{s.keys.sessionsOf(user)},
-				ses.ID, scoreText(score(ses.CreatedAt)), keep.Milliseconds(), scoreText(oldest))
-		}
-		if pipe.Len() > 0 {
-			_, _ = pipe.Exec(ctx) // each command has its own error
-		}
-	}
-	for _, line := range lines {
-		if err := line.Err(); err != nil {
-			return unavailable("index session "+ses.ID, err)
-		}
-	}
-	return nil
-}
-
-// page reads ids from an index, newest first: p.Limit of them, 50 if that is not
-// set, 500 at most.
-func (s *Store) page(ctx context.Context, key string, p session.Page) ([]string, error) {
-	limit := min(p.Limit, mostPage)
-	if limit <= 0 {
-		limit = defaultPage
-	}
-	before := "+inf"
-	if !p.Before.IsZero() {
-		before = "(" + scoreText(score(p.Before))
-	}
-	ids, err := s.rdb.ZRevRangeByScore(ctx, key, &redis.ZRangeBy{Min: "-inf", Max: before, Count: int64(limit)}).Result()
-	if err != nil {
-		return nil, unavailable("read index", err)
-	}
-	return ids, nil
-}
-
 func (s *Store) sessionKeys(id string) []string {
-	return []string{s.keys.session(id), s.keys.outbox(id), s.keys.lock(id)}
+	return []string{s.keys.session(id), s.keys.outbox(id), s.keys.lock(id), s.keys.watch(id)}
 }
 
 // encodeEntries writes outbox entries as the scripts take them: their number,
@@ -306,12 +257,23 @@ type keys string
 
 func (k keys) session(id string) string      { return string(k) + "session:{" + id + "}" }
 func (k keys) outbox(id string) string       { return k.session(id) + ":outbox" }
+func (k keys) watch(id string) string        { return k.session(id) + ":watch" }
+func (k keys) request(id string) string      { return string(k) + "request:{" + id + "}" }
 func (k keys) lock(id string) string         { return string(k) + "lock:{" + id + "}" }
 func (k keys) key(id string) string          { return string(k) + "key:{" + id + "}" }
 func (k keys) shares(id string) string       { return k.key(id) + ":shares" }
 func (k keys) due() string                   { return string(k) + "sessions:due" }
-func (k keys) sessionsOf(user string) string { return string(k) + "index:{" + user + "}:sessions" }
-func (k keys) keysOf(user string) string     { return string(k) + "index:{" + user + "}:keys" }
+func (k keys) webhooks() string              { return string(k) + "webhooks" }
+func (k keys) sessionsOf(user string) string { return k.index(user, "sessions") }
+func (k keys) keysOf(user string) string     { return k.index(user, "keys") }
+
+// index names a user's list, or, of the user "", everybody's.
+func (k keys) index(user, of string) string {
+	if user == "" {
+		return string(k) + "index:" + of
+	}
+	return string(k) + "index:{" + user + "}:" + of
+}
 
 // joined writes a list of ids, none of which holds a comma.
 func joined(list []string) string { return strings.Join(list, ",") }

@@ -67,7 +67,7 @@ type Problem struct {
 	Status    int       `json:"status"`
 	Detail    string    `json:"detail"`
 	Code      wire.Code `json:"code"`
-	Temporary bool      `json:"temporary,omitempty"` // the same request may succeed later
+	Temporary bool      `json:"temporary,omitempty" doc:"the same request may succeed later"`
 	KeyID     string    `json:"key_id,omitempty"`
 	SessionID string    `json:"session_id,omitempty"`
 }
@@ -76,8 +76,8 @@ type Problem struct {
 // that neither is nor wraps a *wire.Error it tells only that it is internal;
 // logging it is the caller's.
 func WriteProblem(w http.ResponseWriter, err error) {
-	e := AsWire(err)
-	status := Status(e.Code)
+	e, p := AsWire(err), ProblemOf(err)
+	status := p.Status
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
@@ -90,7 +90,14 @@ func WriteProblem(w http.ResponseWriter, err error) {
 	}
 	w.WriteHeader(status)
 	// A client that is gone cannot be told.
-	_ = json.NewEncoder(w).Encode(Problem{
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+// ProblemOf is the problem document of err, as WriteProblem writes it.
+func ProblemOf(err error) Problem {
+	e := AsWire(err)
+	status := Status(e.Code)
+	return Problem{
 		Type:      "about:blank",
 		Title:     http.StatusText(status),
 		Status:    status,
@@ -99,7 +106,7 @@ func WriteProblem(w http.ResponseWriter, err error) {
 		Temporary: e.Temporary,
 		KeyID:     e.KeyID,
 		SessionID: e.SessionID,
-	})
+	}
 }
 
 // retrySeconds is a time to wait in whole seconds, rounded up, at least 1.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -31,14 +32,19 @@ type APIConfig struct {
 	Token TokenSource
 	// TLS is used for https URLs. Nil means Go's defaults.
 	TLS *tls.Config
+	// Identity signs what Keygen and Sign ask for. Nil means that requests are not
+	// signed, so that only participants that a person looks after approve them.
+	Identity *party.Identity
 }
 
 // API is the web API. Errors that the server answers with are [*wire.Error]s.
 // It is safe for concurrent use.
 type API struct {
-	bases []*url.URL
-	token TokenSource
-	http  *http.Client
+	bases    []*url.URL
+	token    TokenSource
+	identity *party.Identity
+	http     *http.Client
+	streams  *http.Client // without a time limit
 }
 
 // NewAPI returns an API that connects when it is used.
@@ -46,7 +52,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	if len(cfg.URLs) == 0 {
 		return nil, errors.New("client: no URL")
 	}
-	a := &API{token: cfg.Token}
+	a := &API{token: cfg.Token, identity: cfg.Identity}
 	for _, base := range cfg.URLs {
 		u, err := parseBase(base)
 		if err != nil {
@@ -62,12 +68,15 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		// A redirect would carry the token, or the password, elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	unlimited := *a.http
+	unlimited.Timeout = 0
+	a.streams = &unlimited
 	return a, nil
 }
 
 // API returns the web API of the same servers with the same tokens.
 func (c *Client) API() (*API, error) {
-	return NewAPI(APIConfig{URLs: c.cfg.URLs, Token: c.cfg.Token, TLS: c.cfg.TLS})
+	return NewAPI(APIConfig{URLs: c.cfg.URLs, Token: c.cfg.Token, TLS: c.cfg.TLS, Identity: c.cfg.Identity})
 }
 
 // Close closes idle connections.
@@ -101,7 +110,7 @@ func Login(ctx context.Context, baseURL, user, password string) (Token, error) {
 func (a *API) Login(ctx context.Context, user, password string) (Token, error) {
 	var t Token
 	body := map[string]string{"username": user, "password": password}
-	err := a.do(ctx, http.MethodPost, "/v1/login", nil, body, &t)
+	err := a.do(ctx, webCall{method: http.MethodPost, path: "/v1/login", body: body}, &t)
 	if err == nil && t.Secret == "" {
 		err = errors.New("log in: the server answered without a token")
 	}
@@ -123,20 +132,32 @@ type List[T any] = wire.List[T]
 type Page struct {
 	Before string // the Next of the page before this one
 	Limit  int    // 0 for the server's default
+
+	// States, if any, are the only ones wanted: a key's status, or a session's
+	// phase. Kind and KeyID are for sessions. With any of them a page may be short,
+	// even empty, and have a Next all the same.
+	States []string
+	Kind   Kind
+	KeyID  string
 }
 
 func (p Page) query() url.Values {
 	q := url.Values{}
 	if p.Before != "" {
-		q.Set("before", p.Before)
+		q.Set("cursor", p.Before)
 	}
 	if p.Limit > 0 {
 		q.Set("limit", strconv.Itoa(p.Limit))
 	}
+	for name, value := range map[string]string{"state": strings.Join(p.States, ","), "kind": string(p.Kind), "key_id": p.KeyID} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
 	return q
 }
 
-// Keys lists the caller's keys, newest first.
+// Keys lists the caller's keys, or, to an admin, all, newest first.
 func (a *API) Keys(ctx context.Context, p Page) (List[KeyInfo], error) {
 	var l List[KeyInfo]
 	return l, a.get(ctx, "/v1/keys", p.query(), &l)
@@ -148,7 +169,7 @@ func (a *API) Key(ctx context.Context, keyID string) (KeyInfo, error) {
 	return k, a.get(ctx, "/v1/keys/"+url.PathEscape(keyID), nil, &k)
 }
 
-// Sessions lists the caller's sessions, newest first.
+// Sessions lists the caller's sessions, or, to an admin, all, newest first.
 func (a *API) Sessions(ctx context.Context, p Page) (List[SessionInfo], error) {
 	var l List[SessionInfo]
 	return l, a.get(ctx, "/v1/sessions", p.query(), &l)
@@ -157,7 +178,7 @@ func (a *API) Sessions(ctx context.Context, p Page) (List[SessionInfo], error) {
 // Session returns one session.
 func (a *API) Session(ctx context.Context, sessionID string) (SessionInfo, error) {
 	var s SessionInfo
-	return s, a.get(ctx, "/v1/sessions/"+url.PathEscape(sessionID), nil, &s)
+	return s, a.get(ctx, sessionPath(sessionID), nil, &s)
 }
 
 // AuditPage selects part of the audit, oldest first. The zero value is its
@@ -188,7 +209,7 @@ func (a *API) ReserveKey(ctx context.Context, r KeygenRequest) (keyID string, er
 	}
 	body := r.wire()
 	body.KeyID = "" // it is what is asked for
-	err = a.do(ctx, http.MethodPost, "/v1/keys", nil, body, &task)
+	err = a.do(ctx, webCall{method: http.MethodPost, path: "/v1/keys", body: body}, &task)
 	return task.KeyID, err
 }
 
@@ -198,43 +219,50 @@ func (a *API) ReserveSigning(ctx context.Context, r SignRequest) (sessionID stri
 	var task struct {
 		SessionID string `json:"session_id"`
 	}
-	err = a.do(ctx, http.MethodPost, "/v1/keys/"+url.PathEscape(r.KeyID)+"/signatures", nil, r.wire(), &task)
+	err = a.do(ctx, webCall{method: http.MethodPost, path: signaturesPath(r.KeyID), body: r.wire()}, &task)
 	return task.SessionID, err
 }
 
 // CancelSession ends a session of the caller's.
 func (a *API) CancelSession(ctx context.Context, sessionID string) (SessionInfo, error) {
 	var s SessionInfo
-	return s, a.do(ctx, http.MethodDelete, "/v1/sessions/"+url.PathEscape(sessionID), nil, nil, &s)
+	return s, a.do(ctx, webCall{method: http.MethodDelete, path: sessionPath(sessionID)}, &s)
 }
 
 func (a *API) get(ctx context.Context, path string, query url.Values, into any) error {
-	return a.do(ctx, http.MethodGet, path, query, nil, into)
+	return a.do(ctx, webCall{method: http.MethodGet, path: path, query: query}, into)
+}
+
+func sessionPath(id string) string    { return "/v1/sessions/" + url.PathEscape(id) }
+func signaturesPath(id string) string { return "/v1/keys/" + url.PathEscape(id) + "/signatures" }
+
+// webCall is one call of the API. The path is escaped.
+type webCall struct {
+	method, path string
+	query        url.Values
+	once         string // Idempotency-Key
+	body         any    // nil for none
 }
 
 // do asks one base URL after the other until one answers.
-func (a *API) do(ctx context.Context, method, path string, query url.Values, body, into any) error {
+func (a *API) do(ctx context.Context, c webCall, into any) error {
 	var raw []byte
-	if body != nil {
+	if c.body != nil {
 		var err error
-		if raw, err = json.Marshal(body); err != nil {
+		if raw, err = json.Marshal(c.body); err != nil {
 			return fmt.Errorf("encode request: %w", err)
 		}
 	}
 	token := ""
-	if path != "/v1/login" {
-		if a.token == nil {
-			return errors.New("client: no token source")
-		}
+	if c.path != "/v1/login" {
 		var err error
-		if token, err = a.token(ctx); err != nil {
+		if token, err = a.freshToken(ctx); err != nil {
 			return err
 		}
-		token = strings.TrimSpace(token)
 	}
 	var failed []error
 	for _, base := range a.bases {
-		err := a.once(ctx, base, method, path, query, token, raw, into)
+		err := a.once(ctx, base, c, token, raw, into)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -247,13 +275,21 @@ func (a *API) do(ctx context.Context, method, path string, query url.Values, bod
 	return errors.Join(failed...)
 }
 
-func (a *API) once(ctx context.Context, base *url.URL, method, path string, query url.Values, token string, body []byte, into any) error {
-	// path is escaped already; JoinPath keeps its escapes.
-	target := base.JoinPath(path)
-	target.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
+func (a *API) freshToken(ctx context.Context) (string, error) {
+	if a.token == nil {
+		return "", errors.New("client: no token source")
+	}
+	token, err := a.token(ctx)
+	return strings.TrimSpace(token), err
+}
+
+// newRequest makes the request that a call is, to one base URL.
+func newRequest(ctx context.Context, base *url.URL, c webCall, token string, body []byte) (*http.Request, error) {
+	target := base.JoinPath(c.path) // which keeps its escapes
+	target.RawQuery = c.query.Encode()
+	req, err := http.NewRequestWithContext(ctx, c.method, target.String(), bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, fmt.Errorf("%s %s: %w", c.method, c.path, err)
 	}
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -262,6 +298,17 @@ func (a *API) once(ctx context.Context, base *url.URL, method, path string, quer
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	if c.once != "" {
+		req.Header.Set("Idempotency-Key", c.once)
+	}
+	return req, nil
+}
+
+func (a *API) once(ctx context.Context, base *url.URL, c webCall, token string, body []byte, into any) error {
+	req, err := newRequest(ctx, base, c, token, body)
+	if err != nil {
+		return err
+	}
 	resp, err := a.http.Do(req)
 	if err != nil {
 		return err // an *url.Error, which says what was attempted
@@ -269,16 +316,19 @@ func (a *API) once(ctx context.Context, base *url.URL, method, path string, quer
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize))
 	if err != nil {
-		return fmt.Errorf("%s %s: read answer: %w", method, target, err)
+		return fmt.Errorf("%s %s: read answer: %w", c.method, req.URL, err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return problem(resp, answer)
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("%s %s: the answer is not what Conclave would say; is this its URL?", method, target)
+		return fmt.Errorf("%s %s: %w; is this its URL?", c.method, req.URL, errForeign)
 	}
 	return nil
 }
+
+// errForeign says that who answers is not Conclave.
+var errForeign = errors.New("the answer is not what Conclave would say")
 
 // problem reads a problem document. What is none comes from something in
 // between.
@@ -297,5 +347,5 @@ func problem(resp *http.Response, body []byte) error {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return wire.Errorf(wire.CodeUnavailable, "%s answers %s", resp.Request.URL.Redacted(), resp.Status)
 	}
-	return fmt.Errorf("%s answers %s; is this Conclave's URL?", resp.Request.URL.Redacted(), resp.Status)
+	return fmt.Errorf("%s answers %s: %w; is this its URL?", resp.Request.URL.Redacted(), resp.Status, errForeign)
 }

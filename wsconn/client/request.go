@@ -124,7 +124,11 @@ func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	out := p.(*wire.KeygenConfirm)
+	return generated(r, curve, p.(*wire.KeygenConfirm))
+}
+
+// generated checks the outcome of a keygen.
+func generated(r KeygenRequest, curve pubkey.Curve, out *wire.KeygenConfirm) (Key, error) {
 	if out.Status != wire.StatusSuccess {
 		return Key{}, &OutcomeError{
 			Kind: KindKeygen, SessionID: out.SessionID, KeyID: r.KeyID, Status: out.Status, Reason: out.Reason, Culprits: out.Culprits,
@@ -159,7 +163,11 @@ func (c *Client) Sign(ctx context.Context, r SignRequest) (Signature, error) {
 	if err != nil {
 		return Signature{}, err
 	}
-	out := p.(*wire.SignComplete)
+	return signed(r, p.(*wire.SignComplete))
+}
+
+// signed checks the outcome of a signing.
+func signed(r SignRequest, out *wire.SignComplete) (Signature, error) {
 	if out.Status != wire.StatusSuccess {
 		return Signature{}, &OutcomeError{
 			Kind: KindSign, SessionID: out.SessionID, KeyID: r.KeyID, Status: out.Status, Reason: out.Reason, Culprits: out.Culprits,

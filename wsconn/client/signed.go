@@ -36,14 +36,14 @@ type Signer struct {
 	identity party.PublicIdentity
 }
 
-// sign signs a request of this coordinator's.
-func (c *Client) sign(r party.Request, life time.Duration) (string, error) {
-	r.Coordinator = c.User()
+// sign signs a request of a coordinator's.
+func sign(id *party.Identity, user string, r party.Request, life time.Duration) (string, error) {
+	r.Coordinator = user
 	if life <= 0 {
 		life = requestLife
 	}
 	now := time.Now()
-	s, err := r.Sign(c.cfg.Identity, now, now.Add(life+time.Second)) // the second is lost to rounding
+	s, err := r.Sign(id, now, now.Add(life+time.Second)) // the second is lost to rounding
 	if err != nil {
 		return "", err
 	}
@@ -58,7 +58,7 @@ func (c *Client) awaitUser(ctx context.Context) error {
 	return c.WaitConnected(ctx)
 }
 
-// signKeygen fills in SignedRequest.
+// signKeygen fills in SignedRequest, if this client signs.
 func (c *Client) signKeygen(ctx context.Context, r *KeygenRequest, curve pubkey.Curve) (err error) {
 	if c.cfg.Identity == nil || r.SignedRequest != "" {
 		return nil
@@ -69,8 +69,13 @@ func (c *Client) signKeygen(ctx context.Context, r *KeygenRequest, curve pubkey.
 	if err := c.awaitUser(ctx); err != nil {
 		return err
 	}
+	return signKeygen(c.cfg.Identity, c.User(), r, curve)
+}
+
+// signKeygen fills in the SignedRequest of a request that is valid.
+func signKeygen(id *party.Identity, user string, r *KeygenRequest, curve pubkey.Curve) (err error) {
 	r.Curve = curve
-	r.SignedRequest, err = c.sign(party.Request{
+	r.SignedRequest, err = sign(id, user, party.Request{
 		Kind: string(KindKeygen), KeyID: r.KeyID, Curve: curve, Threshold: r.Threshold, Participants: r.Participants,
 	}, r.ExpiresIn)
 	return err
@@ -79,7 +84,8 @@ func (c *Client) signKeygen(ctx context.Context, r *KeygenRequest, curve pubkey.
 // errAddressless is returned for a request that cannot be signed.
 var errAddressless = errors.New("client: to sign a request the key's account address must be known: set AccountAddr")
 
-// signSigning fills in SignedRequest, and what must be known to sign it.
+// signSigning fills in SignedRequest, and what must be known to sign it, if this
+// client signs.
 func (c *Client) signSigning(ctx context.Context, r *SignRequest) error {
 	if c.cfg.Identity == nil || r.SignedRequest != "" {
 		return nil
@@ -87,6 +93,15 @@ func (c *Client) signSigning(ctx context.Context, r *SignRequest) error {
 	if err := r.wire().Validate(); err != nil {
 		return err
 	}
+	if err := c.awaitUser(ctx); err != nil {
+		return err
+	}
+	return signSigning(c.cfg.Identity, c.User(), r)
+}
+
+// signSigning fills in the SignedRequest of a request that is valid, and what
+// must be known to sign it.
+func signSigning(id *party.Identity, user string, r *SignRequest) error {
 	if r.AccountAddr == "" {
 		return errAddressless
 	}
@@ -98,16 +113,13 @@ func (c *Client) signSigning(ctx context.Context, r *SignRequest) error {
 	if err != nil {
 		return err
 	}
-	if err := c.awaitUser(ctx); err != nil {
-		return err
-	}
 	r.AccountAddr, r.Hash = address, string(hash)
 	if r.SessionID == "" {
 		// The server would derive one from the request id as well; but what is
 		// signed must be known before.
-		r.SessionID = sessionOf(c.User(), r.KeyID, r.RequestID)
+		r.SessionID = sessionOf(user, r.KeyID, r.RequestID)
 	}
-	r.SignedRequest, err = c.sign(party.Request{
+	r.SignedRequest, err = sign(id, user, party.Request{
 		Kind: string(KindSign), SessionID: r.SessionID, KeyID: r.KeyID, Curve: curve, Participants: r.Participants,
 		Data: r.Data, Hash: r.Hash, Digest: pubkey.Encode(digest), AccountAddr: address,
 	}, r.ExpiresIn)

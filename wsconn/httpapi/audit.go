@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"net/http"
-	"strconv"
 
 	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
@@ -32,19 +31,9 @@ func (a *api) record(d audit.Decision) {
 	}
 }
 
-// audited records that a request of that kind was refused; what is granted, the
+// refused records that a request of that kind was refused; what is granted, the
 // session service records itself. What only failed, and may come again, is no
 // decision.
-func (a *api) audited(what string, h func(r *http.Request) (int, any, error)) func(r *http.Request) (int, any, error) {
-	return func(r *http.Request) (int, any, error) {
-		status, body, err := h(r)
-		if err != nil {
-			a.refused(r, what, auth.AsWire(err))
-		}
-		return status, body, err
-	}
-}
-
 func (a *api) refused(r *http.Request, what string, e *wire.Error) {
 	request := what == string(wire.TypeKeygenRequest) || what == string(wire.TypeSignRequest)
 	switch {
@@ -54,12 +43,11 @@ func (a *api) refused(r *http.Request, what string, e *wire.Error) {
 	d := audit.Decision{
 		Who: caller(r).User, What: what, Outcome: outcome(e), Key: e.KeyID, Session: e.SessionID, Code: string(e.Code), Detail: e.Message,
 	}
-	if id, err := pathID(r); err == nil {
-		if what == string(wire.TypeSignRequest) {
-			d.Key = id
-		} else {
-			d.Session = id
-		}
+	if id, err := pathID(r, "key_id"); err == nil {
+		d.Key = id
+	}
+	if id, err := pathID(r, "session_id"); err == nil {
+		d.Session = id
 	}
 	a.record(d)
 }
@@ -96,20 +84,17 @@ func (a *api) recordLogin(ctx context.Context, user string, err error) {
 }
 
 // readAudit returns a page of the audit to an admin.
-func (a *api) readAudit(r *http.Request) (int, any, error) {
-	if claims, _ := auth.FromContext(r.Context()); !claims.Has(wire.RoleAdmin) {
+func (a *api) readAudit(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+	if !isAdmin(r) {
 		return 0, nil, wire.Errorf(wire.CodeForbidden, "your token does not have the role %s", wire.RoleAdmin)
 	}
 	if a.cfg.Trail == nil {
 		return 0, nil, wire.Errorf(wire.CodeNotFound, "this server keeps no audit")
 	}
-	limit, q := auditPage, r.URL.Query()
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxAuditPage {
-			return 0, nil, wire.Errorf(wire.CodeBadRequest, "limit must be from 1 to %d", maxAuditPage)
-		}
-		limit = n
+	q := r.URL.Query()
+	limit, err := limitOf(q, auditPage, maxAuditPage)
+	if err != nil {
+		return 0, nil, err
 	}
 	entries, next, err := a.cfg.Trail.Read(r.Context(), q.Get("after"), limit)
 	if err != nil {

@@ -1,25 +1,23 @@
-// Package httpapi is Conclave's web API: logging in, reserving keygen and sign
-// tasks, reading keys and sessions, and health.
+// Package httpapi is Conclave's web API: logging in, keygen and sign tasks from
+// the request to the signature, keys and sessions and how they go on, the audit,
+// and health.
 //
 // It is an edge, as thin as the WebSocket's: it decodes, authenticates, calls
 // the session service and encodes. There are no rules in it about who may do
-// what, but for the one that reading the audit takes an admin. Errors are problem documents (RFC 9457) whose code is that of the
-// WebSocket's error message.
+// what, but for those that reading the audit takes an admin, and that only an
+// admin is told where nodes and users are. Errors are problem documents (RFC
+// 9457) whose code is that of the WebSocket's error message.
 //
-//	POST   /v1/login                   {username, password} -> token
-//	POST   /v1/tokens/revoke           {jti} or {user}, reason: ends tokens; for admins
-//	POST   /v1/keys                    {threshold, total_parts, participants, curve} -> key_id
-//	POST   /v1/keys/{id}/signatures    {data, hash, participants} -> session_id
-//	GET    /v1/keys[/{id}]             the caller's keys, one key
-//	GET    /v1/sessions[/{id}]         the caller's sessions, one session
-//	DELETE /v1/sessions/{id}           cancel
-//	GET    /v1/audit                   entries of the audit, ?after= and ?limit=; for admins
-//	GET    /healthz, /readyz           200, or 503 and why
-//
-// With ?start=true the two POSTs also start what they reserve.
+// Its operations are a table, in operations.go: what is routed, and what the
+// OpenAPI 3.1 document at /openapi.json says, come from the same rows. The
+// document is made by huma from the Go types; huma does not carry the operations
+// out, since how it words errors is one setting for a whole program, and not ours
+// to change in one that embeds a node.
 //
 // What is asked too often, or by too many at one time, is answered with 429 and
-// Retry-After. The package starts no goroutine.
+// Retry-After. The package starts no goroutine: who waits for a session, or
+// follows its events, does it in its request's, and ends within a second of the
+// node's beginning to drain.
 package httpapi
 
 import (
@@ -30,12 +28,10 @@ import (
 	"mime"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
 
-	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -66,8 +62,14 @@ type Config struct {
 	Issuer   Issuer  // nil: likewise
 	Revoker  Revoker // nil: no token can be revoked here
 	TokenTTL time.Duration
+	// Still returns an error for claims that were good once and are not any more.
+	// Nil: they are good until they expire.
+	Still    func(auth.Claims) error
 	Ready    func(ctx context.Context) error // why the node should get no new clients
 	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
+	Cluster  Directory                       // nil: nodes and presence are not shown here
+	Draining <-chan struct{}                 // closed when the node begins to drain; nil: never
+	Version  string                          // of the server, for the document
 	Audit    Auditor                         // nil means none
 	Trail    Trail                           // nil: the audit cannot be read here
 	Log      *zerolog.Logger                 // nil means none
@@ -77,6 +79,9 @@ type Config struct {
 	// share them. Nil means no limit.
 	Attempts        *auth.LoginThrottle
 	Users, Requests *auth.Throttle
+	// MaxStreams is how many streams of events all users together may have open.
+	// Zero means no limit.
+	MaxStreams int
 	// TrustedProxies are believed when they name a client's address.
 	TrustedProxies []netip.Prefix
 }
@@ -86,21 +91,21 @@ const DefaultTokenTTL = 12 * time.Hour
 
 const (
 	readyWithin  = 2 * time.Second
-	pageSize     = 50
-	maxPageSize  = 200
 	maxLoginBody = 8 << 10
+	documentPath = "/openapi.json"
 )
 
 type api struct {
-	cfg   Config
-	log   zerolog.Logger
-	busy  busy
-	alive readiness
+	cfg     Config
+	log     zerolog.Logger
+	busy    busy // calls
+	streams busy // of them, those that follow a session's events
+	alive   readiness
 }
 
-// New returns the API's handler for the paths in the package comment.
+// New returns the API's handler.
 func New(cfg Config) http.Handler {
-	a := &api{cfg: cfg, log: zerolog.Nop(), alive: readiness{ask: cfg.Ready}}
+	a := &api{cfg: cfg, log: zerolog.Nop(), busy: busy{most: maxBusy}, streams: busy{most: maxStreams, all: cfg.MaxStreams}, alive: readiness{ask: cfg.Ready}}
 	if cfg.Log != nil {
 		a.log = *cfg.Log
 	}
@@ -110,36 +115,36 @@ func New(cfg Config) http.Handler {
 	if a.cfg.MaxBytes == 0 {
 		a.cfg.MaxBytes = wire.DefaultMaxMessageBytes
 	}
-	guarded := http.NewServeMux()
-	guarded.HandleFunc("POST /v1/keys", a.handle(a.audited(string(wire.TypeKeygenRequest), a.createKey)))
-	guarded.HandleFunc("GET /v1/keys", a.handle(a.listKeys))
-	guarded.HandleFunc("GET /v1/keys/{id}", a.handle(a.getKey))
-	guarded.HandleFunc("POST /v1/keys/{id}/signatures", a.handle(a.audited(string(wire.TypeSignRequest), a.createSignature)))
-	guarded.HandleFunc("GET /v1/sessions", a.handle(a.listSessions))
-	guarded.HandleFunc("GET /v1/sessions/{id}", a.handle(a.getSession))
-	guarded.HandleFunc("DELETE /v1/sessions/{id}", a.handle(a.audited(string(wire.TypeSessionCancel), a.cancelSession)))
-	guarded.HandleFunc("POST /v1/tokens/revoke", a.handle(a.audited(audit.TokenRevoke, a.revoke)))
-	guarded.HandleFunc("GET /v1/audit", a.handle(a.audited(audit.AuditRead, a.readAudit)))
-	guarded.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		auth.WriteProblem(w, wire.Errorf(wire.CodeNotFound, "no such resource or method"))
-	})
-
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/login", a.handle(a.login))
+	guarded, mux := http.NewServeMux(), http.NewServeMux()
+	operations := a.operations()
+	for _, op := range operations {
+		on := guarded
+		if op.open {
+			on = mux
+		}
+		on.HandleFunc(op.method+" "+op.path, a.handle(op))
+	}
+	document := openAPI(operations, cfg.Version)
+	mux.HandleFunc("GET "+documentPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, document) })
+	guarded.HandleFunc("/", nothing)
 	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.report)(a.limited(guarded)))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		respond(w, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	mux.HandleFunc("GET /readyz", a.handle(a.ready))
+	mux.HandleFunc("/", nothing)
 	return mux
 }
 
-// handle adapts a handler that returns its answer or an error.
-func (a *api) handle(h func(r *http.Request) (status int, body any, err error)) http.HandlerFunc {
+func nothing(w http.ResponseWriter, _ *http.Request) { auth.WriteProblem(w, errNothing) }
+
+var errNothing = wire.Errorf(wire.CodeNotFound, "no such resource or method")
+
+// handle adapts an operation to net/http.
+func (a *api) handle(op operation) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, a.cfg.MaxBytes)
-		status, body, err := h(r)
+		status, body, err := op.do(w, r)
 		if err != nil {
+			if op.audited != "" {
+				a.refused(r, op.audited, auth.AsWire(err))
+			}
 			a.report(r, err)
 			auth.WriteProblem(w, err)
 			return
@@ -160,13 +165,34 @@ func (a *api) report(r *http.Request, err error) {
 	line.Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request refused")
 }
 
+// respond answers with a JSON document, with nothing where body is nil, or not at
+// all where the operation has done so itself, which status 0 says.
 func respond(w http.ResponseWriter, status int, body any) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
+	switch {
+	case status == 0:
+	case body == nil:
+		answerHeader(w.Header())
+		w.WriteHeader(status)
+	default:
+		text, err := json.Marshal(body)
+		if err != nil {
+			auth.WriteProblem(w, err)
+			return
+		}
+		answer(w, status, append(text, '\n'))
+	}
+}
+
+func answer(w http.ResponseWriter, status int, text []byte) {
+	answerHeader(w.Header())
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // a client that is gone cannot be told
+}
+
+func answerHeader(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // a client that is gone cannot be told
 }
 
 // decode reads a JSON object from a request's body.
@@ -194,43 +220,30 @@ func decode(r *http.Request, into any) error {
 // caller is the user whose token the middleware verified.
 func caller(r *http.Request) session.Caller {
 	claims, _ := auth.FromContext(r.Context())
-	return session.Caller{User: claims.Subject, Roles: claims.Roles}
+	return session.Caller{User: claims.Subject, Roles: claims.Roles, Web: true}
 }
 
-// pathID returns the {id} of a path.
-func pathID(r *http.Request) (string, error) {
-	id := r.PathValue("id")
+// pathID returns an id in a path.
+func pathID(r *http.Request, name string) (string, error) {
+	id := r.PathValue(name)
 	if !wire.ValidID(id) {
 		return "", session.ErrNotFound
 	}
 	return id, nil
 }
 
-// pageOf reads ?limit= and ?before= (an RFC 3339 time: the next of the page
-// before).
-func pageOf(r *http.Request) (session.Page, error) {
-	p := session.Page{Limit: pageSize}
-	q := r.URL.Query()
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxPageSize {
-			return p, wire.Errorf(wire.CodeBadRequest, "limit must be from 1 to %d", maxPageSize)
-		}
-		p.Limit = n
-	}
-	if text := q.Get("before"); text != "" {
-		t, err := time.Parse(time.RFC3339Nano, text)
-		if err != nil {
-			return p, wire.Errorf(wire.CodeBadRequest, "before must be an RFC 3339 time")
-		}
-		p.Before = t
-	}
-	return p, nil
+func (a *api) healthy(http.ResponseWriter, *http.Request) (int, any, error) {
+	return http.StatusOK, Health{Status: "ok"}, nil
 }
 
-func (a *api) ready(r *http.Request) (int, any, error) {
+// Health answers /healthz and /readyz.
+type Health struct {
+	Status string `json:"status" enum:"ok,ready"`
+}
+
+func (a *api) ready(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err := a.alive.get(r.Context()); err != nil {
 		return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready"), err)
 	}
-	return http.StatusOK, map[string]string{"status": "ready"}, nil
+	return http.StatusOK, Health{Status: "ready"}, nil
 }

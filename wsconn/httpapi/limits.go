@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -21,6 +20,9 @@ const (
 	// Calls of one user that are being answered at one time: each may hold a body
 	// and, waiting for a session's end, take its time.
 	maxBusy = 256
+
+	// Of them, those that follow a session's events, for as long as it lasts.
+	maxStreams = 32
 
 	// How old an answer of /readyz may be. Anybody may ask, and each answer asks Redis.
 	readyFor = 100 * time.Millisecond
@@ -36,7 +38,7 @@ func (a *api) limited(next http.Handler) http.Handler {
 			return
 		}
 		if !a.busy.enter(user) {
-			auth.WriteProblem(w, wire.Errorf(wire.CodeRateLimited, "more than %d calls at one time", maxBusy))
+			auth.WriteProblem(w, wire.Errorf(wire.CodeRateLimited, "more than %d calls at one time", a.busy.most))
 			return
 		}
 		defer a.busy.leave(user)
@@ -44,25 +46,19 @@ func (a *api) limited(next http.Handler) http.Handler {
 	})
 }
 
-// page reads which part of a list is wanted and charges a user for it.
-func (a *api) page(r *http.Request) (session.Page, error) {
-	p, err := pageOf(r)
-	if err == nil {
-		err = a.cfg.Users.Charge(caller(r).User, p.Limit, "too many long lists")
-	}
-	return p, err
-}
-
 // request charges a user for asking for a keygen or a signing.
 func (a *api) request(r *http.Request) error {
 	return a.cfg.Requests.Charge(caller(r).User, 1, "too many keygens and signings are asked for")
 }
 
-// busy counts the calls that are being answered, by user. The zero value is
-// ready.
+// busy counts the calls that are being answered, by user.
 type busy struct {
+	most int // of one user
+	all  int // of all of them; 0 for no limit
+
 	mu    sync.Mutex
 	calls map[string]int // no zeros
+	total int
 }
 
 func (b *busy) enter(user string) bool {
@@ -71,16 +67,18 @@ func (b *busy) enter(user string) bool {
 	if b.calls == nil {
 		b.calls = make(map[string]int)
 	}
-	if b.calls[user] >= maxBusy {
+	if b.calls[user] >= b.most || b.all > 0 && b.total >= b.all {
 		return false
 	}
 	b.calls[user]++
+	b.total++
 	return true
 }
 
 func (b *busy) leave(user string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.total--
 	if b.calls[user]--; b.calls[user] == 0 {
 		delete(b.calls, user)
 	}

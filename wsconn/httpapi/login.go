@@ -15,18 +15,18 @@ type LoginRequest struct {
 
 // LoginResponse answers it.
 type LoginResponse struct {
-	Token     string      `json:"token"` // JWT, for every WebSocket message and as bearer token here
+	Token     string      `json:"token" doc:"a JWT, for every WebSocket message and as bearer token here"`
 	ExpiresAt time.Time   `json:"expires_at"`
-	TokenID   string      `json:"token_id"` // its jti, by which it can be revoked
+	TokenID   string      `json:"token_id" doc:"its jti, by which it can be revoked"`
 	UserID    string      `json:"user_id"`
 	Roles     []wire.Role `json:"roles"`
 }
 
-func (a *api) login(r *http.Request) (int, any, error) {
+func (a *api) login(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	if a.cfg.Logins == nil || a.cfg.Issuer == nil {
 		return 0, nil, wire.Errorf(wire.CodeNotFound, "this cluster takes tokens of another issuer, there is no login here")
 	}
-	r.Body = http.MaxBytesReader(nil, r.Body, maxLoginBody)
+	r.Body = http.MaxBytesReader(w, r.Body, maxLoginBody)
 	var req LoginRequest
 	if err := decode(r, &req); err != nil {
 		return 0, nil, err

@@ -5,27 +5,26 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // RevokeRequest is the body of POST /v1/tokens/revoke: one of JTI and User.
 type RevokeRequest struct {
-	JTI    string `json:"jti"`  // token_id of a login
-	User   string `json:"user"` // all tokens that the user has now
-	Reason string `json:"reason"`
+	JTI    string `json:"jti,omitempty" doc:"the token_id of a login"`
+	User   string `json:"user,omitempty" doc:"whose tokens, all that there are now, are meant"`
+	Reason string `json:"reason,omitempty"`
 }
 
 // RevokeResponse answers it when the revocation is stored. Every node heeds it
 // within a second.
 type RevokeResponse struct {
-	Status string `json:"status"` // revoked
+	Status string `json:"status" enum:"revoked"`
 	JTI    string `json:"jti,omitempty"`
 	User   string `json:"user,omitempty"`
 }
 
-func (a *api) revoke(r *http.Request) (int, any, error) {
+func (a *api) revoke(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if a.cfg.Revoker == nil {
-		return 0, nil, wire.Errorf(wire.CodeNotFound, "no such resource or method")
+		return 0, nil, errNothing
 	}
 	var req RevokeRequest
 	if err := decode(r, &req); err != nil {

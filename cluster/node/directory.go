@@ -1,0 +1,56 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/cluster"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// directory is httpapi.Directory on the cluster.
+type directory struct{ cluster *cluster.Node }
+
+// Nodes implements httpapi.Directory.
+func (d directory) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
+	nodes, err := d.cluster.Nodes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
+	}
+	list := make([]wire.NodeInfo, len(nodes))
+	for i, n := range nodes {
+		list[i] = wire.NodeInfo{
+			NodeID: n.ID, Version: n.Version, StartedAt: n.StartedAt, Draining: n.Draining,
+			Address: n.Address, Connections: &n.Connections, SeenAt: n.Seen,
+		}
+	}
+	return list, nil
+}
+
+// Presence implements httpapi.Directory.
+func (d directory) Presence(ctx context.Context, user string) (wire.PresenceInfo, error) {
+	present, err := d.cluster.Present(ctx, user)
+	if err != nil {
+		return wire.PresenceInfo{}, fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
+	}
+	p, online := present[user]
+	return wire.PresenceInfo{UserID: user, Online: online, Since: p.Since, Node: p.Node}, nil
+}
+
+// bell is session.Bell on the cluster's notices: a session's version and id.
+type bell struct{ cluster *cluster.Node }
+
+// Ring implements session.Bell.
+func (b bell) Ring(ctx context.Context, nodes []string, id string, version int64) {
+	b.cluster.Notify(ctx, strconv.FormatInt(version, 10)+" "+id, nodes...)
+}
+
+// notified hears what other nodes ring.
+func (n *Node) notified(text string) {
+	number, id, _ := strings.Cut(text, " ")
+	if version, err := strconv.ParseInt(number, 10, 64); err == nil {
+		n.sessions.Rung(id, version)
+	}
+}

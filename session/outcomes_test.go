@@ -1,0 +1,143 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// teller is an Outcomes that fails as long as it is told to.
+type teller struct {
+	mu    sync.Mutex
+	fails bool
+	told  []string
+}
+
+func (o *teller) Ended(_ context.Context, s session.Session) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.fails {
+		return errors.New("not now")
+	}
+	o.told = append(o.told, s.ID+" "+string(s.Phase))
+	return nil
+}
+
+func (o *teller) set(fails bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.fails = fails
+}
+
+func (o *teller) list() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.told)
+}
+
+// TestOutcomesAreTold ends a session while nobody can be told, or on a node that
+// dies just then: it stays due until somebody was.
+func TestOutcomesAreTold(t *testing.T) {
+	each(t, func(w *world) {
+		o := &teller{fails: true}
+		told := func(c *session.Config) { c.Outcomes = o }
+		v, other := w.node(told), w.node(told)
+		w.must(v, "boss", keygenRequest("vault"))
+		s := w.the(session.Keygen)
+		if _, err := v.Cancel(w.ctx, caller("boss"), s.ID, ""); err != nil {
+			w.Fatal(err)
+		}
+		w.sweepAll(other)
+		if due := w.rdb.ZCard(w.ctx, w.prefix+"sessions:due").Val(); due != 1 {
+			w.Errorf("%d sessions are due while one's outcome is not told", due)
+		}
+		o.set(false)
+		w.sweepAll(other)
+		w.settled()
+		if got := o.list(); !slices.Equal(got, []string{s.ID + " cancelled"}) {
+			w.Errorf("told %v", got)
+		}
+	})
+}
+
+// TestFollow has a follower on one node see what another commits, without looking
+// for itself, and what its own does.
+func TestFollow(t *testing.T) {
+	each(t, func(w *world) {
+		bell := &ringer{nodes: map[string]*session.Service{}}
+		node := func(id string) *session.Service {
+			bell.nodes[id] = w.node(func(c *session.Config) { c.NodeID, c.Bell = id, bell })
+			return bell.nodes[id]
+		}
+		n1, n2 := node("n1"), node("n2")
+		w.must(n1, "boss", keygenRequest("vault"))
+		id := w.the(session.Keygen).ID
+		if _, err := n1.Follow(w.ctx, caller("mallory"), id); !errors.Is(err, session.ErrNotFound) {
+			w.Fatalf("a stranger follows: %v", err)
+		}
+		here, err := n1.Follow(w.ctx, caller("boss"), id)
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer here.Close()
+		there, err := n2.Follow(w.ctx, caller("alice"), id)
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer there.Close()
+		bell.took() // what Follow itself may cause
+		w.must(n1, "alice", &wire.KeygenResponse{KeyID: "vault", PartIndex: 1, Response: &yes})
+		if _, err := n1.Cancel(w.ctx, caller("boss"), id, ""); err != nil {
+			w.Fatal(err)
+		}
+		for name, f := range map[string]*session.Follower{"here": here, "there": there} {
+			for !f.Session().Phase.Final() {
+				ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
+				_, err := f.Next(ctx)
+				cancel()
+				if err != nil {
+					w.Fatalf("%s: %v", name, err)
+				}
+			}
+		}
+		if rung := bell.took(); !slices.Equal(rung, []string{"n2", "n2"}) {
+			w.Errorf("rung at %v, want n2 for each of two commits, and never the committing node", rung)
+		}
+		over, err := n2.Follow(w.ctx, caller("boss"), id)
+		if err != nil || over.Session().Phase != session.Cancelled {
+			w.Errorf("followed after its end: %v, %v", over.Session().Phase, err)
+		}
+		over.Close()
+	})
+}
+
+// ringer is a Bell between Services of one process.
+type ringer struct {
+	nodes map[string]*session.Service
+
+	mu   sync.Mutex
+	rung []string
+}
+
+func (r *ringer) Ring(_ context.Context, nodes []string, id string, version int64) {
+	r.mu.Lock()
+	r.rung = append(r.rung, nodes...)
+	r.mu.Unlock()
+	for _, n := range nodes {
+		r.nodes[n].Rung(id, version)
+	}
+}
+
+func (r *ringer) took() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rung := r.rung
+	r.rung = nil
+	return rung
+}

@@ -1,0 +1,193 @@
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/session"
+)
+
+const (
+	defaultPage  = 50
+	mostPage     = 500
+	rememberedIn = reservedFor // life of what was asked for under an idempotency key
+)
+
+var (
+	//go:embed index.lua
+	indexSource string
+	//go:embed watch.lua
+	watchSource string
+
+	indexScript = redis.NewScript(indexSource)
+	watchScript = redis.NewScript(watchSource)
+)
+
+// SessionsOf implements session.Sessions.
+func (s *Store) SessionsOf(ctx context.Context, user string, p session.Page) ([]session.Place, error) {
+	return s.page(ctx, s.keys.sessionsOf(user), p)
+}
+
+// KeysOf implements session.Keys.
+func (s *Store) KeysOf(ctx context.Context, user string, p session.Page) ([]session.Place, error) {
+	return s.page(ctx, s.keys.keysOf(user), p)
+}
+
+// index lists a new session with everyone involved and in the list of all, and drops from the lists
+// what cannot exist any more.
+func (s *Store) index(ctx context.Context, ses session.Session) error {
+	keep := s.retention + longestSession
+	oldest := score(ses.CreatedAt.Add(-keep))
+	users := append(ses.InvitedUsers(), ses.Coordinator, "")
+	lines := make([]*redis.Cmd, len(users))
+	for _, source := range []string{"", indexSource} { // by hash, then those who met a Redis without the script
+		pipe := s.rdb.Pipeline()
+		for i, user := range users {
+			if lines[i] != nil && !redis.HasErrorPrefix(lines[i].Err(), "NOSCRIPT") {
+				continue
+			}
+			run := indexScript.EvalSha
+			if source != "" {
+				run = indexScript.Eval
+			}
+			lines[i] = run(ctx, pipe, []string{s.keys.sessionsOf(user)},
+				ses.ID, scoreText(score(ses.CreatedAt)), keep.Milliseconds(), scoreText(oldest))
+		}
+		if pipe.Len() > 0 {
+			_, _ = pipe.Exec(ctx) // each command has its own error
+		}
+	}
+	for _, line := range lines {
+		if err := line.Err(); err != nil {
+			return unavailable("index session "+ses.ID, err)
+		}
+	}
+	return nil
+}
+
+func (s *Store) indexKey(ctx context.Context, k session.Key) error {
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, user := range append([]string{k.Coordinator, ""}, k.Participants...) {
+			p.ZAdd(ctx, s.keys.keysOf(user), redis.Z{Score: score(k.CreatedAt), Member: k.ID})
+		}
+		return nil
+	})
+	if err != nil {
+		return unavailable("index key "+k.ID, err)
+	}
+	return nil
+}
+
+// page reads an index, newest first: p.Limit entries, 50 if that is not set, 500
+// at most. What stands at the very time that the page begins at is read too, and
+// passed over up to its place; that is mostly one entry.
+func (s *Store) page(ctx context.Context, key string, p session.Page) ([]session.Place, error) {
+	limit := min(p.Limit, mostPage)
+	if limit <= 0 {
+		limit = defaultPage
+	}
+	from := "+inf"
+	if !p.After.At.IsZero() {
+		from = scoreText(score(p.After.At))
+	}
+	places := make([]session.Place, 0, limit)
+	for offset, count := 0, limit+1; ; offset += count {
+		entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, key, &redis.ZRangeBy{
+			Min: "-inf", Max: from, Offset: int64(offset), Count: int64(count),
+		}).Result()
+		if err != nil {
+			return nil, unavailable("read index", err)
+		}
+		for _, e := range entries {
+			place := session.Place{At: time.UnixMicro(int64(math.Round(e.Score * 1000))).UTC()}
+			place.ID, _ = e.Member.(string)
+			if place.Follows(p.After) && len(places) < limit {
+				places = append(places, place)
+			}
+		}
+		if len(places) == limit || len(entries) < count {
+			return places, nil
+		}
+	}
+}
+
+// LoadAll implements session.Sessions.
+func (s *Store) LoadAll(ctx context.Context, ids []string) ([]session.Session, error) {
+	return all(ctx, s, ids, s.keys.session, parseSession)
+}
+
+// KeyRecords implements session.Keys.
+func (s *Store) KeyRecords(ctx context.Context, ids []string) ([]session.Key, error) {
+	return all(ctx, s, ids, s.keys.key, parseKey)
+}
+
+// all reads the hashes of those ids that have one, in one pipeline.
+func all[T any](ctx context.Context, s *Store, ids []string, key func(string) string, parse func(string, map[string]string) (T, error)) ([]T, error) {
+	found := make([]*redis.MapStringStringCmd, len(ids))
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			found[i] = p.HGetAll(ctx, key(id))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable("read a list", err)
+	}
+	list := make([]T, 0, len(ids))
+	for i, id := range ids {
+		fields := found[i].Val()
+		if len(fields) == 0 {
+			continue
+		}
+		item, err := parse(id, fields)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", id, err)
+		}
+		list = append(list, item)
+	}
+	return list, nil
+}
+
+// Watch implements session.Sessions.
+func (s *Store) Watch(ctx context.Context, id, node string, ttl time.Duration) (int64, error) {
+	version, err := watchScript.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.watch(id)}, node, ttl.Milliseconds()).Text()
+	switch {
+	case err == redis.Nil:
+		return 0, session.ErrNotFound
+	case err != nil:
+		return 0, unavailable("watch session "+id, err)
+	}
+	n, err := strconv.ParseInt(version, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("watch session %s: %w", id, err)
+	}
+	return n, nil
+}
+
+// Remember implements session.Sessions.
+func (s *Store) Remember(ctx context.Context, name, request string) (string, error) {
+	key := s.keys.request(name)
+	for {
+		ok, err := s.rdb.SetNX(ctx, key, request, rememberedIn).Result()
+		if err != nil {
+			return "", unavailable("remember a request", err)
+		}
+		if ok {
+			return request, nil
+		}
+		kept, err := s.rdb.Get(ctx, key).Result()
+		if err == redis.Nil {
+			continue // it has expired this very moment
+		}
+		if err != nil {
+			return "", unavailable("remember a request", err)
+		}
+		return kept, nil
+	}
+}

@@ -1,0 +1,65 @@
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/session"
+)
+
+const (
+	mostOutcomes = 100_000   // that may wait to be told
+	toldFor      = time.Hour // how long it is remembered that one was told
+)
+
+var (
+	//go:embed put_outcome.lua
+	putOutcomeSource string
+	//go:embed take_outcomes.lua
+	takeOutcomesSource string
+
+	putOutcomeScript   = redis.NewScript(putOutcomeSource)
+	takeOutcomesScript = redis.NewScript(takeOutcomesSource)
+)
+
+// PutOutcome notes that somebody outside is to be told of a session's outcome. It
+// is false, and nothing is noted, if too many wait.
+func (s *Store) PutOutcome(ctx context.Context, id string) (bool, error) {
+	ok, err := putOutcomeScript.Run(ctx, s.rdb, []string{s.keys.webhooks()}, id, mostOutcomes).Bool()
+	if err != nil {
+		return false, unavailable("note outcome of "+id, err)
+	}
+	return ok, nil
+}
+
+// TakeOutcomes returns up to limit sessions whose outcomes are due to be told, and
+// puts each off by hold.
+func (s *Store) TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]session.Taken, error) {
+	reply, err := takeOutcomesScript.Run(ctx, s.rdb, []string{s.keys.webhooks()},
+		limit, hold.Milliseconds(), toldFor.Milliseconds()).StringSlice()
+	if err != nil {
+		return nil, unavailable("read outcomes", err)
+	}
+	return taken(reply)
+}
+
+// RetryOutcome says when one that was taken is due again.
+func (s *Store) RetryOutcome(ctx context.Context, t session.Taken, at time.Time) error {
+	return s.moveOutcome(ctx, t, score(at))
+}
+
+// OutcomeTold says that one that was taken is done with.
+func (s *Store) OutcomeTold(ctx context.Context, t session.Taken) error {
+	return s.moveOutcome(ctx, t, -score(t.Until))
+}
+
+func (s *Store) moveOutcome(ctx context.Context, t session.Taken, to float64) error {
+	err := postponeScript.Run(ctx, s.rdb, []string{s.keys.webhooks()}, t.ID, scoreText(score(t.Until)), scoreText(to)).Err()
+	if err != nil {
+		return unavailable("note outcome of "+t.ID, err)
+	}
+	return nil
+}

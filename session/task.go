@@ -1,0 +1,130 @@
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Task is how a request that comes over HTTP is meant.
+type Task struct {
+	// Start begins what is asked for, in the caller's name. Without it a name for it
+	// is handed out, and a message that comes over the WebSocket begins it.
+	Start bool
+	// Once, if not empty, makes the request idempotent: the same again, from the
+	// same user, through any node, is the same task, and another under the same
+	// name is a conflict. It is the request's request_id too.
+	Once string
+}
+
+// KeygenTask reserves a key_id for the keygen that p describes, and starts it if
+// that is wanted; the session is the zero one if not. A keygen_request for the
+// key_id must ask for the same. A key_id in p is ignored, unless the task is
+// started: a coordinator who has signed the request has signed that as well.
+func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenRequest, t Task) (keyID string, s Session, err error) {
+	own := t.Start && p.KeyID != ""
+	switch {
+	case own:
+	case t.Once != "":
+		p.KeyID = keyIDPrefix + fingerprint("task", c.User, t.Once)
+	default:
+		p.KeyID = keyIDPrefix + rand.Text()
+	}
+	k, err := v.keyRequested(c, p)
+	if err != nil {
+		return "", Session{}, err
+	}
+	unsigned := *p
+	unsigned.SignedRequest = "" // who asks again signs again
+	if err := v.once(ctx, c, t.Once, &unsigned); err != nil {
+		return "", Session{}, err
+	}
+	if !own {
+		if err := v.reserve(ctx, k, t.Once != ""); err != nil {
+			return "", Session{}, err
+		}
+	}
+	if t.Start {
+		s, err = v.RequestKeygen(ctx, c, p, t.Once)
+	}
+	return p.KeyID, s, err
+}
+
+// reserve writes the record of a key_id that is handed out. Again says that it
+// may have been handed out before.
+func (v *Service) reserve(ctx context.Context, k Key, again bool) error {
+	now, err := v.cfg.Store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	k.Status, k.CreatedAt = KeyReserved, now
+	err = v.cfg.Store.PutKey(ctx, k)
+	switch {
+	case errors.Is(err, ErrStale) && again:
+		return nil
+	case errors.Is(err, ErrStale): // the client of the store wrote it, lost the answer and tried again
+		return fmt.Errorf("reserve a key: %w: %w", ErrUnavailable, err)
+	case err != nil:
+		return err
+	}
+	v.record(audit.Decision{Who: k.Coordinator, What: audit.KeyReserve, Outcome: audit.OK, Key: k.ID})
+	return nil
+}
+
+// SignTask hands out a session_id for the signing that p describes, and starts it
+// if that is wanted; the session is the zero one if not. The id carries a
+// fingerprint of the request, so that nothing needs to be stored and a
+// sign_request with that id must ask for the same. A session_id in p is ignored,
+// unless the task is started, as KeygenTask does.
+func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t Task) (sessionID string, s Session, err error) {
+	if !t.Start {
+		p.SessionID = ""
+	}
+	want, err := v.signRequested(ctx, c, p)
+	if err != nil {
+		return "", Session{}, err
+	}
+	unsigned := *p
+	unsigned.SignedRequest = ""
+	if err := v.once(ctx, c, t.Once, &unsigned); err != nil {
+		return "", Session{}, err
+	}
+	switch {
+	case p.SessionID != "":
+	case t.Once != "":
+		p.SessionID = signingOf(c, p, t.Once)
+	default:
+		p.SessionID = signIDPrefix + rand.Text() + taskSeparator + want.Fingerprint
+	}
+	if t.Start {
+		s, err = v.RequestSign(ctx, c, p, t.Once)
+	}
+	return p.SessionID, s, err
+}
+
+// signingOf names the signing that a request_id stands for.
+func signingOf(c Caller, p *wire.SignRequest, requestID string) string {
+	return signIDPrefix + fingerprint("request", c.User, p.KeyID, requestID)
+}
+
+// once holds that nothing else was asked for under a user's name for a request.
+func (v *Service) once(ctx context.Context, c Caller, name string, p wire.Payload) error {
+	if name == "" {
+		return nil
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	request := fingerprint("idempotent", string(p.Type()), string(text))
+	kept, err := v.cfg.Store.Remember(ctx, fingerprint("idempotency", c.User, name), request)
+	if err == nil && kept != request {
+		err = wire.Errorf(wire.CodeConflict, "the Idempotency-Key was used for another request")
+	}
+	return err
+}

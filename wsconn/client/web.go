@@ -1,0 +1,173 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const (
+	longPoll    = 20 * time.Second // for a session's end, in one call
+	callAgainIn = 500 * time.Millisecond
+)
+
+// What the web API answers with.
+type (
+	NodeInfo     = wire.NodeInfo
+	PresenceInfo = wire.PresenceInfo
+)
+
+// Nodes lists the live nodes. Where they are is told to admins.
+func (a *API) Nodes(ctx context.Context) ([]NodeInfo, error) {
+	var l List[NodeInfo]
+	return l.Items, a.get(ctx, "/v1/nodes", nil, &l)
+}
+
+// Presence says whether a user has a socket, and to admins, where.
+func (a *API) Presence(ctx context.Context, user string) (PresenceInfo, error) {
+	var p PresenceInfo
+	return p, a.get(ctx, "/v1/presence/"+url.PathEscape(user), nil, &p)
+}
+
+// Keygen asks for a key over HTTP and waits for it, with a socket no more than
+// without: for backends. Errors are those of [Client.Keygen]. When the server is
+// not in reach it asks again until ctx ends.
+func (a *API) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
+	if r.KeyID == "" {
+		r.KeyID = "key-" + rand.Text()
+	}
+	curve, err := pubkey.ParseCurve(string(r.Curve))
+	if err != nil {
+		return Key{}, err
+	}
+	if err := r.wire().Validate(); err != nil {
+		return Key{}, err
+	}
+	if a.identity != nil && r.SignedRequest == "" {
+		user, err := a.user(ctx)
+		if err != nil {
+			return Key{}, err
+		}
+		if err := signKeygen(a.identity, user, &r, curve); err != nil {
+			return Key{}, err
+		}
+	}
+	s, err := a.run(ctx, webCall{method: http.MethodPost, path: "/v1/keys", body: r.wire(), once: rand.Text()})
+	if err != nil {
+		return Key{}, err
+	}
+	return generated(r, curve, &wire.KeygenConfirm{
+		KeyID: s.KeyID, Status: statusOf(s), AccountAddr: s.AccountAddr, SessionID: s.SessionID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+	})
+}
+
+// Sign asks for a signature over HTTP, waits for it and verifies it, as Keygen
+// does. A RequestID is the Idempotency-Key, of visible ASCII characters.
+func (a *API) Sign(ctx context.Context, r SignRequest) (Signature, error) {
+	if r.RequestID == "" {
+		r.RequestID = rand.Text()
+	}
+	if err := r.wire().Validate(); err != nil {
+		return Signature{}, err
+	}
+	if a.identity != nil && r.SignedRequest == "" {
+		user, err := a.user(ctx)
+		if err != nil {
+			return Signature{}, err
+		}
+		if err := signSigning(a.identity, user, &r); err != nil {
+			return Signature{}, err
+		}
+	}
+	s, err := a.run(ctx, webCall{method: http.MethodPost, path: signaturesPath(r.KeyID), body: r.wire(), once: r.RequestID})
+	if err != nil {
+		return Signature{}, err
+	}
+	return signed(r, &wire.SignComplete{
+		KeyID: s.KeyID, Status: statusOf(s), Signature: s.Signature, Data: s.Data, AccountAddr: s.AccountAddr, SessionID: s.SessionID,
+		PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+	})
+}
+
+// user is whose token it is.
+func (a *API) user(ctx context.Context) (string, error) {
+	token, err := a.freshToken(ctx)
+	if err != nil {
+		return "", err
+	}
+	return Subject(token)
+}
+
+// run starts a task and returns its session at its end.
+func (a *API) run(ctx context.Context, c webCall) (SessionInfo, error) {
+	c.query = url.Values{"start": {"true"}, "wait": {longPoll.String()}}
+	var task wire.Task
+	if err := a.persist(ctx, func() error { return a.do(ctx, c, &task) }); err != nil {
+		return SessionInfo{}, err
+	}
+	if task.Session == nil {
+		return SessionInfo{}, errors.New("client: the server has not waited; is it an older one?")
+	}
+	if statusOf(*task.Session) != "" {
+		return *task.Session, nil
+	}
+	return a.WaitSession(ctx, task.SessionID)
+}
+
+// WaitSession returns a session at its end, however long that takes.
+func (a *API) WaitSession(ctx context.Context, sessionID string) (SessionInfo, error) {
+	for {
+		var s SessionInfo
+		err := a.persist(ctx, func() error {
+			return a.get(ctx, sessionPath(sessionID), url.Values{"wait": {longPoll.String()}}, &s)
+		})
+		if err != nil || statusOf(s) != "" {
+			return s, err
+		}
+	}
+}
+
+// persist does what may be repeated until it succeeds, is refused for good, or ctx
+// ends.
+func (a *API) persist(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if err == nil || !passes(err) {
+			return err
+		}
+		select {
+		case <-time.After(callAgainIn):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// passes reports whether it may be otherwise the next time: not what the server
+// has refused, and not what is no server of Conclave's, or one that is not trusted.
+func passes(err error) bool {
+	var told *wire.Error
+	if errors.As(err, &told) {
+		return told.Temporary || told.Code == wire.CodeUnavailable
+	}
+	var untrusted *tls.CertificateVerificationError
+	return !errors.Is(err, errForeign) && !errors.As(err, &untrusted)
+}
+
+// statusOf is a session's outcome, empty while it has none.
+func statusOf(s SessionInfo) wire.Status {
+	switch s.Phase {
+	case "completed":
+		return wire.StatusSuccess
+	case "inviting", "running":
+		return ""
+	}
+	return wire.Status(s.Phase)
+}

@@ -1,0 +1,163 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const (
+	idPattern   = `^[\p{L}\p{Nd}_.@-]+$` // as wire.ValidID
+	onceHeader  = "Idempotency-Key"
+	onceMax     = 128
+	aboutErrors = "Errors are problem documents (RFC 9457). Their code is that of the WebSocket's error message and is for programs; a status of 500, " +
+		"with the code internal, is a fault of the server."
+)
+
+// The parameters.
+var (
+	keyIDParam        = pathParam("key_id")
+	sessionIDParam    = pathParam("session_id")
+	userParam         = pathParam("user")
+	startParam        = queryParam("start", "true starts what is asked for", &huma.Schema{Type: huma.TypeString, Enum: []any{"true", "false"}})
+	waitParam         = queryParam("wait", fmt.Sprintf("how long to wait for the session's end, like 10s; at most %s. What it asks for must be started", maxWait), &huma.Schema{Type: huma.TypeString, Pattern: `^[0-9.]+(ms|s)$`, Examples: []any{"30s"}})
+	cursorParam       = queryParam("cursor", "the next of the page before this one; the same filters go with it", &huma.Schema{Type: huma.TypeString})
+	beforeParam       = deprecated(queryParam("before", "only what is older than this time, RFC 3339; or as cursor", &huma.Schema{Type: huma.TypeString}))
+	keyStateParam     = queryParam("state", "only keys that are in one of these states", states(keyStates))
+	sessionStateParam = queryParam("state", "only sessions that are in one of these phases", states(phases))
+	kindParam         = queryParam("kind", "only sessions of this kind", &huma.Schema{Type: huma.TypeString, Enum: []any{string(session.Keygen), string(session.Sign)}})
+	ofKeyParam        = queryParam("key_id", "only sessions of this key", idSchema())
+	afterParam        = queryParam("after", "the next of the page before this one", &huma.Schema{Type: huma.TypeString})
+	onceParam         = headerParam(onceHeader, "the same request again under the same name, through any node, is the same task, and another under it a conflict. "+
+		"It holds for 7 days. It is the request's request_id as well.", &huma.Schema{Type: huma.TypeString, Pattern: "^[!-~]+$", MinLength: ptr(1), MaxLength: ptr(onceMax)})
+	lastEventParam = headerParam("Last-Event-ID", "the id of the last event that was read: the session is sent only if it is another by now, and the answer is 204 when it was the last", &huma.Schema{Type: huma.TypeString})
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func idSchema() *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: idPattern, MinLength: ptr(1), MaxLength: ptr(wire.MaxIDBytes)}
+}
+
+func pathParam(name string) *huma.Param {
+	return &huma.Param{Name: name, In: "path", Required: true, Schema: idSchema()}
+}
+
+func queryParam(name, about string, schema *huma.Schema) *huma.Param {
+	return &huma.Param{Name: name, In: "query", Description: about, Schema: schema}
+}
+
+func headerParam(name, about string, schema *huma.Schema) *huma.Param {
+	return &huma.Param{Name: name, In: "header", Description: about, Schema: schema}
+}
+
+func deprecated(p *huma.Param) *huma.Param {
+	p.Deprecated = true
+	return p
+}
+
+func limitParam(most, preset int) *huma.Param {
+	return queryParam("limit", fmt.Sprintf("most items of a page, %d if not given", preset), &huma.Schema{
+		Type: huma.TypeInteger, Minimum: ptr(1.0), Maximum: ptr(float64(most)), Default: preset,
+	})
+}
+
+// states is the form of a list, separated by commas.
+func states[T ~string](all []T) *huma.Schema {
+	one := ""
+	for i, s := range all {
+		if i > 0 {
+			one += "|"
+		}
+		one += string(s)
+	}
+	return &huma.Schema{Type: huma.TypeString, Pattern: "^(" + one + ")(,(" + one + "))*$"}
+}
+
+// openAPI writes the document of operations.
+func openAPI(operations []operation, version string) []byte {
+	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	doc := &huma.OpenAPI{
+		OpenAPI: "3.1.0",
+		Info:    &huma.Info{Title: "Conclave", Version: version, Description: "The web API of a cluster for threshold signatures. " + aboutErrors},
+		Components: &huma.Components{Schemas: registry, SecuritySchemes: map[string]*huma.SecurityScheme{
+			"token": {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "a token from POST /v1/login, or from an issuer that the cluster trusts"},
+		}},
+		Paths: map[string]*huma.PathItem{},
+	}
+	schema := func(v any) *huma.Schema { return registry.Schema(reflect.TypeOf(v), true, "") }
+	problem := schema(auth.Problem{})
+	for _, op := range operations {
+		o := &huma.Operation{
+			Method: op.method, Path: op.path, OperationID: op.id, Summary: op.summary, Description: op.about, Parameters: op.params,
+			Responses: map[string]*huma.Response{},
+		}
+		if op.body != nil {
+			o.RequestBody = &huma.RequestBody{Required: true, Content: jsonContent("application/json", schema(op.body))}
+		}
+		fails := op.fails
+		if !op.open {
+			o.Security = []map[string][]string{{"token": {}}}
+			fails = append([]int{noToken, tooMany, notNow}, fails...)
+		}
+		for _, status := range fails {
+			o.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: jsonContent("application/problem+json", problem)}
+		}
+		if op.stream {
+			schema(wire.SessionInfo{})
+			o.Responses["204"] = &huma.Response{Description: "the session has ended and Last-Event-ID says that its outcome was read"}
+			o.Responses[strconv.Itoa(op.ok)] = &huma.Response{Description: "events; the data of session and outcome is a SessionInfo, that of problem a Problem",
+				Content: jsonContent("text/event-stream", &huma.Schema{Type: huma.TypeString})}
+		} else {
+			o.Responses[strconv.Itoa(op.ok)] = &huma.Response{Description: http.StatusText(op.ok), Content: jsonContent("application/json", schema(op.answer))}
+		}
+		doc.AddOperation(o)
+	}
+	doc.Webhooks = map[string]*huma.PathItem{"outcome": {Post: &huma.Operation{
+		OperationID: "outcome", Summary: "A session has ended",
+		Description: "Sent to --webhook, if that is set, as Standard Webhooks says: webhook-id is the same for every try, webhook-signature is over id, timestamp and body. " +
+			"It may come more than once. Any answer but 2xx makes it come again, for a day.",
+		RequestBody: &huma.RequestBody{Required: true, Content: jsonContent("application/json", schema(wire.OutcomeEvent{}))},
+		Responses:   map[string]*huma.Response{"2XX": {Description: "it was taken"}},
+	}}}
+	for _, s := range registry.Map() {
+		loosen(s)
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		panic(err) // it is made of constants; every test of the package runs this
+	}
+	return text
+}
+
+// schemaName is huma's, but for a type whose name says nothing outside its package.
+func schemaName(t reflect.Type, hint string) string {
+	if t == reflect.TypeFor[audit.Page]() {
+		return "AuditPage"
+	}
+	return huma.DefaultSchemaNamer(t, hint)
+}
+
+func jsonContent(mediaType string, s *huma.Schema) map[string]*huma.MediaType {
+	return map[string]*huma.MediaType{mediaType: {Schema: s}}
+}
+
+// loosen says what is true of all of Conclave's documents: what is not known is
+// ignored, so that fields can be added, and no list is null.
+func loosen(s *huma.Schema) {
+	if s.Properties != nil {
+		s.AdditionalProperties = nil
+	}
+	for _, p := range s.Properties {
+		p.Nullable = false
+	}
+}

@@ -1,0 +1,127 @@
+package httpapi
+
+import (
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// operation is one of the API's: where it is, what the document says of it, and
+// what carries it out.
+type operation struct {
+	method, path string // path as both net/http and OpenAPI write it
+	open         bool   // needs no token
+
+	id, summary, about string
+	params             []*huma.Param
+	body               any // of the type that the body is decoded into; nil for none
+	ok                 int // status of success
+	answer             any // of the type that it is answered with
+	stream             bool
+	fails              []int // statuses of problems, beside those that all have that need a token
+
+	audited string // what a refusal is recorded as; empty for not at all
+	// do returns the answer; status 0 where it has been written already.
+	do func(w http.ResponseWriter, r *http.Request) (status int, body any, err error)
+}
+
+const (
+	badRequest = http.StatusBadRequest
+	noToken    = http.StatusUnauthorized
+	forbidden  = http.StatusForbidden
+	notFound   = http.StatusNotFound
+	conflict   = http.StatusConflict
+	tooLarge   = http.StatusRequestEntityTooLarge
+	tooMany    = http.StatusTooManyRequests
+	notNow     = http.StatusServiceUnavailable
+)
+
+// operations are all of the API's, but for the document itself.
+func (a *api) operations() []operation {
+	ops := a.tasks()
+	ops = append(ops, a.readings()...)
+	return append(ops, a.administration()...)
+}
+
+// tasks are the operations that ask for something.
+func (a *api) tasks() []operation {
+	return []operation{{
+		method: "POST", path: "/v1/keys", id: "create-key", summary: "Ask for a key",
+		about: "Hands out a key_id for a keygen, to be started by a keygen_request over the WebSocket; with ?start=true starts it, in the caller's name. " +
+			"Participants that approve by themselves do so only for a request that their coordinator has signed: give the signature as signed_request, " +
+			"with the key_id that it is made over. For coordinators.",
+		params: []*huma.Param{startParam, waitParam, onceParam}, body: KeyRequest{}, ok: http.StatusCreated, answer: wire.Task{},
+		fails: []int{badRequest, forbidden, conflict, tooLarge}, audited: string(wire.TypeKeygenRequest), do: a.createKey,
+	}, {
+		method: "POST", path: "/v1/keys/{key_id}/signatures", id: "create-signature", summary: "Ask for a signature",
+		about: "Hands out a session_id for a signing, to be started by a sign_request over the WebSocket; with ?start=true starts it, in the caller's name. " +
+			"Participants that approve by themselves do so only for a request that their coordinator has signed: give the signature as signed_request, " +
+			"with the session_id, hash and account_addr that it is made over. For the key's coordinator, and admins.",
+		params: []*huma.Param{keyIDParam, startParam, waitParam, onceParam}, body: SignatureRequest{}, ok: http.StatusCreated, answer: wire.Task{},
+		fails: []int{badRequest, forbidden, notFound, conflict, tooLarge}, audited: string(wire.TypeSignRequest), do: a.createSignature,
+	}, {
+		method: "DELETE", path: "/v1/sessions/{session_id}", id: "cancel-session", summary: "Cancel a keygen or signing",
+		about:  "For its coordinator, and admins.",
+		params: []*huma.Param{sessionIDParam}, ok: http.StatusOK, answer: wire.SessionInfo{},
+		fails: []int{forbidden, notFound, conflict}, audited: string(wire.TypeSessionCancel), do: a.cancelSession,
+	}}
+}
+
+// readings are the operations that read.
+func (a *api) readings() []operation {
+	return []operation{{
+		method: "GET", path: "/v1/keys", id: "list-keys", summary: "List keys",
+		about:  "Those that the caller asked for or holds a part of, newest first; for an admin, all.",
+		params: []*huma.Param{limitParam(maxPageSize, pageSize), cursorParam, beforeParam, keyStateParam}, ok: http.StatusOK, answer: wire.List[wire.KeyInfo]{},
+		fails: []int{badRequest}, do: a.listKeys,
+	}, {
+		method: "GET", path: "/v1/keys/{key_id}", id: "get-key", summary: "A key",
+		params: []*huma.Param{keyIDParam}, ok: http.StatusOK, answer: wire.KeyInfo{}, fails: []int{notFound}, do: a.getKey,
+	}, {
+		method: "GET", path: "/v1/sessions", id: "list-sessions", summary: "List keygens and signings",
+		about:  "Those that the caller asked for or was invited to, newest first, as long as they are kept; for an admin, all.",
+		params: []*huma.Param{limitParam(maxPageSize, pageSize), cursorParam, beforeParam, sessionStateParam, kindParam, ofKeyParam}, ok: http.StatusOK,
+		answer: wire.List[wire.SessionInfo]{}, fails: []int{badRequest}, do: a.listSessions,
+	}, {
+		method: "GET", path: "/v1/sessions/{session_id}", id: "get-session", summary: "A keygen or signing", about: "With ?wait= at its end, or when that time is up.",
+		params: []*huma.Param{sessionIDParam, waitParam}, ok: http.StatusOK, answer: wire.SessionInfo{}, fails: []int{badRequest, notFound}, do: a.getSession,
+	}, {
+		method: "GET", path: "/v1/sessions/{session_id}/events", id: "session-events", summary: "How a keygen or signing goes on",
+		about: "Server-sent events. Each \"session\" has the whole session as its data, at the beginning and after each change, and the session's version as its id; " +
+			"several changes in quick succession may be one event. \"outcome\" has the session at its end, and is the last. \"problem\" ends the stream early: the token is no longer good, or the node goes away. " +
+			"A comment comes every ten seconds when nothing else does.",
+		params: []*huma.Param{sessionIDParam, lastEventParam}, ok: http.StatusOK, stream: true, fails: []int{notFound}, do: a.events,
+	}, {
+		method: "GET", path: "/v1/nodes", id: "list-nodes", summary: "The nodes of the cluster", ok: http.StatusOK, answer: wire.List[wire.NodeInfo]{}, do: a.nodes,
+	}, {
+		method: "GET", path: "/v1/presence/{user}", id: "get-presence", summary: "Whether a user has a socket",
+		about:  "Of a name that nobody has, it says the same as of a user who is not there.",
+		params: []*huma.Param{userParam}, ok: http.StatusOK, answer: wire.PresenceInfo{}, fails: []int{notFound}, do: a.presence,
+	}}
+}
+
+// administration are the operations on tokens, the audit and the node itself.
+func (a *api) administration() []operation {
+	return []operation{{
+		method: "POST", path: "/v1/login", open: true, id: "login", summary: "Log in",
+		about: "Not there (404) where tokens come from another issuer only.",
+		body:  LoginRequest{}, ok: http.StatusOK, answer: LoginResponse{}, fails: []int{badRequest, noToken, notFound, tooLarge, tooMany, notNow}, do: a.login,
+	}, {
+		method: "POST", path: "/v1/tokens/revoke", id: "revoke-tokens", summary: "End tokens before they expire",
+		about: "For admins. Name one of jti and user.",
+		body:  RevokeRequest{}, ok: http.StatusOK, answer: RevokeResponse{}, fails: []int{badRequest, forbidden, tooLarge}, audited: audit.TokenRevoke, do: a.revoke,
+	}, {
+		method: "GET", path: "/v1/audit", id: "read-audit", summary: "Entries of the audit",
+		about:  "For admins. Oldest first; a page without items is the last. conclave audit verify says whether they are whole.",
+		params: []*huma.Param{limitParam(maxAuditPage, auditPage), afterParam}, ok: http.StatusOK, answer: audit.Page{},
+		fails: []int{badRequest, forbidden}, audited: audit.AuditRead, do: a.readAudit,
+	}, {
+		method: "GET", path: "/healthz", open: true, id: "health", summary: "Whether the node runs", ok: http.StatusOK, answer: Health{}, do: a.healthy,
+	}, {
+		method: "GET", path: "/readyz", open: true, id: "ready", summary: "Whether the node should get new clients", ok: http.StatusOK, answer: Health{},
+		fails: []int{notNow}, do: a.ready,
+	}}
+}

@@ -1,0 +1,242 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// KeyRequest is the body of POST /v1/keys. It is a wire.KeygenRequest.
+type KeyRequest struct {
+	KeyID         string   `json:"key_id,omitempty" maxLength:"128" doc:"with ?start=true an id of the caller's own, otherwise ignored; needed for signed_request"`
+	Threshold     int      `json:"threshold" minimum:"2" maximum:"128" doc:"how many must sign"`
+	TotalParts    int      `json:"total_parts,omitempty" minimum:"0" maximum:"128" doc:"as many as there are participants; may be left out"`
+	Participants  []string `json:"participants" minItems:"2" maxItems:"128" uniqueItems:"true" doc:"user ids; the first holds part 1"`
+	Curve         string   `json:"curve,omitempty" maxLength:"64" doc:"secp256k1, which it is if left out, or ed25519"`
+	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; without it the server's own deadlines hold"`
+	SignedRequest string   `json:"signed_request,omitempty" maxLength:"262144" doc:"the coordinator's signature over its request, as in keygen_request"`
+}
+
+// SignatureRequest is the body of POST /v1/keys/{key_id}/signatures. It is a
+// wire.SignRequest.
+type SignatureRequest struct {
+	KeyID         string   `json:"key_id,omitempty" maxLength:"128" doc:"ignored: the path has it"`
+	Data          string   `json:"data" minLength:"1" maxLength:"131072" doc:"0x and hex, or text"`
+	AccountAddr   string   `json:"account_addr,omitempty" maxLength:"128" doc:"where given it must be the key's"`
+	Participants  []string `json:"participants,omitempty" maxItems:"128" uniqueItems:"true" doc:"user ids to invite; without it every holder of the key"`
+	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true an id of the caller's own, or one that was handed out; otherwise ignored; needed for signed_request"`
+	Hash          string   `json:"hash,omitempty" maxLength:"64" doc:"none, keccak256, sha256, sha256d or eip191; without it, on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text"`
+	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; without it the server's own deadlines hold"`
+	SignedRequest string   `json:"signed_request,omitempty" maxLength:"262144" doc:"the coordinator's signature over its request, as in sign_request"`
+}
+
+const (
+	// maxWait is below what load balancers commonly give an answer (deploy/haproxy.cfg:
+	// 40 s), and ReadTimeout and WriteTimeout of the node.
+	maxWait = 30 * time.Second
+	// lookUp is how often what waits looks whether its node goes away, or its token
+	// is good no longer.
+	lookUp = time.Second
+)
+
+// task reads how a request is meant.
+func task(r *http.Request) (t session.Task, wait time.Duration, err error) {
+	switch start := r.URL.Query().Get("start"); start {
+	case "", "true", "false":
+		t.Start = start == "true"
+	default: // only reserved, it would wait for ever
+		return t, 0, wire.Errorf(wire.CodeBadRequest, "start must be true or false")
+	}
+	if wait, err = waitOf(r); err != nil {
+		return t, 0, err
+	}
+	if wait > 0 && !t.Start {
+		return t, 0, wire.Errorf(wire.CodeBadRequest, "wait goes with start=true: nothing is under way")
+	}
+	names := r.Header.Values(onceHeader)
+	if len(names) == 0 {
+		return t, wait, nil
+	}
+	t.Once = names[0]
+	if len(names) > 1 || t.Once == "" || len(t.Once) > onceMax || strings.ContainsFunc(t.Once, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return t, 0, wire.Errorf(wire.CodeBadRequest, "%s must be one, of 1 to %d visible ASCII characters", onceHeader, onceMax)
+	}
+	return t, wait, nil
+}
+
+// waitOf reads ?wait=.
+func waitOf(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("wait")
+	if text == "" {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(text)
+	if err != nil || wait < 0 || wait > maxWait {
+		return 0, wire.Errorf(wire.CodeBadRequest, "wait must be a time like 10s, at most %s", maxWait)
+	}
+	return wait, nil
+}
+
+func (a *api) createKey(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	if err := a.request(r); err != nil {
+		return 0, nil, err
+	}
+	t, wait, err := task(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	var body KeyRequest
+	if err := decode(r, &body); err != nil {
+		return 0, nil, err
+	}
+	p := wire.KeygenRequest(body)
+	if p.TotalParts == 0 {
+		p.TotalParts = len(p.Participants)
+	}
+	id, s, err := a.cfg.Sessions.KeygenTask(r.Context(), caller(r), &p, t)
+	return a.begun(w, r, wire.Task{KeyID: id, SessionID: s.ID}, wait, err)
+}
+
+func (a *api) createSignature(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	id, err := pathID(r, "key_id")
+	if err == nil {
+		err = a.request(r)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	t, wait, err := task(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	var body SignatureRequest
+	if err := decode(r, &body); err != nil {
+		return 0, nil, err
+	}
+	p := wire.SignRequest(body)
+	p.KeyID = id
+	sessionID, _, err := a.cfg.Sessions.SignTask(r.Context(), caller(r), &p, t)
+	return a.begun(w, r, wire.Task{KeyID: id, SessionID: sessionID}, wait, err)
+}
+
+// begun answers with a task, once what it has started has ended, or the time is
+// up.
+func (a *api) begun(w http.ResponseWriter, r *http.Request, t wire.Task, wait time.Duration, err error) (int, any, error) {
+	if err != nil {
+		return 0, nil, err
+	}
+	if wait > 0 {
+		s, err := a.await(w, r, t.SessionID, wait)
+		if err != nil {
+			return 0, nil, named(err, t)
+		}
+		info := s.Info()
+		t.Session = &info
+	}
+	return http.StatusCreated, t, nil
+}
+
+// named adds to an error what the task has become, so that a caller who has lost
+// sight of it can ask for it.
+func named(err error, t wire.Task) error {
+	told := *auth.AsWire(err)
+	told.KeyID, told.SessionID = t.KeyID, t.SessionID
+	return errTask{error: err, told: &told}
+}
+
+// errTask is an error as its cause, for the log, and as it is told.
+type errTask struct {
+	error
+	told *wire.Error
+}
+
+// Unwrap returns what is told first.
+func (e errTask) Unwrap() []error { return []error{e.told, e.error} }
+
+// await returns a session once it has ended, or as it is when the time is up or
+// the node goes away.
+func (a *api) await(w http.ResponseWriter, r *http.Request, id string, wait time.Duration) (session.Session, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	f, err := a.cfg.Sessions.Follow(r.Context(), caller(r), id)
+	if err != nil {
+		return session.Session{}, err
+	}
+	defer f.Close()
+	endless(w)
+	for s := f.Session(); ; s = f.Session() {
+		if s.Phase.Final() || ctx.Err() != nil || a.draining() {
+			return s, r.Context().Err()
+		}
+		if err := next(ctx, f, lookUp); err != nil {
+			return session.Session{}, err
+		}
+	}
+}
+
+// next waits for f's next state, for some time and no longer than ctx lasts; that
+// the time is up is no error.
+func next(ctx context.Context, f *session.Follower, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	if _, err := f.Next(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// endless takes the node's time limit for reading a request off one that has been
+// read: what watches for its client to leave would take it for that.
+func endless(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // where there is none, there is no limit
+}
+
+func (a *api) draining() bool {
+	select {
+	case <-a.cfg.Draining:
+		return true
+	default:
+		return false
+	}
+}
+
+func (a *api) getSession(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	id, err := pathID(r, "session_id")
+	if err != nil {
+		return 0, nil, err
+	}
+	wait, err := waitOf(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	var s session.Session
+	if wait > 0 {
+		s, err = a.await(w, r, id, wait)
+	} else {
+		s, err = a.cfg.Sessions.Session(r.Context(), caller(r), id)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, s.Info(), nil
+}
+
+func (a *api) cancelSession(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+	id, err := pathID(r, "session_id")
+	if err != nil {
+		return 0, nil, err
+	}
+	if _, err := a.cfg.Sessions.Session(r.Context(), caller(r), id); err != nil {
+		return 0, nil, err // a stranger learns nothing, not even that it exists
+	}
+	s, err := a.cfg.Sessions.Cancel(r.Context(), caller(r), id, "")
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, s.Info(), nil
+}
