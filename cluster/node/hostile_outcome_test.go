@@ -91,7 +91,7 @@ func TestFalseOutcomes(t *testing.T) {
 		"no address":                 func(p *wire.KeygenConfirm) { p.AccountAddr = "" },
 	} {
 		h.attack(outcomes(change))
-		if got, err := h.keygen(pubkey.Ed25519, 0); err == nil || got != (client.Key{}) {
+		if got, err := h.keygen(pubkey.Ed25519, 0); err == nil || got.KeyID != "" || got.AccountAddr != "" {
 			t.Errorf("%s: got %v, %v, want an error", name, got, err)
 		}
 	}
