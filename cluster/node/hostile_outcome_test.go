@@ -98,52 +98,6 @@ func TestFalseOutcomes(t *testing.T) {
 	h.stillSigns(key, "after all")
 }
 
-// TestKeyOfTheServer shows what README admits: the coordinator has only the
-// server's word for the address of a key. The participants know better, and a
-// signature by what they hold is refused.
-func TestKeyOfTheServer(t *testing.T) {
-	t.Parallel()
-	h := captured(t, true)
-	_, public, address := ownKey(t)
-	h.attack(outcomes(func(p *wire.KeygenConfirm) { p.AccountAddr, p.PublicKey = address, public }))
-	key, err := h.keygen(pubkey.Ed25519, 0)
-	if err != nil || key.AccountAddr != address {
-		t.Fatalf("the coordinator no longer believes the server (%v): README's table can say so", err)
-	}
-	for _, user := range partUsers {
-		list, err := h.p[user].store.List(t.Context())
-		if err != nil || len(list) != 1 || list[0].KeyID != key.KeyID || list[0].AccountAddr == address {
-			t.Errorf("%s cannot tell that the address is another: %v, %v", user, list, err)
-		}
-	}
-	// The node, which is honest here, does not know the address; a dishonest one
-	// would get nothing from the participants.
-	h.attack(func(f frame) []wire.Message {
-		if r, ok := read[wire.SignRequest](f.m); ok && f.up {
-			r.AccountAddr = ""
-			return []wire.Message{write(f.m, r)}
-		}
-		if i, ok := read[wire.SignInvite](f.m); ok && !f.up {
-			i.AccountAddr = address
-			return []wire.Message{write(f.m, i)}
-		}
-		return []wire.Message{f.m}
-	})
-	mark := h.mark()
-	var out *client.OutcomeError
-	if _, err := h.sign(key, "whose key is it?", 0, partUsers...); !errors.As(err, &out) || out.Status != wire.StatusFailed {
-		t.Errorf("sign: got %v, want it failed", err)
-	}
-	for _, f := range sentBy[wire.PartyFailed](h, mark, "") {
-		if !strings.Contains(f.Reason, "the share is of another account address") || len(f.Culprits) != 0 {
-			t.Errorf("part %d says %q, and blames %v", f.PartIndex, f.Reason, f.Culprits)
-		}
-	}
-	if n := len(sentBy[wire.SignResult](h, mark, "")) + len(sentBy[wire.TSSMessage](h, mark, "")); n != 0 {
-		t.Error("the MPC ran")
-	}
-}
-
 // TestFalseReports changes what a participant reports of its keygen: no key is
 // confirmed that not all parties have reported alike.
 func TestFalseReports(t *testing.T) {
