@@ -218,6 +218,7 @@ func api() http.Handler {
 	}
 	mux.HandleFunc("GET /v1/keys", guarded(list(key)))
 	mux.HandleFunc("GET /v1/keys/key-1", guarded(key))
+	mux.HandleFunc("GET /v1/keys/key-9", guarded(key)) // which is another
 	mux.HandleFunc("GET /v1/sessions", guarded(list(session)))
 	mux.HandleFunc("GET /v1/sessions/sg-1", guarded(session))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
