@@ -102,14 +102,7 @@ func TestKeyOfTheServer(t *testing.T) {
 		"earlier":  {func(p *wire.KeygenComplete) { p.Attestation = first.Attestations[0] }, client.AttestationOther},
 		"carol's":  {func(p *wire.KeygenComplete) { p.Attestation = first.Attestations[1] }, client.AttestationIdentity},
 	} {
-		h.attack(func(f frame) []wire.Message {
-			p, ok := read[wire.KeygenComplete](f.m)
-			if !ok || !f.up || f.user != "bob" {
-				return []wire.Message{f.m}
-			}
-			tc.change(p)
-			return []wire.Message{write(f.m, p)}
-		})
+		h.attack(reports(tc.change))
 		var e *client.AttestationError
 		if key, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &e) || e.Fault != tc.fault || key.AccountAddr != "" {
 			t.Errorf("bob's %s: got %v, %v, want it refused as %s", name, key, err, tc.fault)

@@ -98,6 +98,18 @@ func TestFalseOutcomes(t *testing.T) {
 	h.stillSigns(key, "after all")
 }
 
+// reports returns the attack that changes what bob reports of a keygen.
+func reports(change func(p *wire.KeygenComplete)) func(f frame) []wire.Message {
+	return func(f frame) []wire.Message {
+		p, ok := read[wire.KeygenComplete](f.m)
+		if !ok || !f.up || f.user != "bob" {
+			return []wire.Message{f.m}
+		}
+		change(p)
+		return []wire.Message{write(f.m, p)}
+	}
+}
+
 // TestFalseReports changes what a participant reports of its keygen: no key is
 // confirmed that not all parties have reported alike.
 func TestFalseReports(t *testing.T) {
@@ -114,14 +126,7 @@ func TestFalseReports(t *testing.T) {
 		{"another key", func(p *wire.KeygenComplete) { p.AccountAddr, p.PublicKey = address, public }, wire.StatusFailed, "the parties disagree on the key", 0},
 		{"another address", func(p *wire.KeygenComplete) { p.AccountAddr = address }, wire.StatusExpired, "without a word from bob", ignoredFor},
 	} {
-		h.attack(func(f frame) []wire.Message {
-			p, ok := read[wire.KeygenComplete](f.m)
-			if !ok || !f.up || f.user != "bob" {
-				return []wire.Message{f.m}
-			}
-			tc.change(p)
-			return []wire.Message{write(f.m, p)}
-		})
+		h.attack(reports(tc.change))
 		var out *client.OutcomeError
 		_, err := h.keygen(pubkey.Ed25519, tc.expires)
 		if !errors.As(err, &out) || out.Status != tc.status || !strings.Contains(out.Reason, tc.reason) || !slices.Contains(out.Culprits, 1) {
