@@ -1,10 +1,14 @@
 package client
 
 import (
+	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -297,5 +301,52 @@ func TestOwnPart(t *testing.T) {
 	var e *AttestationError
 	if _, err := CheckKey(info, c.believer().knows, false); !errors.As(err, &e) || e.Fault != AttestationIdentity {
 		t.Errorf("somebody else has bob's part: got %v", err)
+	}
+}
+
+// TestWebKeygenIsAttested: what the web API tells of a key is believed no more than
+// what comes over the socket.
+func TestWebKeygenIsAttested(t *testing.T) {
+	t.Parallel()
+	info := attestedKey(t)
+	public, address := strangersKey(t)
+	told := wire.SessionInfo{
+		SessionID: info.SessionID, Kind: "keygen", Phase: "completed", KeyID: info.KeyID, AccountAddr: info.AccountAddr, PublicKey: info.PublicKey,
+		Attestations: info.Attestations,
+	}
+	var asked atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusCreated)
+		_ = json.NewEncoder(w).Encode(wire.Task{KeyID: told.KeyID, SessionID: told.SessionID, Session: &told})
+	}))
+	t.Cleanup(srv.Close)
+	keygen := func(store *MemStore, pinnedOnly bool) (Key, error) {
+		a, err := NewAPI(APIConfig{
+			URLs: []string{srv.URL}, Token: StaticToken(token("coord", "")), Identity: coordinatorIdentity(),
+			Known: store.Known, Trust: store.Trust, PinnedOnly: pinnedOnly,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		return a.Keygen(within(t), KeygenRequest{KeyID: info.KeyID, Threshold: 2, Participants: names, Curve: pubkey.Ed25519})
+	}
+	if _, err := keygen(knowing(t, false, names...), true); !errors.Is(err, ErrNotPinned) || asked.Load() != 0 {
+		t.Errorf("nobody is pinned: %v, and asked %d times", err, asked.Load())
+	}
+	if key, err := keygen(knowing(t, true, names...), true); err != nil || !key.Attested() || key.AccountAddr != info.AccountAddr {
+		t.Errorf("the true one: %+v, %v", key, err)
+	}
+	told.AccountAddr, told.PublicKey = address, public
+	if key, err := keygen(knowing(t, true, "bob"), false); !errors.Is(err, ErrNotAttested) || key.AccountAddr != "" {
+		t.Errorf("another key: %+v, %v", key, err)
+	}
+	told.Attestations = nil
+	if key, err := keygen(knowing(t, true, "bob"), false); !errors.Is(err, ErrNotAttested) || key.AccountAddr != "" {
+		t.Errorf("another key, not attested: %+v, %v", key, err)
+	}
+	if key, err := keygen(new(MemStore), false); err != nil || key.Attested() {
+		t.Errorf("of strangers: %+v, %v", key, err)
 	}
 }
