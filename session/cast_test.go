@@ -103,7 +103,7 @@ func (c *cast) answer(user string, p wire.Payload) wire.Payload {
 	case *wire.KeygenParams:
 		return &wire.KeygenComplete{
 			KeyID: p.KeyID, PartIndex: p.PartIndex, AccountAddr: theKey.Address, PublicKey: named(theKey.Public),
-			ShareJSON: shareOf(user, c.seed), SessionID: named(p.SessionID),
+			ShareJSON: shareOf(user, c.seed), SessionID: named(p.SessionID), Attestation: named("attested by " + user),
 		}
 	case *wire.SignInvite:
 		return &wire.SignResponse{KeyID: p.KeyID, PartIndex: p.PartIndex, Response: &yes, SessionID: named(p.SessionID)}

@@ -22,6 +22,7 @@ type Generated struct {
 	Party       int
 	AccountAddr string
 	PublicKey   string // 0x hex, or empty from clients that do not tell
+	Attestation string // what the party has signed about the key, kept and passed on unread; may be empty
 }
 
 // KeyStored says that the key record and all shares are durable.

@@ -58,7 +58,7 @@ func (m *machine) generated(ev Generated) error {
 	case p.Result != "":
 		return ErrReported
 	}
-	p.Result, p.Key = addr, key
+	p.Result, p.Key, p.Attested = addr, key, ev.Attestation
 	if p.Key != "" && m.PublicKey == "" {
 		m.PublicKey = p.Key
 	}

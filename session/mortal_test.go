@@ -116,13 +116,18 @@ func (d *mortal) PutKey(ctx context.Context, k session.Key) error {
 	return d.do(func() error { return d.Store.PutKey(ctx, k) })
 }
 
-func (d *mortal) PutShare(ctx context.Context, key, id string, part int, share string) error {
-	return d.do(func() error { return d.Store.PutShare(ctx, key, id, part, share) })
+func (d *mortal) PutShare(ctx context.Context, key, id string, part int, share, attestation string) error {
+	return d.do(func() error { return d.Store.PutShare(ctx, key, id, part, share, attestation) })
 }
 
 func (d *mortal) Share(ctx context.Context, key string, part int) (s string, err error) {
 	err = d.do(func() error { s, err = d.Store.Share(ctx, key, part); return err })
 	return s, err
+}
+
+func (d *mortal) Attestations(ctx context.Context, key string, parts int) (list []string, err error) {
+	err = d.do(func() error { list, err = d.Store.Attestations(ctx, key, parts); return err })
+	return list, err
 }
 
 func (d *mortal) OpenSigning(ctx context.Context, key string, s session.Signing, match bool) (id string, err error) {

@@ -126,11 +126,20 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k Key, p *wire.Key
 	case k.Status == KeyGenerating:
 		return v.beginKeygen(ctx, c, k, p, requestID)
 	}
-	// The session has been forgotten; the record has all that its outcome says.
-	return Session{
+	// The session has been forgotten; what is kept of the key has all that its
+	// outcome says.
+	attested, err := v.cfg.Store.Attestations(ctx, k.ID, len(k.Participants))
+	if err != nil {
+		return Session{}, err
+	}
+	s = Session{
 		ID: k.Session, Kind: Keygen, Phase: Completed, KeyID: k.ID, Coordinator: k.Coordinator,
-		Curve: k.Curve, AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
-	}, nil
+		Curve: k.Curve, AccountAddr: k.AccountAddr, PublicKey: k.PublicKey, Parties: committee(k.Participants),
+	}
+	for i := range s.Parties {
+		s.Parties[i].Attested = attested[i]
+	}
+	return s, nil
 }
 
 func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,10 @@ func TestKeygenRequestAgain(t *testing.T) {
 		if c, ok := reply.(*wire.KeygenConfirm); !ok || c.Status != wire.StatusSuccess || c.AccountAddr != theKey.Address {
 			w.Fatalf("got %T %+v", reply, reply)
 		}
+		attested := []string{"attested by alice", "attested by bob", "attested by carol"}
+		if c := reply.(*wire.KeygenConfirm); !slices.Equal(c.Attestations, attested) {
+			w.Fatalf("got attestations %q", c.Attestations)
+		}
 		w.refused(v, "boss", other, wire.CodeConflict)
 		if n := len(w.outcomes()); n != 1 {
 			w.Fatalf("%d outcomes", n)
@@ -47,6 +52,9 @@ func TestKeygenRequestAgain(t *testing.T) {
 		reply = w.must(v, "boss", keygenRequest("vault"))
 		if c, ok := reply.(*wire.KeygenConfirm); !ok || c.Status != wire.StatusSuccess || c.AccountAddr != theKey.Address {
 			w.Fatalf("after the session was forgotten: got %T %+v", reply, reply)
+		}
+		if c := reply.(*wire.KeygenConfirm); !slices.Equal(c.Attestations, attested) || c.SessionID != first.ID {
+			w.Fatalf("after the session was forgotten: session %s, attestations %q", c.SessionID, c.Attestations)
 		}
 	})
 }

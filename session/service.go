@@ -175,12 +175,13 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 	if err != nil {
 		return Session{}, err
 	}
-	ev := Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey}
+	ev := Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Attestation: p.Attestation}
 	s, err := v.advance(ctx, found.id, p.KeyID, nil, ev, func(next Session) error {
 		if next.Phase.Final() {
 			return nil // the reports differ: there is no key to hold a share of
 		}
-		err := v.cfg.Store.PutShare(ctx, next.KeyID, next.ID, p.PartIndex, share)
+		// What is kept beside it is what the session has: the first that was reported.
+		err := v.cfg.Store.PutShare(ctx, next.KeyID, next.ID, p.PartIndex, share, next.party(p.PartIndex).Attested)
 		if errors.Is(err, ErrStale) {
 			return ErrEnded // the key is another keygen's by now
 		}

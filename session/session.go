@@ -124,6 +124,7 @@ type Party struct {
 	Identity string // public identity as its client registered it when it answered
 	Result   string // keygen: the reported account address; sign: "verified" or "invalid"
 	Key      string // keygen: the reported public key, 0x hex, or empty
+	Attested string // keygen: the party's attestation of it, opaque here; or empty
 	Strikes  int    // suspicion; see sign.go
 	Out      bool   // excluded from further attempts
 
@@ -207,6 +208,23 @@ func (s Session) PartIndex(user string) int {
 // Involves reports whether user asked for the session or was invited to it.
 func (s Session) Involves(user string) bool {
 	return s.Coordinator == user || s.PartIndex(user) != 0
+}
+
+// Attestations returns what the parties of a key that is made have signed about
+// it, by part index less one, with an empty one for who has sent none; nil if
+// nobody has.
+func (s Session) Attestations() []string {
+	if s.Kind != Keygen || s.Phase != Completed {
+		return nil
+	}
+	list, any := make([]string, len(s.Parties)), false
+	for i, p := range s.Parties {
+		list[i], any = p.Attested, any || p.Attested != ""
+	}
+	if !any {
+		return nil
+	}
+	return list
 }
 
 // NextDue is when a node should look at s again, the zero time if never.

@@ -341,7 +341,7 @@ func Outcome(s Session) wire.Payload {
 	if s.Kind == Keygen {
 		return &wire.KeygenConfirm{
 			KeyID: s.KeyID, Status: s.Phase.Status(), AccountAddr: s.AccountAddr,
-			SessionID: s.ID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+			SessionID: s.ID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits, Attestations: s.Attestations(),
 		}
 	}
 	return &wire.SignComplete{

@@ -145,11 +145,14 @@ type Keys interface {
 	// PutKey writes k if the stored version is k.Version (0: there is none).
 	// A reserved key lives for a limited time. ErrStale.
 	PutKey(ctx context.Context, k Key) error
-	// PutShare stores a share while session is the key's keygen and it is not
-	// active. ErrStale.
-	PutShare(ctx context.Context, key, session string, part int, share string) error
+	// PutShare stores a share, and its party's attestation unless that is empty,
+	// while session is the key's keygen and it is not active. ErrStale.
+	PutShare(ctx context.Context, key, session string, part int, share, attestation string) error
 	// Share returns a stored share, empty if there is none.
 	Share(ctx context.Context, key string, part int) (string, error)
+	// Attestations returns those of the first so many parts, empty where there is
+	// none.
+	Attestations(ctx context.Context, key string, parts int) ([]string, error)
 	// OpenSigning notes a signing of an active key and returns its session id:
 	// s.SessionID, or, if match is set, that of an open one with the same
 	// fingerprint and coordinator. ErrTooMany, ErrStale (the key is not active).

@@ -20,6 +20,20 @@ func (v *Service) Key(ctx context.Context, c Caller, id string) (Key, error) {
 	return k, err
 }
 
+// KeyAttestations returns what the parties of an active key have signed about it,
+// as [Session.Attestations] does, but for as long as the key is kept. The caller
+// has the key from Key.
+func (v *Service) KeyAttestations(ctx context.Context, k Key) ([]string, error) {
+	if k.Status != KeyActive {
+		return nil, nil
+	}
+	list, err := v.cfg.Store.Attestations(ctx, k.ID, len(k.Participants))
+	if err != nil || !slices.ContainsFunc(list, func(a string) bool { return a != "" }) {
+		return nil, err
+	}
+	return list, nil
+}
+
 // Session returns a session to one who is involved in it, or an admin; to
 // others it does not exist.
 func (v *Service) Session(ctx context.Context, c Caller, id string) (Session, error) {
@@ -144,6 +158,7 @@ func (s Session) Info() wire.SessionInfo {
 		Invited: s.InvitedUsers(), Signers: s.Signers, Data: s.Data, Hash: string(s.Hash), Digest: s.Digest,
 		AccountAddr: s.AccountAddr, PublicKey: s.PublicKey, Signature: s.Signature,
 		CreatedAt: s.CreatedAt, Deadline: s.Deadline, EndedAt: s.EndedAt, Reason: s.Reason, Culprits: s.Culprits,
+		Attestations: s.Attestations(),
 	}
 	for i, p := range s.Parties {
 		v.Responses = append(v.Responses, wire.PartInfo{

@@ -164,6 +164,9 @@ func TestAuditTrail(t *testing.T) {
 			t.Errorf("a coordinator reads the audit: %d", status)
 		}
 
+		// A token that is none, and no token, which is no decision.
+		c.call(c.nodes[0], "GET", "/v1/keys/"+g.keyID, "no token at all", nil)
+		c.call(c.nodes[0], "GET", "/v1/keys/"+g.keyID, "", nil)
 		// A register whose token is none, and one of somebody else.
 		for token, code := range map[string]int{"no token at all": wire.CloseBadToken, mallory.token: wire.CloseForbidden} {
 			eve := c.client("eve", wire.RoleParticipant)
@@ -205,6 +208,7 @@ func TestAuditTrail(t *testing.T) {
 			" node_start ok", " node_start ok", " node_stop ok",
 			"alice register ok as coordinator", "mallory register ok as coordinator",
 			"参与方1 register ok as participant", "bob@example.org register ok as participant", "carol-3 register ok as participant",
+			" token_check refused unauthenticated",
 			" register refused unauthenticated", "mallory register refused forbidden",
 			"alice key_reserve ok", "参与方1 keygen_request refused forbidden", "参与方1 session_cancel refused forbidden",
 			"root session_cancel accepted", "alice audit_read refused forbidden",

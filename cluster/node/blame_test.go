@@ -214,8 +214,13 @@ func (v *villain) keygen(about string) {
 		v.t.Fatal(err)
 	}
 	public := v.share.Public()
+	attestation, err := v.share.Attest(v.identity, p.SessionID, "alice")
+	if err != nil {
+		v.t.Fatal(err)
+	}
 	v.send("keygen_complete", &wire.KeygenComplete{
 		KeyID: p.KeyID, PartIndex: 2, AccountAddr: public.AccountAddr, PublicKey: public.PublicKey, ShareJSON: sealed, SessionID: p.SessionID,
+		Attestation: attestation.String(),
 	})
 }
 

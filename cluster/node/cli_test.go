@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
 // cli is the command line of one user, with a home of its own.
@@ -137,11 +138,24 @@ func TestCommandLine(t *testing.T) {
 		for _, user := range []string{"bob", "carol", "dave"} {
 			users[user].participate(user)
 		}
-		var key struct {
-			KeyID       string `json:"key_id"`
-			AccountAddr string `json:"account_addr"`
+		var key client.Key
+		for _, user := range []string{"bob", "carol", "dave"} {
+			if _, stderr := users["alice"].fails("keygen", "--trust", "pinned", "bob", "carol", "dave"); !strings.Contains(stderr, "not pinned here: "+user) {
+				t.Errorf("keygen with %s not pinned:\n%s", user, stderr)
+			}
+			users["alice"].pin(user, users[user])
 		}
-		decode(t, users["alice"].run("", "keygen", "--threshold", "2", "--curve", "ed25519", "-json", "bob", "carol", "dave"), &key)
+		decode(t, users["alice"].run("", "keygen", "--threshold", "2", "--curve", "ed25519", "--trust", "pinned", "-json", "bob", "carol", "dave"), &key)
+		if !key.Attested() || len(key.AttestedBy) != 3 {
+			t.Errorf("the key is attested by %+v", key.AttestedBy)
+		}
+		shown := filepath.Join(t.TempDir(), "key.json")
+		if err := os.WriteFile(shown, []byte(users["alice"].run("", "keys", key.KeyID, "-json")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out := users["alice"].run("", "verify", "--key", shown, "--trust", "pinned"); !strings.Contains(out, "by bob (pinned), carol (pinned), dave (pinned)") {
+			t.Errorf("verify --key:\n%s", out)
+		}
 		var sig struct {
 			SessionID string `json:"session_id"`
 			Signature string `json:"signature"`

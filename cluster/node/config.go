@@ -50,7 +50,8 @@ type Config struct {
 	JWKS string
 	// JWTIssuer and JWTAudience, where set, must be a token's iss and aud.
 	// JWKSIssuer and JWKSAudience, where set, must be in their place for tokens that
-	// are verified by JWKS.
+	// are verified by JWKS. With a JWKS there must be both, here or there: AnyClaim
+	// says that anything shall do.
 	JWTIssuer, JWTAudience   string
 	JWKSIssuer, JWKSAudience string
 	// TokenTTL is how long a token from POST /v1/login is good. Zero value means

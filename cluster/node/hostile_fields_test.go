@@ -21,10 +21,11 @@ import (
 type ending int
 
 const (
-	declines ending = iota // bob declines the invitation, by himself
-	refuses                // bob does not run, and says why
-	ignores                // bob does nothing at all, and the session expires at its deadline
-	harmless               // it changes nothing: the outcome is what everybody approved
+	declines   ending = iota // bob declines the invitation, by himself
+	refuses                  // bob does not run, and says why
+	ignores                  // bob does nothing at all, and the session expires at its deadline
+	harmless                 // it changes nothing: the outcome is what everybody approved
+	unattested               // bob attests what he was told, and alice does not believe the key
 )
 
 // lie is a change to one field of what the server tells bob.
@@ -109,6 +110,13 @@ func (l lie) expect(h *hostile, mark int, err error) {
 	if l.ends == harmless {
 		if err != nil {
 			h.t.Errorf("%s: got %v, want success", l.name, err)
+		}
+		return
+	}
+	if l.ends == unattested {
+		var e *client.AttestationError
+		if !errors.As(err, &e) || e.Fault != client.AttestationOther {
+			h.t.Errorf("%s: got %v, want a key that is not believed", l.name, err)
 		}
 		return
 	}
@@ -332,7 +340,7 @@ func lieAboutKeygen(t *testing.T, h *hostile, signs bool) {
 		{"part_index", setTo("part_index", 2), declines, "a part that is not its own", nil, false},
 		{"part_index of nobody", setTo("part_index", 9), declines, "a part that is not its own", nil, false},
 		{"session_id", setTo("session_id", "kg-another"), ignores, "", nil, false},
-		{"coordinator", setTo("coordinator", "mallory"), harmless, "", nil, true},
+		{"coordinator", setTo("coordinator", "mallory"), unattested, "", nil, true},
 		{"curve", setTo("curve", "secp256k1"), refuses, differ, nil, true},
 		{"curve of no name", setTo("curve", "p256"), declines, "curve", nil, false},
 		{"deadline", setTo("deadline", time.Now().Add(24*time.Hour)), harmless, "", nil, false},

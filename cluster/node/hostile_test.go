@@ -100,12 +100,13 @@ func capture(t *testing.T, c *testCluster) *hostile {
 	return h
 }
 
-// gather connects the coordinator and three participants.
+// gather connects the coordinator and three participants, whose identities the
+// coordinator has pinned.
 func (h *hostile) gather(signs bool) {
 	h.t.Helper()
 	approve := client.ApproveUnsigned
-	h.asks = client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator}
-	h.alice = &real{user: "alice"}
+	h.alice = &real{user: "alice", store: new(client.MemStore)}
+	h.asks = client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator, Store: h.alice.store}
 	if signs {
 		approve, h.asks.Identity = client.ApproveAll, partytest.Identity(h.t)
 		h.c.introduce(h.alice, h.asks.Role, h.asks.Identity.Public().Fingerprint())
@@ -119,9 +120,20 @@ func (h *hostile) gather(signs bool) {
 			PreParams: &fixtures{t: h.t, next: i}, SignSilence: mpcWithin, KeygenSilence: mpcWithin,
 		}
 		h.c.introduce(v.real, v.cfg.Role, "")
+		if err := h.alice.store.Pin(user, v.cfg.Identity.Public().Fingerprint()); err != nil {
+			h.t.Fatal(err)
+		}
 		h.p[user] = v
 		h.enter(user)
 	}
+}
+
+// ask starts the coordinator again, with another Config than it had.
+func (h *hostile) ask(change func(cfg *client.Config)) {
+	h.t.Helper()
+	h.alice.stop()
+	change(&h.asks)
+	h.c.enter(h.alice, nil, h.asks)
 }
 
 // enter starts a participant, or starts it again after its end, with what its

@@ -45,7 +45,7 @@ func (n *Node) assembleTokens() (err error) {
 	}
 	if cfg.JWKS != "" {
 		t.other, err = auth.NewJWKS(auth.JWKSConfig{
-			Source: cfg.JWKS, Issuer: or(cfg.JWKSIssuer, cfg.JWTIssuer), Audience: or(cfg.JWKSAudience, cfg.JWTAudience),
+			Source: cfg.JWKS, Issuer: demanded(cfg.JWKSIssuer, cfg.JWTIssuer), Audience: demanded(cfg.JWKSAudience, cfg.JWTAudience),
 			MaxLife: cfg.MaxTokenLife, Changed: n.closeRevoked,
 			Report: func(err error) { n.log.Warn().Err(err).Msg("jwks") },
 		})
@@ -71,6 +71,18 @@ func or(a, b string) string {
 		return a
 	}
 	return b
+}
+
+// AnyClaim in [Config.JWKSIssuer] and [Config.JWKSAudience] takes whatever tokens
+// say there.
+const AnyClaim = "*"
+
+// demanded is what a claim of a token by the JWKS must be; empty for anything.
+func demanded(own, common string) string {
+	if own == AnyClaim {
+		return ""
+	}
+	return or(own, common)
 }
 
 // still returns an error for claims that were good once and are not any more.
@@ -109,10 +121,10 @@ func (n *Node) loadTokens(ctx context.Context) error {
 	if j == nil {
 		return nil
 	}
-	if or(n.cfg.JWKSAudience, n.cfg.JWTAudience) == "" {
+	if n.cfg.JWKSAudience == AnyClaim {
 		n.log.Warn().Msg("no audience is demanded of tokens by the JWKS: those made for other services are good here; see --jwks-audience")
 	}
-	if or(n.cfg.JWKSIssuer, n.cfg.JWTIssuer) == "" {
+	if n.cfg.JWKSIssuer == AnyClaim {
 		n.log.Warn().Msg("no issuer is demanded of tokens by the JWKS; see --jwks-issuer")
 	}
 	if err := j.Load(ctx); err != nil && !j.Remote() {
@@ -129,6 +141,11 @@ func (n *Node) runTokens(ctx context.Context) {
 	}
 }
 
+// errOpenJWKS keeps a node from taking what another issuer has made for others
+// unless that was asked for.
+var errOpenJWKS = errors.New("an issuer and an audience must be demanded of tokens by the JWKS, or those that it was used to make " +
+	"for other services are good here: set --jwks-issuer and --jwks-audience, either to \"*\" where anything shall do")
+
 // completeTokens checks and fills in what tokens are verified by.
 func (cfg *Config) completeTokens() error {
 	switch {
@@ -138,6 +155,8 @@ func (cfg *Config) completeTokens() error {
 		return errors.New("a previous JWT secret needs a current one: it verifies tokens, and signs none")
 	case cfg.JWKS == "" && cfg.JWKSIssuer+cfg.JWKSAudience != "":
 		return errors.New("an issuer or audience of the JWKS is set, and no JWKS")
+	case cfg.JWKS != "" && (or(cfg.JWKSIssuer, cfg.JWTIssuer) == "" || or(cfg.JWKSAudience, cfg.JWTAudience) == ""):
+		return errOpenJWKS
 	case cfg.MaxTokenLife < 0 || cfg.MaxTokenLife > auth.MaxTTL:
 		return fmt.Errorf("longest life of a token must be up to %s", auth.MaxTTL)
 	}

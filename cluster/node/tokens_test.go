@@ -257,8 +257,13 @@ func (i *otherIssuer) publish(all ...*otherIssuer) {
 
 func (i *otherIssuer) token(user, role string) string {
 	i.t.Helper()
+	return i.tokenFor(user, role, "conclave")
+}
+
+func (i *otherIssuer) tokenFor(user, role, audience string) string {
+	i.t.Helper()
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, jwt.MapClaims{
-		"sub": user, "role": role, "iss": "https://issuer.example", "aud": "conclave",
+		"sub": user, "role": role, "iss": "https://issuer.example", "aud": audience,
 		"iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
 	})
 	token.Header["kid"] = i.kid
@@ -284,6 +289,12 @@ func TestOtherIssuer(t *testing.T) {
 		c.notTaken(alone, own)
 		if status, problem := c.call(alone, "POST", "/v1/login", "", object{"username": "alice", "password": testPassword}); status != http.StatusNotFound {
 			t.Errorf("login at a node without a secret: %d %v", status, problem)
+		}
+		// What the issuer made for others is good where that was asked for, and there alone.
+		strange := issuer.tokenFor("bob", "participant", "another service")
+		c.notTaken(both, strange)
+		if status, problem := c.call(c.start("--jwks-audience", node.AnyClaim), "GET", "/v1/keys", strange, nil); status != http.StatusOK {
+			t.Errorf("a token for another audience, where any is good: %d %v", status, problem)
 		}
 		first := issuer.token("bob", "participant")
 		s := c.socket(both, "bob", first)

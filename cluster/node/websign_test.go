@@ -3,6 +3,7 @@ package node_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -42,10 +43,28 @@ func TestBackendSigns(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), mpcWithin)
 		defer cancel()
-		backendAPI := api("backend", client.APIConfig{Identity: id}, wire.RoleCoordinator)
-		key, err := backendAPI.Keygen(ctx, client.KeygenRequest{Threshold: 2, Participants: holders, Curve: pubkey.Ed25519})
+		knowing := client.APIConfig{Identity: id, Known: backend.store.Known, Trust: backend.store.Trust}
+		backendAPI := api("backend", knowing, wire.RoleCoordinator)
+		request := client.KeygenRequest{Threshold: 2, Participants: holders, Curve: pubkey.Ed25519}
+		knowing.PinnedOnly = true
+		if key, err := api("backend", knowing, wire.RoleCoordinator).Keygen(ctx, request); !errors.Is(err, client.ErrNotPinned) {
+			t.Errorf("nobody is pinned: %+v, %v", key, err)
+		}
+		key, err := backendAPI.Keygen(ctx, request)
+		if err != nil || len(key.AttestedBy) != 3 {
+			t.Fatalf("keygen: %+v, %v", key, err)
+		}
+		// Whom it has seen then it knows, and it checks by them what it is told later.
+		info, err := backendAPI.Key(ctx, key.KeyID)
 		if err != nil {
-			t.Fatalf("keygen: %v", err)
+			t.Fatal(err)
+		}
+		if who, err := client.CheckKey(info, backend.store.Known, false); err != nil || !(client.Key{AttestedBy: who}).Attested() {
+			t.Errorf("the key in the web API: attested by %+v, %v", who, err)
+		}
+		info.AccountAddr = "4nhBwhgBtFZPZvZ1FaYeJUXgPNas6Vmakewr2T7r3HYE"
+		if _, err := client.CheckKey(info, backend.store.Known, false); !errors.Is(err, client.ErrNotAttested) {
+			t.Errorf("another address: %v", err)
 		}
 		want := client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "pay bob 5", RequestID: "order-1"}
 		sig, err := backendAPI.Sign(ctx, want)

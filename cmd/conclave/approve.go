@@ -65,7 +65,7 @@ type executor struct {
 
 const (
 	execWithin    = 2 * time.Minute // where the invitation has no deadline
-	execWaitDelay = time.Second     // for output that the command's children hold open
+	execWaitDelay = time.Second     // for output that is held open when the command has ended
 	maxExecOutput = 4 << 10
 )
 
@@ -101,7 +101,13 @@ func (e *executor) approve(ctx context.Context, inv client.Invitation) (bool, st
 	cmd.Stdin = bytes.NewReader(request)
 	cmd.Stdout, cmd.Stderr = &limited{&stdout, maxExecOutput}, &limited{&stderr, maxExecOutput}
 	cmd.Env, cmd.WaitDelay = e.environment(), execWaitDelay
+	ownGroup(cmd)
+	cmd.Cancel = func() error { return killGroup(cmd) }
 	err = cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		// It has ended by itself, and left what holds its output open.
+		_ = killGroup(cmd) // or that is gone too by now
+	}
 	for line := range strings.Lines(stderr.String()) {
 		e.c.console.say("%s: %s", filepath.Base(e.path), clean(strings.TrimSpace(line)))
 	}

@@ -308,6 +308,10 @@ func hintFor(err error) string {
 		return "a user has one connection: end the other one, or use another account for this"
 	case errors.Is(err, client.ErrProtected):
 		return "there is no terminal to ask on; give --passphrase-file FILE, or its name in CONCLAVE_PASSPHRASE_FILE"
+	case errors.Is(err, client.ErrNotPinned):
+		return "ask them to read you what conclave identity shows, then conclave trust add USER FINGERPRINT"
+	case errors.Is(err, client.ErrNotAttested):
+		return "the servers, or who has captured them, may want you to use a key of their own; ask the participants what conclave share list shows them"
 	case errors.Is(err, party.ErrNotOwner):
 		return "give its owner's identity with --identity FILE"
 	case errors.Is(err, client.ErrLocked):

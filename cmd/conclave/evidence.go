@@ -2,14 +2,11 @@ package main
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/conclave-mpc/conclave/session/party"
-	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
 // conviction is the result of verify --evidence.
@@ -68,21 +65,12 @@ func (c *cli) verifyEvidence(path string) error {
 
 // knownAs says how this home knows an identity, and warns if it does not.
 func (c *cli) knownAs(user, fingerprint string) (string, error) {
-	dir, err := c.homeDir()
+	knows, err := c.knows()
 	if err != nil {
 		return "", err
 	}
-	var known client.Known
-	ok := false
-	if _, err := os.Stat(dir); err == nil { // a check makes no home
-		store, err := client.OpenDirStore(dir)
-		if err != nil {
-			return "", err
-		}
-		if known, ok, err = store.Known(user); err != nil {
-			return "", err
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	known, ok, err := knows(user)
+	if err != nil {
 		return "", err
 	}
 	switch {

@@ -102,8 +102,16 @@ func (c *cli) showKey(ctx context.Context, api *client.API, id string) error {
 	if err != nil {
 		return fmt.Errorf("key %s: %w", id, err)
 	}
+	by := ""
+	if k.AccountAddr != "" && !c.asJSON {
+		who, err := c.checkKey(k, false)
+		if err != nil {
+			return err
+		}
+		by = c.attested(who)
+	}
 	return c.print(k, [2]string{"key", k.KeyID}, [2]string{"status", k.Status}, [2]string{"curve", k.Curve},
-		[2]string{"address", k.AccountAddr}, [2]string{"public key", k.PublicKey},
+		[2]string{"address", k.AccountAddr}, [2]string{"public key", k.PublicKey}, [2]string{"attested", by},
 		[2]string{"signing", fmt.Sprintf("%d of %d: %s", k.Threshold, k.TotalParts, strings.Join(k.Participants, ", "))},
 		[2]string{"coordinator", k.Coordinator}, [2]string{"created", when(k.CreatedAt)}, [2]string{"session", k.SessionID})
 }

@@ -4,7 +4,8 @@
 //
 // Results go to stdout, everything else to stderr with "conclave:" before it.
 // The exit status is 0 for success, 1 for failure, 2 for a command that was not
-// understood. The process leaves no core dump: see package secret.
+// understood, 3 for a keygen or signing of which no outcome has come in time. The
+// process leaves no core dump: see package secret.
 package main
 
 import (
@@ -29,7 +30,7 @@ const usage = `usage: conclave COMMAND [FLAGS] [ARGUMENTS]
   sign KEY --data DATA    sign text, or 0x and hex
   keys [KEY]              list your keys, or show one
   sessions [SESSION]      list your sessions, or show one
-  verify                  check a signature, or evidence; needs no server
+  verify                  check a signature, a key's attestations, or evidence; needs no server
   audit verify|export     check, or write out, the record of what the servers decided
   identity                show this client's identity, or protect it with a passphrase; needs no server
   trust                   say whose identities to trust; needs no server
@@ -58,6 +59,7 @@ const (
 	exitOK = iota
 	exitFailed
 	exitUsage
+	exitTimeout // what becomes of the request is not known
 )
 
 func main() {
@@ -174,6 +176,10 @@ func (c *cli) fail(err error, command string) int {
 	}
 	if hint := hintFor(err); hint != "" {
 		c.console.say("%s", hint)
+	}
+	var late *timeoutError
+	if errors.As(err, &late) {
+		return exitTimeout
 	}
 	return exitFailed
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 func TestMain(m *testing.M) {
@@ -29,7 +30,8 @@ func TestMain(m *testing.M) {
 // The transcripts in testdata run the real program, each in a home of its own.
 // $SERVER is the web API of api, $SECURE the same over TLS, with a certificate of
 // the authority in the file $CA; evidence.json convicts bob, whose fingerprint is
-// $BOB.
+// $BOB. attested.json is the key treasury as the web API shows it; its parties are
+// user-1 to user-3, with the fingerprints $ID1 to $ID3.
 func TestScripts(t *testing.T) {
 	srv, secure := httptest.NewServer(api()), httptest.NewUnstartedServer(api())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -50,7 +52,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TZ", "UTC")
 			text, bob := evidence(t)
 			e.Setenv("BOB", bob)
-			return errors.Join(os.WriteFile(filepath.Join(e.WorkDir, "evidence.json"), text, 0o600), backups(t, e))
+			return errors.Join(os.WriteFile(filepath.Join(e.WorkDir, "evidence.json"), text, 0o600), backups(t, e), attested(t, e))
 		},
 	})
 }
@@ -132,6 +134,33 @@ func backups(t *testing.T, e *testscript.Env) error {
 	return nil
 }
 
+// attested writes attested.json, and false.json of a key that its server has alone.
+func attested(t *testing.T, e *testscript.Env) error {
+	p := made.treasury[0].Public()
+	key := wire.KeyInfo{
+		KeyID: p.KeyID, Status: "active", Curve: string(p.Curve), AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Threshold: p.Threshold,
+		TotalParts: p.TotalParts, Coordinator: "dave", SessionID: "kg-treasury",
+	}
+	for i, m := range p.Parties {
+		a, err := made.treasury[i].Attest(made.ed.Identities[i], key.SessionID, key.Coordinator)
+		if err != nil {
+			return err
+		}
+		key.Participants, key.Attestations = append(key.Participants, m.User), append(key.Attestations, a.String())
+		e.Setenv(fmt.Sprintf("ID%d", i+1), m.Identity.Fingerprint())
+	}
+	other := key
+	other.AccountAddr, other.PublicKey = made.again[0].Public().AccountAddr, made.again[0].Public().PublicKey
+	bare := key
+	bare.Attestations = nil
+	var failed []error
+	for name, key := range map[string]wire.KeyInfo{"attested.json": key, "false.json": other, "bare.json": bare} {
+		text, err := json.Marshal(key)
+		failed = append(failed, err, os.WriteFile(filepath.Join(e.WorkDir, name), text, 0o600))
+	}
+	return errors.Join(failed...)
+}
+
 var made struct {
 	once            sync.Once
 	ed              *partytest.Committee
@@ -189,6 +218,7 @@ func api() http.Handler {
 	}
 	mux.HandleFunc("GET /v1/keys", guarded(list(key)))
 	mux.HandleFunc("GET /v1/keys/key-1", guarded(key))
+	mux.HandleFunc("GET /v1/keys/key-9", guarded(key)) // which is another
 	mux.HandleFunc("GET /v1/sessions", guarded(list(session)))
 	mux.HandleFunc("GET /v1/sessions/sg-1", guarded(session))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

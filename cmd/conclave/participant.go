@@ -40,21 +40,23 @@ is approved. With --approve FILE.json a policy decides; go doc client.Policy say
 what is in it. With --approve exec:COMMAND the command gets the request as JSON
 on stdin; it approves by exit status 0, and the first line of its stdout is the
 reason. It is split at spaces and run without a shell, with an environment that
-holds no secrets, and has until the invitation's deadline.
+holds no secrets, and has until the invitation's deadline; then it is killed, with
+what it has started.
 
 Shares are kept in the home directory, sealed to this client's
 identity; keep a copy of both (see conclave share -h).`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
-		trust := flags.String("trust", "tofu", "`whom` to trust: pinned, or tofu, also whoever comes first under a name")
+		trust := trustFlag(flags)
 		ahead := flags.Int("preparams", 1, "how `many` sets of pre-parameters to keep ready, sealed in the home directory, so that a keygen need not wait")
 		return func(ctx context.Context, args []string) error {
+			pinnedOnly, err := trust()
 			switch {
 			case len(args) > 0:
 				return misuse("participant takes no arguments")
-			case *trust != "tofu" && *trust != "pinned":
-				return misuse("--trust must be tofu or pinned")
+			case err != nil:
+				return err
 			case *ahead < 0 || *ahead > 100:
 				return misuse("--preparams must be from 0 to 100")
 			}
@@ -62,7 +64,7 @@ identity; keep a copy of both (see conclave share -h).`,
 			if err != nil {
 				return err
 			}
-			return c.participant(ctx, how, *trust == "pinned", *ahead)
+			return c.participant(ctx, how, pinnedOnly, *ahead)
 		}
 	},
 }

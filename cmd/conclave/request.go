@@ -20,7 +20,18 @@ var keygenCommand = command{
 Makes a key whose parts the named participants hold, in that order. All of them
 must accept. The same again with the same --key-id joins a keygen that goes on.
 
-  $ conclave keygen --threshold 2 alice bob carol`,
+Each participant signs which key it has made, and it is refused unless all of
+them attest what the servers tell, by the identities that this home knows. With
+--trust pinned all must be pinned (conclave trust), or nothing is asked.
+Otherwise whoever is not known yet is trusted, with a warning; and so are
+participants without an identity, of whom nobody is known.
+
+  $ conclave keygen --threshold 2 alice bob carol
+  key         key-7GZ5XQ…
+  curve       secp256k1
+  address     0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
+  public key  0x03…
+  attested    by alice (pinned), bob (pinned), carol (pinned)`,
 	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
 		c.serverFlags(flags)
 		var r client.KeygenRequest
@@ -28,8 +39,12 @@ must accept. The same again with the same --key-id joins a keygen that goes on.
 		flags.StringVar(&r.KeyID, "key-id", "", "`id` of the key (default: a new one)")
 		flags.IntVar(&r.Threshold, "threshold", 2, "how `many` must sign")
 		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`time` after which the request is void (default: the server's)")
+		trust, limit := trustFlag(flags), timeoutFlag(flags)
 		return func(ctx context.Context, args []string) error {
-			var err error
+			pinnedOnly, err := trust()
+			if err != nil {
+				return err
+			}
 			if r.Curve, err = pubkey.ParseCurve(*curve); err != nil {
 				return misuse("%s", err)
 			}
@@ -39,25 +54,27 @@ must accept. The same again with the same --key-id joins a keygen that goes on.
 			case r.Threshold < 2 || r.Threshold > len(args):
 				return misuse("--threshold must be from 2 to %d, the number of users", len(args))
 			}
-			return c.keygen(ctx, r)
+			return limit(ctx, r.ExpiresIn, func(ctx context.Context) error { return c.keygen(ctx, r, pinnedOnly) })
 		}
 	},
 }
 
-func (c *cli) keygen(ctx context.Context, r client.KeygenRequest) error {
+func (c *cli) keygen(ctx context.Context, r client.KeygenRequest, pinnedOnly bool) error {
 	var key client.Key
-	err := c.coordinate(ctx, func(coordinator *client.Client) (err error) {
+	err := c.coordinate(ctx, pinnedOnly, func(coordinator *client.Client) (err error) {
 		key, err = coordinator.Keygen(ctx, r)
 		return err
 	})
 	if err != nil {
+		c.unattested(err)
 		return err
 	}
 	if err := c.remember(key); err != nil {
 		return fmt.Errorf("the key %s was made, with address %s, but remembering it: %w", key.KeyID, key.AccountAddr, err)
 	}
 	return c.print(key, [2]string{"key", key.KeyID}, [2]string{"curve", string(key.Curve)},
-		[2]string{"address", key.AccountAddr}, [2]string{"public key", key.PublicKey})
+		[2]string{"address", key.AccountAddr}, [2]string{"public key", key.PublicKey},
+		[2]string{"attested", c.attested(key.AttestedBy)})
 }
 
 var signCommand = command{
@@ -65,7 +82,8 @@ var signCommand = command{
 	about: `
 Signs with a key and verifies the signature. DATA is 0x and hex, or text; "-"
 reads text from stdin, to its last byte. The address of a key that was made
-from here is known; for others give --address, or the server is believed.
+from here is known; for others give --address, or the server is believed as far
+as the participants attest it (see conclave keygen -h).
 
   $ conclave sign key-7GZ5XQ… --data "pay bob"
   $ conclave sign key-7GZ5XQ… --data 0xec09… --participants alice,carol`,
@@ -78,7 +96,12 @@ from here is known; for others give --address, or the server is believed.
 		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all who hold the key)")
 		flags.StringVar(&r.SessionID, "session", "", "`id` of the session, to join one that goes on (default: a new one)")
 		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`time` after which the request is void (default: the server's)")
+		trust, limit := trustFlag(flags), timeoutFlag(flags)
 		return func(ctx context.Context, args []string) error {
+			pinnedOnly, err := trust()
+			if err != nil {
+				return err
+			}
 			if len(args) != 1 || r.Data == "" {
 				return misuse("sign needs a key and --data")
 			}
@@ -90,26 +113,26 @@ from here is known; for others give --address, or the server is believed.
 				}
 				r.Data = string(text)
 			}
-			return c.sign(ctx, r)
+			return limit(ctx, r.ExpiresIn, func(ctx context.Context) error { return c.sign(ctx, r, pinnedOnly) })
 		}
 	},
 }
 
-func (c *cli) sign(ctx context.Context, r client.SignRequest) error {
+func (c *cli) sign(ctx context.Context, r client.SignRequest, pinnedOnly bool) error {
 	if r.AccountAddr == "" {
 		known, err := c.known()
 		if err != nil {
 			return err
 		}
 		if r.AccountAddr = known[r.KeyID]; r.AccountAddr == "" {
-			c.console.say("this key was not made from here: the server is believed about its address")
-			if r.AccountAddr, err = c.addressOf(ctx, r.KeyID); err != nil {
+			c.console.say("this key was not made from here: the server is asked for its address")
+			if r.AccountAddr, err = c.addressOf(ctx, r.KeyID, pinnedOnly); err != nil {
 				return err
 			}
 		}
 	}
 	var sig client.Signature
-	err := c.coordinate(ctx, func(coordinator *client.Client) (err error) {
+	err := c.coordinate(ctx, pinnedOnly, func(coordinator *client.Client) (err error) {
 		sig, err = coordinator.Sign(ctx, r)
 		return err
 	})
@@ -120,23 +143,9 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest) error {
 		[2]string{"hash", string(sig.Hash)}, [2]string{"digest", sig.Digest}, [2]string{"session", sig.SessionID})
 }
 
-// addressOf asks the server: what is to be signed names the address.
-func (c *cli) addressOf(ctx context.Context, keyID string) (string, error) {
-	api, err := c.api()
-	if err != nil {
-		return "", err
-	}
-	defer api.Close()
-	key, err := api.Key(ctx, keyID)
-	if err == nil && key.AccountAddr == "" {
-		err = fmt.Errorf("key %s is %s, it has no address yet", keyID, key.Status)
-	}
-	return key.AccountAddr, err
-}
-
 // coordinate connects, shows progress, and says what becomes of a session that
 // is left.
-func (c *cli) coordinate(ctx context.Context, do func(*client.Client) error) error {
+func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.Client) error) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -147,6 +156,11 @@ func (c *cli) coordinate(ctx context.Context, do func(*client.Client) error) err
 	if cfg.Identity, err = c.identity(); err != nil {
 		return err
 	}
+	store, err := c.identities()
+	if err != nil {
+		return err
+	}
+	cfg.Known, cfg.Trust, cfg.PinnedOnly = store.Known, store.Trust, pinnedOnly
 	d := display{console: c.console, began: time.Now()}
 	cfg.OnEvent = d.event
 	coordinator, err := client.Dial(ctx, cfg)
@@ -156,6 +170,9 @@ func (c *cli) coordinate(ctx context.Context, do func(*client.Client) error) err
 		_ = coordinator.Close()
 	}
 	d.done()
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+		return &timeoutError{session: d.session()}
+	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		if session := d.session(); session != "" {
 			return fmt.Errorf("left before the end; session %s goes on (see conclave sessions %s)", session, session)

@@ -14,9 +14,9 @@ import (
 var trustCommand = command{
 	synopsis: "trust [FLAGS] list | add USER FINGERPRINT | remove USER",
 	about: `
-Says whose identities this home trusts. A participant trusts the identity that a
-user has when they first meet, unless it runs with --trust pinned, and refuses
-any other from then on. Pin those who matter: ask them, over a channel that you
+Says whose identities this home trusts. A participant, and who asks for a key,
+trust the identity that a user has when they first meet, unless they run with
+--trust pinned, and refuse any other from then on. Pin those who matter: ask them, over a channel that you
 trust, to read you what conclave identity shows them.
 
   $ conclave trust add dave BOZJ6-L4GQE-TOPPJ-PCQ3C-5QUQ4-FJ7QA-MDNXS-YGOPA
@@ -42,6 +42,17 @@ add it again.`,
 			return misuse("trust needs list, add USER FINGERPRINT, or remove USER")
 		}
 	},
+}
+
+// trustFlag lets a command say whom it trusts, and then whether by pins alone.
+func trustFlag(flags *flag.FlagSet) func() (pinnedOnly bool, err error) {
+	whom := flags.String("trust", "tofu", "`whom` to trust: pinned, or tofu, also whoever comes first under a name")
+	return func() (bool, error) {
+		if *whom != "tofu" && *whom != "pinned" {
+			return false, misuse("--trust must be tofu or pinned")
+		}
+		return *whom == "pinned", nil
+	}
 }
 
 func (c *cli) identities() (*client.DirStore, error) {

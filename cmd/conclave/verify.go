@@ -10,9 +10,12 @@ import (
 )
 
 var verifyCommand = command{
-	synopsis: "verify [FLAGS] --data DATA --signature SIG (--address ADDR | --public-key KEY) | verify --evidence FILE",
+	synopsis: "verify [FLAGS] --data DATA --signature SIG (--address ADDR | --public-key KEY) | verify --evidence FILE | verify --key FILE",
 	about: `
 Checks a signature, offline. It exits with 0 if it is good and with 1 if not.
+With --key it checks what the participants of a key have attested, by the
+identities that this home knows: that the address is of the key that they have
+made. FILE is what conclave keys KEY -json prints, or GET /v1/keys/KEY answers.
 With --evidence it checks what a participant has kept against a party that signed
 two different messages where it may sign one, and says whom it convicts. Anybody
 can make evidence against an identity of their own making: compare the identity
@@ -26,6 +29,8 @@ with the one that is pinned here, or that its owner shows.
 		var v verification
 		c.localFlags(flags)
 		evidence := flags.String("evidence", "", "`file` of evidence to check")
+		key := flags.String("key", "", "`file` with a key whose attestations to check")
+		trust := trustFlag(flags)
 		flags.StringVar(&v.curve, "curve", "", "`curve`: secp256k1 or ed25519 (default: that of the address, else secp256k1)")
 		flags.StringVar(&v.address, "address", "", "account `address` of the key")
 		flags.StringVar(&v.publicKey, "public-key", "", "public `key`, 0x and hex")
@@ -35,13 +40,23 @@ with the one that is pinned here, or that its owner shows.
 		return func(_ context.Context, args []string) error {
 			given := map[string]bool{}
 			flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+			ofSignature := given["data"] || given["signature"] || given["address"] || given["public-key"] || given["hash"] || given["curve"]
+			pinnedOnly, err := trust()
 			switch {
+			case err != nil:
+				return err
 			case len(args) > 0:
 				return misuse("verify takes no arguments, only flags")
-			case given["evidence"] && (given["data"] || given["signature"] || given["address"] || given["public-key"] || given["hash"] || given["curve"]):
+			case given["evidence"] && (ofSignature || given["key"] || given["trust"]):
 				return misuse("--evidence is checked by itself")
 			case given["evidence"]:
 				return c.verifyEvidence(*evidence)
+			case given["key"] && ofSignature:
+				return misuse("--key is checked by itself")
+			case given["key"]:
+				return c.verifyKey(*key, pinnedOnly)
+			case given["trust"]:
+				return misuse("--trust is for --key")
 			case !given["data"] || !given["signature"]:
 				return misuse("verify needs --data and --signature")
 			case given["address"] == given["public-key"]:

@@ -86,8 +86,8 @@ func (o *options) declareTokens() {
 	f.StringVar(&cfg.JWKS, "jwks", "", "`file or URL` with the public keys of another issuer, whose tokens are taken too (RS256, ES256, EdDSA)")
 	f.StringVar(&cfg.JWTIssuer, "jwt-issuer", "", "`iss` that tokens must have (default any)")
 	f.StringVar(&cfg.JWTAudience, "jwt-audience", "", "`aud` that tokens must have (default any)")
-	f.StringVar(&cfg.JWKSIssuer, "jwks-issuer", "", "`iss` that tokens by --jwks must have (default that of --jwt-issuer)")
-	f.StringVar(&cfg.JWKSAudience, "jwks-audience", "", "`aud` that tokens by --jwks must have (default that of --jwt-audience)")
+	f.StringVar(&cfg.JWKSIssuer, "jwks-issuer", "", "`iss` that tokens by --jwks must have, or * for any (default that of --jwt-issuer; one must be set)")
+	f.StringVar(&cfg.JWKSAudience, "jwks-audience", "", "`aud` that tokens by --jwks must have, or * for any (default that of --jwt-audience; one must be set)")
 	f.DurationVar(&cfg.TokenTTL, "token-ttl", 0, "how long a token from login is good (default 12h)")
 	f.DurationVar(&cfg.MaxTokenLife, "token-max-life", 0, "how long any token may live (default 720h, or --token-ttl if that is longer)")
 }

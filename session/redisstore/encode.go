@@ -82,6 +82,7 @@ func encodeSession(s session.Session) []any {
 		r.text("identity"+at, p.Identity)
 		r.text("result"+at, p.Result)
 		r.text("result_key"+at, p.Key)
+		r.text("attestation"+at, p.Attested)
 		r.count("strikes"+at, p.Strikes)
 		r.flag("out"+at, p.Out)
 		r.time("absent_since"+at, p.AbsentSince)
@@ -179,7 +180,8 @@ func parseSession(id string, fields map[string]string) (session.Session, error) 
 		s.Parties = append(s.Parties, session.Party{
 			User: user, Invited: r.flag("invited" + at), Response: session.Response(r.text("response" + at)),
 			Identity: r.text("identity" + at), Result: r.text("result" + at), Key: r.text("result_key" + at),
-			Strikes: int(r.number("strikes" + at)), Out: r.flag("out" + at), AbsentSince: r.time("absent_since" + at),
+			Attested: r.text("attestation" + at),
+			Strikes:  int(r.number("strikes" + at)), Out: r.flag("out" + at), AbsentSince: r.time("absent_since" + at),
 		})
 	}
 	return s, errors.Join(r.errs...)

@@ -43,7 +43,8 @@ func drawSession(t *rapid.T) session.Session {
 		return session.Party{
 			User: names.Draw(t, "user"), Invited: rapid.Bool().Draw(t, "invited"), Identity: words.Draw(t, "identity"),
 			Response: rapid.SampledFrom([]session.Response{session.Unanswered, session.Accepted, session.Declined}).Draw(t, "response"),
-			Result:   words.Draw(t, "result"), Key: words.Draw(t, "key"), Strikes: rapid.IntRange(0, 9).Draw(t, "strikes"),
+			Result:   words.Draw(t, "result"), Key: words.Draw(t, "key"),
+			Attested: words.Draw(t, "attested"), Strikes: rapid.IntRange(0, 9).Draw(t, "strikes"),
 			Out: rapid.Bool().Draw(t, "out"), AbsentSince: moments.Draw(t, "absent since"),
 		}
 	}), 1, 20, func(p session.Party) string { return p.User }).Draw(t, "parties")

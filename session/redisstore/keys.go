@@ -98,8 +98,8 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 }
 
 // PutShare implements session.Keys.
-func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, share string) error {
-	ok, err := putShareScript.Run(ctx, s.rdb, []string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share).Bool()
+func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, share, attestation string) error {
+	ok, err := putShareScript.Run(ctx, s.rdb, []string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share, attestation).Bool()
 	if err != nil {
 		return unavailable("store share of key "+key, err)
 	}
@@ -116,6 +116,29 @@ func (s *Store) Share(ctx context.Context, key string, part int) (string, error)
 		return "", unavailable("load share of key "+key, err)
 	}
 	return share, nil
+}
+
+// attestedPrefix begins the fields of attestations in a key's hash of shares.
+const attestedPrefix = "attestation:" // attestation:<part> -> text
+
+// Attestations implements session.Keys.
+func (s *Store) Attestations(ctx context.Context, key string, parts int) ([]string, error) {
+	fields := make([]string, parts)
+	for i := range fields {
+		fields[i] = attestedPrefix + strconv.Itoa(i+1)
+	}
+	list := make([]string, parts)
+	if parts == 0 {
+		return list, nil
+	}
+	values, err := s.rdb.HMGet(ctx, s.keys.shares(key), fields...).Result()
+	if err != nil {
+		return nil, unavailable("load attestations of key "+key, err)
+	}
+	for i, v := range values {
+		list[i], _ = v.(string) // nil where there is none
+	}
+	return list, nil
 }
 
 // OpenSigning implements session.Keys.

@@ -76,12 +76,13 @@ func TestReservedKeyIsForgotten(t *testing.T) {
 
 func TestSharesAreFenced(t *testing.T) {
 	each(t, func(b bench) {
-		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s"), session.ErrStale)
+		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), session.ErrStale)
 		k := b.newKey("vault")
 		b.ok(b.PutKey(b.ctx, k))
-		b.is(b.PutShare(b.ctx, "vault", "kg-0", 1, "s"), session.ErrStale)
-		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 1, "first"))
-		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 1, "second"))
+		b.is(b.PutShare(b.ctx, "vault", "kg-0", 1, "s", ""), session.ErrStale)
+		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 1, "first", ""))
+		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 1, "second", "att-1"))
+		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 3, "third", "att-3"))
 		share := func(want string) {
 			b.Helper()
 			got, err := b.Share(b.ctx, "vault", 1)
@@ -90,23 +91,34 @@ func TestSharesAreFenced(t *testing.T) {
 				b.Fatalf("got share %q, want %q", got, want)
 			}
 		}
+		attested := func(want ...string) {
+			b.Helper()
+			got, err := b.Attestations(b.ctx, "vault", 3)
+			b.ok(err)
+			if !slices.Equal(got, want) {
+				b.Fatalf("got attestations %q, want %q", got, want)
+			}
+		}
 		share("second")
+		attested("att-1", "", "att-3")
 
 		// Another keygen of the same key begins without the old shares.
 		k.Version, k.Status = 1, session.KeyFailed
 		b.ok(b.PutKey(b.ctx, k))
-		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s"), session.ErrStale)
+		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), session.ErrStale)
 		k.Version, k.Status, k.Session = 2, session.KeyGenerating, "kg-2"
 		b.ok(b.PutKey(b.ctx, k))
 		share("")
-		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "late"), session.ErrStale)
-		b.ok(b.PutShare(b.ctx, "vault", "kg-2", 1, "new"))
+		attested("", "", "")
+		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "late", "att-late"), session.ErrStale)
+		b.ok(b.PutShare(b.ctx, "vault", "kg-2", 1, "new", ""))
 
 		// Once it is active nothing replaces a share.
 		k.Version, k.Status = 3, session.KeyActive
 		b.ok(b.PutKey(b.ctx, k))
-		b.is(b.PutShare(b.ctx, "vault", "kg-2", 1, "s"), session.ErrStale)
+		b.is(b.PutShare(b.ctx, "vault", "kg-2", 1, "s", "att-later"), session.ErrStale)
 		share("new")
+		attested("", "", "")
 	})
 }
 
@@ -329,7 +341,7 @@ func TestErrorsAreUnavailable(t *testing.T) {
 		_, err = b.Commit(b.ctx, s, "", nil, at)
 		b.is(err, session.ErrUnavailable)
 		b.is(b.PutKey(b.ctx, k), session.ErrUnavailable)
-		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s"), session.ErrUnavailable)
+		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), session.ErrUnavailable)
 		b.is(b.Postpone(b.ctx, "s1", at, at), session.ErrUnavailable)
 		_, err = b.TakeDue(b.ctx, 1, 0)
 		b.is(err, session.ErrUnavailable)

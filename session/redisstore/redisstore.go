@@ -15,7 +15,7 @@
 //	session:{id}:watch     set     nodes that want to be told of its commits; lives while they ask
 //	lock:{id}              string  read only, to fence commits; package cluster takes it
 //	key:{id}               hash    one key record, with open:<session> for each open signing
-//	key:{id}:shares        hash    <part index> -> the share as stored
+//	key:{id}:shares        hash    <part index> -> the share as stored, attestation:<part index>
 //	sessions:due           zset    session ids by when to look at them, ms
 //	webhooks               zset    session ids whose outcomes are to be told, by the next try, ms; minus the ms of those that were
 //	index:{user}:sessions  zset    session ids by creation, ms; expires like its newest session

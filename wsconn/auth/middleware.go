@@ -14,8 +14,7 @@ import (
 // Middleware lets through requests that carry a good token as "Authorization:
 // Bearer …", with its claims in their context ([FromContext]), and answers all
 // others with a problem document. A token anywhere else in a request is not
-// looked at. A report that is not nil is called with what an operator should
-// know of: a verifier that could not tell.
+// looked at. A report that is not nil is told why each of the others was refused.
 func Middleware(v Verifier, report func(*http.Request, error)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -25,7 +24,7 @@ func Middleware(v Verifier, report func(*http.Request, error)) func(http.Handler
 				c, err = v.Verify(r.Context(), token)
 			}
 			if err != nil {
-				if s := Status(AsWire(err).Code); s >= 500 && report != nil {
+				if report != nil {
 					report(r, err)
 				}
 				WriteProblem(w, err)

@@ -60,6 +60,9 @@ func (p *participant) checkKeygen(inv Invitation) error {
 	if inv.PartIndex < 1 || inv.PartIndex > len(inv.Participants) || inv.Participants[inv.PartIndex-1] != p.c.User() {
 		return errors.New("the invitation gives this party a part that is not its own")
 	}
+	if inv.Coordinator == "" {
+		return errors.New("the invitation does not say who asks") // what is attested of the key does
+	}
 	return nil
 }
 

@@ -143,10 +143,19 @@ func within(t *testing.T) context.Context {
 
 func (f *fake) coordinator(t *testing.T) *Client {
 	t.Helper()
-	c, err := Dial(within(t), Config{
+	return f.coordinatorWith(t, nil)
+}
+
+func (f *fake) coordinatorWith(t *testing.T, change func(*Config)) *Client {
+	t.Helper()
+	cfg := Config{
 		URLs: []string{f.url}, Token: StaticToken(token("coord", "")), RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond,
 		Identity: coordinatorIdentity(),
-	})
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := Dial(within(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,12 +172,18 @@ var names = []string{"alice", "bob", "carol"}
 // trio is three participants and a coordinator.
 func trio(t *testing.T) (*fake, []*peer, *Client) {
 	t.Helper()
+	f, peers := three(t)
+	return f, peers, f.coordinator(t)
+}
+
+func three(t *testing.T) (*fake, []*peer) {
+	t.Helper()
 	f := newFake(t)
 	var peers []*peer
 	for _, name := range names {
 		peers = append(peers, f.peer(t, name).start())
 	}
-	return f, peers, f.coordinator(t)
+	return f, peers
 }
 
 // made is a key of names, 2 of 3 on ed25519, made once for all tests.

@@ -22,9 +22,12 @@ var (
 	// ErrIdentityChanged is returned by [Trust], as an [*IdentityError], for a user
 	// that was known by another identity.
 	ErrIdentityChanged = errors.New("client: the identity has changed")
-	// ErrNotPinned is the reason why a participant that trusts nobody on first use
-	// refuses a user whose identity is not pinned.
+	// ErrNotPinned is the reason why a client that trusts nobody on first use refuses
+	// a user whose identity is not pinned.
 	ErrNotPinned = errors.New("client: the identity is not pinned here")
+	// ErrNotAttested is returned by Keygen and [CheckKey], as an
+	// [*AttestationError], for a key that is not the one its participants attest.
+	ErrNotAttested = errors.New("client: the key is not attested by its participants")
 	// ErrProtected is returned by [ReadIdentity] for an identity that needs a
 	// passphrase when there is none.
 	ErrProtected = errors.New("client: the identity is protected by a passphrase")

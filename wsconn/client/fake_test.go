@@ -305,7 +305,9 @@ func (f *fake) apply(user string, u *fakeUser, m wire.Message, p wire.Payload) (
 		return f.step(p.SessionID, session.Responded{Kind: session.Sign, From: user, Party: p.PartIndex, Accept: *p.Response, Reason: p.Reason, Identity: u.identity})
 	case *wire.KeygenComplete:
 		f.shares[fmt.Sprint(p.KeyID, "/", p.PartIndex)] = p.ShareJSON
-		reply, e := f.step(p.SessionID, session.Generated{From: user, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey})
+		reply, e := f.step(p.SessionID, session.Generated{
+			From: user, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Attestation: p.Attestation,
+		})
 		if s := f.sessions[p.SessionID]; e == nil && !slices.ContainsFunc(s.Parties, func(p session.Party) bool { return p.Result == "" }) {
 			_, _ = f.step(p.SessionID, session.KeyStored{})
 			f.addrs[p.KeyID] = *s

@@ -35,6 +35,11 @@ type APIConfig struct {
 	// Identity signs what Keygen and Sign ask for. Nil means that requests are not
 	// signed, so that only participants that a person looks after approve them.
 	Identity *party.Identity
+	// Known, Trust and PinnedOnly decide which new keys Keygen believes, as those of
+	// [Config] do. Nil and false mean that nobody is known: see [Key.Attested].
+	Known      func(user string) (Known, bool, error)
+	Trust      Trust
+	PinnedOnly bool
 }
 
 // API is the web API. Errors that the server answers with are [*wire.Error]s.
@@ -43,6 +48,7 @@ type API struct {
 	bases    []*url.URL
 	token    TokenSource
 	identity *party.Identity
+	believer believer // of no user yet
 	http     *http.Client
 	streams  *http.Client // without a time limit
 }
@@ -52,7 +58,10 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	if len(cfg.URLs) == 0 {
 		return nil, errors.New("client: no URL")
 	}
-	a := &API{token: cfg.Token, identity: cfg.Identity}
+	a := &API{
+		token: cfg.Token, identity: cfg.Identity,
+		believer: believer{identity: cfg.Identity, known: cfg.Known, trust: cfg.Trust, pinnedOnly: cfg.PinnedOnly},
+	}
 	for _, base := range cfg.URLs {
 		u, err := parseBase(base)
 		if err != nil {
@@ -76,7 +85,10 @@ func NewAPI(cfg APIConfig) (*API, error) {
 
 // API returns the web API of the same servers with the same tokens.
 func (c *Client) API() (*API, error) {
-	return NewAPI(APIConfig{URLs: c.cfg.URLs, Token: c.cfg.Token, TLS: c.cfg.TLS, Identity: c.cfg.Identity})
+	return NewAPI(APIConfig{
+		URLs: c.cfg.URLs, Token: c.cfg.Token, TLS: c.cfg.TLS, Identity: c.cfg.Identity,
+		Known: c.cfg.Known, Trust: c.cfg.Trust, PinnedOnly: c.cfg.PinnedOnly,
+	})
 }
 
 // Close closes idle connections.

@@ -127,18 +127,24 @@ func (p *participant) start(ctx context.Context) error {
 
 // report sends keygen_complete for a share that was stored before a restart.
 func (p *participant) report(ctx context.Context, r Record) {
-	share, err := p.c.cfg.Store.Get(ctx, r.Invitation.KeyID, r.Generated)
+	sealed, err := p.c.cfg.Store.Get(ctx, r.Invitation.KeyID, r.Generated)
 	if err != nil {
 		p.log.Error().Err(err).Str("session", r.Invitation.SessionID).Str("key", r.Invitation.KeyID).Msg("stored share not found")
 		p.failed(r.Invitation, r.Attempt, "the share it had made is not in its store", nil)
 		return
 	}
-	public, err := party.ParsePublic(share)
+	// What is attested is what is sealed in the share, and not what is beside it.
+	share, err := party.OpenShare(sealed, p.c.cfg.Identity)
+	var attestation party.Attestation
+	if err == nil {
+		attestation, err = share.Attest(p.c.cfg.Identity, r.Invitation.SessionID, r.Invitation.Coordinator)
+	}
 	if err != nil {
+		p.log.Error().Err(err).Str("session", r.Invitation.SessionID).Str("key", r.Invitation.KeyID).Msg("stored share cannot be read")
 		p.failed(r.Invitation, r.Attempt, "the share it had made cannot be read", nil)
 		return
 	}
-	p.complete(r.Invitation, public, share)
+	p.complete(r.Invitation, share.Public(), sealed, attestation)
 }
 
 // add makes a session known. The context ends with the session.
@@ -274,7 +280,7 @@ func (p *participant) decide(ctx context.Context, t *task, inv Invitation) {
 		// Only what was agreed to is worth remembering on first use.
 		if ok && checked.Signer != nil {
 			if err := p.trusts(inv.Coordinator, checked.Signer.identity); err != nil {
-				p.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
+				p.c.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
 				ok, reason = false, err.Error()
 			}
 		}

@@ -37,6 +37,10 @@ type Key struct {
 	Curve       pubkey.Curve `json:"curve"`
 	AccountAddr string       `json:"account_addr"`
 	PublicKey   string       `json:"public_key"` // 0x hex; empty if no participant reported it
+
+	// AttestedBy are all participants, in the order of their parts, or nobody: then
+	// the address is the server's word alone. See [Key.Attested].
+	AttestedBy []Attestor `json:"attested_by"`
 }
 
 // SignRequest asks for a signature.
@@ -108,6 +112,11 @@ type waiter struct {
 // Keygen asks for a key and waits for it. A session that ends otherwise is an
 // [*OutcomeError], a refused request a [*wire.Error]. When ctx ends it returns
 // ctx's error and the session goes on; the same request again joins it.
+//
+// The server's word for the key is checked against what the participants attest:
+// a key that somebody whose identity is known has not attested, or that they have
+// attested otherwise, is an [*AttestationError]. With Config.PinnedOnly all
+// participants must be pinned, else nothing is asked: ErrNotPinned.
 func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if r.KeyID == "" {
 		r.KeyID = "key-" + rand.Text()
@@ -116,7 +125,17 @@ func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	if err := c.signKeygen(ctx, &r, curve); err != nil {
+	if err := r.wire().Validate(); err != nil {
+		return Key{}, err
+	}
+	if err := c.awaitUser(ctx); err != nil {
+		return Key{}, err
+	}
+	believer := c.believer()
+	if err := believer.ready(r.Participants); err != nil {
+		return Key{}, err
+	}
+	if err := c.signKeygen(&r, curve); err != nil {
 		return Key{}, err
 	}
 	w := &waiter{kind: KindKeygen, requestID: c.requestID(), keyID: r.KeyID}
@@ -124,11 +143,20 @@ func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return generated(r, curve, p.(*wire.KeygenConfirm))
+	c.mu.Lock()
+	session := w.sessionID
+	c.mu.Unlock()
+	key, err := generated(r, curve, believer, session, p.(*wire.KeygenConfirm))
+	if errors.Is(err, ErrNotAttested) {
+		c.changed(err, KindKeygen, session, r.KeyID)
+		c.log.Error().Err(err).Str("session", session).Str("key", r.KeyID).Msg("key not attested")
+	}
+	return key, err
 }
 
-// generated checks the outcome of a keygen.
-func generated(r KeygenRequest, curve pubkey.Curve, out *wire.KeygenConfirm) (Key, error) {
+// generated checks the outcome of a keygen. The session is the one that the
+// request has become, "" if the server has not told: the outcome may say another.
+func generated(r KeygenRequest, curve pubkey.Curve, b believer, session string, out *wire.KeygenConfirm) (Key, error) {
 	if out.Status != wire.StatusSuccess {
 		return Key{}, &OutcomeError{
 			Kind: KindKeygen, SessionID: out.SessionID, KeyID: r.KeyID, Status: out.Status, Reason: out.Reason, Culprits: out.Culprits,
@@ -146,7 +174,16 @@ func generated(r KeygenRequest, curve pubkey.Curve, out *wire.KeygenConfirm) (Ke
 			return Key{}, fmt.Errorf("keygen of %s: the server's public key is not that of the account address", r.KeyID)
 		}
 	}
-	return Key{KeyID: r.KeyID, SessionID: out.SessionID, Curve: curve, AccountAddr: out.AccountAddr, PublicKey: out.PublicKey}, nil
+	if session == "" {
+		session = out.SessionID
+	}
+	who, err := b.attested(r, curve, session, out)
+	if err != nil {
+		return Key{}, err
+	}
+	return Key{
+		KeyID: r.KeyID, SessionID: session, Curve: curve, AccountAddr: out.AccountAddr, PublicKey: out.PublicKey, AttestedBy: who,
+	}, nil
 }
 
 // Sign asks for a signature, waits for it and verifies it. Errors are those of

@@ -105,7 +105,7 @@ func (p *participant) giveUp(t *task, inv Invitation, number int, err error) {
 	p.mu.Unlock()
 	p.convict(inv, number, err)
 	if mine {
-		p.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
+		p.c.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
 		p.failed(inv, number, err.Error(), culpritsOf(err))
 	}
 }
@@ -344,6 +344,10 @@ func (p *participant) generated(ctx context.Context, t *task, a attempt, share *
 		return errors.New("the share could not be stored")
 	}
 	public := share.Public()
+	attestation, err := share.Attest(p.c.cfg.Identity, a.inv.SessionID, a.inv.Coordinator)
+	if err != nil {
+		return err
+	}
 	p.mu.Lock()
 	t.record.Generated = public.AccountAddr
 	t.over, t.run = true, nil
@@ -353,15 +357,15 @@ func (p *participant) generated(ctx context.Context, t *task, a attempt, share *
 		// A restart would report a failure, not the share; others may be told so by then.
 		p.log.Error().Err(err).Str("session", a.inv.SessionID).Msg("stored share not noted")
 	}
-	p.complete(a.inv, public, sealed)
+	p.complete(a.inv, public, sealed, attestation)
 	p.c.emit(Finished{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, public.AccountAddr})
 	return nil
 }
 
-func (p *participant) complete(inv Invitation, public party.SharePublic, sealed string) {
+func (p *participant) complete(inv Invitation, public party.SharePublic, sealed string, attestation party.Attestation) {
 	p.send(inv.SessionID, &wire.KeygenComplete{
 		KeyID: inv.KeyID, PartIndex: public.PartIndex, AccountAddr: public.AccountAddr, ShareJSON: sealed,
-		SessionID: inv.SessionID, PublicKey: public.PublicKey,
+		SessionID: inv.SessionID, PublicKey: public.PublicKey, Attestation: attestation.String(),
 	}, nil)
 }
 

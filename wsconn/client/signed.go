@@ -59,15 +59,9 @@ func (c *Client) awaitUser(ctx context.Context) error {
 }
 
 // signKeygen fills in SignedRequest, if this client signs.
-func (c *Client) signKeygen(ctx context.Context, r *KeygenRequest, curve pubkey.Curve) (err error) {
+func (c *Client) signKeygen(r *KeygenRequest, curve pubkey.Curve) error {
 	if c.cfg.Identity == nil || r.SignedRequest != "" {
 		return nil
-	}
-	if err := r.wire().Validate(); err != nil {
-		return err
-	}
-	if err := c.awaitUser(ctx); err != nil {
-		return err
 	}
 	return signKeygen(c.cfg.Identity, c.User(), r, curve)
 }
@@ -172,8 +166,8 @@ func (p *participant) checkSigner(ctx context.Context, inv Invitation, holders [
 	if err := errors.Join(s.Verify(inv.request(), holders), s.Current(time.Now())); err != nil {
 		return inv, err
 	}
-	if err := p.admits(inv.Coordinator, known, ok, s.Identity); err != nil {
-		p.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
+	if err := admits(p.c.cfg.PinnedOnly, inv.Coordinator, known, ok, s.Identity); err != nil {
+		p.c.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
 		return inv, fmt.Errorf("the request: %w", err)
 	}
 	// Beyond its expiry a request is refused anyway; the day is for clocks that are

@@ -68,7 +68,7 @@ func asked(t *testing.T) *Client {
 func keygenInvite(t *testing.T) *wire.KeygenInvite {
 	t.Helper()
 	r := KeygenRequest{KeyID: "new", Threshold: 2, Participants: names}
-	if err := asked(t).signKeygen(t.Context(), &r, pubkey.Ed25519); err != nil {
+	if err := asked(t).signKeygen(&r, pubkey.Ed25519); err != nil {
 		t.Fatal(err)
 	}
 	return &wire.KeygenInvite{

@@ -8,9 +8,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Trust decides whether id may be the identity of user. It is asked about each
-// party of a key, and about a coordinator whose signed request was approved; its
-// error is told to the others as the reason why this party does not go on.
+// Trust decides whether id may be the identity of user. A participant asks it
+// about each party of a key, and about a coordinator whose signed request was
+// approved; its error is told to the others as the reason why this party does not
+// go on. A coordinator asks it about participants that have attested a key and
+// were not known.
 type Trust func(user string, id party.PublicIdentity) error
 
 // Truster is a store that knows identities, and trusts a user's first one.
@@ -98,13 +100,13 @@ func (p *participant) known(user string) (Known, bool, error) {
 }
 
 // admits decides about an identity by what is known, and remembers nothing.
-func (p *participant) admits(user string, known Known, ok bool, id party.PublicIdentity) error {
+func admits(pinnedOnly bool, user string, known Known, ok bool, id party.PublicIdentity) error {
 	if ok {
 		if err := known.holds(id); err != nil {
 			return err
 		}
 	}
-	if p.c.cfg.PinnedOnly && !(ok && known.Pinned) {
+	if pinnedOnly && !(ok && known.Pinned) {
 		return fmt.Errorf("%w: %s, who comes with %s", ErrNotPinned, user, id.Fingerprint())
 	}
 	return nil
@@ -116,19 +118,19 @@ func (p *participant) trusts(user string, id party.PublicIdentity) error {
 	if err != nil {
 		return err
 	}
-	if err := p.admits(user, known, ok, id); err != nil {
+	if err := admits(p.c.cfg.PinnedOnly, user, known, ok, id); err != nil {
 		return err
 	}
 	return p.local(p.c.cfg.Trust(user, id), "known identities cannot be read")
 }
 
 // changed tells this side's people about a changed identity.
-func (p *participant) changed(err error, kind Kind, sessionID, keyID string) {
+func (c *Client) changed(err error, kind Kind, sessionID, keyID string) {
 	var e *IdentityError
 	if !errors.As(err, &e) {
 		return
 	}
-	p.log.Error().Str("session", sessionID).Str("key", keyID).Str("account", e.User).Str("known", e.Known).Str("now", e.Now).
+	c.log.Error().Str("session", sessionID).Str("key", keyID).Str("account", e.User).Str("known", e.Known).Str("now", e.Now).
 		Bool("pinned", e.Pinned).Msg("identity has changed")
-	p.c.emit(IdentityChanged{Kind: kind, SessionID: sessionID, KeyID: keyID, IdentityError: *e})
+	c.emit(IdentityChanged{Kind: kind, SessionID: sessionID, KeyID: keyID, IdentityError: *e})
 }

@@ -50,12 +50,15 @@ func (a *API) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if err := r.wire().Validate(); err != nil {
 		return Key{}, err
 	}
+	b := a.believer
+	if b.user, err = a.user(ctx); err != nil {
+		return Key{}, err
+	}
+	if err := b.ready(r.Participants); err != nil {
+		return Key{}, err
+	}
 	if a.identity != nil && r.SignedRequest == "" {
-		user, err := a.user(ctx)
-		if err != nil {
-			return Key{}, err
-		}
-		if err := signKeygen(a.identity, user, &r, curve); err != nil {
+		if err := signKeygen(a.identity, b.user, &r, curve); err != nil {
 			return Key{}, err
 		}
 	}
@@ -63,8 +66,9 @@ func (a *API) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	return generated(r, curve, &wire.KeygenConfirm{
+	return generated(r, curve, b, s.SessionID, &wire.KeygenConfirm{
 		KeyID: s.KeyID, Status: statusOf(s), AccountAddr: s.AccountAddr, SessionID: s.SessionID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+		Attestations: s.Attestations,
 	})
 }
 

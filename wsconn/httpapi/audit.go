@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
@@ -48,6 +50,43 @@ func (a *api) refused(r *http.Request, what string, e *wire.Error) {
 	}
 	if id, err := pathID(r, "session_id"); err == nil {
 		d.Session = id
+	}
+	a.record(d)
+}
+
+// What strangers can make the audit of a node grow by, in entries a minute: all of
+// them together, and who comes from one address.
+const (
+	strangersEntries = 10
+	strangerEntries  = 4
+)
+
+// strangers bounds what is recorded of those who show no good token: anybody can
+// be one, as often as they like.
+type strangers struct {
+	throttle *auth.LoginThrottle
+	omitted  *atomic.Int64 // since the last one that was recorded
+}
+
+func newStrangers() strangers {
+	return strangers{auth.NewLoginThrottle(strangersEntries, strangerEntries), new(atomic.Int64)}
+}
+
+// unauthenticated logs why a request was let through by no token, and records it
+// if it showed one. Of a stranger there is no name to record.
+func (a *api) unauthenticated(r *http.Request, err error) {
+	a.report(r, err)
+	e := auth.AsWire(err)
+	if r.Header.Get("Authorization") == "" || e.Code == wire.CodeInternal || e.Code == wire.CodeUnavailable {
+		return
+	}
+	if a.strangers.throttle.Attempt("", a.address(r)) != nil {
+		a.strangers.omitted.Add(1)
+		return
+	}
+	d := audit.Decision{What: audit.TokenCheck, Outcome: audit.Refused, Code: string(e.Code), Detail: e.Message}
+	if n := a.strangers.omitted.Swap(0); n > 0 {
+		d.Detail += fmt.Sprintf(" (and %d before it that were not recorded)", n)
 	}
 	a.record(d)
 }

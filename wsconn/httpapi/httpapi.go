@@ -101,11 +101,16 @@ type api struct {
 	busy    busy // calls
 	streams busy // of them, those that follow a session's events
 	alive   readiness
+
+	strangers strangers
 }
 
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
-	a := &api{cfg: cfg, log: zerolog.Nop(), busy: busy{most: maxBusy}, streams: busy{most: maxStreams, all: cfg.MaxStreams}, alive: readiness{ask: cfg.Ready}}
+	a := &api{
+		cfg: cfg, log: zerolog.Nop(), busy: busy{most: maxBusy}, streams: busy{most: maxStreams, all: cfg.MaxStreams},
+		alive: readiness{ask: cfg.Ready}, strangers: newStrangers(),
+	}
 	if cfg.Log != nil {
 		a.log = *cfg.Log
 	}
@@ -127,7 +132,7 @@ func New(cfg Config) http.Handler {
 	document := openAPI(operations, cfg.Version)
 	mux.HandleFunc("GET "+documentPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, document) })
 	guarded.HandleFunc("/", nothing)
-	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.report)(a.limited(guarded)))
+	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.unauthenticated)(a.limited(guarded)))
 	mux.HandleFunc("/", nothing)
 	return mux
 }

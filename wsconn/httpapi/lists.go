@@ -140,7 +140,9 @@ func (a *api) getKey(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, k.Info(), nil
+	v := k.Info()
+	v.Attestations, err = a.cfg.Sessions.KeyAttestations(r.Context(), k)
+	return http.StatusOK, v, err
 }
 
 func (a *api) listSessions(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -164,7 +166,12 @@ func (a *api) listSessions(_ http.ResponseWriter, r *http.Request) (int, any, er
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, listed(sessions, session.Session.Info, next), nil
+	view := func(s session.Session) wire.SessionInfo {
+		v := s.Info()
+		v.Attestations = nil // some kilobytes of each
+		return v
+	}
+	return http.StatusOK, listed(sessions, view, next), nil
 }
 
 func listed[T, V any](items []T, view func(T) V, next session.Place) wire.List[V] {

@@ -48,6 +48,8 @@ var forms = map[string]object{
 	"share_json":     {"maxLength": wire.MaxShareBytes},
 	"output_file":    lineForm(2 * wire.MaxIDBytes),
 	"signed_request": {"maxLength": wire.MaxSignedRequestBytes},
+	"attestation":    lineForm(wire.MaxAttestationBytes),
+	"attestations":   {"items": withType("string", lineForm(wire.MaxAttestationBytes)), "maxItems": wire.MaxParties},
 	"curve":          lineForm(wire.MaxTypeBytes),
 	"hash":           lineForm(wire.MaxTypeBytes),
 	"digest":         lineForm(2*wire.MaxDataBytes + 2),

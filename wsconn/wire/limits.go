@@ -19,6 +19,7 @@ const (
 	MaxShareBytes         = 512 << 10 // share_json
 	MaxIdentityBytes      = 8 << 10
 	MaxSignedRequestBytes = 256 << 10
+	MaxAttestationBytes   = 4 << 10
 	MaxBodyBytes          = 700 << 10 // body of a tss_message in base64: 512 KiB of content and its sealing
 	MaxSigBytes           = 8 << 10   // sig of a tss_message in base64
 	MaxSignatureBytes     = 256       // a signature as text

@@ -188,7 +188,8 @@ type KeygenComplete struct {
 	AccountAddr string `json:"account_addr"`
 	ShareJSON   string `json:"share_json"` // sealed to its owner, opaque to the server
 	SessionID   string `json:"session_id,omitempty"`
-	PublicKey   string `json:"public_key,omitempty"` // 0x hex: compressed SEC1 (33 bytes) or ed25519 (32 bytes)
+	PublicKey   string `json:"public_key,omitempty"`  // 0x hex: compressed SEC1 (33 bytes) or ed25519 (32 bytes)
+	Attestation string `json:"attestation,omitempty"` // the party's signature over the key, opaque to the server
 }
 
 // KeygenConfirm tells the coordinator the outcome of a keygen.
@@ -200,6 +201,8 @@ type KeygenConfirm struct {
 	PublicKey   string `json:"public_key,omitempty"`
 	Reason      string `json:"reason,omitempty"`
 	Culprits    []int  `json:"culprits,omitempty"` // part indexes
+
+	Attestations []string `json:"attestations,omitempty"` // the parties', by part index less one, empty for who sent none; left out if nobody did
 }
 
 // SignRequest asks for a signature.

@@ -100,6 +100,16 @@ func (f *faults) parties(v []Party) {
 	}
 }
 
+func (f *faults) attestations(v []string) {
+	if len(v) > MaxParties {
+		f.fail(CodeBadRequest, "attestations has more than %d entries", MaxParties)
+		return
+	}
+	for _, a := range v {
+		f.line("attestations entry", a, MaxAttestationBytes)
+	}
+}
+
 func (f *faults) committee(threshold, total int) {
 	switch {
 	case total < 2 || total > MaxParties:
@@ -220,6 +230,7 @@ func (p *KeygenComplete) Validate() error {
 	f.required("share_json", p.ShareJSON, MaxShareBytes)
 	f.optionalID("session_id", p.SessionID)
 	f.line("public_key", p.PublicKey, MaxPublicKeyBytes)
+	f.line("attestation", p.Attestation, MaxAttestationBytes)
 	return f.err()
 }
 
@@ -232,6 +243,7 @@ func (p *KeygenConfirm) Validate() error {
 	f.optionalID("session_id", p.SessionID)
 	f.line("public_key", p.PublicKey, MaxPublicKeyBytes)
 	f.culprits(p.Culprits)
+	f.attestations(p.Attestations)
 	return f.err()
 }
 

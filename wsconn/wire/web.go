@@ -18,6 +18,7 @@ type KeyInfo struct {
 	Coordinator  string    `json:"coordinator"`
 	CreatedAt    time.Time `json:"created_at"`
 	SessionID    string    `json:"session_id,omitempty" doc:"of its newest keygen"`
+	Attestations []string  `json:"attestations,omitempty" doc:"what its parties have signed about it, by part index less one, empty for who sent none; left out if nobody did, and in lists"`
 }
 
 // PartInfo is one party's part in a session.
@@ -54,6 +55,7 @@ type SessionInfo struct {
 	EndedAt      time.Time  `json:"ended_at,omitzero"`
 	Reason       string     `json:"reason,omitempty"`
 	Culprits     []int      `json:"culprits,omitempty" doc:"part indexes of those who are at fault"`
+	Attestations []string   `json:"attestations,omitempty" doc:"of a keygen, at its end: what the parties have signed about the key, as in its own resource; left out in lists"`
 }
 
 // List is a page of keys or sessions, newest first.

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// knows returns how this home knows identities. To look makes no home.
+func (c *cli) knows() (func(user string) (client.Known, bool, error), error) {
+	dir, err := c.homeDir()
+	if err != nil {
+		return nil, err
+	}
+	switch _, err := os.Stat(dir); {
+	case errors.Is(err, fs.ErrNotExist):
+		return func(string) (client.Known, bool, error) { return client.Known{}, false, nil }, nil
+	case err != nil:
+		return nil, err
+	}
+	store, err := client.OpenDirStore(dir)
+	if err != nil {
+		return nil, err
+	}
+	return store.Known, nil
+}
+
+// attested says who attests the address of a key, for a row, and warns of what is
+// not attested by people who were known before.
+func (c *cli) attested(who []client.Attestor) string {
+	if len(who) == 0 {
+		c.console.say("%s", c.console.bold("warning: no participant attests this address; that the key is theirs is the servers' word alone"))
+		return ""
+	}
+	var all, first []string
+	for _, a := range who {
+		how := trustOf(a.Pinned)
+		if a.First {
+			how = "seen for the first time"
+			first = append(first, a.User)
+		}
+		all = append(all, fmt.Sprintf("%s (%s)", a.User, how))
+	}
+	if len(first) > 0 {
+		c.console.say("%s", c.console.bold(fmt.Sprintf("warning: seen for the first time: %s", clean(strings.Join(first, ", ")))))
+		c.console.say("  before the address is used, ask them to read you what conclave identity shows, and compare:")
+		for _, a := range who {
+			if a.First {
+				c.console.say("  conclave trust add %s %s", clean(a.User), a.Fingerprint)
+			}
+		}
+	}
+	return "by " + strings.Join(all, ", ")
+}
+
+// unattested says loudly that a key is refused.
+func (c *cli) unattested(err error) {
+	var e *client.AttestationError
+	if errors.As(err, &e) {
+		c.console.say("%s", c.console.bold("REFUSED: the servers tell of a key that its participants do not attest"))
+	}
+}
+
+// addressOf asks the server: what is to be signed names the address. It is
+// believed as far as the participants attest it.
+func (c *cli) addressOf(ctx context.Context, keyID string, pinnedOnly bool) (string, error) {
+	api, err := c.api()
+	if err != nil {
+		return "", err
+	}
+	defer api.Close()
+	key, err := api.Key(ctx, keyID)
+	switch {
+	case err != nil:
+		return "", err
+	case key.KeyID != keyID:
+		return "", fmt.Errorf("the server tells of another key than %s", keyID)
+	case key.AccountAddr == "":
+		return "", fmt.Errorf("key %s is %s, it has no address yet", keyID, clean(key.Status))
+	}
+	who, err := c.checkKey(key, pinnedOnly)
+	if err != nil {
+		return "", err
+	}
+	if by := c.attested(who); by != "" {
+		c.console.say("address %s of a key that %s asked for, attested %s", clean(key.AccountAddr), clean(key.Coordinator), clean(by))
+	}
+	return key.AccountAddr, nil
+}
+
+// checkKey checks the attestations of a key by what this home knows.
+func (c *cli) checkKey(key wire.KeyInfo, pinnedOnly bool) ([]client.Attestor, error) {
+	known, err := c.knows()
+	if err != nil {
+		return nil, err
+	}
+	who, err := client.CheckKey(key, known, pinnedOnly)
+	c.unattested(err)
+	return who, err
+}
+
+// maxKeyFile is above what the web API says of a key with as many parties as
+// there can be.
+const maxKeyFile = 1 << 20
+
+// verifyKey checks what the participants of a key attest, in a file with what
+// conclave keys KEY -json, or the web API, has told of it.
+func (c *cli) verifyKey(path string, pinnedOnly bool) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("read key: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return fmt.Errorf("read key: %w", err)
+	}
+	var key wire.KeyInfo
+	if len(text) > maxKeyFile || json.Unmarshal(text, &key) != nil || key.KeyID == "" || key.AccountAddr == "" {
+		return fmt.Errorf("%s is not what conclave keys KEY -json prints", path)
+	}
+	who, err := c.checkKey(key, pinnedOnly)
+	if err != nil {
+		return err
+	}
+	if len(who) == 0 {
+		return &client.AttestationError{
+			Fault: client.AttestationMissing, KeyID: key.KeyID, SessionID: key.SessionID, AccountAddr: key.AccountAddr,
+			Err: errors.New("nothing has come from anybody"),
+		}
+	}
+	good := client.Key{
+		KeyID: key.KeyID, SessionID: key.SessionID, Curve: pubkey.Curve(key.Curve), AccountAddr: key.AccountAddr, PublicKey: key.PublicKey, AttestedBy: who,
+	}
+	by := c.attested(who)
+	return c.print(good, [2]string{"good", "key " + key.KeyID}, [2]string{"address", key.AccountAddr},
+		[2]string{"attested", by}, [2]string{"coordinator", key.Coordinator})
+}
