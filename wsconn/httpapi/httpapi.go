@@ -72,6 +72,10 @@ type Config struct {
 	Trail    Trail                           // nil: the audit cannot be read here
 	Log      *zerolog.Logger                 // nil means none
 
+	// Routed, where not nil, is told when a request has met its pattern
+	// (http.Request.Pattern), to count it.
+	Routed func(*http.Request)
+
 	// Attempts limits logging in. Users limits what each user may call, and
 	// Requests how many keygens and signings it may ask for; the WebSocket's
 	// share them. Nil means no limit.
@@ -126,12 +130,23 @@ func New(cfg Config) http.Handler {
 
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/login", a.handle(a.login))
-	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.report)(a.limited(guarded)))
+	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.report)(a.limited(a.routed(guarded))))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		respond(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", a.handle(a.ready))
 	return mux
+}
+
+// routed tells Config.Routed of each request.
+func (a *api) routed(next http.Handler) http.Handler {
+	if a.cfg.Routed == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer a.cfg.Routed(r)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // handle adapts a handler that returns its answer or an error.
