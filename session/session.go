@@ -38,6 +38,9 @@
 // encrypted under the operator's key ([ShareKeeper]). It does not know how a
 // message reaches a socket ([Sender]) nor how Redis is laid out ([Store]).
 //
+// What becomes of sessions is told to an [Observer], which counts, and the work on
+// them to a [Tracer], which follows it through the nodes.
+//
 // # Goroutines
 //
 // [Service.Run] is the sweeper and returns when its context ends. Nothing else
