@@ -40,6 +40,9 @@ func newOptions(stderr io.Writer) *options {
 	o.declareRedis()
 	o.declareSecretFiles()
 	f.StringVar(&cfg.Listen, "listen", node.DefaultListen, "`address` to serve WebSocket and HTTP on; behind a load balancer, the one it reaches")
+	f.StringVar(&cfg.AdminAddr, "admin-addr", node.DefaultAdminAddr, "`address` for /metrics, profiles and health, which asks nobody who they are; port 0 is a free one, which the log names; empty for none")
+	f.StringVar(&cfg.OTLPEndpoint, "otlp-endpoint", "", "`URL` of an OpenTelemetry collector (OTLP over HTTP) that gets traces of sessions (default none)")
+	f.Float64Var(&cfg.TraceRatio, "trace-ratio", 1, "how many of the sessions are traced, from more than 0 to 1; the same on all nodes")
 	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this node, unique in the cluster (default the host's name and a random suffix)")
 	o.declareTokens()
 	f.StringVar(&o.shareKEK, "share-kek", "", "share key-encryption key, 32 bytes in `base64`; needed only for clients that do not seal their shares")
@@ -164,6 +167,9 @@ func (o *options) config() (node.Config, error) {
 		if cfg.WebhookSecrets, err = webhookSecrets(string(text)); err != nil {
 			return cfg, fmt.Errorf("webhook-secret-file: %w", err)
 		}
+	}
+	if !(cfg.TraceRatio > 0 && cfg.TraceRatio <= 1) {
+		return cfg, misuse("--trace-ratio must be more than 0 and up to 1; leave --otlp-endpoint out for no traces")
 	}
 	cfg.AllowedOrigins, cfg.TrustedProxies = list(o.origins), list(o.proxies)
 	return cfg, nil
