@@ -211,7 +211,7 @@ func (s *contract) limits(c *testCluster, n *process) {
 // noLogin asks for a token where they come from another issuer.
 func (s *contract) noLogin(c *testCluster) {
 	issuer := newOtherIssuer(s.t)
-	s.is(c.start("--jwt-secret", "", "--jwks", issuer.file, "--jwks-issuer", "*", "--jwks-audience", "*"), 404, s.anything("POST /v1/login", ""))
+	s.is(c.start("--jwt-secret", "", "--jwks", issuer.file, "--jwks-issuer", "https://issuer.example", "--jwks-audience", "conclave"), 404, s.anything("POST /v1/login", ""))
 }
 
 // outages calls everything while Redis is gone.

@@ -492,6 +492,16 @@ func TestRestartWhileAsked(t *testing.T) {
 		t.Fatalf("carol answered %d times while stopping", n)
 	}
 	carol.approve = ApproveAll
+	// The token, which says that it is carol, comes after what the journal has.
+	carol.change = func(cfg *Config) {
+		cfg.Token = func(ctx context.Context) (string, error) {
+			select {
+			case <-time.After(200 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			return token("carol", ""), ctx.Err()
+		}
+	}
 	carol.start()
 	if err := <-result; err != nil {
 		t.Fatal(err)

@@ -267,6 +267,10 @@ func (p *participant) remove(sessionID string) []uint64 {
 
 // decide checks an invitation and asks the approver.
 func (p *participant) decide(ctx context.Context, t *task, inv Invitation) {
+	// After a restart this comes before the token, which says who is asked here.
+	if err := p.c.awaitUser(ctx); err != nil {
+		return // the next process asks again
+	}
 	checked, err := p.check(ctx, inv)
 	ok, reason := false, ""
 	switch {
