@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,7 +73,7 @@ func TestFollow(t *testing.T) {
 	each(t, func(w *world) {
 		bell := &ringer{nodes: map[string]*session.Service{}}
 		node := func(id string) *session.Service {
-			bell.nodes[id] = w.node(func(c *session.Config) { c.NodeID, c.Bell = id, bell })
+			bell.nodes[id] = w.node(func(c *session.Config) { c.NodeID, c.Bell, c.Store = id, bell, &looksOnce{Store: c.Store} })
 			return bell.nodes[id]
 		}
 		n1, n2 := node("n1"), node("n2")
@@ -115,6 +116,19 @@ func TestFollow(t *testing.T) {
 		}
 		over.Close()
 	})
+}
+
+// looksOnce is a Store that a follower may look at when it begins, and not again.
+type looksOnce struct {
+	session.Store
+	looked atomic.Bool
+}
+
+func (l *looksOnce) Watch(ctx context.Context, id, node string, ttl time.Duration) (int64, error) {
+	if l.looked.Swap(true) {
+		return 0, errors.New("it was not told")
+	}
+	return l.Store.Watch(ctx, id, node, ttl)
 }
 
 // ringer is a Bell between Services of one process.
