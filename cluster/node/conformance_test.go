@@ -241,7 +241,7 @@ func TestRoutes(t *testing.T) {
 		sources = append(sources, files...)
 	}
 	for _, file := range sources {
-		if strings.HasSuffix(file, "_test.go") {
+		if strings.HasSuffix(file, "_test.go") || file == "admin.go" { // what the admin listener has is no part of the API
 			continue
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
