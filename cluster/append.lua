@@ -10,18 +10,19 @@
 -- ARGV[4] how many ids seen holds, about, before it becomes the old one
 -- ARGV[5] how many bytes of memory the mailbox may take, about
 -- ARGV[6] 1 to renew the times to live, 0 where the caller has done so lately
--- ARGV[7..] for each message: its id ('' = none), its payload
+-- ARGV[7] when they were sent, by Redis's clock as their node knows it, µs
+-- ARGV[8..] for each message: its id ('' = none), its payload
 --
 -- Returns one value per message: its seq as a string when appended; 0 when that
 -- id was appended before; -1 when the mailbox is full (and so for every message
--- after it). Then, only when ARGV[1] is '': the node and the connection that
+-- after it). Then how many entries the mailbox holds. Then, only when ARGV[1] is '': the node and the connection that
 -- hold the member's socket, '' when it has none.
 --
 -- Every message comes this way: each call of Redis here shows in what the
 -- cluster carries.
 local mailbox, seen, old, presence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local channels, most, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local keep = tonumber(ARGV[4])
+local keep, sent = tonumber(ARGV[4]), ARGV[7]
 
 local where = redis.call('HMGET', presence, 'node', 'conn')
 local node, conn = where[1], where[2]
@@ -37,7 +38,7 @@ if len >= 32 then
   full = type(bytes) == 'number' and bytes > tonumber(ARGV[5])
 end
 
-for i = 7, #ARGV, 2 do
+for i = 8, #ARGV, 2 do
   local id, payload = ARGV[i], ARGV[i + 1]
   local r
   if id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then
@@ -60,7 +61,7 @@ for i = 7, #ARGV, 2 do
     len = len + 1
     turn = turn or r % 64 == 0 -- seen need not be exact, and counting it costs
     if node and channels ~= '' then
-      redis.call('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. payload)
+      redis.call('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. sent .. ' ' .. payload)
     end
   end
   out[#out + 1] = r
@@ -75,6 +76,7 @@ if renew then
   redis.call('PEXPIRE', mailbox, ttl)
   redis.call('PEXPIRE', seen, ttl)
 end
+out[#out + 1] = len
 if channels == '' then
   out[#out + 1] = node or ''
   out[#out + 1] = conn or ''

@@ -54,7 +54,8 @@
 //	seen:{<member>}     set     newest message ids appended; TTL MailboxTTL after the last
 //	seen:{<member>}:old set     those before; TTL likewise
 //	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL
-//	node:<id>           channel "m <conn> <seq> <payload>", a message; "s <conn>", that connection is superseded; "n <text>", see Notify
+//	node:<id>           channel "m <conn> <seq> <sent> <payload>", a message (sent is when, by Redis's clock, µs);
+//	                            "s <conn>", that connection is superseded; "n <text>", see Notify
 //
 // # Goroutines and locks
 //
@@ -135,6 +136,8 @@ type Config struct {
 	Notified func(text string)
 	// Log receives events. Nil means none.
 	Log *zerolog.Logger
+	// Observer is told what passes. Nil means nobody is.
+	Observer Observer
 
 	// HeartbeatEvery is the time between renewals of the node's record. Zero
 	// value means 2 s.
@@ -194,6 +197,9 @@ func (c *Config) defaults() {
 		nop := zerolog.Nop()
 		c.Log = &nop
 	}
+	if c.Observer == nil {
+		c.Observer = unobserved{}
+	}
 	if c.Durable == nil {
 		c.Durable = c.Redis
 	}
@@ -217,6 +223,7 @@ type Node struct {
 	lastBeat   atomic.Int64  // when the last successful one began, ns after started
 	beatNow    chan struct{} // asks for a heartbeat before its time
 	lost       chan struct{}
+	ahead      atomic.Int64  // the cluster's clock at started, µs
 	subscribed atomic.Bool   // the subscription is confirmed
 	heard      atomic.Int64  // when it last said anything, ns after started
 	readSlots  chan struct{} // bounds mailbox reads at one time
@@ -264,6 +271,7 @@ func New(cfg Config) (*Node, error) {
 		conns:      map[string]*Membership{},
 		dangling:   map[string]struct{}{},
 	}
+	n.ahead.Store(n.started.UnixMicro())
 	n.sends = gatherer[*batch]{run: n.appendAll, most: sendsAtOnce}
 	n.renewed.life = cfg.MailboxTTL
 	n.acks = gatherer[*Membership]{run: n.passAcks, most: ackMembers, rest: ackEvery}

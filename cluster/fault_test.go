@@ -55,7 +55,7 @@ func TestMissedPublication(t *testing.T) {
 		k := w.keys()
 		p := fmt.Sprint("missed-", i)
 		appendScript.Eval(ctx, tx, []string{k.mailbox("alice"), k.seen("alice"), k.seenBefore("alice"), k.presence("alice")},
-			k.channelPrefix(), 100, 60000, 100, 1<<20, 0, "", p)
+			k.channelPrefix(), 100, 60000, 100, 1<<20, 0, 0, "", p)
 		if _, err := tx.Exec(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -118,6 +118,7 @@ func (w *world) send(n *running, to string, payloads ...string) {
 type item struct {
 	seq     uint64
 	payload string
+	sent    time.Time
 }
 
 // socket is a Socket with a bounded queue that the test reads.
@@ -146,7 +147,7 @@ func (w *world) socket(size int) *socket {
 
 func (s *socket) ID() string { return s.id }
 
-func (s *socket) Offer(seq uint64, payload []byte) bool {
+func (s *socket) Offer(seq uint64, payload []byte, sent time.Time) bool {
 	if s.offering.Add(1) != 1 {
 		s.t.Error("two goroutines offer at once")
 	}
@@ -160,7 +161,7 @@ func (s *socket) Offer(seq uint64, payload []byte) bool {
 		s.t.Errorf("socket %s was offered %d after %d", s.id, seq, s.last)
 	}
 	s.last = seq
-	s.queue = append(s.queue, item{seq, string(payload)})
+	s.queue = append(s.queue, item{seq, string(payload), sent})
 	signal(s.news)
 	return true
 }

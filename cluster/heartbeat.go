@@ -81,6 +81,7 @@ func (n *Node) heartbeats(ctx context.Context) {
 			if failing {
 				n.log.Info().Msg("heartbeat back")
 			}
+			n.setClock(ctx)
 			n.leaveDangling(ctx)
 		case ctx.Err() == nil && !failing:
 			n.log.Warn().Err(err).Msg("heartbeat failed")

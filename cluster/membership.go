@@ -32,8 +32,9 @@ type Socket interface {
 	ID() string
 	// Offer hands a message over without blocking. False means that there is no
 	// room or that the socket is closed; the same message is then offered again
-	// after Room. The payload is the socket's to keep and not to change.
-	Offer(seq uint64, payload []byte) bool
+	// after Room. The payload is the socket's to keep and not to change. Sent is
+	// when it was sent, by this process's clock; zero if that is not known.
+	Offer(seq uint64, payload []byte, sent time.Time) bool
 	// Room waits until Offer may succeed. It returns an error when the socket is
 	// closed or ctx has ended.
 	Room(ctx context.Context) error
@@ -74,6 +75,7 @@ type Membership struct {
 	phase  phase
 	missed bool               // there is news since the pump last read (or, when joined, at all)
 	cancel context.CancelFunc // ends the pump; nil without one
+	late   late
 }
 
 // LastSeq returns the newest sequence number the mailbox had when the member
@@ -122,24 +124,49 @@ func (m *Membership) pumpLocked() {
 // follows the cursor; everything else is a matter for the mailbox: a gap, a
 // full socket, and also a seq that was there before, which mostly is a message
 // that the pump was faster with, and seldom a mailbox that Redis has lost.
-func (m *Membership) live(seq uint64, payload string) {
+func (m *Membership) live(seq uint64, sent time.Time, payload string) {
 	m.mu.Lock()
 	if m.phase != level {
 		m.missed = true
+		m.noteLate(seq, sent)
 		m.mu.Unlock()
 		return
 	}
 	m.mu.Unlock()
-	if seq != m.cursor+1 || !m.offer(seq, []byte(payload)) {
+	if seq != m.cursor+1 || !m.offer(seq, []byte(payload), sent) {
+		m.mu.Lock()
+		m.noteLate(seq, sent)
+		m.mu.Unlock()
 		m.wake()
 	}
 }
 
+// noteLate remembers when a message was sent that cannot be offered now, unless
+// an earlier one waits. m.mu is held.
+func (m *Membership) noteLate(seq uint64, sent time.Time) {
+	if m.late.seq == 0 {
+		m.late = late{seq, sent}
+	}
+}
+
+// takeLate returns the message that waits, if it is one up to newest: it is
+// offered with the others, or gone from the mailbox.
+func (m *Membership) takeLate(newest uint64) late {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.late
+	if was.seq > newest {
+		return late{}
+	}
+	m.late = late{}
+	return was
+}
+
 // offer is called by whoever owns the cursor.
-func (m *Membership) offer(seq uint64, payload []byte) bool {
+func (m *Membership) offer(seq uint64, payload []byte, sent time.Time) bool {
 	// The client may acknowledge before Offer has returned.
 	m.offered.Store(seq)
-	if !m.sock.Offer(seq, payload) {
+	if !m.sock.Offer(seq, payload, sent) {
 		m.offered.Store(m.cursor)
 		return false
 	}
@@ -195,8 +222,13 @@ func (m *Membership) settle() bool {
 // deliver offers entries in order, waiting for room. Its error says that the
 // socket is closed or ctx has ended.
 func (m *Membership) deliver(ctx context.Context, got *reading) error {
+	late := m.takeLate(got.upTo())
 	for _, e := range got.entries {
-		for refused := 0; !m.offer(e.seq, e.payload); refused++ {
+		var sent time.Time
+		if e.seq == late.seq {
+			sent = late.sent
+		}
+		for refused := 0; !m.offer(e.seq, e.payload, sent); refused++ {
 			if err := m.sock.Room(ctx); err != nil {
 				return err
 			}
@@ -227,6 +259,14 @@ type reading struct {
 	entries []entry
 }
 
+// upTo is the newest seq that was read of.
+func (r *reading) upTo() uint64 {
+	if n := len(r.entries); n > 0 {
+		return max(r.newest, r.entries[n-1].seq)
+	}
+	return r.newest
+}
+
 // read returns the entries after the cursor. It ends the membership when
 // another connection has taken its place, and records it again when Redis has
 // lost the record.
@@ -247,6 +287,7 @@ func (m *Membership) read(ctx context.Context) (*reading, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.cfg.Observer.Drained(len(got.entries))
 	switch owner {
 	case ownedByOther:
 		m.supersede()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -59,7 +60,7 @@ func (n *Node) Send(ctx context.Context, msgs ...Message) error {
 	if len(msgs) == 0 {
 		return nil
 	}
-	b := &batch{msgs: msgs, failed: make([]error, len(msgs))}
+	b := &batch{msgs: msgs, failed: make([]error, len(msgs)), sent: n.clockNow()}
 	b.deadline, _ = ctx.Deadline()
 	if n.cfg.Sharded { // with others' it would wait for the slowest server
 		n.append(ctx, b)
@@ -128,6 +129,7 @@ func (n *Node) append(ctx context.Context, sends ...*batch) {
 // batch is one Send on its way.
 type batch struct {
 	msgs     []Message
+	sent     int64     // by the cluster's clock
 	deadline time.Time // after which its caller has gone; zero for none
 	done     chan struct{}
 
@@ -308,10 +310,10 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 	if n.renewed.due(c.to, ids, time.Now()) {
 		renew = 1
 	}
-	args := make([]any, 0, 13+2*len(c.places))
+	args := make([]any, 0, 14+2*len(c.places))
 	args = append(args, run[0], run[1], 4,
 		n.keys.mailbox(c.to), n.keys.seen(c.to), n.keys.seenBefore(c.to), n.keys.presence(c.to),
-		channels, n.cfg.MailboxMax, n.cfg.MailboxTTL.Milliseconds(), seenKeep, n.cfg.MailboxMaxBytes, renew)
+		channels, n.cfg.MailboxMax, n.cfg.MailboxTTL.Milliseconds(), seenKeep, n.cfg.MailboxMaxBytes, renew, c.places[0].send.sent)
 	for _, p := range c.places {
 		m := p.message()
 		args = append(args, m.ID, m.Payload)
@@ -330,7 +332,7 @@ func (n *Node) settle(calls []*call) []notice {
 	var out []notice
 	for _, c := range calls {
 		reply, err := c.cmd.Slice()
-		want := len(c.places)
+		want := len(c.places) + 1
 		if n.cfg.Sharded {
 			want += 2
 		}
@@ -349,17 +351,25 @@ func (n *Node) settle(calls []*call) []notice {
 			node, _ = reply[want-2].(string)
 			conn, _ = reply[want-1].(string)
 		}
+		full := false
 		for k, p := range c.places {
 			switch r := reply[k].(type) {
 			case string:
 				if node != "" {
-					out = append(out, notice{node, messageText(conn, r, p.message().Payload)})
+					out = append(out, notice{node, messageText(conn, r, c.places[0].send.sent, p.message().Payload)})
 				}
 			case int64:
 				if r < 0 {
+					full = true
 					p.fail(ErrMailboxFull)
 				}
 			}
+		}
+		if depth, ok := reply[len(c.places)].(int64); ok {
+			n.cfg.Observer.Appended(int(depth))
+		}
+		if full {
+			n.cfg.Observer.MailboxFull()
 		}
 	}
 	return out
@@ -380,6 +390,6 @@ func (n *Node) publish(ctx context.Context, notices []notice) {
 	}
 }
 
-func messageText(conn, seq string, payload []byte) string {
-	return "m " + conn + " " + seq + " " + string(payload)
+func messageText(conn, seq string, sent int64, payload []byte) string {
+	return "m " + conn + " " + seq + " " + strconv.FormatInt(sent, 10) + " " + string(payload)
 }

@@ -109,21 +109,23 @@ func (n *Node) wakeAll() {
 	}
 }
 
-// receive handles one publication: "m <conn> <seq> <payload>", a message, or
-// "s <conn>", that connection is superseded; "n <text>", a notice. It never
-// blocks.
+// receive handles one publication: "m <conn> <seq> <sent> <payload>", a
+// message; "s <conn>", that connection is superseded; "n <text>", a notice. It
+// never blocks.
 func (n *Node) receive(text string) {
 	kind, rest, _ := strings.Cut(text, " ")
 	switch kind {
 	case "m":
 		conn, rest, _ := strings.Cut(rest, " ")
-		number, payload, ok := strings.Cut(rest, " ")
-		seq, err := strconv.ParseUint(number, 10, 64)
-		if !ok || err != nil {
+		number, rest, _ := strings.Cut(rest, " ")
+		at, payload, ok := strings.Cut(rest, " ")
+		seq, err1 := strconv.ParseUint(number, 10, 64)
+		sent, err2 := strconv.ParseInt(at, 10, 64)
+		if !ok || err1 != nil || err2 != nil {
 			break
 		}
 		if m := n.find(conn); m != nil {
-			m.live(seq, payload)
+			m.live(seq, n.ownTime(sent), payload)
 		}
 		return
 	case "s":

@@ -37,7 +37,7 @@ func TestClose(t *testing.T) {
 		if !errors.As(err, &closed) || closed.Code != tt.code || closed.Text != tt.reason {
 			t.Errorf("%s: got %v", name, err)
 		}
-		if conn.Offer(1, frame(t, "alice", 1)) {
+		if conn.Offer(1, frame(t, "alice", 1), time.Time{}) {
 			t.Errorf("%s: takes messages", name)
 		}
 		await(t, h.handler.ended)

@@ -32,6 +32,7 @@ type Conn struct {
 	excess   *rate.Limiter // messages over the rate; made by the first
 	refused  *rate.Limiter // faulty messages; made by the first
 	joined   bool          // Disconnected is owed
+	refusal  wire.Code     // of the frame that is dealt with; "" if it is not refused
 
 	mu          sync.Mutex
 	registering bool // a sound register is with the Handler
@@ -240,19 +241,23 @@ func (c *Conn) readFrame(kind int, r io.Reader) error {
 		}
 	}()
 	n, err := buf.ReadFrom(io.LimitReader(r, int64(limit)+1))
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	begun, t := time.Now(), wire.Type("")
+	c.refusal = ""
+	switch {
 	case n > int64(limit):
 		// The library's own limit would close before the client could be told why.
+		c.refusal = wire.CodeTooLarge
 		c.reply(c.errorMessage(wire.Message{}, wire.Errorf(wire.CodeTooLarge, "message is longer than %d bytes", limit)))
 		c.Close(websocket.CloseMessageTooBig, "message too large")
-		return nil
 	case kind != websocket.TextMessage:
 		c.refuse(wire.Message{}, wire.Errorf(wire.CodeBadRequest, "binary frames are not part of the protocol; send JSON as text"))
-		return nil
+	default:
+		t = c.handle(buf.Bytes())
 	}
-	c.handle(buf.Bytes())
+	c.server.cfg.Observer.Handled(t, c.refusal, time.Since(begun))
 	return nil
 }
 
@@ -288,7 +293,7 @@ func (c *Conn) finish(cause error) {
 		<-changed
 		c.mu.Lock()
 	}
-	user, code := c.user, c.closeCode
+	user, code, registered := c.user, c.closeCode, c.registered
 	c.mu.Unlock()
 	_ = c.ws.Close()
 
@@ -303,6 +308,10 @@ func (c *Conn) finish(cause error) {
 		})
 	}
 	c.log(zerolog.DebugLevel).Str("account", user).Int("code", code).Msg("socket closed")
+	if registered {
+		c.server.registered.Add(-1)
+	}
+	c.server.cfg.Observer.Closed(code)
 	c.server.remove(c)
 }
 

@@ -18,23 +18,25 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// handle deals with one text frame, which is not kept.
-func (c *Conn) handle(frame []byte) {
+// handle deals with one text frame, which is not kept, and returns the type that
+// it names.
+func (c *Conn) handle(frame []byte) wire.Type {
 	if c.messages != nil && !c.messages.Allow() {
 		// Refused unread: which message it was is not known.
 		c.overRate(wire.Message{}, wire.Errorf(wire.CodeRateLimited, "more than %g messages a second", c.server.cfg.RateLimit))
-		return
+		return ""
 	}
 	m, err := wire.View(frame, c.server.cfg.MaxMessageBytes)
 	if err != nil {
 		c.refuse(wire.Message{}, err)
-		return
+		return ""
 	}
 	registered := c.isRegistered()
 	if !registered && m.Type != wire.TypeRegister {
+		c.refusal = wire.CodeNotRegistered
 		c.reply(c.errorMessage(m, wire.Errorf(wire.CodeNotRegistered, "the first message must be register")))
 		c.Close(wire.CloseNotRegister, "the first message must be register")
-		return
+		return m.Type
 	}
 	ctx, cancel := context.WithTimeout(c.server.base, c.server.cfg.HandleTimeout)
 	defer cancel()
@@ -51,10 +53,11 @@ func (c *Conn) handle(frame []byte) {
 		// The user who registered is charged, whose token this may not be.
 		if err := c.server.cfg.Users.Charge(c.UserID(), 1+len(frame)/bytesPerMessage, "too many messages"); err != nil {
 			c.overRate(m, err)
-			return
+			return m.Type
 		}
 		c.receive(ctx, m, claims)
 	}
+	return m.Type
 }
 
 // register deals with the first message.
@@ -109,6 +112,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 	}
 	c.mu.Lock()
 	c.registering, c.registered = false, true
+	c.server.registered.Add(1)
 	c.schedule(time.Now())
 	closing := c.closing
 	c.mu.Unlock()
@@ -276,6 +280,7 @@ var errPanicked = wire.Errorf(wire.CodeInternal, "internal error")
 // against it.
 func (c *Conn) refuse(m wire.Message, err error) {
 	e := auth.AsWire(err)
+	c.refusal = e.Code
 	if e != errPanicked {
 		c.logRefusal(m, e, err)
 	}
@@ -320,7 +325,9 @@ func (c *Conn) overRate(m wire.Message, err error) {
 	if c.excess == nil {
 		c.excess = newLimiter(c.server.cfg.RateLimit)
 	}
-	c.reply(c.errorMessage(m, auth.AsWire(err)))
+	e := auth.AsWire(err)
+	c.refusal = e.Code
+	c.reply(c.errorMessage(m, e))
 	if c.excess != nil && !c.excess.Allow() {
 		c.log(zerolog.WarnLevel).Str("account", c.UserID()).Msg("closed for flooding")
 		c.Close(wire.CloseAbuse, "too many messages")

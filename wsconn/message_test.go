@@ -312,7 +312,7 @@ func TestPanic(t *testing.T) {
 		{"Acked", func(f *fake) { f.acked = func(uint64) { var none []int; _ = none[3] } }, func(c *client, h *harness) {
 			c.register("alice", "participant", time.Hour, nil)
 			c.next()
-			await(c.t, h.handler.started).Offer(1, frame(c.t, "alice", 1))
+			await(c.t, h.handler.started).Offer(1, frame(c.t, "alice", 1), time.Time{})
 			c.next()
 		}, false},
 		{"Disconnected", func(f *fake) { close(f.ended) }, func(c *client, h *harness) {

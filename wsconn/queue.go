@@ -33,6 +33,7 @@ type queue struct {
 type mail struct {
 	seq   uint64
 	frame []byte
+	sent  time.Time
 }
 
 func (q *queue) empty() bool {
@@ -52,8 +53,9 @@ func (q *queue) drop() {
 
 // Offer queues a mailbox frame, as [wire.Message.Encode] made it, to be written
 // with that seq. It never blocks and reports false when there is no room or the
-// socket is closed; the frame must not be modified after true.
-func (c *Conn) Offer(seq uint64, frame []byte) bool {
+// socket is closed; the frame must not be modified after true. Sent is for
+// Config.Observer: when the frame was sent, zero if that is not known.
+func (c *Conn) Offer(seq uint64, frame []byte, sent time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
@@ -61,9 +63,10 @@ func (c *Conn) Offer(seq uint64, frame []byte) bool {
 	}
 	if !c.queue.fits(len(frame), c.server.cfg.QueueMessages, c.server.cfg.QueueBytes) {
 		c.queue.turnedBig = len(frame)
+		c.server.cfg.Observer.TurnedAway()
 		return false
 	}
-	c.queue.mail = append(c.queue.mail, mail{seq, frame})
+	c.queue.mail = append(c.queue.mail, mail{seq, frame, sent})
 	c.queue.mailBytes += len(frame)
 	c.kick()
 	return true
@@ -169,6 +172,7 @@ type outgoing struct {
 	data []byte
 	mail bool // data is a mailbox frame, to be given its seq
 	seq  uint64
+	sent time.Time
 }
 
 // write is the writing goroutine: it ends when nothing is left to write.
@@ -181,7 +185,7 @@ func (c *Conn) write() {
 		var err error
 		switch {
 		case out.mail:
-			err = c.writeMail(out.seq, out.data)
+			err = c.writeMail(out)
 		case out.kind == websocket.TextMessage:
 			err = c.writeText(out.data)
 		default:
@@ -249,7 +253,7 @@ func (c *Conn) next() (outgoing, bool) {
 		}
 		q.mailBytes -= len(m.frame)
 		c.wake()
-		return outgoing{kind: websocket.TextMessage, data: m.frame, mail: true, seq: m.seq}, true
+		return outgoing{kind: websocket.TextMessage, data: m.frame, mail: true, seq: m.seq, sent: m.sent}, true
 	}
 	q.writing = false
 	c.wake()
@@ -259,7 +263,8 @@ func (c *Conn) next() (outgoing, bool) {
 // seqBuffers are lent while a mailbox frame is written with its seq.
 var seqBuffers = sync.Pool{New: func() any { return new([]byte) }}
 
-func (c *Conn) writeMail(seq uint64, frame []byte) error {
+func (c *Conn) writeMail(out outgoing) error {
+	seq, frame := out.seq, out.data
 	reveal := c.server.cfg.Reveal
 	if reveal != nil {
 		if frame = reveal(c.UserID(), frame); frame == nil {
@@ -280,6 +285,7 @@ func (c *Conn) writeMail(seq uint64, frame []byte) error {
 	if err != nil {
 		return err
 	}
+	c.server.cfg.Observer.Written(out.data, out.sent)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.written = seq

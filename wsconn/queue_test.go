@@ -32,7 +32,7 @@ func TestOffer(t *testing.T) {
 			done := make(chan error, 1)
 			go func() {
 				for seq := uint64(1); seq <= count; {
-					if conn.Offer(seq, frame(t, "alice", int(seq)%512)) {
+					if conn.Offer(seq, frame(t, "alice", int(seq)%512), time.Time{}) {
 						seq++
 					} else if err := conn.Room(t.Context()); err != nil {
 						done <- err
@@ -61,7 +61,7 @@ func stall(t *testing.T, conn *wsconn.Conn) uint64 {
 	big := bytes.Replace(frame(t, "alice", 0), []byte(`"s"`), []byte(`"`+strings.Repeat("s", 256<<10)+`"`), 1)
 	timedOut := false
 	for seq := uint64(1); ; {
-		if conn.Offer(seq, big) {
+		if conn.Offer(seq, big, time.Time{}) {
 			seq, timedOut = seq+1, false
 			continue
 		}
@@ -81,7 +81,7 @@ func TestQueueIsBounded(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.QueueMessages, cfg.QueueBytes = 4, 64<<20 })
 	c, conn := h.join(t, "alice")
 	refused := stall(t, conn)
-	if conn.Offer(refused, frame(t, "alice", 1)) {
+	if conn.Offer(refused, frame(t, "alice", 1), time.Time{}) {
 		t.Error("offered beyond the bound")
 	}
 	room := make(chan error, 1)
@@ -95,7 +95,7 @@ func TestQueueIsBounded(t *testing.T) {
 	if err := await(t, room); err != nil {
 		t.Errorf("room once it was read: %v", err)
 	}
-	if !conn.Offer(refused, frame(t, "alice", 1)) {
+	if !conn.Offer(refused, frame(t, "alice", 1), time.Time{}) {
 		t.Error("no room though the queue was read")
 	}
 	if m, _ := c.next(); m.Seq != refused {
@@ -115,7 +115,7 @@ func TestSlow(t *testing.T) {
 	if await(t, h.handler.ended) != conn {
 		t.Error("another ended")
 	}
-	if conn.Offer(refused, frame(t, "alice", 1)) {
+	if conn.Offer(refused, frame(t, "alice", 1), time.Time{}) {
 		t.Error("offered to a closed socket")
 	}
 	eventually(t, "it is logged as slow", func() bool { return strings.Contains(h.log.String(), fmt.Sprintf(`"code":%d`, wire.CloseSlow)) })
@@ -148,7 +148,7 @@ func TestImplicitAck(t *testing.T) {
 	h.handler.acked = func(seq uint64) { acks <- seq }
 	c, conn := h.join(t, "alice")
 	for seq := uint64(5); seq <= 7; seq++ {
-		conn.Offer(seq, frame(t, "alice", 1))
+		conn.Offer(seq, frame(t, "alice", 1), time.Time{})
 	}
 	// Messages of its own prove nothing: they may have crossed. Neither do pongs
 	// that answer no ping, or one that was never sent.
@@ -181,7 +181,7 @@ func TestImplicitAck(t *testing.T) {
 		}
 		last = seq
 	}
-	conn.Offer(8, frame(t, "alice", 1))
+	conn.Offer(8, frame(t, "alice", 1), time.Time{})
 	if seq := await(t, acks); seq != 8 {
 		t.Errorf("acked %d, want 8", seq)
 	}
@@ -202,7 +202,7 @@ func TestExplicitAck(t *testing.T) {
 		pinged := false
 		c.ws.SetPingHandler(func(string) error { pinged = true; return nil })
 		for seq := uint64(1); seq <= 3; seq++ {
-			sock.Offer(seq, frame(t, "x", 1))
+			sock.Offer(seq, frame(t, "x", 1), time.Time{})
 			c.next()
 		}
 		c.lives(sock.UserID())
@@ -239,7 +239,7 @@ func TestPing(t *testing.T) {
 	for range 15 { // 300 ms of them: longer than the wait for a pong
 		await(t, pings)
 	}
-	if h.Count() != 1 || !there.Offer(1, frame(t, "alice", 1)) {
+	if h.Count() != 1 || !there.Offer(1, frame(t, "alice", 1), time.Time{}) {
 		t.Error("the one that answers is gone")
 	}
 }
@@ -257,15 +257,15 @@ func TestReveal(t *testing.T) {
 	m, _ := wire.New("alice", &wire.SessionCancel{SessionID: "s", Reason: "sealed"})
 	sealed, _ := m.Encode()
 	before := string(sealed)
-	conn.Offer(3, sealed)
+	conn.Offer(3, sealed, time.Time{})
 	if m, p := c.next(); m.Seq != 3 || p.(*wire.SessionCancel).Reason != "plain for alice" {
 		t.Errorf("got %+v", p)
 	}
 	if string(sealed) != before {
 		t.Error("the frame in the mailbox's hands was changed")
 	}
-	conn.Offer(4, bytes.ReplaceAll(sealed, []byte("sealed"), []byte("lost")))
-	conn.Offer(5, sealed)
+	conn.Offer(4, bytes.ReplaceAll(sealed, []byte("sealed"), []byte("lost")), time.Time{})
+	conn.Offer(5, sealed, time.Time{})
 	if rest := c.wantClosed(wire.CloseUnavailable); len(rest) != 0 {
 		t.Errorf("after one that cannot be read came %v", rest)
 	}
@@ -280,7 +280,7 @@ func TestAbrupt(t *testing.T) {
 	if await(t, h.handler.ended) != conn {
 		t.Error("another ended")
 	}
-	if conn.Offer(1, frame(t, "alice", 1)) || !errors.Is(conn.Room(context.Background()), wsconn.ErrClosed) {
+	if conn.Offer(1, frame(t, "alice", 1), time.Time{}) || !errors.Is(conn.Room(context.Background()), wsconn.ErrClosed) {
 		t.Error("a closed socket takes messages")
 	}
 	conn.Close(websocket.CloseNormalClosure, "late")

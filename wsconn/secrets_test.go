@@ -84,7 +84,7 @@ func TestNoSecretsInLogs(t *testing.T) {
 	c.next()
 	m, _ := wire.New("alice", &wire.SignParams{KeyID: "k", ShareJSON: canary})
 	f, _ := m.Encode()
-	conn.Offer(1, f)
+	conn.Offer(1, f, time.Time{})
 	if _, _, err := c.ws.ReadMessage(); err != nil {
 		t.Fatal(err)
 	}

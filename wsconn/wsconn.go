@@ -46,6 +46,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -128,6 +129,8 @@ type Config struct {
 	Handler Handler
 	// Log receives this package's log lines. Nil means none.
 	Log *zerolog.Logger
+	// Observer is told what passes. Nil means nobody is.
+	Observer Observer
 	// Audit receives who registered, and which messages were refused for who sent
 	// them; see [Conn.audit]. Nil means none.
 	Audit Auditor
@@ -202,6 +205,9 @@ func (cfg *Config) setDefaults() error {
 		nop := zerolog.Nop()
 		cfg.Log = &nop
 	}
+	if cfg.Observer == nil {
+		cfg.Observer = unobserved{}
+	}
 	durations := []struct {
 		field  *time.Duration
 		preset time.Duration
@@ -254,6 +260,8 @@ type Server struct {
 	base   context.Context
 	cancel context.CancelFunc
 
+	registered atomic.Int64 // of conns
+
 	mu        sync.Mutex
 	conns     map[*Conn]struct{}
 	strangers strangers // those of conns that have not begun to register
@@ -292,6 +300,9 @@ func (s *Server) Count() int {
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
+
+// Registered returns how many of them have registered.
+func (s *Server) Registered() int { return int(s.registered.Load()) }
 
 // ServeHTTP upgrades the request and returns; the socket lives on without it,
 // so that the HTTP server's buffers are not held as long.
