@@ -11,6 +11,7 @@ import (
 // does what must follow. Whatever fails here stays in the outbox and the due
 // list, for the sweeper of any node.
 func (v *Service) deliver(ctx context.Context, done committed) {
+	ctx, end := v.cfg.Tracer.Begin(ctx, done.session.ID, partDeliver)
 	ctx = context.WithoutCancel(ctx) // what is committed is said even if its sender has gone
 	ctx, cancel := context.WithTimeout(ctx, sweepHold)
 	defer cancel()
@@ -24,8 +25,17 @@ func (v *Service) deliver(ctx context.Context, done committed) {
 		}
 		full, err = v.send(ctx, done.session, done.entries)
 	}
-	if err := v.settle(ctx, done.session, done.at, done.mark, full, err); err != nil {
-		v.log.Warn().Err(err).Str("session", done.session.ID).Msg("delivery incomplete, left to the sweeper")
+	err = v.settle(ctx, done.session, done.at, done.mark, full, err)
+	end(err)
+	switch {
+	case err != nil:
+		of(done.session, v.log.Warn()).Err(err).Msg("delivery incomplete, left to the sweeper")
+	case full == "" && len(done.entries) > 0:
+		line := v.log.Debug()
+		if done.session.Version == 1 { // the invitations
+			line = v.log.Info()
+		}
+		of(done.session, line).Int("messages", len(done.entries)).Msg("session delivered")
 	}
 }
 
@@ -113,7 +123,7 @@ func (v *Service) readable(ctx context.Context, s Session, entries []Entry) ([]E
 func (v *Service) settle(ctx context.Context, s Session, now, mark time.Time, full string, undelivered error) error {
 	ended := s.Phase.Final()
 	if full != "" {
-		v.log.Error().Str("session", s.ID).Str("account", full).Str("state", string(s.Phase)).Msg("mailbox is full")
+		of(s, v.log.Error()).Str("account", full).Msg("mailbox is full")
 	}
 	if ended {
 		if err := v.finish(ctx, s); err != nil {
@@ -160,7 +170,9 @@ func (v *Service) finish(ctx context.Context, s Session) error {
 
 // storeKey makes the key of a keygen with all results active, and completes the
 // session.
-func (v *Service) storeKey(ctx context.Context, s Session) (Session, error) {
+func (v *Service) storeKey(ctx context.Context, s Session) (_ Session, err error) {
+	ctx, done := v.cfg.Tracer.Begin(ctx, s.ID, partStoreKey)
+	defer func() { done(err) }()
 	k, err := v.changeKey(ctx, s, func(k *Key) {
 		k.Status, k.AccountAddr, k.PublicKey = KeyActive, s.Parties[0].Result, s.PublicKey
 	})

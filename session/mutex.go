@@ -2,8 +2,40 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"time"
 )
+
+// lock takes a session's lock: this node's own turn first, then the cluster's.
+// Whoever has it calls release, then unlock.
+func (v *Service) lock(ctx context.Context, id string) (lock Lock, unlock func(), err error) {
+	asked := time.Now()
+	ctx, done := v.cfg.Tracer.Begin(ctx, id, partLock)
+	defer func() {
+		done(err)
+		v.cfg.Observer.Locked(time.Since(asked), err)
+	}()
+	unlock, err = v.local.lock(ctx, id)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	lock, err = v.cfg.Locker.Lock(ctx, id)
+	if err != nil {
+		unlock()
+		return nil, nil, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
+	}
+	return lock, unlock, nil
+}
+
+func (v *Service) release(ctx context.Context, id string, lock Lock) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	if err := lock.Release(ctx); err != nil {
+		v.cfg.Observer.LockLost()
+		v.log.Debug().Err(err).Str("session", id).Msg("lock had expired before its release")
+	}
+}
 
 // keyedMutex is a mutex per key that costs nothing for keys not in use. The zero
 // value is ready.

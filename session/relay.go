@@ -68,14 +68,16 @@ func (v *Service) relay(ctx context.Context, c Caller, p *wire.TSSMessage, reque
 
 // relayed sends, and ends the session if a mailbox is full: a party that never
 // gets a round message would hang.
-func (v *Service) relayed(ctx context.Context, s Session, deliveries []Delivery) error {
+func (v *Service) relayed(ctx context.Context, s Session, deliveries []Delivery) (err error) {
+	ctx, done := v.cfg.Tracer.Begin(ctx, s.ID, partRelay)
+	defer func() { done(err) }()
 	var failed []error
 	for i, err := range v.cfg.Sender.Send(ctx, deliveries...) {
 		switch {
 		case err == nil:
 			continue
 		case errors.Is(err, ErrMailboxFull):
-			v.log.Error().Str("session", s.ID).Str("account", deliveries[i].To).Msg("mailbox is full")
+			of(s, v.log.Error()).Str("account", deliveries[i].To).Msg("mailbox is full")
 			_, err = v.advance(ctx, s.ID, "", nil, Undeliverable{User: deliveries[i].To}, nil)
 			if err == nil {
 				err = ErrMailboxFull

@@ -297,7 +297,7 @@ func (v *Service) begin(ctx context.Context, s Session, expiresIn int) (Session,
 	return Session{}, fmt.Errorf("create session %s: %d times too late: %w", s.ID, commitTries, ErrUnavailable)
 }
 
-func (v *Service) create(ctx context.Context, s Session, expiresIn int) (Session, error) {
+func (v *Service) create(ctx context.Context, s Session, expiresIn int) (_ Session, err error) {
 	old, now, err := v.cfg.Store.Load(ctx, s.ID)
 	if !errors.Is(err, ErrNotFound) {
 		return v.instead(ctx, old, s, err)
@@ -305,6 +305,8 @@ func (v *Service) create(ctx context.Context, s Session, expiresIn int) (Session
 	if expiresIn > 0 {
 		s.ExpiresAt = now.Add(time.Duration(expiresIn) * time.Second)
 	}
+	ctx, end := v.cfg.Tracer.Begin(ctx, s.ID, partBegin)
+	defer func() { end(err) }()
 	s, out := Begin(s, now)
 	entries, err := v.encode(ctx, s, out)
 	if err != nil {
@@ -323,8 +325,9 @@ func (v *Service) create(ctx context.Context, s Session, expiresIn int) (Session
 		return v.instead(ctx, old, s, err)
 	}
 	s.Version = 1
-	v.log.Info().Str("session", s.ID).Str("kind", string(s.Kind)).Str("key", s.KeyID).Str("account", s.Coordinator).
-		Str("state", string(s.Phase)).Msg("session began")
+	of(s, v.log.Info()).Str("account", s.Coordinator).Int("invited", len(s.InvitedUsers())).Msg("session began")
+	v.cfg.Observer.Began(s)
+	v.cfg.Tracer.Stepped(ctx, Session{}, s)
 	v.auditBegun(s)
 	v.deliver(ctx, committed{session: s, at: now, mark: mark, entries: entries, receipt: receipt})
 	return s, nil

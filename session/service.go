@@ -41,6 +41,8 @@ type Config struct {
 	Bell     Bell            // nil: followers on other nodes learn of changes late
 	Outcomes Outcomes        // nil: nobody else is told of outcomes
 	Audit    Auditor         // nil means none
+	Observer Observer        // nil means none
+	Tracer   Tracer          // nil means none
 	Log      *zerolog.Logger // nil means none
 }
 
@@ -82,6 +84,12 @@ func New(cfg Config) (*Service, error) {
 	orElse(&cfg.SweepEvery, 250*time.Millisecond)
 	if cfg.MaxParties == 0 {
 		cfg.MaxParties = wire.DefaultMaxParties
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = unobserved{}
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = untraced{}
 	}
 	log := zerolog.Nop()
 	if cfg.Log != nil {
@@ -243,19 +251,17 @@ func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Sess
 // may be repeated. Known is the session where the caller has just loaded it,
 // else nil: what has changed since is found out by the commit, which is fenced
 // by the version.
-func (v *Service) advance(ctx context.Context, id, keyID string, known *loaded, ev Event, before func(Session) error) (Session, error) {
+func (v *Service) advance(ctx context.Context, id, keyID string, known *loaded, ev Event, before func(Session) error) (_ Session, err error) {
 	if !wire.ValidID(id) {
 		return Session{}, ErrNotFound
 	}
-	unlock, err := v.local.lock(ctx, id)
+	ctx, end := v.cfg.Tracer.Begin(ctx, id, stepPart(ev))
+	defer func() { end(err) }()
+	lock, unlock, err := v.lock(ctx, id)
 	if err != nil {
-		return Session{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return Session{}, err
 	}
 	defer unlock()
-	lock, err := v.cfg.Locker.Lock(ctx, id)
-	if err != nil {
-		return Session{}, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
-	}
 	done, err := v.commit(ctx, lock.Token(), id, keyID, known, ev, before)
 	v.release(ctx, id, lock)
 	if err != nil || !done.changed {
@@ -279,8 +285,10 @@ type loaded struct {
 
 func (v *Service) load(ctx context.Context, id string) (*loaded, error) {
 	l := loaded{begun: time.Now()}
+	ctx, done := v.cfg.Tracer.Begin(ctx, id, partLoad)
 	var err error
 	l.session, l.now, err = v.cfg.Store.Load(ctx, id)
+	done(err)
 	return &l, err
 }
 
@@ -336,7 +344,9 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, known *lo
 				return committed{session: s}, err
 			}
 		}
-		receipt, err := v.cfg.Store.Commit(ctx, next, token, entries, at.Add(commitWithin))
+		committing, end := v.cfg.Tracer.Begin(ctx, id, partCommit)
+		receipt, err := v.cfg.Store.Commit(committing, next, token, entries, at.Add(commitWithin))
+		end(err)
 		if errors.Is(err, ErrStale) {
 			continue
 		}
@@ -347,6 +357,8 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, known *lo
 		v.relays.put(next)
 		v.changed(next)
 		v.logStep(s, next, ev)
+		v.cfg.Observer.Stepped(s, next)
+		v.cfg.Tracer.Stepped(ctx, s, next)
 		v.auditStep(next, ev)
 		return committed{
 			session: next, changed: true, quiet: quiet && !receipt.Backlog,
@@ -361,14 +373,6 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, known *lo
 func sameDue(s, next Session, ev Event) bool {
 	_, swept := ev.(Tick)
 	return !swept && s.Phase == next.Phase && s.Deadline.Equal(next.Deadline) && !next.Phase.Final() && !next.stored()
-}
-
-func (v *Service) release(ctx context.Context, id string, lock Lock) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
-	defer cancel()
-	if err := lock.Release(ctx); err != nil {
-		v.log.Debug().Err(err).Str("session", id).Msg("lock had expired before its release")
-	}
 }
 
 // encode makes outbox entries of what a step says. A party's stored share joins
@@ -390,22 +394,6 @@ func (v *Service) encode(ctx context.Context, s Session, out []Outgoing) ([]Entr
 		entries = append(entries, Entry{To: o.To, Frame: frame})
 	}
 	return entries, nil
-}
-
-func (v *Service) logStep(from, to Session, ev Event) {
-	line := v.log.Info()
-	if from.Phase == to.Phase && from.Attempt == to.Attempt {
-		line = v.log.Debug()
-	}
-	line = line.Str("session", to.ID).Str("kind", string(to.Kind)).Str("key", to.KeyID).
-		Str("from_state", string(from.Phase)).Str("state", string(to.Phase)).Str("event", fmt.Sprintf("%T", ev))
-	if to.Attempt > 0 {
-		line = line.Int("attempt", to.Attempt).Ints("signers", to.Signers)
-	}
-	if to.Phase.Final() {
-		line = line.Dur("dur", to.EndedAt.Sub(to.CreatedAt)).Ints("culprits", to.Culprits)
-	}
-	line.Msg("session advanced")
 }
 
 // about adds the session to an error that a client sees, and its key unless the

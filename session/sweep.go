@@ -35,10 +35,15 @@ func (v *Service) sweep(ctx context.Context) int {
 		}
 		return 0
 	}
+	failed := 0
 	for _, t := range due {
 		if err := v.bringOn(ctx, t); err != nil && ctx.Err() == nil {
+			failed++
 			v.log.Warn().Err(err).Str("session", t.ID).Msg("sweep incomplete, will be tried again")
 		}
+	}
+	if len(due) > 0 {
+		v.cfg.Observer.Swept(len(due), failed)
 	}
 	return len(due)
 }

@@ -1,0 +1,90 @@
+package session
+
+import (
+	"context"
+	"time"
+)
+
+// Observer is told what becomes of sessions on this node, to count it. Its
+// methods do not block, and are called by any number of goroutines.
+type Observer interface {
+	// Began is called when this node has created a session.
+	Began(s Session)
+	// Stepped is called when a step has been committed, by the one node that has.
+	// An end is so told once in the cluster, unless that node dies at this moment.
+	Stepped(from, to Session)
+	// Locked is called when a session's lock is taken, or could not be, with how
+	// long that took: this node's own turn and the cluster's lock.
+	Locked(wait time.Duration, err error)
+	// LockLost is called when a lock had ended before it was released.
+	LockLost()
+	// Swept is called when sessions have been taken from the due list, with how
+	// many, and how many of them could not be brought on.
+	Swept(taken, failed int)
+}
+
+// Tracer follows the work on a session through all nodes. It may be called by any
+// number of goroutines.
+type Tracer interface {
+	// Begin begins a part of the work on the session of that id. The context is for
+	// what is done inside; done ends it, with its error.
+	Begin(ctx context.Context, session, part string) (_ context.Context, done func(error))
+	// Stepped is called when the step that ctx belongs to has been committed. From
+	// is the zero Session when to has just been created.
+	Stepped(ctx context.Context, from, to Session)
+}
+
+// unobserved is the Observer of who wants none.
+type unobserved struct{}
+
+func (unobserved) Began(Session)               {}
+func (unobserved) Stepped(_, _ Session)        {}
+func (unobserved) Locked(time.Duration, error) {}
+func (unobserved) LockLost()                   {}
+func (unobserved) Swept(_, _ int)              {}
+
+// untraced is the Tracer of who wants none.
+type untraced struct{}
+
+func (untraced) Begin(ctx context.Context, _, _ string) (context.Context, func(error)) {
+	return ctx, untracedDone
+}
+func (untraced) Stepped(context.Context, Session, Session) {}
+
+func untracedDone(error) {}
+
+// The parts of the work on a session that a Tracer is told of, besides the steps.
+const (
+	partBegin    = "begin"
+	partLock     = "lock"
+	partLoad     = "load"
+	partCommit   = "commit"
+	partDeliver  = "deliver"
+	partStoreKey = "store key"
+	partRelay    = "relay"
+)
+
+// stepPart names the part of the work that is to apply ev.
+func stepPart(ev Event) string {
+	switch ev.(type) {
+	case Responded:
+		return "step responded"
+	case Generated:
+		return "step generated"
+	case KeyStored:
+		return "step key stored"
+	case KeyLost:
+		return "step key lost"
+	case Signed:
+		return "step signed"
+	case PartyFailed:
+		return "step party failed"
+	case Cancel:
+		return "step cancel"
+	case Undeliverable:
+		return "step undeliverable"
+	case Tick:
+		return "step tick"
+	}
+	return "step"
+}
