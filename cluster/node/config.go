@@ -21,6 +21,16 @@ type Config struct {
 	// Listen is the address to serve on, host:port. Zero value means
 	// 127.0.0.1:8080; port 0 takes a free one.
 	Listen string
+	// AdminAddr is the address, host:port, of a second listener that serves /metrics,
+	// profiles (to this machine only), /healthz and /readyz, and asks nobody who they
+	// are. Zero value means none, and that nothing is measured.
+	AdminAddr string
+	// OTLPEndpoint is the URL of an OpenTelemetry collector (OTLP over HTTP) that gets
+	// traces of sessions. Zero value means that there are none.
+	OTLPEndpoint string
+	// TraceRatio is how many of the sessions are traced, from 0 to 1; it should be the
+	// same on all nodes. Zero value means 1.
+	TraceRatio float64
 	// Redis is where all state is: redis://, redis+sentinel:// or redis+cluster://,
 	// and with TLS rediss://, rediss+sentinel:// or rediss+cluster://. Zero value
 	// means redis://127.0.0.1:6379/0.
@@ -142,6 +152,7 @@ type Config struct {
 // What Config's zero values mean.
 const (
 	DefaultListen          = "127.0.0.1:8080"
+	DefaultAdminAddr       = "127.0.0.1:0" // of conclaved; Config's is none
 	DefaultRedis           = "redis://127.0.0.1:6379/0"
 	DefaultPrefix          = auth.DefaultPrefix
 	DefaultMaxMessageBytes = wire.DefaultMaxMessageBytes
@@ -169,6 +180,9 @@ func (cfg *Config) complete() error {
 	}
 	if !wire.ValidID(cfg.NodeID) {
 		return fmt.Errorf("node id %q: must be 1 to 128 letters, digits and _ . @ -", cfg.NodeID)
+	}
+	if cfg.TraceRatio == 0 {
+		cfg.TraceRatio = 1
 	}
 	if cfg.MaxMessageBytes == 0 {
 		cfg.MaxMessageBytes = wire.DefaultMaxMessageBytes

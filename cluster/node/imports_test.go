@@ -19,6 +19,8 @@ var allowed = map[string][]string{
 	"wsconn/secret":           {},
 	"wsconn/auth":             {"wsconn/wire"},
 	"cluster":                 {},
+	"cluster/metrics":         {"cluster", "session", "wsconn/auth", "wsconn/wire"}, // counts what these tell it, in their words
+	"cluster/tracing":         {"session", "wsconn/wire"},                           // likewise
 	"session/party":           {"session/pubkey"},
 	"session":                 {"cluster/audit", "session/pubkey", "wsconn/wire"},
 	"session/redisstore":      {"session", "session/pubkey", "wsconn/wire"},
@@ -26,7 +28,7 @@ var allowed = map[string][]string{
 	"wsconn/httpapi":          {"cluster/audit", "session", "wsconn/auth", "wsconn/wire"},
 	"wsconn/webhook":          {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
 	"wsconn/client":           {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
-	"cluster/node":            {"cluster/audit", "cluster/audit/redislog", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
+	"cluster/node":            {"cluster/audit", "cluster/audit/redislog", "cluster/metrics", "cluster/tracing", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
 	"cmd/conclaved":           {"cluster/node", "wsconn/secret"},
 	"cmd/conclave":            {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cmd/conclave-demo":       {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},

@@ -17,12 +17,13 @@
 //
 // # Goroutines
 //
-// Start begins the HTTP server, the cluster node, the session sweeper, the
+// Start begins the HTTP server, that of the admin listener, the cluster node, the session sweeper, the
 // audit's writer, the webhook's sender, and one goroutine each that closes all sockets when Redis has
 // been out of reach for longer than the node's lease, reads which tokens are
 // revoked (and closes the sockets they were opened with), reads the JWKS again,
-// and looks at the files of the TLS certificate. Stop ends them all, the audit's
-// writer last.
+// and looks at the files of the TLS certificate. New begins the exporter of
+// traces, if there is to be one. Stop ends them all, the audit's writer after what
+// decides anything.
 package node
 
 import (
@@ -44,6 +45,8 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/cluster/audit/redislog"
+	"github.com/conclave-mpc/conclave/cluster/metrics"
+	"github.com/conclave-mpc/conclave/cluster/tracing"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/redisstore"
 	"github.com/conclave-mpc/conclave/wsconn"
@@ -78,7 +81,13 @@ type Node struct {
 	server   *http.Server
 	webhook  *webhook.Sender // nil without one
 	audit    *redislog.Log
+	metrics  *metrics.Metrics // nil for none
+	tracing  *tracing.Tracing // nil for none
 	listener net.Listener
+
+	admin         *http.Server // nil without an admin listener
+	adminListener net.Listener
+
 	draining atomic.Bool
 	leaving  chan struct{} // closed when it begins to drain
 	leave    sync.Once
@@ -111,6 +120,9 @@ func New(cfg Config) (*Node, error) {
 	if n.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", cfg.Listen, err), n.closeRedis())
 	}
+	if err := n.listenAdmin(); err != nil {
+		return nil, errors.Join(err, n.release())
+	}
 	if err := n.assemble(); err != nil {
 		return nil, errors.Join(err, n.release())
 	}
@@ -119,6 +131,10 @@ func New(cfg Config) (*Node, error) {
 
 func (n *Node) assemble() error {
 	if err := n.assembleTokens(); err != nil {
+		return err
+	}
+	observers, err := n.assembleObservers()
+	if err != nil {
 		return err
 	}
 	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: n.rdb, Prefix: n.cfg.RedisPrefix, Revocations: n.tokens.revoked})
@@ -136,6 +152,7 @@ func (n *Node) assemble() error {
 	n.cluster, err = cluster.New(cluster.Config{
 		Redis: n.rdb, Durable: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
 		Notified: n.notified,
+		Observer: observers.cluster,
 	})
 	if err != nil {
 		return err
@@ -157,16 +174,18 @@ func (n *Node) assemble() error {
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
 		NodeID: n.cfg.NodeID, Bell: bell{n.cluster}, Outcomes: outcomes,
+		Observer: observers.session, Tracer: observers.tracer,
 	})
 	if err != nil {
 		return err
 	}
 	limits := newLimits(&n.cfg)
-	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, limits: limits, log: n.log}
+	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, limits: limits, tracing: n.tracing, log: n.log}
 	n.sockets, err = wsconn.New(wsconn.Config{
 		Verifier: n.tokens.verifier, Revoked: n.tokens.still, Handler: r, Log: &n.log, Audit: n.audit, MaxMessageBytes: n.cfg.MaxMessageBytes,
 		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
 		MaxConnections: n.cfg.MaxConnections, MaxUnregistered: n.cfg.MaxUnregistered, Users: limits.messages, Registers: limits.registers,
+		Observer: observers.sockets,
 	})
 	if err != nil {
 		return err
@@ -179,9 +198,13 @@ func (n *Node) assemble() error {
 		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
 	}
 	n.tokens.issue(&web, accounts)
-	mux.Handle("/", httpapi.New(web))
+	n.countLogins(&web)
+	api := httpapi.New(web)
+	mux.Handle("/", api)
+	n.watch(limits)
+	n.assembleAdmin(api)
 	n.server = &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, WriteTimeout: answerWithin, IdleTimeout: headerWithin,
+		Handler: n.counted(mux), ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, WriteTimeout: answerWithin, IdleTimeout: headerWithin,
 		MaxHeaderBytes: headerBytes, ConnState: newWebConns(n.cfg.MaxConnections, n.sockets.Count).state,
 		ErrorLog: stdlog.New(httpLog{n.log}, "", 0),
 	}
@@ -210,7 +233,10 @@ func (n *Node) closeRedis() error {
 }
 
 // release gives back what New took, for a node that is not started.
-func (n *Node) release() error { return errors.Join(n.listener.Close(), n.closeRedis()) }
+func (n *Node) release() error {
+	n.closeTracing(context.Background())
+	return errors.Join(n.listener.Close(), n.closeAdmin(), n.closeRedis())
+}
 
 // Start checks that Redis answers and keeps what it is told, and serves until
 // Stop. It returns once the node accepts connections. A node that did not start
@@ -248,7 +274,8 @@ func (n *Node) Start() error {
 		}
 		return nil
 	})
-	n.log.Info().Str("address", n.Addr()).Str("version", Version).Msg("node started")
+	n.runAdmin()
+	n.log.Info().Str("address", n.Addr()).Str("admin", n.AdminAddr()).Str("version", Version).Msg("node started")
 	return nil
 }
 
@@ -294,11 +321,13 @@ func (n *Node) Stop(ctx context.Context) error {
 	n.log.Info().Int("connections", n.sockets.Count()).Msg("node draining")
 	errs := []error{n.sockets.Drain(ctx)}
 	errs = append(errs, n.server.Shutdown(ctx))
+	errs = append(errs, n.closeAdmin())
 	if n.cancel != nil {
 		n.cancel()
 		errs = append(errs, n.running.Wait())
 		n.stopAudit()
 	}
+	n.closeTracing(ctx)
 	errs = append(errs, n.closeRedis())
 	n.log.Info().Msg("node stopped")
 	return errors.Join(errs...)

@@ -113,11 +113,12 @@ func newCluster(t *testing.T, rdb redis.UniversalClient, prefix string, flags ..
 
 // process is one conclaved.
 type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	base string // http://host:port
-	done chan struct{}
-	err  error // of the process, once done is closed
+	t     *testing.T
+	cmd   *exec.Cmd
+	base  string // http://host:port
+	admin string // likewise, of its admin listener
+	done  chan struct{}
+	err   error // of the process, once done is closed
 }
 
 // start adds a node and waits until it is ready.
@@ -154,11 +155,11 @@ func (c *testCluster) launch(id string, flags ...string) (*process, error) {
 		return nil, err
 	}
 	p := &process{t: c.t, cmd: cmd, done: make(chan struct{})}
-	address := make(chan string, 1)
+	address := make(chan [2]string, 1)
 	go p.follow(stderr, c.logs, address)
 	select {
 	case addr := <-address:
-		p.base = "http://" + addr
+		p.base, p.admin = "http://"+addr[0], "http://"+addr[1]
 		return p, nil
 	case <-p.done:
 		return nil, fmt.Errorf("conclaved ended at start: %w", p.err)
@@ -169,14 +170,14 @@ func (c *testCluster) launch(id string, flags ...string) (*process, error) {
 }
 
 // follow copies the process's log and reports its address.
-func (p *process) follow(stderr io.Reader, logs io.Writer, address chan<- string) {
+func (p *process) follow(stderr io.Reader, logs io.Writer, address chan<- [2]string) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		fmt.Fprintf(logs, "%s\n", lines.Bytes())
-		var line struct{ Message, Address string }
+		var line struct{ Message, Address, Admin string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Message == "node started" {
-			address <- line.Address
+			address <- [2]string{line.Address, line.Admin}
 		}
 	}
 	p.err = p.cmd.Wait()

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster"
+	"github.com/conclave-mpc/conclave/cluster/tracing"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
@@ -23,9 +24,10 @@ type router struct {
 	identities interface {
 		SetIdentity(ctx context.Context, user, identity string) error
 	}
-	shares *session.ShareKeeper
-	limits limits
-	log    zerolog.Logger
+	shares  *session.ShareKeeper
+	limits  limits
+	tracing *tracing.Tracing // nil for none
+	log     zerolog.Logger
 
 	members sync.Map // *wsconn.Conn -> *cluster.Membership, from Connected to Disconnected
 }
@@ -68,6 +70,16 @@ func (r *router) Started(c *wsconn.Conn) {
 
 // Receive implements wsconn.Handler.
 func (r *router) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, error) {
+	if r.tracing == nil {
+		return r.receive(ctx, c, m, p)
+	}
+	ctx, done := r.tracing.Message(ctx, m.Type)
+	reply, err := r.receive(ctx, c, m, p)
+	done(err)
+	return reply, err
+}
+
+func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, error) {
 	if ack, ok := p.(*wire.Ack); ok {
 		r.Acked(ctx, c, ack.Seq)
 		return nil, nil

@@ -43,6 +43,9 @@ Example:
 Flags:
 `
 
+// Log lines of several nodes are put in order by their times.
+func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000000Z07:00" }
+
 func main() {
 	if err := secret.HideMemory(); err != nil {
 		fmt.Fprintf(os.Stderr, "conclaved: a crash may leave secrets in a core dump: %s\n", err)

@@ -293,7 +293,7 @@ func (j *JWKS) lookAgain(ctx context.Context, kid string) (*keySet, error) {
 	case j.failing != nil:
 		return nil, fmt.Errorf("%w: %w", errKeysUnavailable, j.failing)
 	}
-	return nil, badToken("no such key")
+	return nil, badToken(whatNoKey)
 }
 
 var errKeysUnavailable = wire.Errorf(wire.CodeUnavailable, "the token issuer's keys cannot be read now; try again")
@@ -302,7 +302,7 @@ var errKeysUnavailable = wire.Errorf(wire.CodeUnavailable, "the token issuer's k
 // sockets opened with it can be closed.
 func (j *JWKS) Check(c Claims) error {
 	if set := j.set.Load(); c.Key != "" && (set == nil || !set.holds(c.Key)) {
-		return badToken("its key is no longer in use")
+		return badToken(whatOldKey)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package auth
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -89,8 +90,55 @@ func errTokenTooLong() *wire.Error {
 	return wire.Errorf(wire.CodeUnauthenticated, "token is longer than %d bytes", wire.MaxTokenBytes)
 }
 
+// What a token may be refused for that an operator should tell apart.
+const (
+	whatMalformed = "malformed"
+	whatSignature = "wrong algorithm or signature"
+	whatIssuer    = "wrong issuer"
+	whatAudience  = "wrong audience"
+	whatNoKey     = "no such key"
+	whatOldKey    = "its key is no longer in use"
+)
+
+const (
+	notValid = "token is not valid: "
+	missing  = "token is missing"
+)
+
+// Faults are the words of [Fault].
+var Faults = []string{"expired", "revoked", "unavailable", "missing", "malformed", "signature", "issuer", "audience", "key", "other"}
+
+// Fault returns, in one of the words of Faults, why a [Verifier] has refused a
+// token: for counting, not for clients.
+func Fault(err error) string {
+	e := AsWire(err)
+	switch {
+	case e == ErrRevoked:
+		return "revoked"
+	case e.Code == wire.CodeTokenExpired:
+		return "expired"
+	case e.Code == wire.CodeUnavailable:
+		return "unavailable"
+	}
+	switch strings.TrimPrefix(e.Message, notValid) {
+	case missing:
+		return "missing"
+	case whatMalformed:
+		return "malformed"
+	case whatSignature:
+		return "signature"
+	case whatIssuer:
+		return "issuer"
+	case whatAudience:
+		return "audience"
+	case whatNoKey, whatOldKey:
+		return "key"
+	}
+	return "other"
+}
+
 func badToken(what string) *wire.Error {
-	return wire.Errorf(wire.CodeUnauthenticated, "token is not valid: %s", what)
+	return wire.Errorf(wire.CodeUnauthenticated, notValid+"%s", what)
 }
 
 // tokenFault returns nil for nil.
@@ -99,17 +147,17 @@ func tokenFault(err error) *wire.Error {
 	case err == nil:
 		return nil
 	case errors.Is(err, jwt.ErrTokenMalformed):
-		return badToken("malformed")
+		return badToken(whatMalformed)
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return badToken("wrong algorithm or signature")
+		return badToken(whatSignature)
 	case errors.Is(err, jwt.ErrTokenUnverifiable):
 		return badToken("algorithm or header not supported")
 	case errors.Is(err, jwt.ErrTokenRequiredClaimMissing):
 		return badToken("a required claim is missing")
 	case errors.Is(err, jwt.ErrTokenInvalidIssuer):
-		return badToken("wrong issuer")
+		return badToken(whatIssuer)
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
-		return badToken("wrong audience")
+		return badToken(whatAudience)
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		return badToken("not valid yet")
 	case errors.Is(err, jwt.ErrTokenExpired): // and nothing else is wrong with it

@@ -96,11 +96,11 @@ var tokenTypes = []string{"jwt", "at+jwt", "application/jwt", "application/at+jw
 func parseHeader(token string) (header, error) {
 	switch {
 	case token == "":
-		return header{}, wire.Errorf(wire.CodeUnauthenticated, "token is missing")
+		return header{}, wire.Errorf(wire.CodeUnauthenticated, missing)
 	case len(token) > wire.MaxTokenBytes:
 		return header{}, errTokenTooLong()
 	}
-	malformed := badToken("malformed")
+	malformed := badToken(whatMalformed)
 	parts := strings.SplitN(token, ".", 4)
 	if len(parts) != 3 {
 		return header{}, malformed

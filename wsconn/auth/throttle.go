@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -31,6 +32,8 @@ type Throttle struct {
 	most  int           // keys of one generation
 	seed  maphash.Seed  // nobody can choose keys that fall together
 	clock func() time.Duration
+
+	refused atomic.Uint64
 
 	mu     sync.Mutex
 	turned time.Duration // when young was begun
@@ -68,10 +71,19 @@ func (t *Throttle) Take(key string, cost int) (wait time.Duration) {
 	h := maphash.String(t.seed, key)
 	whole := max(t.at(h), now) + t.price(cost)
 	if wait := whole - now - t.ahead; wait > 0 {
+		t.refused.Add(1)
 		return wait
 	}
 	t.put(h, whole)
 	return 0
+}
+
+// Refused returns how often Take has refused.
+func (t *Throttle) Refused() uint64 {
+	if t == nil {
+		return 0
+	}
+	return t.refused.Load()
 }
 
 // GiveBack undoes a Take of that cost.
@@ -192,6 +204,15 @@ func (l *LoginThrottle) Attempt(account string, from netip.Addr) error {
 		return limited(wait, tooMany)
 	}
 	return nil
+}
+
+// Refused returns how many attempts were refused for their account, and how many
+// for their address.
+func (l *LoginThrottle) Refused() (accounts, addresses uint64) {
+	if l == nil {
+		return 0, 0
+	}
+	return l.accounts.Refused(), l.addresses.Refused()
 }
 
 // network is what one client may be taken to have: an IPv4 address, or an IPv6

@@ -38,6 +38,9 @@ func TestThrottle(t *testing.T) {
 	}
 	take("alice", 1, 100*time.Millisecond)
 	take("alice", 1, 100*time.Millisecond) // what is refused is not taken
+	if got := throttle.Refused(); got != 2 {
+		t.Errorf("%d were refused, want 2", got)
+	}
 	take("alice", 2, 200*time.Millisecond)
 	take("bob", 1, 0)
 	pass(40 * time.Millisecond)

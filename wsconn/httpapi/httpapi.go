@@ -74,6 +74,10 @@ type Config struct {
 	Trail    Trail                           // nil: the audit cannot be read here
 	Log      *zerolog.Logger                 // nil means none
 
+	// Routed, where not nil, is told when a request has met its pattern
+	// (http.Request.Pattern), to count it.
+	Routed func(*http.Request)
+
 	// Attempts limits logging in. Users limits what each user may call, and
 	// Requests how many keygens and signings it may ask for; the WebSocket's
 	// share them. Nil means no limit.
@@ -132,7 +136,7 @@ func New(cfg Config) http.Handler {
 	document := openAPI(operations, cfg.Version)
 	mux.HandleFunc("GET "+documentPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, document) })
 	guarded.HandleFunc("/", nothing)
-	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.unauthenticated)(a.limited(guarded)))
+	mux.Handle("/v1/", auth.Middleware(cfg.Verifier, a.unauthenticated)(a.limited(a.routed(guarded))))
 	mux.HandleFunc("/", nothing)
 	return mux
 }
@@ -156,6 +160,17 @@ func (a *api) handle(op operation) http.HandlerFunc {
 		}
 		respond(w, status, body)
 	}
+}
+
+// routed tells Config.Routed of each request.
+func (a *api) routed(next http.Handler) http.Handler {
+	if a.cfg.Routed == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer a.cfg.Routed(r)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // report logs what an operator should know; refusals are the client's matter.

@@ -1,0 +1,177 @@
+// Package metrics counts what a node does, for Prometheus.
+//
+// The packages that do the work know nothing of it: each says to an Observer of
+// its own what passes (cluster.Observer, session.Observer, wsconn.Observer), and
+// a [Metrics] is all three. What it cannot be told it watches: Redis's client
+// through a hook ([Metrics.Redis]), HTTP through a handler around the node's
+// ([Metrics.HTTP]), tokens and passwords through what verifies them, and what is
+// a number at any moment through [Sources].
+//
+// Each label has a closed set of values, whatever clients send: what is not in it
+// is counted as "unknown" or "other". No label holds a user, a key, a session, an
+// address or anything that came over the network.
+//
+// What happens once a message must cost next to nothing: its counters are found
+// once, when the Metrics is made, and are then atomic additions without
+// allocation. See the benchmarks.
+//
+// The package starts no goroutine. A Metrics is safe for concurrent use.
+package metrics
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const (
+	namespace = "conclave"
+
+	scrapes      = 4                // at one time
+	scrapeWithin = 10 * time.Second // for an answer
+	readyWithin  = time.Second      // for a node to say whether it is ready
+)
+
+// Bounds of histograms, in seconds or messages.
+var (
+	fast   = []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5}
+	slow   = []float64{.1, .25, .5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600}
+	counts = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192}
+)
+
+// Metrics is one node's. Make it with [New].
+type Metrics struct {
+	registry *prometheus.Registry
+
+	messages   *prometheus.CounterVec
+	ofType     map[wire.Type]messageMeter
+	ofUnknown  messageMeter
+	closed     map[string]prometheus.Counter
+	relayLag   prometheus.Histogram
+	turnedAway prometheus.Counter
+
+	appended, drained prometheus.Observer
+	mailboxFull       prometheus.Counter
+
+	started, attempts, ended *prometheus.CounterVec
+	durations                *prometheus.HistogramVec
+	lockWait                 prometheus.Histogram
+	lockFailures             *prometheus.CounterVec
+	swept                    *prometheus.CounterVec
+
+	redisTook   map[string]prometheus.Observer
+	redisErrors map[string]prometheus.Counter
+
+	tokenFailures, loginFailures *prometheus.CounterVec
+	requests                     *prometheus.CounterVec
+	requestTook                  *prometheus.HistogramVec
+}
+
+// messageMeter is what one type of message has.
+type messageMeter struct {
+	ok   prometheus.Counter
+	took prometheus.Observer
+}
+
+// New returns the metrics of a node of that version.
+func New(version string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.gauge("build_info", "1, with the version of conclaved and of the Go that built it.",
+		prometheus.Labels{"version": version, "goversion": runtime.Version()}, func() float64 { return 1 })
+	m.newSockets()
+	m.newMailboxes()
+	m.newSessions()
+	m.newRedis()
+	m.newEdges()
+	return m
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		Registry: m.registry, MaxRequestsInFlight: scrapes, Timeout: scrapeWithin,
+	})
+}
+
+// Gatherer gives the metrics to a program that embeds a node.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
+// Sources are what is asked for its number when the metrics are.
+type Sources struct {
+	Open, Registered func() int                  // sockets
+	MaxConnections   int                         // 0 for no limit
+	Ready            func(context.Context) error // why the node should get no new clients
+	Pool             func() Pool                 // connections to Redis
+	// Limited says how often something was refused because of each of the node's
+	// limits, by the limit's name. The names are of a closed set.
+	Limited map[string]func() uint64
+}
+
+// Pool is the state of the connections to Redis.
+type Pool struct {
+	Idle, Used int
+	Timeouts   uint64 // of waits for a free one
+}
+
+// Watch adds what s tells. It is to be called once.
+func (m *Metrics) Watch(s Sources) {
+	m.gauge("connections_open", "Sockets that are open, registered or not.", nil, func() float64 { return float64(s.Open()) })
+	m.gauge("connections_registered", "Sockets whose client has registered.", nil, func() float64 { return float64(s.Registered()) })
+	m.gauge("connections_limit", "Sockets that the node takes at most; 0 for no limit.", nil, func() float64 { return float64(max(s.MaxConnections, 0)) })
+	m.gauge("ready", "1 if the node is ready for new clients, else 0.", nil, func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
+		defer cancel()
+		if s.Ready(ctx) != nil {
+			return 0
+		}
+		return 1
+	})
+	const pool = "redis_pool_connections"
+	m.gauge(pool, "Connections to Redis.", prometheus.Labels{"state": "idle"}, func() float64 { return float64(s.Pool().Idle) })
+	m.gauge(pool, "Connections to Redis.", prometheus.Labels{"state": "used"}, func() float64 { return float64(s.Pool().Used) })
+	m.total("redis_pool_timeouts_total", "Commands that found no free connection to Redis in time.", nil, func() uint64 { return s.Pool().Timeouts })
+	for limit, refused := range s.Limited {
+		m.total("rate_limited_total", "What was refused because it came too often, by limit.", prometheus.Labels{"limit": limit}, refused)
+	}
+}
+
+func (m *Metrics) gauge(name, help string, labels prometheus.Labels, read func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels}, read))
+}
+
+func (m *Metrics) total(name, help string, labels prometheus.Labels, read func() uint64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(
+		prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(read()) }))
+}
+
+func (m *Metrics) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help})
+	m.registry.MustRegister(c)
+	return c
+}
+
+func (m *Metrics) counters(name, help string, labels ...string) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	m.registry.MustRegister(c)
+	return c
+}
+
+func (m *Metrics) histogram(name, help string, buckets []float64) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets})
+	m.registry.MustRegister(h)
+	return h
+}
+
+func (m *Metrics) histograms(name, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: buckets}, labels)
+	m.registry.MustRegister(h)
+	return h
+}

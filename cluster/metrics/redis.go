@@ -1,0 +1,92 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// pipeline is the value of the label command for several commands that went and
+// came together.
+const pipeline = "pipeline"
+
+// Commands are the values of the label command, but for "other".
+var Commands = []string{
+	"config", "del", "eval", "evalsha", "exists", "get", "hget", "hgetall", "hset", "info", "ping", "set", "spublish", "time", "wait",
+	"xadd", "xdel", "xlen", "xrange", "xrevrange", "zadd", "zrange", "zrangebyscore", "zrem", "zremrangebyscore", "zrevrangebyscore", pipeline,
+}
+
+func (m *Metrics) newRedis() {
+	took := m.histograms("redis_command_duration_seconds",
+		`From a command's being given to Redis's client to its answer, repetitions included; several that went together are "pipeline".`, fast, "command")
+	failed := m.counters("redis_errors_total", "Commands that Redis did not carry out, or did not answer.", "command")
+	m.redisTook = make(map[string]prometheus.Observer)
+	m.redisErrors = make(map[string]prometheus.Counter)
+	for _, name := range append([]string{other}, Commands...) {
+		m.redisTook[name] = took.WithLabelValues(name)
+		m.redisErrors[name] = failed.WithLabelValues(name)
+	}
+}
+
+// Redis returns a hook that measures what a client is asked. It is to be the last
+// that is added.
+func (m *Metrics) Redis() redis.Hook { return redisHook{m} }
+
+type redisHook struct{ m *Metrics }
+
+// DialHook implements redis.Hook.
+func (h redisHook) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
+}
+
+// ProcessHook implements redis.Hook.
+func (h redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		begun := time.Now()
+		err := next(ctx, cmd)
+		name := h.label(cmd)
+		h.m.redisTook[name].Observe(time.Since(begun).Seconds())
+		if failed(err) {
+			h.m.redisErrors[name].Inc()
+		}
+		return err
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (h redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		begun := time.Now()
+		err := next(ctx, cmds)
+		name := pipeline
+		// A command that waits for replicas goes with WAIT behind it.
+		if n := len(cmds); n == 1 || n == 2 && cmds[1].Name() == "wait" {
+			name = h.label(cmds[0])
+		}
+		h.m.redisTook[name].Observe(time.Since(begun).Seconds())
+		for _, cmd := range cmds {
+			if failed(cmd.Err()) {
+				h.m.redisErrors[h.label(cmd)].Inc()
+			}
+		}
+		return err
+	}
+}
+
+// label is a value of the label command.
+func (h redisHook) label(cmd redis.Cmder) string {
+	if name := cmd.Name(); h.m.redisTook[name] != nil {
+		return name
+	}
+	return other
+}
+
+// failed says whether a command's error is one: not that there is nothing there,
+// nor that Redis wants a script's text.
+func failed(err error) bool {
+	return err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "NOSCRIPT")
+}

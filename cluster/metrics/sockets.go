@@ -1,0 +1,116 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Types are the values of the label type: what clients send, and what they should not.
+var Types = []wire.Type{
+	wire.TypeRegister, wire.TypeKeygenRequest, wire.TypeKeygenResponse, wire.TypeKeygenComplete,
+	wire.TypeSignRequest, wire.TypeSignResponse, wire.TypeSignResult, wire.TypeAck, wire.TypeTSSMessage,
+	wire.TypePartyFailed, wire.TypeSessionCancel, wire.TypePing, wire.TypePong, unknownType,
+}
+
+const unknownType wire.Type = "unknown"
+
+// resultOK is the value of the label result for what was not refused; the others
+// are the codes of package wire.
+const resultOK = "ok"
+
+// codes are those of package wire.
+var codes = map[wire.Code]bool{
+	wire.CodeBadRequest: true, wire.CodeUnknownType: true, wire.CodeTooLarge: true, wire.CodeNotRegistered: true,
+	wire.CodeUnauthenticated: true, wire.CodeTokenExpired: true, wire.CodeForbidden: true, wire.CodeNotFound: true,
+	wire.CodeConflict: true, wire.CodeAmbiguous: true, wire.CodeSessionEnded: true, wire.CodeInvalidSignature: true,
+	wire.CodeShareNotSealed: true, wire.CodeMailboxFull: true, wire.CodeRateLimited: true, wire.CodeUnavailable: true,
+	wire.CodeInternal: true,
+}
+
+const other = "other"
+
+// closeReasons are the values of the label reason of closed sockets. A client may
+// send any code; those that are not here are "other".
+var closeReasons = map[int]string{
+	websocket.CloseNormalClosure: "normal", websocket.CloseGoingAway: "going_away", websocket.CloseAbnormalClosure: "abnormal",
+	websocket.CloseNoStatusReceived: "no_status", websocket.CloseMessageTooBig: "too_big", websocket.CloseInternalServerErr: "internal",
+	wire.CloseSuperseded: "superseded", wire.CloseTokenExpired: "token_expired", wire.CloseSlow: "slow", wire.CloseUnavailable: "unavailable",
+	wire.CloseNotRegister: "not_registered", wire.CloseBadToken: "bad_token", wire.CloseAbuse: "abuse", wire.CloseForbidden: "forbidden",
+	wire.CloseRevoked: "revoked",
+}
+
+func (m *Metrics) newSockets() {
+	m.messages = m.counters("messages_total", `Messages of clients, by type and by the code with which they were refused, or "ok".`, "type", "result")
+	took := m.histograms("message_duration_seconds", "From a message's being read to its answer's being queued.", fast, "type")
+	m.ofType = make(map[wire.Type]messageMeter)
+	for _, t := range Types {
+		m.ofType[t] = messageMeter{m.messages.WithLabelValues(string(t), resultOK), took.WithLabelValues(string(t))}
+	}
+	m.ofUnknown = m.ofType[unknownType]
+	delete(m.ofType, unknownType) // a client's word is never it
+	m.relayLag = m.histogram("relay_lag_seconds",
+		"From a message's being sent to a mailbox, on any node, to its being written to the socket, for recipients who are connected.", fast)
+	m.turnedAway = m.counter("queue_full_total", "Mailbox frames that found a socket's queue full and were offered again.")
+	closed := m.counters("connections_closed_total", "Sockets that were closed, by close code.", "reason")
+	m.closed = make(map[string]prometheus.Counter)
+	for _, reason := range closeReasons {
+		m.closed[reason] = closed.WithLabelValues(reason)
+	}
+	m.closed[other] = closed.WithLabelValues(other)
+}
+
+// Handled implements wsconn.Observer.
+func (m *Metrics) Handled(t wire.Type, refused wire.Code, took time.Duration) {
+	meter, known := m.ofType[t]
+	if !known {
+		meter, t = m.ofUnknown, unknownType
+	}
+	meter.took.Observe(took.Seconds())
+	if refused == "" {
+		meter.ok.Inc()
+		return
+	}
+	if !codes[refused] {
+		refused = other
+	}
+	m.messages.WithLabelValues(string(t), string(refused)).Inc()
+}
+
+// Written implements wsconn.Observer.
+func (m *Metrics) Written(_ []byte, sent time.Time) {
+	if !sent.IsZero() {
+		m.relayLag.Observe(max(time.Since(sent), 0).Seconds())
+	}
+}
+
+// TurnedAway implements wsconn.Observer.
+func (m *Metrics) TurnedAway() { m.turnedAway.Inc() }
+
+// Closed implements wsconn.Observer.
+func (m *Metrics) Closed(code int) {
+	reason, known := closeReasons[code]
+	if !known {
+		reason = other
+	}
+	m.closed[reason].Inc()
+}
+
+func (m *Metrics) newMailboxes() {
+	depth := m.histograms("mailbox_depth_messages",
+		`What mailboxes hold: after an append ("append"), and what was read at once for a socket that was behind ("drain").`, counts, "at")
+	m.appended, m.drained = depth.WithLabelValues("append"), depth.WithLabelValues("drain")
+	m.mailboxFull = m.counter("mailbox_full_total", "Times that a mailbox did not take what was sent to it.")
+}
+
+// Appended implements cluster.Observer.
+func (m *Metrics) Appended(depth int) { m.appended.Observe(float64(depth)) }
+
+// MailboxFull implements cluster.Observer.
+func (m *Metrics) MailboxFull() { m.mailboxFull.Inc() }
+
+// Drained implements cluster.Observer.
+func (m *Metrics) Drained(entries int) { m.drained.Observe(float64(entries)) }

@@ -1,0 +1,132 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/metrics"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// listenAdmin takes the admin listener's address, if there is to be one.
+func (n *Node) listenAdmin() (err error) {
+	if n.cfg.AdminAddr == "" {
+		return nil
+	}
+	if n.adminListener, err = net.Listen("tcp", n.cfg.AdminAddr); err != nil {
+		return fmt.Errorf("listen on %s for the admin: %w", n.cfg.AdminAddr, err)
+	}
+	return nil
+}
+
+// AdminAddr is the address of the admin listener, "" if there is none.
+func (n *Node) AdminAddr() string {
+	if n.adminListener == nil {
+		return ""
+	}
+	return n.adminListener.Addr().String()
+}
+
+// assembleAdmin makes the admin listener's server: what is for those who run the
+// node, and on no account for its clients. Health is answered by the web API's own
+// handler.
+func (n *Node) assembleAdmin(web http.Handler) {
+	if n.adminListener == nil {
+		return
+	}
+	profiles := http.NewServeMux()
+	profiles.HandleFunc("/debug/pprof/", pprof.Index)
+	profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	// Not cmdline, which would show a secret that was given there.
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", n.metrics.Handler())
+	mux.Handle("/debug/pprof/", onlyLocal(profiles))
+	mux.Handle("GET /healthz", web)
+	mux.Handle("GET /readyz", web)
+	n.admin = &http.Server{
+		Handler: mux, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, WriteTimeout: answerWithin, IdleTimeout: answerWithin,
+		MaxHeaderBytes: headerBytes, ErrorLog: stdlog.New(httpLog{n.log}, "", 0),
+	}
+}
+
+// onlyLocal answers who asks from this machine: a profile takes its time, and
+// shows what the process does, so that opening the admin listener for a
+// Prometheus elsewhere must not open it too. (kubectl port-forward and ssh -L come
+// from this machine.)
+func onlyLocal(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || !from.Addr().Unmap().IsLoopback() {
+			auth.WriteProblem(w, wire.Errorf(wire.CodeForbidden, "profiles are for this machine only"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// runAdmin serves until Stop.
+func (n *Node) runAdmin() {
+	if n.admin == nil {
+		return
+	}
+	if at, err := netip.ParseAddrPort(n.AdminAddr()); err != nil || !at.Addr().Unmap().IsLoopback() {
+		n.log.Warn().Str("address", n.AdminAddr()).Msg("the admin listener is open to other machines, and asks nobody who they are")
+	}
+	n.running.Go(func() error {
+		if err := n.admin.Serve(n.adminListener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve the admin: %w", err)
+		}
+		return nil
+	})
+}
+
+// closeAdmin ends the admin listener at once: a profile may take long.
+func (n *Node) closeAdmin() error {
+	switch {
+	case n.adminListener == nil:
+		return nil
+	case n.cancel == nil: // not started
+		return n.adminListener.Close()
+	}
+	return n.admin.Close()
+}
+
+// watch gives the metrics what they ask for.
+func (n *Node) watch(l limits) {
+	if n.metrics == nil {
+		return
+	}
+	n.metrics.Watch(metrics.Sources{
+		Open: n.sockets.Count, Registered: n.sockets.Registered, MaxConnections: n.cfg.MaxConnections, Ready: n.Ready, Pool: n.pool,
+		Limited: map[string]func() uint64{
+			"messages": l.messages.Refused, "requests": l.requests.Refused, "registers": l.registers.Refused,
+			"login_account": func() uint64 { accounts, _ := l.logins.Refused(); return accounts },
+			"login_address": func() uint64 { _, addresses := l.logins.Refused(); return addresses },
+		},
+	})
+}
+
+// pool adds up the connections to Redis.
+func (n *Node) pool() (sum metrics.Pool) {
+	clients := []redis.UniversalClient{n.rdb}
+	if n.durable != n.rdb {
+		clients = append(clients, n.durable)
+	}
+	for _, c := range clients {
+		s := c.PoolStats()
+		sum.Idle += int(s.IdleConns)
+		sum.Used += int(s.TotalConns) - int(s.IdleConns)
+		sum.Timeouts += uint64(s.Timeouts)
+	}
+	return sum
+}
