@@ -18,7 +18,7 @@ random() { head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 make_secrets() {
     mkdir -p "$secrets"
     chmod 700 "$secrets"
-    for name in jwt-secret redis-password redis-admin-password alice bob carol dave; do
+    for name in jwt-secret redis-password redis-admin-password grafana-password alice bob carol dave; do
         [ -s "$secrets/$name" ] || random >"$secrets/$name"
     done
     [ -s "$secrets/redis-url" ] || echo "redis://conclave:$(cat "$secrets/redis-password")@redis:6379/0" >"$secrets/redis-url"

@@ -28,7 +28,7 @@ func TestCompose(t *testing.T) {
 		}
 		checkService(t, file, name, s)
 	}
-	if count["conclave:local"] != 6 || len(count) != 3 {
+	if count["conclave:local"] != 6 || len(count) != 5 {
 		t.Errorf("services by image: %v", count)
 	}
 }

@@ -53,7 +53,7 @@ func TestHelm(t *testing.T) {
 		for kind, want := range map[string]int{
 			"Deployment": 1, "PodDisruptionBudget": 1, "ServiceAccount": 1, "Secret": 0,
 			"HorizontalPodAutoscaler": map[bool]int{true: 1}[large], "Ingress": map[bool]int{true: 1}[large],
-			"StatefulSet": map[bool]int{false: 1}[large], "NetworkPolicy": map[bool]int{true: 1, false: 2}[large],
+			"PodMonitor": map[bool]int{true: 1}[large], "StatefulSet": map[bool]int{false: 1}[large], "NetworkPolicy": map[bool]int{true: 1, false: 2}[large],
 		} {
 			if got := len(kinds[kind]); got != want {
 				t.Errorf("%s: %d of kind %s, want %d", values, got, kind, want)
@@ -79,6 +79,8 @@ func TestHelmRefuses(t *testing.T) {
 		"existingSecret=x,redis.enabled=true,drainSeconds=25":                        "drainSeconds",
 		"existingSecret=x,redis.enabled=true,terminationGracePeriodSeconds=20":       "terminationGracePeriodSeconds",
 		"existingSecret=x,redis.enabled=true,config.JWT_SECRET=hunter2hunter2hunter": "JWT_SECRET",
+		"existingSecret=x,redis.enabled=true,metrics.podMonitor.enabled=true":        "metrics.from",
+		"existingSecret=x,redis.enabled=true,config.ADMIN_ADDR=:9090":                "ADMIN_ADDR",
 		"existingSecret=x,redis.enabled=true,repliacs=5":                             "repliacs",
 	} {
 		out, err := exec.Command(helm, "template", "release", chart, "--kube-version", "1.30.0", "--set", set).CombinedOutput()
@@ -135,6 +137,40 @@ func checkNodes(t *testing.T, kinds map[string][]object) {
 	}
 	if _, port, _ := strings.Cut(env["CONCLAVE_LISTEN"], ":"); port != fmt.Sprint(dig(container, "ports", 0, "containerPort")) {
 		t.Errorf("the node listens on %s, the container's port is %v", env["CONCLAVE_LISTEN"], dig(container, "ports", 0))
+	}
+	checkAdmin(t, env["CONCLAVE_ADMIN_ADDR"], container, kinds)
+}
+
+// checkAdmin follows the admin listener's port to those who may ask it.
+func checkAdmin(t *testing.T, address string, container any, kinds map[string][]object) {
+	t.Helper()
+	admin := dig(container, "ports", 1)
+	if _, port, _ := strings.Cut(address, ":"); dig(admin, "name") != "admin" || port != fmt.Sprint(dig(admin, "containerPort")) {
+		t.Errorf("the admin listener is on %q, the container's port is %v", address, admin)
+	}
+	for _, service := range kinds["Service"] {
+		for _, p := range list(dig(service, "spec", "ports")) {
+			if dig(p, "targetPort") == "admin" {
+				t.Errorf("a Service has the admin listener: %v", p)
+			}
+		}
+	}
+	allowed := false
+	for _, rule := range list(dig(kinds["NetworkPolicy"][0], "spec", "ingress")) {
+		if dig(rule, "ports", 0, "port") == "admin" {
+			if allowed = len(list(dig(rule, "from"))) > 0; !allowed {
+				t.Error("everybody may reach the admin listener")
+			}
+		}
+	}
+	for _, monitor := range kinds["PodMonitor"] {
+		if !allowed || dig(monitor, "spec", "podMetricsEndpoints", 0, "port") != "admin" {
+			t.Errorf("Prometheus is to scrape %v, and may: %v", dig(monitor, "spec", "podMetricsEndpoints"), allowed)
+		}
+	}
+	annotations := dig(kinds["Deployment"][0], "spec", "template", "metadata", "annotations")
+	if port := dig(annotations, "prometheus.io/port"); port != nil && port != fmt.Sprint(dig(admin, "containerPort")) {
+		t.Errorf("the pods say that the port is %v", port)
 	}
 }
 
@@ -213,7 +249,7 @@ func checkSelectors(t *testing.T, kinds map[string][]object) {
 	for kind, path := range map[string][]any{
 		"Deployment": {"spec", "selector", "matchLabels"}, "StatefulSet": {"spec", "selector", "matchLabels"},
 		"Service": {"spec", "selector"}, "PodDisruptionBudget": {"spec", "selector", "matchLabels"},
-		"NetworkPolicy": {"spec", "podSelector", "matchLabels"},
+		"NetworkPolicy": {"spec", "podSelector", "matchLabels"}, "PodMonitor": {"spec", "selector", "matchLabels"},
 	} {
 		for _, doc := range kinds[kind] {
 			selects(kind, dig(doc, path...))
