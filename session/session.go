@@ -45,6 +45,9 @@
 // says which nodes do, and the committing node rings there ([Bell]). How a session
 // ended is told outside too ([Outcomes]).
 //
+// What becomes of sessions is told to an [Observer], which counts, and the work on
+// them to a [Tracer], which follows it through the nodes.
+//
 // # Goroutines
 //
 // [Service.Run] is the sweeper and returns when its context ends. Nothing else

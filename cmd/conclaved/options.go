@@ -167,6 +167,7 @@ func (o *options) config() (node.Config, error) {
 		if cfg.WebhookSecrets, err = webhookSecrets(string(text)); err != nil {
 			return cfg, fmt.Errorf("webhook-secret-file: %w", err)
 		}
+	}
 	if !(cfg.TraceRatio > 0 && cfg.TraceRatio <= 1) {
 		return cfg, misuse("--trace-ratio must be more than 0 and up to 1; leave --otlp-endpoint out for no traces")
 	}
