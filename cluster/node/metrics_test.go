@@ -138,7 +138,7 @@ func TestMetrics(t *testing.T) {
 			{1, "conclave_login_failures_total", []string{"reason=password"}},
 			{1, "conclave_http_requests_total", []string{"route=POST /v1/login", "status=200"}},
 			{1, "conclave_http_requests_total", []string{"route=POST /v1/login", "status=401"}},
-			{1, "conclave_http_requests_total", []string{"route=GET /v1/sessions/{id}", "status=404"}},
+			{1, "conclave_http_requests_total", []string{"route=GET /v1/sessions/{session_id}", "status=404"}},
 			{4, "conclave_http_requests_total", []string{"route=/ws", "status=101"}},
 			{2, "go_goroutines", nil}, {2, "process_open_fds", nil},
 		} {
