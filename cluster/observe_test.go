@@ -66,7 +66,7 @@ func TestSentIsTold(t *testing.T) {
 		from, to := w.node("a"), w.node("b")
 		from.ahead.Add(time.Hour.Microseconds()) // until it asks Redis again
 		w.eventually("the clock is set", func() bool {
-			return from.ownTime(to.clockNow()).Sub(time.Now()).Abs() < time.Minute
+			return time.Until(from.ownTime(to.clockNow())).Abs() < time.Minute
 		})
 		m, s := w.join(to, "alice", 0, 1)
 		w.send(from, "alice", "0") // a mailbox's first message is read from it
@@ -81,7 +81,7 @@ func TestSentIsTold(t *testing.T) {
 				t.Fatalf("got %q, %v, want %q", it.payload, ok, want)
 			}
 			// A round trip to Redis may be long on a busy machine.
-			if early, late := begun.Sub(it.sent), it.sent.Sub(time.Now()); early > 10*time.Second || late > 10*time.Second {
+			if early, late := begun.Sub(it.sent), time.Until(it.sent); early > 10*time.Second || late > 10*time.Second {
 				t.Errorf("%q was sent at %v, it is between %v and now", want, it.sent, begun)
 			}
 		}
