@@ -55,8 +55,7 @@
 //	seen:{<member>}:old set     those before; TTL likewise
 //	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL
 //	node:<id>           channel "m <conn> <seq> <sent> <payload>", a message (sent is when, by Redis's clock, µs);
-//	                            "s <conn>", that connection is superseded
-//	                            "n <text>", see Notify
+//	                            "s <conn>", that connection is superseded; "n <text>", see Notify
 //
 // # Goroutines and locks
 //

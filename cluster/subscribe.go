@@ -110,8 +110,8 @@ func (n *Node) wakeAll() {
 }
 
 // receive handles one publication: "m <conn> <seq> <sent> <payload>", a
-// message, or "s <conn>", that connection is superseded; "n <text>", a notice.
-// It never blocks.
+// message; "s <conn>", that connection is superseded; "n <text>", a notice. It
+// never blocks.
 func (n *Node) receive(text string) {
 	kind, rest, _ := strings.Cut(text, " ")
 	switch kind {

@@ -16,8 +16,8 @@ const pipeline = "pipeline"
 
 // Commands are the values of the label command, but for "other".
 var Commands = []string{
-	"config", "del", "eval", "evalsha", "exists", "get", "hget", "hgetall", "hset", "info", "ping", "set", "spublish", "time", "wait",
-	"xadd", "xdel", "xlen", "xrange", "xrevrange", "zadd", "zrange", "zrangebyscore", "zrem", "zremrangebyscore", "zrevrangebyscore", pipeline,
+	"config", "del", "eval", "evalsha", "exists", "get", "hdel", "hget", "hgetall", "hmget", "hset", "info", "ping", "set", "spublish", "time", "wait",
+	"xadd", "xdel", "xlen", "xrange", "xrevrange", "zadd", "zrange", "zrangebyscore", "zrem", "zremrangebyscore", "zrevrangebyscore", "zscore", pipeline,
 }
 
 func (m *Metrics) newRedis() {

@@ -141,17 +141,6 @@ func New(cfg Config) http.Handler {
 	return mux
 }
 
-// routed tells Config.Routed of each request.
-func (a *api) routed(next http.Handler) http.Handler {
-	if a.cfg.Routed == nil {
-		return next
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer a.cfg.Routed(r)
-		next.ServeHTTP(w, r)
-	})
-}
-
 func nothing(w http.ResponseWriter, _ *http.Request) { auth.WriteProblem(w, errNothing) }
 
 var errNothing = wire.Errorf(wire.CodeNotFound, "no such resource or method")
@@ -171,6 +160,17 @@ func (a *api) handle(op operation) http.HandlerFunc {
 		}
 		respond(w, status, body)
 	}
+}
+
+// routed tells Config.Routed of each request.
+func (a *api) routed(next http.Handler) http.Handler {
+	if a.cfg.Routed == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer a.cfg.Routed(r)
+		next.ServeHTTP(w, r)
+	})
 }
 
 // report logs what an operator should know; refusals are the client's matter.
