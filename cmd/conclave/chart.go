@@ -60,18 +60,15 @@ func (c chart) head() []string {
 	var b strings.Builder
 	used := 0
 	for i, name := range c.names {
-		room := c.width - c.at[i] // to the right; to the next lane there must be a space
+		begin, end := 0, c.width // to the middle between two lanes
+		if i > 0 {
+			begin = (c.at[i-1]+c.at[i])/2 + 1
+		}
 		if i+1 < len(c.at) {
-			room = c.at[i+1] - c.at[i] - 1
+			end = (c.at[i] + c.at[i+1]) / 2
 		}
-		name = fit(name, max(room, 1)+min(room, columns(name)/2))
-		start := max(c.at[i]-columns(name)/2, used)
-		if i > 0 && start == used {
-			start++
-		}
-		if start+columns(name) > c.width {
-			name = fit(name, c.width-start)
-		}
+		name = fit(name, end-begin)
+		start := min(max(c.at[i]-columns(name)/2, begin), end-columns(name))
 		b.WriteString(strings.Repeat(" ", start-used) + name)
 		used = start + columns(name)
 	}

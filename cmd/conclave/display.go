@@ -43,7 +43,7 @@ func (d *display) event(e client.Event) {
 		d.mu.Lock()
 		d.current = e.SessionID
 		d.mu.Unlock()
-		c.say("%s of %s began: session %s", e.Kind, clean(e.KeyID), clean(e.SessionID))
+		c.say("%s of %s began: session %s", clean(string(e.Kind)), clean(e.KeyID), clean(e.SessionID))
 		c.show("waiting for the participants")
 		if d.requested != nil {
 			d.requested(e.SessionID)
@@ -57,17 +57,17 @@ func (d *display) event(e client.Event) {
 	case client.Preparing:
 		d.progress("", "preparing", "safe primes", e.Found, e.Of)
 	case client.Started:
-		c.say("%s %s: attempt %d with parts %s", e.Kind, clean(e.SessionID), e.Attempt, wire.FormatParts(e.Parties))
+		c.say("%s: attempt %d with parts %s", sessionName(e.Kind, e.SessionID), e.Attempt, wire.FormatParts(e.Parties))
 	case client.Round:
 		d.progress(e.SessionID, sessionName(e.Kind, e.SessionID), "round", e.N, e.Of)
 	case client.Waiting:
 		d.waiting(e)
 	case client.Finished:
 		d.over(e.SessionID)
-		c.say("%s %s: our part is done", e.Kind, clean(e.SessionID))
+		c.say("%s: our part is done", sessionName(e.Kind, e.SessionID))
 	case client.Failed:
 		d.over(e.SessionID)
-		c.say("%s %s: attempt %d failed here: %s", e.Kind, clean(e.SessionID), e.Attempt, clean(e.Reason))
+		c.say("%s: attempt %d failed here: %s", sessionName(e.Kind, e.SessionID), e.Attempt, clean(e.Reason))
 	case client.Convicted:
 		d.convicted(e)
 	case client.IdentityChanged:
@@ -77,7 +77,7 @@ func (d *display) event(e client.Event) {
 	}
 }
 
-func sessionName(kind client.Kind, id string) string { return string(kind) + " " + clean(id) }
+func sessionName(kind client.Kind, id string) string { return clean(string(kind) + " " + id) }
 
 // invited shows what is asked for where nobody will be asked about it.
 func (d *display) invited(inv client.Invitation) {
@@ -101,7 +101,7 @@ func (d *display) answered(e client.Answered) {
 	if e.Reason != "" {
 		answer += ": " + clean(e.Reason)
 	}
-	d.console.say("%s %s %s", e.Kind, clean(e.SessionID), answer)
+	d.console.say("%s %s", sessionName(e.Kind, e.SessionID), answer)
 	if s := e.Signer; s != nil && !s.Pinned && !e.Accepted && !d.asks {
 		d.console.say("hint: only pinned coordinators are heard; if %s shows this fingerprint with conclave identity:", clean(e.Coordinator))
 		d.console.say("  conclave trust add %s %s", clean(e.Coordinator), clean(s.Fingerprint))
@@ -112,18 +112,18 @@ func (d *display) convicted(e client.Convicted) {
 	c := d.console
 	c.say("%s", c.bold(fmt.Sprintf("CAUGHT: %s (part %d) has signed two different messages in %s", clean(e.User), e.PartIndex, clean(e.SessionID))))
 	if e.Kept != "" {
-		c.say("  the evidence is in %s; conclave verify --evidence checks it", e.Kept)
+		c.say("  the evidence is in %s; conclave verify --evidence checks it", clean(e.Kept))
 	}
 }
 
 func (d *display) identityChanged(e client.IdentityChanged) {
 	c, user := d.console, clean(e.User)
 	c.say("%s", c.bold("REFUSED: "+user+" comes with another identity"))
-	c.say("  %-9s %s", trustOf(e.Pinned), e.Known)
-	c.say("  %-9s %s", "now", e.Now)
+	c.say("  %-9s %s", trustOf(e.Pinned), clean(e.Known))
+	c.say("  %-9s %s", "now", clean(e.Now))
 	c.say("  either %s has a new identity, or somebody, the server too, pretends to be %s", user, user)
 	c.say("  ask %s to read you what conclave identity shows; if it is the new one:", user)
-	c.say("  conclave trust remove %s && conclave trust add %s %s", user, user, e.Now)
+	c.say("  conclave trust remove %s && conclave trust add %s %s", user, user, clean(e.Now))
 }
 
 func (d *display) ended(e client.Ended) {
@@ -135,7 +135,7 @@ func (d *display) ended(e client.Ended) {
 	if len(e.Culprits) > 0 {
 		reason += fmt.Sprintf(" (blamed: part %s)", wire.FormatParts(e.Culprits))
 	}
-	d.console.say("%s %s: %s%s", e.Kind, clean(e.SessionID), d.console.paint(styleOf(e.Status), clean(string(e.Status))), reason)
+	d.console.say("%s: %s%s", sessionName(e.Kind, e.SessionID), d.console.paint(styleOf(e.Status), clean(string(e.Status))), reason)
 }
 
 func styleOf(s wire.Status) style {

@@ -117,20 +117,25 @@ With --json each state of the session is a line.`,
 	},
 }
 
-// nextSession waits for a session that goes on.
+// nextSession is the newest session that goes on, or the next that begins, even
+// if that is over by the time it is seen.
 func (c *cli) nextSession(ctx context.Context, api *client.API) (string, error) {
+	last := ""
 	for first := true; ; first = false {
-		list, err := api.Sessions(ctx, client.Page{States: []string{"inviting", "running"}})
+		list, err := api.Sessions(ctx, client.Page{Limit: 20})
 		if err != nil {
 			return "", fmt.Errorf("look for a session: %w", err)
 		}
-		for _, s := range list.Items {
-			if _, ended := outcome(s); !ended { // an older server knows no filters
+		for i, s := range list.Items {
+			if _, ended := outcome(s); !ended || !first && i == 0 && s.SessionID != last {
 				return s.SessionID, nil
 			}
 		}
 		if first {
 			c.console.say("no session goes on; waiting for the next")
+			if len(list.Items) > 0 {
+				last = list.Items[0].SessionID
+			}
 		}
 		if err := pause(ctx, followPoll); err != nil {
 			return "", err

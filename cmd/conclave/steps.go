@@ -125,6 +125,7 @@ func pending(s client.SessionInfo) string {
 	var accepted, silent []string
 	for _, p := range s.Responses {
 		switch {
+		case slices.Contains(s.Culprits, p.PartIndex):
 		case p.Response == "accepted":
 			accepted = append(accepted, p.UserID)
 		case p.Invited && p.Response == "":
