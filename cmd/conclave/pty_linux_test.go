@@ -18,8 +18,9 @@ import (
 
 // pty is a terminal of some size with a command on it.
 type pty struct {
-	t      *testing.T
-	master *os.File
+	t       *testing.T
+	master  *os.File
+	process *os.Process
 
 	mu     sync.Mutex
 	cond   *sync.Cond
@@ -55,7 +56,7 @@ func onTerminal(t *testing.T, columns uint16, cmd *exec.Cmd) *pty {
 		t.Fatal(err)
 	}
 	slave.Close()
-	p := &pty{t: t, master: master}
+	p := &pty{t: t, master: master, process: cmd.Process}
 	p.cond = sync.NewCond(&p.mu)
 	done := make(chan struct{})
 	go p.read(done)
@@ -111,6 +112,18 @@ func (p *pty) expect(text string) {
 			p.t.Fatalf("the terminal does not get %q:\n%q", text, p.screen.String())
 		}
 		p.cond.Wait()
+	}
+}
+
+// stops halts the command, or lets it go on.
+func (p *pty) stops(halt bool) {
+	p.t.Helper()
+	signal := syscall.SIGCONT
+	if halt {
+		signal = syscall.SIGSTOP
+	}
+	if err := p.process.Signal(signal); err != nil {
+		p.t.Fatal(err)
 	}
 }
 
@@ -197,8 +210,12 @@ func TestTerminal(t *testing.T) {
 	sign := onTerminal(t, 100, users["alice"].command("sign", "schlüssel", "--data", evil))
 	wide.expect("conclave: sign? [y/N] ")
 	narrow.expect("conclave: sign? [y/N] ")
-	wide.types("y\n")
 	narrow.types("y\n")
+	sign.expect("conclave: bob accepted")
+	narrow.stops(true)
+	wide.types("y\n")
+	wide.expect(" · waiting for bob")
+	narrow.stops(false)
 	sign.expect("signature   0x")
 	shown := `data          "pay bob\x1b[2J\x1b[31m\r\n    digest        0x00\u202e100 eve\a"`
 	narrow.expect(shown)
