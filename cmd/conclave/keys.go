@@ -54,17 +54,16 @@ var keysShow = command{
 Shows a key, its committee, which share of it is in this home, and the backups
 that conclave share export has made of that.
 
-  $ conclave keys show key-7GZ5XQ…
-  key         key-7GZ5XQ…
+  $ conclave keys show treasury
+  key         treasury
   status      active
   curve       secp256k1
   address     0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
   public key  0x03…
-  signing     2 of 3
-  part 1      bob, whose share is here
-  part 2      carol
-  part 3      dave
-  backup      /mnt/backup/key.json of 2026-03-01 12:05:00, as it should be
+  attested    by bob (pinned), carol (pinned), dave (pinned)
+  signing     2 of 3: bob, carol, dave
+  share       part 1, of bob, is here
+  backup      /mnt/backup/treasury.json of 2026-03-01 12:05:00, as it should be
   …
 
 If the address is not the one that the key had when it was made from here, or that
