@@ -122,7 +122,7 @@ func TestQuestionSaysWhoSigned(t *testing.T) {
 	} {
 		inv := signing()
 		inv.Signer = signer
-		text := question(c, inv)
+		text := request(c, inv)
 		wants := []string{want}
 		if signer != nil {
 			wants = append(wants, "2026-03-01 12:00:00", "2026-03-01 13:00:00", "n0")

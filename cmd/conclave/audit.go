@@ -15,7 +15,7 @@ import (
 )
 
 var auditCommand = command{
-	synopsis: "audit [FLAGS] verify [FILE] | export",
+	name: "audit", brief: "check, or write out, the record of what the servers decided",
 	about: `
 The audit is the chain of what the servers have decided: who logged in, asked,
 accepted, declined and was refused, how each session ended, what operators did.
@@ -37,23 +37,58 @@ missing, or that all was written anew.
   conclave: 1204 entries; go on with --after 1774000000000-0
   $ conclave audit export --after 1774000000000-0 >> audit.jsonl
   $ conclave audit verify audit.jsonl`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	subs: []command{auditVerify, auditExport},
+}
+
+var auditVerify = command{
+	name: "verify", args: "[FILE]", brief: "recompute every hash of the server's audit, or of an exported file",
+	about: `
+Recomputes every hash of the server's audit, or of an exported FILE ("-" for
+stdin), and fails with the place where the chain breaks, if it does.
+
+  $ conclave audit verify --anchor 5d0f…
+  entries     1204
+  head        1204 9be1…
+  $ conclave audit verify audit.jsonl`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
-		anchor := flags.String("anchor", "", "verify: `hash` of a head noted before; it must be in the chain, or just before its beginning")
-		after := flags.String("after", "", "`position` on the server to begin after, as export names it")
+		anchor := flags.String("anchor", "", "`hash` of a head noted before; it must be in the chain, or just before its beginning")
+		after := afterFlag(flags)
 		return func(ctx context.Context, args []string) error {
 			switch {
-			case len(args) == 1 && args[0] == "export" && *anchor == "":
-				return c.auditExport(ctx, *after)
-			case len(args) == 1 && args[0] == "verify":
+			case len(args) == 0:
 				return c.auditVerify(*anchor, func(v *audit.Verifier) error {
 					_, err := c.readAudit(ctx, *after, v.Add)
 					return err
 				})
-			case len(args) == 2 && args[0] == "verify" && *after == "":
-				return c.auditVerifyFile(args[1], *anchor)
+			case len(args) == 1 && *after == "":
+				return c.auditVerifyFile(args[0], *anchor)
 			}
-			return misuse("audit needs verify, verify FILE, or export")
+			return misuse("audit verify needs at most one FILE, and with it no --after")
+		}
+	},
+}
+
+func afterFlag(flags *flag.FlagSet) *string {
+	return flags.String("after", "", "`position` on the server to begin after, as export names it")
+}
+
+var auditExport = command{
+	name: "export", brief: "write the server's audit out, one JSON object a line",
+	about: `
+Writes the server's audit to stdout, one JSON object a line, and says where to go
+on the next time.
+
+  $ conclave audit export > audit.jsonl
+  conclave: 1204 entries; go on with --after 1774000000000-0`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.serverFlags(flags)
+		after := afterFlag(flags)
+		return func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return misuse("audit export takes no arguments")
+			}
+			return c.auditExport(ctx, *after)
 		}
 	},
 }

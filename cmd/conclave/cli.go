@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -32,20 +30,25 @@ type cli struct {
 	console *console
 	env     func(string) string
 
+	commands       []command
 	home           string
+	profileName    string
 	passphraseFile string
 	url            string
 	tokenFile      string
 	ca             string
 	asJSON         bool
+	noColor        bool
 	verbose        bool
 }
 
 // localFlags are those of every command.
 func (c *cli) localFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.home, "home", "", "`directory` of identity, shares and login (or CONCLAVE_HOME; default ~/.conclave)")
+	flags.StringVar(&c.profileName, "profile", "", "`name` of the profile in it (or CONCLAVE_PROFILE; default: as conclave profile use has said)")
 	flags.StringVar(&c.passphraseFile, "passphrase-file", "", "`file` that holds the passphrase of a protected identity (or CONCLAVE_PASSPHRASE_FILE, its name; default: asked for)")
 	flags.BoolVar(&c.asJSON, "json", false, "print the result as JSON")
+	flags.BoolVar(&c.noColor, "no-color", false, "no colours (nor with NO_COLOR, nor without a terminal)")
 }
 
 // serverFlags are those of the commands that talk to a server.
@@ -104,24 +107,6 @@ func trust(file string) (*tls.Config, error) {
 	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
-// homeDir returns the state directory.
-func (c *cli) homeDir() (string, error) {
-	if c.home != "" {
-		return c.home, nil
-	}
-	if dir := c.env("CONCLAVE_HOME"); dir != "" {
-		return dir, nil
-	}
-	if dir := c.env("HOME"); dir != "" {
-		return filepath.Join(dir, ".conclave"), nil
-	}
-	dir, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find a home for this client's files: %w; set CONCLAVE_HOME", err)
-	}
-	return filepath.Join(dir, ".conclave"), nil
-}
-
 // path returns the path of a file in the state directory, which is made.
 func (c *cli) path(name string) (string, error) {
 	dir, err := c.homeDir()
@@ -132,28 +117,6 @@ func (c *cli) path(name string) (string, error) {
 		return "", fmt.Errorf("make state directory: %w", err)
 	}
 	return filepath.Join(dir, name), nil
-}
-
-// profile is what login remembers.
-type profile struct {
-	URLs      []string    `json:"urls"`
-	CA        string      `json:"ca,omitempty"` // file of the authorities to trust
-	User      string      `json:"user_id"`
-	Roles     []wire.Role `json:"roles"`
-	Token     string      `json:"token"`
-	ExpiresAt time.Time   `json:"expires_at"`
-}
-
-const profileFile = "profile.json"
-
-// profile returns what login remembered; the zero profile if it was never called.
-func (c *cli) profile() (profile, error) {
-	var p profile
-	path, err := c.path(profileFile)
-	if err != nil {
-		return p, err
-	}
-	return p, readJSON(path, &p)
 }
 
 // readJSON leaves into as it is if there is no such file.
@@ -293,45 +256,4 @@ func (c *cli) print(v any, rows ...[2]string) error {
 	}
 	_, err := io.WriteString(c.stdout, b.String())
 	return err
-}
-
-// hintFor says what may help against err.
-func hintFor(err error) string {
-	var told *wire.Error
-	var network net.Error
-	switch {
-	case errors.Is(err, errNotLoggedIn):
-		return "log in with conclave login URL USER, or give --url and --token-file"
-	case errors.Is(err, client.ErrTokenExpired):
-		return "log in again with conclave login URL USER"
-	case errors.Is(err, client.ErrSuperseded):
-		return "a user has one connection: end the other one, or use another account for this"
-	case errors.Is(err, client.ErrProtected):
-		return "there is no terminal to ask on; give --passphrase-file FILE, or its name in CONCLAVE_PASSPHRASE_FILE"
-	case errors.Is(err, client.ErrNotPinned):
-		return "ask them to read you what conclave identity shows, then conclave trust add USER FINGERPRINT"
-	case errors.Is(err, client.ErrNotAttested):
-		return "the servers, or who has captured them, may want you to use a key of their own; ask the participants what conclave share list shows them"
-	case errors.Is(err, party.ErrNotOwner):
-		return "give its owner's identity with --identity FILE"
-	case errors.Is(err, client.ErrLocked):
-		return "is a participant running with this home? give this one another with --home"
-	case errors.As(err, &told):
-		return hintForCode(told)
-	case errors.As(err, &network):
-		return "is the server running, and is that its URL?"
-	}
-	return ""
-}
-
-func hintForCode(e *wire.Error) string {
-	switch e.Code {
-	case wire.CodeTokenExpired, wire.CodeUnauthenticated:
-		return "log in with conclave login URL USER"
-	case wire.CodeUnavailable:
-		return "try again in a moment"
-	case wire.CodeNotFound:
-		return "conclave keys and conclave sessions list what there is"
-	}
-	return ""
 }

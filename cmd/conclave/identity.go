@@ -11,10 +11,13 @@ import (
 )
 
 var identityCommand = command{
-	synopsis: "identity [FLAGS]",
+	name: "identity", brief: "show this client's identity, or protect it with a passphrase; needs no server",
 	about: `
 Shows this client's identity, which is made on first use. Others know a
 participant by its fingerprint: read it to them over a channel that you trust.
+
+  $ conclave identity
+  fingerprint BOZJ6-L4GQE-TOPPJ-PCQ3C-5QUQ4-FJ7QA-MDNXS-YGOPA
 
 With --protect the identity is encrypted with a passphrase from then on, or
 with another one than before; a new one is made so from the beginning. Without
@@ -25,7 +28,7 @@ terminal:
 
 The file is in the home directory. Keep a copy of it apart, with its passphrase:
 without either, the shares that are sealed to it are lost.`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		whole := flags.Bool("public", false, "show the whole public identity")
 		protect := flags.Bool("protect", false, "encrypt the identity with a new passphrase")

@@ -11,16 +11,24 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 var loginCommand = command{
-	synopsis: "login [FLAGS] URL[,URL…] USER",
+	name: "login", args: "URL[,URL…] USER",
+	brief: "log in and remember it; the password is asked for, or read from stdin",
 	about: `
-Logs in and remembers URL, token and --ca for the other commands. The password is
-asked for without echo; without a terminal it is the first line of stdin:
+Logs in and remembers URL, token and --ca for the other commands, never the
+password. It is asked for without echo; without a terminal it is the first line of
+stdin:
 
-  $ conclave login http://127.0.0.1:8080 alice < password.txt`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+  $ conclave login https://conclave.example alice
+  conclave: password for alice:
+  conclave: logged in as alice (coordinator) until 2026-03-01 20:15
+  $ conclave login http://127.0.0.1:8080 alice < password.txt
+
+With --profile NAME it is remembered beside other logins: see conclave profile -h.`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		c.caFlag(flags)
 		return c.login
@@ -61,19 +69,15 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	if err := writeJSON(path, p); err != nil {
 		return fmt.Errorf("remember login: %w", err)
 	}
-	roles := make([]string, len(t.Roles))
-	for i, r := range t.Roles {
-		roles[i] = string(r)
-	}
-	c.console.say("logged in as %s (%s) until %s", t.UserID, strings.Join(roles, ", "), t.ExpiresAt.Local().Format("2006-01-02 15:04"))
+	c.console.say("logged in as %s (%s) until %s", clean(t.UserID), clean(rolesText(t.Roles)), t.ExpiresAt.Local().Format("2006-01-02 15:04"))
 	if !c.asJSON {
 		return nil
 	}
 	return c.print(struct {
-		User      string    `json:"user_id"`
-		Roles     []string  `json:"roles"`
-		ExpiresAt time.Time `json:"expires_at"`
-	}{t.UserID, roles, t.ExpiresAt})
+		User      string      `json:"user_id"`
+		Roles     []wire.Role `json:"roles"`
+		ExpiresAt time.Time   `json:"expires_at"`
+	}{t.UserID, t.Roles, t.ExpiresAt})
 }
 
 // maxPasswordLine is far more than a password may have.

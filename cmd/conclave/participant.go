@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,20 +18,31 @@ import (
 )
 
 var participantCommand = command{
-	synopsis: "participant [FLAGS]",
+	name:  "participant",
+	brief: "hold shares, answer invitations, take part in keygens and signings",
 	about: `
 Holds this user's shares and takes part in keygens and signings, until it is
-interrupted. Each invitation is shown and asked about:
+interrupted. Each invitation is shown, with all that its coordinator has signed,
+and asked about:
 
+  $ conclave participant
+  conclave: identity MPI7M-…
+  conclave: connected to n1
   conclave: carol asks you to sign
-      key       key-7GZ5XQ…
-      address   0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
-      data      "pay bob"
-      hash      eip191
-      digest    0x…
-      signed by BOZJ6-…, pinned
+      key           key-7GZ5XQ…
+      curve         secp256k1
+      address       0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
+      data          "pay bob"
+      hash          eip191
+      digest        0x…
       …
-  conclave: sign? [y/N]
+      signed by     BOZJ6-…, pinned
+  conclave: sign? [y/N] y
+  conclave: sign sg-2… accepted
+  conclave: sign sg-2…: attempt 1 with parts 1,3
+  sign sg-2… [##########..............] round 4 of 9 · waiting for dave
+  conclave: sign sg-2…: our part is done
+  conclave: sign sg-2…: success
 
 Otherwise nobody is asked, and only what a coordinator has signed whose identity
 is pinned (conclave trust) is considered at all. With --approve always all of it
@@ -45,7 +55,7 @@ what it has started.
 
 Shares are kept in the home directory, sealed to this client's
 identity; keep a copy of both (see conclave share -h).`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
 		trust := trustFlag(flags)
@@ -87,7 +97,7 @@ func (c *cli) participant(ctx context.Context, approve client.Approver, pinnedOn
 		return err
 	}
 	defer store.Close()
-	d := display{console: c.console, began: time.Now()}
+	d := display{console: c.console, began: time.Now(), asks: approve == nil}
 	cfg.Store, cfg.OnEvent, cfg.Token = store, d.event, c.tokens(c.awaitLogin())
 	cfg.PinnedOnly = pinnedOnly
 	kept, err := client.OpenPreParamsDir(filepath.Join(dir, "preparams"), cfg.Identity)
@@ -195,10 +205,15 @@ const maxTypedAhead = 64
 
 // ask puts the question.
 func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, error) {
-	a.console.print(question(a.console, inv))
+	prompt := "conclave: take part? [y/N]"
+	if inv.Kind == client.KindSign {
+		prompt = "conclave: sign? [y/N]"
+	}
+	a.console.ask(request(a.console, inv), prompt)
 	for {
 		select {
 		case line, ok := <-a.lines:
+			a.console.answered(ok && a.terminal)
 			if !ok {
 				a.stop(errNobodyToAsk)
 				return false, "", errNobodyToAsk
@@ -209,72 +224,11 @@ func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, e
 			case "n", "no", "":
 				return false, "declined by hand", nil
 			}
-			a.console.say("please answer y or n")
+			a.console.ask("conclave: please answer y or n\n", prompt)
 		case <-ctx.Done():
-			a.console.say("the question is void: %s has ended", inv.SessionID)
+			a.console.answered(false)
+			a.console.say("the question is void: %s has ended", clean(inv.SessionID))
 			return false, "", ctx.Err()
 		}
 	}
-}
-
-const clock = "2006-01-02 15:04:05"
-
-// trusted says why the identity that has signed a request is taken for the
-// coordinator's.
-func trusted(inv client.Invitation) string {
-	switch {
-	case inv.Signer.Pinned:
-		return "pinned"
-	case inv.Signer.First:
-		return "seen for the first time: ask " + inv.Coordinator + " for the fingerprint before you agree"
-	}
-	return "as before, but not pinned"
-}
-
-// question shows all that would be agreed to.
-func question(c *console, inv client.Invitation) string {
-	var b strings.Builder
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "    %-13s %s\n", name, clean(value))
-		}
-	}
-	what := "make a key"
-	if inv.Kind == client.KindSign {
-		what = "sign"
-	}
-	fmt.Fprintf(&b, "conclave: %s asks you to %s\n", c.bold(clean(inv.Coordinator)), c.bold(what))
-	row("key", inv.KeyID)
-	row("curve", string(inv.Curve))
-	if inv.Kind == client.KindSign {
-		row("address", inv.AccountAddr)
-		row("data", printable(inv.Data))
-		row("hash", inv.Hash)
-		row("digest", inv.Digest)
-		row("invited", strings.Join(inv.Participants, ", "))
-	} else {
-		row("held by", strings.Join(inv.Participants, ", "))
-	}
-	if inv.Threshold > 0 {
-		row("must sign", fmt.Sprintf("%d of them", inv.Threshold))
-	}
-	row("your part", fmt.Sprint(inv.PartIndex))
-	if !inv.Deadline.IsZero() {
-		row("answer until", inv.Deadline.Local().Format(clock))
-	}
-	row("session", inv.SessionID)
-	if s := inv.Signer; s != nil {
-		row("signed by", s.Fingerprint+", "+trusted(inv))
-		row("asked at", s.IssuedAt.Local().Format(clock))
-		row("holds until", s.ExpiresAt.Local().Format(clock))
-		row("nonce", s.Nonce)
-	} else {
-		fmt.Fprintf(&b, "    %-13s %s\n", "signed by", c.bold("NOBODY")+": that "+clean(inv.Coordinator)+" asks for this, only the server says")
-	}
-	if inv.Kind == client.KindSign {
-		fmt.Fprint(&b, "conclave: sign? [y/N]\n")
-	} else {
-		fmt.Fprint(&b, "conclave: take part? [y/N]\n")
-	}
-	return b.String()
 }

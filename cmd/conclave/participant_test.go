@@ -92,8 +92,8 @@ func TestBar(t *testing.T) {
 		n, of int
 		want  string
 	}{{0, 4, "[........................]"}, {1, 2, "[############............]"}, {5, 4, "[########################]"}, {1, 0, ""}} {
-		if got := bar(tc.n, tc.of); got != tc.want {
-			t.Errorf("bar(%d, %d) = %s, want %s", tc.n, tc.of, got, tc.want)
+		if got := bar(tc.n, tc.of, 26); got != tc.want {
+			t.Errorf("bar(%d, %d, 26) = %s, want %s", tc.n, tc.of, got, tc.want)
 		}
 	}
 }

@@ -17,7 +17,8 @@ import (
 )
 
 var recoverCommand = command{
-	synopsis: "recover [FLAGS] FILE FILE…  |  recover [FLAGS] sign KEYFILE --data DATA",
+	name: "recover", args: "FILE FILE… | sign KEYFILE --data DATA",
+	brief: "rebuild a private key from shares, after a disaster; needs no server",
 	about: `
 Rebuilds a private key from as many of its shares as must sign, offline, for the
 day when the committee cannot sign any more. Each FILE is a sealed share; the
@@ -37,7 +38,7 @@ and 32 bytes of hex:
              programs that want a seed (most do) cannot use it
 "recover sign" signs with such a file, on both curves, as the committee would,
 and checks both the key and the signature.`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		var r recovery
 		flags.BoolVar(&c.asJSON, "json", false, "print the result as JSON")
 		flags.Func("identity", "`file` of an owner's identity; once for each", appendTo(&r.identities))

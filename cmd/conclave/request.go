@@ -15,7 +15,8 @@ import (
 )
 
 var keygenCommand = command{
-	synopsis: "keygen [FLAGS] USER USER…",
+	name: "keygen", args: "USER USER…",
+	brief: "make a key whose parts these users hold",
 	about: `
 Makes a key whose parts the named participants hold, in that order. All of them
 must accept. The same again with the same --key-id joins a keygen that goes on.
@@ -27,12 +28,18 @@ Otherwise whoever is not known yet is trusted, with a warning; and so are
 participants without an identity, of whom nobody is known.
 
   $ conclave keygen --threshold 2 alice bob carol
+  conclave: connected to n1
+  conclave: keygen of key-7GZ5XQ… began: session kg-P3KD…
+  conclave: alice accepted
+  …
+  conclave: attempt 1 of alice, bob, carol
+  conclave: done in 12.4s
   key         key-7GZ5XQ…
   curve       secp256k1
   address     0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
   public key  0x03…
   attested    by alice (pinned), bob (pinned), carol (pinned)`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		var r client.KeygenRequest
 		curve := flags.String("curve", "", "`curve`: secp256k1 (default) or ed25519")
@@ -78,7 +85,8 @@ func (c *cli) keygen(ctx context.Context, r client.KeygenRequest, pinnedOnly boo
 }
 
 var signCommand = command{
-	synopsis: "sign [FLAGS] KEY --data DATA",
+	name: "sign", args: "KEY --data DATA",
+	brief: "sign text, or 0x and hex",
 	about: `
 Signs with a key and verifies the signature. DATA is 0x and hex, or text; "-"
 reads text from stdin, to its last byte. The address of a key that was made
@@ -86,8 +94,19 @@ from here is known; for others give --address, or the server is believed as far
 as the participants attest it (see conclave keygen -h).
 
   $ conclave sign key-7GZ5XQ… --data "pay bob"
+  conclave: connected to n1
+  conclave: sign of key-7GZ5XQ… began: session sg-2…
+  conclave: carol accepted
+  conclave: alice accepted
+  conclave: attempt 1 of alice, carol
+  conclave: done in 1.2s
+  signature   0x…
+  address     0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
+  hash        eip191
+  digest      0x…
+  session     sg-2…
   $ conclave sign key-7GZ5XQ… --data 0xec09… --participants alice,carol`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		var r client.SignRequest
 		flags.StringVar(&r.Data, "data", "", "what to sign: 0x and hex, `text`, or - for stdin")
@@ -163,19 +182,24 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.C
 	cfg.Known, cfg.Trust, cfg.PinnedOnly = store.Known, store.Trust, pinnedOnly
 	d := display{console: c.console, began: time.Now()}
 	cfg.OnEvent = d.event
+	stop := c.accompany(ctx, &d)
 	coordinator, err := client.Dial(ctx, cfg)
 	if err == nil {
 		err = do(coordinator)
 		// Why it stopped before is err already, where it matters.
 		_ = coordinator.Close()
 	}
+	stop()
 	d.done()
+	if err == nil {
+		c.console.say("done in %s", time.Since(d.began).Round(100*time.Millisecond))
+	}
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
 		return &timeoutError{session: d.session()}
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		if session := d.session(); session != "" {
-			return fmt.Errorf("left before the end; session %s goes on (see conclave sessions %s)", session, session)
+			return fmt.Errorf("left before the end; session %s goes on (see conclave sessions watch %s)", session, session)
 		}
 		return errors.New("left before the request was taken")
 	}

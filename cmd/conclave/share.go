@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/client"
@@ -16,18 +17,10 @@ import (
 )
 
 var shareCommand = command{
-	synopsis: "share [FLAGS] list | check [FILE|KEY…] | export KEY | import FILE…",
+	name: "share", brief: "list, check, export or import shares; needs no server",
 	about: `
 Looks after this client's shares. A backup is two files: the identity, and the
 share that is sealed to it. Neither is of use without the other.
-
-  list    lists the shares in the home directory
-  check   proves shares usable, without rebuilding the key: each opens with the
-          identity, its secret belongs to its public point, the public points of
-          every quorum make the public key, and its other numbers are sound.
-          Without an argument it checks all in the home directory
-  export  copies the share of a key into a new file; it stays sealed
-  import  puts shares from a backup back, once they are checked
 
   $ conclave share check /mnt/backup/treasury.json --identity /mnt/backup/identity
   good        share of part 2 of key treasury
@@ -39,29 +32,89 @@ When the disk has died: put the identity's copy into a new home, and import.
 
   $ mkdir -m 700 ~/.conclave && install -m 600 /mnt/backup/identity ~/.conclave/identity
   $ conclave share import /mnt/backup/*.json`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	subs: []command{shareList, shareCheck, shareExport, shareImport},
+}
+
+var shareList = command{
+	name: "list", brief: "list the shares in the home directory",
+	about: `
+Lists the shares in the home directory.
+
+  $ conclave share list
+  KEY       PART  OWNER  CURVE      OF   ADDRESS                                     CREATED
+  treasury  2     bob    secp256k1  2/3  0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F  2026-03-01 12:00:00`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return misuse("share list takes no arguments")
+			}
+			return c.listShares(ctx)
+		}
+	},
+}
+
+var shareCheck = command{
+	name: "check", args: "[FILE|KEY…]", brief: "prove shares usable, without rebuilding the key",
+	about: `
+Proves shares usable, without rebuilding the key: each opens with the identity, its
+secret belongs to its public point, the public points of every quorum make the
+public key, and its other numbers are sound. Without an argument it checks all in
+the home directory.
+
+  $ conclave share check /mnt/backup/treasury.json --identity /mnt/backup/identity
+  good        share of part 2 of key treasury
+  owner       bob
+  signing     2 of 3: alice, bob, carol
+  …`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		identity := flags.String("identity", "", "`file` of the identity to check with (default: that of the home directory)")
-		address := flags.String("address", "", "account `address`, if there are several shares of one key")
+		address := addressFlag(flags)
+		return func(ctx context.Context, args []string) error { return c.checkShares(ctx, *identity, *address, args) }
+	},
+}
+
+func addressFlag(flags *flag.FlagSet) *string {
+	return flags.String("address", "", "account `address`, if there are several shares of one key")
+}
+
+var shareExport = command{
+	name: "export", args: "KEY", brief: "copy the share of a key into a new file; it stays sealed",
+	about: `
+Copies the share of a key into a new file; it stays sealed. Where to is noted, and
+shown by conclave keys show.
+
+  $ conclave share export treasury --to /mnt/backup/treasury.json
+  conclave: wrote /mnt/backup/treasury.json; it opens with …/identity only, so keep a copy of that too`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		address := addressFlag(flags)
 		to := flags.String("to", "", "new `file` to export to, or - for stdout")
 		return func(ctx context.Context, args []string) error {
-			if len(args) == 0 {
-				return misuse("share needs list, check, export or import")
-			}
-			verb, args := args[0], args[1:]
-			switch {
-			case verb == "list" && len(args) == 0:
-				return c.listShares(ctx)
-			case verb == "check":
-				return c.checkShares(ctx, *identity, *address, args)
-			case verb == "export" && len(args) == 1 && *to != "":
-				return c.exportShare(ctx, args[0], *address, *to)
-			case verb == "export":
+			if len(args) != 1 || *to == "" {
 				return misuse("share export needs a key and --to")
-			case verb == "import" && len(args) > 0:
-				return c.importShares(ctx, args)
 			}
-			return misuse("share %s is not understood", strings.Join(append([]string{verb}, args...), " "))
+			return c.exportShare(ctx, args[0], *address, *to)
+		}
+	},
+}
+
+var shareImport = command{
+	name: "import", args: "FILE…", brief: "put shares from a backup back, once they are checked",
+	about: `
+Puts shares from a backup back into the home directory, once they are checked.
+
+  $ conclave share import /mnt/backup/*.json
+  good        share of part 2 of key treasury
+  …`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(ctx context.Context, args []string) error {
+			if len(args) == 0 {
+				return misuse("share import needs the files of shares")
+			}
+			return c.importShares(ctx, args)
 		}
 	},
 }
@@ -239,8 +292,24 @@ func (c *cli) exportShare(ctx context.Context, keyID, address, to string) error 
 	if err != nil {
 		return err
 	}
+	if err := c.exported(text, to); err != nil {
+		return fmt.Errorf("%s was written, but noting so: %w", to, err)
+	}
 	c.console.say("wrote %s; it opens with %s only, so keep a copy of that too", to, path)
 	return nil
+}
+
+// exported notes a backup that was made.
+func (c *cli) exported(text, to string) error {
+	public, err := party.ParsePublic(text)
+	if err != nil {
+		return err
+	}
+	file, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	return c.noteBackup(backup{KeyID: public.KeyID, AccountAddr: public.AccountAddr, File: file, At: time.Now().UTC().Truncate(time.Second)})
 }
 
 func (c *cli) importShares(ctx context.Context, files []string) error {

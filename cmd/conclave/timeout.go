@@ -32,7 +32,7 @@ func (e *timeoutError) Error() string {
 // the first attempt to connect. By default that is until nobody would carry out
 // the request any more.
 func timeoutFlag(flags *flag.FlagSet) func(ctx context.Context, expiresIn time.Duration, do func(context.Context) error) error {
-	given := flags.Duration("timeout", 0, "`time` to wait for the outcome, after which the exit status is 3 (default: --expires-in, or 1h, and a minute)")
+	given := flags.Duration("timeout", 0, "`time` to wait for the outcome, after which the exit status is 4 (default: --expires-in, or 1h, and a minute)")
 	return func(ctx context.Context, expiresIn time.Duration, do func(context.Context) error) error {
 		limit := *given
 		switch {

@@ -6,13 +6,12 @@ import (
 	"flag"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
 var trustCommand = command{
-	synopsis: "trust [FLAGS] list | add USER FINGERPRINT | remove USER",
+	name: "trust", brief: "say whose identities to trust; needs no server",
 	about: `
 Says whose identities this home trusts. A participant, and who asks for a key,
 trust the identity that a user has when they first meet, unless they run with
@@ -24,22 +23,62 @@ trust, to read you what conclave identity shows them.
 A participant that approves without asking does so for pinned coordinators only.
 To accept a new identity of a user, ask for its fingerprint, remove the user and
 add it again.`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	subs: []command{trustList, trustAdd, trustRemove},
+}
+
+var trustList = command{
+	name: "list", brief: "list whom this home knows",
+	about: `
+Lists whom this home knows, and whether by a pin or by first use.
+
+  $ conclave trust list
+  USER  TRUST      FINGERPRINT
+  bob   first use  MPI7M-RPR7R-GCKCC-…
+  dave  pinned     BOZJ6-L4GQE-TOPPJ-…`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		return func(_ context.Context, args []string) error {
-			verb := ""
 			if len(args) > 0 {
-				verb, args = args[0], args[1:]
+				return misuse("trust list takes no arguments")
 			}
-			switch {
-			case verb == "list" && len(args) == 0:
-				return c.listTrusted()
-			case verb == "add" && len(args) >= 2:
-				return c.pin(args[0], strings.Join(args[1:], "")) // read aloud, it may come in groups
-			case verb == "remove" && len(args) == 1:
-				return c.forget(args[0])
+			return c.listTrusted()
+		}
+	},
+}
+
+var trustAdd = command{
+	name: "add", args: "USER FINGERPRINT", brief: "pin a user's identity",
+	about: `
+Pins the identity of a user by the fingerprint that conclave identity shows the
+user. It may come in groups, as it is read aloud.
+
+  $ conclave trust add dave BOZJ6-L4GQE-TOPPJ-PCQ3C-5QUQ4-FJ7QA-MDNXS-YGOPA
+  conclave: pinned the identity of dave`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(_ context.Context, args []string) error {
+			if len(args) < 2 {
+				return misuse("trust add needs a user and a fingerprint")
 			}
-			return misuse("trust needs list, add USER FINGERPRINT, or remove USER")
+			return c.pin(args[0], strings.Join(args[1:], ""))
+		}
+	},
+}
+
+var trustRemove = command{
+	name: "remove", args: "USER", brief: "forget a user's identity",
+	about: `
+Forgets the identity of a user, pinned or not.
+
+  $ conclave trust remove dave
+  conclave: forgot the identity of dave`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(_ context.Context, args []string) error {
+			if len(args) != 1 {
+				return misuse("trust remove needs a user")
+			}
+			return c.forget(args[0])
 		}
 	},
 }
@@ -75,12 +114,11 @@ func (c *cli) listTrusted() error {
 	if c.asJSON {
 		return c.print(append([]client.Known{}, list...))
 	}
-	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "USER\tTRUST\tFINGERPRINT")
-	for _, k := range list {
-		fmt.Fprintf(w, "%s\t%s\t%s\n", clean(k.User), trustOf(k.Pinned), k.Fingerprint)
-	}
-	return w.Flush()
+	return table(c.stdout, "USER\tTRUST\tFINGERPRINT", func(row func(...any)) {
+		for _, k := range list {
+			row(k.User, trustOf(k.Pinned), k.Fingerprint)
+		}
+	})
 }
 
 func trustOf(pinned bool) string {

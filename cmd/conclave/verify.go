@@ -10,7 +10,8 @@ import (
 )
 
 var verifyCommand = command{
-	synopsis: "verify [FLAGS] --data DATA --signature SIG (--address ADDR | --public-key KEY) | verify --evidence FILE | verify --key FILE",
+	name: "verify", args: "--data DATA --signature SIG (--address ADDR | --public-key KEY) | --evidence FILE | --key FILE",
+	brief: "check a signature, a key's attestations, or evidence; needs no server",
 	about: `
 Checks a signature, offline. It exits with 0 if it is good and with 1 if not.
 With --key it checks what the participants of a key have attested, by the
@@ -25,7 +26,7 @@ with the one that is pinned here, or that its owner shows.
       --data "pay bob" --signature 0x…
   good        secp256k1 signature by 0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
   digest      0x…`,
-	setup: func(c *cli, flags *flag.FlagSet) func(context.Context, []string) error {
+	setup: func(c *cli, flags *flag.FlagSet) action {
 		var v verification
 		c.localFlags(flags)
 		evidence := flags.String("evidence", "", "`file` of evidence to check")

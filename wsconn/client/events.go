@@ -100,6 +100,17 @@ type Round struct {
 	N, Of            int
 }
 
+// Waiting says that the MPC cannot go on from a round for now, since others have
+// not sent what it needs.
+type Waiting struct {
+	Kind             Kind
+	SessionID, KeyID string
+	Attempt          int
+	N, Of            int      // the round, and how many there are
+	Parts            []int    // part indexes of those who owe it a message, ascending
+	Users            []string // their user ids, in that order
+}
+
 // Finished says that this client's MPC has succeeded; the session goes on until
 // it is [Ended].
 type Finished struct {
@@ -155,6 +166,7 @@ func (Answered) event()     {}
 func (Preparing) event()    {}
 func (Started) event()      {}
 func (Round) event()        {}
+func (Waiting) event()      {}
 func (Finished) event()     {}
 func (Failed) event()       {}
 func (Ended) event()        {}

@@ -334,13 +334,13 @@ func (a *API) once(ctx context.Context, base *url.URL, c webCall, token string, 
 		return problem(resp, answer)
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("%s %s: %w; is this its URL?", c.method, req.URL, errForeign)
+		return fmt.Errorf("%s %s: %w; is this its URL?", c.method, req.URL, ErrNotConclave)
 	}
 	return nil
 }
 
-// errForeign says that who answers is not Conclave.
-var errForeign = errors.New("the answer is not what Conclave would say")
+// ErrNotConclave is returned by [API] when what answers is not Conclave.
+var ErrNotConclave = errors.New("the answer is not what Conclave would say")
 
 // problem reads a problem document. What is none comes from something in
 // between.
@@ -359,5 +359,5 @@ func problem(resp *http.Response, body []byte) error {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return wire.Errorf(wire.CodeUnavailable, "%s answers %s", resp.Request.URL.Redacted(), resp.Status)
 	}
-	return fmt.Errorf("%s answers %s: %w; is this its URL?", resp.Request.URL.Redacted(), resp.Status, errForeign)
+	return fmt.Errorf("%s answers %s: %w; is this its URL?", resp.Request.URL.Redacted(), resp.Status, ErrNotConclave)
 }

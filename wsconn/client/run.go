@@ -29,6 +29,17 @@ func (a attempt) parts() []int {
 	return parts
 }
 
+// users are the user ids of parts.
+func (a attempt) users(parts []int) []string {
+	var users []string
+	for _, m := range a.members {
+		if slices.Contains(parts, m.Index) {
+			users = append(users, m.User)
+		}
+	}
+	return users
+}
+
 func (p *participant) keygenParams(ctx context.Context, m *wire.KeygenParams) error {
 	return p.begin(ctx, m.SessionID, m.Attempt, func(inv Invitation) (attempt, error) {
 		members, err := checkKeygenParams(inv, m)
@@ -295,6 +306,11 @@ func (p *participant) drive(ctx context.Context, t *task, a attempt, run *party.
 				waiting := run.Waiting()
 				return &blamed{fmt.Errorf("no word from part %s for %s", wire.FormatParts(waiting), silence), waiting}
 			}
+			if watch.stuck() {
+				p.c.emit(Waiting{
+					a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, watch.round, watch.rounds, watch.waiting, a.users(watch.waiting),
+				})
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -310,6 +326,7 @@ type watch struct {
 	round, rounds int
 	waiting       []int
 	since         time.Time // when it last went on
+	seen, told    bool      // that it waits, by two looks in a row, and by stuck
 }
 
 // turned reports whether the run has come to another round.
@@ -317,7 +334,7 @@ func (w *watch) turned(run *party.Run) bool {
 	n, of := run.Round()
 	turned := n != w.round
 	if turned {
-		w.since = time.Now()
+		w.since, w.seen, w.told = time.Now(), false, false
 	}
 	w.round, w.rounds = n, of
 	return turned
@@ -328,9 +345,21 @@ func (w *watch) turned(run *party.Run) bool {
 func (w *watch) look(run *party.Run, online bool, now time.Time) time.Duration {
 	waiting := run.Waiting()
 	if len(waiting) == 0 || !online || !slices.Equal(waiting, w.waiting) {
-		w.waiting, w.since = waiting, now
+		w.waiting, w.since, w.seen, w.told = waiting, now, false, false
+	} else {
+		w.seen = true
 	}
 	return now.Sub(w.since)
+}
+
+// stuck reports, once, that the run has waited for the same parties from one look
+// to the next.
+func (w *watch) stuck() bool {
+	if !w.seen || w.told {
+		return false
+	}
+	w.told = true
+	return true
 }
 
 // generated stores a new share, and only then reports it.

@@ -162,7 +162,7 @@ func passes(err error) bool {
 		return told.Temporary || told.Code == wire.CodeUnavailable
 	}
 	var untrusted *tls.CertificateVerificationError
-	return !errors.Is(err, errForeign) && !errors.As(err, &untrusted)
+	return !errors.Is(err, ErrNotConclave) && !errors.As(err, &untrusted)
 }
 
 // statusOf is a session's outcome, empty while it has none.

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// action does what a command is for with the arguments that are left beside its
+// flags.
+type action func(ctx context.Context, args []string) error
+
+// command is one command, or a group of them. Dispatch, help and completion are
+// all made from it.
+type command struct {
+	name  string
+	args  string // what follows the name and the flags
+	brief string // for the list of commands
+	about string // for its help, with an example
+	// setup defines the flags on the set that it is given, and nothing else. It is
+	// nil for a group of which one must be named.
+	setup func(c *cli, flags *flag.FlagSet) action
+	subs  []command
+}
+
+// commandTable is the commands, in the order in which they are listed.
+func commandTable() []command {
+	return []command{
+		loginCommand, profileCommand,
+		participantCommand, keygenCommand, signCommand,
+		keysCommand, sessionsCommand, nodesCommand, presenceCommand,
+		verifyCommand, auditCommand,
+		identityCommand, trustCommand, shareCommand, recoverCommand,
+		completionCommand, versionCommand, helpCommand,
+	}
+}
+
+func lookup(list []command, name string) (command, bool) {
+	i := slices.IndexFunc(list, func(c command) bool { return c.name == name })
+	if i < 0 {
+		return command{}, false
+	}
+	return list[i], true
+}
+
+// resolve finds the command that args name. Its path is its name after that of
+// its group.
+func resolve(list []command, args []string) (cmd command, path string, rest []string, err error) {
+	cmd, ok := lookup(list, args[0])
+	if !ok {
+		return cmd, "", nil, misuse("no such command: %s", args[0])
+	}
+	path, rest = cmd.name, args[1:]
+	if i := cmd.verb(rest); i >= 0 {
+		if sub, ok := lookup(cmd.subs, rest[i]); ok {
+			return sub, path + " " + sub.name, slices.Delete(slices.Clone(rest), i, i+1), nil
+		}
+		if cmd.setup == nil {
+			return cmd, path, nil, misuse("%s has no %s; it needs %s", path, rest[i], cmd.verbs())
+		}
+	}
+	return cmd, path, rest, nil
+}
+
+// verb returns the place in args of the first that is no flag, and no flag's
+// value; -1 if there is none.
+func (cmd command) verb(args []string) int {
+	takes := map[string]bool{}
+	for _, f := range cmd.allFlags() {
+		takes[f.Name] = takesValue(f)
+	}
+	for i := 0; i < len(args); i++ {
+		if args[i] == "--" {
+			break
+		}
+		if args[i] == "-" || !strings.HasPrefix(args[i], "-") {
+			return i
+		}
+		name := strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-")
+		if takes[name] {
+			i++
+		}
+	}
+	return -1
+}
+
+func (cmd command) verbs() string {
+	names := make([]string, len(cmd.subs))
+	for i, sub := range cmd.subs {
+		names[i] = sub.name
+	}
+	if len(names) < 2 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+}
+
+// flags are those of the command itself.
+func (cmd command) flags() []*flag.Flag {
+	if cmd.setup == nil {
+		return nil
+	}
+	set := flag.NewFlagSet(cmd.name, flag.ContinueOnError)
+	cmd.setup(&cli{env: func(string) string { return "" }}, set)
+	var list []*flag.Flag
+	set.VisitAll(func(f *flag.Flag) { list = append(list, f) })
+	return list
+}
+
+// allFlags are those of the command and of what is in its group, some of them
+// several times.
+func (cmd command) allFlags() []*flag.Flag {
+	list := cmd.flags()
+	for _, sub := range cmd.subs {
+		list = append(list, sub.flags()...)
+	}
+	return list
+}
+
+func takesValue(f *flag.Flag) bool {
+	b, ok := f.Value.(interface{ IsBoolFlag() bool })
+	return !ok || !b.IsBoolFlag()
+}
+
+// run does what args say.
+func (c *cli) run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errNoCommand
+	}
+	switch args[0] {
+	case "-h", "-help", "--help":
+		args = []string{"help"}
+	case "-version", "--version":
+		args = []string{"version"}
+	}
+	cmd, path, rest, err := resolve(c.commands, args)
+	if err != nil {
+		return &misused{err, path}
+	}
+	flags := flag.NewFlagSet(path, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	do := func(context.Context, []string) error { return misuse("%s needs %s", path, cmd.verbs()) }
+	if cmd.setup != nil {
+		do = cmd.setup(c, flags)
+	}
+	left, err := parse(flags, rest)
+	if errors.Is(err, flag.ErrHelp) {
+		return cmd.help(c.stdout, path)
+	}
+	if c.noColor {
+		c.console.color = false
+	}
+	if err == nil {
+		err = do(ctx, left)
+	}
+	if err != nil {
+		return &misused{err, path}
+	}
+	return nil
+}
+
+// parse takes flags before, between and after the arguments, until "--".
+func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		if err := flags.Parse(args); err != nil {
+			if !errors.Is(err, flag.ErrHelp) {
+				err = misuse("%s", err)
+			}
+			return nil, err
+		}
+		left := flags.Args()
+		if len(left) == 0 {
+			return rest, nil
+		}
+		if used := len(args) - len(left); used > 0 && args[used-1] == "--" {
+			return append(rest, left...), nil
+		}
+		rest, args = append(rest, left[0]), left[1:]
+	}
+}
+
+// usageError is a command that was not understood.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+func misuse(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
+
+var errNoCommand = misuse("no command")
+
+// misused is an error with the command that it comes from.
+type misused struct {
+	error
+	path string
+}
+
+func (e *misused) Unwrap() error { return e.error }

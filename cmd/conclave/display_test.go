@@ -1,0 +1,184 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
+)
+
+// terminalOf is a console on a terminal of some width that writes to b.
+func terminalOf(b *strings.Builder, width int) *console {
+	return &console{w: b, terminal: true, color: true, columns: func() int { return width }}
+}
+
+// hostile would clear the screen, change colours, break the line, and run
+// backwards.
+const hostile = "a\x1b[2J\x1b]0;t\x07\r\nb\u202ec\u2066d\x9b31m\x00"
+
+// TestNothingRawIsShown: whatever a server or a request puts into an event or an
+// invitation, no control character of it comes to the terminal.
+func TestNothingRawIsShown(t *testing.T) {
+	t.Parallel()
+	inv := client.Invitation{
+		Kind: client.KindSign, SessionID: hostile, KeyID: hostile, Coordinator: hostile, Curve: hostile, Participants: []string{hostile, hostile},
+		Data: hostile, Hash: hostile, Digest: hostile, AccountAddr: hostile,
+		Signer: &client.Signer{Fingerprint: hostile, Nonce: hostile},
+	}
+	events := []client.Event{
+		client.Connected{URL: hostile, Node: hostile},
+		client.Reconnecting{URL: hostile, Err: errors.New(hostile)},
+		client.Requested{Kind: hostile, SessionID: hostile, KeyID: hostile},
+		client.Invited{Invitation: inv},
+		client.Answered{Invitation: inv, Reason: hostile},
+		client.Started{Kind: hostile, SessionID: hostile, KeyID: hostile},
+		client.Round{Kind: hostile, SessionID: hostile, KeyID: hostile, N: 1, Of: 2},
+		client.Waiting{Kind: hostile, SessionID: hostile, KeyID: hostile, N: 1, Of: 2, Parts: []int{1}, Users: []string{hostile}},
+		client.Finished{Kind: hostile, SessionID: hostile, KeyID: hostile, AccountAddr: hostile},
+		client.Failed{Kind: hostile, SessionID: hostile, KeyID: hostile, Reason: hostile},
+		client.IdentityChanged{Kind: hostile, SessionID: hostile, IdentityError: client.IdentityError{User: hostile, Known: hostile, Now: hostile}},
+		client.Convicted{Kind: hostile, SessionID: hostile, User: hostile, Kept: hostile},
+		client.Ended{Kind: hostile, SessionID: hostile, Status: hostile, Reason: hostile},
+	}
+	for _, terminal := range []bool{true, false} {
+		for _, e := range events {
+			var b strings.Builder
+			c := terminalOf(&b, 80)
+			c.terminal, c.color = terminal, false
+			d := display{console: c}
+			d.event(e)
+			text := strings.ReplaceAll(b.String(), "\r\x1b[K", "")
+			if bad := strings.IndexFunc(text, unprintable); bad >= 0 || strings.Contains(text, "\nb") {
+				t.Errorf("terminal %t: %T is shown as %q", terminal, e, text)
+			}
+		}
+	}
+	s := client.SessionInfo{
+		SessionID: hostile, Kind: "sign", Phase: hostile, KeyID: hostile, Coordinator: hostile, Participants: []string{hostile}, Reason: hostile, Data: hostile,
+		Responses: []client.PartInfo{{PartIndex: 1, UserID: hostile, Invited: true, Response: hostile, Result: hostile}}, Culprits: []int{1, 7}, Digest: hostile,
+	}
+	text := drawn([]client.SessionInfo{s}, 160) + drawn([]client.SessionInfo{s}, 30) + strings.Join(told(client.SessionInfo{}, s), "\n")
+	if strings.ContainsFunc(text, unprintable) {
+		t.Errorf("a session is drawn as %q", text)
+	}
+	var b strings.Builder
+	c := &cli{stdout: &b}
+	if err := c.print(nil, result(s)...); err != nil || strings.ContainsFunc(b.String(), unprintable) {
+		t.Errorf("an outcome is shown as %q, %v", b.String(), err)
+	}
+}
+
+func unprintable(r rune) bool { return r != '\n' && clean(string(r)) == "?" && r != '?' }
+
+// TestPrintable: text that others want signed is quoted; what would be reordered
+// is spelled out.
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	for data, want := range map[string]string{
+		"pay bob":         `"pay bob"`,
+		`a"b`:             `"a\"b"`,
+		"0x00ff":          "0x00ff",
+		"0x00\n":          `"0x00\n"`,
+		"付款":              `"付款"`,
+		"a\u202eb":        `"a\u202eb"`,
+		"pay 5 \u05d0 10": `"pay 5 \u05d0 10"`,
+		"pay \u0661":      `"pay \u0661"`,
+	} {
+		if got := printable(data); got != want {
+			t.Errorf("printable(%q) = %s, want %s", data, got, want)
+		}
+	}
+}
+
+// TestStatusFits: a status never breaks into two lines, for the second could not
+// be erased; and what is said while it stands is above it.
+func TestStatusFits(t *testing.T) {
+	t.Parallel()
+	for _, width := range []int{10, 40, 200} {
+		var b strings.Builder
+		c := terminalOf(&b, width)
+		d := display{console: c}
+		d.event(client.Round{Kind: client.KindSign, SessionID: "sg-1", N: 3, Of: 9})
+		d.event(client.Waiting{Kind: client.KindSign, SessionID: "sg-1", N: 3, Of: 9, Users: []string{"鲍勃", "carol"}})
+		d.event(client.Preparing{Found: 1, Of: 2})
+		for _, line := range strings.FieldsFunc(b.String(), func(r rune) bool { return r == '\r' }) {
+			if n := columns(strings.TrimPrefix(line, "\x1b[K")); n >= width {
+				t.Errorf("%d columns on a terminal with %d: %q", n, width, line)
+			}
+		}
+		if width == 200 && (!strings.Contains(b.String(), "sign sg-1 round 3 of 9 · waiting for 鲍勃, carol") || !strings.Contains(b.String(), "(1 more) preparing [")) {
+			t.Errorf("the status is %q", b.String())
+		}
+		b.Reset()
+		c.say("hello")
+		if got := b.String(); !strings.HasPrefix(got, "\r\x1b[Kconclave: hello\n") || strings.HasSuffix(got, "\n") {
+			t.Errorf("said %q", got)
+		}
+	}
+}
+
+// TestQuestionStays: what happens while somebody is asked is said above the
+// question, and no status is written over what is typed.
+func TestQuestionStays(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	c := terminalOf(&b, 80)
+	c.ask("conclave: who\n", "conclave: sign? [y/N]")
+	b.Reset()
+	c.show("round 1 of 9")
+	if b.Len() > 0 {
+		t.Errorf("a status beside a question: %q", b.String())
+	}
+	c.say("hello")
+	if got := b.String(); got != "\r\x1b[Kconclave: hello\nconclave: sign? [y/N] " {
+		t.Errorf("said %q", got)
+	}
+	b.Reset()
+	c.answered(true)
+	if got := b.String(); got != "round 1 of 9" {
+		t.Errorf("after the answer: %q", got)
+	}
+}
+
+// TestNoTerminal: a line for each change, and no escape sequence.
+func TestNoTerminal(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	d := display{console: newConsole(&b, noEnv)}
+	d.event(client.Preparing{Found: 1, Of: 2})
+	d.event(client.Round{Kind: client.KindSign, SessionID: "sg-1", N: 3, Of: 9})
+	d.event(client.Waiting{Kind: client.KindSign, SessionID: "sg-1", N: 3, Of: 9, Users: []string{"bob"}})
+	want := "conclave: preparing: safe primes 1 of 2\nconclave: sign sg-1: round 3 of 9\nconclave: sign sg-1: round 3 of 9 · waiting for bob\n"
+	if b.String() != want {
+		t.Errorf("got %q, want %q", b.String(), want)
+	}
+}
+
+func TestSpeaksUTF8(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		env  map[string]string
+		want bool
+	}{
+		{nil, true},
+		{map[string]string{"LANG": "zh_CN.UTF-8"}, true},
+		{map[string]string{"LANG": "de_DE.utf8"}, true},
+		{map[string]string{"LANG": "C"}, false},
+		{map[string]string{"LANG": "de_DE.UTF-8", "LC_ALL": "POSIX"}, false},
+		{map[string]string{"LANG": "C", "LC_CTYPE": "C.UTF-8"}, true},
+	} {
+		if got := speaksUTF8(func(name string) string { return tc.env[name] }); got != tc.want {
+			t.Errorf("%v: got %t", tc.env, got)
+		}
+	}
+	if got := toASCII("a…·é😀"); got != `a...-\u00e9\U0001f600` {
+		t.Errorf("toASCII: %s", got)
+	}
+	var b strings.Builder
+	_, _ = io.WriteString(asciiWriter{&b}, "é\n")
+	if b.String() != "\\u00e9\n" {
+		t.Errorf("wrote %q", b.String())
+	}
+}

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+)
+
+var keysCommand = command{
+	name: "keys", args: "[KEY]",
+	brief: "list your keys, or show one",
+	about: `
+Lists the keys that you asked for or hold a part of, newest first; an admin sees
+all. With a KEY it is conclave keys show KEY.
+
+  $ conclave keys
+  KEY          STATUS  CURVE      OF   ADDRESS                                     CREATED
+  key-7GZ5XQ…  active  secp256k1  2/3  0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F  2026-03-01 12:00:00`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		list := listAction(c, flags, (*cli).listKeys)
+		return func(ctx context.Context, args []string) error {
+			if len(args) == 0 {
+				return list(ctx, args)
+			}
+			return c.withAPI(args, func(api *client.API) error { return c.showKey(ctx, api, args[0]) })
+		}
+	},
+	subs: []command{keysList, keysShow},
+}
+
+var keysList = command{
+	name: "list", brief: "list your keys",
+	about: `
+Lists the keys that you asked for or hold a part of, newest first; an admin sees
+all.
+
+  $ conclave keys list --limit 1
+  KEY          STATUS  CURVE      OF   ADDRESS                                     CREATED
+  key-7GZ5XQ…  active  secp256k1  2/3  0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F  2026-03-01 12:00:00`,
+	setup: func(c *cli, flags *flag.FlagSet) action { return listAction(c, flags, (*cli).listKeys) },
+}
+
+var keysShow = command{
+	name: "show", args: "KEY", brief: "show a key, its committee, and what of it is here",
+	about: `
+Shows a key, its committee, which share of it is in this home, and the backups
+that conclave share export has made of that.
+
+  $ conclave keys show treasury
+  key         treasury
+  status      active
+  curve       secp256k1
+  address     0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
+  public key  0x03…
+  attested    by bob (pinned), carol (pinned), dave (pinned)
+  signing     2 of 3: bob, carol, dave
+  share       part 1, of bob, is here
+  backup      /mnt/backup/treasury.json of 2026-03-01 12:05:00, as it should be
+  …
+
+If the address is not the one that the key had when it was made from here, or that
+is in the share, it says so and fails.`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.serverFlags(flags)
+		return func(ctx context.Context, args []string) error {
+			if len(args) == 0 {
+				return misuse("keys show needs a key")
+			}
+			return c.withAPI(args, func(api *client.API) error { return c.showKey(ctx, api, args[0]) })
+		}
+	},
+}
+
+func (c *cli) listKeys(ctx context.Context, api *client.API, limit int) error {
+	keys, err := pages(ctx, limit, api.Keys)
+	if err != nil {
+		return fmt.Errorf("list keys: %w", err)
+	}
+	if c.asJSON {
+		return c.print(keys)
+	}
+	if len(keys) == 0 {
+		c.console.say("no keys yet; conclave keygen makes one")
+		return nil
+	}
+	return table(c.stdout, "KEY\tSTATUS\tCURVE\tOF\tADDRESS\tCREATED", func(row func(...any)) {
+		for _, k := range keys {
+			row(k.KeyID, k.Status, k.Curve, fmt.Sprintf("%d/%d", k.Threshold, k.TotalParts), k.AccountAddr, when(k.CreatedAt))
+		}
+	})
+}
+
+// shownKey is a key as the servers tell of it, with what is here.
+type shownKey struct {
+	client.KeyInfo
+	Shares  []party.SharePublic `json:"shares_here"`
+	Backups []backup            `json:"backups,omitempty"`
+}
+
+func (c *cli) showKey(ctx context.Context, api *client.API, id string) error {
+	k, err := api.Key(ctx, id)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", id, err)
+	}
+	by := ""
+	if k.AccountAddr != "" && !c.asJSON {
+		who, err := c.checkKey(k, false)
+		if err != nil {
+			return err
+		}
+		by = c.attested(who)
+	}
+	here := shownKey{KeyInfo: k, Shares: []party.SharePublic{}}
+	store, list, err := c.ownShares(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if s.KeyID == k.KeyID {
+			here.Shares = append(here.Shares, s)
+		}
+	}
+	if here.Backups, err = c.backupsOf(ctx, store, k.KeyID); err != nil {
+		return err
+	}
+	rows := [][2]string{
+		{"key", k.KeyID}, {"status", k.Status}, {"curve", k.Curve}, {"address", k.AccountAddr}, {"public key", k.PublicKey},
+		{"attested", by}, {"signing", fmt.Sprintf("%d of %d: %s", k.Threshold, k.TotalParts, strings.Join(k.Participants, ", "))},
+	}
+	rows = append(rows, here.rows()...)
+	rows = append(rows, [2]string{"coordinator", k.Coordinator}, [2]string{"created", when(k.CreatedAt)}, [2]string{"session", k.SessionID})
+	return errors.Join(c.print(here, rows...), c.contradicted(here))
+}
+
+// rows are those of what is here.
+func (k shownKey) rows() (rows [][2]string) {
+	for _, s := range k.Shares {
+		text := fmt.Sprintf("part %d, of %s, is here", s.PartIndex, s.User)
+		if s.AccountAddr != k.AccountAddr {
+			text += ", of another key with address " + s.AccountAddr
+		}
+		rows = append(rows, [2]string{"share", text})
+	}
+	for _, b := range k.Backups {
+		rows = append(rows, [2]string{"backup", fmt.Sprintf("%s of %s, %s", b.File, when(b.At), b.State)})
+	}
+	switch {
+	case len(k.Shares) == 0:
+		rows = append(rows, [2]string{"share", "none is here"})
+	case len(k.Backups) == 0:
+		rows = append(rows, [2]string{"backup", "none made from here: conclave share export " + k.KeyID + " --to FILE"})
+	}
+	return rows
+}
+
+// contradicted holds what the servers tell of a key against what is here.
+func (c *cli) contradicted(k shownKey) error {
+	known, err := c.known()
+	if err != nil {
+		return err
+	}
+	if made := known[k.KeyID]; made != "" && made != k.AccountAddr {
+		return fmt.Errorf("key %s had the address %s when it was made from here, the server tells another", k.KeyID, made)
+	}
+	same := func(s party.SharePublic) bool { return s.AccountAddr == k.AccountAddr }
+	if len(k.Shares) > 0 && k.Status == "active" && !slices.ContainsFunc(k.Shares, same) {
+		return fmt.Errorf("the share of key %s that is here is of another address than the server tells", k.KeyID)
+	}
+	return nil
+}
+
+const backupsFile = "backups.json"
+
+// backup is a copy of a share that was made from here.
+type backup struct {
+	KeyID       string    `json:"key_id"`
+	AccountAddr string    `json:"account_addr"`
+	File        string    `json:"file"`
+	At          time.Time `json:"at"`
+	State       string    `json:"state,omitempty"` // not kept: how the file is now
+}
+
+func (c *cli) backups() (list []backup, path string, err error) {
+	if path, err = c.path(backupsFile); err != nil {
+		return nil, "", err
+	}
+	return list, path, readJSON(path, &list)
+}
+
+// noteBackup remembers where a share was exported to.
+func (c *cli) noteBackup(b backup) error {
+	list, path, err := c.backups()
+	if err != nil {
+		return err
+	}
+	list = slices.DeleteFunc(list, func(old backup) bool { return old.File == b.File })
+	return writeJSON(path, append(list, b))
+}
+
+// backupsOf are those of a key, with what has become of them.
+func (c *cli) backupsOf(ctx context.Context, store *client.DirStore, keyID string) ([]backup, error) {
+	all, _, err := c.backups()
+	if err != nil {
+		return nil, err
+	}
+	var list []backup
+	for _, b := range all {
+		if b.KeyID != keyID {
+			continue
+		}
+		share, err := store.Get(ctx, b.KeyID, b.AccountAddr)
+		if err != nil && !errors.Is(err, client.ErrNoShare) {
+			return nil, err
+		}
+		switch text, err := readShareFile(b.File); {
+		case errors.Is(err, os.ErrNotExist):
+			b.State = "not there now"
+		case err != nil:
+			b.State = "cannot be read now"
+		case share == "":
+			b.State = "there, but the share is not here any more"
+		case text != share:
+			b.State = "CHANGED since"
+		default:
+			b.State = "as it should be"
+		}
+		list = append(list, b)
+	}
+	return list, nil
+}

@@ -1,0 +1,323 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/secret"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// A profile is a directory of files like the home directory itself: login,
+// identity, shares, and whom to trust. They are apart because users and keys of
+// different clusters may have the same names. The home directory is the profile
+// "default"; others are below it in profiles/NAME. Which one is used where none is
+// named stands in the file current-profile.
+const (
+	profileFile    = "profile.json"
+	profilesDir    = "profiles"
+	currentFile    = "current-profile"
+	defaultProfile = "default"
+)
+
+// profile is what login remembers. A password is never among it.
+type profile struct {
+	URLs      []string    `json:"urls"`
+	CA        string      `json:"ca,omitempty"` // file of the authorities to trust
+	User      string      `json:"user_id"`
+	Roles     []wire.Role `json:"roles"`
+	Token     string      `json:"token"`
+	ExpiresAt time.Time   `json:"expires_at"`
+}
+
+var profileCommand = command{
+	name:  "profile",
+	brief: "have several logins, each with an identity and shares of its own; needs no server",
+	about: `
+A profile is a login with an identity, shares and pins of its own, so that a user
+of two clusters, or two users of one, need not give --url and --home each time.
+One is made by logging in; the home directory is the profile "default".
+
+  $ conclave login --profile staging https://staging.example alice
+  conclave: password for alice:
+  conclave: logged in as alice (coordinator) until 2026-03-01 20:15
+  $ conclave keys --profile staging
+  $ conclave profile use staging
+  conclave: commands use the profile staging from now on
+  $ conclave profile list
+     NAME     USER   SERVERS                   LOGIN UNTIL
+     default  alice  https://conclave.example  2026-03-01 20:15:00
+  *  staging  alice  https://staging.example   2026-03-01 20:15:00
+
+--profile comes before CONCLAVE_PROFILE, and that before what "use" has said. The
+files are private (0600); passwords are in none of them.`,
+	subs: []command{profileList, profileUse, profileShow},
+}
+
+var profileList = command{
+	name: "list", brief: "list the profiles of the home directory",
+	about: `
+Lists the profiles; the one that is used has a star.
+
+  $ conclave profile list
+     NAME     USER   SERVERS                   LOGIN UNTIL
+  *  default  alice  https://conclave.example  2026-03-01 20:15:00`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(_ context.Context, args []string) error {
+			if len(args) > 0 {
+				return misuse("profile list takes no arguments")
+			}
+			return c.listProfiles()
+		}
+	},
+}
+
+var profileUse = command{
+	name: "use", args: "NAME", brief: "use a profile where none is named",
+	about: `
+Says which profile commands use from now on, where neither --profile nor
+CONCLAVE_PROFILE names one.
+
+  $ conclave profile use staging
+  conclave: commands use the profile staging from now on
+  $ conclave profile use default`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(_ context.Context, args []string) error {
+			if len(args) != 1 {
+				return misuse("profile use needs the name of a profile")
+			}
+			return c.useProfile(args[0])
+		}
+	},
+}
+
+var profileShow = command{
+	name: "show", args: "[NAME]", brief: "show a profile, without its token",
+	about: `
+Shows who is logged in where. The token is not shown.
+
+  $ conclave profile show
+  profile     default
+  servers     https://conclave.example
+  user        alice (coordinator)
+  until       2026-03-01 20:15:00
+  directory   /home/alice/.conclave`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(_ context.Context, args []string) error {
+			if len(args) > 1 {
+				return misuse("profile show needs at most one name")
+			}
+			name, err := c.currentProfile()
+			if len(args) == 1 {
+				name, err = args[0], nil
+			}
+			if err != nil {
+				return err
+			}
+			return c.showProfile(name)
+		}
+	},
+}
+
+// baseDir is the home directory: that of the profile "default".
+func (c *cli) baseDir() (string, error) {
+	if c.home != "" {
+		return c.home, nil
+	}
+	if dir := c.env("CONCLAVE_HOME"); dir != "" {
+		return dir, nil
+	}
+	if dir := c.env("HOME"); dir != "" {
+		return filepath.Join(dir, ".conclave"), nil
+	}
+	dir, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find a home for this client's files: %w; set CONCLAVE_HOME", err)
+	}
+	return filepath.Join(dir, ".conclave"), nil
+}
+
+// homeDir returns the directory of the profile that is used. It need not exist.
+func (c *cli) homeDir() (string, error) {
+	name, err := c.currentProfile()
+	if err != nil {
+		return "", err
+	}
+	return c.profileDir(name)
+}
+
+var profileNames = regexp.MustCompile(`^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$`)
+
+// profileDir is the directory of a profile.
+func (c *cli) profileDir(name string) (string, error) {
+	base, err := c.baseDir()
+	switch {
+	case err != nil || name == defaultProfile:
+		return base, err
+	case !profileNames.MatchString(name):
+		return "", misuse("%q is no name of a profile: up to 64 ASCII letters, digits and _ . @ -", name)
+	}
+	return filepath.Join(base, profilesDir, name), nil
+}
+
+// currentProfile is the name of the profile that is used.
+func (c *cli) currentProfile() (string, error) {
+	for _, name := range []string{c.profileName, c.env("CONCLAVE_PROFILE")} {
+		if name != "" {
+			return name, nil
+		}
+	}
+	base, err := c.baseDir()
+	if err != nil {
+		return "", err
+	}
+	text, err := secret.ReadFile(filepath.Join(base, currentFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return defaultProfile, nil
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// profile returns what login remembered; the zero profile if it was never called.
+func (c *cli) profile() (profile, error) {
+	name, err := c.currentProfile()
+	if err != nil {
+		return profile{}, err
+	}
+	return c.readProfile(name)
+}
+
+func (c *cli) readProfile(name string) (p profile, err error) {
+	dir, err := c.profileDir(name)
+	if err != nil {
+		return p, err
+	}
+	return p, readJSON(filepath.Join(dir, profileFile), &p)
+}
+
+// shownProfile is a profile without its token.
+type shownProfile struct {
+	Name      string      `json:"name"`
+	Current   bool        `json:"current"`
+	URLs      []string    `json:"urls"`
+	User      string      `json:"user_id"`
+	Roles     []wire.Role `json:"roles"`
+	ExpiresAt time.Time   `json:"expires_at,omitzero"`
+	Directory string      `json:"directory"`
+}
+
+func (c *cli) shown(name string) (shownProfile, error) {
+	current, err := c.currentProfile()
+	if err != nil {
+		return shownProfile{}, err
+	}
+	dir, err := c.profileDir(name)
+	if err != nil {
+		return shownProfile{}, err
+	}
+	if _, err := os.Stat(dir); name != defaultProfile && errors.Is(err, fs.ErrNotExist) {
+		return shownProfile{}, noProfile(name)
+	}
+	p, err := c.readProfile(name)
+	return shownProfile{name, name == current, p.URLs, p.User, p.Roles, p.ExpiresAt, dir}, err
+}
+
+func noProfile(name string) error {
+	return fmt.Errorf("there is no profile %s; conclave login --profile %s URL USER makes it", name, name)
+}
+
+func (c *cli) listProfiles() error {
+	base, err := c.baseDir()
+	if err != nil {
+		return err
+	}
+	names := []string{defaultProfile}
+	entries, err := os.ReadDir(filepath.Join(base, profilesDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.IsDir() && profileNames.MatchString(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	var list []shownProfile
+	for _, name := range names {
+		p, err := c.shown(name)
+		if err != nil {
+			return err
+		}
+		list = append(list, p)
+	}
+	if c.asJSON {
+		return c.print(list)
+	}
+	return table(c.stdout, " \tNAME\tUSER\tSERVERS\tLOGIN UNTIL", func(row func(...any)) {
+		for _, p := range list {
+			star := ""
+			if p.Current {
+				star = "*"
+			}
+			row(star, p.Name, p.User, strings.Join(p.URLs, ","), when(p.ExpiresAt))
+		}
+	})
+}
+
+func (c *cli) useProfile(name string) error {
+	if _, err := c.shown(name); err != nil {
+		return err
+	}
+	base, err := c.baseDir()
+	if err == nil {
+		err = secret.MakeDir(base)
+	}
+	if err == nil {
+		err = secret.WriteFile(filepath.Join(base, currentFile), []byte(name+"\n"))
+	}
+	if err != nil {
+		return fmt.Errorf("remember the profile: %w", err)
+	}
+	c.console.say("commands use the profile %s from now on", name)
+	if used, err := c.currentProfile(); err == nil && used != name {
+		c.console.say("but not here: --profile or CONCLAVE_PROFILE names %s", clean(used))
+	}
+	return nil
+}
+
+func (c *cli) showProfile(name string) error {
+	p, err := c.shown(name)
+	if err != nil {
+		return err
+	}
+	user := p.User
+	if user == "" {
+		c.console.say("nobody has logged in with the profile %s yet", name)
+	} else {
+		user += " (" + rolesText(p.Roles) + ")"
+	}
+	until := when(p.ExpiresAt)
+	if !p.ExpiresAt.IsZero() && time.Now().After(p.ExpiresAt) {
+		until += ", so it has expired"
+	}
+	return c.print(p, [2]string{"profile", p.Name}, [2]string{"servers", strings.Join(p.URLs, ", ")},
+		[2]string{"user", user}, [2]string{"until", until}, [2]string{"directory", p.Directory})
+}
+
+func rolesText(roles []wire.Role) string {
+	list := make([]string, len(roles))
+	for i, r := range roles {
+		list[i] = string(r)
+	}
+	return strings.Join(list, ", ")
+}

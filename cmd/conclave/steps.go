@@ -1,0 +1,204 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// The lanes of a session: its coordinator, the server, and part i at
+// laneServer + i.
+const (
+	laneCoordinator = iota
+	laneServer
+)
+
+// step is one thing that has happened in a session: a message of the protocol
+// from one lane to another, or, where both are the server's, just a note.
+type step struct {
+	from, to int
+	what     string // type of the message
+	note     string
+	style    style
+}
+
+// steps tells what has happened in a session between two states of it. Before its
+// first, before is the zero state. Of what happened in quick succession the order
+// is that of the protocol, which need not have been that of the clock.
+func steps(before, now client.SessionInfo) []step {
+	var list []step
+	if before.SessionID == "" {
+		list = append(list, step{laneCoordinator, laneServer, now.Kind + "_request", "", ""})
+	}
+	was := make(map[int]client.PartInfo)
+	for _, p := range before.Responses {
+		was[p.PartIndex] = p
+	}
+	for _, p := range now.Responses {
+		if p.Invited && !was[p.PartIndex].Invited {
+			list = append(list, step{laneServer, laneServer + p.PartIndex, now.Kind + "_invite", "", ""})
+		}
+	}
+	for _, p := range now.Responses {
+		if p.Response != "" && was[p.PartIndex].Response == "" {
+			list = append(list, step{laneServer + p.PartIndex, laneServer, now.Kind + "_response", p.Response, answerStyle(p.Response)})
+		}
+	}
+	for _, i := range now.Culprits {
+		if !slices.Contains(before.Culprits, i) {
+			list = append(list, step{laneServer, laneServer, "", userOf(now, i) + " is to blame", red})
+		}
+	}
+	if now.Attempt > before.Attempt {
+		note := ""
+		if now.Attempt > 1 {
+			note = fmt.Sprintf("attempt %d", now.Attempt)
+		}
+		for _, i := range now.Signers {
+			list = append(list, step{laneServer, laneServer + i, now.Kind + "_params", note, ""})
+		}
+	}
+	for _, p := range now.Responses {
+		if p.Result != "" && was[p.PartIndex].Result == "" {
+			list = append(list, resultStep(now.Kind, p))
+		}
+	}
+	if s, ended := outcome(now); ended {
+		if _, told := outcome(before); !told {
+			list = append(list, step{laneServer, laneCoordinator, finalMessage(now.Kind), string(s), styleOf(s)})
+		}
+	}
+	return list
+}
+
+func answerStyle(response string) style {
+	if response == "accepted" {
+		return green
+	}
+	return red
+}
+
+func resultStep(kind string, p client.PartInfo) step {
+	if kind == string(client.KindKeygen) {
+		return step{laneServer + p.PartIndex, laneServer, "keygen_complete", p.Result, ""}
+	}
+	s := step{laneServer + p.PartIndex, laneServer, "sign_result", p.Result, green}
+	if p.Result != "verified" {
+		s.style = red
+	}
+	return s
+}
+
+func finalMessage(kind string) string {
+	if kind == string(client.KindKeygen) {
+		return "keygen_confirm"
+	}
+	return "sign_complete"
+}
+
+// outcome is a session's status, if it has ended.
+func outcome(s client.SessionInfo) (wire.Status, bool) {
+	switch s.Phase {
+	case "", "inviting", "running":
+		return "", false
+	case "completed":
+		return wire.StatusSuccess, true
+	}
+	return wire.Status(s.Phase), true
+}
+
+// userOf names a part.
+func userOf(s client.SessionInfo, part int) string {
+	if part >= 1 && part <= len(s.Participants) {
+		return s.Participants[part-1]
+	}
+	return fmt.Sprintf("part %d", part)
+}
+
+// pending says what a session waits for, in a line.
+func pending(s client.SessionInfo) string {
+	var accepted, silent []string
+	for _, p := range s.Responses {
+		switch {
+		case slices.Contains(s.Culprits, p.PartIndex):
+		case p.Response == "accepted":
+			accepted = append(accepted, p.UserID)
+		case p.Invited && p.Response == "":
+			silent = append(silent, p.UserID)
+		}
+	}
+	switch {
+	case s.Phase == "running" && len(s.Signers) > 0:
+		var who, missing []string
+		for _, i := range s.Signers {
+			who = append(who, userOf(s, i))
+			if !reported(s, i) {
+				missing = append(missing, userOf(s, i))
+			}
+		}
+		text := fmt.Sprintf("running · attempt %d of %s", s.Attempt, strings.Join(who, ", "))
+		if len(missing) < len(who) {
+			text += " · waiting for " + strings.Join(missing, ", ")
+		}
+		return text
+	case len(silent) > 0:
+		need := s.Threshold
+		if s.Kind == string(client.KindKeygen) {
+			need = len(s.Participants)
+		}
+		return fmt.Sprintf("%d of %d accepted · waiting for %s", len(accepted), need, strings.Join(silent, ", "))
+	}
+	return s.Phase
+}
+
+func reported(s client.SessionInfo, part int) bool {
+	return slices.ContainsFunc(s.Responses, func(p client.PartInfo) bool { return p.PartIndex == part && p.Result != "" })
+}
+
+// result is how a session ended, for its rows.
+func result(s client.SessionInfo) [][2]string {
+	status, _ := outcome(s)
+	took := ""
+	if !s.EndedAt.IsZero() && !s.CreatedAt.IsZero() {
+		took = " after " + s.EndedAt.Sub(s.CreatedAt).Round(time.Millisecond).String()
+	}
+	rows := [][2]string{{"outcome", string(status) + took}, {"reason", s.Reason}}
+	var blamed []string
+	for _, i := range s.Culprits {
+		blamed = append(blamed, fmt.Sprintf("%s (part %d)", userOf(s, i), i))
+	}
+	rows = append(rows, [2]string{"to blame", strings.Join(blamed, ", ")}, [2]string{"key", s.KeyID})
+	if s.Kind == string(client.KindSign) {
+		rows = append(rows, [2]string{"data", printable(s.Data)}, [2]string{"digest", s.Digest}, [2]string{"signature", s.Signature})
+	}
+	return append(rows, [2]string{"address", s.AccountAddr}, [2]string{"verified", verifiedHere(s)})
+}
+
+// verifiedHere checks the signature of a session by its address: the rest of it
+// the servers tell.
+func verifiedHere(s client.SessionInfo) string {
+	if s.Kind != string(client.KindSign) || s.Signature == "" {
+		return ""
+	}
+	curve, err := pubkey.ParseCurve(s.Curve)
+	if err != nil {
+		return "no: " + err.Error()
+	}
+	digest, _, err := pubkey.Digest(curve, s.Data, s.Hash)
+	if err != nil {
+		return "no: " + err.Error()
+	}
+	sig, err := pubkey.Decode(s.Signature)
+	if err == nil {
+		_, _, err = curve.CompleteFor(s.AccountAddr, digest, sig)
+	}
+	if err != nil {
+		return "no: " + err.Error()
+	}
+	return "here, by data and address"
+}
