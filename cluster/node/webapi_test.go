@@ -74,7 +74,8 @@ func TestWebTasks(t *testing.T) {
 		if err := node.AddUser(context.Background(), node.Config{Redis: c.url, RedisPrefix: c.prefix}, "alice", "long enough a password", []string{"coordinator"}, false); err != nil {
 			t.Fatal(err)
 		}
-		status, login := c.call(c.nodes[0], "POST", "/v1/login", "", object{"username": "alice", "password": "long enough a password"})
+		curl := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}} // as curl -d says, of JSON too
+		status, login := c.callWith(c.nodes[0], "POST", "/v1/login", "", curl, object{"username": "alice", "password": "long enough a password"})
 		token, _ := login["token"].(string)
 		if status != http.StatusOK || token == "" || login["user_id"] != "alice" {
 			t.Fatalf("login: %d %v", status, login)
