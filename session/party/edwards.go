@@ -26,10 +26,6 @@ type edwardsCurve struct {
 
 var edwards25519Curve = newEdwardsCurve()
 
-// The shares that tss-lib's types encode name their curve, and are decoded with
-// what is registered under that name.
-func init() { tss.RegisterCurve(tss.Ed25519, edwards25519Curve) }
-
 func newEdwardsCurve() *edwardsCurve {
 	c := &edwardsCurve{CurveParams: tss.Edwards().Params()}
 	d := new(big.Int).ModInverse(big.NewInt(121666), c.P)

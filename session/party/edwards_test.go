@@ -5,6 +5,7 @@ import (
 	"crypto/elliptic"
 	"encoding/json"
 	"math/big"
+	"strings"
 	"testing"
 
 	tsscommon "github.com/bnb-chain/tss-lib/v2/common"
@@ -125,17 +126,30 @@ func TestEdwardsCurveRefuses(t *testing.T) {
 	}
 }
 
-// TestEdwardsPointDecodes: what was encoded with tss-lib's curve is read with
-// this one, and the other way round it says the same.
-func TestEdwardsPointDecodes(t *testing.T) {
-	p := crypto.ScalarBaseMult(edwards25519Curve, big.NewInt(42))
-	text, err := json.Marshal(p)
-	if err != nil {
+// TestEdwardsIsEncodedAsTheLibrarys: what is encoded names the curve as tss-lib
+// does, whose registry stays as it is, and a copy is moved.
+func TestEdwardsIsEncodedAsTheLibrarys(t *testing.T) {
+	ours := crypto.ScalarBaseMult(edwards25519Curve, big.NewInt(42))
+	secret := &shareSecret{EdDSA: &eddsakeygen.LocalPartySaveData{EDDSAPub: ours, BigXj: []*crypto.ECPoint{ours, nil}}}
+	text, err := json.Marshal(secret.onCurve(tss.Edwards()))
+	if err != nil || !strings.Contains(string(text), `"Curve":"ed25519"`) {
+		t.Fatalf("%s: %v", text, err)
+	}
+	if ours.Curve() != elliptic.Curve(edwards25519Curve) {
+		t.Error("the original was moved")
+	}
+	var back shareSecret
+	if err := json.Unmarshal(text, &back); err != nil {
 		t.Fatal(err)
 	}
-	var back crypto.ECPoint
-	if err := json.Unmarshal(text, &back); err != nil || !back.Equals(p) || back.Curve() != elliptic.Curve(edwards25519Curve) {
-		t.Errorf("%s: %v, on a %T", text, err, back.Curve())
+	moved := back.onCurve(edwards25519Curve)
+	for _, p := range []*crypto.ECPoint{moved.EdDSA.EDDSAPub, moved.EdDSA.BigXj[0]} {
+		if !p.Equals(ours) || !validPoint(pubkey.Ed25519, p) {
+			t.Errorf("(%d, %d) on a %T", p.X(), p.Y(), p.Curve())
+		}
+	}
+	if validPoint(pubkey.Ed25519, back.EdDSA.EDDSAPub) {
+		t.Error("a point on the library's curve is taken for one of ours")
 	}
 }
 

@@ -61,7 +61,7 @@ func Opens(r *Run, m Message) bool {
 
 // Plain is what is sealed of a share, as generic JSON.
 func Plain(s *Share) map[string]any {
-	data, err := json.Marshal(openShare{s.public, s.secret})
+	data, err := s.plain()
 	if err != nil {
 		panic(err)
 	}
@@ -118,7 +118,7 @@ func Secret(s *Share) string {
 
 // PlainJSON is what is sealed of a share.
 func PlainJSON(s *Share) []byte {
-	data, err := json.Marshal(openShare{s.public, s.secret})
+	data, err := s.plain()
 	if err != nil {
 		panic(err)
 	}

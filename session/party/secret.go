@@ -1,14 +1,15 @@
 package party
 
 import (
+	"crypto/elliptic"
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/bnb-chain/tss-lib/v2/crypto"
 	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
 	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
-	"github.com/bnb-chain/tss-lib/v2/tss"
 	"github.com/decred/dcrd/dcrec/edwards/v2"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
@@ -20,6 +21,30 @@ import (
 type shareSecret struct {
 	ECDSA *ecdsakeygen.LocalPartySaveData `json:"ecdsa,omitempty"`
 	EdDSA *eddsakeygen.LocalPartySaveData `json:"eddsa,omitempty"`
+}
+
+// onCurve returns the same secret with its points on another curve of ed25519:
+// tss-lib's own to be encoded, which names it and is known by that name to all who
+// link the library, and ours to compute with.
+func (s *shareSecret) onCurve(c elliptic.Curve) *shareSecret {
+	if s.EdDSA == nil {
+		return s
+	}
+	move := func(p *crypto.ECPoint) *crypto.ECPoint {
+		if p == nil {
+			return nil
+		}
+		copied := *p
+		return copied.SetCurve(c)
+	}
+	save := *s.EdDSA
+	save.EDDSAPub, save.BigXj = move(save.EDDSAPub), slices.Clone(save.BigXj)
+	for i, p := range save.BigXj {
+		save.BigXj[i] = move(p)
+	}
+	moved := *s
+	moved.EdDSA = &save
+	return &moved
 }
 
 // common is what both have: whatever can be checked alike.
@@ -175,7 +200,7 @@ func isResidue(x, n *big.Int) bool { return x != nil && x.Cmp(big.NewInt(1)) > 0
 // validPoint reports whether p is an element of the curve, and of the right one,
 // other than the neutral element (0, 1) that exists on ed25519 only.
 func validPoint(curve pubkey.Curve, p *crypto.ECPoint) bool {
-	return p != nil && p.ValidateBasic() && tss.SameCurve(p.Curve(), tssCurve(curve)) &&
+	return p != nil && p.ValidateBasic() && p.Curve() == tssCurve(curve) &&
 		p.X().Sign() >= 0 && p.X().Cmp(tssCurve(curve).Params().P) < 0 &&
 		p.Y().Sign() >= 0 && p.Y().Cmp(tssCurve(curve).Params().P) < 0 &&
 		!(curve == pubkey.Ed25519 && p.X().Sign() == 0)

@@ -12,6 +12,7 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+	"github.com/bnb-chain/tss-lib/v2/tss"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
@@ -73,7 +74,7 @@ func (s *Share) Seal(owner *age.HybridRecipient, more ...age.Recipient) (string,
 	if owner == nil {
 		return "", errors.New("seal share: the owner's recipient is missing")
 	}
-	plain, err := json.Marshal(openShare{s.public, s.secret})
+	plain, err := s.plain()
 	if err != nil {
 		return "", fmt.Errorf("seal share: %w", err)
 	}
@@ -95,6 +96,11 @@ func (s *Share) Seal(owner *age.HybridRecipient, more ...age.Recipient) (string,
 		return "", fmt.Errorf("seal share: %w", err)
 	}
 	return string(out), nil
+}
+
+// plain is what is sealed.
+func (s *Share) plain() ([]byte, error) {
+	return json.Marshal(openShare{s.public, s.secret.onCurve(tss.Edwards())})
 }
 
 // ParsePublic reads the public part of a share_json. It can be changed by
@@ -155,7 +161,7 @@ func openPlain(plain []byte, outside *SharePublic) (*Share, error) {
 	if !inside.Public.equal(outside) {
 		return nil, errors.New("open share: the public part was changed after sealing")
 	}
-	s := &Share{public: inside.Public, secret: inside.Secret}
+	s := &Share{public: inside.Public, secret: inside.Secret.onCurve(edwards25519Curve)}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("open share: %w", err)
 	}
