@@ -19,11 +19,13 @@ func TestUnregisteredAreBounded(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.MaxUnregistered = most })
 	alice, _ := h.join(t, "alice")
 	var silent []*client
-	for range 3 * most {
+	for i := range 3 * most {
 		silent = append(silent, h.dial(t))
-	}
-	for _, c := range silent[:2*most] {
-		c.wantClosed(wire.CloseUnavailable)
+		if i < most { // one after the other, so that it is known which is the oldest
+			eventually(t, "the socket is counted", func() bool { return h.Count() == 1+i+1 })
+			continue
+		}
+		silent[i-most].wantClosed(wire.CloseUnavailable)
 	}
 	eventually(t, "the bound holds", func() bool { return h.Count() == 1+most })
 	for i, c := range silent[2*most:] {
@@ -65,7 +67,7 @@ func TestSlowRegister(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.RegisterTimeout = timeout })
 	refuse := true
 	h.handler.connected = func(context.Context, *wsconn.Conn, *wire.Register) (*wire.RegisterConfirm, error) {
-		time.Sleep(4 * timeout) // longer than the client has, however slow the machine
+		<-time.After(4 * timeout) // longer than the client has, however slow the machine
 		if refuse {
 			refuse = false
 			return nil, wire.ErrConflict

@@ -104,7 +104,7 @@ func TestLoginFlood(t *testing.T) {
 				t.Errorf("alice is to wait %d s, want at most %d", s, most)
 			}
 			eventually(t, "alice logs in again", func() bool {
-				time.Sleep(500 * time.Millisecond) // a refused attempt costs her nothing, but the machine
+				waitFor(context.Background(), 500*time.Millisecond) // a refused attempt costs her nothing, but the machine
 				status, _, _ := c.tryLogin(n, "alice", password, "")
 				return status == http.StatusOK
 			})
