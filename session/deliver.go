@@ -56,10 +56,6 @@ func (v *Service) drain(ctx context.Context, s Session) (full string, err error)
 // send delivers entries and removes them from the outbox. It returns a user
 // whose mailbox is full, if there is one.
 func (v *Service) send(ctx context.Context, s Session, entries []Entry) (full string, err error) {
-	entries, err = v.readable(ctx, s, entries)
-	if len(entries) == 0 || err != nil {
-		return "", err
-	}
 	deliveries := make([]Delivery, len(entries))
 	for i, e := range entries {
 		deliveries[i] = Delivery{To: e.To, ID: s.ID + ":" + e.ID, Frame: e.Frame}
@@ -73,6 +69,9 @@ func (v *Service) send(ctx context.Context, s Session, entries []Entry) (full st
 		case err == nil:
 			done = append(done, entries[i].ID)
 		case unsent[to]:
+		case errors.Is(err, ErrMailboxFull) && s.onWeb(to):
+			// A backend that never has a socket: there is nobody to make room.
+			done = append(done, entries[i].ID)
 		case errors.Is(err, ErrMailboxFull):
 			full, unsent[to] = to, true
 		default:
@@ -87,30 +86,10 @@ func (v *Service) send(ctx context.Context, s Session, entries []Entry) (full st
 	return full, errors.Join(failed...)
 }
 
-// readable leaves out of entries, and removes from the outbox, what nobody would
-// read: the outcome of what was asked for over HTTP, for a coordinator who has no
-// socket. It is on the web API, and a backend that never has a socket must not
-// fill its mailbox.
-func (v *Service) readable(ctx context.Context, s Session, entries []Entry) ([]Entry, error) {
-	if !s.Web || !s.Phase.Final() {
-		return entries, nil
-	}
-	online, err := v.cfg.Presence.Online(ctx, s.Coordinator)
-	if err != nil || online[s.Coordinator] {
-		return entries, err
-	}
-	rest, unread := make([]Entry, 0, len(entries)), []string(nil)
-	for _, e := range entries {
-		if e.To == s.Coordinator && s.PartIndex(e.To) == 0 {
-			unread = append(unread, e.ID)
-		} else {
-			rest = append(rest, e)
-		}
-	}
-	if len(unread) == 0 {
-		return rest, nil
-	}
-	return rest, v.cfg.Store.Delivered(ctx, s.ID, unread)
+// onWeb reports whether what s says to a user is on the web API for it: its
+// outcome, for a coordinator who asked over HTTP.
+func (s Session) onWeb(user string) bool {
+	return s.Web && s.Phase.Final() && user == s.Coordinator && s.PartIndex(user) == 0
 }
 
 // settle does what must follow a commit, any number of times: the writes in

@@ -82,32 +82,48 @@ func TestTasksOfOwnIDs(t *testing.T) {
 	})
 }
 
-// TestOutcomeOfTheWeb keeps the outcome of what was asked for over HTTP out of the
-// mailbox of a coordinator who has no socket, and in that of one who has.
+// TestOutcomeOfTheWeb has the outcome of what was asked for over HTTP wait in the
+// mailbox of a coordinator who has no socket, as any, and nobody wait for room in
+// one that is full: a backend that never has a socket makes none, and reads the
+// outcome on the web API.
 func TestOutcomeOfTheWeb(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
 		web := caller("boss")
 		web.Web = true
-		for _, away := range []bool{false, true} {
-			if away {
-				w.away.leave("boss")
-			}
-			_, s, err := v.KeygenTask(w.ctx, web, keygenRequest(""), session.Task{Start: true})
+		w.away.leave("boss")
+		end := func(c session.Caller) int {
+			w.Helper()
+			_, s, err := v.KeygenTask(w.ctx, c, keygenRequest(""), session.Task{Start: true})
 			if err != nil {
 				w.Fatal(err)
 			}
 			before := len(w.mail.of("boss"))
-			if _, err := v.Cancel(w.ctx, web, s.ID, ""); err != nil {
+			if _, err := v.Cancel(w.ctx, c, s.ID, ""); err != nil {
 				w.Fatal(err)
-			}
-			if got := len(w.mail.of("boss")) - before; (got == 0) != away {
-				w.Errorf("away %v: told of %d outcomes", away, got)
 			}
 			if types := w.mail.types("alice"); types[len(types)-1] != wire.TypeSessionEnded {
 				w.Errorf("a participant was told %v", types)
 			}
+			return len(w.mail.of("boss")) - before
 		}
+		due := func() int64 { return w.rdb.ZCard(w.ctx, w.prefix+"sessions:due").Val() }
+		if told := end(web); told != 1 {
+			w.Errorf("a coordinator without a socket has %d outcomes in its mailbox, want 1", told)
+		}
+		w.mail.setFail(func(d session.Delivery) error {
+			if d.To == "boss" {
+				return session.ErrMailboxFull
+			}
+			return nil
+		})
+		if told := end(web); told != 0 || due() != 0 {
+			w.Errorf("a full mailbox took %d outcomes, and %d sessions wait for room in it", told, due())
+		}
+		if end(caller("boss")); due() != 1 {
+			w.Errorf("%d sessions wait for room in the mailbox of one who asked over a socket, want 1", due())
+		}
+		w.mail.setFail(nil)
 		w.sweepAll(v)
 		w.settled()
 	})

@@ -158,15 +158,9 @@ func (n *Node) assemble() error {
 		return err
 	}
 	store := redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention})
-	var outcomes session.Outcomes
-	if n.cfg.Webhook != "" {
-		n.webhook, err = webhook.New(webhook.Config{
-			URL: n.cfg.Webhook, Secrets: n.cfg.WebhookSecrets, Queue: store, Agent: "conclave/" + Version, Log: &n.log,
-		})
-		if err != nil {
-			return err
-		}
-		outcomes = n.webhook
+	outcomes, err := n.assembleWebhook(store)
+	if err != nil {
+		return err
 	}
 	n.sessions, err = session.New(session.Config{
 		Store:  store,
@@ -190,6 +184,27 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
+	n.assembleHTTP(accounts, limits)
+	return nil
+}
+
+// assembleWebhook makes the webhook's sender, if there is to be one.
+func (n *Node) assembleWebhook(store *redisstore.Store) (session.Outcomes, error) {
+	if n.cfg.Webhook == "" {
+		return nil, nil
+	}
+	var err error
+	n.webhook, err = webhook.New(webhook.Config{
+		URL: n.cfg.Webhook, Secrets: n.cfg.WebhookSecrets, Queue: store, Agent: "conclave/" + Version, Log: &n.log,
+	})
+	if err != nil {
+		return nil, err // and no nil pointer in an interface
+	}
+	return n.webhook, nil
+}
+
+// assembleHTTP makes the servers of both listeners.
+func (n *Node) assembleHTTP(accounts *auth.Accounts, limits limits) {
 	mux := http.NewServeMux()
 	mux.Handle("/ws", n.sockets)
 	web := httpapi.Config{
@@ -208,7 +223,6 @@ func (n *Node) assemble() error {
 		MaxHeaderBytes: headerBytes, ConnState: newWebConns(n.cfg.MaxConnections, n.sockets.Count).state,
 		ErrorLog: stdlog.New(httpLog{n.log}, "", 0),
 	}
-	return nil
 }
 
 // httpLog takes what the HTTP server says: of connections that failed, such as

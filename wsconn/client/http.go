@@ -171,26 +171,22 @@ func (p Page) query() url.Values {
 
 // Keys lists the caller's keys, or, to an admin, all, newest first.
 func (a *API) Keys(ctx context.Context, p Page) (List[KeyInfo], error) {
-	var l List[KeyInfo]
-	return l, a.get(ctx, "/v1/keys", p.query(), &l)
+	return fetch[List[KeyInfo]](ctx, a, "/v1/keys", p.query())
 }
 
 // Key returns one key.
 func (a *API) Key(ctx context.Context, keyID string) (KeyInfo, error) {
-	var k KeyInfo
-	return k, a.get(ctx, "/v1/keys/"+url.PathEscape(keyID), nil, &k)
+	return fetch[KeyInfo](ctx, a, "/v1/keys/"+url.PathEscape(keyID), nil)
 }
 
 // Sessions lists the caller's sessions, or, to an admin, all, newest first.
 func (a *API) Sessions(ctx context.Context, p Page) (List[SessionInfo], error) {
-	var l List[SessionInfo]
-	return l, a.get(ctx, "/v1/sessions", p.query(), &l)
+	return fetch[List[SessionInfo]](ctx, a, "/v1/sessions", p.query())
 }
 
 // Session returns one session.
 func (a *API) Session(ctx context.Context, sessionID string) (SessionInfo, error) {
-	var s SessionInfo
-	return s, a.get(ctx, sessionPath(sessionID), nil, &s)
+	return fetch[SessionInfo](ctx, a, sessionPath(sessionID), nil)
 }
 
 // AuditPage selects part of the audit, oldest first. The zero value is its
@@ -210,8 +206,7 @@ func (a *API) Audit(ctx context.Context, p AuditPage) (audit.Page, error) {
 	if p.Limit > 0 {
 		q.Set("limit", strconv.Itoa(p.Limit))
 	}
-	var page audit.Page
-	return page, a.get(ctx, "/v1/audit", q, &page)
+	return fetch[audit.Page](ctx, a, "/v1/audit", q)
 }
 
 // ReserveKey returns a key id for a keygen that is to be requested with r.
@@ -238,11 +233,14 @@ func (a *API) ReserveSigning(ctx context.Context, r SignRequest) (sessionID stri
 // CancelSession ends a session of the caller's.
 func (a *API) CancelSession(ctx context.Context, sessionID string) (SessionInfo, error) {
 	var s SessionInfo
-	return s, a.do(ctx, webCall{method: http.MethodDelete, path: sessionPath(sessionID)}, &s)
+	err := a.do(ctx, webCall{method: http.MethodDelete, path: sessionPath(sessionID)}, &s)
+	return s, err
 }
 
-func (a *API) get(ctx context.Context, path string, query url.Values, into any) error {
-	return a.do(ctx, webCall{method: http.MethodGet, path: path, query: query}, into)
+// fetch returns what is at path.
+func fetch[T any](ctx context.Context, a *API, path string, query url.Values) (v T, err error) {
+	err = a.do(ctx, webCall{method: http.MethodGet, path: path, query: query}, &v)
+	return v, err
 }
 
 func sessionPath(id string) string    { return "/v1/sessions/" + url.PathEscape(id) }

@@ -109,6 +109,18 @@ type waiter struct {
 	refused   chan *wire.Error
 }
 
+// complete gives a key that has no name one, and checks the request.
+func (r *KeygenRequest) complete() (pubkey.Curve, error) {
+	if r.KeyID == "" {
+		r.KeyID = "key-" + rand.Text()
+	}
+	curve, err := pubkey.ParseCurve(string(r.Curve))
+	if err == nil {
+		err = r.wire().Validate()
+	}
+	return curve, err
+}
+
 // Keygen asks for a key and waits for it. A session that ends otherwise is an
 // [*OutcomeError], a refused request a [*wire.Error]. When ctx ends it returns
 // ctx's error and the session goes on; the same request again joins it.
@@ -118,14 +130,8 @@ type waiter struct {
 // attested otherwise, is an [*AttestationError]. With Config.PinnedOnly all
 // participants must be pinned, else nothing is asked: ErrNotPinned.
 func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
-	if r.KeyID == "" {
-		r.KeyID = "key-" + rand.Text()
-	}
-	curve, err := pubkey.ParseCurve(string(r.Curve))
+	curve, err := r.complete()
 	if err != nil {
-		return Key{}, err
-	}
-	if err := r.wire().Validate(); err != nil {
 		return Key{}, err
 	}
 	if err := c.awaitUser(ctx); err != nil {

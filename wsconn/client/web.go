@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -26,28 +25,21 @@ type (
 
 // Nodes lists the live nodes. Where they are is told to admins.
 func (a *API) Nodes(ctx context.Context) ([]NodeInfo, error) {
-	var l List[NodeInfo]
-	return l.Items, a.get(ctx, "/v1/nodes", nil, &l)
+	l, err := fetch[List[NodeInfo]](ctx, a, "/v1/nodes", nil)
+	return l.Items, err
 }
 
 // Presence says whether a user has a socket, and to admins, where.
 func (a *API) Presence(ctx context.Context, user string) (PresenceInfo, error) {
-	var p PresenceInfo
-	return p, a.get(ctx, "/v1/presence/"+url.PathEscape(user), nil, &p)
+	return fetch[PresenceInfo](ctx, a, "/v1/presence/"+url.PathEscape(user), nil)
 }
 
 // Keygen asks for a key over HTTP and waits for it, with a socket no more than
 // without: for backends. Errors are those of [Client.Keygen]. When the server is
 // not in reach it asks again until ctx ends.
 func (a *API) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
-	if r.KeyID == "" {
-		r.KeyID = "key-" + rand.Text()
-	}
-	curve, err := pubkey.ParseCurve(string(r.Curve))
+	curve, err := r.complete()
 	if err != nil {
-		return Key{}, err
-	}
-	if err := r.wire().Validate(); err != nil {
 		return Key{}, err
 	}
 	b := a.believer
@@ -129,8 +121,9 @@ func (a *API) run(ctx context.Context, c webCall) (SessionInfo, error) {
 func (a *API) WaitSession(ctx context.Context, sessionID string) (SessionInfo, error) {
 	for {
 		var s SessionInfo
-		err := a.persist(ctx, func() error {
-			return a.get(ctx, sessionPath(sessionID), url.Values{"wait": {longPoll.String()}}, &s)
+		err := a.persist(ctx, func() (err error) {
+			s, err = fetch[SessionInfo](ctx, a, sessionPath(sessionID), url.Values{"wait": {longPoll.String()}})
+			return err
 		})
 		if err != nil || statusOf(s) != "" {
 			return s, err
