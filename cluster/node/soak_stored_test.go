@@ -81,9 +81,11 @@ func (a *arena) storedKey(ctx context.Context, key string) storedKey {
 			k.open = append(k.open, id)
 		}
 	}
-	for part, share := range a.rdb.HGetAll(ctx, key+":shares").Val() {
-		i, _ := strconv.Atoi(part)
-		k.shares[i] = share
+	for field, value := range a.rdb.HGetAll(ctx, key+":shares").Val() {
+		if !strings.HasPrefix(field, "attestation:") { // those of real parties
+			i, _ := strconv.Atoi(field)
+			k.shares[i] = value
+		}
 	}
 	return k
 }
