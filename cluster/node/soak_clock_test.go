@@ -71,7 +71,7 @@ func TestClocksOfNodes(t *testing.T) {
 		"cluster/presence.go":  1, // how long tidying up takes, on the monotonic clock
 		"cluster/send.go":      2, // whether a caller has stopped waiting, and when a renewal was last, on the monotonic clock
 		"session/mutex.go":     1, // how long a lock was waited for, on the monotonic clock
-		"session/service.go":   1, // begin of a measured time
+		"session/advance.go":   1, // begin of a measured time
 		"session/relay.go":     2, // age of a cache entry, on the monotonic clock
 	}
 	found := map[string]int{}
