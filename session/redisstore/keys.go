@@ -26,8 +26,8 @@ var (
 	openSigningSource string
 	//go:embed close_signing.lua
 	closeSigningSource string
-	//go:embed take_due.lua
-	takeDueSource string
+	//go:embed take.lua
+	takeSource string
 	//go:embed postpone.lua
 	postponeSource string
 
@@ -35,7 +35,7 @@ var (
 	putShareScript     = redis.NewScript(putShareSource)
 	openSigningScript  = redis.NewScript(openSigningSource)
 	closeSigningScript = redis.NewScript(closeSigningSource)
-	takeDueScript      = redis.NewScript(takeDueSource)
+	takeScript         = redis.NewScript(takeSource)
 	postponeScript     = redis.NewScript(postponeSource)
 )
 
@@ -224,22 +224,22 @@ func (s *Store) Unschedule(ctx context.Context, ids ...string) error {
 
 // TakeDue implements session.Due.
 func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]session.Taken, error) {
-	reply, err := takeDueScript.Run(ctx, s.rdb, []string{s.keys.due()}, limit, hold.Milliseconds()).StringSlice()
+	list, err := s.take(ctx, s.keys.due(), limit, hold, "")
 	if err != nil {
 		return nil, unavailable("read due list", err)
 	}
-	return taken(reply)
+	return list, nil
 }
 
-// taken reads what the scripts return that take something: the score that it has
-// now, then the ids.
-func taken(reply []string) ([]session.Taken, error) {
-	if len(reply) == 0 {
-		return nil, nil
+// take runs the script of what is due. Remembered is its third argument.
+func (s *Store) take(ctx context.Context, key string, limit int, hold time.Duration, remembered any) ([]session.Taken, error) {
+	reply, err := takeScript.Run(ctx, s.rdb, []string{key}, limit, hold.Milliseconds(), remembered).StringSlice()
+	if err != nil || len(reply) == 0 {
+		return nil, err
 	}
 	ms, err := strconv.ParseFloat(reply[0], 64)
 	if err != nil {
-		return nil, fmt.Errorf("read due list: %w", err)
+		return nil, err
 	}
 	until := time.UnixMicro(int64(math.Round(ms * 1000))).UTC()
 	list := make([]session.Taken, len(reply)-1)

@@ -18,11 +18,8 @@ const (
 var (
 	//go:embed put_outcome.lua
 	putOutcomeSource string
-	//go:embed take_outcomes.lua
-	takeOutcomesSource string
 
-	putOutcomeScript   = redis.NewScript(putOutcomeSource)
-	takeOutcomesScript = redis.NewScript(takeOutcomesSource)
+	putOutcomeScript = redis.NewScript(putOutcomeSource)
 )
 
 // PutOutcome notes that somebody outside is to be told of a session's outcome. It
@@ -38,12 +35,11 @@ func (s *Store) PutOutcome(ctx context.Context, id string) (bool, error) {
 // TakeOutcomes returns up to limit sessions whose outcomes are due to be told, and
 // puts each off by hold.
 func (s *Store) TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]session.Taken, error) {
-	reply, err := takeOutcomesScript.Run(ctx, s.rdb, []string{s.keys.webhooks()},
-		limit, hold.Milliseconds(), toldFor.Milliseconds()).StringSlice()
+	list, err := s.take(ctx, s.keys.webhooks(), limit, hold, toldFor.Milliseconds())
 	if err != nil {
 		return nil, unavailable("read outcomes", err)
 	}
-	return taken(reply)
+	return list, nil
 }
 
 // RetryOutcome says when one that was taken is due again.
