@@ -181,7 +181,17 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.C
 	}
 	cfg.Known, cfg.Trust, cfg.PinnedOnly = store.Known, store.Trust, pinnedOnly
 	d := display{console: c.console, began: time.Now()}
-	cfg.OnEvent = d.event
+	ended := make(chan client.Event, 1) // told after how it came about, which another connection brings
+	cfg.OnEvent = func(e client.Event) {
+		if _, end := e.(client.Ended); !end {
+			d.event(e)
+			return
+		}
+		select {
+		case ended <- e:
+		default:
+		}
+	}
 	stop := c.accompany(ctx, &d)
 	coordinator, err := client.Dial(ctx, cfg)
 	if err == nil {
@@ -190,6 +200,11 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.C
 		_ = coordinator.Close()
 	}
 	stop()
+	select {
+	case e := <-ended:
+		d.event(e)
+	default:
+	}
 	d.done()
 	if err == nil {
 		c.console.say("done in %s", time.Since(d.began).Round(100*time.Millisecond))
