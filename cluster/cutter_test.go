@@ -13,7 +13,8 @@ type cutter struct {
 	target string
 	cut    atomic.Bool // close the connection instead of passing the next reply on
 	down   atomic.Bool // refuse everything
-	// swallow keeps replies from arriving, with the connections open.
+	// swallow keeps replies from arriving, with the connections open. A
+	// connection that has lost one passes none on again, as TCP would not.
 	swallow atomic.Bool
 
 	mu    sync.Mutex
@@ -87,13 +88,14 @@ func (c *cutter) pass(from, to net.Conn, replies bool) {
 		c.mu.Unlock()
 	}()
 	buf := make([]byte, 64<<10)
+	dead := false
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
 			if replies && c.cut.CompareAndSwap(true, false) {
 				return
 			}
-			if replies && c.swallow.Load() {
+			if dead = dead || replies && c.swallow.Load(); dead {
 				continue
 			}
 			if _, err := to.Write(buf[:n]); err != nil {
