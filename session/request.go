@@ -357,12 +357,15 @@ func keyPrint(k Key) string {
 // fingerprint is a short name for a list of strings: 32 hex digits that no other
 // list shares.
 func fingerprint(domain string, parts ...string) string {
-	h := sha256.New()
-	for _, p := range append([]string{domain}, parts...) {
-		var size [8]byte
-		binary.BigEndian.PutUint64(size[:], uint64(len(p)))
-		h.Write(size[:])
-		h.Write([]byte(p))
+	size := 8 + len(domain)
+	for _, p := range parts {
+		size += 8 + len(p)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16])
+	text := make([]byte, 0, size) // written at once: hash.Hash would take a copy of each part
+	text = append(binary.BigEndian.AppendUint64(text, uint64(len(domain))), domain...)
+	for _, p := range parts {
+		text = append(binary.BigEndian.AppendUint64(text, uint64(len(p))), p...)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:16])
 }

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"strconv"
 )
@@ -76,17 +78,39 @@ func (s *scanner) plain() ([]byte, bool) {
 	if !s.next('"') {
 		return nil, false
 	}
-	for i := s.at; i < len(s.text); i++ {
-		switch c := s.text[i]; {
-		case c == '"':
-			text := s.text[s.at:i]
-			s.at = i + 1
-			return text, true
-		case c == '\\' || c < ' ':
-			return nil, false
+	n := bytes.IndexByte(s.text[s.at:], '"')
+	if n < 0 {
+		return nil, false
+	}
+	text := s.text[s.at : s.at+n]
+	if !unescaped(text) {
+		return nil, false
+	}
+	s.at += n + 1
+	return text, true
+}
+
+// unescaped reports whether text, up to the first quote in a frame, is what it
+// stands for: without escapes, and without what must be escaped. It looks at
+// eight bytes at a time, since bodies are long.
+func unescaped(text []byte) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for len(text) >= 8 {
+		w := binary.LittleEndian.Uint64(text)
+		control := (w - ones*' ') &^ w // top bit of the lowest byte that is < ' '
+		slash := w ^ ones*'\\'
+		slash = (slash - ones) &^ slash // the same of the lowest that is a backslash
+		if (control|slash)&tops != 0 {
+			return false
+		}
+		text = text[8:]
+	}
+	for _, c := range text {
+		if c == '\\' || c < ' ' {
+			return false
 		}
 	}
-	return nil, false
+	return true
 }
 
 // number takes a whole number of at most 18 digits, which is not -0.

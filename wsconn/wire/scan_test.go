@@ -134,3 +134,19 @@ func BenchmarkFrame(b *testing.B) {
 		}
 	}
 }
+
+// What needs an escape is found wherever it stands, and nothing else is.
+func TestUnescaped(t *testing.T) {
+	for c := range 256 {
+		for size := range 20 {
+			for at := range size {
+				text := bytes.Repeat([]byte("é")[:1], size)
+				text[at] = byte(c)
+				want := c != '\\' && c >= ' '
+				if got := unescaped(text); got != want {
+					t.Fatalf("byte %#x at %d of %d: got %t", c, at, size, got)
+				}
+			}
+		}
+	}
+}

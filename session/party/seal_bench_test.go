@@ -1,0 +1,43 @@
+package party_test
+
+import (
+	"testing"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// What a party does to each message beside the mathematics: signing and sealing
+// what it says, checking and opening what it hears.
+func BenchmarkEnvelope(b *testing.B) {
+	c, shares := partytest.Key(b)
+	runs := c.SignRuns(b, shares, []int{1, 2}, digestOf(pubkey.Secp256k1, "digest"))
+	content := make([]byte, 2<<10)
+	for _, place := range []struct {
+		name, round string
+		to          int
+	}{{"broadcast", "ecdsa/sign/1", 0}, {"sealed", "ecdsa/sign/1-mta", 2}} {
+		code := party.CodeOf(runs[1], place.round)
+		m, err := party.Forge(runs[1], code, place.to, content)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(place.name+"/write", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := party.Forge(runs[1], code, place.to, content); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(place.name+"/read", func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := party.Content(runs[2], m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
