@@ -9,7 +9,8 @@ import (
 // gatherer runs what it is given in batches, one after the other, in order. When
 // nothing is under way a batch is whatever came first, at once; else it is all
 // that came meanwhile. So nobody waits for company, and under load many share a
-// round trip. Its goroutine runs only while there is something to do.
+// round trip. Its goroutine runs only while there is something to do; who finds
+// nothing under way may also do its own, see lead.
 type gatherer[T any] struct {
 	run  func(batch []T) // not called by two goroutines at a time
 	most int             // of one batch
@@ -28,6 +29,29 @@ func (g *gatherer[T]) add(v T) {
 		g.running = true
 		go g.work()
 	}
+}
+
+// lead lets a caller that finds nothing under way be the batch itself, which
+// saves it two changes of goroutine. It then owes pass; meanwhile others gather.
+func (g *gatherer[T]) lead() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.running {
+		return false
+	}
+	g.running = true
+	return true
+}
+
+// pass ends what lead began: what has come meanwhile is the next batch.
+func (g *gatherer[T]) pass() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.queue) == 0 {
+		g.running = false
+		return
+	}
+	go g.work()
 }
 
 func (g *gatherer[T]) work() {

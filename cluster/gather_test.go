@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -223,5 +224,89 @@ func TestPlanKeepsKindsApart(t *testing.T) {
 	want := []string{"0: 2 once false", "1: 1 once true", "2: 2 once true"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got calls %q, want %q", got, want)
+	}
+}
+
+// Who finds nothing under way goes ahead alone; what comes meanwhile is the next
+// batch, in order, and nobody runs beside another.
+func TestGathererIsLed(t *testing.T) {
+	t.Parallel()
+	batches := make(chan []int)
+	g := gatherer[int]{most: 3, run: func(batch []int) { batches <- slices.Clone(batch) }}
+	for range 2 {
+		if !g.lead() {
+			t.Fatal("nothing is under way, and the caller may not go ahead")
+		}
+		if g.lead() {
+			t.Fatal("two lead at a time")
+		}
+		g.add(1)
+		g.add(2)
+		select {
+		case got := <-batches:
+			t.Fatalf("%v ran beside its leader", got)
+		case <-time.After(20 * time.Millisecond):
+		}
+		g.pass()
+		if g.lead() {
+			t.Error("the caller went ahead of those who waited")
+		}
+		if got := <-batches; !slices.Equal(got, []int{1, 2}) {
+			t.Errorf("got %v, want what came meanwhile", got)
+		}
+		eventually(t, "rests", g.lead)
+		g.pass() // nothing has come
+	}
+}
+
+// A Send that goes ahead alone ends with its caller's deadline, and those behind it
+// are carried out.
+func TestSendLeadsNoLongerThanItsCaller(t *testing.T) {
+	t.Parallel()
+	server := clustertest.StartRedis(t)
+	rdb := server.Client(t)
+	opt := *rdb.(*redis.Client).Options()
+	opt.ContextTimeoutEnabled = true
+	strict := redis.NewClient(&opt)
+	t.Cleanup(func() { _ = strict.Close() })
+	w := newWorld(t, rdb, clustertest.Prefix())
+	a := w.node("a", func(c *Config) { c.Durable, c.LeaseTTL = strict, time.Minute })
+	_, s := w.join(a, "alice", 0, 10)
+	if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	failed := make(chan error, 1)
+	go func() { failed <- a.Send(short, Message{To: "alice", Payload: []byte("lost")}) }()
+	eventually(t, "leads", func() bool {
+		a.sends.mu.Lock()
+		defer a.sends.mu.Unlock()
+		return a.sends.running
+	})
+	behind := make(chan error, 1)
+	go func() { behind <- a.Send(context.Background(), Message{To: "alice", Payload: []byte("two"), ID: "2"}) }()
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("a message was sent to a Redis that is stopped")
+		}
+	case <-time.After(2 * time.Second): // Redis's own time to answer is longer
+		t.Error("Send has outlived its caller")
+	}
+	if err := syscall.Kill(server.Pid(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-behind; err != nil {
+		t.Errorf("behind it: %v", err)
+	}
+	for {
+		it, ok := s.next(patience)
+		if !ok {
+			t.Fatal("the message behind it did not come")
+		}
+		if string(it.payload) == "two" {
+			break
+		}
 	}
 }

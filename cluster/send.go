@@ -62,14 +62,19 @@ func (n *Node) Send(ctx context.Context, msgs ...Message) error {
 	}
 	b := &batch{msgs: msgs, failed: make([]error, len(msgs)), sent: n.clockNow()}
 	b.deadline, _ = ctx.Deadline()
+	if err := ctx.Err(); err != nil {
+		return b.all(err)
+	}
 	if n.cfg.Sharded { // with others' it would wait for the slowest server
 		n.append(ctx, b)
 		return b.err()
 	}
-	b.done = make(chan struct{})
-	if err := ctx.Err(); err != nil {
-		return b.all(err)
+	if n.sends.lead() {
+		defer n.sends.pass()
+		n.append(ctx, b)
+		return b.err()
 	}
+	b.done = make(chan struct{})
 	n.sends.add(b)
 	select {
 	case <-b.done:

@@ -51,19 +51,32 @@ func (v *Service) relay(ctx context.Context, c Caller, p *wire.TSSMessage, reque
 	if requestID != "" {
 		id = s.ID + ":" + fingerprint("relay", strconv.Itoa(p.Attempt), strconv.Itoa(p.From), requestID, p.Body)
 	}
-	encoded, err := wire.EncodePayload(p)
+	deliveries, err := s.deliveries(p, id)
 	if err != nil {
 		return err
 	}
-	deliveries := make([]Delivery, 0, len(s.Signers))
-	for _, i := range s.Signers {
-		if i == p.From || p.To != 0 && p.To != i {
-			continue
-		}
-		user := s.Parties[i-1].User
-		deliveries = append(deliveries, Delivery{To: user, ID: id, Frame: encoded.Frame(user, "")})
-	}
 	return v.relayed(ctx, s, deliveries)
+}
+
+// deliveries addresses a round message: to one signer, or to all but its sender.
+func (s Session) deliveries(p *wire.TSSMessage, id string) ([]Delivery, error) {
+	if p.To != 0 {
+		user := s.Parties[p.To-1].User
+		frame, err := wire.Frame(user, p, "")
+		return []Delivery{{To: user, ID: id, Frame: frame}}, err
+	}
+	encoded, err := wire.EncodePayload(p)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Delivery, 0, len(s.Signers))
+	for _, i := range s.Signers {
+		if i != p.From {
+			user := s.Parties[i-1].User
+			list = append(list, Delivery{To: user, ID: id, Frame: encoded.Frame(user, "")})
+		}
+	}
+	return list, nil
 }
 
 // relayed sends, and ends the session if a mailbox is full: a party that never

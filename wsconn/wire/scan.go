@@ -300,7 +300,7 @@ type Encoded struct {
 // EncodePayload encodes p.
 func EncodePayload(p Payload) (Encoded, error) {
 	if t, ok := p.(*TSSMessage); ok {
-		return Encoded{TypeTSSMessage, appendTSSMessage(t)}, nil
+		return Encoded{TypeTSSMessage, appendTSSMessage(make([]byte, 0, tssMessageSize(t)), t)}, nil
 	}
 	m, err := New("", p)
 	return Encoded{p.Type(), m.Payload}, err
@@ -309,24 +309,15 @@ func EncodePayload(p Payload) (Encoded, error) {
 // Frame returns the frame that brings the payload to user: what [New] and
 // [Message.Encode] would make of it. An empty request id is left out.
 func (e Encoded) Frame(user, requestID string) []byte {
-	b := make([]byte, 0, len(e.raw)+len(e.kind)+len(user)+len(requestID)+64)
-	b = append(b, `{"type":`...)
-	b = appendText(b, string(e.kind))
-	if user != "" {
-		b = append(b, `,"user_id":`...)
-		b = appendText(b, user)
-	}
-	b = append(b, `,"payload":`...)
-	b = append(b, e.raw...)
-	if requestID != "" {
-		b = append(b, `,"request_id":`...)
-		b = appendText(b, requestID)
-	}
-	return append(b, '}')
+	b := openFrame(e.kind, user, requestID, len(e.raw))
+	return closeFrame(append(b, e.raw...), requestID)
 }
 
 // Frame returns p as a frame to user, in answer to requestID if that is not empty.
 func Frame(user string, p Payload, requestID string) ([]byte, error) {
+	if t, ok := p.(*TSSMessage); ok {
+		return closeFrame(appendTSSMessage(openFrame(TypeTSSMessage, user, requestID, tssMessageSize(t)), t), requestID), nil
+	}
 	e, err := EncodePayload(p)
 	if err != nil {
 		return nil, err
@@ -334,8 +325,32 @@ func Frame(user string, p Payload, requestID string) ([]byte, error) {
 	return e.Frame(user, requestID), nil
 }
 
-func appendTSSMessage(p *TSSMessage) []byte {
-	b := make([]byte, 0, len(p.SessionID)+len(p.Body)+len(p.Sig)+96)
+// openFrame begins a frame with room for a payload of size bytes, up to which it
+// is written.
+func openFrame(kind Type, user, requestID string, size int) []byte {
+	b := make([]byte, 0, size+len(kind)+len(user)+len(requestID)+64)
+	b = append(b, `{"type":`...)
+	b = appendText(b, string(kind))
+	if user != "" {
+		b = append(b, `,"user_id":`...)
+		b = appendText(b, user)
+	}
+	return append(b, `,"payload":`...)
+}
+
+// closeFrame ends a frame behind its payload.
+func closeFrame(b []byte, requestID string) []byte {
+	if requestID != "" {
+		b = append(b, `,"request_id":`...)
+		b = appendText(b, requestID)
+	}
+	return append(b, '}')
+}
+
+// tssMessageSize is enough room for p where nothing must be escaped.
+func tssMessageSize(p *TSSMessage) int { return len(p.SessionID) + len(p.Body) + len(p.Sig) + 96 }
+
+func appendTSSMessage(b []byte, p *TSSMessage) []byte {
 	b = append(b, `{"session_id":`...)
 	b = appendText(b, p.SessionID)
 	b = append(b, `,"attempt":`...)

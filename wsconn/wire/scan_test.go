@@ -30,7 +30,7 @@ func TestPlainFormIsScanned(t *testing.T) {
 		}
 	}
 	var p TSSMessage
-	if !scanTSSMessage(appendTSSMessage(plainRound), &p) {
+	if !scanTSSMessage(appendTSSMessage(nil, plainRound), &p) {
 		t.Error("a round message in its plain form is not scanned")
 	}
 	if diff := cmp.Diff(*plainRound, p); diff != "" {
@@ -64,7 +64,7 @@ func TestUnusualFormIsNotScanned(t *testing.T) {
 func FuzzScan(f *testing.F) {
 	f.Add([]byte(`{"type":"ack","user_id":"bob","token":"t","payload":{"seq":7},"request_id":"r","seq":5}`))
 	f.Add(mustFrame(plainRound))
-	f.Add(appendTSSMessage(plainRound))
+	f.Add(appendTSSMessage(nil, plainRound))
 	f.Add([]byte(` { "session_id" : "s" , "attempt" : -12 , "from" : 1 , "to" : 0 , "body" : "é" } `))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if !utf8.Valid(text) {
