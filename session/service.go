@@ -60,7 +60,8 @@ const (
 type Service struct {
 	cfg     Config
 	log     zerolog.Logger
-	local   keyedMutex // one event of a session at a time on this node, before the cluster's lock
+	atWork  chan struct{} // see turn
+	local   keyedMutex    // one event of a session at a time on this node, before the cluster's lock
 	relays  relayCache
 	ended   idSet // to be taken off the due list by the sweeper
 	follows follows
@@ -94,7 +95,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Log != nil {
 		log = *cfg.Log
 	}
-	return &Service{cfg: cfg, log: log}, nil
+	return &Service{cfg: cfg, log: log, atWork: make(chan struct{}, maxAtWork)}, nil
 }
 
 // Handle carries out one message of a registered client and returns the direct
@@ -102,8 +103,15 @@ func New(cfg Config) (*Service, error) {
 // for a sender that named a request_id, or the outcome, for a request that was
 // answered before. Errors that are not *wire.Error are faults of the server.
 func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.Payload) (wire.Payload, error) {
+	if p, ok := p.(*wire.TSSMessage); ok {
+		return acknowledged(m, Session{ID: p.SessionID}, v.relay(ctx, c, p, m.RequestID))
+	}
+	done, err := v.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	var s Session
-	var err error
 	switch p := p.(type) {
 	case *wire.KeygenRequest:
 		return v.requested(m.RequestID)(v.RequestKeygen(ctx, c, p, m.RequestID))
@@ -120,12 +128,15 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 	case *wire.PartyFailed:
 		s, err = v.partyFailed(ctx, c, p)
 	case *wire.SessionCancel:
-		s, err = v.Cancel(ctx, c, p.SessionID, p.Reason)
-	case *wire.TSSMessage:
-		s.ID, err = p.SessionID, v.relay(ctx, c, p, m.RequestID)
+		s, err = v.cancel(ctx, c, p.SessionID, p.Reason)
 	default:
 		return nil, wire.Errorf(wire.CodeUnknownType, "%s is not a message that a client sends", p.Type())
 	}
+	return acknowledged(m, s, err)
+}
+
+// acknowledged words the direct reply to what is no request.
+func acknowledged(m wire.Message, s Session, err error) (wire.Payload, error) {
 	if err != nil || m.RequestID == "" {
 		return nil, err
 	}
@@ -239,8 +250,17 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 }
 
 // Cancel ends a session of the caller's, or any if the caller is an admin. It
-// returns ErrNotFound, ErrNotMine or ErrEnded.
+// returns ErrNotFound, ErrNotMine, ErrEnded or ErrUnavailable.
 func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
+	done, err := v.turn(ctx)
+	if err != nil {
+		return Session{}, err
+	}
+	defer done()
+	return v.cancel(ctx, c, id, reason)
+}
+
+func (v *Service) cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
 	return v.advance(ctx, id, "", nil, Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}, nil)
 }
 

@@ -194,11 +194,11 @@ func growSize(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// growConnections holds up to 19,000 idle connections, which is what a limit of
-// 20,000 open files leaves room for.
+// growConnections holds up to 17,000 idle connections, which is what a node takes
+// that may open 20,000 files.
 func growConnections(ctx context.Context, l *lab) error {
 	const chart, x, y = "Memory of an idle connection by connections", "connections", "KB each"
-	for _, n := range pick(l, []int{1000, 5000, 10_000, 19_000}, []int{200}) {
+	for _, n := range pick(l, []int{1000, 5000, 10_000, 17_000}, []int{200}) {
 		held, err := idleMemory(ctx, l, n)
 		if err != nil {
 			return err
