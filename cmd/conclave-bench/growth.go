@@ -289,5 +289,5 @@ func (c *clusterOf) age(ctx context.Context, g *groups, sessions, keys int) erro
 			}
 		}
 	}
-	return nil
+	return c.lab.redisRests(ctx)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -108,4 +109,23 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// redisRests waits until Redis does not rewrite its file: after much was written
+// it does so in the background, and what is measured meanwhile pays for it.
+func (l *lab) redisRests(ctx context.Context) error {
+	for range 600 {
+		info, err := l.redis.InfoMap(ctx, "persistence").Result()
+		if err != nil {
+			return fmt.Errorf("ask redis for its file: %w", err)
+		}
+		at := info["Persistence"]
+		if at["aof_rewrite_in_progress"] == "0" && at["aof_rewrite_scheduled"] == "0" && at["rdb_bgsave_in_progress"] == "0" {
+			return nil
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return errors.New("redis does not come to rest")
 }
