@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -34,6 +35,20 @@ func (c *cli) knows() (func(user string) (client.Known, bool, error), error) {
 	return store.Known, nil
 }
 
+// ownFingerprint is that of this home's identity, where there is one that needs no
+// passphrase, else "".
+func (c *cli) ownFingerprint() string {
+	dir, err := c.homeDir()
+	if err != nil {
+		return ""
+	}
+	id, err := client.ReadIdentity(filepath.Join(dir, identityFile), nil)
+	if err != nil {
+		return "" // there is none, or it is protected: it is called new, as others are
+	}
+	return id.Public().Fingerprint()
+}
+
 // attested says who attests the address of a key, for a row, and warns of what is
 // not attested by people who were known before.
 func (c *cli) attested(who []client.Attestor) string {
@@ -41,22 +56,25 @@ func (c *cli) attested(who []client.Attestor) string {
 		c.console.say("%s", c.console.bold("warning: no participant attests this address; that the key is theirs is the servers' word alone"))
 		return ""
 	}
-	var all, first []string
+	var all, first, trust []string
+	own := c.ownFingerprint()
 	for _, a := range who {
 		how := trustOf(a.Pinned)
-		if a.First {
+		switch {
+		case a.First && a.Fingerprint == own:
+			how = "with this home's identity"
+		case a.First:
 			how = "seen for the first time"
 			first = append(first, a.User)
+			trust = append(trust, fmt.Sprintf("conclave trust add %s %s", clean(a.User), a.Fingerprint))
 		}
 		all = append(all, fmt.Sprintf("%s (%s)", a.User, how))
 	}
 	if len(first) > 0 {
 		c.console.say("%s", c.console.bold(fmt.Sprintf("warning: seen for the first time: %s", clean(strings.Join(first, ", ")))))
 		c.console.say("  before the address is used, ask them to read you what conclave identity shows, and compare:")
-		for _, a := range who {
-			if a.First {
-				c.console.say("  conclave trust add %s %s", clean(a.User), a.Fingerprint)
-			}
+		for _, line := range trust {
+			c.console.say("  %s", line)
 		}
 	}
 	return "by " + strings.Join(all, ", ")

@@ -20,6 +20,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -135,6 +136,7 @@ func backups(t *testing.T, e *testscript.Env) error {
 }
 
 // attested writes attested.json, and false.json of a key that its server has alone.
+// The directory own is the home of one who attests.
 func attested(t *testing.T, e *testscript.Env) error {
 	p := made.treasury[0].Public()
 	key := wire.KeyInfo{
@@ -148,6 +150,10 @@ func attested(t *testing.T, e *testscript.Env) error {
 		}
 		key.Participants, key.Attestations = append(key.Participants, m.User), append(key.Attestations, a.String())
 		e.Setenv(fmt.Sprintf("ID%d", i+1), m.Identity.Fingerprint())
+	}
+	own := filepath.Join(e.WorkDir, "own")
+	if err := errors.Join(os.Mkdir(own, 0o700), client.ProtectIdentity(filepath.Join(own, "identity"), made.ed.Identities[1], nil)); err != nil {
+		return err
 	}
 	other := key
 	other.AccountAddr, other.PublicKey = made.again[0].Public().AccountAddr, made.again[0].Public().PublicKey
