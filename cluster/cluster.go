@@ -230,9 +230,10 @@ type Node struct {
 	joinSlots  chan struct{} // bounds joins at one time
 	leaveSlots chan struct{} // bounds leaves at one time
 
-	sends   gatherer[*batch]
-	acks    gatherer[*Membership]
-	renewed renewals
+	sends      gatherer[*batch]
+	acks       gatherer[*Membership]
+	renewed    renewals
+	appendArgs []any // see appendArgs
 
 	mu       sync.Mutex
 	stopped  bool
@@ -272,6 +273,7 @@ func New(cfg Config) (*Node, error) {
 		dangling:   map[string]struct{}{},
 	}
 	n.ahead.Store(n.started.UnixMicro())
+	n.appendArgs = appendArgs(&n.cfg, n.keys)
 	n.sends = gatherer[*batch]{run: n.appendAll, most: sendsAtOnce}
 	n.renewed.life = cfg.MailboxTTL
 	n.acks = gatherer[*Membership]{run: n.passAcks, most: ackMembers, rest: ackEvery}

@@ -306,10 +306,6 @@ func (n *Node) exec(ctx context.Context, calls []*call, once bool) {
 }
 
 func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd {
-	channels := n.keys.channelPrefix()
-	if n.cfg.Sharded {
-		channels = ""
-	}
 	ids := slices.ContainsFunc(c.places, func(p place) bool { return p.message().ID != "" })
 	renew := 0
 	if n.renewed.due(c.to, ids, time.Now()) {
@@ -317,8 +313,9 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 	}
 	args := make([]any, 0, 14+2*len(c.places))
 	args = append(args, run[0], run[1], 4,
-		n.keys.mailbox(c.to), n.keys.seen(c.to), n.keys.seenBefore(c.to), n.keys.presence(c.to),
-		channels, n.cfg.MailboxMax, n.cfg.MailboxTTL.Milliseconds(), seenKeep, n.cfg.MailboxMaxBytes, renew, c.places[0].send.sent)
+		n.keys.mailbox(c.to), n.keys.seen(c.to), n.keys.seenBefore(c.to), n.keys.presence(c.to))
+	args = append(args, n.appendArgs...)
+	args = append(args, renew, c.places[0].send.sent)
 	for _, p := range c.places {
 		m := p.message()
 		args = append(args, m.ID, m.Payload)
@@ -326,6 +323,16 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 	cmd := redis.NewCmd(ctx, args...)
 	cmd.SetFirstKeyPos(3)
 	return cmd
+}
+
+// appendArgs are the arguments of the append script that are the same in every
+// call, so that they are not made for each.
+func appendArgs(cfg *Config, k keys) []any {
+	channels := k.channelPrefix()
+	if cfg.Sharded {
+		channels = "" // publishing is left to the caller
+	}
+	return []any{channels, cfg.MailboxMax, cfg.MailboxTTL.Milliseconds(), seenKeep, cfg.MailboxMaxBytes}
 }
 
 // notice is something to publish to a node.
