@@ -69,7 +69,8 @@ func (n *Node) Send(ctx context.Context, msgs ...Message) error {
 		n.append(ctx, b)
 		return b.err()
 	}
-	if n.sends.lead() {
+	// Redis's client keeps to a deadline, and not to a cancellation.
+	if !b.deadline.IsZero() && n.sends.lead() {
 		defer n.sends.pass()
 		n.append(ctx, b)
 		return b.err()

@@ -21,11 +21,14 @@ func (v *Service) advance(ctx context.Context, id, keyID string, known *loaded, 
 	}
 	ctx, end := v.cfg.Tracer.Begin(ctx, id, stepPart(ev))
 	defer func() { end(err) }()
-	lock, unlock, err := v.lock(ctx, id)
+	lock, unlock, err := v.lock(ctx, id, ev)
 	if err != nil {
 		return Session{}, err
 	}
 	defer unlock()
+	if known != nil && time.Since(known.begun) > knownFor {
+		known = nil // others have had the lock meanwhile
+	}
 	done, err := v.commit(ctx, lock.Token(), id, keyID, known, ev, before)
 	v.release(ctx, id, lock)
 	if err != nil || !done.changed {

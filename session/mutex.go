@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// lock takes a session's lock: this node's own turn first, then the cluster's.
-// Whoever has it calls release, then unlock.
-func (v *Service) lock(ctx context.Context, id string) (lock Lock, unlock func(), err error) {
+// lock takes a session's lock for an event: first this node's own, then, for an
+// event of a client, a turn, then the cluster's. Whoever has it calls release,
+// then unlock.
+func (v *Service) lock(ctx context.Context, id string, ev Event) (lock Lock, unlock func(), err error) {
 	asked := time.Now()
 	ctx, done := v.cfg.Tracer.Begin(ctx, id, partLock)
 	defer func() {
@@ -19,6 +20,15 @@ func (v *Service) lock(ctx context.Context, id string) (lock Lock, unlock func()
 	unlock, err = v.local.lock(ctx, id)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if ofClient(ev) {
+		done, err := v.turn(ctx)
+		if err != nil {
+			unlock()
+			return nil, nil, err
+		}
+		own := unlock
+		unlock = func() { done(); own() }
 	}
 	lock, err = v.cfg.Locker.Lock(ctx, id)
 	if err != nil {

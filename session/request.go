@@ -287,6 +287,11 @@ func sameRequest(old, want Session, err error) (Session, error) {
 
 // begin creates a session and sends its invitations.
 func (v *Service) begin(ctx context.Context, s Session, expiresIn int) (Session, error) {
+	done, err := v.turn(ctx)
+	if err != nil {
+		return Session{}, err
+	}
+	defer done()
 	for range commitTries {
 		begun, err := v.create(ctx, s, expiresIn)
 		if errors.Is(err, ErrStale) {

@@ -51,6 +51,7 @@ const (
 	redeliverIn   = 3 * time.Second / 4    // a commit's messages are delivered again if its node has not by then
 	retryFullIn   = 5 * time.Second        // pause before another try at a full mailbox
 	retryEndIn    = 5 * time.Second        // pause before an end is given to the audit again
+	knownFor      = 5 * time.Millisecond   // what was loaded before the lock was taken is loaded again after that
 	sweepHold     = 2 * time.Second        // a due session is one node's for this long
 	sweepBatch    = 64                     // due sessions taken at once
 	releaseWithin = 500 * time.Millisecond // for clean-up after a caller's context has ended
@@ -106,12 +107,8 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 	if p, ok := p.(*wire.TSSMessage); ok {
 		return acknowledged(m, Session{ID: p.SessionID}, v.relay(ctx, c, p, m.RequestID))
 	}
-	done, err := v.turn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
 	var s Session
+	var err error
 	switch p := p.(type) {
 	case *wire.KeygenRequest:
 		return v.requested(m.RequestID)(v.RequestKeygen(ctx, c, p, m.RequestID))
@@ -128,7 +125,7 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 	case *wire.PartyFailed:
 		s, err = v.partyFailed(ctx, c, p)
 	case *wire.SessionCancel:
-		s, err = v.cancel(ctx, c, p.SessionID, p.Reason)
+		s, err = v.Cancel(ctx, c, p.SessionID, p.Reason)
 	default:
 		return nil, wire.Errorf(wire.CodeUnknownType, "%s is not a message that a client sends", p.Type())
 	}
@@ -252,15 +249,6 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 // Cancel ends a session of the caller's, or any if the caller is an admin. It
 // returns ErrNotFound, ErrNotMine, ErrEnded or ErrUnavailable.
 func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
-	done, err := v.turn(ctx)
-	if err != nil {
-		return Session{}, err
-	}
-	defer done()
-	return v.cancel(ctx, c, id, reason)
-}
-
-func (v *Service) cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
 	return v.advance(ctx, id, "", nil, Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}, nil)
 }
 

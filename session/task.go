@@ -27,11 +27,6 @@ type Task struct {
 // key_id must ask for the same. A key_id in p is ignored, unless the task is
 // started: a coordinator who has signed the request has signed that as well.
 func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenRequest, t Task) (keyID string, s Session, err error) {
-	done, err := v.turn(ctx)
-	if err != nil {
-		return "", Session{}, err
-	}
-	defer done()
 	own := t.Start && p.KeyID != ""
 	switch {
 	case own:
@@ -87,11 +82,6 @@ func (v *Service) reserve(ctx context.Context, k Key, again bool) error {
 // sign_request with that id must ask for the same. A session_id in p is ignored,
 // unless the task is started, as KeygenTask does.
 func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t Task) (sessionID string, s Session, err error) {
-	done, err := v.turn(ctx)
-	if err != nil {
-		return "", Session{}, err
-	}
-	defer done()
 	if !t.Start {
 		p.SessionID = ""
 	}

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,42 +12,55 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// However many ask, a bounded number is at work on sessions; the others wait
-// for them, and no longer than they may. Round messages wait for nobody.
+// However many clients ask, a bounded number is at work on sessions; the others
+// wait for them, and no longer than they may. Round messages and what this node
+// does of itself wait for nobody, and who waits for the same session takes no turn.
 func TestTurns(t *testing.T) {
 	asked := newSigning(2, 3, "alice", "bob", "carol")
 	running, _ := play(t, asked, at{0, asked.accept(1)}, at{0, asked.accept(2)})
-	store := &heldStore{oneSession: oneSession{s: running}, proceed: make(chan struct{})}
-	v, err := New(Config{Store: store, Locker: noLocker{}, Sender: noMailboxes{}, Presence: nobody{}, Shares: new(ShareKeeper)})
+	locks := &heldLocker{proceed: make(chan struct{})}
+	v, err := New(Config{Store: oneSession{s: running}, Locker: locks, Sender: noMailboxes{}, Presence: nobody{}, Shares: new(ShareKeeper)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	alice, yes := Caller{User: "alice", Roles: []wire.Role{wire.RoleParticipant}}, true
-	answer := func(ctx context.Context) error {
-		_, err := v.Handle(ctx, alice, wire.Message{}, &wire.SignResponse{KeyID: "vault", PartIndex: 1, Response: &yes})
+	answer := func(ctx context.Context, session string) error {
+		_, err := v.Handle(ctx, alice, wire.Message{}, &wire.SignResponse{KeyID: "vault", PartIndex: 1, Response: &yes, SessionID: session})
 		return err
 	}
 	var all sync.WaitGroup
-	for range 4 * maxAtWork {
+	ask := func(do func() error) {
 		all.Go(func() {
-			if err := answer(t.Context()); !errors.Is(err, ErrNotFound) {
-				t.Errorf("who waited for a turn got %v", err)
+			if err := do(); !errors.Is(err, errHeld) {
+				t.Errorf("got %v, want that the lock was asked for", err)
 			}
 		})
 	}
-	for deadline := time.Now().Add(10 * time.Second); store.inside.Load() < maxAtWork; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Errorf("%d at work, want %d", store.inside.Load(), maxAtWork)
-			break
+	atWork := func(want int64) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); locks.inside.Load() < want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d at work, want %d", locks.inside.Load(), want)
+			}
 		}
 	}
+	for range 2 * maxAtWork {
+		ask(func() error { return answer(t.Context(), "same") })
+	}
+	atWork(1)
+	for i := range 2 * maxAtWork {
+		ask(func() error { return answer(t.Context(), fmt.Sprint("sg-", i)) })
+	}
+	atWork(maxAtWork)
+	ask(func() error { _, err := v.advance(t.Context(), "swept", "", nil, Tick{}, nil); return err })
+	atWork(maxAtWork + 1)
+
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	for name, do := range map[string]func() error{
-		"answer": func() error { return answer(short) },
-		"cancel": func() error { _, err := v.Cancel(short, alice, running.ID, ""); return err },
-		"keygen": func() error { _, _, err := v.KeygenTask(short, alice, new(wire.KeygenRequest), Task{}); return err },
-		"sign":   func() error { _, _, err := v.SignTask(short, alice, new(wire.SignRequest), Task{}); return err },
+		"answer":  func() error { return answer(short, "another") },
+		"cancel":  func() error { _, err := v.Cancel(short, alice, "third", ""); return err },
+		"request": func() error { _, err := v.begin(short, asked, 0); return err },
 	} {
 		if err := do(); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%s: got %v, want that there was no turn in time", name, err)
@@ -56,28 +70,32 @@ func TestTurns(t *testing.T) {
 	if _, err := v.Handle(t.Context(), alice, wire.Message{}, round); err != nil {
 		t.Errorf("a round message: %v", err)
 	}
-	close(store.proceed)
+	close(locks.proceed)
 	all.Wait()
-	if n := store.most.Load(); n != maxAtWork {
-		t.Errorf("%d were at work at one time, want %d", n, maxAtWork)
+	if n := locks.most.Load(); n != maxAtWork+1 {
+		t.Errorf("%d were at work at one time, want %d and the sweeper", n, maxAtWork)
+	}
+	if len(v.atWork) != 0 {
+		t.Errorf("%d turns were not given back", len(v.atWork))
 	}
 }
 
-// heldStore keeps all who look for a session until it may proceed.
-type heldStore struct {
-	oneSession
+var errHeld = errors.New("there is no lock")
+
+// heldLocker keeps all who ask for a lock until it may proceed.
+type heldLocker struct {
 	proceed      chan struct{}
 	inside, most atomic.Int64
 }
 
-func (h *heldStore) Signings(ctx context.Context, _ string) (Key, []Signing, string, error) {
+func (h *heldLocker) Lock(ctx context.Context, _ string) (Lock, error) {
 	now := h.inside.Add(1)
+	defer h.inside.Add(-1)
 	for most := h.most.Load(); now > most && !h.most.CompareAndSwap(most, now); most = h.most.Load() {
 	}
 	select {
 	case <-h.proceed:
 	case <-ctx.Done():
 	}
-	h.inside.Add(-1)
-	return Key{}, nil, "", ErrNotFound
+	return nil, errHeld
 }

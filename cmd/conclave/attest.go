@@ -61,7 +61,7 @@ func (c *cli) attested(who []client.Attestor) string {
 	for _, a := range who {
 		how := trustOf(a.Pinned)
 		switch {
-		case a.First && a.Fingerprint == own:
+		case a.First && own != "" && a.Fingerprint == own:
 			how = "with this home's identity"
 		case a.First:
 			how = "seen for the first time"
