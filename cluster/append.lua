@@ -20,14 +20,13 @@
 --
 -- Every message comes this way: each call of Redis here shows in what the
 -- cluster carries.
-local call = redis.call
 local mailbox, seen, old, presence = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local channels, most, ttl = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local keep, sent = tonumber(ARGV[4]), ARGV[7]
 
-local where = call('HMGET', presence, 'node', 'conn')
+local where = redis.call('HMGET', presence, 'node', 'conn')
 local node, conn = where[1], where[2]
-local len = call('XLEN', mailbox)
+local len = redis.call('XLEN', mailbox)
 local out = {}
 local renew = ARGV[6] == '1'
 local full, turn = false, false
@@ -42,40 +41,40 @@ end
 for i = 8, #ARGV, 2 do
   local id, payload = ARGV[i], ARGV[i + 1]
   local r
-  if id ~= '' and (call('SADD', seen, id) == 0 or call('SISMEMBER', old, id) == 1) then
+  if id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then
     r = 0
   elseif full or len >= most then
     full, r = true, -1
-    if id ~= '' then call('SREM', seen, id) end
+    if id ~= '' then redis.call('SREM', seen, id) end
   else
-    local entry = call('XADD', mailbox, '0-*', 'payload', payload)
+    local entry = redis.call('XADD', mailbox, '0-*', 'payload', payload)
     if entry == '0-1' then
       -- A new stream, whose predecessor may have expired. Its numbers start at
       -- the clock, in ms, and so above all that a client may have seen before.
-      local time = call('TIME')
+      local time = redis.call('TIME')
       local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-      entry = call('XADD', mailbox, '0-' .. now, 'payload', payload)
-      call('XDEL', mailbox, '0-1')
+      entry = redis.call('XADD', mailbox, '0-' .. now, 'payload', payload)
+      redis.call('XDEL', mailbox, '0-1')
       renew = true
     end
     r = string.sub(entry, 3)
     len = len + 1
     turn = turn or r % 64 == 0 -- seen need not be exact, and counting it costs
     if node and channels ~= '' then
-      call('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. sent .. ' ' .. payload)
+      redis.call('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. sent .. ' ' .. payload)
     end
   end
   out[#out + 1] = r
 end
 
-if turn and call('SCARD', seen) >= keep then
-  call('RENAME', seen, old)
-  call('SADD', seen, '') -- no id: so that there is a set to live as long
+if turn and redis.call('SCARD', seen) >= keep then
+  redis.call('RENAME', seen, old)
+  redis.call('SADD', seen, '') -- no id: so that there is a set to live as long
   renew = true
 end
 if renew then
-  call('PEXPIRE', mailbox, ttl)
-  call('PEXPIRE', seen, ttl)
+  redis.call('PEXPIRE', mailbox, ttl)
+  redis.call('PEXPIRE', seen, ttl)
 end
 out[#out + 1] = len
 if channels == '' then
