@@ -104,9 +104,6 @@ func New(cfg Config) (*Service, error) {
 // for a sender that named a request_id, or the outcome, for a request that was
 // answered before. Errors that are not *wire.Error are faults of the server.
 func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.Payload) (wire.Payload, error) {
-	if p, ok := p.(*wire.TSSMessage); ok {
-		return acknowledged(m, Session{ID: p.SessionID}, v.relay(ctx, c, p, m.RequestID))
-	}
 	var s Session
 	var err error
 	switch p := p.(type) {
@@ -126,14 +123,11 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 		s, err = v.partyFailed(ctx, c, p)
 	case *wire.SessionCancel:
 		s, err = v.Cancel(ctx, c, p.SessionID, p.Reason)
+	case *wire.TSSMessage:
+		s.ID, err = p.SessionID, v.relay(ctx, c, p, m.RequestID)
 	default:
 		return nil, wire.Errorf(wire.CodeUnknownType, "%s is not a message that a client sends", p.Type())
 	}
-	return acknowledged(m, s, err)
-}
-
-// acknowledged words the direct reply to what is no request.
-func acknowledged(m wire.Message, s Session, err error) (wire.Payload, error) {
 	if err != nil || m.RequestID == "" {
 		return nil, err
 	}
