@@ -57,33 +57,57 @@ func (e *SendError) Unwrap() error { return e.Err }
 // message may or may not have been appended, and so when ctx ends meanwhile;
 // with an ID it is safe to send again. Safe for concurrent use.
 func (n *Node) Send(ctx context.Context, msgs ...Message) error {
-	if len(msgs) == 0 {
-		return nil
-	}
-	b := &batch{msgs: msgs, failed: make([]error, len(msgs)), sent: n.clockNow()}
-	b.deadline, _ = ctx.Deadline()
-	if err := ctx.Err(); err != nil {
-		return b.all(err)
-	}
-	if n.cfg.Sharded { // with others' it would wait for the slowest server
-		n.append(ctx, b)
-		return b.err()
-	}
-	// Redis's client keeps to a deadline, and not to a cancellation.
-	if !b.deadline.IsZero() && n.sends.lead() {
-		defer n.sends.pass()
-		n.append(ctx, b)
-		return b.err()
-	}
-	b.done = make(chan struct{})
-	n.sends.add(b)
+	s := n.Begin(ctx, msgs...)
 	select {
-	case <-b.done:
-		return b.err()
+	case <-s.Done():
+		return s.Err()
 	case <-ctx.Done():
-		return b.all(ctx.Err())
+		return s.b.all(ctx.Err())
 	}
 }
+
+// Sending is a Send under way.
+type Sending struct{ b *batch }
+
+// Done is closed when Err knows.
+func (s *Sending) Done() <-chan struct{} { return s.b.done }
+
+// Err returns what Send would have, once Done is closed.
+func (s *Sending) Err() error { return s.b.err() }
+
+// Begin is Send, and returns when its place among the others is fixed: what one
+// goroutine begins one after the other is appended in that order, though a later
+// one may succeed where an earlier one has failed. Where nothing else is under
+// way it may be done already. The deadline of ctx is that of the whole; what
+// ends ctx otherwise does not end what was begun.
+func (n *Node) Begin(ctx context.Context, msgs ...Message) *Sending {
+	b := &batch{msgs: msgs, failed: make([]error, len(msgs)), sent: n.clockNow(), done: isDone}
+	b.deadline, _ = ctx.Deadline()
+	switch err := ctx.Err(); {
+	case err != nil:
+		for i := range msgs {
+			b.fail(i, err)
+		}
+	case len(msgs) == 0:
+	case n.cfg.Sharded: // with others' it would wait for the slowest server
+		n.append(ctx, b)
+	// Redis's client keeps to a deadline, and not to a cancellation.
+	case !b.deadline.IsZero() && n.sends.lead():
+		defer n.sends.pass()
+		n.append(ctx, b)
+	default:
+		b.done = make(chan struct{})
+		n.sends.add(b)
+	}
+	return &Sending{b}
+}
+
+// isDone is closed.
+var isDone = func() chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}()
 
 // appendAll is the gatherer's work.
 func (n *Node) appendAll(sends []*batch) {

@@ -51,7 +51,11 @@ func BenchmarkRelay(b *testing.B) {
 		b.Run("request_id="+id, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := v.relay(context.Background(), alice, p, id); err != nil {
+				on, err := v.Relay(context.Background(), alice, wire.Message{RequestID: id}, p)
+				if err == nil {
+					_, err = on.Answer()
+				}
+				if err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -72,6 +76,16 @@ func (o oneSession) Load(context.Context, string) (Session, time.Time, error) {
 type noMailboxes struct{}
 
 func (noMailboxes) Send(_ context.Context, all ...Delivery) []error { return make([]error, len(all)) }
+
+func (noMailboxes) Begin(_ context.Context, all ...Delivery) Sending {
+	return sentAlready(make([]error, len(all)))
+}
+
+// sentAlready is a Sending that was done when it was begun.
+type sentAlready []error
+
+func (s sentAlready) Done() <-chan struct{} { return isDone }
+func (s sentAlready) Errs() []error         { return s }
 
 type noLocker struct{ Locker }
 

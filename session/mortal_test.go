@@ -51,6 +51,10 @@ func (d *mortal) node(w *world) *session.Service {
 
 type mortalSender struct{ *mortal }
 
+func (d mortalSender) Begin(ctx context.Context, deliveries ...session.Delivery) session.Sending {
+	return sent(d.Send(ctx, deliveries...))
+}
+
 func (d mortalSender) Send(ctx context.Context, deliveries ...session.Delivery) (errs []error) {
 	err := d.do(func() error { errs = d.sender.Send(ctx, deliveries...); return nil })
 	if err != nil {

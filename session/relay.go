@@ -17,46 +17,128 @@ const (
 	relayCacheSize = 4096
 )
 
-// relay passes a round message on to the signers it is for. It reads nothing of
-// it but the address, writes nothing to the session, and asks for it at most
-// every relayCacheFor while it runs: the parties check session and attempt
-// themselves, by signature.
+// Relay begins to pass a round message on to the signers it is for: what one
+// goroutine relays one after the other arrives in that order. It reads nothing
+// of the message but the address, writes nothing to the session, and asks for it
+// at most every relayCacheFor while it runs: the parties check session and
+// attempt themselves, by signature.
 //
 // A client that names a request_id may send its message again after a
 // reconnect; it reaches each mailbox once.
-func (v *Service) relay(ctx context.Context, c Caller, p *wire.TSSMessage, requestID string) error {
+func (v *Service) Relay(ctx context.Context, c Caller, m wire.Message, p *wire.TSSMessage) (*Relaying, error) {
 	if !c.has(wire.RoleParticipant) {
-		return errRole(wire.RoleParticipant)
+		return nil, errRole(wire.RoleParticipant)
 	}
 	s, err := v.running(ctx, p)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	r := &Relaying{service: v, session: s, named: m.RequestID != ""}
 	if p.From > len(s.Parties) || s.PartIndex(c.User) != p.From {
-		return about(ErrNotParty, s)
+		return nil, about(ErrNotParty, s)
 	}
 	switch {
 	case s.Phase.Final():
-		return about(ErrEnded, s)
+		return nil, about(ErrEnded, s)
 	case p.Attempt < s.Attempt:
-		return nil // of an attempt that was given up: nobody waits for it
+		return r, nil // of an attempt that was given up: nobody waits for it
 	case s.Phase != Running || p.Attempt > s.Attempt:
-		return about(ErrNotYet, s)
+		return nil, about(ErrNotYet, s)
 	case !slices.Contains(s.Signers, p.From):
-		return about(ErrNotParty, s)
+		return nil, about(ErrNotParty, s)
 	case p.To != 0 && !slices.Contains(s.Signers, p.To):
-		return about(wire.Errorf(wire.CodeBadRequest, "to is not a party of this attempt"), s)
+		return nil, about(wire.Errorf(wire.CodeBadRequest, "to is not a party of this attempt"), s)
 	}
 	id := ""
-	if requestID != "" {
-		id = s.ID + ":" + fingerprint("relay", strconv.Itoa(p.Attempt), strconv.Itoa(p.From), requestID, p.Body)
+	if r.named {
+		id = s.ID + ":" + fingerprint("relay", strconv.Itoa(p.Attempt), strconv.Itoa(p.From), m.RequestID, p.Body)
 	}
-	deliveries, err := s.deliveries(p, id)
+	r.deliveries, err = s.deliveries(p, id)
 	if err != nil {
+		return nil, err
+	}
+	r.ctx, r.end = v.cfg.Tracer.Begin(ctx, s.ID, partRelay)
+	r.sending = v.cfg.Sender.Begin(r.ctx, r.deliveries...)
+	return r, nil
+}
+
+// Relaying is a round message on its way.
+type Relaying struct {
+	service    *Service
+	session    Session // as relaying knows it
+	named      bool    // its sender awaits an ack
+	deliveries []Delivery
+
+	// Nil where it goes to nobody.
+	ctx     context.Context
+	end     func(error)
+	sending Sending
+}
+
+// Done is closed when the mailboxes have the message or do not take it.
+func (r *Relaying) Done() <-chan struct{} {
+	if r.sending == nil {
+		return isDone
+	}
+	return r.sending.Done()
+}
+
+// Answer returns the reply to the sender once Done is closed; to be called once.
+func (r *Relaying) Answer() (wire.Payload, error) {
+	if r.sending != nil {
+		err := r.failed()
+		r.end(err)
+		if err != nil {
+			return nil, r.about(err)
+		}
+	}
+	if !r.named {
+		return nil, nil
+	}
+	return &wire.Ack{KeyID: r.session.KeyID, SessionID: r.session.ID}, nil
+}
+
+// failed returns why the message is not in all its mailboxes. If one is full it
+// ends the session: a party that never gets a round message would hang.
+func (r *Relaying) failed() error {
+	v, s := r.service, r.session
+	var failed []error
+	for i, err := range r.sending.Errs() {
+		switch {
+		case err == nil:
+			continue
+		case errors.Is(err, ErrMailboxFull):
+			of(s, v.log.Error()).Str("account", r.deliveries[i].To).Msg("mailbox is full")
+			_, err = v.advance(r.ctx, s.ID, "", nil, Undeliverable{User: r.deliveries[i].To}, nil)
+			if err == nil {
+				err = ErrMailboxFull
+			}
+		default:
+			err = fmt.Errorf("relay to %s: %w: %w", r.deliveries[i].To, ErrUnavailable, err)
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// about adds the session to what the sender is told: the message is gone from
+// which it could be read.
+func (r *Relaying) about(err error) error {
+	var e *wire.Error
+	if !errors.As(err, &e) || e.SessionID != "" {
 		return err
 	}
-	return v.relayed(ctx, s, deliveries)
+	told := *e
+	told.SessionID = r.session.ID
+	return fmt.Errorf("%w: %w", &told, err)
 }
+
+// isDone is closed.
+var isDone = func() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}()
 
 // deliveries addresses a round message: to one signer, or to all but its sender.
 func (s Session) deliveries(p *wire.TSSMessage, id string) ([]Delivery, error) {
@@ -77,30 +159,6 @@ func (s Session) deliveries(p *wire.TSSMessage, id string) ([]Delivery, error) {
 		}
 	}
 	return list, nil
-}
-
-// relayed sends, and ends the session if a mailbox is full: a party that never
-// gets a round message would hang.
-func (v *Service) relayed(ctx context.Context, s Session, deliveries []Delivery) (err error) {
-	ctx, done := v.cfg.Tracer.Begin(ctx, s.ID, partRelay)
-	defer func() { done(err) }()
-	var failed []error
-	for i, err := range v.cfg.Sender.Send(ctx, deliveries...) {
-		switch {
-		case err == nil:
-			continue
-		case errors.Is(err, ErrMailboxFull):
-			of(s, v.log.Error()).Str("account", deliveries[i].To).Msg("mailbox is full")
-			_, err = v.advance(ctx, s.ID, "", nil, Undeliverable{User: deliveries[i].To}, nil)
-			if err == nil {
-				err = ErrMailboxFull
-			}
-		default:
-			err = fmt.Errorf("relay to %s: %w: %w", deliveries[i].To, ErrUnavailable, err)
-		}
-		failed = append(failed, err)
-	}
-	return errors.Join(failed...)
 }
 
 // running returns the session that p is for, from the cache if that is recent

@@ -124,7 +124,12 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 	case *wire.SessionCancel:
 		s, err = v.Cancel(ctx, c, p.SessionID, p.Reason)
 	case *wire.TSSMessage:
-		s.ID, err = p.SessionID, v.relay(ctx, c, p, m.RequestID)
+		r, err := v.Relay(ctx, c, m, p)
+		if err != nil {
+			return nil, err
+		}
+		<-r.Done()
+		return r.Answer()
 	default:
 		return nil, wire.Errorf(wire.CodeUnknownType, "%s is not a message that a client sends", p.Type())
 	}

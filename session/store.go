@@ -204,6 +204,18 @@ type Sender interface {
 	// Send returns one error per delivery, nil where it is in the mailbox. After
 	// an error nothing later for the same user may be put there.
 	Send(ctx context.Context, deliveries ...Delivery) []error
+	// Begin is Send without the wait: what one goroutine begins one after the other
+	// arrives in that order, but for what fails. It ends at the latest with the
+	// deadline of ctx.
+	Begin(ctx context.Context, deliveries ...Delivery) Sending
+}
+
+// Sending is what [Sender.Begin] has begun.
+type Sending interface {
+	// Done is closed when Errs knows.
+	Done() <-chan struct{}
+	// Errs returns what Send would have, once Done is closed.
+	Errs() []error
 }
 
 // Outcomes are told to somebody who is no user.

@@ -212,6 +212,21 @@ func (b *mailboxes) Send(_ context.Context, deliveries ...session.Delivery) []er
 	return errs
 }
 
+func (b *mailboxes) Begin(ctx context.Context, deliveries ...session.Delivery) session.Sending {
+	return sent(b.Send(ctx, deliveries...))
+}
+
+// sent is a Sending that was done when it was begun.
+type sent []error
+
+func (s sent) Done() <-chan struct{} {
+	done := make(chan struct{})
+	close(done)
+	return done
+}
+
+func (s sent) Errs() []error { return s }
+
 func (b *mailboxes) setFail(f func(d session.Delivery) error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -25,14 +25,12 @@ var ErrClosed = errors.New("wsconn: socket is closed")
 type Conn struct {
 	server *Server
 	ws     *websocket.Conn
+	stream *stream // under ws; its writing belongs to whoever has queue.writing
 	id     string
 
 	// Touched only by the reading goroutine.
 	messages *rate.Limiter // all messages; nil for no limit
-	excess   *rate.Limiter // messages over the rate; made by the first
-	refused  *rate.Limiter // faulty messages; made by the first
 	joined   bool          // Disconnected is owed
-	refusal  wire.Code     // of the frame that is dealt with; "" if it is not refused
 
 	mu          sync.Mutex
 	registering bool // a sound register is with the Handler
@@ -45,6 +43,9 @@ type Conn struct {
 	written     uint64 // newest seq written to the socket
 	acked       uint64 // newest seq reported to Handler.Acked
 	queue       queue
+	underway    underways
+	excess      *rate.Limiter // messages over the rate; made by the first
+	refused     *rate.Limiter // faulty messages; made by the first
 	timer       *time.Timer
 	registerBy  time.Time
 	pingAt      time.Time
@@ -55,8 +56,8 @@ type Conn struct {
 	changed     chan struct{}
 }
 
-func newConn(s *Server, ws *websocket.Conn, id string) *Conn {
-	return &Conn{server: s, ws: ws, id: id, messages: newLimiter(s.cfg.RateLimit)}
+func newConn(s *Server, ws *websocket.Conn, stream *stream, id string) *Conn {
+	return &Conn{server: s, ws: ws, stream: stream, id: id, messages: newLimiter(s.cfg.RateLimit)}
 }
 
 // ID returns the connection's id, unique in the cluster.
@@ -99,6 +100,7 @@ func (c *Conn) Supersede() {
 
 func (c *Conn) start() {
 	now := time.Now()
+	c.stream.upgraded = true
 	c.mu.Lock()
 	c.registerBy = now.Add(c.server.cfg.RegisterTimeout)
 	// Clients that came at once, after another node's end, are not pinged at once.
@@ -244,20 +246,22 @@ func (c *Conn) readFrame(kind int, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	begun, t := time.Now(), wire.Type("")
-	c.refusal = ""
+	begun := time.Now()
+	t, refusal, done := wire.Type(""), wire.Code(""), true
 	switch {
 	case n > int64(limit):
 		// The library's own limit would close before the client could be told why.
-		c.refusal = wire.CodeTooLarge
+		refusal = wire.CodeTooLarge
 		c.reply(c.errorMessage(wire.Message{}, wire.Errorf(wire.CodeTooLarge, "message is longer than %d bytes", limit)))
 		c.Close(websocket.CloseMessageTooBig, "message too large")
 	case kind != websocket.TextMessage:
-		c.refuse(wire.Message{}, wire.Errorf(wire.CodeBadRequest, "binary frames are not part of the protocol; send JSON as text"))
+		refusal = c.refuse(wire.Message{}, wire.Errorf(wire.CodeBadRequest, "binary frames are not part of the protocol; send JSON as text"))
 	default:
-		t = c.handle(buf.Bytes())
+		t, refusal, done = c.handle(buf.Bytes(), begun)
 	}
-	c.server.cfg.Observer.Handled(t, c.refusal, time.Since(begun))
+	if done {
+		c.server.cfg.Observer.Handled(t, refusal, time.Since(begun))
+	}
 	return nil
 }
 
@@ -296,6 +300,7 @@ func (c *Conn) finish(cause error) {
 	user, code, registered := c.user, c.closeCode, c.registered
 	c.mu.Unlock()
 	_ = c.ws.Close()
+	c.awaitConclusion()
 
 	if c.joined {
 		c.guard("disconnected", func() error {

@@ -28,6 +28,7 @@ type queue struct {
 	closeDue  bool
 	closeText []byte
 	writing   bool // a writing goroutine runs
+	held      bool // none is to be started: more is about to be queued
 }
 
 type mail struct {
@@ -91,7 +92,7 @@ func (c *Conn) reply(frame []byte) {
 		return
 	}
 	c.mu.Lock()
-	if alone := frame != nil && !c.closing && !c.queue.writing && c.queue.empty(); !alone {
+	if alone := frame != nil && !c.closing && !c.queue.writing && !c.queue.held && c.queue.empty(); !alone {
 		c.queueReply(frame)
 		c.mu.Unlock()
 		return
@@ -100,7 +101,11 @@ func (c *Conn) reply(frame []byte) {
 	// that one's, so that reading does not wait for more than was answered.
 	c.queue.writing = true
 	c.mu.Unlock()
-	if err := c.writeText(frame); err != nil {
+	err = c.writeText(frame)
+	if err == nil {
+		err = c.stream.flush()
+	}
+	if err != nil {
 		c.giveUp(err)
 		return
 	}
@@ -117,7 +122,31 @@ func (c *Conn) queueReply(frame []byte) {
 		return
 	}
 	c.queue.replies = append(c.queue.replies, frame)
+	if len(c.queue.replies) >= maxReplies {
+		c.queue.held = false // who holds it may be the next to wait
+	}
 	c.kick()
+}
+
+// hold keeps what is queued from being written until release.
+func (c *Conn) hold() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue.held = true
+}
+
+// release writes what hold has kept back, unless another goroutine does.
+func (c *Conn) release() {
+	c.mu.Lock()
+	q := &c.queue
+	q.held = false
+	if q.writing || q.empty() {
+		c.mu.Unlock()
+		return
+	}
+	q.writing = true
+	c.mu.Unlock()
+	c.write()
 }
 
 // await blocks until ok, which is called with c.mu held, or the socket closes.
@@ -160,7 +189,7 @@ func (c *Conn) wake() {
 
 // kick starts the writing goroutine unless it runs. c.mu is held.
 func (c *Conn) kick() {
-	if !c.queue.writing && !c.queue.empty() {
+	if !c.queue.writing && !c.queue.held && !c.queue.empty() {
 		c.queue.writing = true
 		go c.write()
 	}
@@ -173,6 +202,8 @@ type outgoing struct {
 	mail bool // data is a mailbox frame, to be given its seq
 	seq  uint64
 	sent time.Time
+
+	flush bool // no frame: there is nothing more for now
 }
 
 // write is the writing goroutine: it ends when nothing is left to write.
@@ -184,6 +215,8 @@ func (c *Conn) write() {
 		}
 		var err error
 		switch {
+		case out.flush:
+			err = c.stream.flush()
 		case out.mail:
 			err = c.writeMail(out)
 		case out.kind == websocket.TextMessage:
@@ -210,6 +243,7 @@ func (c *Conn) giveUp(err error) {
 			c.closeCode = wire.CloseSlow
 		}
 	}
+	c.stream.drop()
 	c.queue.drop()
 	c.queue.writing = false
 	c.wake()
@@ -254,6 +288,9 @@ func (c *Conn) next() (outgoing, bool) {
 		q.mailBytes -= len(m.frame)
 		c.wake()
 		return outgoing{kind: websocket.TextMessage, data: m.frame, mail: true, seq: m.seq, sent: m.sent}, true
+	}
+	if c.stream.held != nil {
+		return outgoing{flush: true}, true
 	}
 	q.writing = false
 	c.wake()

@@ -5,7 +5,7 @@
 // each message's token is verified again; a newer one than the socket was
 // registered with prolongs its life, and the socket is closed when its newest
 // token expires. Messages of one connection are handled in order, one at a
-// time. What is refused is answered with an error message; a client that goes
+// time, but for round messages, of which several may be under way ([Later]). What is refused is answered with an error message; a client that goes
 // on sending what is refused is cut off.
 //
 // What a crowd can make the node hold is bounded: the sockets
@@ -31,7 +31,8 @@
 //
 // Each socket has one reading goroutine, which also runs the Handler, and writes
 // a direct reply itself when nothing else is to be written. Else a writing
-// goroutine runs, only while something is queued; and a timer wakes for pings
+// goroutine runs, only while something is queued, and another while something
+// is under way; and a timer wakes for pings
 // and deadlines, so an idle connection costs one small stack. All end when the
 // socket closes, which [Server.Drain] waits for. Server.mu guards the set of
 // sockets, Conn.mu the state and queues of one; neither is held during I/O or a
@@ -105,7 +106,12 @@ type Handler interface {
 	// Receive is called with each sound message but register, ping and pong. A
 	// payload that it returns is sent back with the message's request_id. The
 	// memory of m.Payload is used for something else once it has returned.
-	Receive(ctx context.Context, c *Conn, m wire.Message, p wire.Payload) (wire.Payload, error)
+	//
+	// Where it has only begun to deal with the message, so that others of its kind
+	// may follow at once, it returns the rest as Later, and ctx lasts until that
+	// has answered. A round message and an ack are received meanwhile, any other
+	// message when all before it are answered; answers keep the order.
+	Receive(ctx context.Context, c *Conn, m wire.Message, p wire.Payload) (wire.Payload, Later, error)
 	// Acked is called when a client that does not send ack has received its mailbox
 	// up to seq.
 	Acked(ctx context.Context, c *Conn, seq uint64)
@@ -311,13 +317,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		auth.WriteProblem(w, err)
 		return
 	}
-	ws, err := s.upgrader.Upgrade(w, r, nil)
+	stream := &stream{slack: s.cfg.WriteTimeout / 16}
+	ws, err := s.upgrader.Upgrade(&streamWriter{w, stream}, r, nil)
 	if err != nil {
 		s.log.Debug().Str("remote", r.RemoteAddr).Msg("upgrade refused")
 		return
 	}
 	defer s.makeRoom()
-	c := newConn(s, ws, rand.Text())
+	c := newConn(s, ws, stream, rand.Text())
 	if err := s.add(c); err != nil {
 		// It was let in while others were: now there is no room for it after all.
 		_ = ws.WriteControl(websocket.CloseMessage, closeFrame(wire.CloseUnavailable, err.Error()), time.Now().Add(s.cfg.CloseGrace))

@@ -69,30 +69,65 @@ func (r *router) Started(c *wsconn.Conn) {
 }
 
 // Receive implements wsconn.Handler.
-func (r *router) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, error) {
+func (r *router) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, wsconn.Later, error) {
 	if r.tracing == nil {
 		return r.receive(ctx, c, m, p)
 	}
 	ctx, done := r.tracing.Message(ctx, m.Type)
-	reply, err := r.receive(ctx, c, m, p)
+	reply, later, err := r.receive(ctx, c, m, p)
+	if err == nil && later != nil {
+		return nil, tracedLater{later, done}, nil
+	}
 	done(err)
-	return reply, err
+	return reply, nil, err
 }
 
-func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, error) {
+func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, wsconn.Later, error) {
 	if ack, ok := p.(*wire.Ack); ok {
 		r.Acked(ctx, c, ack.Seq)
-		return nil, nil
+		return nil, nil, nil
 	}
 	claims, _ := auth.FromContext(ctx)
-	switch p.(type) {
+	caller := session.Caller{User: claims.Subject, Roles: claims.Roles, Identity: c.Identity()}
+	switch p := p.(type) {
+	case *wire.TSSMessage:
+		return r.relay(ctx, caller, m, p)
 	case *wire.KeygenRequest, *wire.SignRequest:
 		if err := r.limits.requestCharge(claims.Subject); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	caller := session.Caller{User: claims.Subject, Roles: claims.Roles, Identity: c.Identity()}
-	return r.sessions.Handle(ctx, caller, m, p)
+	reply, err := r.sessions.Handle(ctx, caller, m, p)
+	return reply, nil, err
+}
+
+// relay passes a round message on. While it is on its way the next may follow,
+// unless it has arrived already.
+func (r *router) relay(ctx context.Context, caller session.Caller, m wire.Message, p *wire.TSSMessage) (wire.Payload, wsconn.Later, error) {
+	on, err := r.sessions.Relay(ctx, caller, m, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	select {
+	case <-on.Done():
+		reply, err := on.Answer()
+		return reply, nil, err
+	default:
+		return nil, on, nil
+	}
+}
+
+// tracedLater ends a message's span when it is answered.
+type tracedLater struct {
+	wsconn.Later
+	done func(error)
+}
+
+// Answer implements wsconn.Later.
+func (t tracedLater) Answer() (wire.Payload, error) {
+	reply, err := t.Later.Answer()
+	t.done(err)
+	return reply, err
 }
 
 // Acked implements wsconn.Handler. Nobody waits for it: an ack that fails costs
@@ -130,12 +165,34 @@ type sender struct{ cluster *cluster.Node }
 
 // Send implements session.Sender.
 func (s sender) Send(ctx context.Context, deliveries ...session.Delivery) []error {
+	return errorsOf(len(deliveries), s.cluster.Send(ctx, messages(deliveries)...))
+}
+
+// Begin implements session.Sender.
+func (s sender) Begin(ctx context.Context, deliveries ...session.Delivery) session.Sending {
+	return sending{s.cluster.Begin(ctx, messages(deliveries)...), len(deliveries)}
+}
+
+// sending is session.Sending.
+type sending struct {
+	*cluster.Sending
+	messages int
+}
+
+// Errs implements session.Sending.
+func (s sending) Errs() []error { return errorsOf(s.messages, s.Err()) }
+
+func messages(deliveries []session.Delivery) []cluster.Message {
 	msgs := make([]cluster.Message, len(deliveries))
 	for i, d := range deliveries {
 		msgs[i] = cluster.Message{To: d.To, ID: d.ID, Payload: d.Frame}
 	}
-	failed := make([]error, len(deliveries))
-	err := s.cluster.Send(ctx, msgs...)
+	return msgs
+}
+
+// errorsOf returns the error of each of n messages of a Send, in session's terms.
+func errorsOf(n int, err error) []error {
+	failed := make([]error, n)
 	for _, e := range sendErrors(err) {
 		failed[e.Index] = fmt.Errorf("%w: %w", session.ErrUnavailable, e.Err)
 		if errors.Is(e.Err, cluster.ErrMailboxFull) {
