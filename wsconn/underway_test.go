@@ -20,6 +20,7 @@ type later struct {
 	ctx  context.Context
 	done chan struct{}
 	err  error
+	slow chan struct{} // Answer waits for it, unless it is nil
 }
 
 func (l *later) Done() <-chan struct{} { return l.done }
@@ -27,6 +28,9 @@ func (l *later) Done() <-chan struct{} { return l.done }
 func (l *later) Answer() (wire.Payload, error) {
 	if l.ctx.Err() != nil {
 		panic("the context has ended before the answer")
+	}
+	if l.slow != nil {
+		<-l.slow
 	}
 	return &wire.Ack{SessionID: l.name}, l.err
 }
@@ -184,6 +188,38 @@ func TestRoundFailsLater(t *testing.T) {
 		t.Errorf("got %+v, want internal", e)
 	}
 	c.wantClosed(websocket.CloseInternalServerErr)
+}
+
+// Answers that are written together do not wait for room that only their being
+// written would make.
+func TestRoundsAndManyReplies(t *testing.T) {
+	t.Parallel()
+	h, begun, _ := rounds(t, nil)
+	c, _ := h.join(t, "alice")
+	c.sendRound("alice", "a", 8)
+	c.sendRound("alice", "b", 8)
+	first, second := await(t, begun), await(t, begun)
+	first.slow = make(chan struct{})
+	close(first.done)
+	close(second.done)
+	const bad = 31 // the answers make it more than a queue of replies has room for
+	for range bad {
+		c.sendText("{")
+	}
+	time.Sleep(50 * time.Millisecond) // for the most of them to be queued
+	close(first.slow)
+	acks, refusals := 0, 0
+	for range bad + 2 {
+		switch m, _ := c.next(); m.Type {
+		case wire.TypeAck:
+			acks++
+		case wire.TypeError:
+			refusals++
+		}
+	}
+	if acks != 2 || refusals != bad {
+		t.Errorf("%d acks and %d errors, want 2 and %d", acks, refusals, bad)
+	}
 }
 
 // A socket that closes lets its Handler finish before it is told.
