@@ -268,7 +268,7 @@ func (c *clusterOf) pairLane(ctx context.Context, asks *speaker, i, size int) (*
 	invited, running := make(chan string, 2), make(chan wire.KeygenParams, 2)
 	var pair []*speaker
 	for k, user := range users {
-		s, err := c.speak(ctx, i+k, user, wire.RoleParticipant, true, func(h *heard) {
+		s, err := c.speak(ctx, i+k, user, wire.RoleParticipant, true, func(h *wire.Message) {
 			switch h.Type {
 			case wire.TypeKeygenInvite:
 				invited <- user

@@ -119,7 +119,7 @@ func (c *clusterOf) group(ctx context.Context, i int) (*group, error) {
 		user := fmt.Sprintf("holds-%d-%d", i, part)
 		g.users = append(g.users, user)
 		ready := make(chan *speaker, 1)
-		s, err := c.speak(ctx, i+part, user, wire.RoleParticipant, false, func(h *heard) {
+		s, err := c.speak(ctx, i+part, user, wire.RoleParticipant, false, func(h *wire.Message) {
 			s := <-ready
 			ready <- s
 			g.asked(s, part, h)
@@ -138,7 +138,7 @@ func (c *clusterOf) group(ctx context.Context, i int) (*group, error) {
 }
 
 // told is what the coordinator does.
-func (g *group) told(h *heard) {
+func (g *group) told(h *wire.Message) {
 	switch h.Type {
 	case wire.TypeKeygenConfirm:
 		var p wire.KeygenConfirm
@@ -153,7 +153,7 @@ func (g *group) told(h *heard) {
 
 // asked is what a participant does. That it cannot speak shows in a session that
 // does not end.
-func (g *group) asked(s *speaker, part int, h *heard) {
+func (g *group) asked(s *speaker, part int, h *wire.Message) {
 	yes := true
 	switch h.Type {
 	case wire.TypeKeygenInvite:

@@ -26,7 +26,7 @@ type speaker struct {
 	user string
 	head []byte // of every frame: up to the type
 	acks bool   // acknowledges, as Conclave's own client does; one of the seed does not
-	hear func(*heard)
+	hear func(*wire.Message)
 	ws   *websocket.Conn
 	done chan struct{}
 
@@ -36,14 +36,6 @@ type speaker struct {
 	told  uint64 // newest seq acknowledged
 	timer *time.Timer
 	err   error // why the socket ended
-}
-
-// heard is a frame from the server.
-type heard struct {
-	Type      wire.Type       `json:"type"`
-	Seq       uint64          `json:"seq"`
-	RequestID string          `json:"request_id"`
-	Payload   json.RawMessage `json:"payload"`
 }
 
 var dialer = websocket.Dialer{
@@ -59,7 +51,7 @@ func dial(ctx context.Context, base string) (*websocket.Conn, error) {
 }
 
 // speak registers a user with a node. Hear may be nil.
-func (c *clusterOf) speak(ctx context.Context, node int, user string, role wire.Role, acks bool, hear func(*heard)) (*speaker, error) {
+func (c *clusterOf) speak(ctx context.Context, node int, user string, role wire.Role, acks bool, hear func(*wire.Message)) (*speaker, error) {
 	token, err := c.lab.token(user, role)
 	if err != nil {
 		return nil, err
@@ -78,7 +70,7 @@ func (c *clusterOf) speak(ctx context.Context, node int, user string, role wire.
 		_ = ws.Close()
 		return nil, err
 	}
-	var answer heard
+	var answer wire.Message
 	if err := ws.ReadJSON(&answer); err != nil || answer.Type != wire.TypeRegisterConfirm {
 		_ = ws.Close()
 		return nil, fmt.Errorf("register %s: %w: %s", user, errors.Join(err, errors.New("refused")), answer.Payload)
@@ -97,8 +89,8 @@ func (s *speaker) read() {
 			s.mu.Unlock()
 			return
 		}
-		var h heard
-		if json.Unmarshal(frame, &h) != nil {
+		h, err := wire.View(frame, len(frame))
+		if err != nil {
 			continue
 		}
 		if h.Seq > 0 && s.acks {
