@@ -14,7 +14,8 @@ import (
 // something to hold. Writing and flushing are one goroutine's at a time.
 type stream struct {
 	net.Conn
-	upgraded bool // what is written before is the handshake, and not held
+	ahead    *readAhead // nil if Conn is read as it is
+	upgraded bool       // what is written before is the handshake, and not held
 	held     *[]byte
 	deadline time.Time // of writing, as it is wanted
 	set      time.Time // as it is set
@@ -28,6 +29,14 @@ var streamBuffers = sync.Pool{New: func() any {
 	buf := make([]byte, 0, streamBytes)
 	return &buf
 }}
+
+// Read implements net.Conn.
+func (s *stream) Read(p []byte) (int, error) {
+	if s.ahead == nil {
+		return s.Conn.Read(p)
+	}
+	return s.ahead.Read(p)
+}
 
 // Write implements net.Conn.
 func (s *stream) Write(p []byte) (int, error) {
@@ -100,6 +109,6 @@ func (w *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.stream.Conn = conn
+	w.stream.Conn, w.stream.ahead = conn, newReadAhead(conn)
 	return w.stream, buffers, nil
 }

@@ -81,7 +81,7 @@ const (
 	// Direct replies waiting for one socket. The reader waits when they are more.
 	maxReplies = 32
 
-	readBufferBytes  = 512     // of a socket
+	readBufferBytes  = 256     // of a socket, beside what it reads ahead
 	writeBufferBytes = 4 << 10 // lent to a socket while it writes
 
 	// A message of a user costs as many of Config.Users as it has pieces of that size.
