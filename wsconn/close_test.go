@@ -3,6 +3,7 @@ package wsconn_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -149,4 +150,30 @@ func TestDrainGivesUp(t *testing.T) {
 		t.Errorf("the handler's context: %v", err)
 	}
 	eventually(t, "all are gone", func() bool { return h.Count() == 0 })
+}
+
+// A client that closes is answered with its own code, also while frames are being
+// written to it, and after them.
+func TestCloseIsAnswered(t *testing.T) {
+	t.Parallel()
+	for _, busy := range []bool{false, true} {
+		t.Run(fmt.Sprint("busy=", busy), func(t *testing.T) {
+			t.Parallel()
+			h := serve(t, nil)
+			for range 20 {
+				c, conn := h.join(t, "alice")
+				if busy {
+					for seq := uint64(1); seq <= 100; seq++ {
+						conn.Offer(seq, frame(t, "alice", 1<<10), time.Time{})
+					}
+				}
+				err := c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(websocket.CloseGoingAway, "bye"), time.Now().Add(patience))
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.wantClosed(websocket.CloseGoingAway)
+				await(t, h.handler.ended)
+			}
+		})
+	}
 }

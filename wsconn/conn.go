@@ -117,7 +117,28 @@ func (c *Conn) start() {
 		c.mu.Unlock()
 		return nil
 	})
+	c.ws.SetCloseHandler(c.closed)
 	go c.read()
+}
+
+// closed is called while reading, when the client closes: it answers, unless what
+// is being written takes too long.
+func (c *Conn) closed(code int, _ string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), echoWithin)
+	defer cancel()
+	if c.await(ctx, func() bool { return c.queue.take() }) != nil {
+		return nil // the server had closed, or the client does not read
+	}
+	err := c.ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(echoWithin))
+	if err == nil {
+		err = c.stream.flush()
+	}
+	c.stream.drop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.queue.writing = false
+	c.wake()
+	return err
 }
 
 // schedule sets the timer for whatever is due next. c.mu is held.

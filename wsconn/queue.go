@@ -46,6 +46,15 @@ func (q *queue) fits(n, messages, bytes int) bool {
 	return len(q.mail) == 0 || len(q.mail) < messages && q.mailBytes+n <= bytes
 }
 
+// take makes the caller the writing goroutine, unless there is one.
+func (q *queue) take() bool {
+	if q.writing {
+		return false
+	}
+	q.writing = true
+	return true
+}
+
 // drop forgets all that is queued. Mail is in the mailbox still.
 func (q *queue) drop() {
 	writing := q.writing
@@ -140,13 +149,11 @@ func (c *Conn) release() {
 	c.mu.Lock()
 	q := &c.queue
 	q.held = false
-	if q.writing || q.empty() {
-		c.mu.Unlock()
-		return
-	}
-	q.writing = true
+	writes := !q.empty() && q.take()
 	c.mu.Unlock()
-	c.write()
+	if writes {
+		c.write()
+	}
 }
 
 // await blocks until ok, which is called with c.mu held, or the socket closes.
@@ -189,8 +196,7 @@ func (c *Conn) wake() {
 
 // kick starts the writing goroutine unless it runs. c.mu is held.
 func (c *Conn) kick() {
-	if !c.queue.writing && !c.queue.held && !c.queue.empty() {
-		c.queue.writing = true
+	if !c.queue.held && !c.queue.empty() && c.queue.take() {
 		go c.write()
 	}
 }

@@ -81,6 +81,9 @@ const (
 	// Direct replies waiting for one socket. The reader waits when they are more.
 	maxReplies = 32
 
+	// How long the answer to a client's close may take.
+	echoWithin = time.Second
+
 	readBufferBytes  = 256     // of a socket, beside what it reads ahead
 	writeBufferBytes = 4 << 10 // lent to a socket while it writes
 
