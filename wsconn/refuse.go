@@ -11,9 +11,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// refuse answers m with err, returns its code, and cuts the client off if it has sent too much
-// that was faulty. What can befall a client that does nothing wrong is not held
-// against it.
+// refuse answers m with err, returns its code, and cuts the client off if it has
+// sent too much that was faulty. What can befall a client that does nothing wrong
+// is not held against it.
 func (c *Conn) refuse(m wire.Message, err error) wire.Code {
 	e := auth.AsWire(err)
 	if e != errPanicked {
@@ -38,11 +38,11 @@ func (c *Conn) refuse(m wire.Message, err error) wire.Code {
 
 // limiter returns a limiter of this socket, which the first call makes: few
 // sockets need one.
-func (c *Conn) limiter(l **rate.Limiter, make func() *rate.Limiter) *rate.Limiter {
+func (c *Conn) limiter(l **rate.Limiter, first func() *rate.Limiter) *rate.Limiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if *l == nil {
-		*l = make()
+		*l = first()
 	}
 	return *l
 }

@@ -58,6 +58,16 @@ func (c *client) sendRound(user, name string, bytes int) {
 		&wire.TSSMessage{SessionID: name, Attempt: 1, From: 1, To: 2, Body: strings.Repeat("A", bytes)}))
 }
 
+// beginRounds sends round messages, each when the one before it is begun.
+func (c *client) beginRounds(user string, begun chan *later, names ...string) (all []*later) {
+	c.t.Helper()
+	for _, name := range names {
+		c.sendRound(user, name, 8)
+		all = append(all, await(c.t, begun))
+	}
+	return all
+}
+
 // wantAcks reads acks of round messages, in that order.
 func (c *client) wantAcks(names ...string) {
 	c.t.Helper()
@@ -91,11 +101,7 @@ func TestRoundsOverlap(t *testing.T) {
 	t.Parallel()
 	h, begun, _ := rounds(t, nil)
 	c, _ := h.join(t, "alice")
-	var all []*later
-	for _, name := range []string{"a", "b", "c"} {
-		c.sendRound("alice", name, 8)
-		all = append(all, await(t, begun))
-	}
+	all := c.beginRounds("alice", begun, "a", "b", "c")
 	close(all[2].done)
 	close(all[1].done)
 	close(all[0].done)
@@ -163,11 +169,7 @@ func TestRoundFailsLater(t *testing.T) {
 	t.Parallel()
 	h, begun, _ := rounds(t, nil)
 	c, _ := h.join(t, "alice")
-	var all []*later
-	for _, name := range []string{"a", "b", "c"} {
-		c.sendRound("alice", name, 8)
-		all = append(all, await(t, begun))
-	}
+	all := c.beginRounds("alice", begun, "a", "b", "c")
 	all[1].err = wire.Errorf(wire.CodeMailboxFull, "full")
 	for _, l := range all {
 		close(l.done)
