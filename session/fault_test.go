@@ -125,6 +125,35 @@ func TestMailboxFullOfSeveral(t *testing.T) {
 	})
 }
 
+// TestRelayFailureNamesItsSession: by the time a round message is known to have
+// failed, what it said is gone; its sender is told all the same which session it
+// was of.
+func TestRelayFailureNamesItsSession(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.keygen(v, "vault", false)
+		w.must(v, "boss", signRequest("vault", "hello", "alice", "bob"))
+		for i, user := range committee[:2] {
+			w.must(v, user, &wire.SignResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes})
+		}
+		s := w.the(session.Sign)
+		for _, lost := range []error{errDead, session.ErrMailboxFull} {
+			w.mail.setFail(func(session.Delivery) error { return lost })
+			p := &wire.TSSMessage{SessionID: s.ID, Attempt: s.Attempt, From: 1, To: 2, Body: "AAAA"}
+			on, err := v.Relay(context.Background(), caller("alice"), wire.Message{}, p)
+			if err != nil {
+				w.Fatal(err)
+			}
+			<-on.Done()
+			_, err = on.Answer()
+			var told *wire.Error
+			if !errors.As(err, &told) || told.SessionID != s.ID {
+				w.Errorf("%v: got %v, want an error that names the session", lost, err)
+			}
+		}
+	})
+}
+
 // TestManyHandsOneOutcome has every party say everything at once, again and
 // again, through two nodes that sweep at the same time.
 func TestManyHandsOneOutcome(t *testing.T) {
