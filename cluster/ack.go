@@ -39,7 +39,7 @@ func (m *Membership) AckLater(seq uint64) {
 	seq = min(seq, m.offered.Load())
 	raiseTo(&m.ackable, seq)
 	if m.ackable.Load() > m.acked.Load() && m.ackQueued.CompareAndSwap(false, true) {
-		m.node.acks.add(m)
+		m.node.acks.Add(m)
 	}
 }
 

@@ -83,9 +83,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/bsm/redislock"
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -124,6 +125,9 @@ type Config struct {
 	// Durable is where messages are appended: a client of the same Redis that
 	// demands more for its word. Nil means Redis.
 	Durable redis.UniversalClient
+	// Pipeline takes locks, together with what others ask of the same Redis. Nil
+	// means one of the node's own, on Durable.
+	Pipeline *pipeline.Client
 	// Prefix starts every key. Zero value means "conclave:".
 	Prefix string
 	// NodeID names this node: 1 to 128 bytes of letters, digits and _ . @ -,
@@ -203,6 +207,9 @@ func (c *Config) defaults() {
 	if c.Durable == nil {
 		c.Durable = c.Redis
 	}
+	if c.Pipeline == nil {
+		c.Pipeline = pipeline.New(c.Durable)
+	}
 	if _, ok := c.Redis.(*redis.ClusterClient); ok {
 		c.Sharded = true
 	}
@@ -215,7 +222,6 @@ type Node struct {
 	keys    keys
 	rdb     redis.UniversalClient
 	log     zerolog.Logger
-	locks   *redislock.Client
 	started time.Time // wall and monotonic
 
 	draining   atomic.Bool
@@ -230,8 +236,8 @@ type Node struct {
 	joinSlots  chan struct{} // bounds joins at one time
 	leaveSlots chan struct{} // bounds leaves at one time
 
-	sends      gatherer[*batch]
-	acks       gatherer[*Membership]
+	sends      pipeline.Gatherer[*batch]
+	acks       pipeline.Gatherer[*Membership]
 	renewed    renewals
 	appendArgs []any // see appendArgs
 
@@ -262,7 +268,6 @@ func New(cfg Config) (*Node, error) {
 		keys:       keys{cfg.Prefix},
 		rdb:        cfg.Redis,
 		log:        cfg.Log.With().Str("node", cfg.NodeID).Logger(),
-		locks:      redislock.New(cfg.Redis),
 		started:    time.Now(),
 		beatNow:    make(chan struct{}, 1),
 		lost:       make(chan struct{}, 1),
@@ -274,9 +279,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.ahead.Store(n.started.UnixMicro())
 	n.appendArgs = appendArgs(&n.cfg, n.keys)
-	n.sends = gatherer[*batch]{run: n.appendAll, most: sendsAtOnce}
+	n.sends = pipeline.Gatherer[*batch]{Run: n.appendAll, Most: sendsAtOnce}
 	n.renewed.life = cfg.MailboxTTL
-	n.acks = gatherer[*Membership]{run: n.passAcks, most: ackMembers, rest: ackEvery}
+	n.acks = pipeline.Gatherer[*Membership]{Run: n.passAcks, Most: ackMembers, Rest: ackEvery}
 	return n, nil
 }
 

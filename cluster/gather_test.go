@@ -15,36 +15,6 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 )
 
-// What comes while a batch is under way is the next one, in order and never
-// more than the most; what comes when nothing is under way goes at once.
-func TestGatherer(t *testing.T) {
-	t.Parallel()
-	batches, proceed := make(chan []int), make(chan struct{})
-	g := gatherer[int]{most: 3, run: func(batch []int) {
-		batches <- slices.Clone(batch)
-		<-proceed
-	}}
-	g.add(0)
-	if got := <-batches; !slices.Equal(got, []int{0}) {
-		t.Fatalf("when idle the batch is %v, want the one thing there is", got)
-	}
-	for i := 1; i <= 4; i++ {
-		g.add(i)
-	}
-	for _, want := range [][]int{{1, 2, 3}, {4}} {
-		proceed <- struct{}{}
-		if got := <-batches; !slices.Equal(got, want) {
-			t.Errorf("got %v, want %v", got, want)
-		}
-	}
-	proceed <- struct{}{}
-	g.add(5)
-	if got := <-batches; !slices.Equal(got, []int{5}) {
-		t.Errorf("got %v after a rest, want 5", got)
-	}
-	close(proceed)
-}
-
 // Sends of many callers share pipelines. Each has its own answer, and what one
 // caller sends one after the other arrives so.
 func TestSendsShareARoundTrip(t *testing.T) {
@@ -227,38 +197,6 @@ func TestPlanKeepsKindsApart(t *testing.T) {
 	}
 }
 
-// Who finds nothing under way goes ahead alone; what comes meanwhile is the next
-// batch, in order, and nobody runs beside another.
-func TestGathererIsLed(t *testing.T) {
-	t.Parallel()
-	batches := make(chan []int)
-	g := gatherer[int]{most: 3, run: func(batch []int) { batches <- slices.Clone(batch) }}
-	for range 2 {
-		if !g.lead() {
-			t.Fatal("nothing is under way, and the caller may not go ahead")
-		}
-		if g.lead() {
-			t.Fatal("two lead at a time")
-		}
-		g.add(1)
-		g.add(2)
-		select {
-		case got := <-batches:
-			t.Fatalf("%v ran beside its leader", got)
-		case <-time.After(20 * time.Millisecond):
-		}
-		g.pass()
-		if g.lead() {
-			t.Error("the caller went ahead of those who waited")
-		}
-		if got := <-batches; !slices.Equal(got, []int{1, 2}) {
-			t.Errorf("got %v, want what came meanwhile", got)
-		}
-		eventually(t, "rests", g.lead)
-		g.pass() // nothing has come
-	}
-}
-
 // A Send that goes ahead alone ends with its caller's deadline, and those behind it
 // are carried out.
 func TestSendLeadsNoLongerThanItsCaller(t *testing.T) {
@@ -279,11 +217,7 @@ func TestSendLeadsNoLongerThanItsCaller(t *testing.T) {
 	defer cancel()
 	failed := make(chan error, 1)
 	go func() { failed <- a.Send(short, Message{To: "alice", Payload: []byte("lost")}) }()
-	eventually(t, "leads", func() bool {
-		a.sends.mu.Lock()
-		defer a.sends.mu.Unlock()
-		return a.sends.running
-	})
+	eventually(t, "leads", a.sends.Busy)
 	behind := make(chan error, 1)
 	go func() { behind <- a.Send(context.Background(), Message{To: "alice", Payload: []byte("two"), ID: "2"}) }()
 	select {

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/bsm/redislock"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
 // Waiting for a lock starts at the shorter pause and doubles up to the longer.
@@ -25,13 +28,18 @@ type Lock struct{ held *redislock.Lock }
 // Lock takes the lock on id: 1 to 128 bytes of letters, digits and _ . @ -.
 // While another holds it, Lock tries again for up to Config.LockWait and then
 // returns ErrLocked. It returns ErrBadID, the context's error, or Redis's.
-func (n *Node) Lock(ctx context.Context, id string) (*Lock, error) {
+func (n *Node) Lock(ctx context.Context, id string) (*Lock, error) { return n.LockWith(ctx, id, nil) }
+
+// LockWith is Lock, and sends the command that with returns right behind each
+// try, in the same round trip: the last one that it has returned before Lock is
+// successful was carried out under the lock. Nil means none.
+func (n *Node) LockWith(ctx context.Context, id string, with func() redis.Cmder) (*Lock, error) {
 	if !validID(id) {
 		return nil, fmt.Errorf("lock %q: %w", id, ErrBadID)
 	}
 	wait, cancel := context.WithTimeout(ctx, n.cfg.LockWait)
 	defer cancel()
-	held, err := n.locks.Obtain(wait, n.keys.lock(id), n.cfg.LockTTL, &redislock.Options{
+	held, err := redislock.New(&tries{line: n.cfg.Pipeline, with: with}).Obtain(wait, n.keys.lock(id), n.cfg.LockTTL, &redislock.Options{
 		// The token names its holder to whoever looks at the key.
 		Token:         n.cfg.NodeID + "/" + rand.Text(),
 		RetryStrategy: &pauses{next: lockPauseFirst},
@@ -73,4 +81,38 @@ func (p *pauses) NextBackoff() time.Duration {
 	pause := p.next
 	p.next = min(2*p.next, lockPauseMost)
 	return pause
+}
+
+// tries is what redislock needs of a client, by way of a pipeline.
+type tries struct {
+	redis.Scripter // of what redislock never calls
+	line           *pipeline.Client
+	with           func() redis.Cmder // nil for none
+}
+
+// EvalSha implements redis.Scripter.
+func (t *tries) EvalSha(ctx context.Context, hash string, keys []string, args ...any) *redis.Cmd {
+	return t.try(ctx, "evalsha", hash, keys, args)
+}
+
+// Eval implements redis.Scripter. It follows EvalSha where Redis does not have
+// the script, and so did nothing.
+func (t *tries) Eval(ctx context.Context, text string, keys []string, args ...any) *redis.Cmd {
+	return t.try(ctx, "eval", text, keys, args)
+}
+
+func (t *tries) try(ctx context.Context, name, script string, keys []string, args []any) *redis.Cmd {
+	all := append([]any{name, script, len(keys)}, keys[0])
+	cmd := redis.NewCmd(ctx, append(all, args...)...)
+	cmd.SetFirstKeyPos(3)
+	cmds := []redis.Cmder{cmd}
+	if t.with != nil {
+		cmds = append(cmds, t.with())
+	}
+	if err := t.line.Do(ctx, cmds...); errors.Is(err, pipeline.ErrLeft) {
+		left := redis.NewCmd(ctx) // the other may still be written to
+		left.SetErr(err)
+		return left
+	}
+	return cmd
 }

@@ -97,12 +97,12 @@ func (n *Node) Begin(ctx context.Context, msgs ...Message) *Sending {
 	case n.cfg.Sharded: // with others' it would wait for the slowest server
 		n.append(ctx, b)
 	// Redis's client keeps to a deadline, and not to a cancellation.
-	case !b.deadline.IsZero() && n.sends.lead():
-		defer n.sends.pass()
+	case !b.deadline.IsZero() && n.sends.Lead():
+		defer n.sends.Pass()
 		n.append(ctx, b)
 	default:
 		b.done = make(chan struct{})
-		n.sends.add(b)
+		n.sends.Add(b)
 	}
 	return &Sending{b}
 }

@@ -9,54 +9,72 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// advance applies ev to a session: lock, load, step, commit, deliver. The keyID of the
-// message, where it has one, must be the session's. Before is run with the
-// stepped session between Step and commit, for what must be durable first; it
-// may be repeated. Known is the session where the caller has just loaded it,
-// else nil: what has changed since is found out by the commit, which is fenced
-// by the version.
-func (v *Service) advance(ctx context.Context, id, keyID string, known *loaded, ev Event, before func(Session) error) (_ Session, err error) {
-	if !wire.ValidID(id) {
+// change is an event for a session.
+type change struct {
+	id, keyID string // keyID, where the message has one, must be the session's
+	ev        Event
+	// OnlyOf, unless empty, is the user without whom as a party it is not the session
+	// that is meant: ErrNotFound.
+	onlyOf string
+	// Over says that the session had ended when it was last heard of: it is looked
+	// at before its lock is taken, which is for those that still change.
+	over bool
+	// Instead, unless nil, is asked for the event once the session is loaded, or for
+	// another session that the event turns out to be for, where it is an old one.
+	instead func(Session) (ev Event, other *Session)
+	// Before, unless nil, is run with the stepped session between Step and commit,
+	// for what must be durable first. Both may be repeated.
+	before func(next Session) error
+}
+
+// advance applies an event to a session: lock and load, step, commit, deliver.
+func (v *Service) advance(ctx context.Context, c change) (_ Session, err error) {
+	if !wire.ValidID(c.id) {
 		return Session{}, ErrNotFound
 	}
-	ctx, end := v.cfg.Tracer.Begin(ctx, id, stepPart(ev))
+	ctx, end := v.cfg.Tracer.Begin(ctx, c.id, stepPart(c.ev))
 	defer func() { end(err) }()
-	lock, unlock, err := v.lock(ctx, id, ev)
+	if c.over {
+		if s, same, err := v.unmoved(ctx, c); same {
+			return s, about(err, s)
+		}
+	}
+	lock, loaded, unlock, err := v.lock(ctx, c.id, c.ev)
 	if err != nil {
 		return Session{}, err
 	}
 	defer unlock()
-	if known != nil && time.Since(known.begun) > knownFor {
-		known = nil // others have had the lock meanwhile
-	}
-	done, err := v.commit(ctx, lock.Token(), id, keyID, known, ev, before)
-	v.release(ctx, id, lock)
-	if err != nil || !done.changed {
+	done, err := v.commit(ctx, lock.Token(), loaded, c)
+	if !done.changed {
+		v.release(ctx, c.id, lock)
 		return done.session, about(err, done.session)
 	}
-	if done.quiet {
-		v.ring(ctx, done.session, done.receipt.Watchers)
-		return done.session, nil
+	if !done.quiet {
+		v.deliver(ctx, done)
 	}
-	v.deliver(ctx, done)
 	v.ring(ctx, done.session, done.receipt.Watchers)
 	return done.session, nil
 }
 
-// loaded is a session as the store had it a moment ago.
-type loaded struct {
-	session Session
-	now     time.Time // the store's, then
-	begun   time.Time // ours, before
+// unmoved applies an event to a session as it is, and reports whether it has ended
+// and stays as it is: nobody changes it any more, so that needs no lock. What
+// keeps it from being loaded is found again under the lock.
+func (v *Service) unmoved(ctx context.Context, c change) (s Session, same bool, _ error) {
+	l, err := v.load(ctx, c.id)
+	if err != nil || !l.Session.Phase.Final() {
+		return Session{}, false, nil
+	}
+	done, err := v.step(l, c)
+	return done.session, err != nil || done.next == nil, err
 }
 
-func (v *Service) load(ctx context.Context, id string) (*loaded, error) {
-	l := loaded{begun: time.Now()}
+func (v *Service) load(ctx context.Context, id string) (Loaded, error) {
+	l := Loaded{Asked: time.Now()}
 	ctx, done := v.cfg.Tracer.Begin(ctx, id, partLoad)
 	var err error
-	l.session, l.now, err = v.cfg.Store.Load(ctx, id)
+	l.Session, l.Now, err = v.cfg.Store.Load(ctx, id)
 	done(err)
-	return &l, err
+	return l, err
 }
 
 // errOvertaken says that other nodes have changed a session each time this one
@@ -74,45 +92,68 @@ type committed struct {
 	receipt Receipt
 }
 
+// stepped is what an event would make of a session.
+type stepped struct {
+	session Session  // as it was, or another that the event is for
+	next    *Session // nil where nothing changes
+	out     []Outgoing
+	ev      Event
+}
+
+func (v *Service) step(l Loaded, c change) (stepped, error) {
+	s := l.Session
+	if c.onlyOf != "" && s.PartIndex(c.onlyOf) == 0 {
+		return stepped{}, ErrNotFound
+	}
+	if c.keyID != "" && s.KeyID != c.keyID {
+		return stepped{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
+	}
+	if c.instead != nil {
+		ev, other := c.instead(s)
+		if other != nil {
+			return stepped{session: *other}, nil
+		}
+		c.ev = ev
+	}
+	next, out, err := Step(s, c.ev, l.Now)
+	if err != nil || next.equal(s) {
+		return stepped{session: s}, err
+	}
+	return stepped{session: s, next: &next, out: out, ev: c.ev}, nil
+}
+
 // commit is the middle of advance: it steps until no other node gets in between.
-func (v *Service) commit(ctx context.Context, token, id, keyID string, known *loaded, ev Event, before func(Session) error) (committed, error) {
-	for range commitTries {
-		if known == nil {
+// The lock that token is of is released where something has changed.
+func (v *Service) commit(ctx context.Context, token string, l Loaded, c change) (committed, error) {
+	for try := range commitTries {
+		if try > 0 {
 			var err error
-			if known, err = v.load(ctx, id); err != nil {
+			if l, err = v.load(ctx, c.id); err != nil {
 				return committed{}, err
 			}
 		}
-		s, now, begun := known.session, known.now, known.begun
-		known = nil
-		if keyID != "" && s.KeyID != keyID {
-			return committed{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
-		}
-		next, out, err := Step(s, ev, now)
-		if err != nil || next.equal(s) {
+		step, err := v.step(l, c)
+		s := step.session
+		if err != nil || step.next == nil {
 			return committed{session: s}, err
 		}
-		if before != nil {
-			if err := before(next); err != nil {
+		next := *step.next
+		if c.before != nil {
+			if err := c.before(next); err != nil {
 				return committed{session: s}, err
 			}
 		}
-		entries, err := v.encode(ctx, next, out)
+		entries, err := v.encode(ctx, next, step.out)
 		if err != nil {
 			return committed{session: s}, err
 		}
-		// What was read and written meanwhile may have taken long: the store's clock
-		// is not before this (the time that passed is measured, not told by a clock).
-		at := now.Add(time.Since(begun))
-		mark := at.Add(redeliverIn)
-		quiet := len(entries) == 0 && sameDue(s, next, ev)
+		quiet := len(entries) == 0 && sameDue(s, next, step.ev)
+		var mark Mark
 		if !quiet {
-			if err := v.cfg.Store.Schedule(ctx, id, mark); err != nil {
-				return committed{session: s}, err
-			}
+			mark = l.mark()
 		}
-		committing, end := v.cfg.Tracer.Begin(ctx, id, partCommit)
-		receipt, err := v.cfg.Store.Commit(committing, next, token, entries, at.Add(commitWithin))
+		committing, end := v.cfg.Tracer.Begin(ctx, c.id, partCommit)
+		receipt, err := v.cfg.Store.Commit(committing, next, token, entries, mark)
 		end(err)
 		if errors.Is(err, ErrStale) {
 			continue
@@ -123,16 +164,25 @@ func (v *Service) commit(ctx context.Context, token, id, keyID string, known *lo
 		next.Version++
 		v.relays.put(next)
 		v.changed(next)
-		v.logStep(s, next, ev)
+		v.logStep(s, next, step.ev)
 		v.cfg.Observer.Stepped(s, next)
 		v.cfg.Tracer.Stepped(ctx, s, next)
-		v.auditStep(next, ev)
+		v.auditStep(next, step.ev)
 		return committed{
 			session: next, changed: true, quiet: quiet && !receipt.Backlog,
-			at: now, mark: mark, entries: entries, receipt: receipt,
+			at: l.Now, mark: mark.Due, entries: entries, receipt: receipt,
 		}, nil
 	}
 	return committed{}, errOvertaken
+}
+
+// mark is the place in the due list of what is written now. What was read and
+// written since the session was loaded may have taken long: the store's clock is
+// not beyond the time that has passed since (that is measured, not told by a
+// clock).
+func (l Loaded) mark() Mark {
+	at := l.Now.Add(time.Since(l.Asked))
+	return Mark{Due: at.Add(redeliverIn), By: at.Add(commitWithin)}
 }
 
 // sameDue reports whether next is to be looked at when s was, as the due list
@@ -142,18 +192,16 @@ func sameDue(s, next Session, ev Event) bool {
 	return !swept && s.Phase == next.Phase && s.Deadline.Equal(next.Deadline) && !next.Phase.Final() && !next.stored()
 }
 
-// encode makes outbox entries of what a step says. A party's stored share joins
-// its signing parameters here: Step knows no store.
+// encode makes outbox entries of what a step says.
 func (v *Service) encode(ctx context.Context, s Session, out []Outgoing) ([]Entry, error) {
+	if len(out) == 0 {
+		return nil, nil
+	}
+	if err := v.addShares(ctx, s, out); err != nil {
+		return nil, err
+	}
 	entries := make([]Entry, 0, len(out))
 	for _, o := range out {
-		if p, ok := o.Payload.(*wire.SignParams); ok {
-			share, err := v.cfg.Store.Share(ctx, s.KeyID, p.PartIndex)
-			if err != nil {
-				return nil, err
-			}
-			p.ShareJSON = share
-		}
 		frame, err := wire.Frame(o.To, o.Payload, o.RequestID)
 		if err != nil {
 			return nil, err
@@ -161,6 +209,29 @@ func (v *Service) encode(ctx context.Context, s Session, out []Outgoing) ([]Entr
 		entries = append(entries, Entry{To: o.To, Frame: frame})
 	}
 	return entries, nil
+}
+
+// addShares joins parties' stored shares to their signing parameters: Step knows no
+// store.
+func (v *Service) addShares(ctx context.Context, s Session, out []Outgoing) error {
+	var params []*wire.SignParams
+	var parts []int
+	for _, o := range out {
+		if p, ok := o.Payload.(*wire.SignParams); ok {
+			params, parts = append(params, p), append(parts, p.PartIndex)
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	shares, err := v.cfg.Store.Shares(ctx, s.KeyID, parts...)
+	if err != nil {
+		return err
+	}
+	for i, p := range params {
+		p.ShareJSON = shares[i]
+	}
+	return nil
 }
 
 // about adds the session to an error that a client sees, and its key unless the

@@ -15,22 +15,22 @@ func (v *Service) deliver(ctx context.Context, done committed) {
 	ctx = context.WithoutCancel(ctx) // what is committed is said even if its sender has gone
 	ctx, cancel := context.WithTimeout(ctx, sweepHold)
 	defer cancel()
-	var full string
+	var got sent
 	var err error
 	if done.receipt.Backlog {
-		full, err = v.drain(ctx, done.session)
+		got.full, err = v.drain(ctx, done.session)
 	} else {
 		for i := range done.entries {
 			done.entries[i].ID = done.receipt.IDs[i]
 		}
-		full, err = v.send(ctx, done.session, done.entries)
+		got, err = v.send(ctx, done.session, done.entries)
 	}
-	err = v.settle(ctx, done.session, done.at, done.mark, full, err)
+	err = v.settle(ctx, done.session, done.at, done.mark, got, err)
 	end(err)
 	switch {
 	case err != nil:
 		of(done.session, v.log.Warn()).Err(err).Msg("delivery incomplete, left to the sweeper")
-	case full == "" && len(done.entries) > 0:
+	case got.full == "" && len(done.entries) > 0:
 		line := v.log.Debug()
 		if done.session.Version == 1 { // the invitations
 			line = v.log.Info()
@@ -47,43 +47,47 @@ func (v *Service) drain(ctx context.Context, s Session) (full string, err error)
 		if err != nil || len(entries) == 0 {
 			return "", err
 		}
-		if full, err := v.send(ctx, s, entries); full != "" || err != nil {
-			return full, err
+		got, err := v.send(ctx, s, entries)
+		err = errors.Join(err, v.cfg.Store.Settle(ctx, s.ID, Rest{Delivered: got.entries}))
+		if got.full != "" || err != nil {
+			return got.full, err
 		}
 	}
 }
 
-// send delivers entries and removes them from the outbox. It returns a user
-// whose mailbox is full, if there is one.
-func (v *Service) send(ctx context.Context, s Session, entries []Entry) (full string, err error) {
+// sent is what became of entries.
+type sent struct {
+	entries []string // the ids of those that are done with, and still in the outbox
+	full    string   // a user whose mailbox is full, if there is one
+}
+
+// send delivers entries.
+func (v *Service) send(ctx context.Context, s Session, entries []Entry) (got sent, err error) {
+	if len(entries) == 0 {
+		return sent{}, nil
+	}
 	deliveries := make([]Delivery, len(entries))
 	for i, e := range entries {
 		deliveries[i] = Delivery{To: e.To, ID: s.ID + ":" + e.ID, Frame: e.Frame}
 	}
-	var done []string
 	var failed []error
 	unsent := map[string]bool{} // what follows a failure to the same user is not another
 	for i, err := range v.cfg.Sender.Send(ctx, deliveries...) {
 		to := entries[i].To
 		switch {
 		case err == nil:
-			done = append(done, entries[i].ID)
+			got.entries = append(got.entries, entries[i].ID)
 		case unsent[to]:
 		case errors.Is(err, ErrMailboxFull) && s.onWeb(to):
 			// A backend that never has a socket: there is nobody to make room.
-			done = append(done, entries[i].ID)
+			got.entries = append(got.entries, entries[i].ID)
 		case errors.Is(err, ErrMailboxFull):
-			full, unsent[to] = to, true
+			got.full, unsent[to] = to, true
 		default:
 			failed, unsent[to] = append(failed, fmt.Errorf("deliver to %s: %w", to, err)), true
 		}
 	}
-	if len(done) > 0 {
-		if err := v.cfg.Store.Delivered(ctx, s.ID, done); err != nil {
-			failed = append(failed, err)
-		}
-	}
-	return full, errors.Join(failed...)
+	return got, errors.Join(failed...)
 }
 
 // onWeb reports whether what s says to a user is on the web API for it: its
@@ -92,50 +96,62 @@ func (s Session) onWeb(user string) bool {
 	return s.Web && s.Phase.Final() && user == s.Coordinator && s.PartIndex(user) == 0
 }
 
-// settle does what must follow a commit, any number of times: the writes in
-// other slots that an end requires, its entry in the audit, and the due list's
-// next entry in place of
-// mark, the one that the caller has put or found there. Full is a user whose
-// mailbox was, and undelivered what else went wrong on the way to mailboxes. An
-// open session with a full mailbox is swept at once, which ends it, loudly; the
-// outcome of an ended one waits for room.
-func (v *Service) settle(ctx context.Context, s Session, now, mark time.Time, full string, undelivered error) error {
-	ended := s.Phase.Final()
-	if full != "" {
-		of(s, v.log.Error()).Str("account", full).Msg("mailbox is full")
+// settle does what must follow a commit, any number of times: it empties the
+// outbox of what was sent, does the writes in other slots that an end requires, and
+// its entry in the audit, and puts the due list's next entry in place of mark, the
+// one that the caller has put or found there. Undelivered is what went wrong on the
+// way to mailboxes. An open session with a full mailbox is swept at once, which
+// ends it, loudly; the outcome of an ended one waits for room.
+func (v *Service) settle(ctx context.Context, s Session, now, mark time.Time, got sent, undelivered error) error {
+	if got.full != "" {
+		of(s, v.log.Error()).Str("account", got.full).Msg("mailbox is full")
 	}
-	if ended {
-		if err := v.finish(ctx, s); err != nil {
-			return errors.Join(undelivered, err)
-		}
-		if v.cfg.Outcomes != nil {
-			if err := v.cfg.Outcomes.Ended(ctx, s); err != nil {
-				return errors.Join(undelivered, err)
-			}
-		}
-		if v.cfg.Audit != nil {
-			v.auditEnd(s, full == "" && undelivered == nil)
-		}
+	rest := Rest{Delivered: got.entries}
+	if s.Phase.Final() {
+		return v.settleEnd(ctx, s, now, mark, rest, got.full, undelivered)
+	}
+	if got.full == "" && undelivered == nil {
+		rest.From, rest.To = mark, s.NextDue(now)
+	}
+	err := errors.Join(undelivered, v.cfg.Store.Settle(ctx, s.ID, rest)) // if it was not delivered, it is due again at mark
+	if got.full != "" {
+		err = errors.Join(err, v.cfg.Store.Schedule(ctx, s.ID, now))
+	}
+	return err
+}
+
+func (v *Service) settleEnd(ctx context.Context, s Session, now, mark time.Time, rest Rest, full string, undelivered error) error {
+	if s.Kind == Sign {
+		rest.ClosedOn = s.KeyID
+	}
+	err := v.cfg.Store.Settle(ctx, s.ID, rest)
+	if err == nil && s.Kind == Keygen {
+		err = v.finish(ctx, s)
+	}
+	if err == nil && v.cfg.Outcomes != nil {
+		err = v.cfg.Outcomes.Ended(ctx, s)
+	}
+	if err != nil {
+		return errors.Join(undelivered, err)
+	}
+	if v.cfg.Audit != nil {
+		v.auditEnd(s, full == "" && undelivered == nil)
 	}
 	switch {
-	case full != "" && !ended:
-		return errors.Join(undelivered, v.cfg.Store.Schedule(ctx, s.ID, now))
 	case undelivered != nil:
 		return undelivered // due again at mark
 	case full != "":
 		return v.cfg.Store.Postpone(ctx, s.ID, mark, now.Add(retryFullIn))
-	case ended && v.cfg.Audit != nil:
+	case v.cfg.Audit != nil:
 		return nil // until its end is in the audit
-	case ended:
-		return v.cfg.Store.Unschedule(ctx, s.ID)
 	}
-	return v.cfg.Store.Postpone(ctx, s.ID, mark, s.NextDue(now))
+	return v.cfg.Store.Unschedule(ctx, s.ID)
 }
 
 // finish brings the key record in line with a session that has ended.
 func (v *Service) finish(ctx context.Context, s Session) error {
 	if s.Kind == Sign {
-		return v.cfg.Store.CloseSigning(ctx, s.KeyID, s.ID)
+		return v.cfg.Store.Settle(ctx, s.ID, Rest{ClosedOn: s.KeyID})
 	}
 	if s.Phase == Completed {
 		return nil // the record was made active first
@@ -157,11 +173,11 @@ func (v *Service) storeKey(ctx context.Context, s Session) (_ Session, err error
 	})
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && (k.Session != s.ID || k.Status != KeyActive):
-		return v.advance(ctx, s.ID, "", nil, KeyLost{}, nil)
+		return v.advance(ctx, change{id: s.ID, ev: KeyLost{}})
 	case err != nil:
 		return s, err
 	}
-	return v.advance(ctx, s.ID, "", nil, KeyStored{}, nil)
+	return v.advance(ctx, change{id: s.ID, ev: KeyStored{}})
 }
 
 // changeKey updates the record of s's key while it is generating in s, and

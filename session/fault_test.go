@@ -235,21 +235,21 @@ func TestDeadlines(t *testing.T) {
 // slowStore calls a hook before it writes in the due list or commits.
 type slowStore struct {
 	session.Store
-	postpone, commit func()
+	settle, commit func()
 }
 
-func (s slowStore) Postpone(ctx context.Context, id string, from, to time.Time) error {
-	if s.postpone != nil {
-		s.postpone()
+func (s slowStore) Settle(ctx context.Context, id string, r session.Rest) error {
+	if s.settle != nil && !r.From.IsZero() {
+		s.settle()
 	}
-	return s.Store.Postpone(ctx, id, from, to)
+	return s.Store.Settle(ctx, id, r)
 }
 
-func (s slowStore) Commit(ctx context.Context, x session.Session, token string, out []session.Entry, by time.Time) (session.Receipt, error) {
+func (s slowStore) Commit(ctx context.Context, x session.Session, token string, out []session.Entry, m session.Mark) (session.Receipt, error) {
 	if s.commit != nil {
 		s.commit()
 	}
-	return s.Store.Commit(ctx, x, token, out, by)
+	return s.Store.Commit(ctx, x, token, out, m)
 }
 
 // TestNoLostWakeup has one node settle a session just after another has
@@ -272,7 +272,7 @@ func TestNoLostWakeup(t *testing.T) {
 			}
 			w.mail.setFail(nil)
 		})
-		first := w.node(func(c *session.Config) { c.Store = slowStore{Store: c.Store, postpone: once} })
+		first := w.node(func(c *session.Config) { c.Store = slowStore{Store: c.Store, settle: once} })
 		w.must(first, "boss", signRequest("vault", "hello", "alice", "bob"))
 		if s := w.the(session.Sign); s.Phase != session.Running {
 			w.Fatalf("phase %s", s.Phase)
@@ -298,8 +298,9 @@ func TestStalledNodeDoesNotCommit(t *testing.T) {
 		v := w.node(func(c *session.Config) {
 			c.Store = slowStore{Store: c.Store, commit: func() { loads++; stall() }}
 		})
-		w.must(v, "alice", &wire.SignResponse{KeyID: "vault", PartIndex: 1, Response: &yes})
-		if s := w.the(session.Sign); loads != 2 || s.Version != 2 {
+		w.must(w.node(nil), "alice", &wire.SignResponse{KeyID: "vault", PartIndex: 1, Response: &yes})
+		w.must(v, "bob", &wire.SignResponse{KeyID: "vault", PartIndex: 2, Response: &yes})
+		if s := w.the(session.Sign); loads != 2 || s.Version != 3 {
 			w.Errorf("%d commits tried, version %d", loads, s.Version)
 		}
 	})

@@ -11,10 +11,13 @@ import (
 
 // found is what a participant's message is for.
 type found struct {
-	id     string
-	last   string  // the key's last signing that has ended, where the message named none
-	loaded *loaded // the session, where it was looked at
+	id    string
+	last  string // the key's last signing that has ended, where the message named none
+	guess bool   // it is noted as open, and may be gone, or not the sender's
 }
+
+// over reports whether what was found had ended by then.
+func (f found) over() bool { return f.id == f.last }
 
 // find names the session that a participant's message is for: the one it names,
 // else the key's keygen, else the sender's only open signing on the key, else
@@ -36,11 +39,13 @@ func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionI
 		}
 		return found{id: key.Session}, nil
 	}
+	if len(open) == 1 { // as it is mostly; whether it still is shows when it is loaded
+		return found{open[0].SessionID, last, true}, nil
+	}
 	var mine []string
-	var only *loaded
 	for _, o := range open {
 		l, err := v.load(ctx, o.SessionID)
-		switch s := l.session; {
+		switch s := l.Session; {
 		case errors.Is(err, ErrNotFound):
 		case err != nil:
 			return found{}, err
@@ -48,12 +53,12 @@ func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionI
 		case s.Phase.Final():
 			last = s.ID // so lately that it has not been closed yet
 		default:
-			mine, only = append(mine, s.ID), l
+			mine = append(mine, s.ID)
 		}
 	}
 	switch {
 	case len(mine) == 1:
-		return found{mine[0], last, only}, nil
+		return found{id: mine[0], last: last}, nil
 	case len(mine) > 1:
 		slices.Sort(mine)
 		return found{}, &wire.Error{
@@ -62,22 +67,47 @@ func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionI
 	case last != "":
 		return found{id: last, last: last}, nil
 	}
-	return found{}, &wire.Error{Code: wire.CodeNotFound, Message: "no signing is open on this key", KeyID: keyID}
+	return found{}, noneOpen(keyID)
+}
+
+func noneOpen(keyID string) error {
+	return &wire.Error{Code: wire.CodeNotFound, Message: "no signing is open on this key", KeyID: keyID}
+}
+
+// apply advances what was found for c's message. Where that was a guess, and wrong,
+// it is the last one: the open signing does not ask c, or was lost with the node
+// that was about to create it.
+func (v *Service) apply(ctx context.Context, c Caller, f found, ch change) (Session, error) {
+	ch.id, ch.over = f.id, f.over()
+	if f.guess {
+		ch.onlyOf = c.User
+	}
+	s, err := v.advance(ctx, ch)
+	switch {
+	case !f.guess || !errors.Is(err, ErrNotFound):
+		return s, err
+	case f.last == "":
+		return s, noneOpen(ch.keyID)
+	}
+	ch.id, ch.over, ch.onlyOf = f.last, true, ""
+	return v.advance(ctx, ch)
 }
 
 // late recognises, by its signature, a result that names no session and comes
-// when the signing that it is for has ended and another is open: taken for a
-// result of that one, it would put an honest party out. Where both sign the same
-// data it serves either, and the open one needs it.
-// What it found out about the open signing's signature it returns too.
-func (v *Service) late(ctx context.Context, c Caller, f found, p *wire.SignResult) (ended Session, known *checked, late bool) {
-	open := f.loaded.session.check(p.Signature)
-	if open.ok {
-		return Session{}, &open, false
+// when the signing that it is for, the key's last, has ended and another is open:
+// taken for a result of that one, it would put an honest party out. Where both sign
+// the same data it serves either, and the open one needs it.
+func (v *Service) late(ctx context.Context, c Caller, last string, p *wire.SignResult) func(open Session) (Event, *Session) {
+	return func(open Session) (Event, *Session) {
+		known := open.check(p.Signature)
+		ev := Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature, checked: &known}
+		if known.ok || open.ID == last {
+			return ev, nil
+		}
+		ended, _, err := v.cfg.Store.Load(ctx, last)
+		if err == nil && ended.Phase == Completed && ended.PartIndex(c.User) == p.PartIndex && ended.check(p.Signature).ok {
+			return ev, &ended
+		}
+		return ev, nil
 	}
-	ended, _, err := v.cfg.Store.Load(ctx, f.last)
-	if err != nil || ended.Phase != Completed || ended.PartIndex(c.User) != p.PartIndex {
-		return Session{}, &open, false
-	}
-	return ended, &open, ended.check(p.Signature).ok
 }

@@ -15,7 +15,7 @@ type countedLocks struct {
 	taken *atomic.Int64
 }
 
-func (l countedLocks) Lock(ctx context.Context, id string) (session.Lock, error) {
+func (l countedLocks) Lock(ctx context.Context, id string) (session.Lock, session.Loaded, error) {
 	l.taken.Add(1)
 	return l.Locker.Lock(ctx, id)
 }

@@ -41,7 +41,7 @@ func (d *mortal) dead() bool { return d.calls.Load() >= d.diesAt }
 // node returns a Service in that world.
 func (d *mortal) node(w *world) *session.Service {
 	return w.node(func(c *session.Config) {
-		d.Store, d.sender, d.locker = c.Store, c.Sender, locks{w.rdb, w.prefix, 20 * time.Millisecond}
+		d.Store, d.sender, d.locker = c.Store, c.Sender, locks{w.store, w.rdb, w.prefix, 20 * time.Millisecond}
 		c.Store, c.Sender, c.Locker = d, mortalSender{d}, mortalLocker{d}
 		if c.Audit != nil {
 			c.Audit = w.openAudit("doomed") // which it dies before it has written
@@ -68,9 +68,11 @@ func (d mortalSender) Send(ctx context.Context, deliveries ...session.Delivery) 
 
 type mortalLocker struct{ *mortal }
 
-func (d mortalLocker) Lock(ctx context.Context, id string) (l session.Lock, err error) {
-	err = d.do(func() error { l, err = d.locker.Lock(ctx, id); return err })
-	return mortalLock{l, d.mortal}, err
+func (d mortalLocker) Lock(ctx context.Context, id string) (l session.Lock, s session.Loaded, err error) {
+	if err = d.do(func() error { l, s, err = d.locker.Lock(ctx, id); return err }); err != nil && l == nil || d.dead() {
+		return nil, s, err
+	}
+	return mortalLock{l, d.mortal}, s, err
 }
 
 type mortalLock struct {
@@ -92,13 +94,13 @@ func (d *mortal) Load(ctx context.Context, id string) (s session.Session, t time
 	return s, t, err
 }
 
-func (d *mortal) Create(ctx context.Context, s session.Session, out []session.Entry, by time.Time) (r session.Receipt, ok bool, err error) {
-	err = d.do(func() error { r, ok, err = d.Store.Create(ctx, s, out, by); return err })
+func (d *mortal) Create(ctx context.Context, s session.Session, out []session.Entry, m session.Mark) (r session.Receipt, ok bool, err error) {
+	err = d.do(func() error { r, ok, err = d.Store.Create(ctx, s, out, m); return err })
 	return r, ok, err
 }
 
-func (d *mortal) Commit(ctx context.Context, s session.Session, token string, out []session.Entry, by time.Time) (r session.Receipt, err error) {
-	err = d.do(func() error { r, err = d.Store.Commit(ctx, s, token, out, by); return err })
+func (d *mortal) Commit(ctx context.Context, s session.Session, token string, out []session.Entry, m session.Mark) (r session.Receipt, err error) {
+	err = d.do(func() error { r, err = d.Store.Commit(ctx, s, token, out, m); return err })
 	return r, err
 }
 
@@ -107,8 +109,8 @@ func (d *mortal) Outbox(ctx context.Context, id string) (out []session.Entry, er
 	return out, err
 }
 
-func (d *mortal) Delivered(ctx context.Context, id string, entries []string) error {
-	return d.do(func() error { return d.Store.Delivered(ctx, id, entries) })
+func (d *mortal) Settle(ctx context.Context, id string, r session.Rest) error {
+	return d.do(func() error { return d.Store.Settle(ctx, id, r) })
 }
 
 func (d *mortal) Key(ctx context.Context, id string) (k session.Key, err error) {
@@ -124,9 +126,9 @@ func (d *mortal) PutShare(ctx context.Context, key, id string, part int, share, 
 	return d.do(func() error { return d.Store.PutShare(ctx, key, id, part, share, attestation) })
 }
 
-func (d *mortal) Share(ctx context.Context, key string, part int) (s string, err error) {
-	err = d.do(func() error { s, err = d.Store.Share(ctx, key, part); return err })
-	return s, err
+func (d *mortal) Shares(ctx context.Context, key string, parts ...int) (list []string, err error) {
+	err = d.do(func() error { list, err = d.Store.Shares(ctx, key, parts...); return err })
+	return list, err
 }
 
 func (d *mortal) Attestations(ctx context.Context, key string, parts int) (list []string, err error) {
@@ -134,18 +136,14 @@ func (d *mortal) Attestations(ctx context.Context, key string, parts int) (list 
 	return list, err
 }
 
-func (d *mortal) OpenSigning(ctx context.Context, key string, s session.Signing, match bool) (id string, err error) {
-	err = d.do(func() error { id, err = d.Store.OpenSigning(ctx, key, s, match); return err })
-	return id, err
+func (d *mortal) OpenSigning(ctx context.Context, key string, s session.Signing, match bool) (id string, now time.Time, err error) {
+	err = d.do(func() error { id, now, err = d.Store.OpenSigning(ctx, key, s, match); return err })
+	return id, now, err
 }
 
 func (d *mortal) Signings(ctx context.Context, key string) (k session.Key, open []session.Signing, last string, err error) {
 	err = d.do(func() error { k, open, last, err = d.Store.Signings(ctx, key); return err })
 	return k, open, last, err
-}
-
-func (d *mortal) CloseSigning(ctx context.Context, key, id string) error {
-	return d.do(func() error { return d.Store.CloseSigning(ctx, key, id) })
 }
 
 func (d *mortal) Schedule(ctx context.Context, id string, at time.Time) error {

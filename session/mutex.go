@@ -8,9 +8,9 @@ import (
 )
 
 // lock takes a session's lock for an event: first this node's own, then, for an
-// event of a client, a turn, then the cluster's. Whoever has it calls release,
-// then unlock.
-func (v *Service) lock(ctx context.Context, id string, ev Event) (lock Lock, unlock func(), err error) {
+// event of a client, a turn, then the cluster's; and loads the session. Whoever
+// has it sees that it is released, then calls unlock.
+func (v *Service) lock(ctx context.Context, id string, ev Event) (lock Lock, l Loaded, unlock func(), err error) {
 	asked := time.Now()
 	ctx, done := v.cfg.Tracer.Begin(ctx, id, partLock)
 	defer func() {
@@ -19,23 +19,28 @@ func (v *Service) lock(ctx context.Context, id string, ev Event) (lock Lock, unl
 	}()
 	unlock, err = v.local.lock(ctx, id)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return nil, l, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if ofClient(ev) {
 		done, err := v.turn(ctx)
 		if err != nil {
 			unlock()
-			return nil, nil, err
+			return nil, l, nil, err
 		}
 		own := unlock
 		unlock = func() { done(); own() }
 	}
-	lock, err = v.cfg.Locker.Lock(ctx, id)
-	if err != nil {
-		unlock()
-		return nil, nil, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
+	lock, l, err = v.cfg.Locker.Lock(ctx, id)
+	if err == nil {
+		return lock, l, unlock, nil
 	}
-	return lock, unlock, nil
+	if lock == nil {
+		err = fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
+	} else {
+		v.release(ctx, id, lock)
+	}
+	unlock()
+	return nil, l, nil, err
 }
 
 func (v *Service) release(ctx context.Context, id string, lock Lock) {

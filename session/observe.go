@@ -56,7 +56,7 @@ func untracedDone(error) {}
 // The parts of the work on a session that a Tracer is told of, besides the steps.
 const (
 	partBegin    = "begin"
-	partLock     = "lock"
+	partLock     = "lock" // and load
 	partLoad     = "load"
 	partCommit   = "commit"
 	partDeliver  = "deliver"

@@ -101,7 +101,7 @@ func TestObserver(t *testing.T) {
 			t.Errorf("locks: %q", o.told)
 		}
 		for _, path := range []string{
-			"begin", "begin > deliver", "step responded > lock", "step responded > load", "step responded > commit", "step responded > deliver", "step signed > commit",
+			"begin", "begin > deliver", "step responded > lock", "step responded > commit", "step responded > deliver", "step signed > commit",
 		} {
 			if !slices.Contains(o.trees[s.ID], path) {
 				t.Errorf("no part %q of the signing: %q", path, o.trees[s.ID])

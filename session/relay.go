@@ -109,7 +109,7 @@ func (r *Relaying) failed() error {
 			continue
 		case errors.Is(err, ErrMailboxFull):
 			of(s, v.log.Error()).Str("account", r.deliveries[i].To).Msg("mailbox is full")
-			_, err = v.advance(r.ctx, s.ID, "", nil, Undeliverable{User: r.deliveries[i].To}, nil)
+			_, err = v.advance(r.ctx, change{id: s.ID, ev: Undeliverable{User: r.deliveries[i].To}})
 			if err == nil {
 				err = ErrMailboxFull
 			}

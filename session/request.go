@@ -77,6 +77,7 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 				return Session{}, err
 			}
 		}
+		asked := time.Now()
 		now, err := v.cfg.Store.Now(ctx)
 		if err != nil {
 			return Session{}, err
@@ -90,7 +91,7 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 		if err != nil {
 			return Session{}, err
 		}
-		return v.beginKeygen(ctx, c, next, p, requestID)
+		return v.beginKeygen(ctx, c, next, p, requestID, Loaded{Now: now, Asked: asked})
 	}
 	return Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
 }
@@ -124,7 +125,7 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k Key, p *wire.Key
 	case err == nil || !errors.Is(err, ErrNotFound):
 		return s, err
 	case k.Status == KeyGenerating:
-		return v.beginKeygen(ctx, c, k, p, requestID)
+		return v.beginKeygen(ctx, c, k, p, requestID, Loaded{})
 	}
 	// The session has been forgotten; what is kept of the key has all that its
 	// outcome says.
@@ -142,7 +143,7 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k Key, p *wire.Key
 	return s, nil
 }
 
-func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
+func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.KeygenRequest, requestID string, none Loaded) (Session, error) {
 	s := Session{
 		ID: k.Session, Kind: Keygen, KeyID: k.ID, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: k.Threshold,
 		Parties: committee(k.Participants), RequestID: requestID, Fingerprint: keyPrint(k), SignedRequest: p.SignedRequest,
@@ -151,7 +152,7 @@ func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.Keyg
 	for i := range s.Parties {
 		s.Parties[i].Invited = true
 	}
-	return v.begin(ctx, s, p.ExpiresIn)
+	return v.begin(ctx, s, p.ExpiresIn, none)
 }
 
 // signRequested checks a sign request and returns the session that it asks for,
@@ -249,7 +250,8 @@ func (v *Service) beginSigning(ctx context.Context, s Session, match bool, expir
 			return sameRequest(old, s, err)
 		}
 	}
-	id, err := v.cfg.Store.OpenSigning(ctx, s.KeyID, Signing{SessionID: s.ID, Fingerprint: s.Fingerprint, Coordinator: s.Coordinator}, match)
+	none := Loaded{Asked: time.Now()}
+	id, now, err := v.cfg.Store.OpenSigning(ctx, s.KeyID, Signing{SessionID: s.ID, Fingerprint: s.Fingerprint, Coordinator: s.Coordinator}, match)
 	if errors.Is(err, ErrStale) {
 		err = wire.Errorf(wire.CodeConflict, "the key is not active")
 	}
@@ -262,7 +264,7 @@ func (v *Service) beginSigning(ctx context.Context, s Session, match bool, expir
 		case err == nil && !old.Phase.Final():
 			return sameRequest(old, s, nil)
 		case err == nil:
-			if err := v.cfg.Store.CloseSigning(ctx, s.KeyID, id); err != nil {
+			if err := v.cfg.Store.Settle(ctx, id, Rest{ClosedOn: s.KeyID}); err != nil {
 				return Session{}, err
 			}
 			return Session{}, errForgotten
@@ -271,7 +273,8 @@ func (v *Service) beginSigning(ctx context.Context, s Session, match bool, expir
 		}
 		s.ID = id // noted by a node that died before it created the session
 	}
-	return v.begin(ctx, s, expiresIn)
+	none.Now = now
+	return v.begin(ctx, s, expiresIn, none)
 }
 
 // sameRequest returns the session that an equal request started before.
@@ -285,16 +288,18 @@ func sameRequest(old, want Session, err error) (Session, error) {
 	return old, nil
 }
 
-// begin creates a session and sends its invitations.
-func (v *Service) begin(ctx context.Context, s Session, expiresIn int) (Session, error) {
+// begin creates a session and sends its invitations. None is a session that was
+// not there a moment ago, or the zero Loaded if that is not known.
+func (v *Service) begin(ctx context.Context, s Session, expiresIn int, none Loaded) (Session, error) {
 	done, err := v.turn(ctx)
 	if err != nil {
 		return Session{}, err
 	}
 	defer done()
 	for range commitTries {
-		begun, err := v.create(ctx, s, expiresIn)
+		begun, err := v.create(ctx, s, expiresIn, none)
 		if errors.Is(err, ErrStale) {
+			none = Loaded{}
 			continue // too slow for its place in the due list
 		}
 		return begun, err
@@ -302,11 +307,14 @@ func (v *Service) begin(ctx context.Context, s Session, expiresIn int) (Session,
 	return Session{}, fmt.Errorf("create session %s: %d times too late: %w", s.ID, commitTries, ErrUnavailable)
 }
 
-func (v *Service) create(ctx context.Context, s Session, expiresIn int) (_ Session, err error) {
-	old, now, err := v.cfg.Store.Load(ctx, s.ID)
-	if !errors.Is(err, ErrNotFound) {
-		return v.instead(ctx, old, s, err)
+func (v *Service) create(ctx context.Context, s Session, expiresIn int, none Loaded) (_ Session, err error) {
+	if time.Since(none.Asked) > freshFor {
+		none, err = v.load(ctx, s.ID)
+		if !errors.Is(err, ErrNotFound) {
+			return v.instead(ctx, none.Session, s, err)
+		}
 	}
+	now := none.Now
 	if expiresIn > 0 {
 		s.ExpiresAt = now.Add(time.Duration(expiresIn) * time.Second)
 	}
@@ -317,11 +325,8 @@ func (v *Service) create(ctx context.Context, s Session, expiresIn int) (_ Sessi
 	if err != nil {
 		return Session{}, err
 	}
-	mark := now.Add(redeliverIn)
-	if err := v.cfg.Store.Schedule(ctx, s.ID, mark); err != nil {
-		return Session{}, err
-	}
-	receipt, created, err := v.cfg.Store.Create(ctx, s, entries, now.Add(commitWithin))
+	mark := none.mark()
+	receipt, created, err := v.cfg.Store.Create(ctx, s, entries, mark)
 	if err != nil {
 		return Session{}, err
 	}
@@ -334,7 +339,7 @@ func (v *Service) create(ctx context.Context, s Session, expiresIn int) (_ Sessi
 	v.cfg.Observer.Began(s)
 	v.cfg.Tracer.Stepped(ctx, Session{}, s)
 	v.auditBegun(s)
-	v.deliver(ctx, committed{session: s, at: now, mark: mark, entries: entries, receipt: receipt})
+	v.deliver(ctx, committed{session: s, at: now, mark: mark.Due, entries: entries, receipt: receipt})
 	return s, nil
 }
 

@@ -51,7 +51,7 @@ const (
 	redeliverIn   = 3 * time.Second / 4    // a commit's messages are delivered again if its node has not by then
 	retryFullIn   = 5 * time.Second        // pause before another try at a full mailbox
 	retryEndIn    = 5 * time.Second        // pause before an end is given to the audit again
-	knownFor      = 5 * time.Millisecond   // what was loaded before the lock was taken is loaded again after that
+	freshFor      = 100 * time.Millisecond // a session that was not there then may be made without another look
 	sweepHold     = 2 * time.Second        // a due session is one node's for this long
 	sweepBatch    = 64                     // due sessions taken at once
 	releaseWithin = 500 * time.Millisecond // for clean-up after a caller's context has ended
@@ -172,9 +172,9 @@ func (v *Service) respond(ctx context.Context, c Caller, kind Kind, a *answer) (
 	if err != nil {
 		return Session{}, err
 	}
-	return v.advance(ctx, found.id, a.KeyID, found.loaded, Responded{
+	return v.apply(ctx, c, found, change{keyID: a.KeyID, ev: Responded{
 		Kind: kind, From: c.User, Party: a.PartIndex, Accept: *a.Response, Reason: a.Reason, Identity: c.Identity,
-	}, nil)
+	}})
 }
 
 func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete) (Session, error) {
@@ -190,7 +190,7 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 		return Session{}, err
 	}
 	ev := Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Attestation: p.Attestation}
-	s, err := v.advance(ctx, found.id, p.KeyID, nil, ev, func(next Session) error {
+	s, err := v.apply(ctx, c, found, change{keyID: p.KeyID, ev: ev, before: func(next Session) error {
 		if next.Phase.Final() {
 			return nil // the reports differ: there is no key to hold a share of
 		}
@@ -200,7 +200,7 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 			return ErrEnded // the key is another keygen's by now
 		}
 		return err
-	})
+	}})
 	if err == nil && s.stored() {
 		// The party's part is done and durable; if this fails the sweeper completes it.
 		if done, err := v.storeKey(ctx, s); err == nil {
@@ -218,15 +218,11 @@ func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (Ses
 	if err != nil {
 		return Session{}, err
 	}
-	ev := Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}
-	if found.last != "" && found.last != found.id {
-		s, known, late := v.late(ctx, c, found, p)
-		if late {
-			return s, nil
-		}
-		ev.checked = known
+	ch := change{keyID: p.KeyID, ev: Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}}
+	if found.last != "" && !found.over() {
+		ch.instead = v.late(ctx, c, found.last, p)
 	}
-	s, err := v.advance(ctx, found.id, p.KeyID, found.loaded, ev, nil)
+	s, err := v.apply(ctx, c, found, ch)
 	if err == nil && s.Invalid(p.PartIndex) {
 		return s, &wire.Error{
 			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
@@ -240,15 +236,15 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	return v.advance(ctx, p.SessionID, "", nil, PartyFailed{
+	return v.advance(ctx, change{id: p.SessionID, ev: PartyFailed{
 		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits,
-	}, nil)
+	}})
 }
 
 // Cancel ends a session of the caller's, or any if the caller is an admin. It
 // returns ErrNotFound, ErrNotMine, ErrEnded or ErrUnavailable.
 func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
-	return v.advance(ctx, id, "", nil, Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}, nil)
+	return v.advance(ctx, change{id: id, ev: Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}})
 }
 
 func errRole(r wire.Role) error {

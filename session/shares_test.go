@@ -133,8 +133,8 @@ func TestPlainSharesRefused(t *testing.T) {
 		}
 		report.ShareJSON = shareOf("alice", false)
 		w.must(v, "alice", report)
-		got, err := w.store.Share(w.ctx, "vault", 1)
-		if err != nil || got != report.ShareJSON {
+		got, err := w.store.Shares(w.ctx, "vault", 1)
+		if err != nil || got[0] != report.ShareJSON {
 			w.Errorf("a sealed share is stored as %q, %v", got, err)
 		}
 	})

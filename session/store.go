@@ -71,6 +71,27 @@ type Receipt struct {
 	Watchers []string // nodes that want to be told; see Sessions.Watch
 }
 
+// Mark is a session's place in the due list, put there with a write. After By, of
+// the store's clock, the write is refused: a store that cannot do both in one step
+// makes the mark first, and by then it may be gone. The zero Mark leaves the list
+// as it is.
+type Mark struct{ Due, By time.Time }
+
+// Rest is what is left to write for a session when what it said is delivered.
+// Each part is left out where it is zero, and may be repeated or lost alone.
+type Rest struct {
+	Delivered []string  // outbox entries to remove
+	ClosedOn  string    // the key on which its signing is no longer open
+	From, To  time.Time // its place in the due list, and the next; see Due.Postpone
+}
+
+// Loaded is a session as the store had it.
+type Loaded struct {
+	Session Session
+	Now     time.Time // of the store, then
+	Asked   time.Time // of this node's clock, before
+}
+
 // Signing is an open signing as its key remembers it.
 type Signing struct {
 	SessionID   string
@@ -112,19 +133,18 @@ type Sessions interface {
 	Now(ctx context.Context) (time.Time, error)
 	// Load returns a session and the store's time. ErrNotFound, with the time.
 	Load(ctx context.Context, id string) (Session, time.Time, error)
-	// Create stores s with its first outbox entries unless a session of that id
-	// exists; created says which. After by, of the store's clock, it is refused
-	// with ErrStale: the session's entry in the due list may be gone by then.
-	Create(ctx context.Context, s Session, out []Entry, by time.Time) (r Receipt, created bool, err error)
+	// Create stores s with its first outbox entries and its mark unless a session
+	// of that id exists; created says which. ErrStale when it is too late.
+	Create(ctx context.Context, s Session, out []Entry, m Mark) (r Receipt, created bool, err error)
 	// Commit replaces the session whose version is s.Version, with the lock held
-	// by token or by nobody, and appends to its outbox, in one step. ErrStale,
-	// and so after by, as for Create.
-	Commit(ctx context.Context, s Session, token string, out []Entry, by time.Time) (Receipt, error)
+	// by token or by nobody, and appends to its outbox, in one step. It releases
+	// the lock. ErrStale, and so when it is too late; then the lock is as it was.
+	Commit(ctx context.Context, s Session, token string, out []Entry, m Mark) (Receipt, error)
 	// Outbox returns what is undelivered of a session, oldest first, as much as
 	// one answer holds.
 	Outbox(ctx context.Context, id string) ([]Entry, error)
-	// Delivered removes outbox entries.
-	Delivered(ctx context.Context, id string, entries []string) error
+	// Settle writes what is left for session id.
+	Settle(ctx context.Context, id string, r Rest) error
 	// SessionsOf lists the sessions that user is involved in, or, for the user "",
 	// all. Some may have been forgotten.
 	SessionsOf(ctx context.Context, user string, p Page) ([]Place, error)
@@ -148,21 +168,20 @@ type Keys interface {
 	// PutShare stores a share, and its party's attestation unless that is empty,
 	// while session is the key's keygen and it is not active. ErrStale.
 	PutShare(ctx context.Context, key, session string, part int, share, attestation string) error
-	// Share returns a stored share, empty if there is none.
-	Share(ctx context.Context, key string, part int) (string, error)
+	// Shares returns the stored shares of those parts, empty where there is none.
+	Shares(ctx context.Context, key string, parts ...int) ([]string, error)
 	// Attestations returns those of the first so many parts, empty where there is
 	// none.
 	Attestations(ctx context.Context, key string, parts int) ([]string, error)
 	// OpenSigning notes a signing of an active key and returns its session id:
 	// s.SessionID, or, if match is set, that of an open one with the same
 	// fingerprint and coordinator. ErrTooMany, ErrStale (the key is not active).
-	// What was noted longer ago than any signing lasts does not count.
-	OpenSigning(ctx context.Context, key string, s Signing, match bool) (string, error)
+	// What was noted longer ago than any signing lasts does not count. Now is the
+	// store's time.
+	OpenSigning(ctx context.Context, key string, s Signing, match bool) (id string, now time.Time, err error)
 	// Signings returns a key record with its open signings, and the one that
 	// ended last. ErrNotFound.
 	Signings(ctx context.Context, key string) (k Key, open []Signing, last string, err error)
-	// CloseSigning removes an ended signing.
-	CloseSigning(ctx context.Context, key, session string) error
 	// KeysOf lists the keys that user is involved in, or, for the user "", all.
 	KeysOf(ctx context.Context, user string, p Page) ([]Place, error)
 	// KeyRecords returns those of the keys that exist, in that order.
@@ -237,7 +256,9 @@ type Lock interface {
 	Release(ctx context.Context) error
 }
 
-// Locker takes the lock of a session, waiting a bounded time.
+// Locker takes the lock of a session, waiting a bounded time, and then loads it.
 type Locker interface {
-	Lock(ctx context.Context, id string) (Lock, error)
+	// Lock returns no lock if it could not take it; else the session, or why that
+	// could not be loaded (as Sessions.Load has it) beside the lock.
+	Lock(ctx context.Context, id string) (Lock, Loaded, error)
 }

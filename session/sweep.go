@@ -62,7 +62,7 @@ func (v *Service) bringOn(ctx context.Context, t Taken) error {
 	full, undelivered := v.drain(ctx, s)
 	switch {
 	case s.Phase.Final():
-		err := v.settle(ctx, s, now, t.Until, full, undelivered)
+		err := v.settle(ctx, s, now, t.Until, sent{full: full}, undelivered)
 		if v.cfg.Audit != nil && err == nil {
 			// Its end is on its way to the audit; where that is away, not every hold.
 			err = v.cfg.Store.Postpone(ctx, t.ID, t.Until, now.Add(retryEndIn))
@@ -71,7 +71,7 @@ func (v *Service) bringOn(ctx context.Context, t Taken) error {
 	case s.stored():
 		_, err = v.storeKey(ctx, s)
 	case full != "":
-		_, err = v.advance(ctx, t.ID, "", nil, Undeliverable{User: full}, nil)
+		_, err = v.advance(ctx, change{id: t.ID, ev: Undeliverable{User: full}})
 	default:
 		err = v.tick(ctx, s, now, t.Until, undelivered == nil)
 	}
@@ -97,7 +97,7 @@ func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idl
 	if same, _, err := Step(s, ev, now); idle && err == nil && same.equal(s) { // as it is mostly
 		return v.cfg.Store.Postpone(ctx, s.ID, until, s.NextDue(now))
 	}
-	next, err := v.advance(ctx, s.ID, "", nil, ev, nil)
+	next, err := v.advance(ctx, change{id: s.ID, ev: ev})
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil

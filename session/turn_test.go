@@ -52,7 +52,7 @@ func TestTurns(t *testing.T) {
 		ask(func() error { return answer(t.Context(), fmt.Sprint("sg-", i)) })
 	}
 	atWork(maxAtWork)
-	ask(func() error { _, err := v.advance(t.Context(), "swept", "", nil, Tick{}, nil); return err })
+	ask(func() error { _, err := v.advance(t.Context(), change{id: "swept", ev: Tick{}}); return err })
 	atWork(maxAtWork + 1)
 
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -60,7 +60,7 @@ func TestTurns(t *testing.T) {
 	for name, do := range map[string]func() error{
 		"answer":  func() error { return answer(short, "another") },
 		"cancel":  func() error { _, err := v.Cancel(short, alice, "third", ""); return err },
-		"request": func() error { _, err := v.begin(short, asked, 0); return err },
+		"request": func() error { _, err := v.begin(short, asked, 0, Loaded{}); return err },
 	} {
 		if err := do(); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%s: got %v, want that there was no turn in time", name, err)
@@ -88,7 +88,7 @@ type heldLocker struct {
 	inside, most atomic.Int64
 }
 
-func (h *heldLocker) Lock(ctx context.Context, _ string) (Lock, error) {
+func (h *heldLocker) Lock(ctx context.Context, _ string) (Lock, Loaded, error) {
 	now := h.inside.Add(1)
 	defer h.inside.Add(-1)
 	for most := h.most.Load(); now > most && !h.most.CompareAndSwap(most, now); most = h.most.Load() {
@@ -97,5 +97,5 @@ func (h *heldLocker) Lock(ctx context.Context, _ string) (Lock, error) {
 	case <-h.proceed:
 	case <-ctx.Done():
 	}
-	return nil, errHeld
+	return nil, Loaded{}, errHeld
 }

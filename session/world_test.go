@@ -58,7 +58,7 @@ func (w *world) node(change func(*session.Config)) *session.Service {
 		w.Fatal(err)
 	}
 	cfg := session.Config{
-		Store: w.store, Locker: locks{w.rdb, w.prefix, time.Second}, Sender: w.mail, Presence: w.away, Shares: shares,
+		Store: w.store, Locker: locks{w.store, w.rdb, w.prefix, time.Second}, Sender: w.mail, Presence: w.away, Shares: shares,
 	}
 	if w.audit != nil {
 		cfg.Audit = w.audit
@@ -273,6 +273,7 @@ func (p *presence) leave(users ...string) {
 
 // locks is a Locker on the key that commits are fenced by.
 type locks struct {
+	store  session.Store
 	rdb    redis.UniversalClient
 	prefix string
 	ttl    time.Duration
@@ -283,18 +284,24 @@ type lock struct {
 	key, token string
 }
 
-func (l locks) Lock(ctx context.Context, id string) (session.Lock, error) {
+func (l locks) Lock(ctx context.Context, id string) (session.Lock, session.Loaded, error) {
 	k := lock{l, l.prefix + "lock:{" + id + "}", rand.Text()}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	for {
-		if ok, err := l.rdb.SetNX(ctx, k.key, k.token, l.ttl).Result(); ok || err != nil {
-			return k, err
+		ok, err := l.rdb.SetNX(ctx, k.key, k.token, l.ttl).Result()
+		if err != nil {
+			return nil, session.Loaded{}, err
+		}
+		if ok {
+			loaded := session.Loaded{Asked: time.Now()}
+			loaded.Session, loaded.Now, err = l.store.Load(ctx, id)
+			return k, loaded, err
 		}
 		select {
 		case <-time.After(time.Millisecond):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, session.Loaded{}, ctx.Err()
 		}
 	}
 }

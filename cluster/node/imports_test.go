@@ -18,17 +18,18 @@ var allowed = map[string][]string{
 	"session/pubkey":          {},
 	"wsconn/secret":           {},
 	"wsconn/auth":             {"wsconn/wire"},
-	"cluster":                 {},
+	"cluster/pipeline":        {},
+	"cluster":                 {"cluster/pipeline"},
 	"cluster/metrics":         {"cluster", "session", "wsconn/auth", "wsconn/wire"}, // counts what these tell it, in their words
 	"cluster/tracing":         {"session", "wsconn/wire"},                           // likewise
 	"session/party":           {"session/pubkey"},
 	"session":                 {"cluster/audit", "session/pubkey", "wsconn/wire"},
-	"session/redisstore":      {"session", "session/pubkey", "wsconn/wire"},
+	"session/redisstore":      {"cluster/pipeline", "session", "session/pubkey", "wsconn/wire"},
 	"wsconn":                  {"cluster/audit", "wsconn/auth", "wsconn/wire"},
 	"wsconn/httpapi":          {"cluster/audit", "session", "wsconn/auth", "wsconn/wire"},
 	"wsconn/webhook":          {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
 	"wsconn/client":           {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
-	"cluster/node":            {"cluster/audit", "cluster/audit/redislog", "cluster/metrics", "cluster/tracing", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
+	"cluster/node":            {"cluster/audit", "cluster/audit/redislog", "cluster/metrics", "cluster/pipeline", "cluster/tracing", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
 	"cmd/conclaved":           {"cluster/node", "wsconn/secret"},
 	"cmd/conclave":            {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cmd/conclave-demo":       {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},

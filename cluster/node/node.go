@@ -46,6 +46,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/cluster/audit/redislog"
 	"github.com/conclave-mpc/conclave/cluster/metrics"
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 	"github.com/conclave-mpc/conclave/cluster/tracing"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/redisstore"
@@ -149,22 +150,23 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
+	line := pipeline.New(n.durable)
 	n.cluster, err = cluster.New(cluster.Config{
-		Redis: n.rdb, Durable: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
+		Redis: n.rdb, Durable: n.durable, Pipeline: line, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
 		Notified: n.notified,
 		Observer: observers.cluster,
 	})
 	if err != nil {
 		return err
 	}
-	store := redisstore.New(redisstore.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention})
+	store := redisstore.New(redisstore.Config{Redis: n.durable, Pipeline: line, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention})
 	outcomes, err := n.assembleWebhook(store)
 	if err != nil {
 		return err
 	}
 	n.sessions, err = session.New(session.Config{
 		Store:  store,
-		Locker: locker{n.cluster}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
+		Locker: locker{n.cluster, store}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
 		NodeID: n.cfg.NodeID, Bell: bell{n.cluster}, Outcomes: outcomes,

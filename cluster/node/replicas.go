@@ -85,7 +85,7 @@ func (w *replicaWait) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 // where that is lost, it is done again.
 func waits(cmd redis.Cmder) bool {
 	switch cmd.Name() {
-	case "eval", "evalsha", "hgetall", "hget", "zadd":
+	case "eval", "evalsha", "hgetall", "hget", "hmget", "zadd":
 		return true
 	}
 	return false

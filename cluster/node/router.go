@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/cluster/tracing"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/redisstore"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -218,16 +221,26 @@ func sendErrors(err error) []*cluster.SendError {
 	return list
 }
 
-// locker is session.Locker on the cluster's locks.
-type locker struct{ cluster *cluster.Node }
+// locker is session.Locker on the cluster's locks. The session is loaded in the
+// round trip that takes its lock.
+type locker struct {
+	cluster *cluster.Node
+	store   *redisstore.Store
+}
 
 // Lock implements session.Locker.
-func (l locker) Lock(ctx context.Context, id string) (session.Lock, error) {
-	lock, err := l.cluster.Lock(ctx, id)
+func (l locker) Lock(ctx context.Context, id string) (session.Lock, session.Loaded, error) {
+	var loading *redisstore.Loading
+	var loaded session.Loaded
+	lock, err := l.cluster.LockWith(ctx, id, func() redis.Cmder {
+		loading, loaded.Asked = l.store.Loading(id), time.Now()
+		return loading.Cmd()
+	})
 	if err != nil {
-		return nil, err
+		return nil, session.Loaded{}, err
 	}
-	return lock, nil
+	loaded.Session, loaded.Now, err = loading.Result()
+	return lock, loaded, err
 }
 
 // presence is session.Presence on the cluster's.

@@ -26,7 +26,8 @@ func BenchmarkStore(b *testing.B) {
 		Threshold: 2, Parties: []session.Party{{User: "alice", Invited: true}, {User: "bob", Invited: true}, {User: "carol"}},
 		Data: "pay", CreatedAt: now, Deadline: now.Add(time.Hour),
 	}
-	if _, _, err := store.Create(ctx, s, nil, s.Deadline); err != nil {
+	mark := session.Mark{Due: s.Deadline, By: s.Deadline}
+	if _, _, err := store.Create(ctx, s, nil, mark); err != nil {
 		b.Fatal(err)
 	}
 	s.Version = 1
@@ -34,12 +35,12 @@ func BenchmarkStore(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			s.Data = fmt.Sprint("pay ", s.Version)
-			r, err := store.Commit(ctx, s, "", say("alice", "bob"), s.Deadline)
+			r, err := store.Commit(ctx, s, "", say("alice", "bob"), mark)
 			if err != nil {
 				b.Fatal(err)
 			}
 			s.Version++
-			if err := store.Delivered(ctx, s.ID, r.IDs); err != nil {
+			if err := store.Settle(ctx, s.ID, session.Rest{Delivered: r.IDs}); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -61,6 +61,10 @@ func (b bench) now() time.Time {
 
 func (b bench) soon() time.Time { return b.now().Add(time.Minute) }
 
+func (b bench) mark() session.Mark { return session.Mark{Due: b.soon(), By: b.soon()} }
+
+func (b bench) late() session.Mark { return session.Mark{Due: b.soon(), By: b.now().Add(-time.Millisecond)} }
+
 func (b bench) newSession(id string) session.Session {
 	return session.Session{
 		ID: id, Kind: session.Sign, Phase: session.Inviting, KeyID: "vault", Coordinator: "boss", Curve: pubkey.Secp256k1,
@@ -86,7 +90,7 @@ func TestCreateLoad(t *testing.T) {
 		}
 
 		s := b.newSession("s1")
-		r, created, err := b.Create(b.ctx, s, say("alice", "bob"), b.soon())
+		r, created, err := b.Create(b.ctx, s, say("alice", "bob"), b.mark())
 		b.ok(err)
 		if !created || len(r.IDs) != 2 || r.Backlog {
 			b.Fatalf("got %+v, created %t", r, created)
@@ -103,7 +107,7 @@ func TestCreateLoad(t *testing.T) {
 
 		other := b.newSession("s1")
 		other.Data = "something else"
-		_, created, err = b.Create(b.ctx, other, say("alice"), b.soon())
+		_, created, err = b.Create(b.ctx, other, say("alice"), b.mark())
 		b.ok(err)
 		if created {
 			b.Fatal("a session was created twice")
@@ -114,7 +118,7 @@ func TestCreateLoad(t *testing.T) {
 			b.Fatalf("creating it again changed it: %q, %d in the outbox", got.Data, len(out))
 		}
 
-		_, _, err = b.Create(b.ctx, b.newSession("s2"), nil, b.now().Add(-time.Millisecond))
+		_, _, err = b.Create(b.ctx, b.newSession("s2"), nil, b.late())
 		b.is(err, session.ErrStale)
 		_, _, err = b.Load(b.ctx, "s2")
 		b.is(err, session.ErrNotFound)
@@ -124,11 +128,11 @@ func TestCreateLoad(t *testing.T) {
 func TestCommit(t *testing.T) {
 	each(t, func(b bench) {
 		s := b.newSession("s1")
-		_, _, err := b.Create(b.ctx, s, say("alice"), b.soon())
+		_, _, err := b.Create(b.ctx, s, say("alice"), b.mark())
 		b.ok(err)
 		s.Version = 1
 		s.Parties[0].Response = session.Accepted
-		r, err := b.Commit(b.ctx, s, "", say("bob", "alice"), b.soon())
+		r, err := b.Commit(b.ctx, s, "", say("bob", "alice"), b.mark())
 		b.ok(err)
 		if !r.Backlog || len(r.IDs) != 2 {
 			b.Fatalf("got %+v with an undelivered message before it", r)
@@ -138,19 +142,19 @@ func TestCommit(t *testing.T) {
 		if len(out) != 3 || out[0].To != "alice" || out[1].To != "bob" || out[2].ID != r.IDs[1] || string(out[2].Frame) != `{"n":1}` {
 			b.Fatalf("outbox %+v", out)
 		}
-		b.ok(b.Delivered(b.ctx, "s1", []string{out[0].ID, out[1].ID, out[2].ID}))
-		b.ok(b.Delivered(b.ctx, "s1", nil))
+		b.ok(b.Settle(b.ctx, "s1", session.Rest{Delivered: []string{out[0].ID, out[1].ID, out[2].ID}}))
+		b.ok(b.Settle(b.ctx, "s1", session.Rest{}))
 
 		// The version has moved on.
-		_, err = b.Commit(b.ctx, s, "", say("carol"), b.soon())
+		_, err = b.Commit(b.ctx, s, "", say("carol"), b.mark())
 		b.is(err, session.ErrStale)
 		// So has time.
 		s.Version = 2
-		_, err = b.Commit(b.ctx, s, "", say("carol"), b.now().Add(-time.Millisecond))
+		_, err = b.Commit(b.ctx, s, "", say("carol"), b.late())
 		b.is(err, session.ErrStale)
 		// A session that is not there.
 		none := b.newSession("none")
-		_, err = b.Commit(b.ctx, none, "", say("carol"), b.soon())
+		_, err = b.Commit(b.ctx, none, "", say("carol"), b.mark())
 		b.is(err, session.ErrStale)
 		if n := b.rdb.Exists(b.ctx, b.prefix+"session:{none}", b.prefix+"session:{none}:outbox").Val(); n != 0 {
 			b.Fatal("a refused commit left something")
@@ -158,7 +162,7 @@ func TestCommit(t *testing.T) {
 
 		// A field that is emptied is gone.
 		s.Data, s.Deadline = "", time.Time{}
-		r, err = b.Commit(b.ctx, s, "", nil, b.soon())
+		r, err = b.Commit(b.ctx, s, "", nil, b.mark())
 		b.ok(err)
 		if r.Backlog {
 			b.Fatal("a backlog where all was delivered")
@@ -175,18 +179,18 @@ func TestCommit(t *testing.T) {
 func TestCommitFencedByLock(t *testing.T) {
 	each(t, func(b bench) {
 		s := b.newSession("s1")
-		_, _, err := b.Create(b.ctx, s, nil, b.soon())
+		_, _, err := b.Create(b.ctx, s, nil, b.mark())
 		b.ok(err)
 		s.Version = 1
 		lock := b.prefix + "lock:{s1}"
 		b.ok(b.rdb.Set(b.ctx, lock, "node-2/xyz", 0).Err())
-		_, err = b.Commit(b.ctx, s, "node-1/abc", nil, b.soon())
+		_, err = b.Commit(b.ctx, s, "node-1/abc", nil, b.mark())
 		b.is(err, session.ErrStale)
-		_, err = b.Commit(b.ctx, s, "node-2/xyz", nil, b.soon())
+		_, err = b.Commit(b.ctx, s, "node-2/xyz", nil, b.mark())
 		b.ok(err)
 		s.Version = 2
 		b.ok(b.rdb.Del(b.ctx, lock).Err()) // expired
-		_, err = b.Commit(b.ctx, s, "node-1/abc", nil, b.soon())
+		_, err = b.Commit(b.ctx, s, "node-1/abc", nil, b.mark())
 		b.ok(err)
 	})
 }
@@ -194,10 +198,10 @@ func TestCommitFencedByLock(t *testing.T) {
 func TestRetentionBeginsAtTheEnd(t *testing.T) {
 	each(t, func(b bench) {
 		s := b.newSession("s1")
-		_, _, err := b.Create(b.ctx, s, say("alice"), b.soon())
+		_, _, err := b.Create(b.ctx, s, say("alice"), b.mark())
 		b.ok(err)
 		s.Version, s.Phase, s.EndedAt = 1, session.Failed, b.now()
-		_, err = b.Commit(b.ctx, s, "", say("boss"), b.soon())
+		_, err = b.Commit(b.ctx, s, "", say("boss"), b.mark())
 		b.ok(err)
 		for _, key := range []string{"session:{s1}", "session:{s1}:outbox"} {
 			if ttl := b.rdb.PTTL(b.ctx, b.prefix+key).Val(); ttl <= 59*time.Minute || ttl > time.Hour {
@@ -210,13 +214,13 @@ func TestRetentionBeginsAtTheEnd(t *testing.T) {
 func TestOneOfManyCommits(t *testing.T) {
 	each(t, func(b bench) {
 		s := b.newSession("s1")
-		_, _, err := b.Create(b.ctx, s, nil, b.soon())
+		_, _, err := b.Create(b.ctx, s, nil, b.mark())
 		b.ok(err)
 		s.Version = 1
 		won := race(16, func(i int) bool {
 			mine := s
 			mine.Reason = fmt.Sprint(i)
-			_, err := b.Commit(b.ctx, mine, "", say("alice"), b.soon())
+			_, err := b.Commit(b.ctx, mine, "", say("alice"), b.mark())
 			return err == nil
 		})
 		got, _, err := b.Load(b.ctx, "s1")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 	"github.com/conclave-mpc/conclave/session"
 )
 
@@ -31,12 +32,12 @@ var (
 	//go:embed postpone.lua
 	postponeSource string
 
-	putKeyScript       = redis.NewScript(putKeySource)
-	putShareScript     = redis.NewScript(putShareSource)
-	openSigningScript  = redis.NewScript(openSigningSource)
-	closeSigningScript = redis.NewScript(closeSigningSource)
-	takeScript         = redis.NewScript(takeSource)
-	postponeScript     = redis.NewScript(postponeSource)
+	putKeyScript       = pipeline.NewScript(putKeySource)
+	putShareScript     = pipeline.NewScript(putShareSource)
+	openSigningScript  = pipeline.NewScript(openSigningSource)
+	closeSigningScript = pipeline.NewScript(closeSigningSource)
+	takeScript         = pipeline.NewScript(takeSource)
+	postponeScript     = pipeline.NewScript(postponeSource)
 )
 
 // Fields of a key's hash beside the record's own.
@@ -53,10 +54,11 @@ func (s *Store) Key(ctx context.Context, id string) (session.Key, error) {
 
 // loadKey returns a key record and the whole of its hash.
 func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string]string, error) {
-	fields, err := s.rdb.HGetAll(ctx, s.keys.key(id)).Result()
-	if err != nil {
-		return session.Key{}, nil, unavailable("load key "+id, err)
+	cmd := redis.NewMapStringStringCmd(ctx, "hgetall", s.keys.key(id))
+	if err := s.do(ctx, "load key "+id, cmd); err != nil {
+		return session.Key{}, nil, err
 	}
+	fields := cmd.Val()
 	if len(fields) == 0 {
 		return session.Key{}, nil, session.ErrNotFound
 	}
@@ -87,21 +89,23 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	expected := k.Version
 	k.Version++
 	args := append([]any{expected, keep, dropShares}, encodeKey(k)...)
-	ok, err := putKeyScript.Run(ctx, s.rdb, []string{s.keys.key(k.ID), s.keys.shares(k.ID)}, args...).Bool()
-	if err != nil {
-		return unavailable("write key "+k.ID, err)
-	}
-	if !ok {
-		return session.ErrStale
-	}
-	return nil
+	return s.accepted(ctx, "write key "+k.ID, putKeyScript.Call([]string{s.keys.key(k.ID), s.keys.shares(k.ID)}, args...))
 }
 
 // PutShare implements session.Keys.
 func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, share, attestation string) error {
-	ok, err := putShareScript.Run(ctx, s.rdb, []string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share, attestation).Bool()
+	return s.accepted(ctx, "store share of key "+key,
+		putShareScript.Call([]string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share, attestation))
+}
+
+// accepted carries out a script that says whether what it stands on still holds.
+func (s *Store) accepted(ctx context.Context, doing string, call *pipeline.Call) error {
+	if err := s.do(ctx, doing, call); err != nil {
+		return err
+	}
+	ok, err := call.Bool()
 	if err != nil {
-		return unavailable("store share of key "+key, err)
+		return unavailable(doing, err)
 	}
 	if !ok {
 		return session.ErrStale
@@ -109,13 +113,13 @@ func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, shar
 	return nil
 }
 
-// Share implements session.Keys.
-func (s *Store) Share(ctx context.Context, key string, part int) (string, error) {
-	share, err := s.rdb.HGet(ctx, s.keys.shares(key), fmt.Sprint(part)).Result()
-	if err != nil && err != redis.Nil {
-		return "", unavailable("load share of key "+key, err)
+// Shares implements session.Keys.
+func (s *Store) Shares(ctx context.Context, key string, parts ...int) ([]string, error) {
+	fields := make([]string, len(parts))
+	for i, part := range parts {
+		fields[i] = strconv.Itoa(part)
 	}
-	return share, nil
+	return s.shareFields(ctx, "load shares of key "+key, key, fields)
 }
 
 // attestedPrefix begins the fields of attestations in a key's hash of shares.
@@ -127,41 +131,55 @@ func (s *Store) Attestations(ctx context.Context, key string, parts int) ([]stri
 	for i := range fields {
 		fields[i] = attestedPrefix + strconv.Itoa(i+1)
 	}
-	list := make([]string, parts)
-	if parts == 0 {
+	return s.shareFields(ctx, "load attestations of key "+key, key, fields)
+}
+
+// shareFields reads fields of a key's hash of shares, empty where there is none.
+func (s *Store) shareFields(ctx context.Context, doing, key string, fields []string) ([]string, error) {
+	list := make([]string, len(fields))
+	if len(fields) == 0 {
 		return list, nil
 	}
-	values, err := s.rdb.HMGet(ctx, s.keys.shares(key), fields...).Result()
-	if err != nil {
-		return nil, unavailable("load attestations of key "+key, err)
+	args := make([]any, 2, 2+len(fields))
+	args[0], args[1] = "hmget", s.keys.shares(key)
+	for _, field := range fields {
+		args = append(args, field)
 	}
-	for i, v := range values {
+	cmd := redis.NewSliceCmd(ctx, args...)
+	if err := s.do(ctx, doing, cmd); err != nil {
+		return nil, err
+	}
+	for i, v := range cmd.Val() {
 		list[i], _ = v.(string) // nil where there is none
 	}
 	return list, nil
 }
 
 // OpenSigning implements session.Keys.
-func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing, match bool) (string, error) {
+func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing, match bool) (string, time.Time, error) {
 	matching := 0
 	if match {
 		matching = 1
 	}
-	note := sig.Fingerprint + " " + sig.Coordinator
-	reply, err := openSigningScript.Run(ctx, s.rdb, []string{s.keys.key(key)},
-		sig.SessionID, note, matching, maxOpenSignings, longestSession.Milliseconds()).Result()
-	if err != nil {
-		return "", unavailable("open signing on key "+key, err)
+	doing, note := "open signing on key "+key, sig.Fingerprint+" "+sig.Coordinator
+	call := openSigningScript.Call([]string{s.keys.key(key)}, sig.SessionID, note, matching, maxOpenSignings, longestSession.Milliseconds())
+	if err := s.do(ctx, doing, call); err != nil {
+		return "", time.Time{}, err
 	}
-	switch reply := reply.(type) {
-	case string:
-		return reply, nil
+	switch reply := call.Val().(type) {
+	case []any:
+		if len(reply) == 3 {
+			id, _ := reply[2].(string)
+			now, err := scriptTime(reply[0], reply[1])
+			return id, now, err
+		}
 	case int64:
 		if reply == 1 {
-			return "", session.ErrTooMany
+			return "", time.Time{}, session.ErrTooMany
 		}
+		return "", time.Time{}, session.ErrStale
 	}
-	return "", session.ErrStale
+	return "", time.Time{}, fmt.Errorf("%s: unexpected reply", doing)
 }
 
 // Signings implements session.Keys.
@@ -181,45 +199,36 @@ func (s *Store) Signings(ctx context.Context, key string) (session.Key, []sessio
 	return k, open, fields[lastField], nil
 }
 
-// CloseSigning implements session.Keys.
-func (s *Store) CloseSigning(ctx context.Context, key, id string) error {
-	if err := closeSigningScript.Run(ctx, s.rdb, []string{s.keys.key(key)}, id).Err(); err != nil {
-		return unavailable("close signing on key "+key, err)
-	}
-	return nil
-}
-
 // Schedule implements session.Due.
 func (s *Store) Schedule(ctx context.Context, id string, at time.Time) error {
-	err := s.rdb.ZAdd(ctx, s.keys.due(), redis.Z{Score: score(at), Member: id}).Err()
-	if err != nil {
-		return unavailable("schedule session "+id, err)
-	}
-	return nil
+	return s.do(ctx, "schedule session "+id, s.schedule(ctx, id, scoreText(score(at))))
+}
+
+func (s *Store) schedule(ctx context.Context, id, due string) redis.Cmder {
+	return redis.NewIntCmd(ctx, "zadd", s.keys.due(), due, id)
 }
 
 // Postpone implements session.Due.
 func (s *Store) Postpone(ctx context.Context, id string, from, to time.Time) error {
+	return s.do(ctx, "postpone session "+id, s.postpone(id, from, to))
+}
+
+func (s *Store) postpone(id string, from, to time.Time) redis.Cmder {
 	next := ""
 	if !to.IsZero() {
 		next = scoreText(score(to))
 	}
-	if err := postponeScript.Run(ctx, s.rdb, []string{s.keys.due()}, id, scoreText(score(from)), next).Err(); err != nil {
-		return unavailable("postpone session "+id, err)
-	}
-	return nil
+	return postponeScript.Call([]string{s.keys.due()}, id, scoreText(score(from)), next)
 }
 
 // Unschedule implements session.Due.
 func (s *Store) Unschedule(ctx context.Context, ids ...string) error {
-	members := make([]any, len(ids))
-	for i, id := range ids {
-		members[i] = id
+	args := make([]any, 2, 2+len(ids))
+	args[0], args[1] = "zrem", s.keys.due()
+	for _, id := range ids {
+		args = append(args, id)
 	}
-	if err := s.rdb.ZRem(ctx, s.keys.due(), members...).Err(); err != nil {
-		return unavailable("unschedule sessions", err)
-	}
-	return nil
+	return s.do(ctx, "unschedule sessions", redis.NewIntCmd(ctx, args...))
 }
 
 // TakeDue implements session.Due.
@@ -233,7 +242,11 @@ func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]s
 
 // take runs the script of what is due. Remembered is its third argument.
 func (s *Store) take(ctx context.Context, key string, limit int, hold time.Duration, remembered any) ([]session.Taken, error) {
-	reply, err := takeScript.Run(ctx, s.rdb, []string{key}, limit, hold.Milliseconds(), remembered).StringSlice()
+	call := takeScript.Call([]string{key}, limit, hold.Milliseconds(), remembered)
+	if err := s.line.Do(ctx, call); err != nil {
+		return nil, err
+	}
+	reply, err := call.StringSlice()
 	if err != nil || len(reply) == 0 {
 		return nil, err
 	}

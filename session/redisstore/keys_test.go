@@ -85,10 +85,10 @@ func TestSharesAreFenced(t *testing.T) {
 		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 3, "third", "att-3"))
 		share := func(want string) {
 			b.Helper()
-			got, err := b.Share(b.ctx, "vault", 1)
+			got, err := b.Shares(b.ctx, "vault", 1, 2)
 			b.ok(err)
-			if got != want {
-				b.Fatalf("got share %q, want %q", got, want)
+			if !slices.Equal(got, []string{want, ""}) {
+				b.Fatalf("got shares %q, want %q and none", got, want)
 			}
 		}
 		attested := func(want ...string) {
@@ -129,16 +129,16 @@ func TestOpenSigning(t *testing.T) {
 		}
 		opened := func(s session.Signing, match bool, want string) {
 			b.Helper()
-			id, err := b.OpenSigning(b.ctx, "vault", s, match)
+			id, _, err := b.OpenSigning(b.ctx, "vault", s, match)
 			b.ok(err)
 			if id != want {
 				b.Fatalf("opened %s, want %s", id, want)
 			}
 		}
-		_, err := b.OpenSigning(b.ctx, "vault", sig("s1", "f1"), false)
+		_, _, err := b.OpenSigning(b.ctx, "vault", sig("s1", "f1"), false)
 		b.is(err, session.ErrStale)
 		b.ok(b.PutKey(b.ctx, b.newKey("vault")))
-		_, err = b.OpenSigning(b.ctx, "vault", sig("s1", "f1"), false)
+		_, _, err = b.OpenSigning(b.ctx, "vault", sig("s1", "f1"), false)
 		b.is(err, session.ErrStale)
 		k := b.newKey("vault")
 		k.Version, k.Status = 1, session.KeyActive
@@ -160,9 +160,9 @@ func TestOpenSigning(t *testing.T) {
 		if diff := cmp.Diff(want, open); diff != "" || last != "" {
 			b.Fatalf("last %q, open: %s", last, diff)
 		}
-		b.ok(b.CloseSigning(b.ctx, "vault", "s1"))
-		b.ok(b.CloseSigning(b.ctx, "vault", "s3"))
-		b.ok(b.CloseSigning(b.ctx, "vault", "s1")) // again, which is no news
+		b.ok(b.Settle(b.ctx, "s1", session.Rest{ClosedOn: "vault"}))
+		b.ok(b.Settle(b.ctx, "s3", session.Rest{ClosedOn: "vault"}))
+		b.ok(b.Settle(b.ctx, "s1", session.Rest{ClosedOn: "vault"})) // again, which is no news
 		_, open, last, err = b.Signings(b.ctx, "vault")
 		b.ok(err)
 		if len(open) != 2 || last != "s3" {
@@ -182,16 +182,16 @@ func TestOpenSigningsAreBounded(t *testing.T) {
 	each(t, func(b bench) {
 		b.activeKey("vault")
 		for i := range 256 {
-			_, err := b.OpenSigning(b.ctx, "vault", session.Signing{SessionID: fmt.Sprint(i), Fingerprint: "f", Coordinator: "boss"}, false)
+			_, _, err := b.OpenSigning(b.ctx, "vault", session.Signing{SessionID: fmt.Sprint(i), Fingerprint: "f", Coordinator: "boss"}, false)
 			b.ok(err)
 		}
 		one := session.Signing{SessionID: "one", Fingerprint: "g", Coordinator: "boss"}
-		_, err := b.OpenSigning(b.ctx, "vault", one, true)
+		_, _, err := b.OpenSigning(b.ctx, "vault", one, true)
 		b.is(err, session.ErrTooMany)
 		// Notes of nodes that died before they created the session do not count for ever.
 		name := b.prefix + "key:{vault}"
 		b.ok(b.rdb.HSet(b.ctx, name, "open:7", "f boss 1600000000000", "open:8", "f boss garbled").Err())
-		id, err := b.OpenSigning(b.ctx, "vault", one, true)
+		id, _, err := b.OpenSigning(b.ctx, "vault", one, true)
 		b.ok(err)
 		if n := b.rdb.HExists(b.ctx, name, "open:7").Val(); n || id != "one" {
 			b.Fatalf("opened %s; the void note is there: %t", id, n)
@@ -206,7 +206,7 @@ func TestPages(t *testing.T) {
 		for i := range 7 {
 			s := b.newSession(fmt.Sprintf("s%d", i))
 			s.CreatedAt = at.Add(time.Duration(i/2) * time.Microsecond) // two are always of one age
-			_, _, err := b.Create(b.ctx, s, nil, b.soon())
+			_, _, err := b.Create(b.ctx, s, nil, b.mark())
 			b.ok(err)
 			want = append([]string{s.ID}, want...)
 			k := b.newKey(fmt.Sprintf("k%d", i))
@@ -272,7 +272,7 @@ func TestWatch(t *testing.T) {
 		_, err := b.Watch(b.ctx, "s1", "n1", time.Minute)
 		b.is(err, session.ErrNotFound)
 		s := b.newSession("s1")
-		_, _, err = b.Create(b.ctx, s, nil, b.soon())
+		_, _, err = b.Create(b.ctx, s, nil, b.mark())
 		b.ok(err)
 		s.Version = 1
 		for _, node := range []string{"n1", "n2", "n1"} {
@@ -282,7 +282,7 @@ func TestWatch(t *testing.T) {
 				b.Errorf("version %d, want 1", version)
 			}
 		}
-		r, err := b.Commit(b.ctx, s, "", []session.Entry{{To: "alice", Frame: []byte("{}")}}, b.soon())
+		r, err := b.Commit(b.ctx, s, "", []session.Entry{{To: "alice", Frame: []byte("{}")}}, b.mark())
 		b.ok(err)
 		slices.Sort(r.Watchers)
 		if len(r.IDs) != 1 || !slices.Equal(r.Watchers, []string{"n1", "n2"}) {
@@ -336,9 +336,9 @@ func TestErrorsAreUnavailable(t *testing.T) {
 		b.ok(b.rdb.Close())
 		_, _, err := b.Load(b.ctx, "s1")
 		b.is(err, session.ErrUnavailable)
-		_, _, err = b.Create(b.ctx, s, nil, at)
+		_, _, err = b.Create(b.ctx, s, nil, session.Mark{Due: at, By: at})
 		b.is(err, session.ErrUnavailable)
-		_, err = b.Commit(b.ctx, s, "", nil, at)
+		_, err = b.Commit(b.ctx, s, "", nil, session.Mark{Due: at, By: at})
 		b.is(err, session.ErrUnavailable)
 		b.is(b.PutKey(b.ctx, k), session.ErrUnavailable)
 		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), session.ErrUnavailable)

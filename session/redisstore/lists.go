@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 	"github.com/conclave-mpc/conclave/session"
 )
 
@@ -25,8 +26,8 @@ var (
 	//go:embed watch.lua
 	watchSource string
 
-	indexScript = redis.NewScript(indexSource)
-	watchScript = redis.NewScript(watchSource)
+	indexScript = pipeline.NewScript(indexSource)
+	watchScript = pipeline.NewScript(watchSource)
 )
 
 // SessionsOf implements session.Sessions.
@@ -39,36 +40,18 @@ func (s *Store) KeysOf(ctx context.Context, user string, p session.Page) ([]sess
 	return s.page(ctx, s.keys.keysOf(user), p)
 }
 
-// index lists a new session with everyone involved and in the list of all, and drops from the lists
-// what cannot exist any more.
-func (s *Store) index(ctx context.Context, ses session.Session) error {
+// index lists a new session with everyone involved and in the list of all, and
+// drops from the lists what cannot exist any more.
+func (s *Store) index(ses session.Session) []redis.Cmder {
 	keep := s.retention + longestSession
-	oldest := score(ses.CreatedAt.Add(-keep))
+	oldest := scoreText(score(ses.CreatedAt.Add(-keep)))
+	created := scoreText(score(ses.CreatedAt))
 	users := append(ses.InvitedUsers(), ses.Coordinator, "")
-	lines := make([]*redis.Cmd, len(users))
-	for _, source := range []string{"", indexSource} { // by hash, then those who met a Redis without the script
-		pipe := s.rdb.Pipeline()
-		for i, user := range users {
-			if lines[i] != nil && !redis.HasErrorPrefix(lines[i].Err(), "NOSCRIPT") {
-				continue
-			}
-			run := indexScript.EvalSha
-			if source != "" {
-				run = indexScript.Eval
-			}
-			lines[i] = run(ctx, pipe, []string{s.keys.sessionsOf(user)},
-				ses.ID, scoreText(score(ses.CreatedAt)), keep.Milliseconds(), scoreText(oldest))
-		}
-		if pipe.Len() > 0 {
-			_, _ = pipe.Exec(ctx) // each command has its own error
-		}
+	cmds := make([]redis.Cmder, len(users), len(users)+1)
+	for i, user := range users {
+		cmds[i] = indexScript.Call([]string{s.keys.sessionsOf(user)}, ses.ID, created, keep.Milliseconds(), oldest)
 	}
-	for _, line := range lines {
-		if err := line.Err(); err != nil {
-			return unavailable("index session "+ses.ID, err)
-		}
-	}
-	return nil
+	return cmds
 }
 
 func (s *Store) indexKey(ctx context.Context, k session.Key) error {
@@ -156,12 +139,16 @@ func all[T any](ctx context.Context, s *Store, ids []string, key func(string) st
 
 // Watch implements session.Sessions.
 func (s *Store) Watch(ctx context.Context, id, node string, ttl time.Duration) (int64, error) {
-	version, err := watchScript.Run(ctx, s.rdb, []string{s.keys.session(id), s.keys.watch(id)}, node, ttl.Milliseconds()).Text()
+	call := watchScript.Call([]string{s.keys.session(id), s.keys.watch(id)}, node, ttl.Milliseconds())
+	if err := s.do(ctx, "watch session "+id, call); err != nil {
+		return 0, err
+	}
+	version, err := call.Text()
 	switch {
 	case err == redis.Nil:
 		return 0, session.ErrNotFound
 	case err != nil:
-		return 0, unavailable("watch session "+id, err)
+		return 0, fmt.Errorf("watch session %s: %w", id, err)
 	}
 	n, err := strconv.ParseInt(version, 10, 64)
 	if err != nil {

@@ -5,7 +5,7 @@
 -- ARGV[3] = 1 to return an open signing with an equal note instead
 -- ARGV[4] = most open signings
 -- ARGV[5] = ms after which a note is void: its node died before it created the session
--- returns  the session id; 0 if the key is not active; 1 if too many are open
+-- returns  {seconds, microseconds, the session id}; 0 if the key is not active; 1 if too many are open
 if redis.call('HGET', KEYS[1], 'status') ~= 'active' then
   return 0
 end
@@ -17,7 +17,7 @@ local record = redis.call('HGETALL', KEYS[1])
 local open = 0
 for i = 1, #record, 2 do
   if record[i] == field then
-    return ARGV[1]
+    return {time[1], time[2], ARGV[1]}
   end
   if string.sub(record[i], 1, 5) == 'open:' then
     local since = tonumber(string.match(record[i + 1], '%d+$') or '')
@@ -26,7 +26,7 @@ for i = 1, #record, 2 do
     else
       open = open + 1
       if ARGV[3] == '1' and string.sub(record[i + 1], 1, #note) == note then
-        return string.sub(record[i], 6)
+        return {time[1], time[2], string.sub(record[i], 6)}
       end
     end
   end
@@ -35,4 +35,4 @@ if open >= tonumber(ARGV[4]) then
   return 1
 end
 redis.call('HSET', KEYS[1], field, note .. string.format('%.0f', now))
-return ARGV[1]
+return {time[1], time[2], ARGV[1]}

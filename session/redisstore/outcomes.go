@@ -3,10 +3,10 @@ package redisstore
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 	"github.com/conclave-mpc/conclave/session"
 )
 
@@ -19,17 +19,17 @@ var (
 	//go:embed put_outcome.lua
 	putOutcomeSource string
 
-	putOutcomeScript = redis.NewScript(putOutcomeSource)
+	putOutcomeScript = pipeline.NewScript(putOutcomeSource)
 )
 
 // PutOutcome notes that somebody outside is to be told of a session's outcome. It
 // is false, and nothing is noted, if too many wait.
 func (s *Store) PutOutcome(ctx context.Context, id string) (bool, error) {
-	ok, err := putOutcomeScript.Run(ctx, s.rdb, []string{s.keys.webhooks()}, id, mostOutcomes).Bool()
-	if err != nil {
-		return false, unavailable("note outcome of "+id, err)
+	err := s.accepted(ctx, "note outcome of "+id, putOutcomeScript.Call([]string{s.keys.webhooks()}, id, mostOutcomes))
+	if errors.Is(err, session.ErrStale) {
+		return false, nil
 	}
-	return ok, nil
+	return err == nil, err
 }
 
 // TakeOutcomes returns up to limit sessions whose outcomes are due to be told, and
@@ -53,9 +53,6 @@ func (s *Store) OutcomeTold(ctx context.Context, t session.Taken) error {
 }
 
 func (s *Store) moveOutcome(ctx context.Context, t session.Taken, to float64) error {
-	err := postponeScript.Run(ctx, s.rdb, []string{s.keys.webhooks()}, t.ID, scoreText(score(t.Until)), scoreText(to)).Err()
-	if err != nil {
-		return unavailable("note outcome of "+t.ID, err)
-	}
-	return nil
+	return s.do(ctx, "note outcome of "+t.ID,
+		postponeScript.Call([]string{s.keys.webhooks()}, t.ID, scoreText(score(t.Until)), scoreText(to)))
 }

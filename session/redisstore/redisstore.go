@@ -39,19 +39,22 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 	"github.com/conclave-mpc/conclave/session"
 )
 
 // Config tells New where to keep things.
 type Config struct {
 	Redis     redis.UniversalClient
-	Prefix    string        // of every key
-	Retention time.Duration // how long a session is kept after its end; zero means 72 hours
+	Pipeline  *pipeline.Client // to the same Redis, to share round trips with others; nil for one of the store's own
+	Prefix    string           // of every key
+	Retention time.Duration    // how long a session is kept after its end; zero means 72 hours
 }
 
 // Store implements session.Store.
 type Store struct {
-	rdb       redis.UniversalClient
+	rdb       redis.UniversalClient // for long answers
+	line      *pipeline.Client
 	keys      keys
 	retention time.Duration
 }
@@ -68,7 +71,10 @@ func New(cfg Config) *Store {
 	if cfg.Retention == 0 {
 		cfg.Retention = defaultRetention
 	}
-	return &Store{rdb: cfg.Redis, keys: keys(cfg.Prefix), retention: cfg.Retention}
+	if cfg.Pipeline == nil {
+		cfg.Pipeline = pipeline.New(cfg.Redis)
+	}
+	return &Store{rdb: cfg.Redis, line: cfg.Pipeline, keys: keys(cfg.Prefix), retention: cfg.Retention}
 }
 
 // Scripts. What each does, its keys, arguments and results are at its head.
@@ -80,32 +86,63 @@ var (
 	//go:embed commit.lua
 	commitSource string
 
-	loadScript   = redis.NewScript(loadSource)
-	createScript = redis.NewScript(createSource)
-	commitScript = redis.NewScript(commitSource)
+	loadScript   = pipeline.NewScript(loadSource)
+	createScript = pipeline.NewScript(createSource)
+	commitScript = pipeline.NewScript(commitSource)
 )
 
 // Now implements session.Sessions.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
-	now, err := s.rdb.Time(ctx).Result()
-	if err != nil {
-		return time.Time{}, unavailable("read the time", err)
+	now := redis.NewTimeCmd(ctx, "time")
+	if err := s.do(ctx, "read the time", now); err != nil {
+		return time.Time{}, err
 	}
-	return now.UTC(), nil
+	return now.Val().UTC(), nil
+}
+
+// do carries out cmds and says what for if one fails.
+func (s *Store) do(ctx context.Context, doing string, cmds ...redis.Cmder) error {
+	if err := s.line.Do(ctx, cmds...); err != nil {
+		return unavailable(doing, err)
+	}
+	return nil
 }
 
 // Load implements session.Sessions.
 func (s *Store) Load(ctx context.Context, id string) (session.Session, time.Time, error) {
-	reply, err := loadScript.Run(ctx, s.rdb, []string{s.keys.session(id)}).Slice()
+	l := s.Loading(id)
+	if err := s.do(ctx, "load session "+id, l.call); err != nil {
+		return session.Session{}, time.Time{}, err
+	}
+	return l.Result()
+}
+
+// Loading is a Load that somebody else carries out.
+type Loading struct {
+	id   string
+	call *pipeline.Call
+}
+
+// Loading begins one.
+func (s *Store) Loading(id string) *Loading {
+	return &Loading{id, loadScript.Call([]string{s.keys.session(id)})}
+}
+
+// Cmd returns what is to be carried out, by a [pipeline.Client].
+func (l *Loading) Cmd() redis.Cmder { return l.call }
+
+// Result returns what Load would have, once it has been carried out.
+func (l *Loading) Result() (session.Session, time.Time, error) {
+	reply, err := l.call.Slice()
 	if err != nil {
-		return session.Session{}, time.Time{}, unavailable("load session "+id, err)
+		return session.Session{}, time.Time{}, unavailable("load session "+l.id, err)
 	}
 	if len(reply) < 2 {
-		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: unexpected reply", id)
+		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: unexpected reply", l.id)
 	}
 	now, err := scriptTime(reply[0], reply[1])
 	if err != nil {
-		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: %w", id, err)
+		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: %w", l.id, err)
 	}
 	if len(reply) == 2 {
 		return session.Session{}, now, session.ErrNotFound
@@ -115,25 +152,38 @@ func (s *Store) Load(ctx context.Context, id string) (session.Session, time.Time
 		name, _ := reply[i].(string)
 		fields[name], _ = reply[i+1].(string)
 	}
-	loaded, err := parseSession(id, fields)
+	loaded, err := parseSession(l.id, fields)
 	if err != nil {
-		return session.Session{}, now, fmt.Errorf("load session %s: %w", id, err)
+		return session.Session{}, now, fmt.Errorf("load session %s: %w", l.id, err)
 	}
 	return loaded, now, nil
 }
 
 // Create implements session.Sessions. The users' indexes are written first: an
 // entry without its session is skipped by readers.
-func (s *Store) Create(ctx context.Context, ses session.Session, out []session.Entry, by time.Time) (session.Receipt, bool, error) {
-	if err := s.index(ctx, ses); err != nil {
+func (s *Store) Create(ctx context.Context, ses session.Session, out []session.Entry, m session.Mark) (session.Receipt, bool, error) {
+	doing := "create session " + ses.ID
+	ses.Version = 1
+	due := scoreText(score(m.Due))
+	args := append([]any{m.By.UnixMilli(), ses.ID, due}, encodeEntries(out)...)
+	args = append(args, encodeSession(ses)...)
+	cmds := s.index(ses)
+	made := createScript.Call(append(s.sessionKeys(ses.ID)[:2], s.dueHere()...), args...)
+	if s.line.Whole() {
+		cmds = append(cmds, made)
+	} else {
+		cmds = append(cmds, s.schedule(ctx, ses.ID, due))
+	}
+	err := s.do(ctx, doing, cmds...)
+	if err == nil && !s.line.Whole() {
+		err = s.do(ctx, doing, made)
+	}
+	if err != nil {
 		return session.Receipt{}, false, err
 	}
-	ses.Version = 1
-	args := append([]any{by.UnixMilli()}, encodeEntries(out)...)
-	args = append(args, encodeSession(ses)...)
-	reply, err := createScript.Run(ctx, s.rdb, s.sessionKeys(ses.ID)[:2], args...).Slice()
+	reply, err := made.Slice()
 	if err != nil {
-		return session.Receipt{}, false, unavailable("create session "+ses.ID, err)
+		return session.Receipt{}, false, unavailable(doing, err)
 	}
 	if len(reply) == 0 {
 		return session.Receipt{}, false, nil
@@ -146,18 +196,32 @@ func (s *Store) Create(ctx context.Context, ses session.Session, out []session.E
 }
 
 // Commit implements session.Sessions.
-func (s *Store) Commit(ctx context.Context, ses session.Session, token string, out []session.Entry, by time.Time) (session.Receipt, error) {
+func (s *Store) Commit(ctx context.Context, ses session.Session, token string, out []session.Entry, m session.Mark) (session.Receipt, error) {
+	doing := "commit session " + ses.ID
 	var keep int64
 	if ses.Phase.Final() {
 		keep = s.retention.Milliseconds()
 	}
+	keys, due, by := s.sessionKeys(ses.ID), "", ""
+	if !m.Due.IsZero() {
+		keys, due, by = append(keys, s.dueHere()...), scoreText(score(m.Due)), strconv.FormatInt(m.By.UnixMilli(), 10)
+	}
 	expected := ses.Version
 	ses.Version++
-	args := append([]any{expected, token, keep, by.UnixMilli()}, encodeEntries(out)...)
+	args := append([]any{expected, token, keep, by, ses.ID, due}, encodeEntries(out)...)
 	args = append(args, encodeSession(ses)...)
-	reply, err := commitScript.Run(ctx, s.rdb, s.sessionKeys(ses.ID), args...).Slice()
+	if due != "" && !s.line.Whole() {
+		if err := s.do(ctx, doing, s.schedule(ctx, ses.ID, due)); err != nil {
+			return session.Receipt{}, err
+		}
+	}
+	call := commitScript.Call(keys, args...)
+	if err := s.do(ctx, doing, call); err != nil {
+		return session.Receipt{}, err
+	}
+	reply, err := call.Slice()
 	if err != nil {
-		return session.Receipt{}, unavailable("commit session "+ses.ID, err)
+		return session.Receipt{}, unavailable(doing, err)
 	}
 	if len(reply) == 0 {
 		return session.Receipt{}, session.ErrStale
@@ -165,12 +229,36 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 	backlog, _ := reply[0].(int64)
 	ids, err := texts(reply[1:])
 	if err == nil && len(ids) < len(out) {
-		err = fmt.Errorf("commit session %s: unexpected reply", ses.ID)
+		err = fmt.Errorf("%s: unexpected reply", doing)
 	}
 	if err != nil {
 		return session.Receipt{}, err
 	}
 	return session.Receipt{IDs: ids[:len(out)], Backlog: backlog > 0, Watchers: ids[len(out):]}, nil
+}
+
+// Settle implements session.Sessions. Its parts may be on different servers, and
+// none depends on another.
+func (s *Store) Settle(ctx context.Context, id string, r session.Rest) error {
+	var cmds []redis.Cmder
+	if len(r.Delivered) > 0 {
+		args := make([]any, 2, 2+len(r.Delivered))
+		args[0], args[1] = "xdel", s.keys.outbox(id)
+		for _, entry := range r.Delivered {
+			args = append(args, entry)
+		}
+		cmds = append(cmds, redis.NewIntCmd(ctx, args...))
+	}
+	if r.ClosedOn != "" {
+		cmds = append(cmds, closeSigningScript.Call([]string{s.keys.key(r.ClosedOn)}, id))
+	}
+	if !r.From.IsZero() {
+		cmds = append(cmds, s.postpone(id, r.From, r.To))
+	}
+	if len(cmds) == 0 {
+		return nil
+	}
+	return s.do(ctx, "settle session "+id, cmds...)
 }
 
 // Outbox implements session.Sessions.
@@ -188,19 +276,17 @@ func (s *Store) Outbox(ctx context.Context, id string) ([]session.Entry, error) 
 	return entries, nil
 }
 
-// Delivered implements session.Sessions.
-func (s *Store) Delivered(ctx context.Context, id string, entries []string) error {
-	if len(entries) == 0 {
-		return nil
-	}
-	if err := s.rdb.XDel(ctx, s.keys.outbox(id), entries...).Err(); err != nil {
-		return unavailable("trim outbox of session "+id, err)
-	}
-	return nil
-}
-
 func (s *Store) sessionKeys(id string) []string {
 	return []string{s.keys.session(id), s.keys.outbox(id), s.keys.lock(id), s.keys.watch(id)}
+}
+
+// dueHere is the due list as a key of a script that names a session's keys: left
+// out where it may be on another server.
+func (s *Store) dueHere() []string {
+	if s.line.Whole() {
+		return []string{s.keys.due()}
+	}
+	return nil
 }
 
 // encodeEntries writes outbox entries as the scripts take them: their number,
