@@ -63,7 +63,9 @@ func (b bench) soon() time.Time { return b.now().Add(time.Minute) }
 
 func (b bench) mark() session.Mark { return session.Mark{Due: b.soon(), By: b.soon()} }
 
-func (b bench) late() session.Mark { return session.Mark{Due: b.soon(), By: b.now().Add(-time.Millisecond)} }
+func (b bench) late() session.Mark {
+	return session.Mark{Due: b.soon(), By: b.now().Add(-time.Millisecond)}
+}
 
 func (b bench) newSession(id string) session.Session {
 	return session.Session{

@@ -1,15 +1,13 @@
--- Lists a session with one of the users involved in it.
--- KEYS[1] = conclave:index:{user}:sessions   zset
--- ARGV[1] = session id
--- ARGV[2] = its score, ms of its creation
--- ARGV[3] = ms that the list lives on from its newest session
--- ARGV[4] = the score before which no listed session can exist any more
--- returns  1
-redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
--- The life is written, and the list cut, when a hundredth of it has passed: not
--- with every session.
-if redis.call('PTTL', KEYS[1]) < ARGV[3] * 0.99 then
-  redis.call('PEXPIRE', KEYS[1], string.format('%.0f', ARGV[3] * 1.01))
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. ARGV[4])
+-- Stands before the scripts that list a session with the users involved in it.
+-- List is conclave:index:{user}:sessions, a zset; score is ms of its creation;
+-- life is ms that the list lives on from its newest session; oldest is the score
+-- before which no listed session can exist any more.
+local function index(list, id, score, life, oldest)
+  redis.call('ZADD', list, score, id)
+  -- The life is written, and the list cut, when a hundredth of it has passed: not
+  -- with every session.
+  if redis.call('PTTL', list) < life * 0.99 then
+    redis.call('PEXPIRE', list, string.format('%.0f', life * 1.01))
+    redis.call('ZREMRANGEBYSCORE', list, '-inf', '(' .. oldest)
+  end
 end
-return 1

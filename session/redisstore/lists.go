@@ -23,10 +23,12 @@ const (
 var (
 	//go:embed index.lua
 	indexSource string
+	//go:embed list.lua
+	listSource string
 	//go:embed watch.lua
 	watchSource string
 
-	indexScript = pipeline.NewScript(indexSource)
+	listScript  = pipeline.NewScript(indexSource + listSource)
 	watchScript = pipeline.NewScript(watchSource)
 )
 
@@ -40,18 +42,33 @@ func (s *Store) KeysOf(ctx context.Context, user string, p session.Page) ([]sess
 	return s.page(ctx, s.keys.keysOf(user), p)
 }
 
-// index lists a new session with everyone involved and in the list of all, and
-// drops from the lists what cannot exist any more.
-func (s *Store) index(ses session.Session) []redis.Cmder {
-	keep := s.retention + longestSession
-	oldest := scoreText(score(ses.CreatedAt.Add(-keep)))
-	created := scoreText(score(ses.CreatedAt))
-	users := append(ses.InvitedUsers(), ses.Coordinator, "")
-	cmds := make([]redis.Cmder, len(users), len(users)+1)
-	for i, user := range users {
-		cmds[i] = indexScript.Call([]string{s.keys.sessionsOf(user)}, ses.ID, created, keep.Milliseconds(), oldest)
+// listing is a session's place in the lists of everyone involved and of all.
+type listing struct {
+	id, score string
+	life      int64  // ms that a list lives on
+	oldest    string // the score before which no listed session exists any more
+	lists     []string
+}
+
+func (s *Store) listed(ses session.Session) listing {
+	life := s.retention + longestSession
+	l := listing{
+		id: ses.ID, score: scoreText(score(ses.CreatedAt)),
+		life: life.Milliseconds(), oldest: scoreText(score(ses.CreatedAt.Add(-life))),
 	}
-	return cmds
+	for _, user := range append(ses.InvitedUsers(), ses.Coordinator, "") {
+		l.lists = append(l.lists, s.keys.sessionsOf(user))
+	}
+	return l
+}
+
+// calls write it in each list by itself.
+func (l listing) calls() []redis.Cmder {
+	calls := make([]redis.Cmder, 0, len(l.lists)+1)
+	for _, list := range l.lists {
+		calls = append(calls, listScript.Call([]string{list}, l.id, l.score, l.life, l.oldest))
+	}
+	return calls
 }
 
 func (s *Store) indexKey(ctx context.Context, k session.Key) error {

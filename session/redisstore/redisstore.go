@@ -87,7 +87,7 @@ var (
 	commitSource string
 
 	loadScript   = pipeline.NewScript(loadSource)
-	createScript = pipeline.NewScript(createSource)
+	createScript = pipeline.NewScript(indexSource + createSource)
 	commitScript = pipeline.NewScript(commitSource)
 )
 
@@ -159,26 +159,22 @@ func (l *Loading) Result() (session.Session, time.Time, error) {
 	return loaded, now, nil
 }
 
-// Create implements session.Sessions. The users' indexes are written first: an
-// entry without its session is skipped by readers.
+// Create implements session.Sessions. Where the users' lists are on other servers
+// they are written first: an entry without its session is skipped by readers.
 func (s *Store) Create(ctx context.Context, ses session.Session, out []session.Entry, m session.Mark) (session.Receipt, bool, error) {
 	doing := "create session " + ses.ID
 	ses.Version = 1
-	due := scoreText(score(m.Due))
-	args := append([]any{m.By.UnixMilli(), ses.ID, due}, encodeEntries(out)...)
-	args = append(args, encodeSession(ses)...)
-	cmds := s.index(ses)
-	made := createScript.Call(append(s.sessionKeys(ses.ID)[:2], s.dueHere()...), args...)
+	due, listed := scoreText(score(m.Due)), s.listed(ses)
+	keys := s.sessionKeys(ses.ID)[:2]
 	if s.line.Whole() {
-		cmds = append(cmds, made)
-	} else {
-		cmds = append(cmds, s.schedule(ctx, ses.ID, due))
+		keys = append(append(keys, s.keys.due()), listed.lists...)
+	} else if err := s.do(ctx, doing, append(listed.calls(), s.schedule(ctx, ses.ID, due))...); err != nil {
+		return session.Receipt{}, false, err
 	}
-	err := s.do(ctx, doing, cmds...)
-	if err == nil && !s.line.Whole() {
-		err = s.do(ctx, doing, made)
-	}
-	if err != nil {
+	args := append([]any{m.By.UnixMilli(), ses.ID, due, listed.score, listed.life, listed.oldest}, encodeEntries(out)...)
+	args = append(args, encodeSession(ses)...)
+	made := createScript.Call(keys, args...)
+	if err := s.do(ctx, doing, made); err != nil {
 		return session.Receipt{}, false, err
 	}
 	reply, err := made.Slice()
@@ -204,17 +200,17 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 	}
 	keys, due, by := s.sessionKeys(ses.ID), "", ""
 	if !m.Due.IsZero() {
-		keys, due, by = append(keys, s.dueHere()...), scoreText(score(m.Due)), strconv.FormatInt(m.By.UnixMilli(), 10)
+		due, by = scoreText(score(m.Due)), strconv.FormatInt(m.By.UnixMilli(), 10)
+		if s.line.Whole() {
+			keys = append(keys, s.keys.due())
+		} else if err := s.do(ctx, doing, s.schedule(ctx, ses.ID, due)); err != nil {
+			return session.Receipt{}, err
+		}
 	}
 	expected := ses.Version
 	ses.Version++
 	args := append([]any{expected, token, keep, by, ses.ID, due}, encodeEntries(out)...)
 	args = append(args, encodeSession(ses)...)
-	if due != "" && !s.line.Whole() {
-		if err := s.do(ctx, doing, s.schedule(ctx, ses.ID, due)); err != nil {
-			return session.Receipt{}, err
-		}
-	}
 	call := commitScript.Call(keys, args...)
 	if err := s.do(ctx, doing, call); err != nil {
 		return session.Receipt{}, err
@@ -278,15 +274,6 @@ func (s *Store) Outbox(ctx context.Context, id string) ([]session.Entry, error) 
 
 func (s *Store) sessionKeys(id string) []string {
 	return []string{s.keys.session(id), s.keys.outbox(id), s.keys.lock(id), s.keys.watch(id)}
-}
-
-// dueHere is the due list as a key of a script that names a session's keys: left
-// out where it may be on another server.
-func (s *Store) dueHere() []string {
-	if s.line.Whole() {
-		return []string{s.keys.due()}
-	}
-	return nil
 }
 
 // encodeEntries writes outbox entries as the scripts take them: their number,

@@ -12,7 +12,8 @@
 // entries follow the last one that it knows of, and a script appends them if that
 // still is the last. If another node was first, the script says what the last one
 // is now and the node tries again. Entries are written in batches, so that a node
-// asks Redis a hundred times a second at most, however much is decided;
+// writes twenty times a second at most, as long as that is enough, and seldom
+// meets another;
 // and by one goroutine, so that nobody who decides something waits for it.
 //
 // A batch has a name, which the script remembers: a node that did not hear the
@@ -25,8 +26,8 @@
 // longer; once the queue is full, further ones are counted instead, and so are
 // refusals beyond a rate, since anybody can cause these and the audit is kept for
 // ever. As soon as it can, the node then writes an entry "gap" with the counts.
-// When a node is killed, what it had not written yet is lost, about the last ten
-// milliseconds while Redis answers; it leaves a node_start that no node_stop
+// When a node is killed, what it had not written yet is lost, the last ten
+// milliseconds while Redis answers, or fifty where much is decided; it leaves a node_start that no node_stop
 // precedes. What is asked for until it is written, as package session does for
 // the end of each session, is not lost then either.
 //
@@ -84,8 +85,8 @@ type Config struct {
 
 	// QueueMax is how many decisions wait at most. Zero value means 8192.
 	QueueMax int
-	// Linger is how long the first of a batch waits for others. Zero value means
-	// 10 ms.
+	// Linger is how long the first of a batch waits for others; after a batch others
+	// wait up to five times as long. Zero value means 10 ms.
 	Linger time.Duration
 	// GapEvery is the least time between two gap entries. Zero value means 10 s.
 	GapEvery time.Duration
@@ -100,6 +101,7 @@ type Config struct {
 
 const (
 	batchMax    = 256 // entries
+	restLingers = 4   // pause after a batch that was not full, so that nodes seldom meet
 	retryFirst  = 50 * time.Millisecond
 	retryMost   = 2 * time.Second
 	keepAudited = 100_000
@@ -241,8 +243,12 @@ func (l *Log) Run(ctx context.Context) error {
 			if len(b.items) == 0 {
 				break
 			}
+			full := len(b.items) >= batchMax
 			if l.write(ctx, &w, &b) == nil {
 				b = batch{}
+			}
+			if !full {
+				pause(ctx, restLingers*l.cfg.Linger)
 			}
 		}
 	}

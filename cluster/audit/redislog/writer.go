@@ -30,6 +30,7 @@ const (
 )
 
 const (
+	entryArgs    = 24                    // of an entry to the script, about
 	scriptWithin = 5 * time.Second       // one call
 	yieldAfter   = 3                     // lost races in a row, before giving way to others
 	yieldMost    = 20 * time.Millisecond // once
@@ -131,7 +132,7 @@ func (w *writer) call(ctx context.Context, b *batch) (status int, there []int, e
 	ctx, cancel := context.WithTimeout(ctx, scriptWithin)
 	defer cancel()
 	begun, seen := time.Now(), w.head
-	args := []any{w.head.Hash, b.name, keepAudited}
+	args := append(make([]any, 0, 3+len(b.entries)*entryArgs), w.head.Hash, b.name, keepAudited)
 	head := w.head
 	for i := range b.entries {
 		head = b.entries[i].Follow(head)
