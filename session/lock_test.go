@@ -35,3 +35,73 @@ func TestStepsAreLocked(t *testing.T) {
 		}
 	})
 }
+
+// What has ended changes no more: what is said of it takes no lock, whether the
+// message names it or not and whether the key still notes it as open or not.
+func TestWhatHasEndedIsNotLocked(t *testing.T) {
+	each(t, func(w *world) {
+		var taken atomic.Int64
+		v := w.node(func(c *session.Config) { c.Locker = countedLocks{c.Locker, &taken} })
+		w.keygen(v, "vault", true)
+		c := w.cast(v, true)
+		c.skip()
+		w.must(v, "boss", signRequest("vault", "hello"))
+		c.act()
+		s := w.the(session.Sign)
+		if s.Phase != session.Completed {
+			t.Fatal(s.Phase)
+		}
+		before := taken.Load()
+		w.must(v, "bob", &wire.SignResult{KeyID: "vault", PartIndex: 2, Signature: theKey.Sign(s.Digest)})
+		w.must(v, "bob", &wire.SignResult{KeyID: "vault", PartIndex: 2, Signature: s.Signature})
+		if n := taken.Load() - before; n != 0 {
+			t.Errorf("the lock was taken %d times", n)
+		}
+	})
+}
+
+// The only signing that a key notes as open is a guess for what names none: where
+// it does not ask the sender, or is not there, the key's last signing is meant.
+func TestOpenSigningOfOthers(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.keygen(v, "vault", true)
+		c := w.cast(v, true)
+		c.skip()
+		w.must(v, "boss", signRequest("vault", "hello"))
+		c.act()
+		first := w.the(session.Sign)
+		open := func(id string) {
+			t.Helper()
+			sig := session.Signing{SessionID: id, Fingerprint: "f", Coordinator: "boss"}
+			if _, _, err := w.store.OpenSigning(w.ctx, "vault", sig, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		late := func(user string, part int) error {
+			_, err := w.say(v, user, &wire.SignResult{KeyID: "vault", PartIndex: part, Signature: theKey.Sign(first.Digest)}, "")
+			return err
+		}
+		open("sg-lost") // with the node that was about to create it
+		if err := late("bob", 2); err != nil {
+			t.Errorf("a late result: %v", err)
+		}
+		w.rdb.HDel(w.ctx, w.prefix+"key:{vault}", "open:sg-lost")
+
+		w.must(v, "boss", signRequest("vault", "again", "alice", "bob"))
+		answer := &wire.SignResponse{KeyID: "vault", PartIndex: 3, Response: &no}
+		_, err := w.say(v, "carol", answer, "")
+		answer.SessionID = first.ID
+		_, want := w.say(v, "carol", answer, "")
+		if want == nil || err == nil || err.Error() != want.Error() {
+			t.Errorf("carol's answer: got %v, want %v", err, want)
+		}
+		places, err := w.store.SessionsOf(w.ctx, "boss", session.Page{Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, _, err := w.store.Load(w.ctx, places[0].ID); err != nil || s.ID == first.ID || s.Version != 1 {
+			t.Errorf("%s is %s at version %d, %v", s.ID, s.Phase, s.Version, err)
+		}
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,7 +34,7 @@ var ErrLeft = errors.New("pipeline: left before the answer")
 // Client carries commands to one Redis. Safe for concurrent use.
 type Client struct {
 	rdb   redis.UniversalClient
-	apart bool
+	apart atomic.Bool
 	trips Gatherer[*trip]
 }
 
@@ -41,16 +42,22 @@ type Client struct {
 // outlives what it was asked to do.
 func New(rdb redis.UniversalClient) *Client {
 	c := &Client{rdb: rdb}
-	_, c.apart = rdb.(*redis.ClusterClient)
+	if _, ok := rdb.(*redis.ClusterClient); ok {
+		c.apart.Store(true)
+	}
 	c.trips = Gatherer[*trip]{Run: c.carry, Most: tripsAtOnce}
 	return c
 }
 
 // Whole reports whether all keys are on one server: then the commands of one Do
-// run in their order with only scripts that were missing behind the others, and a
-// script may name keys of any slot. On Redis Cluster neither holds, and round
-// trips are not shared: everybody would wait for the slowest server.
-func (c *Client) Whole() bool { return !c.apart }
+// run in their order, but for scripts that were missing, which run behind the
+// others, and a script may name keys of any slot. On Redis Cluster neither holds,
+// and round trips are not shared: everybody would wait for the slowest server.
+//
+// A server that is Redis Cluster's, and to which rdb is a client of one server,
+// refuses such a script, and has done nothing then. From the first such refusal on
+// Whole is false; who was refused asks again.
+func (c *Client) Whole() bool { return !c.apart.Load() }
 
 // Do carries out cmds and returns the first error of theirs that is not
 // redis.Nil, or ErrLeft with the context's error. Each has its own reply and
@@ -60,7 +67,7 @@ func (c *Client) Do(ctx context.Context, cmds ...redis.Cmder) error {
 		return fmt.Errorf("%w: %w", ErrLeft, err)
 	}
 	t := &trip{ctx: ctx, cmds: cmds}
-	if c.apart {
+	if c.apart.Load() {
 		c.run(ctx, t)
 		return t.err()
 	}
@@ -127,6 +134,8 @@ func (c *Client) run(ctx context.Context, trips ...*trip) {
 			if call, ok := cmd.(*Call); ok && redis.HasErrorPrefix(call.Err(), "NOSCRIPT") {
 				call.withText(ctx)
 				_ = pipe.Process(ctx, call)
+			} else if ok && redis.HasErrorPrefix(call.Err(), "CROSSSLOT") {
+				c.apart.Store(true)
 			}
 		}
 	}

@@ -178,6 +178,7 @@ func TestCommit(t *testing.T) {
 	})
 }
 
+// A commit is fenced by the lock, and gives its own up.
 func TestCommitFencedByLock(t *testing.T) {
 	each(t, func(b bench) {
 		s := b.newSession("s1")
@@ -185,16 +186,113 @@ func TestCommitFencedByLock(t *testing.T) {
 		b.ok(err)
 		s.Version = 1
 		lock := b.prefix + "lock:{s1}"
+		held := func(want string) {
+			b.Helper()
+			if got := b.rdb.Get(b.ctx, lock).Val(); got != want {
+				b.Fatalf("the lock is held by %q, want %q", got, want)
+			}
+		}
 		b.ok(b.rdb.Set(b.ctx, lock, "node-2/xyz", 0).Err())
 		_, err = b.Commit(b.ctx, s, "node-1/abc", nil, b.mark())
 		b.is(err, session.ErrStale)
+		held("node-2/xyz")
+		_, err = b.Commit(b.ctx, s, "node-2/xyz", nil, b.late())
+		b.is(err, session.ErrStale)
+		held("node-2/xyz")
 		_, err = b.Commit(b.ctx, s, "node-2/xyz", nil, b.mark())
 		b.ok(err)
-		s.Version = 2
-		b.ok(b.rdb.Del(b.ctx, lock).Err()) // expired
+		held("")
+		s.Version = 2 // and the lock has expired
 		_, err = b.Commit(b.ctx, s, "node-1/abc", nil, b.mark())
 		b.ok(err)
 	})
+}
+
+// A session's mark and its users' lists are written with it, or before it where
+// several servers hold them; a write that is refused by one server has left neither.
+func TestWhatIsWrittenWithASession(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) { marked(t, rdb, prefix, true) })
+	shards := clustertest.StartShards(t, 2, 0)
+	t.Run("cluster", func(t *testing.T) { marked(t, shards.Client(t), clustertest.Prefix(), false) })
+	t.Run("one server of a cluster", func(t *testing.T) {
+		marked(t, clustertest.StartShards(t, 1, 0).Servers[0].Client(t), clustertest.Prefix(), false)
+	})
+}
+
+func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) {
+	b := bench{
+		T: t, Store: redisstore.New(redisstore.Config{Redis: rdb, Prefix: prefix, Retention: time.Hour}),
+		ctx: context.Background(), rdb: rdb, prefix: prefix,
+	}
+	due := func(id string, want time.Time) {
+		b.Helper()
+		got, err := rdb.ZScore(b.ctx, prefix+"sessions:due", id).Result()
+		if want.IsZero() {
+			b.is(err, redis.Nil)
+		} else if b.ok(err); got != float64(want.UnixMicro())/1000 {
+			b.Errorf("%s is due at %f, want %s", id, got, want)
+		}
+	}
+	s, m := b.newSession("s1"), b.mark()
+	_, created, err := b.Create(b.ctx, s, say("alice"), m)
+	b.ok(err)
+	if !created {
+		b.Fatal("not created")
+	}
+	due("s1", m.Due)
+	for _, user := range []string{"alice", "bob", "boss", ""} {
+		places, err := b.SessionsOf(b.ctx, user, session.Page{})
+		b.ok(err)
+		if len(places) != 1 || places[0].ID != "s1" {
+			b.Errorf("sessions of %q: %v, want s1", user, places)
+		}
+	}
+	s.Version = 1
+	later := session.Mark{Due: m.Due.Add(time.Minute), By: m.By}
+	_, err = b.Commit(b.ctx, s, "", say("bob"), later)
+	b.ok(err)
+	due("s1", later.Due)
+	s.Version = 2
+	_, err = b.Commit(b.ctx, s, "", nil, session.Mark{}) // says nothing, and changes no mark
+	b.ok(err)
+	due("s1", later.Due)
+
+	again := session.Mark{Due: m.Due.Add(time.Hour), By: m.By}
+	_, err = b.Commit(b.ctx, s, "", nil, again) // from a version that has moved on
+	b.is(err, session.ErrStale)
+	refused := b.late()
+	_, _, err = b.Create(b.ctx, b.newSession("s2"), nil, refused)
+	b.is(err, session.ErrStale)
+	if whole {
+		due("s1", later.Due)
+		due("s2", time.Time{})
+	} else { // which costs the sweeper a look
+		due("s1", again.Due)
+		due("s2", refused.Due)
+	}
+
+	out, err := b.Outbox(b.ctx, "s1")
+	b.ok(err)
+	b.ok(b.PutKey(b.ctx, session.Key{ID: "vault", Status: session.KeyActive, Curve: pubkey.Secp256k1, Threshold: 2, Participants: []string{"alice", "bob"}, Coordinator: "boss"}))
+	_, now, err := b.OpenSigning(b.ctx, "vault", session.Signing{SessionID: "s1", Fingerprint: "f", Coordinator: "boss"}, true)
+	b.ok(err)
+	if d := b.now().Sub(now); d < 0 || d > time.Minute {
+		b.Errorf("the store's time was %s ago", d)
+	}
+	from := later.Due
+	if !whole {
+		from = again.Due
+	}
+	b.ok(b.Settle(b.ctx, "s1", session.Rest{Delivered: []string{out[0].ID}, ClosedOn: "vault", From: from, To: m.Due}))
+	due("s1", m.Due)
+	left, err := b.Outbox(b.ctx, "s1")
+	b.ok(err)
+	_, open, last, err := b.Signings(b.ctx, "vault")
+	b.ok(err)
+	if len(left) != len(out)-1 || len(open) != 0 || last != "s1" {
+		b.Errorf("%d of %d entries are left, %v is open, %q was the last", len(left), len(out), open, last)
+	}
 }
 
 func TestRetentionBeginsAtTheEnd(t *testing.T) {

@@ -3,8 +3,10 @@
 // is due.
 //
 // It keeps and compares; it decides nothing. A write that depends on what was
-// read is one script, with all its keys in one slot, so that it is safe from any
-// number of nodes and on Redis Cluster.
+// read is one script, with all that it depends on in one slot, so that it is safe
+// from any number of nodes and on Redis Cluster. What belongs to such a write and
+// is in another slot (lists, the time when a session is next looked at) is written
+// by the same script where one server has all keys, else before it.
 //
 // # Keys
 //
@@ -33,6 +35,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -165,16 +168,13 @@ func (s *Store) Create(ctx context.Context, ses session.Session, out []session.E
 	doing := "create session " + ses.ID
 	ses.Version = 1
 	due, listed := scoreText(score(m.Due)), s.listed(ses)
-	keys := s.sessionKeys(ses.ID)[:2]
-	if s.line.Whole() {
-		keys = append(append(keys, s.keys.due()), listed.lists...)
-	} else if err := s.do(ctx, doing, append(listed.calls(), s.schedule(ctx, ses.ID, due))...); err != nil {
-		return session.Receipt{}, false, err
-	}
 	args := append([]any{m.By.UnixMilli(), ses.ID, due, listed.score, listed.life, listed.oldest}, encodeEntries(out)...)
 	args = append(args, encodeSession(ses)...)
-	made := createScript.Call(keys, args...)
-	if err := s.do(ctx, doing, made); err != nil {
+	made, err := s.write(ctx, doing, createScript, writing{
+		keys: s.sessionKeys(ses.ID)[:2], more: append([]string{s.keys.due()}, listed.lists...), args: args,
+		first: func() []redis.Cmder { return append(listed.calls(), s.schedule(ctx, ses.ID, due)) },
+	})
+	if err != nil {
 		return session.Receipt{}, false, err
 	}
 	reply, err := made.Slice()
@@ -198,21 +198,19 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 	if ses.Phase.Final() {
 		keep = s.retention.Milliseconds()
 	}
-	keys, due, by := s.sessionKeys(ses.ID), "", ""
+	w := writing{keys: s.sessionKeys(ses.ID)}
+	due, by := "", ""
 	if !m.Due.IsZero() {
 		due, by = scoreText(score(m.Due)), strconv.FormatInt(m.By.UnixMilli(), 10)
-		if s.line.Whole() {
-			keys = append(keys, s.keys.due())
-		} else if err := s.do(ctx, doing, s.schedule(ctx, ses.ID, due)); err != nil {
-			return session.Receipt{}, err
-		}
+		w.more = []string{s.keys.due()}
+		w.first = func() []redis.Cmder { return []redis.Cmder{s.schedule(ctx, ses.ID, due)} }
 	}
 	expected := ses.Version
 	ses.Version++
-	args := append([]any{expected, token, keep, by, ses.ID, due}, encodeEntries(out)...)
-	args = append(args, encodeSession(ses)...)
-	call := commitScript.Call(keys, args...)
-	if err := s.do(ctx, doing, call); err != nil {
+	w.args = append([]any{expected, token, keep, by, ses.ID, due}, encodeEntries(out)...)
+	w.args = append(w.args, encodeSession(ses)...)
+	call, err := s.write(ctx, doing, commitScript, w)
+	if err != nil {
 		return session.Receipt{}, err
 	}
 	reply, err := call.Slice()
@@ -231,6 +229,32 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 		return session.Receipt{}, err
 	}
 	return session.Receipt{IDs: ids[:len(out)], Backlog: backlog > 0, Watchers: ids[len(out):]}, nil
+}
+
+// writing is what a script writes that is about a session.
+type writing struct {
+	keys []string // of its slot
+	more []string // of others, for the script where they are on the same server
+	args []any
+	// First, where there is more, is what else must be written there before, where
+	// they are not.
+	first func() []redis.Cmder
+}
+
+func (s *Store) write(ctx context.Context, doing string, script *pipeline.Script, w writing) (*pipeline.Call, error) {
+	if len(w.more) > 0 && s.line.Whole() {
+		call := script.Call(slices.Concat(w.keys, w.more), w.args...)
+		if err := s.do(ctx, doing, call); err == nil || s.line.Whole() {
+			return call, err
+		}
+	}
+	if len(w.more) > 0 {
+		if err := s.do(ctx, doing, w.first()...); err != nil {
+			return nil, err
+		}
+	}
+	call := script.Call(w.keys, w.args...)
+	return call, s.do(ctx, doing, call)
 }
 
 // Settle implements session.Sessions. Its parts may be on different servers, and

@@ -1,0 +1,184 @@
+package pipeline_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// trips counts round trips of one client.
+type trips struct{ n atomic.Int64 }
+
+func (c *trips) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (c *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		c.n.Add(1)
+		return next(ctx, cmds)
+	}
+}
+
+// alone returns a client of its own to the server of another, which ends calls
+// with their context.
+func alone(t *testing.T, rdb redis.UniversalClient) *redis.Client {
+	t.Helper()
+	opt := *rdb.(*redis.Client).Options()
+	opt.ContextTimeoutEnabled = true
+	one := redis.NewClient(&opt)
+	t.Cleanup(func() { _ = one.Close() })
+	return one
+}
+
+// Many callers share round trips. Each has its own replies and errors, in the
+// order of what it asked.
+func TestRoundTripsAreShared(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		one, count := alone(t, rdb), &trips{}
+		one.AddHook(count)
+		c := pipeline.New(one)
+		if !c.Whole() {
+			t.Error("one server is taken for several")
+		}
+		ctx := context.Background()
+		const callers, each = 32, 25
+		var all sync.WaitGroup
+		for i := range callers {
+			all.Go(func() {
+				key := fmt.Sprint(prefix, i)
+				for k := range each {
+					incr, wrong := redis.NewIntCmd(ctx, "incr", key), redis.NewIntCmd(ctx, "llen", key)
+					none, got := redis.NewStringCmd(ctx, "get", key+"-none"), redis.NewStringCmd(ctx, "get", key)
+					err := c.Do(ctx, incr, none, got)
+					if err != nil || incr.Val() != int64(k+1) || got.Val() != fmt.Sprint(k+1) || !errors.Is(none.Err(), redis.Nil) {
+						t.Errorf("%v: counted %d, read %q, want %d", err, incr.Val(), got.Val(), k+1)
+					}
+					if err := c.Do(ctx, wrong); !redis.HasErrorPrefix(err, "WRONGTYPE") || wrong.Err() != err {
+						t.Errorf("got %v, want that it is no list", err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if n := count.n.Load(); n < each || n >= callers*each {
+			t.Errorf("%d calls took %d round trips", 2*callers*each, n)
+		}
+	})
+}
+
+// A script that Redis does not have is run all the same, each call once, beside
+// what it has.
+func TestMissingScripts(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		c, ctx := pipeline.New(rdb), context.Background()
+		script := pipeline.NewScript("return redis.call('INCRBY', KEYS[1], ARGV[1]) -- " + prefix)
+		key := []string{prefix + "n"}
+		for want := int64(3); want <= 9; want += 3 {
+			first, plain, second := script.Call(key, 1), redis.NewIntCmd(ctx, "incr", key[0]), script.Call(key, 1)
+			if err := c.Do(ctx, first, plain, second); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := second.Int64(); err != nil || n != want {
+				t.Errorf("got %d, %v, want %d", n, err, want)
+			}
+			if n, err := first.Int64(); err != nil || n >= want {
+				t.Errorf("the first call returned %d, %v", n, err)
+			}
+		}
+		broken := pipeline.NewScript("return redis.error_reply('NO WAY')").Call(key)
+		if err := c.Do(ctx, broken); err == nil || !strings.Contains(err.Error(), "NO WAY") {
+			t.Errorf("got %v, want the script's error", err)
+		}
+	})
+}
+
+// Who leaves does so when its context ends, however long Redis takes: whoever goes
+// alone, and whoever waits for others. Those who stay have their answers, and what
+// was not on its way is not done.
+func TestLeaving(t *testing.T) {
+	t.Parallel()
+	server := clustertest.StartRedis(t)
+	rdb := server.Client(t)
+	c, ctx := pipeline.New(alone(t, rdb)), context.Background()
+	if err := c.Do(ctx, redis.NewIntCmd(ctx, "incr", "n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	do := func(patience time.Duration) <-chan error {
+		ended := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, patience)
+			defer cancel()
+			ended <- c.Do(ctx, redis.NewIntCmd(ctx, "incr", "n"))
+		}()
+		return ended
+	}
+	in := func(what string, ended <-chan error, within time.Duration) error {
+		t.Helper()
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(within):
+			t.Fatalf("%s has not returned", what)
+			return nil
+		}
+	}
+	leads := do(600 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // it is on its way
+	stays, leaves := do(time.Minute), do(100*time.Millisecond)
+	if err := in("who leaves", leaves, 400*time.Millisecond); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v, want that the caller left", err)
+	}
+	if err := in("who leads", leads, 2*time.Second); err == nil {
+		t.Error("a Redis that is stopped has answered")
+	}
+	if err := syscall.Kill(server.Pid(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := in("who stays", stays, 10*time.Second); err != nil {
+		t.Errorf("who stays: %v", err)
+	}
+	// The first one, perhaps the one that led (its answer was lost), and who stayed.
+	if n, err := rdb.Get(ctx, "n").Int(); err != nil || n != 2 && n != 3 {
+		t.Errorf("counted %d, %v, want 2 or 3: who left was not on its way", n, err)
+	}
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := c.Do(gone, redis.NewIntCmd(ctx, "incr", "n")); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that the context had ended", err)
+	}
+}
+
+// A server of Redis Cluster is found out by what it refuses.
+func TestApart(t *testing.T) {
+	t.Parallel()
+	shards := clustertest.StartShards(t, 1, 0)
+	c, ctx := pipeline.New(shards.Servers[0].Client(t)), context.Background()
+	script := pipeline.NewScript("return redis.call('INCR', KEYS[1]) + redis.call('INCR', KEYS[2])")
+	if err := c.Do(ctx, script.Call([]string{"a", "b"})); !redis.HasErrorPrefix(err, "CROSSSLOT") || c.Whole() {
+		t.Errorf("got %v, whole %t", err, c.Whole())
+	}
+	if c := pipeline.New(shards.Client(t)); c.Whole() {
+		t.Error("several servers are taken for one")
+	} else if call := script.Call([]string{"{a}1", "{a}2"}); c.Do(ctx, call, redis.NewStatusCmd(ctx, "set", "b", 1)) != nil || call.Val() != int64(2) {
+		t.Errorf("got %v, %v", call.Val(), call.Err())
+	}
+}
