@@ -116,7 +116,7 @@ func TestTraces(t *testing.T) {
 		trace := got.root(t, id)
 		wanted := []string{
 			"sign", "begin", "handle sign_request", "handle sign_response", "handle sign_result", "step responded", "step signed",
-			"lock", "load", "commit", "deliver", "redis evalsha", "deliver sign_invite", "deliver sign_params", "deliver sign_complete",
+			"lock", "commit", "deliver", "redis evalsha", "deliver sign_invite", "deliver sign_params", "deliver sign_complete",
 		}
 		missing := func() (list []string) {
 			all := got.of(trace)

@@ -139,7 +139,11 @@ func (h redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		if !trace.SpanFromContext(ctx).IsRecording() {
 			return next(ctx, cmds)
 		}
-		ctx, span := h.t.tracer.Start(ctx, "redis pipeline", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("commands", len(cmds))))
+		name := "redis pipeline"
+		if len(cmds) == 1 {
+			name = "redis " + cmds[0].Name()
+		}
+		ctx, span := h.t.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.Int("commands", len(cmds))))
 		err := next(ctx, cmds)
 		endRedis(span, err)
 		return err

@@ -4,8 +4,9 @@
 // between them for that: the trace's id is a hash of the session's, and so is the
 // id of the span at its root, which stands for the whole session and is exported
 // by the node that ends it. What each node does is below that: handling a
-// message, the steps with their lock, load, commit and delivery, Redis's commands
-// inside of these, and the writing of each message to its socket.
+// message, the steps with their lock (and the load that comes with it), commit and
+// delivery, the round trips to Redis inside of these that are not shared with
+// others, and the writing of each message to its socket.
 //
 // The spans name sessions, kinds, phases, attempts, message types and error
 // codes. They hold no user, no payload, no token, and no text of an error, which
