@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"time"
 
 	"github.com/bsm/redislock"
@@ -13,9 +14,11 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
-// Waiting for a lock starts at the shorter pause and doubles up to the longer.
+// Waiting for a lock starts at the shorter pause and doubles up to the longer. Each
+// is cut by up to a half, by chance: those who wait for one lock do not come back
+// together.
 const (
-	lockPauseFirst = 2 * time.Millisecond
+	lockPauseFirst = time.Millisecond
 	lockPauseMost  = 20 * time.Millisecond
 )
 
@@ -78,7 +81,7 @@ type pauses struct{ next time.Duration }
 
 // NextBackoff implements redislock.RetryStrategy.
 func (p *pauses) NextBackoff() time.Duration {
-	pause := p.next
+	pause := p.next - mathrand.N(p.next/2)
 	p.next = min(2*p.next, lockPauseMost)
 	return pause
 }

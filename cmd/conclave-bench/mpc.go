@@ -20,6 +20,7 @@ import (
 type circle struct {
 	asks  *client.Client
 	users []string
+	spare func() // ends what participants' programs begin with
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 }
@@ -29,13 +30,13 @@ type circle struct {
 // their pre-parameters, in order; nil lets each make its own.
 func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.PreParamsSource) (*circle, error) {
 	ctx, stop := context.WithCancel(ctx)
-	r := &circle{stop: stop}
+	r := &circle{stop: stop, spare: party.SpareThread()}
 	asks, err := c.clientConfig(0, "asks", wire.RoleCoordinator)
 	if err == nil {
 		asks.Identity, err = party.NewIdentity() // which signs what it asks for
 	}
 	if err != nil {
-		stop()
+		r.close()
 		return nil, err
 	}
 	var holds []*client.Client
@@ -91,6 +92,7 @@ func (r *circle) close() {
 	}
 	r.stop()
 	r.done.Wait()
+	r.spare()
 }
 
 // keygen makes a key of all, of whom threshold sign.

@@ -18,6 +18,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/conclave-mpc/conclave/session/party"
 )
 
 const usage = `Conclave-demo shows a whole Conclave in one command.
@@ -43,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 0
 	}
+	defer party.SpareThread()() // parties compute in this process
 	flags := flag.NewFlagSet("conclave-demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
@@ -122,6 +123,7 @@ func (c *cli) participant(ctx context.Context, approve client.Approver, pinnedOn
 		go a.read(ctx, c.stdin)
 		approve = a.approve
 	}
+	defer party.SpareThread()()
 	err = participant.Serve(ctx, approve)
 	d.done()
 	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errNobodyToAsk) {
