@@ -3,10 +3,11 @@ package party
 import (
 	"os"
 	"runtime"
+	"sync"
 )
 
 // SpareThread lets this process run one thread of Go more than it has cores, until
-// restore is called. While a run computes it keeps all of them busy, and a message
+// restore is called; several callers share it. While a run computes it keeps all of them busy, and a message
 // that comes meanwhile is only noticed when Go's scheduler takes a look, after up
 // to 10 ms, while the party that it is for could compute already. The spare thread
 // waits for the network and gets its share of a core from the operating system at
@@ -18,7 +19,24 @@ func SpareThread() (restore func()) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return func() {}
 	}
-	was := runtime.GOMAXPROCS(0)
-	runtime.GOMAXPROCS(was + 1)
-	return func() { runtime.GOMAXPROCS(was) }
+	spare.mu.Lock()
+	defer spare.mu.Unlock()
+	if spare.users++; spare.users == 1 {
+		spare.was = runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(spare.was + 1)
+	}
+	return sync.OnceFunc(func() {
+		spare.mu.Lock()
+		defer spare.mu.Unlock()
+		if spare.users--; spare.users == 0 {
+			runtime.GOMAXPROCS(spare.was)
+		}
+	})
+}
+
+// spare is the process's one spare thread.
+var spare struct {
+	mu    sync.Mutex
+	users int
+	was   int
 }

@@ -11,14 +11,20 @@ import (
 func TestSpareThread(t *testing.T) {
 	was := runtime.GOMAXPROCS(0)
 	t.Setenv("GOMAXPROCS", "")
-	restore := party.SpareThread()
-	if n := runtime.GOMAXPROCS(0); n != was+1 {
-		t.Errorf("%d threads, want %d", n, was+1)
+	want := func(want int) {
+		t.Helper()
+		if n := runtime.GOMAXPROCS(0); n != want {
+			t.Errorf("%d threads, want %d", n, want)
+		}
 	}
-	restore()
+	first, second := party.SpareThread(), party.SpareThread()
+	want(was + 1)
+	first()
+	first()
+	want(was + 1)
+	second()
+	want(was)
 	t.Setenv("GOMAXPROCS", "7")
 	party.SpareThread()()
-	if n := runtime.GOMAXPROCS(0); n != was {
-		t.Errorf("%d threads at the end, want %d", n, was)
-	}
+	want(was)
 }
