@@ -42,11 +42,13 @@ func (n *Node) LockWith(ctx context.Context, id string, with func() redis.Cmder)
 	}
 	wait, cancel := context.WithTimeout(ctx, n.cfg.LockWait)
 	defer cancel()
-	held, err := redislock.New(&tries{line: n.cfg.Pipeline, with: with}).Obtain(wait, n.keys.lock(id), n.cfg.LockTTL, &redislock.Options{
+	client := &tries{line: n.cfg.Pipeline, with: with}
+	held, err := redislock.New(client).Obtain(wait, n.keys.lock(id), n.cfg.LockTTL, &redislock.Options{
 		// The token names its holder to whoever looks at the key.
 		Token:         n.cfg.NodeID + "/" + rand.Text(),
 		RetryStrategy: &pauses{next: lockPauseFirst},
 	})
+	client.with = nil // nothing goes with the release
 	switch {
 	case err == nil:
 		return &Lock{held}, nil

@@ -27,8 +27,7 @@ const (
 )
 
 // ErrLeft is returned by [Client.Do] when its caller's context has ended first.
-// The commands may be carried out all the same, now or later, and must not be
-// looked at.
+// The commands may be carried out all the same and must not be looked at.
 var ErrLeft = errors.New("pipeline: left before the answer")
 
 // Client carries commands to one Redis. Safe for concurrent use.
@@ -62,6 +61,10 @@ func (c *Client) Whole() bool { return !c.apart.Load() }
 // Do carries out cmds and returns the first error of theirs that is not
 // redis.Nil, or ErrLeft with the context's error. Each has its own reply and
 // error. A [Call] whose script Redis does not have is made again with its text.
+//
+// When ctx ends before the commands are on their way they are not carried out.
+// After that only its deadline ends the wait, not a cancellation: as with go-redis,
+// what is on its way is waited for.
 func (c *Client) Do(ctx context.Context, cmds ...redis.Cmder) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrLeft, err)
@@ -82,15 +85,20 @@ func (c *Client) Do(ctx context.Context, cmds ...redis.Cmder) error {
 	case <-t.done:
 		return t.err()
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrLeft, ctx.Err())
 	}
+	if !t.begun.CompareAndSwap(false, true) && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		<-t.done
+		return t.err()
+	}
+	return fmt.Errorf("%w: %w", ErrLeft, ctx.Err())
 }
 
 // trip is one Do on its way.
 type trip struct {
-	ctx  context.Context
-	cmds []redis.Cmder
-	done chan struct{}
+	ctx   context.Context
+	cmds  []redis.Cmder
+	done  chan struct{}
+	begun atomic.Bool // it is carried, or its caller has left before
 }
 
 func (t *trip) err() error {
@@ -108,7 +116,7 @@ func (c *Client) carry(trips []*trip) {
 	defer cancel()
 	staying := make([]*trip, 0, len(trips))
 	for _, t := range trips {
-		if t.ctx.Err() == nil {
+		if t.begun.CompareAndSwap(false, true) {
 			staying = append(staying, t)
 		}
 	}

@@ -122,7 +122,7 @@ func TestLeaving(t *testing.T) {
 	if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	do := func(patience time.Duration) <-chan error {
+	do := func(ctx context.Context, patience time.Duration) <-chan error {
 		ended := make(chan error, 1)
 		go func() {
 			ctx, cancel := context.WithTimeout(ctx, patience)
@@ -141,11 +141,16 @@ func TestLeaving(t *testing.T) {
 			return nil
 		}
 	}
-	leads := do(600 * time.Millisecond)
+	leads := do(ctx, 600*time.Millisecond)
 	time.Sleep(50 * time.Millisecond) // it is on its way
-	stays, leaves := do(time.Minute), do(100*time.Millisecond)
+	cancelled, cancel := context.WithCancel(ctx)
+	stays, leaves, goes := do(ctx, time.Minute), do(ctx, 100*time.Millisecond), do(cancelled, time.Minute)
 	if err := in("who leaves", leaves, 400*time.Millisecond); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want that the caller left", err)
+	}
+	cancel()
+	if err := in("who goes", goes, 100*time.Millisecond); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that the caller went", err)
 	}
 	if err := in("who leads", leads, 2*time.Second); err == nil {
 		t.Error("a Redis that is stopped has answered")
@@ -160,9 +165,7 @@ func TestLeaving(t *testing.T) {
 	if n, err := rdb.Get(ctx, "n").Int(); err != nil || n != 2 && n != 3 {
 		t.Errorf("counted %d, %v, want 2 or 3: who left was not on its way", n, err)
 	}
-	gone, cancel := context.WithCancel(ctx)
-	cancel()
-	if err := c.Do(gone, redis.NewIntCmd(ctx, "incr", "n")); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.Canceled) {
+	if err := c.Do(cancelled, redis.NewIntCmd(ctx, "incr", "n")); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want that the context had ended", err)
 	}
 }
@@ -181,4 +184,52 @@ func TestApart(t *testing.T) {
 	} else if call := script.Call([]string{"{a}1", "{a}2"}); c.Do(ctx, call, redis.NewStatusCmd(ctx, "set", "b", 1)) != nil || call.Val() != int64(2) {
 		t.Errorf("got %v, %v", call.Val(), call.Err())
 	}
+}
+
+// gate keeps each round trip until it may go.
+type gate struct{ at, proceed chan struct{} }
+
+func (g gate) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (g gate) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (g gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		g.at <- struct{}{}
+		<-g.proceed
+		return next(ctx, cmds)
+	}
+}
+
+// What is on its way when its caller's context is cancelled is waited for: nobody
+// is left to wonder whether it was done.
+func TestCancelledOnTheWay(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		one, ctx, g := alone(t, rdb), context.Background(), gate{make(chan struct{}), make(chan struct{})}
+		if err := one.Ping(ctx).Err(); err != nil { // a new connection says something too
+			t.Fatal(err)
+		}
+		one.AddHook(g)
+		c := pipeline.New(one)
+		incr := func() *redis.IntCmd { return redis.NewIntCmd(ctx, "incr", prefix+"n") }
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { first <- c.Do(ctx, incr()) }()
+		<-g.at
+		cancelled, cancel := context.WithCancel(ctx)
+		cmd := incr()
+		go func() { second <- c.Do(cancelled, cmd) }()
+		for c.Waiting() == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		g.proceed <- struct{}{}
+		if err := <-first; err != nil {
+			t.Fatal(err)
+		}
+		<-g.at
+		cancel()
+		g.proceed <- struct{}{}
+		if err := <-second; err != nil || cmd.Val() != 2 {
+			t.Errorf("got %v, counted %d, want what was on its way", err, cmd.Val())
+		}
+	})
 }
