@@ -126,7 +126,7 @@ type Config struct {
 	// demands more for its word. Nil means Redis.
 	Durable redis.UniversalClient
 	// Pipeline takes locks, together with what others ask of the same Redis. Nil
-	// means one of the node's own, on Durable.
+	// means one of the node's own, on Redis.
 	Pipeline *pipeline.Client
 	// Prefix starts every key. Zero value means "conclave:".
 	Prefix string
@@ -208,7 +208,7 @@ func (c *Config) defaults() {
 		c.Durable = c.Redis
 	}
 	if c.Pipeline == nil {
-		c.Pipeline = pipeline.New(c.Durable)
+		c.Pipeline = pipeline.New(c.Redis)
 	}
 	if _, ok := c.Redis.(*redis.ClusterClient); ok {
 		c.Sharded = true

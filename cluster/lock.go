@@ -14,10 +14,11 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
-// Waiting for a lock starts at the shorter pause and doubles up to the longer. Each
+// A try may take a second. Waiting for a lock starts at the shorter pause and doubles up to the longer. Each
 // is cut by up to a half, by chance: those who wait for one lock do not come back
 // together.
 const (
+	tryWithin      = time.Second
 	lockPauseFirst = time.Millisecond
 	lockPauseMost  = 20 * time.Millisecond
 )
@@ -35,25 +36,28 @@ func (n *Node) Lock(ctx context.Context, id string) (*Lock, error) { return n.Lo
 
 // LockWith is Lock, and sends the command that with returns right behind each
 // try, in the same round trip: the last one that it has returned before Lock is
-// successful was carried out under the lock. Nil means none.
+// successful was carried out under the lock (but for a slot of Redis Cluster that
+// is just moving to another server). It is of the same slot. Nil means none.
 func (n *Node) LockWith(ctx context.Context, id string, with func() redis.Cmder) (*Lock, error) {
 	if !validID(id) {
 		return nil, fmt.Errorf("lock %q: %w", id, ErrBadID)
 	}
 	wait, cancel := context.WithTimeout(ctx, n.cfg.LockWait)
 	defer cancel()
-	client := &tries{line: n.cfg.Pipeline, with: with}
+	client := &tries{line: n.cfg.Pipeline, with: with, caller: ctx}
 	held, err := redislock.New(client).Obtain(wait, n.keys.lock(id), n.cfg.LockTTL, &redislock.Options{
 		// The token names its holder to whoever looks at the key.
 		Token:         n.cfg.NodeID + "/" + rand.Text(),
 		RetryStrategy: &pauses{next: lockPauseFirst},
 	})
-	client.with = nil // nothing goes with the release
+	client.with, client.caller = nil, nil // nothing goes with the release
 	switch {
 	case err == nil:
 		return &Lock{held}, nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("lock %s: %w", id, ctx.Err())
+	case errors.Is(err, pipeline.ErrLeft): // Redis does not answer
+		return nil, fmt.Errorf("lock %s: %w", id, err)
 	case errors.Is(err, redislock.ErrNotObtained), wait.Err() != nil && errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("lock %s: %w", id, ErrLocked)
 	default:
@@ -93,6 +97,10 @@ type tries struct {
 	redis.Scripter // of what redislock never calls
 	line           *pipeline.Client
 	with           func() redis.Cmder // nil for none
+	// Caller is, while a lock is taken, the context of whoever asks for it. A try
+	// that is on its way when LockWait ends is waited for a little longer: given up,
+	// it might be successful all the same, and the lock be nobody's for all its life.
+	caller context.Context
 }
 
 // EvalSha implements redis.Scripter.
@@ -113,6 +121,11 @@ func (t *tries) try(ctx context.Context, name, script string, keys []string, arg
 	cmds := []redis.Cmder{cmd}
 	if t.with != nil {
 		cmds = append(cmds, t.with())
+	}
+	if t.caller != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(t.caller, tryWithin)
+		defer cancel()
 	}
 	if err := t.line.Do(ctx, cmds...); errors.Is(err, pipeline.ErrLeft) {
 		left := redis.NewCmd(ctx) // the other may still be written to

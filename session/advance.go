@@ -60,6 +60,11 @@ func (v *Service) advance(ctx context.Context, c change) (_ Session, err error) 
 // and stays as it is: nobody changes it any more, so that needs no lock. What
 // keeps it from being loaded is found again under the lock.
 func (v *Service) unmoved(ctx context.Context, c change) (s Session, same bool, _ error) {
+	ended, err := v.turn(ctx)
+	if err != nil {
+		return Session{}, true, err
+	}
+	defer ended()
 	l, err := v.load(ctx, c.id)
 	if err != nil || !l.Session.Phase.Final() {
 		return Session{}, false, nil

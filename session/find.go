@@ -96,8 +96,9 @@ func (v *Service) apply(ctx context.Context, c Caller, f found, ch change) (Sess
 // late recognises, by its signature, a result that names no session and comes
 // when the signing that it is for, the key's last, has ended and another is open:
 // taken for a result of that one, it would put an honest party out. Where both sign
-// the same data it serves either, and the open one needs it.
-func (v *Service) late(ctx context.Context, c Caller, last string, p *wire.SignResult) func(open Session) (Event, *Session) {
+// the same data it serves either, and the open one needs it. Was is set to whether
+// it was so late.
+func (v *Service) late(ctx context.Context, c Caller, last string, p *wire.SignResult, was *bool) func(open Session) (Event, *Session) {
 	return func(open Session) (Event, *Session) {
 		known := open.check(p.Signature)
 		ev := Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature, checked: &known}
@@ -106,6 +107,7 @@ func (v *Service) late(ctx context.Context, c Caller, last string, p *wire.SignR
 		}
 		ended, _, err := v.cfg.Store.Load(ctx, last)
 		if err == nil && ended.Phase == Completed && ended.PartIndex(c.User) == p.PartIndex && ended.check(p.Signature).ok {
+			*was = true
 			return ev, &ended
 		}
 		return ev, nil

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -36,8 +37,8 @@ func TestStepsAreLocked(t *testing.T) {
 	})
 }
 
-// What has ended changes no more: what is said of it takes no lock, whether the
-// message names it or not and whether the key still notes it as open or not.
+// What has ended changes no more: what is said of it, in messages that name no
+// session, takes no lock.
 func TestWhatHasEndedIsNotLocked(t *testing.T) {
 	each(t, func(w *world) {
 		var taken atomic.Int64
@@ -102,6 +103,37 @@ func TestOpenSigningOfOthers(t *testing.T) {
 		}
 		if s, _, err := w.store.Load(w.ctx, places[0].ID); err != nil || s.ID == first.ID || s.Version != 1 {
 			t.Errorf("%s is %s at version %d, %v", s.ID, s.Phase, s.Version, err)
+		}
+	})
+}
+
+// Who sent a wrong signature and sends the right one when its signing has ended and
+// the next is open is late, and no liar in either.
+func TestLateAfterInvalid(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.keygen(v, "vault", true)
+		w.must(v, "boss", signRequest("vault", "hello"))
+		first := w.the(session.Sign)
+		for i, user := range committee {
+			w.must(v, user, &wire.SignResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes})
+		}
+		right := func(part int) *wire.SignResult {
+			return &wire.SignResult{KeyID: "vault", PartIndex: part, Signature: theKey.Sign(first.Digest)}
+		}
+		w.refused(v, "bob", &wire.SignResult{KeyID: "vault", PartIndex: 2, Signature: theKey.Sign("0x" + strings.Repeat("5a", 32))}, wire.CodeInvalidSignature)
+		w.must(v, "alice", right(1))
+		w.must(v, "boss", signRequest("vault", "again"))
+		for i, user := range committee {
+			w.must(v, user, &wire.SignResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes})
+		}
+		w.must(v, "bob", right(2))
+		places, err := w.store.SessionsOf(w.ctx, "boss", session.Page{Limit: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, _, err := w.store.Load(w.ctx, places[0].ID); err != nil || s.ID == first.ID || len(s.Culprits) != 0 || s.Parties[1].Out {
+			t.Errorf("in %s: %v, culprits %v, bob is out %t", s.ID, err, s.Culprits, s.Parties[1].Out)
 		}
 	})
 }

@@ -13,9 +13,14 @@ import (
 func (v *Service) lock(ctx context.Context, id string, ev Event) (lock Lock, l Loaded, unlock func(), err error) {
 	asked := time.Now()
 	ctx, done := v.cfg.Tracer.Begin(ctx, id, partLock)
-	defer func() {
+	taken := func(err error) {
 		done(err)
 		v.cfg.Observer.Locked(time.Since(asked), err)
+	}
+	defer func() {
+		if lock == nil {
+			taken(err)
+		}
 	}()
 	unlock, err = v.local.lock(ctx, id)
 	if err != nil {
@@ -31,16 +36,16 @@ func (v *Service) lock(ctx context.Context, id string, ev Event) (lock Lock, l L
 		unlock = func() { done(); own() }
 	}
 	lock, l, err = v.cfg.Locker.Lock(ctx, id)
-	if err == nil {
-		return lock, l, unlock, nil
-	}
 	if lock == nil {
-		err = fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
-	} else {
-		v.release(ctx, id, lock)
+		unlock()
+		return nil, l, nil, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
 	}
-	unlock()
-	return nil, l, nil, err
+	taken(nil)
+	if err != nil { // there is nothing to change
+		v.release(ctx, id, lock)
+		unlock()
+	}
+	return lock, l, unlock, err
 }
 
 func (v *Service) release(ctx context.Context, id string, lock Lock) {

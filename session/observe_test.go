@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // watched is an Observer and a Tracer that keeps what it is told, as text.
@@ -117,6 +118,10 @@ func TestObserverSweep(t *testing.T) {
 		v := w.node(func(c *session.Config) { c.Observer, c.Tracer = &o, tracer{&o} })
 		w.must(v, "boss", keygenRequest("vault"))
 		w.sweepAll(v)
+		w.refused(v, "boss", &wire.SessionCancel{SessionID: "nowhere"}, wire.CodeNotFound)
+		if o.count("locked false") != 0 {
+			t.Errorf("what is not there was told as a lock that is not to be had: %q", o.told)
+		}
 		if o.count("swept 1 0") != 1 {
 			t.Errorf("told %q", o.told)
 		}

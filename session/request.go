@@ -77,7 +77,6 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 				return Session{}, err
 			}
 		}
-		asked := time.Now()
 		now, err := v.cfg.Store.Now(ctx)
 		if err != nil {
 			return Session{}, err
@@ -91,7 +90,7 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 		if err != nil {
 			return Session{}, err
 		}
-		return v.beginKeygen(ctx, c, next, p, requestID, Loaded{Now: now, Asked: asked})
+		return v.beginKeygen(ctx, c, next, p, requestID)
 	}
 	return Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
 }
@@ -125,7 +124,7 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k Key, p *wire.Key
 	case err == nil || !errors.Is(err, ErrNotFound):
 		return s, err
 	case k.Status == KeyGenerating:
-		return v.beginKeygen(ctx, c, k, p, requestID, Loaded{})
+		return v.beginKeygen(ctx, c, k, p, requestID)
 	}
 	// The session has been forgotten; what is kept of the key has all that its
 	// outcome says.
@@ -143,7 +142,7 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k Key, p *wire.Key
 	return s, nil
 }
 
-func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.KeygenRequest, requestID string, none Loaded) (Session, error) {
+func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
 	s := Session{
 		ID: k.Session, Kind: Keygen, KeyID: k.ID, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: k.Threshold,
 		Parties: committee(k.Participants), RequestID: requestID, Fingerprint: keyPrint(k), SignedRequest: p.SignedRequest,
@@ -152,7 +151,7 @@ func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.Keyg
 	for i := range s.Parties {
 		s.Parties[i].Invited = true
 	}
-	return v.begin(ctx, s, p.ExpiresIn, none)
+	return v.begin(ctx, s, p.ExpiresIn, Loaded{})
 }
 
 // signRequested checks a sign request and returns the session that it asks for,
@@ -308,7 +307,7 @@ func (v *Service) begin(ctx context.Context, s Session, expiresIn int, none Load
 }
 
 func (v *Service) create(ctx context.Context, s Session, expiresIn int, none Loaded) (_ Session, err error) {
-	if time.Since(none.Asked) > freshFor {
+	if none.Now.IsZero() || time.Since(none.Asked) > freshFor {
 		none, err = v.load(ctx, s.ID)
 		if !errors.Is(err, ErrNotFound) {
 			return v.instead(ctx, none.Session, s, err)

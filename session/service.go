@@ -219,11 +219,12 @@ func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (Ses
 		return Session{}, err
 	}
 	ch := change{keyID: p.KeyID, ev: Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}}
+	late := false
 	if found.last != "" && !found.over() {
-		ch.instead = v.late(ctx, c, found.last, p)
+		ch.instead = v.late(ctx, c, found.last, p, &late)
 	}
 	s, err := v.apply(ctx, c, found, ch)
-	if err == nil && s.Invalid(p.PartIndex) {
+	if err == nil && !late && s.Invalid(p.PartIndex) {
 		return s, &wire.Error{
 			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
 			KeyID: s.KeyID, SessionID: s.ID,

@@ -177,7 +177,7 @@ type Keys interface {
 	// s.SessionID, or, if match is set, that of an open one with the same
 	// fingerprint and coordinator. ErrTooMany, ErrStale (the key is not active).
 	// What was noted longer ago than any signing lasts does not count. Now is the
-	// store's time.
+	// time of the server that holds the session, zero where that is not the key's.
 	OpenSigning(ctx context.Context, key string, s Signing, match bool) (id string, now time.Time, err error)
 	// Signings returns a key record with its open signings, and the one that
 	// ended last. ErrNotFound.

@@ -150,9 +150,12 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	line := pipeline.New(n.durable)
+	line, locks := pipeline.New(n.durable), pipeline.New(n.rdb)
+	if n.durable == n.rdb {
+		locks = line
+	}
 	n.cluster, err = cluster.New(cluster.Config{
-		Redis: n.rdb, Durable: n.durable, Pipeline: line, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
+		Redis: n.rdb, Durable: n.durable, Pipeline: locks, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
 		Notified: n.notified,
 		Observer: observers.cluster,
 	})
@@ -166,7 +169,7 @@ func (n *Node) assemble() error {
 	}
 	n.sessions, err = session.New(session.Config{
 		Store:  store,
-		Locker: locker{n.cluster, store}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
+		Locker: locker{n.cluster, store, locks == line}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
 		NodeID: n.cfg.NodeID, Bell: bell{n.cluster}, Outcomes: outcomes,

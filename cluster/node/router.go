@@ -221,25 +221,37 @@ func sendErrors(err error) []*cluster.SendError {
 	return list
 }
 
-// locker is session.Locker on the cluster's locks. The session is loaded in the
-// round trip that takes its lock.
+// locker is session.Locker on the cluster's locks.
 type locker struct {
 	cluster *cluster.Node
 	store   *redisstore.Store
+	// Together says that the session is loaded in the round trip that takes its lock.
+	// Where what is read waits for replicas it is not: a lock that too few of them
+	// have is good enough.
+	together bool
 }
 
 // Lock implements session.Locker.
 func (l locker) Lock(ctx context.Context, id string) (session.Lock, session.Loaded, error) {
 	var loading *redisstore.Loading
 	var loaded session.Loaded
-	lock, err := l.cluster.LockWith(ctx, id, func() redis.Cmder {
-		loading, loaded.Asked = l.store.Loading(id), time.Now()
-		return loading.Cmd()
-	})
+	var with func() redis.Cmder
+	if l.together {
+		with = func() redis.Cmder {
+			loading, loaded.Asked = l.store.Loading(id), time.Now()
+			return loading.Cmd()
+		}
+	}
+	lock, err := l.cluster.LockWith(ctx, id, with)
 	if err != nil {
 		return nil, session.Loaded{}, err
 	}
-	loaded.Session, loaded.Now, err = loading.Result()
+	if l.together {
+		loaded.Session, loaded.Now, err = loading.Result()
+	} else {
+		loaded.Asked = time.Now()
+		loaded.Session, loaded.Now, err = l.store.Load(ctx, id)
+	}
 	return lock, loaded, err
 }
 

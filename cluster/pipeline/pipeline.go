@@ -6,15 +6,21 @@
 // to do, the less each costs. Callers know nothing of each other: each has its own
 // answers and its own patience.
 //
-// The package does not decide what may be said twice: as with any other command,
-// go-redis repeats what it sent when a connection breaks. It is not for what
-// blocks, nor for long answers: others would wait for them.
+// Whoever has waited for others for too long, because their connection is dead or
+// Redis slow, goes alone after all. And a connection that breaks between the
+// answers costs nobody his: only what had none is said again, as go-redis does for
+// a single command. The package does not decide what may be said twice.
+//
+// It is not for what blocks, nor for long answers: others would wait for them.
 package pipeline
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,8 +28,13 @@ import (
 )
 
 const (
-	tripsAtOnce = 64              // callers of one round trip
-	tripWithin  = 5 * time.Second // for a round trip of several callers, whatever their patience
+	tripsAtOnce = 64                     // callers of one round trip
+	tripWithin  = 5 * time.Second        // for a round trip of several callers, whatever their patience
+	waitAtMost  = 100 * time.Millisecond // for others, before going alone
+	// How often what had no answer is said again, and the pause before, which
+	// doubles; both are go-redis's own for a single command.
+	retries    = 3
+	retryFirst = 8 * time.Millisecond
 )
 
 // ErrLeft is returned by [Client.Do] when its caller's context has ended first.
@@ -69,7 +80,7 @@ func (c *Client) Do(ctx context.Context, cmds ...redis.Cmder) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrLeft, err)
 	}
-	t := &trip{ctx: ctx, cmds: cmds}
+	t := &trip{cmds: cmds}
 	if c.apart.Load() {
 		c.run(ctx, t)
 		return t.err()
@@ -81,25 +92,66 @@ func (c *Client) Do(ctx context.Context, cmds ...redis.Cmder) error {
 	}
 	t.done = make(chan struct{})
 	c.trips.Add(t)
+	enough := time.NewTimer(waitAtMost)
+	defer enough.Stop()
 	select {
 	case <-t.done:
 		return t.err()
 	case <-ctx.Done():
+		if t.begins() {
+			return fmt.Errorf("%w: %w", ErrLeft, ctx.Err())
+		}
+	case <-enough.C:
+		if t.begins() {
+			c.run(ctx, t)
+			return t.err()
+		}
 	}
-	if !t.begun.CompareAndSwap(false, true) && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		<-t.done
+	return c.arrive(ctx, t)
+}
+
+// arrive waits for a trip that is on its way, or its caller's deadline.
+func (c *Client) arrive(ctx context.Context, t *trip) error {
+	ctx, cancel := onlyDeadline(ctx)
+	defer cancel()
+	select {
+	case <-t.done:
 		return t.err()
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrLeft, ctx.Err())
 	}
-	return fmt.Errorf("%w: %w", ErrLeft, ctx.Err())
+}
+
+// onlyDeadline is ctx without its cancellation.
+func onlyDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	if at, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(context.WithoutCancel(ctx), at)
+	}
+	return context.WithoutCancel(ctx), func() {}
 }
 
 // trip is one Do on its way.
 type trip struct {
-	ctx   context.Context
 	cmds  []redis.Cmder
-	done  chan struct{}
-	begun atomic.Bool // it is carried, or its caller has left before
+	done  chan struct{} // closed by whoever carries it with others
+	begun atomic.Bool   // it is carried, or its caller has left or gone alone
 }
+
+// begins is true for the first who asks.
+func (t *trip) begins() bool { return t.begun.CompareAndSwap(false, true) }
+
+// unanswered reports whether a command had no answer, or one that says "not now",
+// so that the trip is to be made again.
+func (t *trip) unanswered() bool {
+	return slices.ContainsFunc(t.cmds, func(cmd redis.Cmder) bool {
+		err := cmd.Err()
+		return broken(err) || slices.ContainsFunc(notNow, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
+	})
+}
+
+// notNow are the errors of a server that is starting or has lost its part, which
+// go-redis takes for passing too.
+var notNow = []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"}
 
 func (t *trip) err() error {
 	for _, cmd := range t.cmds {
@@ -116,24 +168,56 @@ func (c *Client) carry(trips []*trip) {
 	defer cancel()
 	staying := make([]*trip, 0, len(trips))
 	for _, t := range trips {
-		if t.begun.CompareAndSwap(false, true) {
+		if t.begins() {
 			staying = append(staying, t)
 		}
 	}
-	c.run(ctx, staying...)
+	if len(staying) == 1 {
+		c.run(ctx, staying[0]) // go-redis sees to what is lost
+	} else {
+		c.together(ctx, staying)
+	}
 	for _, t := range staying {
 		close(t.done)
 	}
 }
 
-// run makes one round trip of trips, and another for the scripts that were not
+// together makes one round trip of trips, and again of those that had no answer:
+// were that left to go-redis, it would say all of it again.
+func (c *Client) together(ctx context.Context, trips []*trip) {
+	pause := retryFirst
+	for try := 0; len(trips) > 0; try++ {
+		c.send(ctx, trips, true)
+		trips = slices.DeleteFunc(slices.Clone(trips), func(t *trip) bool { return !t.unanswered() })
+		if len(trips) == 0 || try == retries {
+			return
+		}
+		select {
+		case <-time.After(pause):
+			pause *= 2
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// run makes one trip.
+func (c *Client) run(ctx context.Context, t *trip) { c.send(ctx, []*trip{t}, false) }
+
+// send makes one round trip of trips, and another for the scripts that were not
 // there. (To load scripts first would, on Redis Cluster, need every server, the
 // dead one too.)
-func (c *Client) run(ctx context.Context, trips ...*trip) {
+func (c *Client) send(ctx context.Context, trips []*trip, once bool) {
 	pipe := c.rdb.Pipeline()
+	add := func(cmd redis.Cmder) {
+		if once {
+			cmd = &onceCmd{Cmder: cmd}
+		}
+		_ = pipe.Process(ctx, cmd)
+	}
 	for _, t := range trips {
 		for _, cmd := range t.cmds {
-			_ = pipe.Process(ctx, cmd)
+			add(cmd)
 		}
 	}
 	c.exec(ctx, pipe)
@@ -141,7 +225,7 @@ func (c *Client) run(ctx context.Context, trips ...*trip) {
 		for _, cmd := range t.cmds {
 			if call, ok := cmd.(*Call); ok && redis.HasErrorPrefix(call.Err(), "NOSCRIPT") {
 				call.withText(ctx)
-				_ = pipe.Process(ctx, call)
+				add(call)
 			} else if ok && redis.HasErrorPrefix(call.Err(), "CROSSSLOT") {
 				c.apart.Store(true)
 			}
@@ -154,6 +238,32 @@ func (c *Client) exec(ctx context.Context, pipe redis.Pipeliner) {
 	if pipe.Len() > 0 {
 		_, _ = pipe.Exec(ctx) // each command has its own error
 	}
+}
+
+// onceCmd is a command that go-redis must not send a second time by itself. When a
+// connection breaks, go-redis gives the error to all commands of the pipeline: one
+// that had its answer keeps it.
+type onceCmd struct {
+	redis.Cmder
+	answered bool
+}
+
+// NoRetry implements redis.Cmder.
+func (c *onceCmd) NoRetry() bool { return true }
+
+// SetErr implements redis.Cmder.
+func (c *onceCmd) SetErr(err error) {
+	if c.answered && broken(err) {
+		return
+	}
+	c.answered = !broken(err)
+	c.Cmder.SetErr(err)
+}
+
+// broken reports whether an error is a connection's, and no answer.
+func broken(err error) bool {
+	var network net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
 }
 
 // Script is a Lua script.

@@ -1,9 +1,13 @@
 package pipeline_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -144,12 +148,13 @@ func TestLeaving(t *testing.T) {
 	leads := do(ctx, 600*time.Millisecond)
 	time.Sleep(50 * time.Millisecond) // it is on its way
 	cancelled, cancel := context.WithCancel(ctx)
-	stays, leaves, goes := do(ctx, time.Minute), do(ctx, 100*time.Millisecond), do(cancelled, time.Minute)
+	stays, leaves, goes := do(ctx, time.Minute), do(ctx, 30*time.Millisecond), do(cancelled, time.Minute)
+	time.Sleep(10 * time.Millisecond)
+	cancel()
 	if err := in("who leaves", leaves, 400*time.Millisecond); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want that the caller left", err)
 	}
-	cancel()
-	if err := in("who goes", goes, 100*time.Millisecond); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.Canceled) {
+	if err := in("who goes", goes, 400*time.Millisecond); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want that the caller went", err)
 	}
 	if err := in("who leads", leads, 2*time.Second); err == nil {
@@ -231,5 +236,135 @@ func TestCancelledOnTheWay(t *testing.T) {
 		if err := <-second; err != nil || cmd.Val() != 2 {
 			t.Errorf("got %v, counted %d, want what was on its way", err, cmd.Val())
 		}
+	})
+}
+
+// fragile is a connection that breaks, or falls silent, when it is told to.
+type fragile struct {
+	net.Conn
+	breaks, silent *atomic.Bool
+	said           bool // the one answer before it breaks
+}
+
+// Read implements net.Conn. Before it breaks it gives one line, one answer.
+func (f *fragile) Read(b []byte) (int, error) {
+	if f.said {
+		return 0, io.EOF
+	}
+	n, err := f.Conn.Read(b)
+	if f.silent.CompareAndSwap(true, false) {
+		_, _ = io.Copy(io.Discard, f.Conn) // until it is closed, or its deadline
+		return 0, os.ErrDeadlineExceeded
+	}
+	if line := bytes.IndexByte(b[:n], '\n'); line >= 0 && f.breaks.CompareAndSwap(true, false) {
+		f.said = true
+		return line + 1, err
+	}
+	return n, err
+}
+
+// fragileClient is a client whose connections are fragile, with a first one.
+func fragileClient(t *testing.T, rdb redis.UniversalClient) (one *redis.Client, breaks, silent *atomic.Bool) {
+	t.Helper()
+	breaks, silent = new(atomic.Bool), new(atomic.Bool)
+	opt := *rdb.(*redis.Client).Options()
+	opt.ContextTimeoutEnabled = true
+	opt.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return &fragile{Conn: conn, breaks: breaks, silent: silent}, err
+	}
+	one = redis.NewClient(&opt)
+	t.Cleanup(func() { _ = one.Close() })
+	if err := one.Ping(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return one, breaks, silent
+}
+
+// A connection that breaks between the answers of a round trip costs those who had
+// theirs nothing: only the others' commands are said again.
+func TestBrokenBetweenAnswers(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		one, breaks, _ := fragileClient(t, rdb)
+		ctx, g := context.Background(), gate{make(chan struct{}), make(chan struct{})}
+		one.AddHook(g)
+		c := pipeline.New(one)
+		var all sync.WaitGroup
+		count := func(key string) *redis.IntCmd {
+			cmd := redis.NewIntCmd(ctx, "incr", prefix+key)
+			all.Go(func() {
+				if err := c.Do(ctx, cmd); err != nil {
+					t.Error(err)
+				}
+			})
+			return cmd
+		}
+		count("before")
+		<-g.at
+		var cmds []*redis.IntCmd
+		for i := range 3 {
+			cmds = append(cmds, count(fmt.Sprint(i)))
+			for c.Waiting() < i+1 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		g.proceed <- struct{}{}
+		<-g.at
+		breaks.Store(true)
+		g.proceed <- struct{}{}
+		done := make(chan struct{})
+		go func() { defer close(done); all.Wait() }()
+		for open := true; open; { // a new connection, and again for two of them
+			select {
+			case <-g.at:
+				g.proceed <- struct{}{}
+			case <-done:
+				open = false
+			}
+		}
+		for i, want := range []int64{1, 2, 2} {
+			if got := cmds[i].Val(); got != want {
+				t.Errorf("caller %d counted %d, want %d", i, got, want)
+			}
+			if n, err := rdb.Get(ctx, prefix+fmt.Sprint(i)).Int64(); err != nil || n != want {
+				t.Errorf("the command of caller %d was carried out %d times (%v), want %d", i, n, err, want)
+			}
+		}
+	})
+}
+
+// A connection that has fallen silent holds up those who are on it, and not those
+// behind them for longer than a moment.
+func TestSilentConnection(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		one, _, silent := fragileClient(t, rdb)
+		c := pipeline.New(one)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		silent.Store(true)
+		var held, behind atomic.Int64
+		var all sync.WaitGroup
+		for i := range 20 {
+			all.Go(func() {
+				if i > 0 {
+					time.Sleep(50 * time.Millisecond)
+				}
+				if err := c.Do(ctx, redis.NewIntCmd(ctx, "incr", prefix+"n")); err != nil {
+					held.Add(1)
+				} else {
+					behind.Add(1)
+				}
+			})
+		}
+		for tries := 0; behind.Load() < 19 && tries < 1000; tries++ {
+			time.Sleep(2 * time.Millisecond)
+		}
+		if n := behind.Load(); n != 19 {
+			t.Errorf("%d callers behind a silent connection had their answers, want 19", n)
+		}
+		cancel()
+		all.Wait()
 	})
 }

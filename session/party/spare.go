@@ -22,14 +22,13 @@ func SpareThread() (restore func()) {
 	spare.mu.Lock()
 	defer spare.mu.Unlock()
 	if spare.users++; spare.users == 1 {
-		spare.was = runtime.GOMAXPROCS(0)
-		runtime.GOMAXPROCS(spare.was + 1)
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 	return sync.OnceFunc(func() {
 		spare.mu.Lock()
 		defer spare.mu.Unlock()
 		if spare.users--; spare.users == 0 {
-			runtime.GOMAXPROCS(spare.was)
+			runtime.SetDefaultGOMAXPROCS()
 		}
 	})
 }
@@ -38,5 +37,4 @@ func SpareThread() (restore func()) {
 var spare struct {
 	mu    sync.Mutex
 	users int
-	was   int
 }

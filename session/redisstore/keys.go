@@ -170,6 +170,9 @@ func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing
 	case []any:
 		if len(reply) == 3 {
 			id, _ := reply[2].(string)
+			if !s.line.Whole() {
+				return id, time.Time{}, nil
+			}
 			now, err := scriptTime(reply[0], reply[1])
 			return id, now, err
 		}

@@ -12,8 +12,8 @@
 // entries follow the last one that it knows of, and a script appends them if that
 // still is the last. If another node was first, the script says what the last one
 // is now and the node tries again. Entries are written in batches, so that a node
-// writes twenty times a second at most, as long as that is enough, and seldom
-// meets another;
+// writes 25 times a second at most, as long as that is enough, and seldom meets
+// another;
 // and by one goroutine, so that nobody who decides something waits for it.
 //
 // A batch has a name, which the script remembers: a node that did not hear the
@@ -27,7 +27,7 @@
 // refusals beyond a rate, since anybody can cause these and the audit is kept for
 // ever. As soon as it can, the node then writes an entry "gap" with the counts.
 // When a node is killed, what it had not written yet is lost, the last ten
-// milliseconds while Redis answers, or fifty where much is decided; it leaves a node_start that no node_stop
+// milliseconds while Redis answers, or forty where much is decided; it leaves a node_start that no node_stop
 // precedes. What is asked for until it is written, as package session does for
 // the end of each session, is not lost then either.
 //
@@ -85,8 +85,8 @@ type Config struct {
 
 	// QueueMax is how many decisions wait at most. Zero value means 8192.
 	QueueMax int
-	// Linger is how long the first of a batch waits for others; after a batch others
-	// wait up to five times as long. Zero value means 10 ms.
+	// Linger is how long the first of a batch waits for others; right after a batch
+	// it is four times as long. Zero value means 10 ms.
 	Linger time.Duration
 	// GapEvery is the least time between two gap entries. Zero value means 10 s.
 	GapEvery time.Duration
