@@ -1,0 +1,37 @@
+package pipeline_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
+)
+
+// 32 callers a core ask a real Redis for a small thing each: by themselves, and
+// through a Client.
+func BenchmarkRoundTrips(b *testing.B) {
+	rdb, ctx := clustertest.Real(b), context.Background()
+	c := pipeline.New(rdb)
+	for _, way := range []struct {
+		name string
+		do   func(context.Context, redis.Cmder) error
+	}{
+		{"alone", rdb.Process},
+		{"shared", func(ctx context.Context, cmd redis.Cmder) error { return c.Do(ctx, cmd) }},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(32)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if err := way.do(ctx, redis.NewIntCmd(ctx, "exists", "nothing")); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
