@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -108,4 +109,36 @@ func TestLockContenders(t *testing.T) {
 		}
 		wg.Wait()
 	})
+}
+
+// A try that is on its way when the patience for others' locks ends is waited for:
+// given up, it could leave a lock that is nobody's.
+func TestLockOnTheWay(t *testing.T) {
+	t.Parallel()
+	server := clustertest.StartRedis(t)
+	rdb := server.Client(t)
+	opt := *rdb.(*redis.Client).Options()
+	opt.ContextTimeoutEnabled = true
+	strict := redis.NewClient(&opt)
+	t.Cleanup(func() { _ = strict.Close() })
+	n, err := New(Config{Redis: strict, Prefix: clustertest.Prefix(), NodeID: "a", LockTTL: 10 * time.Second, LockWait: 30 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	if l, err := n.Lock(ctx, "s1"); err != nil || l.Release(ctx) != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	taken := make(chan error, 1)
+	go func() { _, err := n.Lock(ctx, "s1"); taken <- err }()
+	time.Sleep(150 * time.Millisecond)
+	if err := syscall.Kill(server.Pid(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-taken; err != nil {
+		t.Errorf("%v, and %q has the lock", err, rdb.Get(ctx, n.LockKey("s1")).Val())
+	}
 }
