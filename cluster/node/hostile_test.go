@@ -374,11 +374,20 @@ func (h *hostile) stillSigns(key client.Key, data string, users ...string) {
 }
 
 // onlySigned holds that every signature any client has made since a mark is over
-// data.
+// data. One that was known before is none: the second signer's of an earlier
+// signing, which may come after its outcome.
 func (h *hostile) onlySigned(mark int, key client.Key, data string) {
 	h.t.Helper()
-	for _, r := range sentBy[wire.SignResult](h, mark, "") {
-		independent(h.t, key, data, r.Signature)
+	known := map[string]bool{}
+	for i, f := range h.since(0) {
+		r, ok := read[wire.SignResult](f.m)
+		switch {
+		case !ok || !f.up:
+		case i < mark:
+			known[r.Signature] = true
+		case !known[r.Signature]:
+			independent(h.t, key, data, r.Signature)
+		}
 	}
 }
 
