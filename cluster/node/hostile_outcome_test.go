@@ -53,13 +53,19 @@ func TestFalseOutcomes(t *testing.T) {
 	}
 	own := func(text string) string { return pubkey.Encode(ed25519.Sign(private, []byte(text))) }
 	for name, change := range map[string]func(p *wire.SignComplete){
-		"a signature of something else":     func(p *wire.SignComplete) { p.Signature = earlier.Signature },
-		"its data too":                      func(p *wire.SignComplete) { p.Signature, p.Data = earlier.Signature, "something else" },
-		"a signature by another key":        func(p *wire.SignComplete) { p.Signature = own(data) },
-		"the key's address too":             func(p *wire.SignComplete) { p.Signature, p.AccountAddr, p.PublicKey = own(data), address, public },
-		"half a signature":                  func(p *wire.SignComplete) { p.Signature = p.Signature[:66] },
-		"no signature":                      func(p *wire.SignComplete) { p.Signature = "" },
-		"a signature with another last bit": func(p *wire.SignComplete) { p.Signature = p.Signature[:len(p.Signature)-1] + "8" },
+		"a signature of something else": func(p *wire.SignComplete) { p.Signature = earlier.Signature },
+		"its data too":                  func(p *wire.SignComplete) { p.Signature, p.Data = earlier.Signature, "something else" },
+		"a signature by another key":    func(p *wire.SignComplete) { p.Signature = own(data) },
+		"the key's address too":         func(p *wire.SignComplete) { p.Signature, p.AccountAddr, p.PublicKey = own(data), address, public },
+		"half a signature":              func(p *wire.SignComplete) { p.Signature = p.Signature[:66] },
+		"no signature":                  func(p *wire.SignComplete) { p.Signature = "" },
+		"a signature with another last digit": func(p *wire.SignComplete) {
+			last := "8"
+			if strings.HasSuffix(p.Signature, last) {
+				last = "7"
+			}
+			p.Signature = p.Signature[:len(p.Signature)-1] + last
+		},
 	} {
 		h.attack(outcomes(change))
 		sig, err := h.sign(key, data, 0)
