@@ -85,9 +85,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
-	"golang.org/x/sync/errgroup"
 )
 
 // Errors of this package. Others come from Redis or from a context.

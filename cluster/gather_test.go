@@ -203,10 +203,7 @@ func TestSendLeadsNoLongerThanItsCaller(t *testing.T) {
 	t.Parallel()
 	server := clustertest.StartRedis(t)
 	rdb := server.Client(t)
-	opt := *rdb.(*redis.Client).Options()
-	opt.ContextTimeoutEnabled = true
-	strict := redis.NewClient(&opt)
-	t.Cleanup(func() { _ = strict.Close() })
+	strict := strictClient(t, rdb)
 	w := newWorld(t, rdb, clustertest.Prefix())
 	a := w.node("a", func(c *Config) { c.Durable, c.LeaseTTL = strict, time.Minute })
 	_, s := w.join(a, "alice", 0, 10)

@@ -271,3 +271,14 @@ func texts(from, to int) []string {
 	}
 	return all
 }
+
+// strictClient is a client of its own to rdb's server, which ends calls with their
+// context.
+func strictClient(t *testing.T, rdb redis.UniversalClient) *redis.Client {
+	t.Helper()
+	opt := *rdb.(*redis.Client).Options()
+	opt.ContextTimeoutEnabled = true
+	strict := redis.NewClient(&opt)
+	t.Cleanup(func() { _ = strict.Close() })
+	return strict
+}

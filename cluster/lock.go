@@ -14,9 +14,9 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
-// A try may take a second. Waiting for a lock starts at the shorter pause and doubles up to the longer. Each
-// is cut by up to a half, by chance: those who wait for one lock do not come back
-// together.
+// A try may take a second. Pauses between tries start at the shorter and double up
+// to the longer. Each is cut by up to a half, by chance: those who wait for one lock
+// do not come back together.
 const (
 	tryWithin      = time.Second
 	lockPauseFirst = time.Millisecond

@@ -117,10 +117,7 @@ func TestLockOnTheWay(t *testing.T) {
 	t.Parallel()
 	server := clustertest.StartRedis(t)
 	rdb := server.Client(t)
-	opt := *rdb.(*redis.Client).Options()
-	opt.ContextTimeoutEnabled = true
-	strict := redis.NewClient(&opt)
-	t.Cleanup(func() { _ = strict.Close() })
+	strict := strictClient(t, rdb)
 	n, err := New(Config{Redis: strict, Prefix: clustertest.Prefix(), NodeID: "a", LockTTL: 10 * time.Second, LockWait: 30 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)

@@ -43,15 +43,7 @@ func TestWhatHasEndedIsNotLocked(t *testing.T) {
 	each(t, func(w *world) {
 		var taken atomic.Int64
 		v := w.node(func(c *session.Config) { c.Locker = countedLocks{c.Locker, &taken} })
-		w.keygen(v, "vault", true)
-		c := w.cast(v, true)
-		c.skip()
-		w.must(v, "boss", signRequest("vault", "hello"))
-		c.act()
-		s := w.the(session.Sign)
-		if s.Phase != session.Completed {
-			t.Fatal(s.Phase)
-		}
+		s := w.hasSigned(v)
 		before := taken.Load()
 		w.must(v, "bob", &wire.SignResult{KeyID: "vault", PartIndex: 2, Signature: theKey.Sign(s.Digest)})
 		w.must(v, "bob", &wire.SignResult{KeyID: "vault", PartIndex: 2, Signature: s.Signature})
@@ -66,12 +58,7 @@ func TestWhatHasEndedIsNotLocked(t *testing.T) {
 func TestOpenSigningOfOthers(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
-		w.keygen(v, "vault", true)
-		c := w.cast(v, true)
-		c.skip()
-		w.must(v, "boss", signRequest("vault", "hello"))
-		c.act()
-		first := w.the(session.Sign)
+		first := w.hasSigned(v)
 		open := func(id string) {
 			t.Helper()
 			sig := session.Signing{SessionID: id, Fingerprint: "f", Coordinator: "boss"}
@@ -136,4 +123,19 @@ func TestLateAfterInvalid(t *testing.T) {
 			t.Errorf("in %s: %v, culprits %v, bob is out %t", s.ID, err, s.Culprits, s.Parties[1].Out)
 		}
 	})
+}
+
+// hasSigned makes a key and a signature with it, and returns that signing.
+func (w *world) hasSigned(v *session.Service) session.Session {
+	w.Helper()
+	w.keygen(v, "vault", true)
+	c := w.cast(v, true)
+	c.skip()
+	w.must(v, "boss", signRequest("vault", "hello"))
+	c.act()
+	s := w.the(session.Sign)
+	if s.Phase != session.Completed {
+		w.Fatal(s.Phase)
+	}
+	return s
 }

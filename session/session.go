@@ -23,15 +23,16 @@
 // session's lock, loads, steps and commits. The commit is one script that
 // compares the version and the lock token, writes the session, appends what is to
 // be said to the session's outbox and gives the lock up, so that a change and its
-// messages are never apart. Delivery from the outbox to the recipients' mailboxes follows,
-// and is repeated by any node's sweeper if this one dies in between; the mailbox
-// takes each outbox entry once. Correctness rests on the version; the lock only
-// saves work.
+// messages are never apart. Delivery from the outbox to the recipients' mailboxes
+// follows, and is repeated by any node's sweeper if this one dies in between; the
+// mailbox takes each outbox entry once. Correctness rests on the version; the lock
+// only saves work.
 //
 // What lives in another slot of Redis is written before the commit if it must
 // be there first (a share before its party's result, the key record before the
-// confirmation) and after it if it must follow; each such write may be repeated. A session stays in the due list until nothing is left
-// to do for it, its end's entry in the audit included ([Auditor]).
+// confirmation) and after it if it must follow; each such write may be repeated. A
+// session stays in the due list until nothing is left to do for it, its end's entry
+// in the audit included ([Auditor]).
 //
 // The package does not compute with shares and cannot: it sees them sealed, or
 // encrypted under the operator's key ([ShareKeeper]). It does not know how a

@@ -12,6 +12,9 @@
 // a single command. The package does not decide what may be said twice.
 //
 // It is not for what blocks, nor for long answers: others would wait for them.
+//
+// Beneath is the [Gatherer], which makes batches of what comes meanwhile; package
+// cluster uses it by itself where batches are more than pipelines.
 package pipeline
 
 import (

@@ -13,8 +13,7 @@
 // still is the last. If another node was first, the script says what the last one
 // is now and the node tries again. Entries are written in batches, so that a node
 // writes 25 times a second at most, as long as that is enough, and seldom meets
-// another;
-// and by one goroutine, so that nobody who decides something waits for it.
+// another; and by one goroutine, so that nobody who decides something waits for it.
 //
 // A batch has a name, which the script remembers: a node that did not hear the
 // answer sends the batch again and the script knows it. In the same way what may
@@ -27,9 +26,9 @@
 // refusals beyond a rate, since anybody can cause these and the audit is kept for
 // ever. As soon as it can, the node then writes an entry "gap" with the counts.
 // When a node is killed, what it had not written yet is lost, the last ten
-// milliseconds while Redis answers, or forty where much is decided; it leaves a node_start that no node_stop
-// precedes. What is asked for until it is written, as package session does for
-// the end of each session, is not lost then either.
+// milliseconds while Redis answers, or forty where much is decided; it leaves a
+// node_start that no node_stop precedes. What is asked for until it is written, as
+// package session does for the end of each session, is not lost then either.
 //
 // Redis itself may lose its newest writes (see README), and somebody who controls
 // it can remove the last entries. A node that had seen them says so in an entry
