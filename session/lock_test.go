@@ -125,6 +125,21 @@ func TestLateAfterInvalid(t *testing.T) {
 	})
 }
 
+// A signature that verifies in no signing is wrong, and not taken for a late one of
+// the last.
+func TestWrongIsNotLate(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		w.hasSigned(v)
+		w.must(v, "boss", signRequest("vault", "again"))
+		for i, user := range committee {
+			w.must(v, user, &wire.SignResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes})
+		}
+		wrong := theKey.Sign("0x" + strings.Repeat("5a", 32))
+		w.refused(v, "bob", &wire.SignResult{KeyID: "vault", PartIndex: 2, Signature: wrong}, wire.CodeInvalidSignature)
+	})
+}
+
 // hasSigned makes a key and a signature with it, and returns that signing.
 func (w *world) hasSigned(v *session.Service) session.Session {
 	w.Helper()
