@@ -11,7 +11,6 @@ require (
 	github.com/MicahParks/keyfunc/v3 v3.9.1
 	github.com/alicebob/miniredis/v2 v2.40.0
 	github.com/bnb-chain/tss-lib/v2 v2.0.2
-	github.com/bsm/redislock v0.9.4
 	github.com/danielgtaylor/huma/v2 v2.37.3
 	github.com/decred/dcrd/dcrec/edwards/v2 v2.0.3
 	github.com/decred/dcrd/dcrec/secp256k1/v4 v4.4.1

@@ -4,6 +4,7 @@
 -- KEYS[2] mailbox:{member}   stream
 -- ARGV[1] conn, ARGV[2] seq received, ARGV[3] the seq after it
 --
+-- When Redis is full: goes on.
 -- Returns 1 when done; 0 when another connection is the live socket, -1 when
 -- none is recorded, and then nothing changes.
 local presence, mailbox = KEYS[1], KEYS[2]

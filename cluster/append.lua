@@ -13,6 +13,7 @@
 -- ARGV[7] when they were sent, by Redis's clock as their node knows it, µs
 -- ARGV[8..] for each message: its id ('' = none), its payload
 --
+-- When Redis is full: refused.
 -- Returns one value per message: its seq as a string when appended; 0 when that
 -- id was appended before; -1 when the mailbox is full (and so for every message
 -- after it). Then how many entries the mailbox holds. Then, only when ARGV[1] is '': the node and the connection that

@@ -2,5 +2,6 @@
 --
 -- KEYS[1] presence:{member}  hash; names the slot, is not read
 --
+-- When Redis is full: goes on, writes nothing.
 -- Returns {seconds, microseconds}.
 return redis.call('TIME')

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"strconv"
@@ -12,6 +13,9 @@ import (
 
 // timeFormat is RFC 3339 in UTC with milliseconds, as every time in Redis is.
 const timeFormat = "2006-01-02T15:04:05.000Z"
+
+// errIDTaken: a process that started later has this node's id.
+var errIDTaken = errors.New("another process has the same node id")
 
 // NodeInfo is a node's record.
 type NodeInfo struct {
@@ -96,8 +100,9 @@ func (n *Node) heartbeats(ctx context.Context) {
 	}
 }
 
-// beat writes the record and its lease in one transaction, and forgets nodes
-// whose lease has ended.
+// beat writes the record and its lease in one step, says in the list of nodes that
+// this one lives, and forgets nodes whose lease has ended. The record is what others
+// go by: its error alone is beat's.
 func (n *Node) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery)
 	defer cancel()
@@ -105,23 +110,20 @@ func (n *Node) beat(ctx context.Context) error {
 	connections := len(n.conns)
 	n.mu.Unlock()
 	key := n.keys.node(n.cfg.NodeID)
-	_, err := n.rdb.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-		tx.HSet(ctx, key,
-			"address", n.cfg.Address,
-			"version", n.cfg.Version,
-			"started_at", n.startedAt(),
-			"connections", connections,
-			"draining", strconv.FormatBool(n.draining.Load()))
-		tx.PExpire(ctx, key, n.cfg.LeaseTTL)
-		return nil
-	})
+	ours, err := beatScript.Run(ctx, n.rdb, []string{key}, n.cfg.LeaseTTL.Milliseconds(), n.startedAt(),
+		"address", n.cfg.Address,
+		"version", n.cfg.Version,
+		"connections", connections,
+		"draining", strconv.FormatBool(n.draining.Load())).Bool()
+	if err == nil && !ours {
+		err = errIDTaken
+	}
 	if err != nil {
 		return fmt.Errorf("renew node record: %w", err)
 	}
 	now := time.Now()
-	err = n.rdb.ZAdd(ctx, n.keys.nodes(), redis.Z{Score: float64(now.UnixMilli()), Member: n.cfg.NodeID}).Err()
-	if err != nil {
-		return fmt.Errorf("renew node record: %w", err)
+	if err := enlistScript.Run(ctx, n.rdb, []string{n.keys.nodes()}, n.cfg.NodeID, now.UnixMilli()).Err(); err != nil {
+		n.log.Warn().Err(err).Msg("not put on the list of nodes")
 	}
 	if err := n.prune(ctx, now.Add(-n.cfg.LeaseTTL)); err != nil {
 		n.log.Warn().Err(err).Msg("prune failed")

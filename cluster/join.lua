@@ -8,6 +8,7 @@
 -- ARGV[7] ms, the time after which it is too late: the client has given this
 --         connection up by then, and may have made another
 --
+-- When Redis is full: goes on.
 -- Returns {} when it is too late, else {newest seq of the mailbox, 1 if it holds entries after ARGV[5] else 0,
 -- node and conn of the socket that was live until now, '' when there was none}.
 local presence, mailbox = KEYS[1], KEYS[2]
@@ -17,6 +18,7 @@ local after, channels = ARGV[5], ARGV[6]
 local time = redis.call('TIME')
 if time[1] * 1000 + time[2] / 1000 > tonumber(ARGV[7]) then return {} end
 
+redis.call('HDEL', presence, '') -- nothing, and not refused
 local last = raise(mailbox, tonumber(after))
 local waiting = #redis.call('XRANGE', mailbox, '(0-' .. after, '+', 'COUNT', 1)
 

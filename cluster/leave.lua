@@ -3,6 +3,7 @@
 -- KEYS[1] presence:{member}  hash
 -- ARGV[1] conn
 --
+-- When Redis is full: goes on.
 -- Returns 1 when removed, 0 when it is another's or gone.
 local presence, conn = KEYS[1], ARGV[1]
 

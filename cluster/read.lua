@@ -6,6 +6,7 @@
 -- ARGV[1] conn, ARGV[2] the seq to read after
 -- ARGV[3] most entries, ARGV[4] most bytes of payload (one entry may pass it)
 --
+-- When Redis is full: goes on, also where it gives new numbers.
 -- Returns {owner, more, newest, seq, payload, seq, payload, …}: owner is 1 when
 -- ARGV[1] is the member's live socket, 0 when another is, -1 when none is
 -- recorded; more is 1 when entries follow the ones returned; newest is the
@@ -42,6 +43,7 @@ if read == 0 then
   local was = tonumber(after)
   local last = newest(mailbox)
   if last > 0 and last < was then
+    redis.call('HDEL', presence, '') -- nothing, and not refused
     raise(mailbox, was)
     out[2] = 1 -- read again: what was renumbered now follows
     return out

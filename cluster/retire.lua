@@ -3,6 +3,7 @@
 -- KEYS[1] node:{id}  hash
 -- ARGV[1] started_at of the process
 --
+-- When Redis is full: goes on.
 -- Returns 1 when removed, 0 when it is another process's or gone.
 local node, started = KEYS[1], ARGV[1]
 

@@ -4,10 +4,20 @@ import (
 	_ "embed"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
 // One file per operation; mailbox.lua stands before those that look at the
 // stream's numbers.
+//
+// A Redis that has reached its maxmemory refuses commands that need memory. Each
+// script says in its header what becomes of it then. What keeps the cluster alive,
+// frees or ends something goes on: Redis looks at the first write of a script, and
+// when that needs no memory it lets the script finish, whatever follows ("Memory
+// limit" in Redis's page on eval). Such a script therefore begins with a write that
+// frees, or does nothing. What begins something new, or stores much, begins with one
+// that is refused, and has then done nothing.
 var (
 	//go:embed mailbox.lua
 	mailboxLua string
@@ -27,6 +37,14 @@ var (
 	restoreLua string
 	//go:embed retire.lua
 	retireLua string
+	//go:embed beat.lua
+	beatLua string
+	//go:embed enlist.lua
+	enlistLua string
+	//go:embed lock.lua
+	lockLua string
+	//go:embed unlock.lua
+	unlockLua string
 
 	appendScript  = redis.NewScript(appendLua)
 	joinScript    = redis.NewScript(mailboxLua + joinLua)
@@ -36,6 +54,10 @@ var (
 	leaveScript   = redis.NewScript(leaveLua)
 	restoreScript = redis.NewScript(restoreLua)
 	retireScript  = redis.NewScript(retireLua)
+	beatScript    = redis.NewScript(beatLua)
+	enlistScript  = redis.NewScript(enlistLua)
+	lockScript    = pipeline.NewScript(lockLua)
+	unlockScript  = pipeline.NewScript(unlockLua)
 )
 
 // runs are the two ways to run a script in a pipeline: by its hash, and, for what

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster"
@@ -225,7 +224,7 @@ func sendErrors(err error) []*cluster.SendError {
 type locker struct {
 	cluster *cluster.Node
 	store   *redisstore.Store
-	// Together says that the session is loaded in the round trip that takes its lock.
+	// Together says that the session is loaded in the step that takes its lock.
 	// Where what is read waits for replicas it is not: a lock that too few of them
 	// have is good enough.
 	together bool
@@ -233,25 +232,21 @@ type locker struct {
 
 // Lock implements session.Locker.
 func (l locker) Lock(ctx context.Context, id string) (session.Lock, session.Loaded, error) {
-	var loading *redisstore.Loading
-	var loaded session.Loaded
-	var with func() redis.Cmder
-	if l.together {
-		with = func() redis.Cmder {
-			loading, loaded.Asked = l.store.Loading(id), time.Now()
-			return loading.Cmd()
+	if !l.together {
+		lock, err := l.cluster.Lock(ctx, id)
+		if err != nil {
+			return nil, session.Loaded{}, err
 		}
+		loaded := session.Loaded{Asked: time.Now()}
+		loaded.Session, loaded.Now, err = l.store.Load(ctx, id)
+		return lock, loaded, err
 	}
-	lock, err := l.cluster.LockWith(ctx, id, with)
+	lock, guarded, err := l.cluster.LockAndLoad(ctx, id, l.store.SessionKey(id))
 	if err != nil {
 		return nil, session.Loaded{}, err
 	}
-	if l.together {
-		loaded.Session, loaded.Now, err = loading.Result()
-	} else {
-		loaded.Asked = time.Now()
-		loaded.Session, loaded.Now, err = l.store.Load(ctx, id)
-	}
+	loaded := session.Loaded{Asked: guarded.Asked}
+	loaded.Session, loaded.Now, err = l.store.Loaded(id, guarded.Reply)
 	return lock, loaded, err
 }
 

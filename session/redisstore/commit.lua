@@ -11,6 +11,7 @@
 -- ARGV[5] = the session's id in the due list
 -- ARGV[6] = its score there, ms
 -- ARGV[7] = number of messages, then recipient and frame of each, then field and value pairs of the session
+-- When Redis is full: goes on
 -- returns  {undelivered older messages, outbox id, ..., node that wants to be told, ...}; {} if the version has moved on, another holds the lock or it is too late
 if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then
   return {}
@@ -28,10 +29,10 @@ end
 local keep = tonumber(ARGV[3])
 local messages = tonumber(ARGV[7])
 local first = 8 + 2 * messages
+redis.call('DEL', KEYS[1]) -- first, so that the rest is not refused
 if KEYS[5] then
   redis.call('ZADD', KEYS[5], ARGV[6], ARGV[5])
 end
-redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], unpack(ARGV, first))
 local reply = {redis.call('XLEN', KEYS[2])}
 for i = 1, messages do

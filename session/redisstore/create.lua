@@ -10,6 +10,7 @@
 -- ARGV[5] = ms that these live on
 -- ARGV[6] = the score before which no session listed there can exist any more
 -- ARGV[7] = number of messages, then recipient and frame of each, then field and value pairs of the session
+-- When Redis is full: refused
 -- returns  {1, outbox id, ...}; {} if the session exists; {0} if it is too late
 if redis.call('EXISTS', KEYS[1]) == 1 then
   return {}

@@ -31,6 +31,8 @@ var (
 	takeSource string
 	//go:embed postpone.lua
 	postponeSource string
+	//go:embed schedule.lua
+	scheduleSource string
 
 	putKeyScript       = pipeline.NewScript(putKeySource)
 	putShareScript     = pipeline.NewScript(putShareSource)
@@ -38,6 +40,7 @@ var (
 	closeSigningScript = pipeline.NewScript(closeSigningSource)
 	takeScript         = pipeline.NewScript(takeSource)
 	postponeScript     = pipeline.NewScript(postponeSource)
+	scheduleScript     = pipeline.NewScript(scheduleSource)
 )
 
 // Fields of a key's hash beside the record's own.
@@ -86,9 +89,14 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	if k.Status == session.KeyGenerating {
 		dropShares = 1
 	}
+	// What ends a keygen must not fail where Redis is full; what begins one does.
+	ends := 0
+	if k.Status == session.KeyActive || k.Status == session.KeyFailed {
+		ends = 1
+	}
 	expected := k.Version
 	k.Version++
-	args := append([]any{expected, keep, dropShares}, encodeKey(k)...)
+	args := append([]any{expected, keep, dropShares, ends}, encodeKey(k)...)
 	return s.accepted(ctx, "write key "+k.ID, putKeyScript.Call([]string{s.keys.key(k.ID), s.keys.shares(k.ID)}, args...))
 }
 
@@ -204,11 +212,11 @@ func (s *Store) Signings(ctx context.Context, key string) (session.Key, []sessio
 
 // Schedule implements session.Due.
 func (s *Store) Schedule(ctx context.Context, id string, at time.Time) error {
-	return s.do(ctx, "schedule session "+id, s.schedule(ctx, id, scoreText(score(at))))
+	return s.do(ctx, "schedule session "+id, s.schedule(id, scoreText(score(at))))
 }
 
-func (s *Store) schedule(ctx context.Context, id, due string) redis.Cmder {
-	return redis.NewIntCmd(ctx, "zadd", s.keys.due(), due, id)
+func (s *Store) schedule(id, due string) redis.Cmder {
+	return scheduleScript.Call([]string{s.keys.due()}, id, due)
 }
 
 // Postpone implements session.Due.

@@ -27,9 +27,15 @@ var (
 	listSource string
 	//go:embed watch.lua
 	watchSource string
+	//go:embed remember.lua
+	rememberSource string
+	//go:embed index_key.lua
+	indexKeySource string
 
-	listScript  = pipeline.NewScript(indexSource + listSource)
-	watchScript = pipeline.NewScript(watchSource)
+	listScript     = pipeline.NewScript(indexSource + listSource)
+	watchScript    = pipeline.NewScript(watchSource)
+	rememberScript = pipeline.NewScript(rememberSource)
+	indexKeyScript = pipeline.NewScript(indexKeySource)
 )
 
 // SessionsOf implements session.Sessions.
@@ -72,16 +78,11 @@ func (l listing) calls() []redis.Cmder {
 }
 
 func (s *Store) indexKey(ctx context.Context, k session.Key) error {
-	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for _, user := range append([]string{k.Coordinator, ""}, k.Participants...) {
-			p.ZAdd(ctx, s.keys.keysOf(user), redis.Z{Score: score(k.CreatedAt), Member: k.ID})
-		}
-		return nil
-	})
-	if err != nil {
-		return unavailable("index key "+k.ID, err)
+	var calls []redis.Cmder
+	for _, user := range append([]string{k.Coordinator, ""}, k.Participants...) {
+		calls = append(calls, indexKeyScript.Call([]string{s.keys.keysOf(user)}, k.ID, scoreText(score(k.CreatedAt))))
 	}
-	return nil
+	return s.do(ctx, "index key "+k.ID, calls...)
 }
 
 // page reads an index, newest first: p.Limit entries, 50 if that is not set, 500
@@ -176,22 +177,14 @@ func (s *Store) Watch(ctx context.Context, id, node string, ttl time.Duration) (
 
 // Remember implements session.Sessions.
 func (s *Store) Remember(ctx context.Context, name, request string) (string, error) {
-	key := s.keys.request(name)
-	for {
-		ok, err := s.rdb.SetNX(ctx, key, request, rememberedIn).Result()
-		if err != nil {
-			return "", unavailable("remember a request", err)
-		}
-		if ok {
-			return request, nil
-		}
-		kept, err := s.rdb.Get(ctx, key).Result()
-		if err == redis.Nil {
-			continue // it has expired this very moment
-		}
-		if err != nil {
-			return "", unavailable("remember a request", err)
-		}
-		return kept, nil
+	const doing = "remember a request"
+	call := rememberScript.Call([]string{s.keys.request(name)}, request, rememberedIn.Milliseconds())
+	if err := s.do(ctx, doing, call); err != nil {
+		return "", err
 	}
+	kept, err := call.Text()
+	if err != nil {
+		return "", unavailable(doing, err)
+	}
+	return kept, nil
 }

@@ -1,5 +1,6 @@
 -- Loads a session together with the time.
 -- KEYS[1] = conclave:session:{id}   hash
+-- When Redis is full: goes on, writes nothing
 -- returns  {seconds, microseconds, field, value, ...}; only the time if there is no such session
 local time = redis.call('TIME')
 local reply = {time[1], time[2]}

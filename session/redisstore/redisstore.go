@@ -113,39 +113,30 @@ func (s *Store) do(ctx context.Context, doing string, cmds ...redis.Cmder) error
 
 // Load implements session.Sessions.
 func (s *Store) Load(ctx context.Context, id string) (session.Session, time.Time, error) {
-	l := s.Loading(id)
-	if err := s.do(ctx, "load session "+id, l.call); err != nil {
+	call := loadScript.Call([]string{s.keys.session(id)})
+	if err := s.do(ctx, "load session "+id, call); err != nil {
 		return session.Session{}, time.Time{}, err
 	}
-	return l.Result()
-}
-
-// Loading is a Load that somebody else carries out.
-type Loading struct {
-	id   string
-	call *pipeline.Call
-}
-
-// Loading begins one.
-func (s *Store) Loading(id string) *Loading {
-	return &Loading{id, loadScript.Call([]string{s.keys.session(id)})}
-}
-
-// Cmd returns what is to be carried out, by a [pipeline.Client].
-func (l *Loading) Cmd() redis.Cmder { return l.call }
-
-// Result returns what Load would have, once it has been carried out.
-func (l *Loading) Result() (session.Session, time.Time, error) {
-	reply, err := l.call.Slice()
+	reply, err := call.Slice()
 	if err != nil {
-		return session.Session{}, time.Time{}, unavailable("load session "+l.id, err)
+		return session.Session{}, time.Time{}, unavailable("load session "+id, err)
 	}
+	return s.Loaded(id, reply)
+}
+
+// SessionKey returns the key of a session's hash, for whoever loads it together
+// with something else.
+func (s *Store) SessionKey(id string) string { return s.keys.session(id) }
+
+// Loaded returns what Load would have, where reply is the time (seconds and
+// microseconds) and then the fields and values of the session's hash.
+func (s *Store) Loaded(id string, reply []any) (session.Session, time.Time, error) {
 	if len(reply) < 2 {
-		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: unexpected reply", l.id)
+		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: unexpected reply", id)
 	}
 	now, err := scriptTime(reply[0], reply[1])
 	if err != nil {
-		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: %w", l.id, err)
+		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: %w", id, err)
 	}
 	if len(reply) == 2 {
 		return session.Session{}, now, session.ErrNotFound
@@ -155,9 +146,9 @@ func (l *Loading) Result() (session.Session, time.Time, error) {
 		name, _ := reply[i].(string)
 		fields[name], _ = reply[i+1].(string)
 	}
-	loaded, err := parseSession(l.id, fields)
+	loaded, err := parseSession(id, fields)
 	if err != nil {
-		return session.Session{}, now, fmt.Errorf("load session %s: %w", l.id, err)
+		return session.Session{}, now, fmt.Errorf("load session %s: %w", id, err)
 	}
 	return loaded, now, nil
 }
@@ -172,7 +163,7 @@ func (s *Store) Create(ctx context.Context, ses session.Session, out []session.E
 	args = append(args, encodeSession(ses)...)
 	made, err := s.write(ctx, doing, createScript, writing{
 		keys: s.sessionKeys(ses.ID)[:2], more: append([]string{s.keys.due()}, listed.lists...), args: args,
-		first: func() []redis.Cmder { return append(listed.calls(), s.schedule(ctx, ses.ID, due)) },
+		first: func() []redis.Cmder { return append(listed.calls(), s.schedule(ses.ID, due)) },
 	})
 	if err != nil {
 		return session.Receipt{}, false, err
@@ -203,7 +194,7 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 	if !m.Due.IsZero() {
 		due, by = scoreText(score(m.Due)), strconv.FormatInt(m.By.UnixMilli(), 10)
 		w.more = []string{s.keys.due()}
-		w.first = func() []redis.Cmder { return []redis.Cmder{s.schedule(ctx, ses.ID, due)} }
+		w.first = func() []redis.Cmder { return []redis.Cmder{s.schedule(ses.ID, due)} }
 	}
 	expected := ses.Version
 	ses.Version++

@@ -5,6 +5,7 @@
 -- ARGV[1] = most to take
 -- ARGV[2] = ms to put them off
 -- ARGV[3] = ms for which it is remembered that one was done with; '' where it is not
+-- When Redis is full: goes on
 -- returns  {score that they have now, session id, ...}; {} if none is due
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
@@ -18,6 +19,7 @@ end
 local hold = string.format('%.3f', now + tonumber(ARGV[2])) -- a number would lose digits on its way
 local reply = {hold}
 for i, id in ipairs(ids) do
+  redis.call('ZREM', KEYS[1], id) -- first, so that the rest is not refused
   redis.call('ZADD', KEYS[1], hold, id)
   reply[i + 1] = id
 end

@@ -6,6 +6,7 @@
 -- ARGV[3]  now, RFC 3339
 -- ARGV[4]  "1" to replace an account that exists, else "0"
 --
+-- When Redis is full: refused.
 -- Returns 1 if the account was added, 2 if it was replaced, 0 if it exists and
 -- nothing was changed. A hash without a password (the identity of a user of
 -- another issuer) is no account yet: it becomes one and keeps its identity.

@@ -5,6 +5,7 @@
 -- ARGV[1]  field, or "" to set none
 -- ARGV[2]  value
 --
+-- When Redis is full: goes on.
 -- Returns the new generation, at least 2, or 0 if there is no such account (a
 -- hash without a password is none) and nothing was changed. A hash without a
 -- generation is in its first.
@@ -14,6 +15,7 @@ local field, value = ARGV[1], ARGV[2]
 if redis.call('HEXISTS', account, 'password_hash') == 0 then
   return 0
 end
+redis.call('HDEL', account, '') -- nothing, and not refused
 if field ~= '' then
   redis.call('HSET', account, field, value)
 end

@@ -31,9 +31,15 @@ var (
 	accountAdd string
 	//go:embed account_set.lua
 	accountSet string
+	//go:embed account_identify.lua
+	accountIdentify string
+	//go:embed account_bar.lua
+	accountBar string
 
-	addScript = redis.NewScript(accountAdd)
-	setScript = redis.NewScript(accountSet)
+	addScript      = redis.NewScript(accountAdd)
+	setScript      = redis.NewScript(accountSet)
+	identifyScript = redis.NewScript(accountIdentify)
+	barScript      = redis.NewScript(accountBar)
 )
 
 // AccountsConfig is what [NewAccounts] needs.
@@ -268,7 +274,7 @@ func (a *Accounts) SetIdentity(ctx context.Context, user, identity string) error
 	case strings.ContainsFunc(identity, unicode.IsControl) || !utf8.ValidString(identity):
 		return wire.Errorf(wire.CodeBadRequest, "identity has control characters")
 	}
-	if err := a.rdb.HSet(ctx, a.key(user), "identity", identity).Err(); err != nil {
+	if err := identifyScript.Run(ctx, a.rdb, []string{a.key(user)}, identity).Err(); err != nil {
 		return unavailable("keep identity of "+user, err)
 	}
 	return nil

@@ -64,7 +64,7 @@ func (a *Accounts) SetDisabled(ctx context.Context, user string, disabled bool) 
 	reason := "account enabled"
 	if disabled {
 		reason = "account disabled"
-		err = a.rdb.HSet(ctx, a.revoked.disabledKey(), user, a.now().UTC().Format(time.RFC3339)).Err()
+		err = barScript.Run(ctx, a.rdb, []string{a.revoked.disabledKey()}, user, a.now().UTC().Format(time.RFC3339)).Err()
 	} else {
 		err = a.rdb.HDel(ctx, a.revoked.disabledKey(), user).Err()
 	}

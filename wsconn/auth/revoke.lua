@@ -4,6 +4,7 @@
 -- ARGV[1]  longest life of a token, ms
 -- ARGV[2…] fields and values of the entry
 --
+-- When Redis is full: goes on.
 -- Returns the entry's id, whose first part is now, ms.
 local revoked = KEYS[1]
 local life = tonumber(ARGV[1])

@@ -7,6 +7,7 @@
 -- ARGV[3] = how many names to keep in KEYS[2]
 -- ARGV[4] = ..., for each entry: the name under which it may come once, or
 --           empty; how many texts follow; names and texts of its fields
+-- When Redis is full: goes on.
 -- returns  {status, n and hash of the last entry, seconds, microseconds, ...} with the status
 --          0 nothing was done, they do not follow the last entry
 --          1 they were appended
@@ -60,6 +61,7 @@ local at, place = 4, 0
 while at <= #ARGV do
   place = place + 1
   if ARGV[at] ~= '' and redis.call('ZSCORE', audited, ARGV[at]) then
+    redis.call('ZREM', audited, ARGV[at]) -- first, so that the rest is not refused
     redis.call('ZADD', audited, now, ARGV[at]) -- who asks again may do so once more
     reply[1] = 3
     reply[#reply + 1] = place
@@ -69,6 +71,7 @@ end
 if reply[1] == 3 then
   return reply
 end
+redis.call('ZREMRANGEBYRANK', audited, 0, -(keep + 1)) -- first, so that the rest is not refused
 at = 4
 while at <= #ARGV do
   local first, size = at + 2, tonumber(ARGV[at + 1])
@@ -79,6 +82,5 @@ while at <= #ARGV do
   at = first + size
 end
 redis.call('ZADD', audited, now, batch)
-redis.call('ZREMRANGEBYRANK', audited, 0, -(keep + 1))
 reply[1] = 1
 return reply
