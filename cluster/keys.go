@@ -55,7 +55,8 @@ func (n *Node) LockKey(id string) string { return n.keys.lock(id) }
 const maxIDBytes = 128
 
 // validID reports whether s may stand in a key: 1 to 128 bytes of Unicode
-// letters, digits and _ . @ -.
+// letters, digits and _ . @ -. What may become a name is decided elsewhere, and
+// more narrowly; what has one from before keeps its keys.
 func validID(s string) bool {
 	if s == "" || len(s) > maxIDBytes || !utf8.ValidString(s) {
 		return false

@@ -29,7 +29,7 @@ type change struct {
 
 // advance applies an event to a session: lock and load, step, commit, deliver.
 func (v *Service) advance(ctx context.Context, c change) (_ Session, err error) {
-	if !wire.ValidID(c.id) {
+	if !wire.StoredID(c.id) {
 		return Session{}, ErrNotFound
 	}
 	ctx, end := v.cfg.Tracer.Begin(ctx, c.id, stepPart(c.ev))

@@ -10,7 +10,7 @@ import (
 // Key returns a key record to one who is involved in it, or an admin; to others
 // it does not exist.
 func (v *Service) Key(ctx context.Context, c Caller, id string) (Key, error) {
-	if !wire.ValidID(id) {
+	if !wire.StoredID(id) {
 		return Key{}, ErrNotFound
 	}
 	k, err := v.cfg.Store.Key(ctx, id)
@@ -37,7 +37,7 @@ func (v *Service) KeyAttestations(ctx context.Context, k Key) ([]string, error) 
 // Session returns a session to one who is involved in it, or an admin; to
 // others it does not exist.
 func (v *Service) Session(ctx context.Context, c Caller, id string) (Session, error) {
-	if !wire.ValidID(id) {
+	if !wire.StoredID(id) {
 		return Session{}, ErrNotFound
 	}
 	s, _, err := v.cfg.Store.Load(ctx, id)

@@ -101,10 +101,10 @@ func subject(m wire.Message, e *wire.Error) (keyID, sessionID string) {
 		}
 		// A payload that cannot be read names nothing.
 		if json.Unmarshal(m.Payload, &ids) == nil {
-			if keyID == "" && wire.ValidID(ids.KeyID) {
+			if keyID == "" && wire.StoredID(ids.KeyID) {
 				keyID = ids.KeyID
 			}
-			if sessionID == "" && wire.ValidID(ids.SessionID) {
+			if sessionID == "" && wire.StoredID(ids.SessionID) {
 				sessionID = ids.SessionID
 			}
 		}

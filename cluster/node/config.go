@@ -179,7 +179,7 @@ func (cfg *Config) complete() error {
 		}
 	}
 	if !wire.ValidID(cfg.NodeID) {
-		return fmt.Errorf("node id %q: must be 1 to 128 letters, digits and _ . @ -", cfg.NodeID)
+		return fmt.Errorf("node id %q: %s", cfg.NodeID, wire.IDRule)
 	}
 	if cfg.TraceRatio == 0 {
 		cfg.TraceRatio = 1

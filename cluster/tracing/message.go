@@ -59,7 +59,7 @@ func (m *message) under(ctx context.Context, t *Tracing, id string, root trace.S
 // span of its session, from when it was sent, on whichever node.
 func (t *Tracing) Written(frame []byte, sent time.Time) {
 	id, kind := member(frame, "session_id"), member(frame, "type")
-	if id == "" || !wire.ValidID(id) {
+	if id == "" || !wire.StoredID(id) {
 		return
 	}
 	root := root(id)

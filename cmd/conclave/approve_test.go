@@ -135,6 +135,32 @@ func TestQuestionSaysWhoSigned(t *testing.T) {
 	}
 }
 
+// TestNamesSeenForTheFirstTime: a name that looks like another's is told apart,
+// until its owner is known.
+func TestNamesSeenForTheFirstTime(t *testing.T) {
+	c := newConsole(new(strings.Builder), noEnv)
+	inv := signing()
+	inv.Kind, inv.KeyID = client.KindKeygen, "\u0441\u0430\u0441\u0430" // Cyrillic all of it
+	inv.Coordinator, inv.Participants = "\u0430\u0441\u0435", []string{"bob", "\u0435\u0443\u0435", "carol\u3164"}
+	const asker = "\u0430\u0441\u0435 (U+0430 Cyrillic, U+0441 Cyrillic, U+0435 Cyrillic) asks you to make a key"
+	for _, want := range []string{
+		asker, "key           \u0441\u0430\u0441\u0430 (U+0441 Cyrillic, U+0430 Cyrillic)\n",
+		"held by       bob, \u0435\u0443\u0435 (U+0435 Cyrillic, U+0443 Cyrillic), \"carol\\u3164\" (an unusual name: look closely)\n",
+	} {
+		if text := request(c, inv); !strings.Contains(text, want) {
+			t.Errorf("the question does not show %q:\n%s", want, text)
+		}
+	}
+	inv.Signer = &client.Signer{Fingerprint: "FINGER", First: true}
+	if text := request(c, inv); !strings.Contains(text, asker) {
+		t.Errorf("signed, and seen for the first time:\n%s", text)
+	}
+	inv.Signer.First = false
+	if text := request(c, inv); !strings.Contains(text, "conclave: \u0430\u0441\u0435 asks") {
+		t.Errorf("known by now:\n%s", text)
+	}
+}
+
 // TestChangedIdentityIsLoud: both fingerprints, and what to do.
 func TestChangedIdentityIsLoud(t *testing.T) {
 	var stderr strings.Builder

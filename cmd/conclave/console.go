@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // console writes to stderr. What it says begins with "conclave:" and a lower
@@ -67,10 +69,11 @@ func (c *console) say(format string, args ...any) {
 }
 
 // clean makes text that comes from others safe to print: nothing in it can move
-// the cursor, change colours, or reverse the direction of what follows.
+// the cursor, change colours, reverse the direction of what follows, or be there
+// without being seen.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
+		if !unicode.IsPrint(r) || wire.Invisible(r) {
 			return '?'
 		}
 		return r

@@ -214,12 +214,12 @@ func (d *display) done() { d.console.show("") }
 // printable shows data that comes from others: hex as it is, text quoted, so
 // that nothing in it can pass for something else on a terminal. Text with letters
 // that run from right to left is spelled out, for terminals reorder what stands
-// beside them.
+// beside them, and so is text with characters that do not show.
 func printable(data string) string {
 	if strings.HasPrefix(data, "0x") && !strings.ContainsFunc(data, func(r rune) bool { return r < '!' || r > '~' }) {
 		return data
 	}
-	if strings.ContainsFunc(data, rightToLeft) {
+	if strings.ContainsFunc(data, func(r rune) bool { return rightToLeft(r) || wire.Invisible(r) }) {
 		return strconv.QuoteToASCII(data)
 	}
 	return strconv.Quote(data)

@@ -85,6 +85,8 @@ func TestPrintable(t *testing.T) {
 		"a\u202eb":        `"a\u202eb"`,
 		"pay 5 \u05d0 10": `"pay 5 \u05d0 10"`,
 		"pay \u0661":      `"pay \u0661"`,
+		"pay bob\u3164":   `"pay bob\u3164"`,
+		"pay bob\ufe0f":   `"pay bob\ufe0f"`,
 	} {
 		if got := printable(data); got != want {
 			t.Errorf("printable(%q) = %s, want %s", data, got, want)

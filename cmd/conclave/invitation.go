@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 const clock = "2006-01-02 15:04:05"
@@ -21,6 +22,15 @@ func trusted(inv client.Invitation) string {
 	return "as before, but not pinned"
 }
 
+// described lists names that are seen for the first time.
+func described(names []string) string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = wire.DescribeName(name)
+	}
+	return strings.Join(list, ", ")
+}
+
 // request shows who asks for what: all that would be agreed to.
 func request(c *console, inv client.Invitation) string {
 	var b strings.Builder
@@ -33,8 +43,12 @@ func request(c *console, inv client.Invitation) string {
 	if inv.Kind == client.KindSign {
 		what = "sign"
 	}
-	fmt.Fprintf(&b, "conclave: %s asks you to %s\n", c.bold(clean(inv.Coordinator)), c.bold(what))
-	row("key", inv.KeyID)
+	asker := wire.DescribeName(inv.Coordinator)
+	if inv.Signer != nil && !inv.Signer.First { // seen before, under this very name
+		asker = inv.Coordinator
+	}
+	fmt.Fprintf(&b, "conclave: %s asks you to %s\n", c.bold(clean(asker)), c.bold(what))
+	row("key", wire.DescribeName(inv.KeyID))
 	row("curve", string(inv.Curve))
 	if inv.Kind == client.KindSign {
 		row("address", inv.AccountAddr)
@@ -43,7 +57,7 @@ func request(c *console, inv client.Invitation) string {
 		row("digest", inv.Digest)
 		row("invited", strings.Join(inv.Participants, ", "))
 	} else {
-		row("held by", strings.Join(inv.Participants, ", "))
+		row("held by", described(inv.Participants))
 	}
 	if inv.Threshold > 0 {
 		row("must sign", fmt.Sprintf("%d of them", inv.Threshold))

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 var trustCommand = command{
@@ -141,7 +142,7 @@ func (c *cli) pin(user, fingerprint string) error {
 	if err != nil {
 		return misuse("%s", err)
 	}
-	c.console.say("pinned the identity of %s", user)
+	c.console.say("pinned the identity of %s", clean(wire.DescribeName(user)))
 	return nil
 }
 

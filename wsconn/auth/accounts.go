@@ -122,7 +122,7 @@ func NewAccounts(cfg AccountsConfig) (*Accounts, error) {
 }
 
 // key names a user's account: a hash that lives for ever, written and read here
-// only. The user must be a wire.ValidID.
+// only. The user must be a wire.StoredID.
 func (a *Accounts) key(user string) string { return a.prefix + "account:{" + user + "}" }
 
 // unavailable wraps a failure of Redis so that clients are told to try again
@@ -137,8 +137,8 @@ func unavailable(doing string, err error) error {
 // *wire.Error: CodeBadRequest for an id, password or role that is not acceptable,
 // CodeConflict for an account that exists, CodeUnavailable.
 func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.Role, replace bool) error {
-	if !wire.ValidID(user) {
-		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
+	if err := a.nameable(ctx, user, replace); err != nil {
+		return err
 	}
 	if err := acceptable(password); err != nil {
 		return err
@@ -174,6 +174,21 @@ func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.
 	return nil
 }
 
+// nameable refuses names that no new account may have. An account from before
+// the rule for names keeps its own.
+func (a *Accounts) nameable(ctx context.Context, user string, replace bool) error {
+	if wire.ValidID(user) {
+		return nil
+	}
+	if replace && wire.StoredID(user) {
+		known, err := a.Get(ctx, user)
+		if err == nil && known.LogsIn || err != nil && AsWire(err).Code != wire.CodeNotFound {
+			return err
+		}
+	}
+	return wire.Errorf(wire.CodeBadRequest, "user %s", wire.IDRule)
+}
+
 // acceptable says what is wrong with a new password.
 func acceptable(password string) error {
 	if n := len(password); n < MinPasswordBytes || n > MaxPasswordBytes {
@@ -190,7 +205,7 @@ func acceptable(password string) error {
 func (a *Accounts) Authenticate(ctx context.Context, user, password string) (Account, error) {
 	refused := wire.Errorf(wire.CodeUnauthenticated, "wrong user name or password")
 	known, stored := Account{}, ""
-	if wire.ValidID(user) {
+	if wire.StoredID(user) {
 		var err error
 		if known, stored, err = a.load(ctx, user); err != nil {
 			return Account{}, err
@@ -219,7 +234,7 @@ func (a *Accounts) Authenticate(ctx context.Context, user, password string) (Acc
 
 // Get returns what is known of a user, or a *wire.Error with CodeNotFound.
 func (a *Accounts) Get(ctx context.Context, user string) (Account, error) {
-	if wire.ValidID(user) {
+	if wire.StoredID(user) {
 		known, _, err := a.load(ctx, user)
 		if err != nil || known.User != "" {
 			return known, err
@@ -267,7 +282,7 @@ func (a *Accounts) load(ctx context.Context, user string) (Account, string, erro
 // account and does not get one that can log in.
 func (a *Accounts) SetIdentity(ctx context.Context, user, identity string) error {
 	switch {
-	case !wire.ValidID(user):
+	case !wire.StoredID(user):
 		return wire.Errorf(wire.CodeBadRequest, "not a valid user id")
 	case len(identity) > wire.MaxIdentityBytes:
 		return wire.Errorf(wire.CodeTooLarge, "identity is longer than %d bytes", wire.MaxIdentityBytes)

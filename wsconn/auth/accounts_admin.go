@@ -16,7 +16,7 @@ import (
 
 // set changes one field of an account and begins a new generation of its tokens.
 func (a *Accounts) set(ctx context.Context, user, field, value string) (generation int64, err error) {
-	if !wire.ValidID(user) {
+	if !wire.StoredID(user) {
 		return 0, errNoAccount()
 	}
 	generation, err = setScript.Run(ctx, a.rdb, []string{a.key(user)}, field, value).Int64()
@@ -91,7 +91,7 @@ func (a *Accounts) Revoke(ctx context.Context, by Claims, jti, user, reason stri
 // RevokeTokens ends all tokens that a user has now, of this cluster's and of
 // another issuer's making. The user needs no account here. By is who wants it.
 func (a *Accounts) RevokeTokens(ctx context.Context, user, by, reason string) error {
-	if !wire.ValidID(user) {
+	if !wire.StoredID(user) {
 		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
 	}
 	generation, err := a.set(ctx, user, "", "")

@@ -35,7 +35,7 @@ import (
 
 // Claims is what a verified token says about its bearer.
 type Claims struct {
-	Subject   string      // the user id, a wire.ValidID
+	Subject   string      // the user id: a wire.ValidID, or of an account that has another one from before
 	Roles     []wire.Role // known roles only, without repeats; shared, not to be modified
 	IssuedAt  time.Time   // zero if the token does not say
 	ExpiresAt time.Time   // the token is good before this moment

@@ -29,7 +29,7 @@ var maxExpiry = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 // claims reads what Conclave needs from a set whose signature is good.
 func (s *claimSet) claims() (Claims, error) {
 	sub, ok := s.MapClaims["sub"].(string)
-	if !ok || !wire.ValidID(sub) {
+	if !ok || !wire.StoredID(sub) {
 		return Claims{}, badToken("sub is not a user id")
 	}
 	// A number too great for a time would wrap round to any moment.
@@ -58,6 +58,15 @@ func (s *claimSet) claims() (Claims, error) {
 		}
 	}
 	return c, nil
+}
+
+// nameable refuses the tokens of users whose names nobody may have who comes
+// anew. A token with a generation is of an account of this cluster, which exists.
+func (c Claims) nameable() error {
+	if !wire.ValidID(c.Subject) {
+		return badToken("sub " + wire.IDRule)
+	}
+	return nil
 }
 
 // generation reads which of its account's logins the token belongs to. Only

@@ -261,6 +261,9 @@ func (j *JWKS) Verify(ctx context.Context, token string) (Claims, error) {
 		}
 	}
 	c, _, err := j.policy.verify(token, set.lookup.KeyfuncCtx(ctx))
+	if err == nil {
+		err = c.nameable()
+	}
 	if err != nil {
 		return Claims{}, err
 	}

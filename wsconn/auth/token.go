@@ -104,7 +104,7 @@ func (h *HS256) IssueFor(account Account, ttl time.Duration) (string, Claims, er
 
 func (h *HS256) issue(sub string, roles []wire.Role, generation int64, ttl time.Duration) (string, Claims, error) {
 	switch {
-	case !wire.ValidID(sub):
+	case !wire.StoredID(sub), generation == 0 && !wire.ValidID(sub):
 		return "", Claims{}, wire.Errorf(wire.CodeBadRequest, "issue token: not a valid user id")
 	case len(roles) == 0:
 		return "", Claims{}, wire.Errorf(wire.CodeBadRequest, "issue token: no role")
@@ -168,6 +168,9 @@ func (h *HS256) Verify(_ context.Context, token string) (Claims, error) {
 	c, set, err := h.policy.verify(token, func(*jwt.Token) (any, error) { return h.keys, nil })
 	if err == nil {
 		c.Generation, err = set.generation()
+	}
+	if err == nil && c.Generation == 0 {
+		err = c.nameable()
 	}
 	if err != nil {
 		return Claims{}, err

@@ -211,12 +211,12 @@ func (r *rule) check() error {
 
 func (r *rule) checkNames() error {
 	for _, user := range r.Coordinators {
-		if !wire.ValidID(user) {
+		if !wire.StoredID(user) {
 			return fmt.Errorf("coordinator %q is no user id", user)
 		}
 	}
 	for _, id := range append(slices.Clone(r.Keys), r.Participants...) {
-		if id != wildcard && !wire.ValidID(id) {
+		if id != wildcard && !wire.StoredID(id) {
 			return fmt.Errorf("%q is no id", id)
 		}
 	}

@@ -35,7 +35,7 @@ func Subject(token string) (string, error) {
 	if err != nil || json.Unmarshal(raw, &claims) != nil {
 		return "", errors.New("the token is not a JWT")
 	}
-	if !wire.ValidID(claims.Subject) {
+	if !wire.StoredID(claims.Subject) {
 		return "", errors.New("the token does not name a user (sub)")
 	}
 	return claims.Subject, nil

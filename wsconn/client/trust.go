@@ -44,7 +44,7 @@ func (k Known) pinned(user, fingerprint string) (Known, error) {
 	switch {
 	case err != nil:
 		return k, err
-	case !wire.ValidID(user):
+	case !wire.StoredID(user):
 		return k, fmt.Errorf("%q is no user id", user)
 	case k.User != "" && k.Fingerprint != canonical:
 		return k, &IdentityError{User: user, Known: k.Fingerprint, Now: canonical, Pinned: k.Pinned}

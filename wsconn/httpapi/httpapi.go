@@ -241,7 +241,7 @@ func caller(r *http.Request) session.Caller {
 // pathID returns an id in a path.
 func pathID(r *http.Request, name string) (string, error) {
 	id := r.PathValue(name)
-	if !wire.ValidID(id) {
+	if !wire.StoredID(id) {
 		return "", session.ErrNotFound
 	}
 	return id, nil

@@ -89,7 +89,7 @@ func parseCursor(text string) (session.Place, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	at, id, ok := strings.Cut(string(raw), " ")
 	micros, bad := strconv.ParseInt(at, 10, 64)
-	if err != nil || !ok || bad != nil || micros <= 0 || micros > maxMicros || !wire.ValidID(id) {
+	if err != nil || !ok || bad != nil || micros <= 0 || micros > maxMicros || !wire.StoredID(id) {
 		return session.Place{}, wire.Errorf(wire.CodeBadRequest, "cursor is not the next of a page")
 	}
 	return session.Place{At: time.UnixMicro(micros).UTC(), ID: id}, nil
@@ -155,7 +155,7 @@ func (a *api) listSessions(_ http.ResponseWriter, r *http.Request) (int, any, er
 	switch f.Kind = session.Kind(q.Get("kind")); {
 	case f.Kind != "" && f.Kind != session.Keygen && f.Kind != session.Sign:
 		return 0, nil, wire.Errorf(wire.CodeBadRequest, "kind must be %s or %s", session.Keygen, session.Sign)
-	case f.KeyID != "" && !wire.ValidID(f.KeyID):
+	case f.KeyID != "" && !wire.StoredID(f.KeyID):
 		return 0, nil, wire.Errorf(wire.CodeBadRequest, "key_id is not one")
 	}
 	p, err := a.page(r, f.States != nil || f.Kind != "" || f.KeyID != "")

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	idPattern   = `^[\p{L}\p{Nd}_.@-]+$` // as wire.ValidID
+	idPattern   = `^[\p{L}\p{Nd}_.@-]+$` // as wire.StoredID
 	onceHeader  = "Idempotency-Key"
 	onceMax     = 128
 	aboutErrors = "Errors are problem documents (RFC 9457). Their code is that of the WebSocket's error message and is for programs; a status of 500, " +

@@ -29,27 +29,6 @@ const (
 	MaxParties            = 128 // beyond any configuration; bounds lists while decoding
 )
 
-const idRule = "must be 1 to 128 bytes of letters, digits and _ . @ -"
-
-// ValidID reports whether s may name a user, a key or a session: 1 to
-// [MaxIDBytes] bytes of Unicode letters, digits, and the signs _ . @ -. Nothing
-// else comes near a Redis key, a file name or a log line.
-func ValidID(s string) bool {
-	if s == "" || len(s) > MaxIDBytes || !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-		case r == '_', r == '.', r == '@', r == '-':
-		case r > unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsDigit(r)):
-		default:
-			return false
-		}
-	}
-	return true
-}
-
 // validRequestID reports whether s can be echoed safely; it is never part of a key.
 func validRequestID(s string) bool {
 	if len(s) > MaxIDBytes {

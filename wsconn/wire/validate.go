@@ -24,11 +24,28 @@ func (f *faults) err() error {
 	return f.first
 }
 
+// id checks the id of what there is already; see newID.
 func (f *faults) id(name, v string) {
 	if v == "" {
 		f.fail(CodeBadRequest, "%s is missing", name)
-	} else if !ValidID(v) {
-		f.fail(CodeBadRequest, "%s %s", name, idRule)
+	} else if !StoredID(v) {
+		f.fail(CodeBadRequest, "%s %s", name, storedIDRule)
+	}
+}
+
+// newID checks an id of which something new gets its name, or is shown to people
+// for the first time.
+func (f *faults) newID(name, v string) {
+	f.id(name, v)
+	if !ValidID(v) {
+		f.fail(CodeBadRequest, "%s %s", name, IDRule)
+	}
+}
+
+func (f *faults) newUsers(name string, v []string) {
+	f.users(name, v)
+	for _, u := range v {
+		f.newID(name+" entry", u)
 	}
 }
 
@@ -161,9 +178,9 @@ func (p *RegisterConfirm) Validate() error {
 // Validate implements [Payload].
 func (p *KeygenRequest) Validate() error {
 	var f faults
-	f.id("key_id", p.KeyID)
+	f.newID("key_id", p.KeyID)
 	f.committee(p.Threshold, p.TotalParts)
-	f.users("participants", p.Participants)
+	f.newUsers("participants", p.Participants)
 	if len(p.Participants) != p.TotalParts {
 		f.fail(CodeBadRequest, "total_parts is %d but participants has %d entries", p.TotalParts, len(p.Participants))
 	}
@@ -176,10 +193,10 @@ func (p *KeygenRequest) Validate() error {
 // Validate implements [Payload].
 func (p *KeygenInvite) Validate() error {
 	var f faults
-	f.id("key_id", p.KeyID)
+	f.newID("key_id", p.KeyID)
 	f.committee(p.Threshold, p.TotalParts)
 	f.partIndex("part_index", p.PartIndex)
-	f.users("participants", p.Participants)
+	f.newUsers("participants", p.Participants)
 	f.optionalID("session_id", p.SessionID)
 	f.optionalID("coordinator", p.Coordinator)
 	f.line("curve", p.Curve, MaxTypeBytes)
@@ -254,7 +271,9 @@ func (p *SignRequest) Validate() error {
 	f.required("data", p.Data, MaxDataBytes)
 	f.line("account_addr", p.AccountAddr, MaxAddressBytes)
 	f.users("participants", p.Participants)
-	f.optionalID("session_id", p.SessionID)
+	if p.SessionID != "" {
+		f.newID("session_id", p.SessionID)
+	}
 	f.line("hash", p.Hash, MaxTypeBytes)
 	f.expiresIn(p.ExpiresIn)
 	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)

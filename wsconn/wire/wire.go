@@ -16,8 +16,8 @@
 //
 // The package only encodes, decodes and checks form. Who may say what to whom,
 // and when, is decided by package session; whether a token is good by package
-// auth. It depends on the standard library alone, so that servers, clients and
-// tests share it at no cost.
+// auth. Beside the standard library it depends on Unicode's normal forms alone, so
+// that servers, clients and tests share it at no cost.
 package wire
 
 import (
@@ -87,8 +87,8 @@ func View(frame []byte, maxBytes int) (Message, error) {
 		return Message{}, Errorf(CodeTooLarge, "token is longer than %d bytes", MaxTokenBytes)
 	case !validRequestID(m.RequestID):
 		return Message{}, Errorf(CodeBadRequest, "request_id must be at most %d bytes without control characters", MaxIDBytes)
-	case m.UserID != "" && !ValidID(m.UserID):
-		return Message{}, Errorf(CodeBadRequest, "user_id %s", idRule)
+	case m.UserID != "" && !StoredID(m.UserID):
+		return Message{}, Errorf(CodeBadRequest, "user_id %s", storedIDRule)
 	}
 	return m, nil
 }
