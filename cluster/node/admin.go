@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -54,9 +56,47 @@ func (n *Node) assembleAdmin(web http.Handler) {
 	mux.Handle("GET /healthz", web)
 	mux.Handle("GET /readyz", web)
 	n.admin = &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, WriteTimeout: answerWithin, IdleTimeout: answerWithin,
+		Handler: n.onlyHosts(mux), ReadHeaderTimeout: headerWithin, ReadTimeout: bodyWithin, WriteTimeout: answerWithin, IdleTimeout: answerWithin,
 		MaxHeaderBytes: headerBytes, ErrorLog: stdlog.New(httpLog{n.log}, "", 0),
 	}
+}
+
+// onlyHosts answers requests that name this listener as their Host: by an IP
+// address, as localhost, by the name in AdminAddr, or by one of AdminHosts. A web
+// page in a browser that can reach the listener names the page's own host, also
+// after that name has been made to resolve to this machine (DNS rebinding); since
+// the listener asks nobody who they are, nothing else would keep the page from
+// reading metrics and, on the same machine, profiles. A request without a Host
+// (HTTP/1.0) is no browser's.
+func (n *Node) onlyHosts(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !n.cfg.adminHost(r.Host) {
+			auth.WriteProblem(w, wire.Errorf(wire.CodeForbidden, "the admin listener has no such host; see --admin-hosts"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// adminHost reports whether the admin listener answers to a request's Host.
+func (cfg *Config) adminHost(host string) bool {
+	name := hostName(host)
+	if name == "" || name == "localhost" || name == hostName(cfg.AdminAddr) {
+		return true
+	}
+	if _, err := netip.ParseAddr(name); err == nil {
+		return true
+	}
+	return slices.ContainsFunc(cfg.AdminHosts, func(allowed string) bool { return hostName(allowed) == name })
+}
+
+// hostName is a host, or host:port, in the form in which two are compared.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	return strings.TrimSuffix(strings.ToLower(host), ".")
 }
 
 // onlyLocal answers who asks from this machine: a profile takes its time, and

@@ -25,6 +25,10 @@ type Config struct {
 	// profiles (to this machine only), /healthz and /readyz, and asks nobody who they
 	// are. Zero value means none, and that nothing is measured.
 	AdminAddr string
+	// AdminHosts are names by which that listener is asked besides IP addresses,
+	// localhost and AdminAddr's own: those that a Prometheus scrapes by. Requests for
+	// any other host are refused (DNS rebinding). Zero value means none.
+	AdminHosts []string
 	// OTLPEndpoint is the URL of an OpenTelemetry collector (OTLP over HTTP) that gets
 	// traces of sessions. Zero value means that there are none.
 	OTLPEndpoint string

@@ -22,7 +22,7 @@ type options struct {
 	jwtPrevious, jwtPreviousFile string
 	shareKEK, shareKEKFile       string
 	redisFile                    string
-	origins, proxies             string
+	origins, proxies, adminHosts string
 	webhookSecretFile            string
 	logLevel                     string
 	version                      bool
@@ -41,6 +41,7 @@ func newOptions(stderr io.Writer) *options {
 	o.declareSecretFiles()
 	f.StringVar(&cfg.Listen, "listen", node.DefaultListen, "`address` to serve WebSocket and HTTP on; behind a load balancer, the one it reaches")
 	f.StringVar(&cfg.AdminAddr, "admin-addr", node.DefaultAdminAddr, "`address` for /metrics, profiles and health, which asks nobody who they are; port 0 is a free one, which the log names; empty for none")
+	f.StringVar(&o.adminHosts, "admin-hosts", "", "`names`, separated by commas, by which --admin-addr is asked besides IP addresses and localhost; others are refused")
 	f.StringVar(&cfg.OTLPEndpoint, "otlp-endpoint", "", "`URL` of an OpenTelemetry collector (OTLP over HTTP) that gets traces of sessions (default none)")
 	f.Float64Var(&cfg.TraceRatio, "trace-ratio", 1, "how many of the sessions are traced, from more than 0 to 1; the same on all nodes")
 	f.StringVar(&cfg.NodeID, "node-id", "", "`name` of this node, unique in the cluster (default the host's name and a random suffix)")
@@ -171,7 +172,7 @@ func (o *options) config() (node.Config, error) {
 	if !(cfg.TraceRatio > 0 && cfg.TraceRatio <= 1) {
 		return cfg, misuse("--trace-ratio must be more than 0 and up to 1; leave --otlp-endpoint out for no traces")
 	}
-	cfg.AllowedOrigins, cfg.TrustedProxies = list(o.origins), list(o.proxies)
+	cfg.AllowedOrigins, cfg.TrustedProxies, cfg.AdminHosts = list(o.origins), list(o.proxies), list(o.adminHosts)
 	return cfg, nil
 }
 
