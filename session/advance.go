@@ -13,6 +13,9 @@ import (
 type change struct {
 	id, keyID string // keyID, where the message has one, must be the session's
 	ev        Event
+	// By is who sent the message that the event comes of; nil for an event of the
+	// server's own. To a user who has no part in the session it does not exist.
+	by *Caller
 	// OnlyOf, unless empty, is the user without whom as a party it is not the session
 	// that is meant: ErrNotFound.
 	onlyOf string
@@ -107,6 +110,9 @@ type stepped struct {
 
 func (v *Service) step(l Loaded, c change) (stepped, error) {
 	s := l.Session
+	if err := s.admits(c.by, c.ev); err != nil {
+		return stepped{}, err // without the session, so that nothing of it is told
+	}
 	if c.onlyOf != "" && s.PartIndex(c.onlyOf) == 0 {
 		return stepped{}, ErrNotFound
 	}
@@ -125,6 +131,19 @@ func (v *Service) step(l Loaded, c change) (stepped, error) {
 		return stepped{session: s}, err
 	}
 	return stepped{session: s, next: &next, out: out, ev: c.ev}, nil
+}
+
+// admits returns nil if by may know of the session: its coordinator, whom it
+// invited, an admin, or, as nil, the server. To anybody else the session does not
+// exist, whatever the message; the audit is told what was refused.
+func (s Session) admits(by *Caller, ev Event) error {
+	if by == nil || s.Involves(by.User) || by.has(wire.RoleAdmin) {
+		return nil
+	}
+	if _, cancels := ev.(Cancel); cancels {
+		return &wire.Hidden{Told: ErrNotFound, Why: ErrNotMine}
+	}
+	return &wire.Hidden{Told: ErrNotFound, Why: ErrNotParty}
 }
 
 // commit is the middle of advance: it steps until no other node gets in between.

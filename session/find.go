@@ -31,7 +31,11 @@ func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionI
 		return found{}, err
 	}
 	if key.PartIndex(c.User) == 0 {
-		return found{}, &wire.Error{Code: wire.CodeForbidden, Message: "you hold no part of this key", KeyID: keyID}
+		none := &wire.Error{Code: wire.CodeForbidden, Message: "you hold no part of this key", KeyID: keyID}
+		if !key.Involves(c.User) && !c.has(wire.RoleAdmin) {
+			return found{}, &wire.Hidden{Told: ErrNotFound, Why: none}
+		}
+		return found{}, none
 	}
 	if kind == Keygen {
 		if key.Session == "" {

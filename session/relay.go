@@ -29,12 +29,15 @@ func (v *Service) Relay(ctx context.Context, c Caller, m wire.Message, p *wire.T
 	if !c.has(wire.RoleParticipant) {
 		return nil, errRole(wire.RoleParticipant)
 	}
-	s, err := v.running(ctx, p)
+	s, err := v.running(ctx, c, p)
 	if err != nil {
 		return nil, err
 	}
 	r := &Relaying{service: v, session: s, named: m.RequestID != ""}
 	if p.From > len(s.Parties) || s.PartIndex(c.User) != p.From {
+		if err := s.admits(&c, nil); err != nil {
+			return nil, err
+		}
 		return nil, about(ErrNotParty, s)
 	}
 	switch {
@@ -162,9 +165,10 @@ func (s Session) deliveries(p *wire.TSSMessage, id string) ([]Delivery, error) {
 }
 
 // running returns the session that p is for, from the cache if that is recent
-// and of p's attempt.
-func (v *Service) running(ctx context.Context, p *wire.TSSMessage) (Session, error) {
-	if s, ok := v.relays.get(p.SessionID); ok && s.Attempt == p.Attempt && s.Phase == Running {
+// and of p's attempt. For a user who has no part in the session it asks the store,
+// as it does for a session that does not exist: the answer takes as long.
+func (v *Service) running(ctx context.Context, c Caller, p *wire.TSSMessage) (Session, error) {
+	if s, ok := v.relays.get(p.SessionID); ok && s.Attempt == p.Attempt && s.Phase == Running && s.admits(&c, nil) == nil {
 		return s, nil
 	}
 	s, _, err := v.cfg.Store.Load(ctx, p.SessionID)
@@ -178,7 +182,7 @@ func (v *Service) running(ctx context.Context, p *wire.TSSMessage) (Session, err
 // route is what relaying needs to know of a session: the cache keeps no data,
 // digests or identities.
 func (s Session) route() Session {
-	r := Session{ID: s.ID, KeyID: s.KeyID, Kind: s.Kind, Phase: s.Phase, Attempt: s.Attempt, Signers: s.Signers}
+	r := Session{ID: s.ID, KeyID: s.KeyID, Kind: s.Kind, Coordinator: s.Coordinator, Phase: s.Phase, Attempt: s.Attempt, Signers: s.Signers}
 	r.Parties = make([]Party, len(s.Parties))
 	for i, p := range s.Parties {
 		r.Parties[i] = Party{User: p.User, Invited: p.Invited}

@@ -3,9 +3,6 @@ package session
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
@@ -16,13 +13,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Ids that the server makes begin with what they name.
-const (
-	keyIDPrefix    = "key-"
-	keygenIDPrefix = "kg-"
-	signIDPrefix   = "sg-"
-	taskSeparator  = "."
-)
+// taskSeparator is between the random part of a session_id that is handed out and
+// the fingerprint of the request that it is for.
+const taskSeparator = "."
 
 // keyRequested checks a keygen request and returns the key that it asks for.
 func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (Key, error) {
@@ -55,7 +48,7 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return Session{}, err
 		}
-		if k.Version > 0 && k.Coordinator != c.User {
+		if k.Version > 0 && k.Coordinator != c.User || k.Version == 0 && !mayTake(c, p.KeyID, requestID) {
 			return Session{}, &wire.Error{Code: wire.CodeConflict, Message: "the key_id is taken", KeyID: p.KeyID}
 		}
 		if k.Version > 0 && p.Curve == "" {
@@ -82,7 +75,7 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 			return Session{}, err
 		}
 		next := want
-		next.Status, next.Session, next.Version, next.CreatedAt = KeyGenerating, keygenIDPrefix+rand.Text(), k.Version, now
+		next.Status, next.Session, next.Version, next.CreatedAt = KeyGenerating, wire.KeygenIDPrefix+rand.Text(), k.Version, now
 		err = v.cfg.Store.PutKey(ctx, next)
 		if errors.Is(err, ErrStale) {
 			continue
@@ -93,6 +86,13 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 		return v.beginKeygen(ctx, c, next, p, requestID)
 	}
 	return Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
+}
+
+// mayTake reports whether a key_id that is not in use is c's to take. One that
+// follows from a user and an Idempotency-Key can be computed by anybody, and is
+// that user's; any other is taken by the first who asks.
+func mayTake(c Caller, keyID, requestID string) bool {
+	return !wire.HasTaskForm(keyID) || requestID != "" && keyID == wire.TaskKeyID(c.User, requestID)
 }
 
 // keyNow returns a key record, brought in line with its keygen if that has failed
@@ -166,11 +166,13 @@ func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignReque
 	k, err := v.cfg.Store.Key(ctx, p.KeyID)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Session{}, &wire.Error{Code: wire.CodeNotFound, Message: "no such key", KeyID: p.KeyID}
+		return Session{}, noSuchKey(p.KeyID)
 	case err != nil:
 		return Session{}, err
+	case !k.Involves(c.User) && !c.has(wire.RoleAdmin):
+		return Session{}, &wire.Hidden{Told: noSuchKey(p.KeyID), Why: errNotYours(p.KeyID)}
 	case k.Coordinator != c.User && !c.has(wire.RoleAdmin):
-		return Session{}, &wire.Error{Code: wire.CodeForbidden, Message: "only the key's coordinator or an admin may sign with it", KeyID: p.KeyID}
+		return Session{}, errNotYours(p.KeyID)
 	case k.Status != KeyActive:
 		return Session{}, &wire.Error{Code: wire.CodeConflict, Message: fmt.Sprintf("the key is %s, not active", k.Status), KeyID: p.KeyID}
 	}
@@ -209,6 +211,14 @@ func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignReque
 	return s, nil
 }
 
+func noSuchKey(id string) *wire.Error {
+	return &wire.Error{Code: wire.CodeNotFound, Message: "no such key", KeyID: id}
+}
+
+func errNotYours(keyID string) *wire.Error {
+	return &wire.Error{Code: wire.CodeForbidden, Message: "only the key's coordinator or an admin may sign with it", KeyID: keyID}
+}
+
 // RequestSign starts a signing and returns its session. The same request again,
 // by session_id, by request_id, or, if it has neither, by its content while it
 // is open, returns the session that the first one started.
@@ -222,13 +232,13 @@ func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest
 	switch {
 	case p.SessionID != "":
 		s.ID = p.SessionID
-		if _, print, ok := strings.Cut(s.ID, taskSeparator); ok && strings.HasPrefix(s.ID, signIDPrefix) && print != s.Fingerprint {
-			return Session{}, wire.Errorf(wire.CodeConflict, "the session_id was handed out for another request")
+		if err := v.checkSessionID(ctx, s); err != nil {
+			return Session{}, err
 		}
 	case requestID != "":
-		s.ID = signingOf(c, p, requestID)
+		s.ID = wire.SigningID(c.User, p.KeyID, requestID)
 	default:
-		s.ID, match = signIDPrefix+rand.Text(), true
+		s.ID, match = wire.SignIDPrefix+rand.Text(), true
 	}
 	for range commitTries {
 		again, err := v.beginSigning(ctx, s, match, p.ExpiresIn)
@@ -238,6 +248,33 @@ func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest
 		return again, err
 	}
 	return Session{}, fmt.Errorf("request signing on %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
+}
+
+// errSessionID is returned for a session_id that its sender may not begin a
+// signing under. It is the same whether or not another user has such a session.
+var errSessionID = wire.Errorf(wire.CodeBadRequest,
+	"session_id is not one of yours: leave it out, or send the one that was handed out for this request, or the one that follows from your request_id")
+
+// checkSessionID checks the id that a coordinator has chosen for the signing s. All
+// sessions of a cluster share one space of ids, so an id that anybody could choose
+// could be taken from its owner. It must be one that only this coordinator can
+// have: derived from its own request_id, handed out for this very request, or that
+// of a session that it began before.
+func (v *Service) checkSessionID(ctx context.Context, s Session) error {
+	if wire.IsSigningID(s.ID, s.Coordinator, s.KeyID, s.RequestID) {
+		return nil
+	}
+	if _, print, ok := strings.Cut(s.ID, taskSeparator); ok && strings.HasPrefix(s.ID, wire.SignIDPrefix) {
+		if print != s.Fingerprint {
+			return wire.Errorf(wire.CodeConflict, "the session_id was handed out for another request")
+		}
+		return nil
+	}
+	old, _, err := v.cfg.Store.Load(ctx, s.ID)
+	if errors.Is(err, ErrNotFound) || err == nil && (old.Kind != Sign || old.Coordinator != s.Coordinator) {
+		return errSessionID
+	}
+	return err
 }
 
 // errForgotten says that an open signing of equal content was none any more.
@@ -363,18 +400,5 @@ func keyPrint(k Key) string {
 	return fingerprint("keygen", append([]string{k.Coordinator, k.ID, string(k.Curve), strconv.Itoa(k.Threshold)}, k.Participants...)...)
 }
 
-// fingerprint is a short name for a list of strings: 32 hex digits that no other
-// list shares.
-func fingerprint(domain string, parts ...string) string {
-	size := 8 + len(domain)
-	for _, p := range parts {
-		size += 8 + len(p)
-	}
-	text := make([]byte, 0, size) // written at once: hash.Hash would take a copy of each part
-	text = append(binary.BigEndian.AppendUint64(text, uint64(len(domain))), domain...)
-	for _, p := range parts {
-		text = append(binary.BigEndian.AppendUint64(text, uint64(len(p))), p...)
-	}
-	sum := sha256.Sum256(text)
-	return hex.EncodeToString(sum[:16])
-}
+// fingerprint is a short name for a list of strings: 32 hex digits.
+func fingerprint(domain string, parts ...string) string { return wire.Fingerprint(domain, parts...) }

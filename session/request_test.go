@@ -177,11 +177,12 @@ func TestSignRequestAgain(t *testing.T) {
 			p.SessionID = id
 			return p
 		}
-		byRequest, byName, byContent := ask(signRequest("vault", "a"), "r1"), ask(named("a", "mine"), ""), ask(signRequest("vault", "a"), "")
-		if byRequest == byName || byName != "mine" {
+		mine := reserve(w, v, signRequest("vault", "a"))
+		byRequest, byName, byContent := ask(signRequest("vault", "a"), "r1"), ask(named("a", mine), ""), ask(signRequest("vault", "a"), "")
+		if byRequest == byName || byName != mine {
 			w.Fatalf("sessions %s, %s, %s", byRequest, byName, byContent)
 		}
-		if ask(signRequest("vault", "a"), "r1") != byRequest || ask(named("a", "mine"), "r9") != byName {
+		if ask(signRequest("vault", "a"), "r1") != byRequest || ask(named("a", mine), "r9") != byName {
 			w.Error("the same request again is another session")
 		}
 		if id := ask(signRequest("vault", "a"), ""); id != byRequest && id != byName && id != byContent {
@@ -196,13 +197,13 @@ func TestSignRequestAgain(t *testing.T) {
 		if _, err := w.say(v, "boss", signRequest("vault", "b"), "r1"); !errors.Is(err, wire.ErrConflict) {
 			w.Errorf("another request under the same request_id: %v", err)
 		}
-		w.refused(v, "boss", named("b", "mine"), wire.CodeConflict)
-		w.refused(v, "admin", named("a", "mine"), wire.CodeConflict)
-		w.refused(v, "boss", named("a", w.the(session.Keygen).ID), wire.CodeConflict)
+		w.refused(v, "boss", named("b", mine), wire.CodeConflict)
+		w.refused(v, "admin", named("a", mine), wire.CodeConflict)
+		w.refused(v, "boss", named("a", w.the(session.Keygen).ID), wire.CodeBadRequest)
 
 		// An outcome is told again, and no signature made twice.
-		w.must(v, "boss", &wire.SessionCancel{SessionID: "mine"})
-		reply := w.must(v, "boss", named("a", "mine"))
+		w.must(v, "boss", &wire.SessionCancel{SessionID: mine})
+		reply := w.must(v, "boss", named("a", mine))
 		if c, ok := reply.(*wire.SignComplete); !ok || c.Status != wire.StatusCancelled {
 			w.Errorf("got %T %+v", reply, reply)
 		}

@@ -172,7 +172,7 @@ func (v *Service) respond(ctx context.Context, c Caller, kind Kind, a *answer) (
 	if err != nil {
 		return Session{}, err
 	}
-	return v.apply(ctx, c, found, change{keyID: a.KeyID, ev: Responded{
+	return v.apply(ctx, c, found, change{keyID: a.KeyID, by: &c, ev: Responded{
 		Kind: kind, From: c.User, Party: a.PartIndex, Accept: *a.Response, Reason: a.Reason, Identity: c.Identity,
 	}})
 }
@@ -190,7 +190,7 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 		return Session{}, err
 	}
 	ev := Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Attestation: p.Attestation}
-	s, err := v.apply(ctx, c, found, change{keyID: p.KeyID, ev: ev, before: func(next Session) error {
+	s, err := v.apply(ctx, c, found, change{keyID: p.KeyID, by: &c, ev: ev, before: func(next Session) error {
 		if next.Phase.Final() {
 			return nil // the reports differ: there is no key to hold a share of
 		}
@@ -218,7 +218,7 @@ func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (Ses
 	if err != nil {
 		return Session{}, err
 	}
-	ch := change{keyID: p.KeyID, ev: Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}}
+	ch := change{keyID: p.KeyID, by: &c, ev: Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}}
 	late := false
 	if found.last != "" && !found.over() {
 		ch.instead = v.late(ctx, c, found.last, p, &late)
@@ -237,15 +237,16 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	return v.advance(ctx, change{id: p.SessionID, ev: PartyFailed{
+	return v.advance(ctx, change{id: p.SessionID, by: &c, ev: PartyFailed{
 		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits,
 	}})
 }
 
 // Cancel ends a session of the caller's, or any if the caller is an admin. It
-// returns ErrNotFound, ErrNotMine, ErrEnded or ErrUnavailable.
+// returns ErrNotFound, also to a user who has no part in the session, ErrNotMine,
+// ErrEnded or ErrUnavailable.
 func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Session, error) {
-	return v.advance(ctx, change{id: id, ev: Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}})
+	return v.advance(ctx, change{id: id, by: &c, ev: Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}})
 }
 
 func errRole(r wire.Role) error {

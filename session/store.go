@@ -165,6 +165,8 @@ type Keys interface {
 	// PutKey writes k if the stored version is k.Version (0: there is none).
 	// A reserved key lives for a limited time. ErrStale.
 	PutKey(ctx context.Context, k Key) error
+	// ListedKeys returns those of ids that are in a user's list of keys.
+	ListedKeys(ctx context.Context, user string, ids []string) ([]string, error)
 	// PutShare stores a share, and its party's attestation unless that is empty,
 	// while session is the key's keygen and it is not active. ErrStale.
 	PutShare(ctx context.Context, key, session string, part int, share, attestation string) error

@@ -31,9 +31,9 @@ func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenReques
 	switch {
 	case own:
 	case t.Once != "":
-		p.KeyID = keyIDPrefix + fingerprint("task", c.User, t.Once)
+		p.KeyID = wire.TaskKeyID(c.User, t.Once)
 	default:
-		p.KeyID = keyIDPrefix + rand.Text()
+		p.KeyID = wire.KeyIDPrefix + rand.Text()
 	}
 	k, err := v.keyRequested(c, p)
 	if err != nil {
@@ -97,19 +97,14 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 	switch {
 	case p.SessionID != "":
 	case t.Once != "":
-		p.SessionID = signingOf(c, p, t.Once)
+		p.SessionID = wire.SigningID(c.User, p.KeyID, t.Once)
 	default:
-		p.SessionID = signIDPrefix + rand.Text() + taskSeparator + want.Fingerprint
+		p.SessionID = wire.SignIDPrefix + rand.Text() + taskSeparator + want.Fingerprint
 	}
 	if t.Start {
 		s, err = v.RequestSign(ctx, c, p, t.Once)
 	}
 	return p.SessionID, s, err
-}
-
-// signingOf names the signing that a request_id stands for.
-func signingOf(c Caller, p *wire.SignRequest, requestID string) string {
-	return signIDPrefix + fingerprint("request", c.User, p.KeyID, requestID)
 }
 
 // once holds that nothing else was asked for under a user's name for a request.

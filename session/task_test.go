@@ -65,10 +65,15 @@ func TestTasksOfOwnIDs(t *testing.T) {
 		boss := caller("boss")
 		for _, start := range []bool{false, true} {
 			p := signRequest("vault", "pay bob")
-			p.SessionID = "sg-mine"
+			mine := wire.SigningID("boss", "vault", "order 1")
+			p.SessionID = mine
 			p.SignedRequest = "signed"
-			id, s, err := v.SignTask(w.ctx, boss, p, session.Task{Start: start})
-			if err != nil || (id == "sg-mine") != start || start && (s.ID != id || s.SignedRequest != "signed") {
+			task := session.Task{Start: start}
+			if start {
+				task.Once = "order 1"
+			}
+			id, s, err := v.SignTask(w.ctx, boss, p, task)
+			if err != nil || (id == mine) != start || start && (s.ID != id || s.SignedRequest != "signed") {
 				w.Errorf("started %v: %s, %v, %v", start, id, s.SignedRequest, err)
 			}
 			id, s, err = v.KeygenTask(w.ctx, boss, keygenRequest("my-key"), session.Task{Start: start})

@@ -47,6 +47,50 @@ func (v *Service) Session(ctx context.Context, c Caller, id string) (Session, er
 	return s, err
 }
 
+// acquaintedPages bounds how many of a caller's keys one call of Acquainted looks
+// at, in pages of examined: its newest 10,000.
+const acquaintedPages = 20
+
+// Acquainted reports whether the caller may know whether a user is connected: of
+// itself, as an admin, and of everybody with whom it has an active key in common,
+// as coordinator or participant. A keygen that was only asked for is not enough:
+// anybody may be named in one. What a call reads depends on the caller's keys
+// alone, so that how long it takes tells nothing about the user.
+func (v *Service) Acquainted(ctx context.Context, c Caller, user string) (bool, error) {
+	if user == c.User || c.has(wire.RoleAdmin) {
+		return true, nil
+	}
+	p := Page{Limit: examined}
+	for range acquaintedPages {
+		places, err := v.cfg.Store.KeysOf(ctx, c.User, p)
+		if err != nil {
+			return false, err
+		}
+		ids := make([]string, len(places))
+		for i, place := range places {
+			ids[i] = place.ID
+		}
+		shared, err := v.cfg.Store.ListedKeys(ctx, user, ids)
+		if err != nil {
+			return false, err
+		}
+		for some := range slices.Chunk(shared, 50) {
+			keys, err := v.cfg.Store.KeyRecords(ctx, some)
+			if err != nil {
+				return false, err
+			}
+			if slices.ContainsFunc(keys, func(k Key) bool { return k.Status == KeyActive && k.Involves(c.User) && k.Involves(user) }) {
+				return true, nil
+			}
+		}
+		if len(places) < p.Limit {
+			break
+		}
+		p.After = places[len(places)-1]
+	}
+	return false, nil
+}
+
 // examined is how many entries of a list one call looks at, however few of them
 // are what is asked for.
 const examined = 500

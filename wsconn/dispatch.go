@@ -193,7 +193,7 @@ func (c *Conn) answer(m wire.Message, reply wire.Payload, err error) wire.Code {
 		}
 		return ""
 	}
-	c.auditRefusal(m, c.UserID(), auth.AsWire(err))
+	c.auditRefusal(m, c.UserID(), auth.Cause(err))
 	if auth.AsWire(err).Code == wire.CodeRateLimited {
 		// Nothing is wrong with it but its time: who repeats it later is no abuser.
 		return c.overRate(m, err)

@@ -131,7 +131,7 @@ func TestAuditTrail(t *testing.T) {
 		// is none, a signature that is none.
 		mallory := c.client("mallory", wire.RoleCoordinator).connect(c.nodes[1])
 		mallory.send("sign_request", object{"key_id": g.keyID, "data": "PAY-DATA-3", "account_addr": g.key.address})
-		mallory.expectError(wire.CodeForbidden)
+		mallory.expectError(wire.CodeNotFound)
 		g.coordinator.send("sign_request", object{"key_id": g.keyID, "data": "PAY-DATA-4", "account_addr": g.key.address, "participants": partNames[1:3]})
 		for i := 1; i <= 2; i++ {
 			g.p[i].expect("sign_invite")

@@ -262,14 +262,14 @@ func TestStreamsEnd(t *testing.T) {
 	})
 }
 
-// TestDirectory shows nodes and presence to everybody, and where they are to
-// admins only.
+// TestDirectory shows nodes to everybody, presence to the user itself, and where
+// they are to admins only.
 func TestDirectory(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
 		c.client("bob", wire.RoleParticipant).connect(c.nodes[1])
-		alice, admin := c.token("alice", wire.RoleCoordinator), c.token("root", wire.RoleAdmin)
-		for who, inside := range map[string]bool{alice: false, admin: true} {
+		self, admin := c.token("bob", wire.RoleCoordinator), c.token("root", wire.RoleAdmin)
+		for who, inside := range map[string]bool{self: false, admin: true} {
 			_, list := c.call(c.nodes[0], "GET", "/v1/nodes", who, nil)
 			nodes, _ := list["items"].([]any)
 			if len(nodes) != 2 {

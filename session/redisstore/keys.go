@@ -74,7 +74,10 @@ func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string
 
 // PutKey implements session.Keys. A new keygen's key is first listed with
 // everyone involved: an entry without its key is skipped by readers. A reserved
-// key is not listed: most that are never used would crowd out the others.
+// key is not listed: most that are never used would crowd out the others. The
+// record of a keygen that failed is its coordinator's for as long as a reserved
+// one; then the key_id is free again, or whoever lets keygens fail could keep
+// names from others for ever.
 func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	if k.Status == session.KeyGenerating {
 		if err := s.indexKey(ctx, k); err != nil {
@@ -82,7 +85,7 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 		}
 	}
 	var keep int64
-	if k.Status == session.KeyReserved {
+	if k.Status == session.KeyReserved || k.Status == session.KeyFailed {
 		keep = reservedFor.Milliseconds()
 	}
 	dropShares := 0

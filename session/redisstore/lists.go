@@ -48,6 +48,30 @@ func (s *Store) KeysOf(ctx context.Context, user string, p session.Page) ([]sess
 	return s.page(ctx, s.keys.keysOf(user), p)
 }
 
+// ListedKeys implements session.Keys.
+func (s *Store) ListedKeys(ctx context.Context, user string, ids []string) ([]string, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	// Not rdb.ZMScore, which returns 0 for a member that is not there.
+	args := make([]any, 2, 2+len(ids))
+	args[0], args[1] = "zmscore", s.keys.keysOf(user)
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	scores, err := s.rdb.Do(ctx, args...).Slice()
+	if err != nil {
+		return nil, unavailable("read index", err)
+	}
+	var listed []string
+	for i, score := range scores {
+		if score != nil && i < len(ids) {
+			listed = append(listed, ids[i])
+		}
+	}
+	return listed, nil
+}
+
 // listing is a session's place in the lists of everyone involved and of all.
 type listing struct {
 	id, score string

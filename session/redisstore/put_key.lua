@@ -3,7 +3,7 @@
 -- KEYS[1] = conclave:key:{id}          hash
 -- KEYS[2] = conclave:key:{id}:shares   hash
 -- ARGV[1] = version that the change was made from, 0 for a new key
--- ARGV[2] = ms to keep the record from now on, 0 for ever
+-- ARGV[2] = ms to keep the record and the shares from now on, 0 for ever
 -- ARGV[3] = 1 to drop the shares
 -- ARGV[4] = 1 to write also when Redis is full: the key is there, and this ends its keygen
 -- ARGV[5] = ..., field and value pairs of the record
@@ -17,12 +17,14 @@ if ARGV[4] == '1' then
   redis.call('HDEL', KEYS[1], '') -- nothing, and not refused
 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 5))
-if tonumber(ARGV[2]) > 0 then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-else
-  redis.call('PERSIST', KEYS[1])
-end
 if ARGV[3] == '1' then
   redis.call('DEL', KEYS[2])
+end
+for i = 1, 2 do
+  if tonumber(ARGV[2]) > 0 then
+    redis.call('PEXPIRE', KEYS[i], ARGV[2])
+  else
+    redis.call('PERSIST', KEYS[i])
+  end
 end
 return 1

@@ -64,7 +64,7 @@ type Store struct {
 
 const (
 	defaultRetention = 72 * time.Hour
-	reservedFor      = 7 * 24 * time.Hour  // life of a key_id nobody has used
+	reservedFor      = 7 * 24 * time.Hour  // life of a key_id without a key: reserved, or of a keygen that failed
 	longestSession   = 14 * 24 * time.Hour // no session is open for longer
 	outboxBatch      = 64                  // entries of up to a frame each
 )

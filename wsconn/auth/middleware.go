@@ -57,6 +57,16 @@ func AsWire(err error) *wire.Error {
 	return wire.Errorf(wire.CodeInternal, "internal error")
 }
 
+// Cause is the error that those who run the server are told: AsWire's, or, of a
+// *wire.Hidden, the one that its client does not see.
+func Cause(err error) *wire.Error {
+	var hidden *wire.Hidden
+	if errors.As(err, &hidden) {
+		return hidden.Why
+	}
+	return AsWire(err)
+}
+
 // Problem is a problem document (RFC 9457) as the web API answers errors with.
 // Its type is about:blank, so the title is the status's own; what went wrong is
 // in Code, for programs, and Detail, for people.

@@ -54,9 +54,13 @@ type SignRequest struct {
 	Data, Hash string
 	// Participants are the user ids to invite. Zero value means every holder.
 	Participants []string
-	// SessionID and RequestID make the request idempotent: the same again is the
-	// same signing. Zero values mean a new one.
-	SessionID, RequestID string
+	// RequestID makes the request idempotent: the same again is the same signing.
+	// Zero value means a new one.
+	RequestID string
+	// SessionID is one that the server has handed out for this request
+	// ([API.ReserveSigning]). Zero value means the one that follows from the user, KeyID and
+	// RequestID ([wire.SigningID]). A server refuses any other.
+	SessionID string
 	// ExpiresIn limits the session, to the second. Zero value means the server's
 	// own deadlines.
 	ExpiresIn time.Duration

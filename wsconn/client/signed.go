@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // A coordinator with an identity signs what it asks for; a participant checks
@@ -109,23 +109,14 @@ func signSigning(id *party.Identity, user string, r *SignRequest) error {
 	}
 	r.AccountAddr, r.Hash = address, string(hash)
 	if r.SessionID == "" {
-		// The server would derive one from the request id as well; but what is
-		// signed must be known before.
-		r.SessionID = sessionOf(user, r.KeyID, r.RequestID)
+		// The server derives the same one; but what is signed must be known before.
+		r.SessionID = wire.SigningID(user, r.KeyID, r.RequestID)
 	}
 	r.SignedRequest, err = sign(id, user, party.Request{
 		Kind: string(KindSign), SessionID: r.SessionID, KeyID: r.KeyID, Curve: curve, Participants: r.Participants,
 		Data: r.Data, Hash: r.Hash, Digest: pubkey.Encode(digest), AccountAddr: address,
 	}, r.ExpiresIn)
 	return err
-}
-
-// sessionOf names the session of a signing by its request id, so that the same
-// request again is the same session.
-func sessionOf(user, keyID, requestID string) string {
-	// Neither user nor key id can hold a space.
-	sum := sha256.Sum256([]byte(user + " " + keyID + " " + requestID))
-	return "sg-" + hex.EncodeToString(sum[:16])
 }
 
 // request is what a coordinator must have signed for an invitation. The

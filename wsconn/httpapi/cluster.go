@@ -41,7 +41,9 @@ func (a *api) nodes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	return http.StatusOK, l, nil
 }
 
-// presence says whether a user is there, and to admins where.
+// presence says whether a user is there to those who have a key in common with
+// it, and to admins where. Others are told what they would be of a user that does
+// not exist.
 func (a *api) presence(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if a.cfg.Cluster == nil {
 		return 0, nil, errNothing
@@ -50,11 +52,22 @@ func (a *api) presence(_ http.ResponseWriter, r *http.Request) (int, any, error)
 	if err != nil {
 		return 0, nil, wire.Errorf(wire.CodeNotFound, "no user can have this name")
 	}
-	p, err := a.cfg.Cluster.Presence(r.Context(), user)
+	if !isAdmin(r) { // it reads the caller's list of keys
+		if err := a.cfg.Users.Charge(caller(r).User, filterCost, "too many calls"); err != nil {
+			return 0, nil, err
+		}
+	}
+	known, err := a.cfg.Sessions.Acquainted(r.Context(), caller(r), user)
 	if err != nil {
 		return 0, nil, err
 	}
-	if !isAdmin(r) {
+	p, err := a.cfg.Cluster.Presence(r.Context(), user)
+	switch {
+	case err != nil:
+		return 0, nil, err
+	case !known:
+		p = wire.PresenceInfo{UserID: user}
+	case !isAdmin(r):
 		p.Node = ""
 	}
 	return http.StatusOK, p, nil

@@ -4,8 +4,9 @@
 //
 // It is an edge, as thin as the WebSocket's: it decodes, authenticates, calls
 // the session service and encodes. There are no rules in it about who may do
-// what, but for those that reading the audit takes an admin, and that only an
-// admin is told where nodes and users are. Errors are problem documents (RFC
+// what, but for those that reading the audit takes an admin, that only an admin is
+// told where nodes and users are, and that presence is shown to who has a key in
+// common with a user. Errors are problem documents (RFC
 // 9457) whose code is that of the WebSocket's error message.
 //
 // Its operations are a table, in operations.go: what is routed, and what the
@@ -151,7 +152,7 @@ func (a *api) handle(op operation) http.HandlerFunc {
 		status, body, err := op.do(w, r)
 		if err != nil {
 			if op.audited != "" {
-				a.refused(r, op.audited, auth.AsWire(err))
+				a.refused(r, op.audited, auth.Cause(err))
 			}
 			a.report(r, err)
 			auth.WriteProblem(w, err)

@@ -29,7 +29,7 @@ type SignatureRequest struct {
 	Data          string   `json:"data" minLength:"1" maxLength:"131072" doc:"0x and hex, or text"`
 	AccountAddr   string   `json:"account_addr,omitempty" maxLength:"128" doc:"where given it must be the key's"`
 	Participants  []string `json:"participants,omitempty" maxItems:"128" uniqueItems:"true" doc:"user ids to invite; without it every holder of the key"`
-	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true an id of the caller's own, or one that was handed out; otherwise ignored; needed for signed_request"`
+	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true one that was handed out for this request, or the one that follows from user, key_id and Idempotency-Key (README, Ids); otherwise ignored; needed for signed_request"`
 	Hash          string   `json:"hash,omitempty" maxLength:"64" doc:"none, keccak256, sha256, sha256d or eip191; without it, on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text"`
 	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; without it the server's own deadlines hold"`
 	SignedRequest string   `json:"signed_request,omitempty" maxLength:"262144" doc:"the coordinator's signature over its request, as in sign_request"`
@@ -230,9 +230,6 @@ func (a *api) cancelSession(_ http.ResponseWriter, r *http.Request) (int, any, e
 	id, err := pathID(r, "session_id")
 	if err != nil {
 		return 0, nil, err
-	}
-	if _, err := a.cfg.Sessions.Session(r.Context(), caller(r), id); err != nil {
-		return 0, nil, err // a stranger learns nothing, not even that it exists
 	}
 	s, err := a.cfg.Sessions.Cancel(r.Context(), caller(r), id, "")
 	if err != nil {

@@ -60,6 +60,21 @@ func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Temporary: temporary}
 }
 
+// Hidden is an error of which the client is told less than the audit and the log
+// are: to a user who has no part in a key or session it does not exist, while
+// those who run the server see who tried to reach it. errors.As and errors.Is
+// find Told, so that nothing else can reach the client.
+type Hidden struct {
+	Told *Error
+	Why  *Error
+}
+
+// Error returns the reason that the client is not told.
+func (h *Hidden) Error() string { return h.Why.Message }
+
+// Unwrap returns what the client is told.
+func (h *Hidden) Unwrap() error { return h.Told }
+
 // Targets for errors.Is.
 var (
 	ErrNotFound    = Errorf(CodeNotFound, "not found")
