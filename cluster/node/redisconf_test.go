@@ -141,7 +141,7 @@ func useEverything(t *testing.T, c *testCluster, r *shippedRedis) {
 	g := gatherParts(t, c)
 	g.keygen(t)
 	g.sign(t, "with the rights of deploy/users.acl", 1, 3)
-	for _, path := range []string{"/v1/keys", "/v1/keys/" + g.keyID, "/v1/sessions"} {
+	for _, path := range []string{"/v1/keys", "/v1/keys/" + g.keyID, "/v1/sessions", "/v1/presence/" + partNames[1]} {
 		if status, answer := c.call(second, "GET", path, token, nil); status != http.StatusOK {
 			t.Errorf("GET %s: %d %v", path, status, answer)
 		}
