@@ -34,6 +34,8 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 )
 
 const (
@@ -46,10 +48,35 @@ const (
 // may still run when Each returns, as with t.Run.
 func Each(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, prefix string)) {
 	t.Helper()
+	onMini(t, test)
+	onReal(t, test)
+}
+
+// Best runs a test that is too long to run twice by everybody: in the full set
+// (see package sample) as Each does, else as the one subtest, "redis" where there
+// is a real server or must be, "miniredis" where there is none.
+func Best(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, prefix string)) {
+	t.Helper()
+	switch {
+	case sample.Full():
+		Each(t, test)
+	case HasReal():
+		onReal(t, test)
+	default:
+		onMini(t, test)
+	}
+}
+
+func onMini(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, prefix string)) {
+	t.Helper()
 	t.Run("miniredis", func(t *testing.T) {
 		t.Parallel()
 		test(t, Mini(t), Prefix())
 	})
+}
+
+func onReal(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, prefix string)) {
+	t.Helper()
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
 		rdb, prefix := Real(t), Prefix()

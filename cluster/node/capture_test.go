@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -143,6 +144,9 @@ func TestCapture(t *testing.T) {
 			t.Parallel()
 			if curve == pubkey.Secp256k1 && testing.Short() {
 				t.Skip("real secp256k1 MPC is left out with -short")
+			}
+			if curve == pubkey.Secp256k1 && !sample.Full() {
+				t.Skip(sample.Reason)
 			}
 			captureRun(t, curve)
 		})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -205,7 +206,8 @@ func TestFloodBesideSigner(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a flood is left out with -short")
 	}
-	const tries, turns, signings, most = 8, 8, 8, 2.0
+	const tries, most = 8, 2.0
+	turns, signings := sample.Or(3, 8), sample.Or(5, 8)
 	const leastSaid = 500 // requests of the flood, a second
 	c := newCluster(t, clustertest.StartRedis(t).Client(t), clustertest.Prefix(), withKEK...)
 	n := c.start("--log-level", "info")

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -98,8 +99,8 @@ func TestOnRedisCluster(t *testing.T) {
 	}
 }
 
-// TestShardFailover kills -9 masters of shards under load: first the one with
-// the list of what is due, then one with a node's channel.
+// TestShardFailover kills -9 masters of shards under load: the one with the list
+// of what is due, and one with a node's channel.
 func TestShardFailover(t *testing.T) {
 	t.Parallel()
 	shards := clustertest.StartShards(t, 3, 2)
@@ -109,9 +110,9 @@ func TestShardFailover(t *testing.T) {
 		bases = append(bases, c.start().base)
 	}
 	a := arenaAt(t, c, 3, bases...)
-	a.load(2, 20*time.Millisecond)
-	a.more(5)
-	for _, key := range []string{"sessions:due", "node:<n1>"} {
+	a.load(2, a.think())
+	a.more(sample.Or(2, 5))
+	for _, key := range sample.Of(1, []string{"sessions:due", "node:<n1>"}) {
 		begun := time.Now()
 		dead := shards.KillMaster(t, c.prefix+key)
 		takenOver := time.Since(begun)
@@ -122,7 +123,7 @@ func TestShardFailover(t *testing.T) {
 			t.Errorf("sessions went on only %s after the replica had taken over", after)
 		}
 		a.figures.fault("redis cluster/kill a master", true)
-		a.more(5)
+		a.more(sample.Or(2, 5))
 	}
 	report(t, a, a.settle())
 }
@@ -137,8 +138,8 @@ func TestSentinelFailover(t *testing.T) {
 		bases = append(bases, c.start().base)
 	}
 	a := arenaAt(t, c, 3, bases...)
-	a.load(2, 20*time.Millisecond)
-	a.more(5)
+	a.load(2, a.think())
+	a.more(sample.Or(2, 5))
 	begun := time.Now()
 	dead := s.KillMaster(t)
 	failedOver := time.Since(begun)
@@ -149,7 +150,7 @@ func TestSentinelFailover(t *testing.T) {
 		t.Errorf("sessions went on only %s after the replica had taken over", after)
 	}
 	a.figures.fault("sentinel/kill the master", true)
-	a.more(5)
+	a.more(sample.Or(2, 5))
 	report(t, a, a.settle())
 	m := c.crew()
 	key := m.keygen(pubkey.Ed25519)

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -34,6 +35,9 @@ type arena struct {
 	real    *truth // nil without
 	figures *figures
 	within  time.Duration // from a request to its outcome, at most
+
+	// brief lets faults last no longer than they need to be felt.
+	brief bool
 
 	redisTurn sync.Mutex // one fault of Redis at a time
 	users     []*userHistory
@@ -129,6 +133,12 @@ func (a *arena) load(workers int, think time.Duration) {
 	if a.real != nil {
 		a.real.sign(ctx)
 	}
+}
+
+// think is how long a worker of a test thinks between two requests: with less the
+// machine has nothing else to do.
+func (*arena) think() time.Duration {
+	return sample.Or(100*time.Millisecond, 20*time.Millisecond)
 }
 
 // more waits for that many more outcomes in each group.

@@ -26,8 +26,8 @@ type fault struct {
 	promptly time.Duration
 }
 
-// soon is more than anything takes that waits for no lease and no deadline, on a
-// busy machine.
+// soon is more than anything takes that waits for no lease and no deadline, unless
+// the machine has no time for us at all: see TestFaults.
 const soon = 10 * time.Second
 
 // faults are those of the long soak, and each has a short test of its own.
@@ -51,8 +51,12 @@ var faults = []fault{
 	{"pub/sub dropped", dropPubSub, soon},
 }
 
-// between returns a time from the shorter to the longer.
-func between(r *rand.Rand, least, most time.Duration) time.Duration {
+// between returns a time from the shorter to the longer, in a brief arena near the
+// shorter.
+func (a *arena) between(r *rand.Rand, least, most time.Duration) time.Duration {
+	if a.brief {
+		most = least + (most-least)/5
+	}
 	return least + time.Duration(r.Int64N(int64(most-least)+1))
 }
 
@@ -98,7 +102,7 @@ func killNode(a *arena, r *rand.Rand) bool {
 	if undisturbed {
 		a.redisTurn.Unlock()
 	}
-	waitFor(a.life, between(r, 0, 2*time.Second))
+	waitFor(a.life, a.between(r, 0, 2*time.Second))
 	n.revive()
 	n.healthy()
 	return true
@@ -129,7 +133,7 @@ func stopNode(least, most time.Duration) func(*arena, *rand.Rand) bool {
 		}
 		defer n.turn.Unlock()
 		n.signal(syscall.SIGSTOP)
-		waitFor(a.life, between(r, least, most))
+		waitFor(a.life, a.between(r, least, most))
 		n.signal(syscall.SIGCONT)
 		n.healthy()
 		return true
@@ -145,7 +149,7 @@ func (a *arena) someSpeaker(r *rand.Rand) *speaker {
 func dropClients(a *arena, r *rand.Rand) bool {
 	for range 1 + r.IntN(2*len(a.groups)) {
 		a.someSpeaker(r).drop()
-		waitFor(a.life, between(r, 0, 100*time.Millisecond))
+		waitFor(a.life, a.between(r, 0, 100*time.Millisecond))
 	}
 	return true
 }
@@ -155,7 +159,7 @@ func raceSockets(a *arena, r *rand.Rand) bool {
 	s := a.someSpeaker(r)
 	for range 2 + r.IntN(4) {
 		s.rival(a.life)
-		waitFor(a.life, between(r, 0, 30*time.Millisecond))
+		waitFor(a.life, a.between(r, 0, 30*time.Millisecond))
 	}
 	deadline := time.Now().Add(patience) // Redis may be frozen
 	for s.sockets() > 1 && a.life.Err() == nil {
@@ -192,7 +196,7 @@ func deafClient(a *arena, r *rand.Rand) bool {
 	if !s.deaf.CompareAndSwap(nil, &again) {
 		return false
 	}
-	waitFor(a.life, between(r, time.Second, 4*time.Second))
+	waitFor(a.life, a.between(r, time.Second, 4*time.Second))
 	s.deaf.Store(nil)
 	close(again)
 	return true
@@ -205,19 +209,24 @@ func killRedis(a *arena, r *rand.Rand) bool {
 	}
 	defer a.redisTurn.Unlock()
 	a.redis.Kill()
-	waitFor(a.life, between(r, 0, 2*time.Second))
+	waitFor(a.life, a.between(r, 0, 2*time.Second))
 	a.redis.Restart(a.t)
 	return true
 }
 
-// freezeRedis has the server stand still for ten seconds.
+// freezeRedis has the server stand still for ten seconds, in a brief arena for a
+// little longer than a node's lease.
 func freezeRedis(a *arena, _ *rand.Rand) bool {
 	if !a.redisTurn.TryLock() {
 		return false
 	}
 	defer a.redisTurn.Unlock()
 	_ = syscall.Kill(a.redis.Pid(), syscall.SIGSTOP)
-	waitFor(context.WithoutCancel(a.life), 10*time.Second)
+	long := 10 * time.Second
+	if a.brief {
+		long = 7 * time.Second
+	}
+	waitFor(context.WithoutCancel(a.life), long)
 	_ = syscall.Kill(a.redis.Pid(), syscall.SIGCONT)
 	return true
 }
@@ -231,7 +240,7 @@ func ailLink(f linkFault, least, most time.Duration) func(*arena, *rand.Rand) bo
 		}
 		defer n.turn.Unlock()
 		n.link.suffer(f)
-		waitFor(a.life, between(r, least, most))
+		waitFor(a.life, a.between(r, least, most))
 		n.link.suffer(linkFault{})
 		return true
 	}
@@ -251,7 +260,7 @@ func staleCommit(a *arena, r *rand.Rand) bool {
 	for !n.link.holding() && time.Now().Before(deadline) {
 		waitFor(a.life, time.Millisecond)
 	}
-	waitFor(a.life, between(r, 1500*time.Millisecond, 6*time.Second))
+	waitFor(a.life, a.between(r, 1500*time.Millisecond, 6*time.Second))
 	n.link.suffer(linkFault{})
 	return true
 }
@@ -281,7 +290,7 @@ func dropPubSub(a *arena, r *rand.Rand) bool {
 		if err := a.rdb.ClientKillByFilter(a.life, "TYPE", "pubsub").Err(); err != nil {
 			a.t.Errorf("drop subscriptions: %v", err)
 		}
-		waitFor(a.life, between(r, 0, 60*time.Millisecond))
+		waitFor(a.life, a.between(r, 0, 60*time.Millisecond))
 	}
 	return true
 }

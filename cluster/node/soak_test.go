@@ -9,9 +9,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 )
 
-// TestFaults runs each fault alone, under load, and lets the checker judge.
+// TestFaults runs each fault alone, under load, and lets the checker judge: twice
+// in the full set, in the sample once and no longer than it takes to be felt.
+// Where signatures must be prompt, the first of three tries counts in which they
+// were, as a machine may be busy with something else.
 //
 // With CONCLAVE_SOAK_SEED its random choices are those of that seed.
 func TestFaults(t *testing.T) {
@@ -23,24 +28,40 @@ func TestFaults(t *testing.T) {
 	for i, f := range faults {
 		t.Run(strings.ReplaceAll(f.name, "/", " "), func(t *testing.T) {
 			t.Parallel()
-			seed := soakSeed(t)
-			a := newArena(t, seed, 3, 2)
-			r := rand.New(rand.NewPCG(seed, uint64(i)))
-			a.load(3-2*(i%2), 20*time.Millisecond) // alone, a lost message has no other behind it to uncover it
-			a.more(5)
-			for range 2 {
-				if !f.hurt(a, r) {
-					t.Error("the fault did not happen")
+			const tries = 3
+			for try := 1; ; try++ {
+				worst := f.alone(t, uint64(i))
+				if f.promptly == 0 || worst <= f.promptly {
+					return
 				}
-				a.figures.fault(f.name, true)
-				a.more(5)
-			}
-			report(t, a, a.settle())
-			if worst := slices.Max(a.figures.took); f.promptly > 0 && worst > f.promptly {
-				t.Errorf("a signature took %s, want at most %s", worst, f.promptly)
+				t.Logf("try %d: a signature took %s", try, worst)
+				if try == tries {
+					t.Errorf("a signature took %s, want at most %s", worst, f.promptly)
+					return
+				}
 			}
 		})
 	}
+}
+
+// alone is one try of one fault; it returns how long the slowest signature took.
+func (f fault) alone(t *testing.T, number uint64) time.Duration {
+	t.Helper()
+	seed := soakSeed(t)
+	a := newArena(t, seed, 3, 2)
+	a.brief = !sample.Full()
+	r := rand.New(rand.NewPCG(seed, number))
+	a.load(3-2*int(number%2), a.think()) // alone, a lost message has no other behind it to uncover it
+	a.more(sample.Or(2, 5))
+	for range sample.Or(1, 2) {
+		if !f.hurt(a, r) {
+			t.Error("the fault did not happen")
+		}
+		a.figures.fault(f.name, true)
+		a.more(sample.Or(3, 5))
+	}
+	report(t, a, a.settle())
+	return slices.Max(a.figures.took)
 }
 
 // TestSoak runs all faults together for as long as CONCLAVE_SOAK says, a new one

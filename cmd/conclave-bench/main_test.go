@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	sampling "github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 )
@@ -65,6 +66,9 @@ func TestRawECDSA(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("generates a key")
+	}
+	if !sampling.Full() {
+		t.Skip(sampling.Reason)
 	}
 	next := 0
 	l := newLab(options{}, os.Stderr)

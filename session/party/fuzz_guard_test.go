@@ -12,6 +12,7 @@ import (
 
 	"github.com/bnb-chain/tss-lib/v2/tss"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
@@ -72,11 +73,11 @@ func FuzzGuard(f *testing.F) {
 // FuzzRunEdDSA mutates the messages of one party of real runs of both protocols on
 // ed25519, of two parties and of three: the others survive and blame nobody else.
 func FuzzRunEdDSA(f *testing.F) {
-	fuzzRun(f, "eddsa/keygen", "eddsa/sign")
+	fuzzRun(f, 12, "eddsa/keygen", "eddsa/sign")
 }
 
 // FuzzRunECDSASign does the same with signing on secp256k1.
-func FuzzRunECDSASign(f *testing.F) { fuzzRun(f, "ecdsa/sign") }
+func FuzzRunECDSASign(f *testing.F) { fuzzRun(f, sample.Or(3, 12), "ecdsa/sign") }
 
 var mutateFor = flag.Duration("mutate", 0, "how long TestMutatedRuns works on each protocol")
 
@@ -87,11 +88,14 @@ func TestMutatedRuns(t *testing.T) {
 	for _, protocol := range []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"} {
 		t.Run(protocol, func(t *testing.T) {
 			least := 16
-			if protocol == "ecdsa/keygen" {
+			switch protocol {
+			case "ecdsa/keygen":
 				if testing.Short() {
 					t.Skip("takes long")
 				}
-				least = 2
+				least = sample.Or(1, 2)
+			case "ecdsa/sign":
+				least = sample.Or(3, 16)
 			}
 			begin, runs := time.Now(), 0
 			for ; runs < least || time.Since(begin) < *mutateFor; runs++ {
@@ -106,8 +110,8 @@ func TestMutatedRuns(t *testing.T) {
 	}
 }
 
-func fuzzRun(f *testing.F, protocols ...string) {
-	for i := range 12 {
+func fuzzRun(f *testing.F, seeds int, protocols ...string) {
+	for i := range seeds {
 		sum := sha256.Sum256([]byte{byte(i), 1})
 		f.Add(byte(i), sum[:])
 	}

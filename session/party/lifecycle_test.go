@@ -16,18 +16,19 @@ import (
 )
 
 // someKey is one key of each curve for all tests that only need some key: 2 of 3
-// on ed25519, 2 of 2 on secp256k1.
+// on ed25519, 2 of 2 on secp256k1, where it is the one that recordOf has recorded.
 func someKey(t testing.TB, curve pubkey.Curve) (*partytest.Committee, []*party.Share) {
 	t.Helper()
-	key, total := &keys.ed25519, 3
 	if curve == pubkey.Secp256k1 {
 		if testing.Short() {
 			t.Skip("takes long")
 		}
-		key, total = &keys.secp256k1, 2
+		r := recordOf(t, "ecdsa/keygen")
+		return r.committee, r.shares
 	}
+	key := &ed25519Key
 	key.once.Do(func() {
-		committee := partytest.NewCommittee(t, total)
+		committee := partytest.NewCommittee(t, 3)
 		key.shares = committee.Keygen(t, curve, 2)
 		key.committee = committee
 	})
@@ -37,9 +38,7 @@ func someKey(t testing.TB, curve pubkey.Curve) (*partytest.Committee, []*party.S
 	return key.committee, key.shares
 }
 
-var keys struct{ ed25519, secp256k1 sharedKey }
-
-type sharedKey struct {
+var ed25519Key struct {
 	once      sync.Once
 	committee *partytest.Committee
 	shares    []*party.Share

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -15,6 +16,9 @@ func TestKeygenAndSign(t *testing.T) {
 		t.Run(string(curve), func(t *testing.T) {
 			if curve == pubkey.Secp256k1 && testing.Short() {
 				t.Skip("a real keygen takes a while")
+			}
+			if curve == pubkey.Secp256k1 && !sample.Full() {
+				t.Skip(sample.Reason)
 			}
 			_, peers, c := trio(t)
 			key := makeKey(t, c, curve)

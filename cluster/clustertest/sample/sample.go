@@ -1,0 +1,55 @@
+// Package sample decides how much the tests of this module run.
+//
+// `go test ./...` is for everybody, within four minutes on two cores: every
+// package, every curve, every kind of fault and attack, and of the sets that are
+// too long for that a sample, some rows of each, never none. CONCLAVE_FULL=1 runs
+// them whole, as .ci/run does: every threshold on secp256k1, every attack and
+// mutation with a real key generation, long fault schedules, crowds of ten
+// thousand, and every test of real nodes on miniredis as well as on redis-server.
+//
+// A test asks in one line:
+//
+//	for _, row := range sample.Of(2, rows) { … }      // two of them, others the next time
+//	for range sample.Or(4, 16) { … }                  // 4, or 16 in the full set
+//	if !sample.Full() && total > 2 { t.Skip(sample.Reason) }
+//
+// -short is less than the sample: it leaves out what takes more than a few seconds.
+//
+// The package is for tests only; no program of this module links it. It starts no
+// goroutines, and its functions are safe for concurrent use.
+package sample
+
+import (
+	"math/rand/v2"
+	"os"
+)
+
+// Reason is what a test says that is skipped because it is in the full set only.
+const Reason = "in the full set only: set CONCLAVE_FULL=1"
+
+// Full reports whether the full sets run: CONCLAVE_FULL=1.
+func Full() bool { return os.Getenv("CONCLAVE_FULL") == "1" }
+
+// Or returns some in the sample and all in the full set.
+func Or[T any](some, all T) T {
+	if Full() {
+		return all
+	}
+	return some
+}
+
+// Of returns all rows in the full set, in their order; in the sample n of them (1
+// at least, and at most all), neighbours that begin at a random row, so that every
+// row has its turn. CONCLAVE_FULL=1 with -run and the row's name repeats one.
+func Of[T any](n int, rows []T) []T {
+	n = max(n, 1)
+	if Full() || n >= len(rows) {
+		return rows
+	}
+	first := rand.IntN(len(rows))
+	some := make([]T, n)
+	for i := range some {
+		some[i] = rows[(first+i)%len(rows)]
+	}
+	return some
+}
