@@ -27,7 +27,7 @@ func (m *Membership) Ack(ctx context.Context, seq uint64) error {
 	if seq <= m.acked.Load() {
 		return nil
 	}
-	owner, err := ackScript.Run(ctx, m.node.rdb, m.ackKeys(), m.conn, seq, seq+1).Int64()
+	owner, err := ackScript.Run(ctx, m.node.rdb, m.ackKeys(), m.conn, seq, seq+1, m.node.cfg.uncounted()).Int64()
 	return m.ackDone(ctx, seq, owner, err)
 }
 
@@ -74,7 +74,7 @@ func (n *Node) passAcks(batch []*Membership) {
 				continue
 			}
 			keys := w.m.ackKeys()
-			w.cmd = redis.NewCmd(ctx, run[0], run[1], len(keys), keys[0], keys[1], w.m.conn, w.seq, w.seq+1)
+			w.cmd = redis.NewCmd(ctx, run[0], run[1], len(keys), keys[0], keys[1], keys[2], w.m.conn, w.seq, w.seq+1, n.cfg.uncounted())
 			w.cmd.SetFirstKeyPos(3)
 			_ = pipe.Process(ctx, w.cmd)
 		}
@@ -91,7 +91,8 @@ func (n *Node) passAcks(batch []*Membership) {
 }
 
 func (m *Membership) ackKeys() []string {
-	return []string{m.node.keys.presence(m.member), m.node.keys.mailbox(m.member)}
+	k := m.node.keys
+	return []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member)}
 }
 
 // ackDone does what Redis's answer asks for.

@@ -34,6 +34,21 @@
 // all the numbers that were lost once more, it is not noticed, and what came
 // under them does not reach the member: the one case in which a message is lost.
 //
+// What ends a group of messages may remove the others from the mailbox
+// (Message.Ends). Their numbers are given to no other, so a client sees a gap.
+//
+// # Shares
+//
+// A mailbox is bounded in messages and in bytes, which the script that appends
+// counts exactly. Each message may name who has caused it, its payer. One payer
+// holds at most a quarter of a mailbox, the member itself three quarters, and the
+// last quarter is for payers that hold no more than 1/64 of the mailbox. So one
+// sender cannot fill the mailbox, and three that have used up their shares do not
+// keep others out. Of one group of messages a payer may hold Config.GroupMaxBytes.
+//
+// A member that has never joined may not exist. Its mailbox is small, and lives
+// for Config.UnseenTTL after the last message.
+//
 // # Crowds
 //
 // When thousands connect or leave at one time they must not keep the node's
@@ -50,7 +65,9 @@
 //	node:{<id>}         hash    address, version, started_at, connections, draining; TTL LeaseTTL
 //	nodes               zset    node id by its last heartbeat, ms
 //	presence:{<member>} hash    node, conn, role, since, seq (newest when joined), acked; void when the node is gone
-//	mailbox:{<member>}  stream  0-<seq>, field payload; trimmed on ack; TTL MailboxTTL after the last append
+//	mailbox:{<member>}  stream  0-<seq>, payload, payer, group, link; trimmed on ack; TTL MailboxTTL after the last append
+//	mailbox:{<member>}:usage hash how much the mailbox holds, in all and by payer and group, see usage.lua; TTL likewise
+//	joined:{<member>}   string  when the member joined last; TTL a year
 //	seen:{<member>}     set     newest message ids appended; TTL MailboxTTL after the last
 //	seen:{<member>}:old set     those before; TTL likewise
 //	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL
@@ -93,8 +110,14 @@ import (
 // Errors of this package. Others come from Redis or from a context.
 var (
 	// ErrMailboxFull: Send would pass Config.MailboxMax unacknowledged messages or
-	// Config.MailboxMaxBytes.
+	// Config.MailboxMaxBytes; or the mailbox is three quarters full, and the payer
+	// holds more than the 64th part of it.
 	ErrMailboxFull = errors.New("cluster: the member's mailbox is full")
+	// ErrShareUsed: the payer would hold more than a quarter of the member's
+	// mailbox, or, as the member itself, more than three quarters.
+	ErrShareUsed = errors.New("cluster: the payer's share of the member's mailbox is used up")
+	// ErrGroupFull: the payer would pass Config.GroupMax or Config.GroupMaxBytes.
+	ErrGroupFull = errors.New("cluster: the payer has too much unread of one group in the member's mailbox")
 	// ErrNotSent: Send gave up this message because an earlier one to the same
 	// member failed.
 	ErrNotSent = errors.New("cluster: not sent, an earlier message to the same member failed")
@@ -154,10 +177,18 @@ type Config struct {
 	// MailboxMax bounds the unacknowledged messages of one member. Zero value
 	// means 10000.
 	MailboxMax int
-	// MailboxMaxBytes bounds the memory that they take in Redis: about, and only
-	// when there are at least 32 of them. Zero value means 64 MiB. Redis must
-	// know MEMORY USAGE, else only MailboxMax holds.
+	// MailboxMaxBytes bounds what they are charged for: their payloads, and 256
+	// bytes for each. Zero value means 64 MiB.
 	MailboxMaxBytes int
+	// UnseenMax and UnseenMaxBytes are those bounds for a member that has not
+	// joined in the last year: it may not exist. Zero values mean 64 and 128 KiB.
+	UnseenMax, UnseenMaxBytes int
+	// UnseenTTL is how long the mailbox of such a member lives after its last
+	// message. Zero value means 1 hour.
+	UnseenTTL time.Duration
+	// GroupMax and GroupMaxBytes bound what one payer may hold of one group in one
+	// mailbox (see Message). Zero values mean 512 messages and 4 MiB.
+	GroupMax, GroupMaxBytes int
 	// MailboxTTL is how long a mailbox lives after its last message. Zero value
 	// means 7 days.
 	MailboxTTL time.Duration
@@ -184,19 +215,25 @@ func (c *Config) defaults() {
 			*v = d
 		}
 	}
+	number := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
 	text(&c.Prefix, "conclave:")
 	span(&c.HeartbeatEvery, 2*time.Second)
 	span(&c.LeaseTTL, 6*time.Second)
 	span(&c.ProbeEvery, time.Second)
 	span(&c.MailboxTTL, 7*24*time.Hour)
+	span(&c.UnseenTTL, time.Hour)
 	span(&c.LockTTL, time.Second)
 	span(&c.LockWait, 2*time.Second)
-	if c.MailboxMax <= 0 {
-		c.MailboxMax = 10000
-	}
-	if c.MailboxMaxBytes <= 0 {
-		c.MailboxMaxBytes = 64 << 20
-	}
+	number(&c.MailboxMax, 10000)
+	number(&c.MailboxMaxBytes, 64<<20)
+	number(&c.UnseenMax, 64)
+	number(&c.UnseenMaxBytes, 128<<10)
+	number(&c.GroupMax, 512)
+	number(&c.GroupMaxBytes, 4<<20)
 	if c.Log == nil {
 		nop := zerolog.Nop()
 		c.Log = &nop

@@ -213,7 +213,7 @@ func TestBacklogOfLargeMessages(t *testing.T) {
 			w.send(a, "alice", p)
 		}
 		k := w.keys()
-		reply, err := readScript.Run(context.Background(), rdb, []string{k.mailbox("alice"), k.presence("alice")},
+		reply, err := readScript.Run(context.Background(), rdb, []string{k.mailbox("alice"), k.presence("alice"), k.usage("alice")},
 			"none", 0, readMessages, readBytes).Slice()
 		if err != nil {
 			t.Fatal(err)

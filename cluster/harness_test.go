@@ -49,7 +49,8 @@ func (w *world) node(id string, change ...func(*Config)) *running {
 func (w *world) unready(id string, change ...func(*Config)) *running {
 	w.t.Helper()
 	cfg := Config{Redis: w.rdb, Prefix: w.prefix, NodeID: id, Address: "10.0.0.1:8080", Version: "test",
-		HeartbeatEvery: 100 * time.Millisecond, LeaseTTL: 400 * time.Millisecond, ProbeEvery: 200 * time.Millisecond}
+		HeartbeatEvery: 100 * time.Millisecond, LeaseTTL: 400 * time.Millisecond, ProbeEvery: 200 * time.Millisecond,
+		UnseenMax: 10000, UnseenMaxBytes: 64 << 20} // most tests send first, and join afterwards
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -23,15 +23,26 @@ func (k keys) nodes() string { return k.prefix + "nodes" }
 // it on leave; void when that node's record is gone. Read by every append.
 func (k keys) presence(member string) string { return k.prefix + "presence:{" + member + "}" }
 
-// mailbox is a stream with entries 0-<seq>, field payload.
+// mailbox is a stream with entries 0-<seq>, fields payload, payer, group, link.
 // TTL: Config.MailboxTTL after the last append, less a sixteenth at most, so
-// that not every append need write it. Written by any node, trimmed
-// and read by the node that holds the member's socket.
+// that not every append need write it; Config.UnseenTTL while the member has
+// never joined. Written by any node, trimmed and read by the node that holds the
+// member's socket.
 func (k keys) mailbox(member string) string { return k.prefix + "mailbox:{" + member + "}" }
 
+// usage is a hash: how much the mailbox holds, and by whom; see usage.lua.
+// TTL: the mailbox's, or longer. Written and read by the scripts that append and
+// trim; it is made anew where it does not agree with the stream.
+func (k keys) usage(member string) string { return k.mailbox(member) + ":usage" }
+
+// joined is a string: when the member joined last, RFC 3339; empty where a
+// mailbox of an older version told that it had. TTL: joinedTTL. Written by the
+// join script, read by every append to a member without a socket.
+func (k keys) joined(member string) string { return k.prefix + "joined:{" + member + "}" }
+
 // seen is a set: the newest message ids appended to the mailbox. When it has
-// grown it becomes seenBefore, a set too, in place of the former one. TTL:
-// Config.MailboxTTL after the last append with an id, less a sixteenth at most.
+// grown it becomes seenBefore, a set too, in place of the former one. TTL: the
+// mailbox's, after the last append with an id.
 // Both are written and read by the append script alone.
 func (k keys) seen(member string) string       { return k.prefix + "seen:{" + member + "}" }
 func (k keys) seenBefore(member string) string { return k.seen(member) + ":old" }

@@ -88,8 +88,8 @@ func keyTable(t *testing.T) []keyRow {
 		pattern = regexp.MustCompile(`<\w+>`).ReplaceAllString(pattern, `[^{}]+`)
 		rows = append(rows, keyRow{f[0], kind, regexp.MustCompile("^" + pattern + "$"), strings.Contains(line, "TTL")})
 	}
-	if len(rows) != 7 {
-		t.Fatalf("found %d rows in the key table, want 7", len(rows))
+	if len(rows) != 9 {
+		t.Fatalf("found %d rows in the key table, want 9", len(rows))
 	}
 	return rows
 }

@@ -278,7 +278,7 @@ func (m *Membership) read(ctx context.Context) (*reading, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	reply, err := readScript.Run(ctx, n.rdb, []string{n.keys.mailbox(m.member), n.keys.presence(m.member)},
+	reply, err := readScript.Run(ctx, n.rdb, []string{n.keys.mailbox(m.member), n.keys.presence(m.member), n.keys.usage(m.member)},
 		m.conn, m.cursor, readMessages, readBytes).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("read mailbox: %w", err)

@@ -11,8 +11,9 @@ type Observer interface {
 	// Appended is called after messages were appended to a mailbox, with how many
 	// it holds then.
 	Appended(depth int)
-	// MailboxFull is called when a mailbox did not take all that was sent to it.
-	MailboxFull()
+	// Refused is called when a mailbox did not take all that was sent to it, with
+	// why: ErrMailboxFull, ErrShareUsed or ErrGroupFull.
+	Refused(why error)
 	// Drained is called when entries of a mailbox were read because its socket was
 	// behind, with how many.
 	Drained(entries int)
@@ -21,9 +22,9 @@ type Observer interface {
 // unobserved is the Observer of who wants none.
 type unobserved struct{}
 
-func (unobserved) Appended(int) {}
-func (unobserved) MailboxFull() {}
-func (unobserved) Drained(int)  {}
+func (unobserved) Appended(int)  {}
+func (unobserved) Refused(error) {}
+func (unobserved) Drained(int)   {}
 
 // The cluster's clock is Redis's, as far as each node knows it: to within a
 // round trip, and anew with each heartbeat. It only measures how long messages

@@ -25,7 +25,7 @@ func (o *observed) Appended(depth int) {
 	defer o.mu.Unlock()
 	o.depths = append(o.depths, depth)
 }
-func (o *observed) MailboxFull()  { o.mu.Lock(); defer o.mu.Unlock(); o.full++ }
+func (o *observed) Refused(error) { o.mu.Lock(); defer o.mu.Unlock(); o.full++ }
 func (o *observed) Drained(n int) { o.mu.Lock(); defer o.mu.Unlock(); o.drained += n }
 
 func (o *observed) seen() (depths []int, full, drained int) {

@@ -51,7 +51,7 @@ func plan(sends []*batch) [][]*call {
 				p.fail(context.DeadlineExceeded)
 				continue
 			}
-			if !validID(m.To) || len(m.ID) > maxMessageID {
+			if !validID(m.To) || max(len(m.ID), len(m.Payer), len(m.Group)) > maxMessageID {
 				p.fail(ErrBadID)
 				continue
 			}

@@ -26,6 +26,9 @@ const cleanupTimeout = 2 * time.Second
 // between. Clients should wait longer for an answer.
 const joinWithin = 2 * time.Second
 
+// joinedTTL is how long it is remembered that a member has joined.
+const joinedTTL = 366 * 24 * time.Hour
+
 const (
 	maxJoins  = 16 // of one node at one time
 	maxLeaves = 8  // likewise
@@ -138,8 +141,10 @@ func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 	}
 	deadline, _ := ctx.Deadline()
 	by := now.Add(time.Until(deadline)) // the caller's clock itself does not matter
-	reply, err := joinScript.Run(ctx, n.rdb, []string{n.keys.presence(m.member), n.keys.mailbox(m.member)},
-		n.cfg.NodeID, m.conn, m.role, m.since, after, channels, by.UnixMilli()).Slice()
+	k := n.keys
+	touched := []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member), k.seen(m.member), k.joined(m.member)}
+	reply, err := joinScript.Run(ctx, n.rdb, touched, n.cfg.NodeID, m.conn, m.role, m.since, after, channels,
+		by.UnixMilli(), n.cfg.MailboxTTL.Milliseconds(), joinedTTL.Milliseconds()).Slice()
 	if err != nil {
 		return err
 	}

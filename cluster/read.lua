@@ -1,8 +1,9 @@
 -- read: the next entries of a mailbox, for the connection that is its member's
 -- live socket. (After mailbox.lua.)
 --
--- KEYS[1] mailbox:{member}   stream
--- KEYS[2] presence:{member}  hash
+-- KEYS[1] mailbox:{member}        stream
+-- KEYS[2] presence:{member}       hash
+-- KEYS[3] mailbox:{member}:usage  hash
 -- ARGV[1] conn, ARGV[2] the seq to read after
 -- ARGV[3] most entries, ARGV[4] most bytes of payload (one entry may pass it)
 --
@@ -11,7 +12,7 @@
 -- ARGV[1] is the member's live socket, 0 when another is, -1 when none is
 -- recorded; more is 1 when entries follow the ones returned; newest is the
 -- newest seq, said only when none is returned and none follows, else '0'.
-local mailbox, presence = KEYS[1], KEYS[2]
+local mailbox, presence, usage = KEYS[1], KEYS[2], KEYS[3]
 local conn, after = ARGV[1], ARGV[2]
 local most, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 local chunk = 8 -- entries held here at a time, each perhaps a megabyte
@@ -44,7 +45,7 @@ if read == 0 then
   local last = newest(mailbox)
   if last > 0 and last < was then
     redis.call('HDEL', presence, '') -- nothing, and not refused
-    raise(mailbox, was)
+    raise(mailbox, usage, was)
     out[2] = 1 -- read again: what was renumbered now follows
     return out
   end

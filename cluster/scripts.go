@@ -9,7 +9,7 @@ import (
 )
 
 // One file per operation; mailbox.lua stands before those that look at the
-// stream's numbers.
+// stream's numbers, usage.lua before those that keep its account.
 //
 // A Redis that has reached its maxmemory refuses commands that need memory. Each
 // script says in its header what becomes of it then. What keeps the cluster alive,
@@ -19,10 +19,12 @@ import (
 // frees, or does nothing. What begins something new, or stores much, begins with one
 // that is refused, and has then done nothing.
 var (
+	//go:embed usage.lua
+	usageLua string
 	//go:embed mailbox.lua
 	mailboxLua string
 	//go:embed append.lua
-	appendLua string
+	appendOnlyLua string
 	//go:embed join.lua
 	joinLua string
 	//go:embed clock.lua
@@ -30,7 +32,7 @@ var (
 	//go:embed read.lua
 	readLua string
 	//go:embed ack.lua
-	ackLua string
+	ackOnlyLua string
 	//go:embed leave.lua
 	leaveLua string
 	//go:embed restore.lua
@@ -45,6 +47,9 @@ var (
 	lockLua string
 	//go:embed unlock.lua
 	unlockLua string
+
+	appendLua = usageLua + appendOnlyLua
+	ackLua    = usageLua + ackOnlyLua
 
 	appendScript  = redis.NewScript(appendLua)
 	joinScript    = redis.NewScript(mailboxLua + joinLua)

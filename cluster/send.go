@@ -31,6 +31,17 @@ type Message struct {
 	// bytes. A mailbox remembers its newest 4096 IDs. Empty means that each Send
 	// appends.
 	ID string
+	// Payer is who has caused the message, an opaque id of at most 512 bytes: its
+	// share of the mailbox is what the message takes. The member itself may be it.
+	// Empty means nobody: then only the bounds of the whole mailbox hold.
+	Payer string
+	// Group is what the message belongs to, an opaque id of at most 512 bytes.
+	// Empty means nothing.
+	Group string
+	// Ends says that the message makes all others of its group in this mailbox
+	// worth nothing, before it and after: they are removed if they would lie there
+	// for long, and what is sent after it is not appended (and no error).
+	Ends bool
 }
 
 // SendError says which of the messages of one Send was not appended, and why.
@@ -51,8 +62,8 @@ func (e *SendError) Unwrap() error { return e.Err }
 // when the mailboxes hold them; nobody needs to be connected.
 //
 // Each message that was not appended is a *SendError in the error, which then
-// unwraps to several ([errors.Join]): ErrMailboxFull, ErrBadID, ErrNotSent, or
-// what Redis or the context said. After a failure no later message of the same
+// unwraps to several ([errors.Join]): ErrMailboxFull, ErrShareUsed, ErrGroupFull,
+// ErrBadID, ErrNotSent, or what Redis or the context said. After a failure no later message of the same
 // Send to the same member is appended. When the reply of Redis is lost, the
 // message may or may not have been appended, and so when ctx ends meanwhile;
 // with an ID it is safe to send again. Safe for concurrent use.
@@ -248,14 +259,23 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 	if n.renewed.due(c.to, ids, time.Now()) {
 		renew = 1
 	}
-	args := make([]any, 0, 14+2*len(c.places))
-	args = append(args, run[0], run[1], 4,
-		n.keys.mailbox(c.to), n.keys.seen(c.to), n.keys.seenBefore(c.to), n.keys.presence(c.to))
+	k := n.keys
+	args := make([]any, 0, 24+6*len(c.places))
+	args = append(args, run[0], run[1], 6,
+		k.mailbox(c.to), k.seen(c.to), k.seenBefore(c.to), k.presence(c.to), k.usage(c.to), k.joined(c.to))
 	args = append(args, n.appendArgs...)
-	args = append(args, renew, c.places[0].send.sent)
-	for _, p := range c.places {
+	args = append(args, renew, c.places[0].send.sent, c.to, n.cfg.uncounted())
+	send := 0
+	for i, p := range c.places {
 		m := p.message()
-		args = append(args, m.ID, m.Payload)
+		if i > 0 && p.send != c.places[i-1].send {
+			send++
+		}
+		ends := 0
+		if m.Ends {
+			ends = 1
+		}
+		args = append(args, m.ID, m.Payer, m.Group, ends, send, m.Payload)
 	}
 	cmd := redis.NewCmd(ctx, args...)
 	cmd.SetFirstKeyPos(3)
@@ -269,8 +289,18 @@ func appendArgs(cfg *Config, k keys) []any {
 	if cfg.Sharded {
 		channels = "" // publishing is left to the caller
 	}
-	return []any{channels, cfg.MailboxMax, cfg.MailboxTTL.Milliseconds(), seenKeep, cfg.MailboxMaxBytes}
+	return []any{channels, cfg.MailboxMax, cfg.MailboxMaxBytes, cfg.MailboxTTL.Milliseconds(),
+		cfg.UnseenMax, cfg.UnseenMaxBytes, cfg.UnseenTTL.Milliseconds(), cfg.GroupMax, cfg.GroupMaxBytes,
+		joinedTTL.Milliseconds(), seenKeep}
 }
+
+// uncounted is how many entries of the mailbox of a member with a socket are not
+// counted: not more than one payer may hold, were each as large as a message can
+// be.
+func (c *Config) uncounted() int { return min(16, c.MailboxMaxBytes/4>>20) }
+
+// refusals are what append.lua says instead of a seq.
+var refusals = map[int64]error{-1: ErrMailboxFull, -2: ErrShareUsed, -3: ErrGroupFull}
 
 // notice is something to publish to a node.
 type notice struct{ node, text string }
@@ -300,7 +330,7 @@ func (n *Node) settle(calls []*call) []notice {
 			node, _ = reply[want-2].(string)
 			conn, _ = reply[want-1].(string)
 		}
-		full := false
+		var refused error
 		for k, p := range c.places {
 			switch r := reply[k].(type) {
 			case string:
@@ -309,16 +339,16 @@ func (n *Node) settle(calls []*call) []notice {
 				}
 			case int64:
 				if r < 0 {
-					full = true
-					p.fail(ErrMailboxFull)
+					refused = refusals[r]
+					p.fail(refused)
 				}
 			}
 		}
 		if depth, ok := reply[len(c.places)].(int64); ok {
 			n.cfg.Observer.Appended(int(depth))
 		}
-		if full {
-			n.cfg.Observer.MailboxFull()
+		if refused != nil {
+			n.cfg.Observer.Refused(refused)
 		}
 	}
 	return out

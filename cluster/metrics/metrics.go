@@ -59,6 +59,8 @@ type Metrics struct {
 
 	appended, drained prometheus.Observer
 	mailboxFull       prometheus.Counter
+	shareUsed         prometheus.Counter
+	groupFull         prometheus.Counter
 
 	started, attempts, ended *prometheus.CounterVec
 	durations                *prometheus.HistogramVec

@@ -1,11 +1,13 @@
 package metrics
 
 import (
+	"errors"
 	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -103,14 +105,25 @@ func (m *Metrics) newMailboxes() {
 	depth := m.histograms("mailbox_depth_messages",
 		`What mailboxes hold: after an append ("append"), and what was read at once for a socket that was behind ("drain").`, counts, "at")
 	m.appended, m.drained = depth.WithLabelValues("append"), depth.WithLabelValues("drain")
-	m.mailboxFull = m.counter("mailbox_full_total", "Times that a mailbox did not take what was sent to it.")
+	refused := m.counters("mailbox_refused_total",
+		`Times that a mailbox did not take what was sent to it: it was full ("full"), or whoever caused the message had used up its share of the mailbox ("share") or of what one session may put there ("session").`, "reason")
+	m.mailboxFull, m.shareUsed, m.groupFull = refused.WithLabelValues("full"), refused.WithLabelValues("share"), refused.WithLabelValues("session")
 }
 
 // Appended implements cluster.Observer.
 func (m *Metrics) Appended(depth int) { m.appended.Observe(float64(depth)) }
 
-// MailboxFull implements cluster.Observer.
-func (m *Metrics) MailboxFull() { m.mailboxFull.Inc() }
+// Refused implements cluster.Observer.
+func (m *Metrics) Refused(why error) {
+	switch {
+	case errors.Is(why, cluster.ErrShareUsed):
+		m.shareUsed.Inc()
+	case errors.Is(why, cluster.ErrGroupFull):
+		m.groupFull.Inc()
+	default:
+		m.mailboxFull.Inc()
+	}
+}
 
 // Drained implements cluster.Observer.
 func (m *Metrics) Drained(entries int) { m.drained.Observe(float64(entries)) }

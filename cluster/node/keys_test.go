@@ -61,6 +61,10 @@ func TestKeysDocumented(t *testing.T) {
 			t.Errorf("a task: %d %v", status, answer)
 		}
 		c.addUser("zoe", "participant")
+		absent := object{"threshold": 2, "participants": []string{partNames[1], "zoe"}}
+		if status, answer := c.callOnce(c.nodes[0], "/v1/keys?start=true", g.coordinator.token, "order-2", absent); status != 201 {
+			t.Errorf("a keygen with one who was never here: %d %v", status, answer)
+		}
 		if err := node.SetUserDisabled(context.Background(), c.config(), "zoe", true); err != nil {
 			t.Fatal(err)
 		}
