@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 )
 
 // instructions are the Dockerfile's, a name and its argument each.
@@ -99,6 +101,9 @@ func TestDockerfile(t *testing.T) {
 // TestImageIsStatic looks for what would be missing in an empty image.
 func TestImageIsStatic(t *testing.T) {
 	t.Parallel()
+	if !sample.Full() {
+		t.Skip(sample.Reason)
+	}
 	for _, name := range []string{"conclaved", "conclave"} {
 		f, err := elf.Open(program(t, name))
 		if err != nil {
@@ -119,8 +124,8 @@ func TestImageIsStatic(t *testing.T) {
 // TestImageIsReproducible builds again from a copy of the source elsewhere.
 func TestImageIsReproducible(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("builds two programs")
+	if !sample.Full() {
+		t.Skip(sample.Reason)
 	}
 	elsewhere, out := t.TempDir(), t.TempDir()
 	entries, err := os.ReadDir("..")
