@@ -37,22 +37,6 @@ func signInvitation(m *wire.SignInvite) Invitation {
 	}
 }
 
-// check returns an invitation as the approver shall see it, or why it is
-// declined without asking.
-func (p *participant) check(ctx context.Context, inv Invitation) (Invitation, error) {
-	if inv.Kind == KindKeygen {
-		if err := p.checkKeygen(inv); err != nil {
-			return inv, err
-		}
-		return p.checkSigner(ctx, inv, nil)
-	}
-	inv, holders, err := p.checkSign(ctx, inv)
-	if err != nil {
-		return inv, err
-	}
-	return p.checkSigner(ctx, inv, holders)
-}
-
 func (p *participant) checkKeygen(inv Invitation) error {
 	if _, err := pubkey.ParseCurve(string(inv.Curve)); err != nil {
 		return err

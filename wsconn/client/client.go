@@ -50,6 +50,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"strings"
 	"sync"
@@ -103,9 +104,28 @@ type Config struct {
 	PreParams PreParamsSource
 	// Concurrency is how many cores a run may use. Zero value means all.
 	Concurrency int
-	// MaxSessions is how many sessions a participant has open at once; it declines
-	// further ones. Zero value means 64.
+	// MaxSessions is how many sessions a participant has open at once: those that
+	// the approver is asked about, and those that it has accepted. Others wait.
+	// Each pinned coordinator may have half of them, and always has 4 of its own,
+	// beyond MaxSessions if it must; one that is known by an earlier approval may
+	// have a quarter; all others share a quarter; and coordinators that are not
+	// pinned have at most half together. For these accounts at most 2, 1/2 and 1
+	// times MaxSessions wait; what comes then is declined. Zero value means 64.
 	MaxSessions int
+	// AskAtOnce is how many invitations the approver is asked about at once. The
+	// next one is of a pinned coordinator if there is any, else of one that is
+	// known, else of a stranger. One that stands at a terminal wants 1. Zero value
+	// means MaxSessions and what pinned coordinators have beyond it.
+	AskAtOnce int
+	// SignedOnly declines what no pinned coordinator has signed without asking the
+	// approver, and without writing it down: for approvers that would decline it
+	// anyway, see the function [SignedOnly].
+	SignedOnly bool
+	// KeygensPerHour is how many keygens of one coordinator are approved in an
+	// hour, and of all those together that are not known here: each costs a set of
+	// pre-parameters and the place of a share. Zero value means 120, a negative
+	// one no bound.
+	KeygensPerHour int
 	// SignSilence and KeygenSilence are how long a run may wait for others before
 	// it names them and gives up. Zero values mean 15 seconds and 2 minutes.
 	SignSilence   time.Duration
@@ -149,6 +169,12 @@ func (cfg *Config) setDefaults() {
 	}
 	if cfg.MaxSessions <= 0 {
 		cfg.MaxSessions = 64
+	}
+	if cfg.AskAtOnce <= 0 {
+		cfg.AskAtOnce = math.MaxInt
+	}
+	if cfg.KeygensPerHour == 0 {
+		cfg.KeygensPerHour = 120
 	}
 	if cfg.Journal == nil {
 		cfg.Journal, _ = cfg.Store.(Journal)
@@ -205,7 +231,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	cfg.setDefaults()
 	c := &Client{
-		cfg: cfg, log: *cfg.Log, prefix: rand.Text(), user: cfg.User,
+		cfg: cfg, log: quietLog(*cfg.Log), prefix: rand.Text(), user: cfg.User,
 		done: make(chan struct{}), connected: make(chan struct{}), waiters: map[*waiter]struct{}{},
 	}
 	for _, base := range cfg.URLs {

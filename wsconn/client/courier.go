@@ -76,6 +76,19 @@ func (c *courier) add(requestID string, p wire.Payload, session string, done fun
 	return nil
 }
 
+// count returns how many messages of these types have not been acknowledged.
+func (c *courier) count(types ...wire.Type) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	for _, p := range c.queue {
+		if slices.Contains(types, p.kind) {
+			n++
+		}
+	}
+	return n
+}
+
 // reset prepares for a new connection: nothing has been sent on it.
 func (c *courier) reset() {
 	c.mu.Lock()

@@ -80,6 +80,10 @@ type Answered struct {
 	Reason   string
 }
 
+// Crowded says that invitations were declined, which nobody was asked about and
+// for which there were no events of their own: there were too many.
+type Crowded struct{ Declined int }
+
 // Preparing says how far the pre-parameters for a keygen are: how many safe
 // primes were found of how many needed. Found equals Of when they are ready.
 type Preparing struct{ Found, Of int }
@@ -171,5 +175,6 @@ func (Finished) event()     {}
 func (Failed) event()       {}
 func (Ended) event()        {}
 
+func (Crowded) event()         {}
 func (IdentityChanged) event() {}
 func (Convicted) event()       {}

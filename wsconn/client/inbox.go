@@ -21,6 +21,7 @@ type inbox struct {
 	acked uint64              // acknowledged on this connection
 	since time.Time           // when the first message after acked came; zero if there is none
 	held  map[uint64]struct{} // not to be acknowledged yet
+	end   uint64              // nor this one and all after it, for good; 0 if there is none
 }
 
 func (b *inbox) init() {
@@ -43,6 +44,7 @@ func (b *inbox) reset(newest uint64) {
 	if newest < b.have {
 		b.have = newest
 		clear(b.held)
+		b.end = 0
 	}
 	b.acked, b.since = 0, time.Time{}
 	if b.have > 0 {
@@ -82,6 +84,15 @@ func (b *inbox) hold(seq uint64) {
 	b.held[seq] = struct{}{}
 }
 
+// holdAll holds a message, and all after it, for as long as the client lives.
+func (b *inbox) holdAll(seq uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if seq > 0 && (b.end == 0 || seq < b.end) {
+		b.end = seq
+	}
+}
+
 func (b *inbox) release(seqs ...uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -107,6 +118,9 @@ func (b *inbox) due(now time.Time, flush bool) (seq uint64, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	upTo := b.have
+	if b.end > 0 {
+		upTo = min(upTo, b.end-1)
+	}
 	for seq := range b.held {
 		upTo = min(upTo, seq-1)
 	}

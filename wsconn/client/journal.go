@@ -2,6 +2,10 @@ package client
 
 import (
 	"context"
+	"crypto/sha256"
+	"errors"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +25,10 @@ type Record struct {
 	// Generated is the account address of the share that a keygen made, written
 	// once the share is stored.
 	Generated string `json:"generated,omitempty"`
-	// Ended says that the session has its outcome.
+	// Ended says that nothing more is to be done for the session.
 	Ended bool `json:"ended,omitempty"`
+	// Rank says whose places the session takes.
+	Rank Rank `json:"rank,omitempty"`
 }
 
 // Answer is a participant's answer to an invitation.
@@ -39,8 +45,10 @@ const (
 type Journal interface {
 	// Write stores r, durably once it returns, in place of the session's earlier
 	// record, unless that has ended: then nothing changes. Of a record that has
-	// ended only the session id, the attempt and that it has ended must be kept,
-	// and those as long as is possible.
+	// ended only the session id, the attempt, whether it was declined and that it
+	// has ended must be kept, those with an attempt as long as is possible. What
+	// was declined and has ended need not be durable at once: forgetting it costs
+	// a question, and no more.
 	Write(ctx context.Context, r Record) error
 	// Read returns the session's record, and whether there is one.
 	Read(ctx context.Context, sessionID string) (r Record, ok bool, err error)
@@ -52,18 +60,68 @@ type Journal interface {
 	Claim(ctx context.Context, requestID, sessionID string, until time.Time) (first string, err error)
 }
 
-// maxEnded is how many ended sessions are remembered of those that were begun,
-// and as many of the others, oldest forgotten first. A server can end as many as
-// it likes that were never begun; it must not make a participant forget a run by
-// that, for to run the same attempt twice is to sign two messages for one place.
-const maxEnded = 100_000
+// How many sessions that have ended are remembered, oldest forgotten first. A
+// server can end, and have declined, as many as it likes that were never begun;
+// it must not make a participant forget a run by that, for to run the same
+// attempt twice is to sign two messages for one place.
+const (
+	maxBegun    = 100_000 // with an attempt
+	maxIdle     = 65_536  // without one, of coordinators that are known here
+	maxDeclined = 16_384  // declined, or strangers' and never begun
+	maxClaims   = 65_536  // requests that have not expired
+)
+
+// errFull is returned by Claim.
+var errFull = errors.New("too many requests are noted that have not expired")
+
+// sessionSum stands for a session that has ended. Its id may be as long as the
+// server likes.
+type sessionSum [16]byte
+
+func sumOf(sessionID string) sessionSum {
+	sum := sha256.Sum256([]byte(sessionID))
+	return sessionSum(sum[:len(sessionSum{})])
+}
+
+// window is the newest ended sessions of a kind.
+type window struct {
+	most     int
+	attempts map[sessionSum]int
+	ring     []sessionSum // oldest first from next on
+	next     int          // where the oldest is once the ring is full
+}
+
+func newWindow(most int) window { return window{most: most, attempts: map[sessionSum]int{}} }
+
+func (w *window) add(sum sessionSum, attempt int) {
+	w.attempts[sum] = attempt
+	if len(w.ring) < w.most {
+		w.ring = append(w.ring, sum)
+		return
+	}
+	delete(w.attempts, w.ring[w.next])
+	w.ring[w.next] = sum
+	w.next = (w.next + 1) % w.most
+}
+
+// all returns the sessions, oldest first, with their attempts.
+func (w *window) all() iter.Seq2[sessionSum, int] {
+	return func(yield func(sessionSum, int) bool) {
+		for i := range w.ring {
+			sum := w.ring[(w.next+i)%len(w.ring)]
+			if !yield(sum, w.attempts[sum]) {
+				return
+			}
+		}
+	}
+}
 
 // ledger is the part of a journal that is in memory.
 type ledger struct {
-	open  map[string]Record
-	ended map[string]int // session id -> newest attempt begun
-	begun []string       // of ended, those with an attempt, oldest first
-	idle  []string       // the rest, likewise
+	open     map[sessionSum]Record
+	begun    window
+	idle     window
+	declined window
 
 	claims map[string]claim // by request id
 }
@@ -75,39 +133,85 @@ type claim struct {
 }
 
 func newLedger() ledger {
-	return ledger{open: map[string]Record{}, ended: map[string]int{}, claims: map[string]claim{}}
+	return ledger{
+		open: map[sessionSum]Record{}, begun: newWindow(maxBegun), idle: newWindow(maxIdle), declined: newWindow(maxDeclined),
+		claims: map[string]claim{},
+	}
 }
 
 // set reports false for what changes nothing: an ended session stays so.
 func (l *ledger) set(r Record) bool {
-	id := r.Invitation.SessionID
-	if _, ended := l.ended[id]; ended {
+	sum := sumOf(r.Invitation.SessionID)
+	if _, ended := l.ended(sum); ended {
 		return false
 	}
-	if !r.Ended {
-		l.open[id] = r
+	if r.Ended {
+		l.end(sum, r)
 		return true
 	}
-	delete(l.open, id)
-	l.ended[id] = r.Attempt
-	list := &l.begun
-	if r.Attempt == 0 {
-		list = &l.idle
-	}
-	*list = append(*list, id)
-	if len(*list) > maxEnded {
-		delete(l.ended, (*list)[0])
-		*list = (*list)[1:]
-	}
+	l.open[sum] = r.slim()
 	return true
 }
 
+// end puts a session that is not in a window into the one of its kind.
+func (l *ledger) end(sum sessionSum, r Record) {
+	delete(l.open, sum)
+	switch {
+	case r.Attempt != 0:
+		l.begun.add(sum, r.Attempt)
+	case r.Answer == Declined:
+		l.declined.add(sum, 0)
+	default:
+		l.idle.add(sum, 0)
+	}
+}
+
+// ended returns what is remembered of an ended session.
+func (l *ledger) ended(sum sessionSum) (Record, bool) {
+	if attempt, ok := l.begun.attempts[sum]; ok {
+		return Record{Attempt: attempt, Ended: true}, true
+	}
+	if _, ok := l.declined.attempts[sum]; ok {
+		return Record{Answer: Declined, Ended: true}, true
+	}
+	_, ok := l.idle.attempts[sum]
+	return Record{Ended: ok}, ok
+}
+
 func (l *ledger) get(id string) (Record, bool) {
-	if r, ok := l.open[id]; ok {
+	sum := sumOf(id)
+	if r, ok := l.open[sum]; ok {
 		return r, true
 	}
-	attempt, ok := l.ended[id]
-	return Record{Invitation: Invitation{SessionID: id}, Attempt: attempt, Ended: ok}, ok
+	r, ok := l.ended(sum)
+	r.Invitation.SessionID = id
+	return r, ok
+}
+
+// slim leaves of a declined record what it takes to say so again.
+func (r Record) slim() Record {
+	if r.Answer == Declined {
+		inv := &r.Invitation
+		inv.Data, inv.Digest, inv.SignedRequest, inv.Participants, inv.Signer = "", "", "", nil, nil
+	}
+	return r
+}
+
+// roomForClaim forgets requests that have expired, if there are too many, and
+// returns errFull if there still are.
+func (l *ledger) roomForClaim(now time.Time) error {
+	if len(l.claims) < maxClaims {
+		return nil
+	}
+	l.expire(now)
+	if len(l.claims) >= maxClaims {
+		return errFull
+	}
+	return nil
+}
+
+func (l *ledger) expire(now time.Time) {
+	maps.DeleteFunc(l.claims, func(_ string, c claim) bool { return now.After(c.until) })
 }
 
 func (l *ledger) list() []Record {
@@ -147,6 +251,9 @@ func (j *memJournal) Claim(_ context.Context, requestID, sessionID string, until
 	j.init()
 	if c, ok := j.ledger.claims[requestID]; ok {
 		return c.session, nil
+	}
+	if err := j.ledger.roomForClaim(time.Now()); err != nil {
+		return "", err
 	}
 	j.ledger.claims[requestID] = claim{sessionID, until}
 	return sessionID, nil

@@ -32,17 +32,27 @@ func ApproveAll(ctx context.Context, inv Invitation) (bool, string, error) {
 func ApproveUnsigned(context.Context, Invitation) (bool, string, error) { return true, "", nil }
 
 // SignedOnly asks approve about what a pinned coordinator has signed, and declines
-// all else.
+// all else. With [Config.SignedOnly] a client does that before it writes the
+// invitation down, which is cheaper under a flood.
 func SignedOnly(approve Approver) Approver {
 	return func(ctx context.Context, inv Invitation) (bool, string, error) {
-		switch {
-		case inv.Signer == nil:
-			return false, "the request is not signed, and nobody is there to decide", nil
-		case !inv.Signer.Pinned:
-			return false, fmt.Sprintf("the identity of %s is not pinned here, and nobody is there to decide", inv.Coordinator), nil
+		if reason := signedOnly(inv); reason != "" {
+			return false, reason, nil
 		}
 		return approve(ctx, inv)
 	}
+}
+
+// signedOnly returns why nobody needs to be asked about an invitation, "" if a
+// pinned coordinator has signed it.
+func signedOnly(inv Invitation) string {
+	switch {
+	case inv.Signer == nil:
+		return "the request is not signed, and nobody is there to decide"
+	case !inv.Signer.Pinned:
+		return fmt.Sprintf("the identity of %s is not pinned here, and nobody is there to decide", inv.Coordinator)
+	}
+	return ""
 }
 
 const (
@@ -58,15 +68,23 @@ type participant struct {
 	pre     PreParamsSource
 	tasks   sync.WaitGroup // all goroutines
 
+	declines budget // of events about what nobody was asked about
+	changes  budget // of events about other identities in requests
+
 	mu       sync.Mutex
 	sessions map[string]*task
+	waiting  []*task                 // of sessions, those that nobody has been asked about yet, as they came
+	keygens  map[account][]allowance // of the last hour
 }
 
 // task is one session that has not ended. Its fields are guarded by
 // participant.mu.
 type task struct {
 	record  Record
-	end     context.CancelFunc // ends what is going on for the session
+	account account
+	state   state
+	ask     func()             // asks the approver; called once, when it has its turn
+	end     context.CancelFunc // ends the wait and the question
 	stop    context.CancelFunc // ends the run of the newest attempt
 	run     *party.Run         // of the newest attempt, once it is ready
 	over    bool               // the newest attempt's run has ended
@@ -76,7 +94,10 @@ type task struct {
 }
 
 func newParticipant(c *Client, approve Approver) *participant {
-	p := &participant{c: c, approve: approve, log: c.log, pre: c.cfg.PreParams, sessions: map[string]*task{}}
+	p := &participant{
+		c: c, approve: approve, log: c.log, pre: c.cfg.PreParams, sessions: map[string]*task{}, keygens: map[account][]allowance{},
+		declines: budget{most: maxDeclines}, changes: budget{most: maxDeclines},
+	}
 	if p.pre == nil {
 		p.pre = &PreParamsMaker{Concurrency: c.cfg.Concurrency}
 	}
@@ -94,33 +115,35 @@ func (p *participant) start(ctx context.Context) error {
 		p.pre.Run(ctx, func(found, of int) { p.c.emit(Preparing{found, of}) })
 	})
 	for _, r := range records {
-		if time.Since(r.At) > forgetAfter || r.Answer == Declined {
-			// The server has forgotten it too, or needs nothing more from here.
-			if r.Answer == Declined {
-				p.answer(r.Invitation, false, "")
-				continue
-			}
-			r.Ended = true
-			if err := p.write(ctx, r); err != nil {
-				return err
-			}
-			continue
+		if err := p.resume(ctx, r); err != nil {
+			return err
 		}
-		t, ctx := p.add(ctx, r)
-		switch {
-		case r.Answer == "":
-			p.tasks.Go(func() { p.decide(ctx, t, r.Invitation) })
-		case r.Attempt == 0:
-			p.answer(r.Invitation, r.Answer == Accepted, "")
-			if r.Answer == Accepted {
-				p.want(t)
-			}
-		case r.Generated != "":
-			p.report(ctx, r)
-		default:
-			t.over = true
-			p.failed(r.Invitation, r.Attempt, "restarted", nil)
-		}
+	}
+	p.pump()
+	return nil
+}
+
+// resume takes up one session of the journal.
+func (p *participant) resume(ctx context.Context, r Record) error {
+	if time.Since(r.At) > forgetAfter && r.Answer != Declined {
+		r.Ended = true // the server has forgotten it too
+		return p.write(ctx, r)
+	}
+	if r.Answer == Declined {
+		p.answer(r.Invitation, false, "", p.closing(ctx, r)) // the server may not have heard it
+		return nil
+	}
+	t := p.add(ctx, r, nil)
+	switch {
+	case r.Answer == "":
+	case r.Attempt == 0:
+		p.answer(r.Invitation, r.Answer == Accepted, "", nil)
+		p.want(t)
+	case r.Generated != "":
+		p.report(ctx, r)
+	default:
+		t.over = true
+		p.failed(r.Invitation, r.Attempt, "restarted", nil)
 	}
 	return nil
 }
@@ -145,16 +168,6 @@ func (p *participant) report(ctx context.Context, r Record) {
 		return
 	}
 	p.complete(r.Invitation, share.Public(), sealed, attestation)
-}
-
-// add makes a session known. The context ends with the session.
-func (p *participant) add(ctx context.Context, r Record) (*task, context.Context) {
-	ctx, end := context.WithCancel(ctx)
-	t := &task{record: r, end: end}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.sessions[r.Invitation.SessionID] = t
-	return t, ctx
 }
 
 func (p *participant) find(sessionID string) *task {
@@ -187,59 +200,12 @@ func (p *participant) receive(ctx context.Context, seq uint64, payload wire.Payl
 func (p *participant) write(ctx context.Context, r Record) error {
 	// The end of ctx is no reason to forget what has just been decided.
 	if err := p.c.cfg.Journal.Write(context.WithoutCancel(ctx), r); err != nil {
-		return fmt.Errorf("%w: %w", errJournal, err)
+		return fmtJournal(err)
 	}
 	return nil
 }
 
-func (p *participant) invited(ctx context.Context, inv Invitation) error {
-	if inv.SessionID == "" {
-		p.log.Warn().Str("key", inv.KeyID).Msg("invitation without a session_id ignored")
-		return nil
-	}
-	r, known, err := p.c.cfg.Journal.Read(ctx, inv.SessionID)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errJournal, err)
-	}
-	if known {
-		// Sent again. What was answered stands; a session that ended does not begin
-		// again.
-		if r.Answer != "" && !r.Ended {
-			p.answer(r.Invitation, r.Answer == Accepted, "")
-		}
-		return nil
-	}
-	if !p.room() {
-		p.answer(inv, false, "too many sessions are open here")
-		return nil
-	}
-	r = Record{Invitation: inv, At: time.Now().UTC()}
-	if err := p.write(ctx, r); err != nil {
-		return err
-	}
-	p.c.emit(Invited{inv})
-	t, ctx := p.add(ctx, r)
-	p.tasks.Go(func() { p.decide(ctx, t, inv) })
-	return nil
-}
-
-// room reports whether another session may be opened. One of which nothing has
-// been heard for long, because the server lost it, is forgotten to make room.
-func (p *participant) room() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.sessions) < p.c.cfg.MaxSessions {
-		return true
-	}
-	for id, t := range p.sessions {
-		if time.Since(t.record.At) > idleAfter && (t.over || t.record.Answer == Accepted && t.record.Attempt == 0) {
-			p.log.Warn().Str("session", id).Msg("idle session forgotten")
-			p.c.inbox.release(p.remove(id)...)
-			return true
-		}
-	}
-	return false
-}
+func fmtJournal(err error) error { return fmt.Errorf("%w: %w", errJournal, err) }
 
 // remove forgets a session in memory, and returns the mailbox numbers of the
 // messages that were held for it. p.mu is held.
@@ -249,6 +215,7 @@ func (p *participant) remove(sessionID string) []uint64 {
 		return nil
 	}
 	delete(p.sessions, sessionID)
+	p.waiting = slices.DeleteFunc(p.waiting, func(w *task) bool { return w == t })
 	if t.wanting {
 		t.wanting = false
 		p.pre.Release()
@@ -265,67 +232,22 @@ func (p *participant) remove(sessionID string) []uint64 {
 	return seqs
 }
 
-// decide checks an invitation and asks the approver.
-func (p *participant) decide(ctx context.Context, t *task, inv Invitation) {
-	// After a restart this comes before the token, which says who is asked here.
-	if err := p.c.awaitUser(ctx); err != nil {
-		return // the next process asks again
-	}
-	checked, err := p.check(ctx, inv)
-	ok, reason := false, ""
-	switch {
-	case err != nil:
-		reason = err.Error()
-	default:
-		if ok, reason, err = p.approve(ctx, checked); err != nil {
-			p.log.Error().Err(err).Str("session", inv.SessionID).Msg("approver failed")
-			ok, reason = false, ""
-		}
-		// Only what was agreed to is worth remembering on first use.
-		if ok && checked.Signer != nil {
-			if err := p.trusts(inv.Coordinator, checked.Signer.identity); err != nil {
-				p.c.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
-				ok, reason = false, err.Error()
-			}
-		}
-	}
-	if ctx.Err() != nil {
-		return // the session has ended; or this process does, and the next one asks again
-	}
-	answer := Declined
-	if ok {
-		answer = Accepted
-	}
-	p.mu.Lock()
-	// What came over the wire is kept: it is what the parameters must repeat.
-	t.record.Answer = answer
-	r := t.record
-	p.mu.Unlock()
-	if err := p.write(ctx, r); err != nil {
-		p.log.Error().Err(err).Str("session", inv.SessionID).Msg("answer not written down, not given")
-		return
-	}
-	p.answer(checked, ok, reason)
-	if ok {
-		p.want(t)
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.remove(inv.SessionID) // no round message is held for it: that takes an acceptance
+// answer sends the response to an invitation. Done, if not nil, is told when it
+// has taken effect.
+func (p *participant) answer(inv Invitation, ok bool, reason string, done func(wire.Ack, *wire.Error)) {
+	reason = oneLine(reason, wire.MaxReasonBytes)
+	p.respond(inv, ok, reason, done)
+	p.c.emit(Answered{Invitation: inv, Accepted: ok, Reason: reason})
 }
 
-// answer sends the response to an invitation.
-func (p *participant) answer(inv Invitation, ok bool, reason string) {
-	reason = oneLine(reason, wire.MaxReasonBytes)
+func (p *participant) respond(inv Invitation, ok bool, reason string, done func(wire.Ack, *wire.Error)) {
 	var m wire.Payload
 	if inv.Kind == KindKeygen {
 		m = &wire.KeygenResponse{KeyID: inv.KeyID, PartIndex: inv.PartIndex, Response: &ok, SessionID: inv.SessionID, Reason: reason}
 	} else {
 		m = &wire.SignResponse{KeyID: inv.KeyID, PartIndex: inv.PartIndex, Response: &ok, SessionID: inv.SessionID, Reason: reason}
 	}
-	p.send(inv.SessionID, m, nil)
-	p.c.emit(Answered{Invitation: inv, Accepted: ok, Reason: reason})
+	p.send(inv.SessionID, m, done)
 }
 
 // send hands a message to the courier. Done, if not nil, is told when it has
@@ -375,9 +297,12 @@ func (p *participant) failed(inv Invitation, attempt int, reason string, culprit
 func (p *participant) sessionEnded(ctx context.Context, m *wire.SessionEnded) error {
 	r, known, err := p.c.cfg.Journal.Read(ctx, m.SessionID)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errJournal, err)
+		return fmtJournal(err)
 	}
 	if known && !r.Ended {
+		if r.Answer == "" && r.Rank == RankStranger {
+			r.Answer = Declined // see ledger: strangers must not push out what others have ended
+		}
 		r.Ended = true
 		if err := p.write(ctx, r); err != nil {
 			return err
@@ -392,5 +317,6 @@ func (p *participant) sessionEnded(ctx context.Context, m *wire.SessionEnded) er
 	if t != nil {
 		p.c.emit(Ended{Kind(m.Kind), m.SessionID, m.KeyID, m.Status, m.Reason, m.Culprits})
 	}
+	p.pump()
 	return nil
 }

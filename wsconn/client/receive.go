@@ -53,7 +53,7 @@ func (c *Client) take(ctx context.Context, m wire.Message, p wire.Payload) error
 		if c.serving == nil {
 			// It is for the same user's participant, which is not running. It must
 			// find it in its mailbox when it does.
-			c.inbox.hold(m.Seq)
+			c.inbox.holdAll(m.Seq)
 			return nil
 		}
 		return c.serving.receive(ctx, m.Seq, p)

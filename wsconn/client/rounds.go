@@ -14,8 +14,12 @@ import (
 // run that they are for; here they find their run.
 
 const (
-	maxEarly      = 512      // round messages kept for a run that has not begun, and
-	maxEarlyBytes = 16 << 20 // their size
+	maxEarly      = 512     // round messages kept for a run that has not begun, and
+	maxEarlyBytes = 8 << 20 // their size: four times that of the first round of 16 parties
+	// What a session may always keep; beyond it all sessions together may keep
+	// maxEarlyTotal.
+	sureEarlyBytes = 1 << 20
+	maxEarlyTotal  = 64 << 20
 )
 
 // early is a round message that came before its run was ready.
@@ -75,7 +79,7 @@ func (p *participant) roundMessage(seq uint64, m *wire.TSSMessage) {
 		run, inv := t.run, t.record.Invitation
 		p.mu.Unlock()
 		p.accept(t, inv, m.Attempt, run, msg)
-	case len(t.early) >= maxEarly || t.bytes+len(body) > maxEarlyBytes:
+	case !p.keeps(t, len(body)):
 		p.mu.Unlock()
 		p.log.Warn().Str("session", m.SessionID).Int("party", m.From).Msg("too many round messages before their run, one dropped")
 	default:
@@ -86,6 +90,22 @@ func (p *participant) roundMessage(seq uint64, m *wire.TSSMessage) {
 		t.bytes += len(body)
 		p.mu.Unlock()
 	}
+}
+
+// keeps reports whether a session may keep an early message of that size. p.mu is
+// held.
+func (p *participant) keeps(t *task, size int) bool {
+	switch after := t.bytes + size; {
+	case len(t.early) >= maxEarly || after > maxEarlyBytes:
+		return false
+	case after <= sureEarlyBytes:
+		return true
+	}
+	all := size
+	for _, other := range p.sessions {
+		all += other.bytes
+	}
+	return all <= maxEarlyTotal
 }
 
 func (p *participant) accept(t *task, inv Invitation, attempt int, run *party.Run, m party.Message) {

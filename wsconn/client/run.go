@@ -54,6 +54,15 @@ func (p *participant) signParams(ctx context.Context, m *wire.SignParams) error 
 	})
 }
 
+// maxRuns is the highest attempt that is run, far beyond what a server needs. An
+// attempt of a keygen burns a set of pre-parameters.
+func maxRuns(kind Kind) int {
+	if kind == KindKeygen {
+		return 4
+	}
+	return 64
+}
+
 // begin starts an attempt that was never begun before, of a session to which
 // this party has agreed, and stops the attempt before it. The error is the
 // journal's.
@@ -72,6 +81,9 @@ func (p *participant) begin(ctx context.Context, sessionID string, number int, c
 		return nil
 	case number <= r.Attempt:
 		return nil // sent again, or replayed
+	case number > maxRuns(r.Invitation.Kind):
+		p.log.Warn().Str("session", sessionID).Int("attempt", number).Msg("parameters of one attempt too many ignored")
+		return nil
 	}
 	r.Attempt = number
 	if err := p.write(ctx, r); err != nil {

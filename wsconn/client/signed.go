@@ -139,7 +139,7 @@ func (inv Invitation) request() party.Request {
 // invitation with its Signer. Holders are those of the key, nil if there is no
 // share of it here. What is not signed is let pass, without a Signer, unless its
 // coordinator is known to sign.
-func (p *participant) checkSigner(ctx context.Context, inv Invitation, holders []string) (Invitation, error) {
+func (p *participant) checkSigner(inv Invitation, holders []string) (Invitation, error) {
 	known, ok, err := p.known(inv.Coordinator)
 	if err != nil {
 		return inv, err
@@ -158,18 +158,10 @@ func (p *participant) checkSigner(ctx context.Context, inv Invitation, holders [
 		return inv, err
 	}
 	if err := admits(p.c.cfg.PinnedOnly, inv.Coordinator, known, ok, s.Identity); err != nil {
-		p.c.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
+		if ok, _ := p.changes.take(time.Now()); ok {
+			p.c.changed(err, inv.Kind, inv.SessionID, inv.KeyID)
+		}
 		return inv, fmt.Errorf("the request: %w", err)
-	}
-	// Beyond its expiry a request is refused anyway; the day is for clocks that are
-	// set back.
-	first, err := p.c.cfg.Journal.Claim(ctx, s.ID(), inv.SessionID, s.ExpiresAt.Add(claimMargin))
-	if err != nil {
-		p.log.Error().Err(err).Str("session", inv.SessionID).Msg("request cannot be noted")
-		return inv, errors.New("the request cannot be noted here")
-	}
-	if first != inv.SessionID {
-		return inv, fmt.Errorf("the signed request was used before, in session %s", first)
 	}
 	inv.Signer = &Signer{
 		Fingerprint: s.Identity.Fingerprint(), Pinned: ok && known.Pinned, First: !ok,
@@ -179,6 +171,10 @@ func (p *participant) checkSigner(ctx context.Context, inv Invitation, holders [
 		inv.Deadline = s.ExpiresAt
 	}
 	return inv, nil
+}
+
+func usedBefore(session string) error {
+	return fmt.Errorf("the signed request was used before, in session %s", session)
 }
 
 // claimMargin is how long a used request is remembered beyond its expiry.

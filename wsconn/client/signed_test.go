@@ -47,6 +47,15 @@ func newInvited(t *testing.T, change func(*Config)) *invited {
 	return v
 }
 
+// check examines an invitation, and claims its request.
+func (v *invited) check(ctx context.Context, inv Invitation) (Invitation, error) {
+	inv, err := v.examine(ctx, inv)
+	if err == nil {
+		err = v.claim(ctx, inv)
+	}
+	return inv, err
+}
+
 func (v *invited) pin(t *testing.T) *invited {
 	t.Helper()
 	if err := v.store.Pin("coord", coordinatorIdentity().Public().Fingerprint()); err != nil {
@@ -346,7 +355,7 @@ func TestKeptBack(t *testing.T) {
 	}
 	v := newInvited(t, nil).pin(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	v.add(ctx, Record{Invitation: inv, At: now, Answer: Accepted})
+	v.add(ctx, Record{Invitation: inv, At: now, Answer: Accepted}, nil)
 	params := &wire.KeygenParams{KeyID: "new", Threshold: 2, TotalParts: 3, PartIndex: 1, SessionID: "kg-1", Attempt: 1, Curve: "ed25519"}
 	for i, name := range names {
 		params.Parties = append(params.Parties, wire.Party{PartIndex: i + 1, UserID: name, Identity: made.identities[i].Public().String()})

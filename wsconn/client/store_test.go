@@ -184,43 +184,34 @@ func TestJournalAfterCrash(t *testing.T) {
 func TestJournalIsRewritten(t *testing.T) {
 	s := dirStore(t, filepath.Join(t.TempDir(), "home"))
 	ctx := context.Background()
-	if _, err := s.Open(ctx); err != nil {
-		t.Fatal(err)
-	}
-	s.rewrite = 20 << 10
+	rewritten := false
 	for i := range 200 {
-		r := record(fmt.Sprint("s", i), Accepted, 1)
-		r.Ended = i%50 != 7
-		if err := s.Write(ctx, r); err != nil {
-			t.Fatal(err)
+		r := record(fmt.Sprint("s", i), "", 0)
+		r.Invitation.Data = strings.Repeat("d", 50_000)
+		before := s.size
+		for _, step := range []func(){func() {}, func() { r.Answer = Accepted }, func() { r.Attempt = 1 }, func() { r.Ended = i%50 != 7 }} {
+			step()
+			if err := s.Write(ctx, r); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if s.size >= s.rewrite {
-			t.Fatalf("journal has %d bytes, it should be rewritten at %d", s.size, s.rewrite)
+		if s.size > journalFactor*s.inForce()+journalSlack {
+			t.Fatalf("journal has %d bytes, %d are in force", s.size, s.inForce())
 		}
-		s.rewrite = 20 << 10
+		if info, err := os.Stat(s.path()); err != nil || info.Size() != s.size {
+			t.Fatalf("file has %d bytes, want %d, %v", info.Size(), s.size, err)
+		}
+		rewritten = rewritten || s.size < before
 	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+	if err := s.Close(); err != nil || !rewritten {
+		t.Fatalf("rewritten: %t, %v", rewritten, err)
 	}
 	open, err := s.Open(ctx)
-	if err != nil || len(open) != 4 || open[0].Invitation.Data != "d" {
+	if err != nil || len(open) != 4 || len(open[0].Invitation.Data) != 50_000 {
 		t.Errorf("%d open records, %v", len(open), err)
 	}
-	if r, ok, err := s.Read(ctx, "s0"); err != nil || !ok || !r.Ended {
+	if r, ok, err := s.Read(ctx, "s0"); err != nil || !ok || !r.Ended || r.Attempt != 1 {
 		t.Errorf("forgot s0: %+v %t %v", r, ok, err)
-	}
-}
-
-func TestLedgerForgetsTheOldest(t *testing.T) {
-	l := newLedger()
-	for i := range maxEnded + 2 {
-		l.set(Record{Invitation: Invitation{SessionID: fmt.Sprint(i)}, Ended: true})
-	}
-	if _, ok := l.get("1"); ok || len(l.ended) != maxEnded || len(l.idle) != maxEnded {
-		t.Errorf("keeps %d, the oldest: %t", len(l.ended), ok)
-	}
-	if _, ok := l.get("2"); !ok {
-		t.Error("forgot more than it must")
 	}
 }
 
@@ -294,28 +285,47 @@ func TestFileNames(t *testing.T) {
 }
 
 // TestRunsAreNotForgotten has the server end more sessions than are remembered. It
-// must not make a participant run again what it has run.
+// must not make a participant run again what it has run, and strangers must not
+// make it forget what others have ended.
 func TestRunsAreNotForgotten(t *testing.T) {
 	t.Parallel()
 	l := newLedger()
-	end := func(id string, attempt int) {
-		l.set(Record{Invitation: Invitation{SessionID: id}, Answer: Accepted, Attempt: attempt, Ended: true})
+	end := func(id string, answer Answer, attempt int) {
+		l.set(Record{Invitation: Invitation{SessionID: id}, Answer: answer, Attempt: attempt, Ended: true})
 	}
-	end("never begun", 0)
-	end("signed in", 1)
-	for i := range maxEnded {
-		end(fmt.Sprint(i), 0)
+	known := func(id string) bool { _, ok := l.get(id); return ok }
+	end("declined", Declined, 0)
+	end("never begun", Accepted, 0)
+	end("signed in", Accepted, 1)
+	for i := range maxDeclined {
+		end(fmt.Sprint("declined ", i), Declined, 0)
 	}
-	if _, known := l.get("never begun"); known {
+	if known("declined") || !known("declined 0") || !known("never begun") {
+		t.Error("the window of declined sessions is not what it should be")
+	}
+	for i := range maxIdle {
+		end(fmt.Sprint(i), Accepted, 0)
+	}
+	if known("never begun") {
 		t.Error("everything is remembered for ever")
 	}
 	if r, known := l.get("signed in"); !known || r.Attempt != 1 {
 		t.Error("a session that was signed in is forgotten for others that were not")
 	}
-	for i := range maxEnded {
-		end(fmt.Sprint("begun ", i), 1)
+	for i := range maxBegun {
+		end(fmt.Sprint("begun ", i), Accepted, 1)
 	}
-	if _, known := l.get("signed in"); known || len(l.ended) != 2*maxEnded {
-		t.Errorf("%d ended sessions are remembered, want %d", len(l.ended), 2*maxEnded)
+	if n := len(l.begun.attempts) + len(l.idle.attempts) + len(l.declined.attempts); known("signed in") || n != maxBegun+maxIdle+maxDeclined {
+		t.Errorf("%d ended sessions are remembered, want %d", n, maxBegun+maxIdle+maxDeclined)
 	}
+	if first := firstOf(l.begun); first != sumOf("begun 0") {
+		t.Error("a window does not begin with its oldest")
+	}
+}
+
+func firstOf(w window) (first sessionSum) {
+	for sum := range w.all() {
+		return sum
+	}
+	return first
 }

@@ -156,8 +156,7 @@ func TestClaimsSurvive(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.rewrite = 1
-	if err := s.Write(t.Context(), record("s9", "", 0)); err != nil {
+	if err := errors.Join(s.Write(t.Context(), record("s9", "", 0)), s.rewrite()); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
