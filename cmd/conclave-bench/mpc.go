@@ -56,7 +56,7 @@ func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.Pr
 			r.close()
 			return nil, err
 		}
-		cfg.Store = store
+		cfg.Store, cfg.KeygensPerHour = store, -1
 		if pre != nil {
 			cfg.PreParams = pre(i)
 		}

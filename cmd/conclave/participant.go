@@ -60,6 +60,7 @@ identity; keep a copy of both (see conclave share -h).`,
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
 		trust := trustFlag(flags)
+		keygens := flags.Int("keygens-per-hour", 120, "how `many` keygens of one coordinator to take part in within an hour, and of all unknown ones together")
 		ahead := flags.Int("preparams", 1, "how `many` sets of pre-parameters to keep ready, sealed in the home directory, so that a keygen need not wait")
 		return func(ctx context.Context, args []string) error {
 			pinnedOnly, err := trust()
@@ -70,18 +71,22 @@ identity; keep a copy of both (see conclave share -h).`,
 				return err
 			case *ahead < 0 || *ahead > 100:
 				return misuse("--preparams must be from 0 to 100")
+			case *keygens < 1:
+				return misuse("--keygens-per-hour must be at least 1")
 			}
 			how, err := c.approval(*approve)
 			if err != nil {
 				return err
 			}
-			return c.participant(ctx, how, pinnedOnly, *ahead)
+			return c.participant(ctx, how, func(cfg *client.Config) {
+				cfg.PinnedOnly, cfg.KeygensPerHour = pinnedOnly, *keygens
+			}, *ahead)
 		}
 	},
 }
 
 // participant asks at the prompt where approve is nil.
-func (c *cli) participant(ctx context.Context, approve client.Approver, pinnedOnly bool, ahead int) error {
+func (c *cli) participant(ctx context.Context, approve client.Approver, set func(*client.Config), ahead int) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -100,7 +105,12 @@ func (c *cli) participant(ctx context.Context, approve client.Approver, pinnedOn
 	defer store.Close()
 	d := display{console: c.console, began: time.Now(), asks: approve == nil}
 	cfg.Store, cfg.OnEvent, cfg.Token = store, d.event, c.tokens(c.awaitLogin())
-	cfg.PinnedOnly = pinnedOnly
+	set(&cfg)
+	if approve == nil {
+		cfg.AskAtOnce = 1 // whose turn it is, the client knows: pinned coordinators first
+	} else {
+		cfg.SignedOnly = true // as all approvers behind which nobody looks
+	}
 	kept, err := client.OpenPreParamsDir(filepath.Join(dir, "preparams"), cfg.Identity)
 	if err != nil {
 		return err

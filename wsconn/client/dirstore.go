@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -33,7 +34,9 @@ type DirStore struct {
 	dir string
 	fileJournal
 
-	mu sync.Mutex // held while known_identities is changed
+	mu sync.Mutex // held while known_identities is changed, or evidence is kept
+
+	knownCache knownCache
 }
 
 // OpenDirStore opens the store in dir, which is made if it does not exist.
@@ -120,25 +123,18 @@ func (s *DirStore) each(do func(text string, public party.SharePublic)) error {
 	return nil
 }
 
-// PutEvidence implements [EvidenceStore]. The first evidence against a party of a
-// run is kept.
-func (s *DirStore) PutEvidence(_ context.Context, e *party.Evidence) (string, error) {
-	text, err := e.Marshal()
+// readBounded is os.ReadFile for a file of at most that many bytes.
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("keep evidence: %w", err)
+		return nil, err
 	}
-	dir := filepath.Join(s.dir, "evidence")
-	if err := secret.MakeDir(dir); err != nil {
-		return "", fmt.Errorf("keep evidence: %w", err)
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%s has more than %d bytes", path, most)
 	}
-	path := filepath.Join(dir, fmt.Sprintf("%s~%d~%d.json", fileName(e.SessionID), e.Attempt, e.From))
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	if err := secret.WriteFile(path, append(text, '\n')); err != nil {
-		return "", fmt.Errorf("keep evidence: %w", err)
-	}
-	return path, nil
+	return text, err
 }
 
 // fileName makes a file name of any id: letters, digits and _ @ - stand for

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/party"
@@ -27,7 +28,7 @@ func (s *DirStore) knownFile() string { return filepath.Join(s.dir, "known_ident
 
 // Known implements [KnownStore].
 func (s *DirStore) Known(user string) (Known, bool, error) {
-	list, err := s.ListKnown()
+	list, err := s.knownCache.list(s.knownFile())
 	if err != nil {
 		return Known{}, false, err
 	}
@@ -40,7 +41,7 @@ func (s *DirStore) Known(user string) (Known, bool, error) {
 
 // ListKnown returns all that is known, by user.
 func (s *DirStore) ListKnown() ([]Known, error) {
-	list, _, err := s.readKnown()
+	list, _, err := readKnown(s.knownFile())
 	return list, err
 }
 
@@ -48,9 +49,45 @@ func findKnown(list []Known, user string) (int, bool) {
 	return slices.BinarySearchFunc(list, user, func(k Known, user string) int { return strings.Compare(k.User, user) })
 }
 
+const (
+	maxKnown      = 10_000  // users beyond whom nobody is trusted on first use
+	maxKnownBytes = 8 << 20 // of the file
+)
+
+// errKnownFull is returned by Trust.
+var errKnownFull = fmt.Errorf("%d identities are known, and nobody else is trusted on first use", maxKnown)
+
+// knownCache keeps what the file says until it changes: a participant looks at it
+// for every request. The zero value is ready.
+type knownCache struct {
+	mu   sync.Mutex
+	info fs.FileInfo // of the file that was read; nil before
+	kept []Known
+}
+
+// settledFile is how old a file's last change must be for its time to tell that
+// there was none since.
+const settledFile = 2 * time.Second
+
+func (c *knownCache) list(path string) ([]Known, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info, err := os.Stat(path)
+	if err == nil && c.info != nil && os.SameFile(info, c.info) && info.Size() == c.info.Size() && info.ModTime().Equal(c.info.ModTime()) {
+		return c.kept, nil
+	}
+	c.info = nil
+	read := time.Now()
+	list, _, failed := readKnown(path)
+	if failed == nil && err == nil && read.Sub(info.ModTime()) > settledFile {
+		c.info, c.kept = info, list
+	}
+	return list, failed
+}
+
 // readKnown returns what the file says, by user, and its lines.
-func (s *DirStore) readKnown() ([]Known, map[string]string, error) {
-	text, err := os.ReadFile(s.knownFile())
+func readKnown(path string) ([]Known, map[string]string, error) {
+	text, err := readBounded(path, maxKnownBytes)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("read known identities: %w", err)
 	}
@@ -97,6 +134,9 @@ func (s *DirStore) Trust(user string, id party.PublicIdentity) error {
 			i, raced := findKnown(list, user)
 			if raced {
 				return list[i].holds(id)
+			}
+			if len(list) >= maxKnown {
+				return errKnownFull
 			}
 			lines[user] = user + " " + id.String() + "\n"
 			return nil
@@ -146,7 +186,7 @@ func (s *DirStore) changeKnown(change func(list []Known, lines map[string]string
 		return err
 	}
 	defer lock.Close()
-	list, lines, err := s.readKnown()
+	list, lines, err := readKnown(s.knownFile())
 	if err != nil {
 		return err
 	}

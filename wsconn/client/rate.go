@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -13,8 +12,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
-// maxRate bounds what is kept for one rule.
-const maxRate = 10_000
+const (
+	maxRate       = 10_000    // what is kept for one rule
+	maxRatesBytes = 256 << 20 // of the file; a rule with its maxRate takes 2 MiB at most
+)
 
 // RateLog remembers what the rules of a [Policy] have allowed, so that a restart
 // does not begin to count anew. The zero value remembers in memory only. It is
@@ -36,7 +37,7 @@ type allowance struct {
 // there are any.
 func OpenRateLog(path string) (*RateLog, error) {
 	l := &RateLog{path: path}
-	text, err := os.ReadFile(path)
+	text, err := readBounded(path, maxRatesBytes)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return l, nil

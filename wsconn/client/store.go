@@ -98,6 +98,9 @@ func sortShares(list []party.SharePublic) {
 func (s *MemStore) PutEvidence(_ context.Context, e *party.Evidence) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.evidence) >= maxEvidence {
+		return "", errEvidenceFull
+	}
 	s.evidence = append(s.evidence, e)
 	return "memory", nil
 }
