@@ -156,7 +156,7 @@ func (p *participant) add(ctx context.Context, r Record, checked *Invitation) *t
 		until = soonest
 	}
 	ctx, end := context.WithDeadline(ctx, until)
-	t := &task{record: r, account: newAccount(r.Rank, r.Invitation.Coordinator), end: end, state: stateOpen}
+	t := &task{record: r, account: newAccount(r.Rank, r.Invitation.Coordinator), end: end, state: stateOpen, size: r.Invitation.size()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sessions[r.Invitation.SessionID] = t

@@ -82,6 +82,7 @@ type participant struct {
 type task struct {
 	record  Record
 	account account
+	size    int // of its invitation
 	state   state
 	ask     func()             // asks the approver; called once, when it has its turn
 	end     context.CancelFunc // ends the wait and the question

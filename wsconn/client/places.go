@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 )
 
 // Rank says how much is known here of whoever has signed a request. The server
@@ -56,8 +57,8 @@ func (a account) String() string {
 const (
 	// keptPlaces are those that every pinned coordinator has whatever others do.
 	keptPlaces = 4
-	// What the open and the waiting sessions of one account may hold of data, in
-	// bytes as they came.
+	// What the open and the waiting sessions of one account may hold, in bytes of the
+	// journal.
 	pinnedBytes = 16 << 20
 	otherBytes  = 4 << 20
 )
@@ -99,7 +100,7 @@ type usage struct {
 func (p *participant) usage() *usage {
 	u := &usage{most: p.c.cfg.MaxSessions, places: map[account]int{}, queued: map[account]int{}, bytes: map[account]int{}}
 	for _, t := range p.sessions {
-		u.bytes[t.account] += t.record.Invitation.size()
+		u.bytes[t.account] += t.size
 		if t.state == stateWaiting {
 			u.queued[t.account]++
 			continue
@@ -143,11 +144,29 @@ func (u *usage) refuses(a account, inv Invitation) string {
 	return ""
 }
 
-// size is roughly what an invitation takes in memory.
+// size is roughly what an invitation takes as JSON, and at most what it takes in
+// memory twice.
 func (inv *Invitation) size() int {
-	n := len(inv.Data) + len(inv.Digest) + len(inv.SignedRequest) + 500
+	n := jsonSize(inv.Data) + len(inv.Digest) + len(inv.SignedRequest) + 500
 	for _, user := range inv.Participants {
-		n += len(user) + 16
+		n += jsonSize(user) + 16
+	}
+	return n
+}
+
+// jsonSize is at least what encoding/json makes of s.
+func jsonSize(s string) int {
+	n := len(s)
+	if !utf8.ValidString(s) {
+		return 6 * n
+	}
+	for i := range len(s) {
+		switch ch := s[i]; {
+		case ch < ' ' || ch == '<' || ch == '>' || ch == '&':
+			n += 5
+		case ch == '"' || ch == '\\' || ch == 0xe2: // which begins the two line separators that are escaped
+			n += 3
+		}
 	}
 	return n
 }
