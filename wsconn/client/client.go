@@ -35,11 +35,11 @@
 //
 // [Client.Run] and [Client.Serve] own all goroutines and return when these have
 // ended: the caller's own, which dials and reads; one that writes to the
-// socket; and, in a participant, one for each open invitation and run, and one
-// that makes pre-parameters. The mutexes of Client, courier, inbox,
-// participant, RateLog and the stores each guard their own struct's fields and
-// are not held over I/O, except that those of RateLog and the stores are held
-// while files are written.
+// socket; and, in a participant, one for each invitation that is asked about and
+// each run, one that makes pre-parameters, and one that ends what has waited for
+// too long. The mutexes of Client, courier, inbox, participant, RateLog and the
+// stores each guard their own struct's fields and are not held over I/O, except
+// that those of RateLog and the stores are held while files are read or written.
 //
 // The API carries no promise of compatibility before v1.
 package client

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/party"
@@ -172,18 +173,30 @@ func (p *participant) add(ctx context.Context, r Record, checked *Invitation) *t
 		p.decide(ctx, t, checked)
 		p.pump()
 	}
+	t.lapse = func() { p.lapse(ctx, t) }
 	p.waiting = append(p.waiting, t)
-	context.AfterFunc(ctx, func() { p.tired(ctx, t) })
 	return t
 }
 
-// tired ends a wait that has met its deadline.
-func (p *participant) tired(ctx context.Context, t *task) {
-	p.mu.Lock()
-	waiting := t.state == stateWaiting
-	p.mu.Unlock()
-	if waiting {
-		p.lapse(ctx, t)
+// reapEvery is how often waiting invitations are looked through.
+const reapEvery = 15 * time.Second
+
+// reap ends the waits that have met their deadlines, until ctx ends.
+func (p *participant) reap(ctx context.Context) {
+	tick := time.NewTicker(reapEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			p.mu.Lock()
+			waiting := slices.Clone(p.waiting)
+			p.mu.Unlock()
+			for _, t := range waiting {
+				t.lapse()
+			}
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 
@@ -191,7 +204,7 @@ func (p *participant) tired(ctx context.Context, t *task) {
 // that has ended ctx.
 func (p *participant) lapse(ctx context.Context, t *task) {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return // the session has ended; or this process does, and the next one asks again
+		return // nothing has, or the session's end; or this process ends, and the next one asks again
 	}
 	p.mu.Lock()
 	r := t.record

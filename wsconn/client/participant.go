@@ -85,6 +85,7 @@ type task struct {
 	size    int // of its invitation
 	state   state
 	ask     func()             // asks the approver; called once, when it has its turn
+	lapse   func()             // forgets it if its deadline has passed
 	end     context.CancelFunc // ends the wait and the question
 	stop    context.CancelFunc // ends the run of the newest attempt
 	run     *party.Run         // of the newest attempt, once it is ready
@@ -121,6 +122,7 @@ func (p *participant) start(ctx context.Context) error {
 		}
 	}
 	p.pump()
+	p.tasks.Go(func() { p.reap(ctx) })
 	return nil
 }
 
