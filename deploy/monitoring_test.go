@@ -198,7 +198,7 @@ func expressions(t *testing.T) map[string]string {
 				if len(text) < 20 {
 					t.Errorf("alert %s has no %s", name, note)
 				}
-				if _, err := parse.Parse(name, "{{$labels := .}}{{$value := .}}"+text, "", "", map[string]any{"humanizeDuration": 0}); err != nil {
+				if _, err := parse.Parse(name, "{{$labels := .}}{{$value := .}}"+text, "", "", map[string]any{"humanizeDuration": 0, "humanizePercentage": 0}); err != nil {
 					t.Errorf("alert %s: %v", name, err)
 				}
 			}

@@ -29,7 +29,7 @@ func (v *Service) deliver(ctx context.Context, done committed) {
 	end(err)
 	switch {
 	case err != nil:
-		of(done.session, v.log.Warn()).Err(err).Msg("delivery incomplete, left to the sweeper")
+		of(done.session, v.log.WithLevel(levelOf(err))).Err(err).Msg("delivery incomplete, left to the sweeper")
 	case got.full == "" && len(done.entries) > 0:
 		line := v.log.Debug()
 		if done.session.Version == 1 { // the invitations

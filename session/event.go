@@ -47,6 +47,7 @@ type PartyFailed struct {
 	Attempt  int // 0 for the running one
 	Reason   string
 	Culprits []int
+	Full     bool // the store was full in the session's life: who waited waited for nobody's fault
 }
 
 // Cancel is the coordinator's, or an admin's, wish to end the session.
@@ -59,8 +60,11 @@ type Cancel struct {
 // Undeliverable says that a recipient's mailbox is full.
 type Undeliverable struct{ User string }
 
-// Tick is the passing of time. Offline lists the parties without a live socket.
-type Tick struct{ Offline []int }
+// Tick is the passing of time.
+type Tick struct {
+	Offline []int // parties without a live socket
+	Full    bool  // the store was full in the session's life, so that messages may have come late, or not at all
+}
 
 func (Responded) event()     {}
 func (Generated) event()     {}

@@ -116,6 +116,8 @@ func (r *Relaying) failed() error {
 			if err == nil {
 				err = ErrMailboxFull
 			}
+		case errors.Is(err, ErrStorageFull):
+			err = fmt.Errorf("relay to %s: %w", r.deliveries[i].To, err)
 		default:
 			err = fmt.Errorf("relay to %s: %w: %w", r.deliveries[i].To, ErrUnavailable, err)
 		}

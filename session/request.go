@@ -70,6 +70,9 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 				return Session{}, err
 			}
 		}
+		if err := v.room(); err != nil {
+			return Session{}, err
+		}
 		now, err := v.cfg.Store.Now(ctx)
 		if err != nil {
 			return Session{}, err
@@ -285,6 +288,9 @@ func (v *Service) beginSigning(ctx context.Context, s Session, match bool, expir
 		if old, _, err := v.cfg.Store.Load(ctx, s.ID); !errors.Is(err, ErrNotFound) {
 			return sameRequest(old, s, err)
 		}
+	}
+	if err := v.roomFor(ctx, s, match); err != nil {
+		return Session{}, err
 	}
 	none := Loaded{Asked: time.Now()}
 	id, now, err := v.cfg.Store.OpenSigning(ctx, s.KeyID, Signing{SessionID: s.ID, Fingerprint: s.Fingerprint, Coordinator: s.Coordinator}, match)

@@ -37,6 +37,7 @@ type Config struct {
 	MaxParties    int           // zero means wire.DefaultMaxParties
 
 	NodeID   string          // what other nodes know this one by
+	Storage  Storage         // nil: there is always room
 	Bell     Bell            // nil: followers on other nodes learn of changes late
 	Outcomes Outcomes        // nil: nobody else is told of outcomes
 	Audit    Auditor         // nil means none
@@ -238,7 +239,7 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 		return Session{}, errRole(wire.RoleParticipant)
 	}
 	return v.advance(ctx, change{id: p.SessionID, by: &c, ev: PartyFailed{
-		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits,
+		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits, Full: v.wasFull(v.cfg.KeygenTimeout),
 	}})
 }
 

@@ -186,6 +186,10 @@ func (m *machine) partyFailed(ev PartyFailed) error {
 	if ev.Reason != "" {
 		reason += ": " + ev.Reason
 	}
+	if ev.Full {
+		m.hindered(reason + whileFull)
+		return nil
+	}
 	if m.Kind == Keygen {
 		if len(culprits) == 0 {
 			culprits = []int{ev.Party}
@@ -195,6 +199,19 @@ func (m *machine) partyFailed(ev PartyFailed) error {
 	}
 	m.signerFailed(ev.Party, culprits, reason)
 	return nil
+}
+
+// whileFull follows the reason of what nobody is blamed for.
+const whileFull = ", while the cluster's storage was full"
+
+// hindered handles a run that may have been in want of messages that the store did
+// not take: nobody is blamed, and a signing is tried again by whom it may.
+func (m *machine) hindered(reason string) {
+	if m.Kind == Keygen {
+		m.end(Failed, reason, nil)
+		return
+	}
+	m.retry(reason, nil)
 }
 
 func (m *machine) cancel(ev Cancel) error {
@@ -235,20 +252,30 @@ func (m *machine) tick(ev Tick) {
 		return
 	}
 	if !m.ExpiresAt.IsZero() && !m.now.Before(m.ExpiresAt) {
-		m.end(Expired, "the request's time is over"+m.owing(), m.silent())
+		m.expire("the request's time is over", ev.Full)
 		return
 	}
 	switch m.Phase {
 	case Inviting:
 		if !m.now.Before(m.Deadline) {
-			m.end(Expired, "the deadline for answers passed"+m.owing(), m.silent())
+			m.expire("the deadline for answers passed", ev.Full)
 		}
 	case Running:
 		m.watch(ev.Offline)
 		if !m.Phase.Final() && !m.now.Before(m.Deadline) {
-			m.overdue(ev.Offline)
+			m.overdue(ev)
 		}
 	}
+}
+
+// expire ends a session whose time is over, and names those from whom something is
+// missing, unless they may not have been reached.
+func (m *machine) expire(reason string, full bool) {
+	if full {
+		m.end(Expired, reason+whileFull, nil)
+		return
+	}
+	m.end(Expired, reason+m.owing(), m.silent())
 }
 
 // watch notes which needed parties have no socket, and gives those up that have
@@ -282,12 +309,16 @@ func (m *machine) watch(offline []int) {
 }
 
 // overdue ends a phase whose deadline passed while it ran.
-func (m *machine) overdue(offline []int) {
-	if m.Kind == Keygen {
-		m.end(Failed, "the deadline passed"+m.owing(), m.silent())
-		return
+func (m *machine) overdue(ev Tick) {
+	const reason = "the deadline passed"
+	switch {
+	case ev.Full && (m.Kind == Keygen || len(m.Signers) > 0):
+		m.hindered(reason + whileFull)
+	case m.Kind == Keygen:
+		m.end(Failed, reason+m.owing(), m.silent())
+	default:
+		m.attemptOverdue(ev.Offline)
 	}
-	m.attemptOverdue(offline)
 }
 
 // silent lists those from whom something is missing: an answer while inviting, a

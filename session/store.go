@@ -14,6 +14,9 @@ import (
 var (
 	ErrNotFound    = wire.Errorf(wire.CodeNotFound, "no such key or session, or not one of yours")
 	ErrUnavailable = wire.Errorf(wire.CodeUnavailable, "the store does not answer, try again")
+	// ErrStorageFull is of what is new, and of what is bulky, while the store has no
+	// memory for it.
+	ErrStorageFull = wire.Errorf(wire.CodeStorageFull, "there is no room for anything new now; what has begun goes on; try again later")
 	ErrStale       = errors.New("session: version or lock is no longer ours")
 	ErrTooMany     = wire.Errorf(wire.CodeRateLimited, "too many signings are open on this key")
 )

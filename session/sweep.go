@@ -39,7 +39,7 @@ func (v *Service) sweep(ctx context.Context) int {
 	for _, t := range due {
 		if err := v.bringOn(ctx, t); err != nil && ctx.Err() == nil {
 			failed++
-			v.log.Warn().Err(err).Str("session", t.ID).Msg("sweep incomplete, will be tried again")
+			v.log.WithLevel(levelOf(err)).Err(err).Str("session", t.ID).Msg("sweep incomplete, will be tried again")
 		}
 	}
 	if len(due) > 0 {
@@ -93,7 +93,7 @@ func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idl
 			}
 		}
 	}
-	ev := Tick{Offline: offline}
+	ev := Tick{Offline: offline, Full: v.wasFull(now.Sub(s.CreatedAt))}
 	if same, _, err := Step(s, ev, now); idle && err == nil && same.equal(s) { // as it is mostly
 		return v.cfg.Store.Postpone(ctx, s.ID, until, s.NextDue(now))
 	}

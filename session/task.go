@@ -58,6 +58,15 @@ func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenReques
 // reserve writes the record of a key_id that is handed out. Again says that it
 // may have been handed out before.
 func (v *Service) reserve(ctx context.Context, k Key, again bool) error {
+	full := v.room()
+	if full != nil && again { // it may be there
+		if old, err := v.cfg.Store.Key(ctx, k.ID); err == nil && old.Coordinator == k.Coordinator {
+			return nil
+		}
+	}
+	if full != nil {
+		return full
+	}
 	now, err := v.cfg.Store.Now(ctx)
 	if err != nil {
 		return err

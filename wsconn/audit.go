@@ -21,7 +21,7 @@ func (c *Conn) auditRefusal(m wire.Message, user string, e *wire.Error) {
 		return // a word of the client's own
 	}
 	switch e.Code {
-	case wire.CodeInternal, wire.CodeUnavailable:
+	case wire.CodeInternal, wire.CodeUnavailable, wire.CodeStorageFull:
 		return
 	case wire.CodeForbidden, wire.CodeInvalidSignature:
 	default:

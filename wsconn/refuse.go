@@ -25,7 +25,7 @@ func (c *Conn) refuse(m wire.Message, err error) wire.Code {
 		return e.Code
 	}
 	switch e.Code {
-	case wire.CodeInternal, wire.CodeUnavailable, wire.CodeMailboxFull, wire.CodeSessionEnded, wire.CodeConflict:
+	case wire.CodeInternal, wire.CodeUnavailable, wire.CodeStorageFull, wire.CodeMailboxFull, wire.CodeSessionEnded, wire.CodeConflict:
 		return e.Code
 	}
 	faults := c.limiter(&c.refused, func() *rate.Limiter { return rate.NewLimiter(1, c.server.cfg.MaxRefused) })
@@ -128,7 +128,7 @@ func (c *Conn) refuseRegister(m wire.Message, user string, err error) wire.Code 
 		code, reason = wire.CloseTokenExpired, "token has expired"
 	case wire.CodeForbidden:
 		code, reason = wire.CloseForbidden, "not allowed to register as that"
-	case wire.CodeUnavailable, wire.CodeRateLimited:
+	case wire.CodeUnavailable, wire.CodeRateLimited, wire.CodeStorageFull:
 		code, reason = wire.CloseUnavailable, "not available now"
 	case wire.CodeInternal:
 		code, reason = websocket.CloseInternalServerErr, "internal error"

@@ -112,9 +112,24 @@ type Sources struct {
 	MaxConnections   int                         // 0 for no limit
 	Ready            func(context.Context) error // why the node should get no new clients
 	Pool             func() Pool                 // connections to Redis
+	Memory           func() Memory               // of Redis
 	// Limited says how often something was refused because of each of the node's
 	// limits, by the limit's name. The names are of a closed set.
 	Limited map[string]func() uint64
+}
+
+// Memory is how full Redis is, of several masters the fullest.
+type Memory struct {
+	Used, Max uint64 // bytes; a Max of 0 is no limit
+	Full      bool   // what is new is refused
+}
+
+// Part is how much of its limit is used; 0 without one.
+func (m Memory) Part() float64 {
+	if m.Max == 0 {
+		return 0
+	}
+	return float64(m.Used) / float64(m.Max)
 }
 
 // Pool is the state of the connections to Redis.
@@ -140,6 +155,14 @@ func (m *Metrics) Watch(s Sources) {
 	m.gauge(pool, "Connections to Redis.", prometheus.Labels{"state": "idle"}, func() float64 { return float64(s.Pool().Idle) })
 	m.gauge(pool, "Connections to Redis.", prometheus.Labels{"state": "used"}, func() float64 { return float64(s.Pool().Used) })
 	m.total("redis_pool_timeouts_total", "Commands that found no free connection to Redis in time.", nil, func() uint64 { return s.Pool().Timeouts })
+	m.gauge("redis_memory_used_bytes", "Memory that Redis uses, of several masters the fullest.", nil, func() float64 { return float64(s.Memory().Used) })
+	m.gauge("redis_memory_max_bytes", "Its maxmemory; 0 for no limit.", nil, func() float64 { return float64(s.Memory().Max) })
+	m.gauge("redis_memory_full", "1 while new sessions are refused because Redis has little memory left, else 0.", nil, func() float64 {
+		if s.Memory().Full {
+			return 1
+		}
+		return 0
+	})
 	for limit, refused := range s.Limited {
 		m.total("rate_limited_total", "What was refused because it came too often, by limit.", prometheus.Labels{"limit": limit}, refused)
 	}

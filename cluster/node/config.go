@@ -134,6 +134,10 @@ type Config struct {
 	// RequireDurableRedis makes Start fail, rather than warn, when Redis may
 	// forget what it was told.
 	RequireDurableRedis bool
+	// RedisMemoryReserve is how much of Redis's maxmemory, in percent, is kept for
+	// what has begun: where less is left, nothing new is taken (storage_full). Zero
+	// value means 10; negative means none, and that Redis itself refuses.
+	RedisMemoryReserve int
 	// RedisWaitReplicas is how many replicas must have a key, a share, a session's
 	// step or a mailbox's message before it is acknowledged to anyone; with fewer in
 	// reach the node answers "unavailable". Zero value means that the master alone
@@ -204,6 +208,9 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.MaxParties < 0 || cfg.MaxParties == 1 || cfg.MaxParties > wire.MaxParties {
 		return fmt.Errorf("max parties must be from 2 to %d", wire.MaxParties)
+	}
+	if cfg.RedisMemoryReserve > 90 {
+		return errors.New("redis memory reserve must be at most 90 percent")
 	}
 	if cfg.RedisWaitReplicas < 0 {
 		return errors.New("redis wait replicas is negative")

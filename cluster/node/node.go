@@ -19,7 +19,7 @@
 //
 // Start begins the HTTP server, that of the admin listener, the cluster node, the session sweeper, the
 // audit's writer, the webhook's sender, and one goroutine each that closes all sockets when Redis has
-// been out of reach for longer than the node's lease, reads which tokens are
+// been out of reach for longer than the node's lease, looks how full Redis is, reads which tokens are
 // revoked (and closes the sockets they were opened with), reads the JWKS again,
 // and looks at the files of the TLS certificate. New begins the exporter of
 // traces, if there is to be one. Stop ends them all, the audit's writer after what
@@ -82,6 +82,7 @@ type Node struct {
 	server   *http.Server
 	webhook  *webhook.Sender // nil without one
 	audit    *redislog.Log
+	memory   *memory
 	metrics  *metrics.Metrics // nil for none
 	tracing  *tracing.Tracing // nil for none
 	listener net.Listener
@@ -131,6 +132,8 @@ func New(cfg Config) (*Node, error) {
 }
 
 func (n *Node) assemble() error {
+	n.memory = newMemory(n.rdb, n.cfg.RedisMemoryReserve, n.log)
+	n.hookRedis(n.memory)
 	if err := n.assembleTokens(); err != nil {
 		return err
 	}
@@ -146,7 +149,10 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	n.audit, err = redislog.New(redislog.Config{Redis: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Log: &n.log})
+	n.audit, err = redislog.New(redislog.Config{
+		Redis: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Log: &n.log,
+		Full: func() bool { return n.memory.Room() != nil },
+	})
 	if err != nil {
 		return err
 	}
@@ -172,7 +178,7 @@ func (n *Node) assemble() error {
 		Locker: locker{n.cluster, store, locks == line}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
-		NodeID: n.cfg.NodeID, Bell: bell{n.cluster}, Outcomes: outcomes,
+		NodeID: n.cfg.NodeID, Storage: n.memory, Bell: bell{n.cluster}, Outcomes: outcomes,
 		Observer: observers.session, Tracer: observers.tracer,
 	})
 	if err != nil {
@@ -213,7 +219,7 @@ func (n *Node) assembleHTTP(accounts *auth.Accounts, limits limits) {
 	mux := http.NewServeMux()
 	mux.Handle("/ws", n.sockets)
 	web := httpapi.Config{
-		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
+		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, Room: n.memory.Room, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
 		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Draining: n.leaving, Version: Version,
 		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
 	}
@@ -280,6 +286,7 @@ func (n *Node) Start() error {
 	n.running.Go(func() error { return n.cluster.Run(base) })
 	n.running.Go(func() error { return n.sessions.Run(base) })
 	n.running.Go(func() error { return n.watchLease(base) })
+	n.running.Go(func() error { return n.memory.run(base) })
 	if n.webhook != nil {
 		n.running.Go(func() error { return n.webhook.Run(base) })
 	}

@@ -85,7 +85,7 @@ func TestRedisConf(t *testing.T) {
 	ctx := context.Background()
 	r := startShippedRedis(t, deployDir+"redis-start.sh")
 	for name, want := range map[string]string{
-		"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "save": "", "min-replicas-to-write": "0",
+		"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction", "maxmemory": "1073741824", "save": "", "min-replicas-to-write": "0",
 	} {
 		if got := r.admin.ConfigGet(ctx, name).Val()[name]; got != want {
 			t.Errorf("%s is %q, want %q", name, got, want)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster"
@@ -197,8 +198,11 @@ func errorsOf(n int, err error) []error {
 	failed := make([]error, n)
 	for _, e := range sendErrors(err) {
 		failed[e.Index] = fmt.Errorf("%w: %w", session.ErrUnavailable, e.Err)
-		if errors.Is(e.Err, cluster.ErrMailboxFull) {
+		switch {
+		case errors.Is(e.Err, cluster.ErrMailboxFull):
 			failed[e.Index] = session.ErrMailboxFull
+		case redis.HasErrorPrefix(e.Err, "OOM"):
+			failed[e.Index] = fmt.Errorf("%w: %w", session.ErrStorageFull, e.Err)
 		}
 	}
 	return failed

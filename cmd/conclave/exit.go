@@ -156,6 +156,8 @@ func hintForCode(e *wire.Error) string {
 		return "log in with conclave login URL USER"
 	case wire.CodeUnavailable, wire.CodeRateLimited:
 		return "try again in a moment"
+	case wire.CodeStorageFull:
+		return "the servers take nothing new until their operator has made room; what has begun goes on"
 	case wire.CodeNotFound:
 		return "conclave keys and conclave sessions list what there is"
 	case wire.CodeForbidden:

@@ -102,6 +102,7 @@ func (o *options) declareRedis() {
 	o.flags.StringVar(&o.cfg.RedisCert, "redis-cert", "", "PEM `file` with the certificate that this node shows to Redis")
 	o.flags.StringVar(&o.cfg.RedisKey, "redis-key", "", "PEM `file` with its key")
 	o.flags.IntVar(&o.cfg.RedisWaitReplicas, "redis-wait-replicas", 0, "how many `replicas` must have what is acknowledged (default 0, which a failover may lose a little of)")
+	o.flags.IntVar(&o.cfg.RedisMemoryReserve, "redis-memory-reserve", 0, "`percent` of Redis's maxmemory kept for what has begun: with less left nothing new is taken; negative for none (default 10)")
 	o.flags.StringVar(&o.cfg.RedisPrefix, "redis-prefix", node.DefaultPrefix, "begins every key")
 }
 

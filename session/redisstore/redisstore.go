@@ -305,8 +305,11 @@ func encodeEntries(out []session.Entry) []any {
 // unavailable marks an error of Redis for what it is to a client, and keeps the
 // cause for the log.
 func unavailable(doing string, err error) error {
-	if errors.Is(err, context.Canceled) {
+	switch {
+	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, err)
+	case redis.HasErrorPrefix(err, "OOM"):
+		return fmt.Errorf("%s: %w: %w", doing, session.ErrStorageFull, err)
 	}
 	return fmt.Errorf("%s: %w: %w", doing, session.ErrUnavailable, err)
 }

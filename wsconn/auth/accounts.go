@@ -128,6 +128,9 @@ func (a *Accounts) key(user string) string { return a.prefix + "account:{" + use
 // unavailable wraps a failure of Redis so that clients are told to try again
 // and the log has the cause.
 func unavailable(doing string, err error) error {
+	if redis.HasErrorPrefix(err, "OOM") {
+		return fmt.Errorf("%s: %w: %w", doing, wire.Errorf(wire.CodeStorageFull, "Redis has no memory for another account; make room, or raise its maxmemory"), err)
+	}
 	return fmt.Errorf("%s: %w: %w", doing, wire.Errorf(wire.CodeUnavailable, "the account store does not answer; try again"), err)
 }
 

@@ -94,7 +94,7 @@ func WriteProblem(w http.ResponseWriter, err error) {
 	switch status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="conclave"`)
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
 		h.Set("Retry-After", strconv.Itoa(retrySeconds(e.RetryAfter)))
 	}
 	w.WriteHeader(status)
@@ -144,6 +144,8 @@ func Status(code wire.Code) int {
 		return http.StatusTooManyRequests
 	case wire.CodeUnavailable, wire.CodeMailboxFull:
 		return http.StatusServiceUnavailable
+	case wire.CodeStorageFull:
+		return http.StatusInsufficientStorage
 	}
 	return http.StatusInternalServerError
 }

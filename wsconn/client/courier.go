@@ -150,15 +150,25 @@ func (c *courier) acked(requestID string, ack wire.Ack) {
 	}
 }
 
-// refused is the server's error for a message. One that may pass puts it off.
+// refused is the server's error for a message. One that may pass puts it off, but
+// for a request that there is no room for: that may last, and whoever asks is told.
 func (c *courier) refused(requestID string, e *wire.Error, now time.Time) {
-	if e.Temporary {
+	if e.Temporary && !(e.Code == wire.CodeStorageFull && c.asks(requestID)) {
 		c.putOff(requestID, now)
 		return
 	}
 	if p := c.take(requestID); p != nil && p.done != nil {
 		p.done(wire.Ack{}, e)
 	}
+}
+
+// asks reports whether a queued message asks for something new.
+func (c *courier) asks(requestID string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.queue, func(p *parcel) bool {
+		return p.requestID == requestID && (p.kind == wire.TypeKeygenRequest || p.kind == wire.TypeSignRequest)
+	})
 }
 
 // putOff makes a message be sent again after a pause; with an empty request id

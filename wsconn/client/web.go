@@ -148,11 +148,11 @@ func (a *API) persist(ctx context.Context, do func() error) error {
 }
 
 // passes reports whether it may be otherwise the next time: not what the server
-// has refused, and not what is no server of Conclave's, or one that is not trusted.
+// has refused, or has no room for, and not what is no server of Conclave's, or one that is not trusted.
 func passes(err error) bool {
 	var told *wire.Error
 	if errors.As(err, &told) {
-		return told.Temporary || told.Code == wire.CodeUnavailable
+		return told.Temporary && told.Code != wire.CodeStorageFull || told.Code == wire.CodeUnavailable
 	}
 	var untrusted *tls.CertificateVerificationError
 	return !errors.Is(err, ErrNotConclave) && !errors.As(err, &untrusted)

@@ -39,7 +39,7 @@ func (a *api) record(d audit.Decision) {
 func (a *api) refused(r *http.Request, what string, e *wire.Error) {
 	request := what == string(wire.TypeKeygenRequest) || what == string(wire.TypeSignRequest)
 	switch {
-	case e.Code == wire.CodeInternal, e.Code == wire.CodeUnavailable, e.Code != wire.CodeForbidden && !request:
+	case e.Code == wire.CodeInternal, e.Code == wire.CodeUnavailable, e.Code == wire.CodeStorageFull, e.Code != wire.CodeForbidden && !request:
 		return
 	}
 	d := audit.Decision{

@@ -66,6 +66,7 @@ type Config struct {
 	// Nil: they are good until they expire.
 	Still    func(auth.Claims) error
 	Ready    func(ctx context.Context) error // why the node should get no new clients
+	Room     func() error                    // why nothing new is begun; nil for no such thing
 	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
 	Cluster  Directory                       // nil: nodes and presence are not shown here
 	Draining <-chan struct{}                 // closed when the node begins to drain; nil: never
@@ -254,12 +255,17 @@ func (a *api) healthy(http.ResponseWriter, *http.Request) (int, any, error) {
 
 // Health answers /healthz and /readyz.
 type Health struct {
-	Status string `json:"status" enum:"ok,ready"`
+	Status  string `json:"status" enum:"ok,ready"`
+	Storage string `json:"storage,omitempty" enum:"full" doc:"full while nothing new can be stored; all else goes on"`
 }
 
 func (a *api) ready(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err := a.alive.get(r.Context()); err != nil {
 		return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready"), err)
 	}
-	return http.StatusOK, Health{Status: "ready"}, nil
+	h := Health{Status: "ready"}
+	if a.cfg.Room != nil && a.cfg.Room() != nil {
+		h.Storage = "full"
+	}
+	return http.StatusOK, h, nil
 }

@@ -37,6 +37,7 @@ const (
 	tooLarge   = http.StatusRequestEntityTooLarge
 	tooMany    = http.StatusTooManyRequests
 	notNow     = http.StatusServiceUnavailable
+	noRoom     = http.StatusInsufficientStorage
 )
 
 // operations are all of the API's, but for the document itself.
@@ -54,14 +55,14 @@ func (a *api) tasks() []operation {
 			"Participants that approve by themselves do so only for a request that their coordinator has signed: give the signature as signed_request, " +
 			"with the key_id that it is made over. For coordinators.",
 		params: []*huma.Param{startParam, waitParam, onceParam}, body: KeyRequest{}, ok: http.StatusCreated, answer: wire.Task{},
-		fails: []int{badRequest, forbidden, conflict, tooLarge}, audited: string(wire.TypeKeygenRequest), do: a.createKey,
+		fails: []int{badRequest, forbidden, conflict, tooLarge, noRoom}, audited: string(wire.TypeKeygenRequest), do: a.createKey,
 	}, {
 		method: "POST", path: "/v1/keys/{key_id}/signatures", id: "create-signature", summary: "Ask for a signature",
 		about: "Hands out a session_id for a signing, to be started by a sign_request over the WebSocket; with ?start=true starts it, in the caller's name. " +
 			"Participants that approve by themselves do so only for a request that their coordinator has signed: give the signature as signed_request, " +
 			"with the session_id, hash and account_addr that it is made over. For the key's coordinator, and admins.",
 		params: []*huma.Param{keyIDParam, startParam, waitParam, onceParam}, body: SignatureRequest{}, ok: http.StatusCreated, answer: wire.Task{},
-		fails: []int{badRequest, forbidden, notFound, conflict, tooLarge}, audited: string(wire.TypeSignRequest), do: a.createSignature,
+		fails: []int{badRequest, forbidden, notFound, conflict, tooLarge, noRoom}, audited: string(wire.TypeSignRequest), do: a.createSignature,
 	}, {
 		method: "DELETE", path: "/v1/sessions/{session_id}", id: "cancel-session", summary: "Cancel a keygen or signing",
 		about:  "For its coordinator, and admins.",

@@ -25,6 +25,7 @@ const (
 	CodeShareNotSealed   Code = "share_not_sealed"  // a plain share, and the node has no CONCLAVE_SHARE_KEK
 	CodeMailboxFull      Code = "mailbox_full"      // a recipient has too much unread
 	CodeRateLimited      Code = "rate_limited"      // slow down
+	CodeStorageFull      Code = "storage_full"      // Redis has no memory for anything new; what is under way goes on
 	CodeUnavailable      Code = "unavailable"       // Redis does not answer, or the node is draining; try again
 	CodeInternal         Code = "internal"          // a fault of the server, logged there
 )
@@ -54,9 +55,9 @@ func (e *Error) Is(target error) bool {
 }
 
 // Errorf returns an *Error of that code. Codes that pass with time (unavailable,
-// rate_limited, mailbox_full) are marked temporary.
+// rate_limited, mailbox_full, storage_full) are marked temporary.
 func Errorf(code Code, format string, args ...any) *Error {
-	temporary := code == CodeUnavailable || code == CodeRateLimited || code == CodeMailboxFull
+	temporary := code == CodeUnavailable || code == CodeRateLimited || code == CodeMailboxFull || code == CodeStorageFull
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...), Temporary: temporary}
 }
 

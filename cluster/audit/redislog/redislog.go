@@ -23,8 +23,8 @@
 //
 // Decisions wait in a queue for the next batch. While Redis is away they wait
 // longer; once the queue is full, further ones are counted instead, and so are
-// refusals beyond a rate, since anybody can cause these and the audit is kept for
-// ever. As soon as it can, the node then writes an entry "gap" with the counts.
+// refusals beyond a rate, or while Redis is full, since anybody can cause these and
+// the audit is kept for ever. All other decisions are written to a full Redis too. As soon as it can, the node then writes an entry "gap" with the counts.
 // When a node is killed, what it had not written yet is lost, the last ten
 // milliseconds while Redis answers, or forty where much is decided; it leaves a
 // node_start that no node_stop precedes. What is asked for until it is written, as
@@ -93,6 +93,9 @@ type Config struct {
 	// RefusalBurst how many at once. Zero values mean 10 and 500.
 	RefusalRate  float64
 	RefusalBurst int
+	// Full reports whether Redis is short of memory: refusals, which anybody can
+	// cause, are then counted and not written. Nil means that it never is.
+	Full func() bool
 	// CloseWithin is how long Run may take to write what is queued when its
 	// context has ended. Zero value means 3 s.
 	CloseWithin time.Duration
@@ -147,6 +150,9 @@ func New(cfg Config) (*Log, error) {
 			*d.field = d.preset
 		}
 	}
+	if cfg.Full == nil {
+		cfg.Full = func() bool { return false }
+	}
 	if cfg.QueueMax <= 0 {
 		cfg.QueueMax = 8192
 	}
@@ -173,7 +179,7 @@ func (l *Log) Record(d audit.Decision) {
 	refusal := d.Outcome == audit.Refused || d.Outcome == audit.Throttled
 	l.mu.Lock()
 	switch {
-	case refusal && !l.refusals.AllowN(now, 1), len(l.queue) >= l.cfg.QueueMax:
+	case refusal && (!l.refusals.AllowN(now, 1) || l.cfg.Full()), len(l.queue) >= l.cfg.QueueMax:
 		l.lose(d, now)
 	default:
 		l.queue = append(l.queue, item{Decision: d, at: now})

@@ -403,6 +403,23 @@ func TestRefusalsAreBounded(t *testing.T) {
 	})
 }
 
+// While Redis is full refusals are counted, so that nobody fills it further by
+// them, and everything else that is decided is written.
+func TestRefusalsWhileFull(t *testing.T) {
+	each(t, func(b *bench) {
+		l := b.open("n1", func(c *redislog.Config) { c.Full = func() bool { return true } })
+		for i := range 3 {
+			l.Record(audit.Decision{What: audit.Login, Outcome: audit.Refused})
+			l.Record(decision(i))
+		}
+		b.run(l)()
+		all := b.whole()
+		if len(all) != 1+3 || all[0]["what"] != audit.Gap || !strings.HasSuffix(all[0]["detail"], ": 3 login refused") {
+			b.Errorf("%d entries, the first is %v", len(all), all[0])
+		}
+	})
+}
+
 func TestEndWritesWhatIsQueued(t *testing.T) {
 	each(t, func(b *bench) {
 		l := b.open("n1", func(c *redislog.Config) { c.Linger = time.Hour })
