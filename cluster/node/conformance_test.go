@@ -31,6 +31,8 @@ func TestOpenAPI(t *testing.T) {
 	s.refusals(c, n)
 	s.limits(c, c.start("--rate-limit", "0.01"))
 	s.noLogin(c)
+	fill(t, c.rdb)
+	s.noRoom(c, n)
 	redis.Kill()
 	s.outages(c, n)
 	for op, statuses := range s.operations() {
@@ -101,6 +103,15 @@ func (s *contract) successes(c *testCluster, n *process) {
 	s.is(n, 200, call{op: "POST /v1/tokens/revoke", token: admin, body: `{"jti":"none","reason":"a test"}`})
 	s.is(n, 200, call{op: "GET /v1/audit", token: admin, query: url.Values{"limit": {"3"}}})
 	s.is(n, 200, call{op: "GET /healthz"})
+	s.is(n, 200, call{op: "GET /readyz"})
+}
+
+// noRoom asks for what is new while Redis is full.
+func (s *contract) noRoom(c *testCluster, n *process) {
+	alice, key := c.token("alice", wire.RoleCoordinator), map[string]string{"key_id": "treasury.1"}
+	s.is(n, 507, call{op: "POST /v1/keys", token: alice, body: `{"threshold":2,"participants":["a","b"]}`})
+	start := url.Values{"start": {"true"}}
+	s.is(n, 507, call{op: "POST /v1/keys/{key_id}/signatures", token: alice, path: key, body: `{"data":"no room"}`, query: start})
 	s.is(n, 200, call{op: "GET /readyz"})
 }
 
