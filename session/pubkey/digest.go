@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // Hash says what is done to data before it is signed on secp256k1.
@@ -26,12 +27,22 @@ var (
 	ErrHashNone = errors.New("hash none needs exactly 32 bytes of hex data")
 	ErrNoData   = errors.New("there is nothing to sign: the data has no bytes")
 	ErrHashEd   = errors.New("ed25519 signs the data as it is: hash must be none or left out")
+	ErrText     = errors.New("the text is not UTF-8; give bytes that are no text as 0x and hex")
+
+	// ErrTransaction is for data that can be meant in two ways, and a hash that does
+	// not say in which.
+	ErrTransaction = errors.New("the data is 32 bytes, as a digest is, and an Ethereum transaction: " +
+		"set hash to keccak256 to sign the transaction, or to none to sign the bytes as they are")
+	// ErrHexForm is for what looks like hex and would be signed as text.
+	ErrHexForm = errors.New("hex begins with 0x, not 0X; text that begins so must be given as hex, with hash eip191 if that is meant")
 )
 
 // Digest returns what a key of curve c signs for data, and the hash that was
-// used. Data that begins with 0x is hex and anything else is UTF-8 text. An
-// empty hash means, on secp256k1: none for 32 bytes of hex, keccak256 for other
-// hex, eip191 for text. On ed25519 the digest is the data's own bytes.
+// used. Data that begins with 0x is hex and anything else is UTF-8 text; text that
+// is not UTF-8 is ErrText, and 0X with hex digits ErrHexForm. An empty hash means,
+// on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text.
+// It must not be empty for 32 bytes that are an Ethereum transaction too:
+// ErrTransaction. On ed25519 the digest is the data's own bytes.
 func Digest(c Curve, data, hash string) ([]byte, Hash, error) {
 	raw, isHex, err := dataBytes(data)
 	if err != nil {
@@ -49,7 +60,9 @@ func Digest(c Curve, data, hash string) ([]byte, Hash, error) {
 	case Secp256k1:
 		h := Hash(hash)
 		if h == "" {
-			h = defaultHash(isHex, len(raw))
+			if h = defaultHash(isHex, len(raw)); h == HashNone && IsTransaction(raw) {
+				return nil, "", ErrTransaction
+			}
 		}
 		digest, err := h.apply(raw)
 		return digest, h, err
@@ -59,13 +72,25 @@ func Digest(c Curve, data, hash string) ([]byte, Hash, error) {
 
 func dataBytes(data string) (raw []byte, isHex bool, err error) {
 	if !strings.HasPrefix(data, "0x") {
-		return []byte(data), false, nil
+		return []byte(data), false, textual(data)
 	}
 	raw, err = Decode(data)
 	if err != nil {
 		return nil, true, fmt.Errorf("data: %w", err)
 	}
 	return raw, true, nil
+}
+
+// textual refuses text that no encoder of JSON carries as it is, and text that was
+// meant as hex.
+func textual(data string) error {
+	if !utf8.ValidString(data) {
+		return ErrText
+	}
+	if digits, ok := strings.CutPrefix(data, "0X"); ok && digits != "" && strings.Trim(digits, "0123456789abcdefABCDEF") == "" {
+		return ErrHexForm
+	}
+	return nil
 }
 
 func defaultHash(isHex bool, size int) Hash {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
@@ -17,7 +18,7 @@ func curveOf(b byte) Curve { return []Curve{Secp256k1, Ed25519, "", "p256"}[b%4]
 // FuzzDigest: what is to be signed has a digest or an error, the digest has the
 // length its curve signs, and no two forms of one text are confused.
 func FuzzDigest(f *testing.F) {
-	for i, data := range []string{"pay bob", "0x", "0x12", "0x123", "0X12", "", "0x" + strings.Repeat("ab", 32), "\x00\xff"} {
+	for i, data := range []string{"pay bob", "0x", "0x12", "0x123", "0X12", "", "0x" + strings.Repeat("ab", 32), "\x00\xff", shortTransaction, "0XDF", "pay \xff\xfe"} {
 		for _, hash := range []string{"", "none", "keccak256", "sha256", "sha256d", "eip191", "md5"} {
 			f.Add(byte(i), data, hash)
 		}
@@ -30,6 +31,9 @@ func FuzzDigest(f *testing.F) {
 		}
 		if c == Secp256k1 && len(digest) != 32 || c == Ed25519 && (len(digest) == 0 || used != HashNone) || hash != "" && string(used) != hash {
 			t.Errorf("%s %q %q: %d bytes, hash %q", c, data, hash, len(digest), used)
+		}
+		if !utf8.ValidString(data) || hash == "" && used == HashNone && c == Secp256k1 && IsTransaction(digest) {
+			t.Errorf("%s %q: signed by a guess", c, data)
 		}
 		if again, _, err := Digest(c, data, string(used)); err != nil || !bytes.Equal(again, digest) {
 			t.Errorf("%s %q: the hash it says it used gives another digest: %v", c, data, err)

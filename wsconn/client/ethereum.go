@@ -124,12 +124,12 @@ func parseTransaction(raw []byte) (*transaction, error) {
 	if typed {
 		raw = raw[1:]
 	}
-	item, err := parseRLP(raw)
+	item, err := pubkey.ParseRLP(raw)
 	if err != nil {
 		return nil, fmt.Errorf("it is no transaction: %w", err)
 	}
-	f := fields{list: item.list}
-	if !item.isList || len(f.list) != 9 {
+	f := fields{list: item.List}
+	if !item.IsList || len(f.list) != 9 {
 		return nil, errors.New("it is no transaction of a known kind: nine fields are expected, a legacy one with its chain id")
 	}
 	t := new(transaction)
@@ -156,7 +156,7 @@ func parseTransaction(raw []byte) (*transaction, error) {
 
 // fields reads the fields of a transaction and keeps the first fault.
 type fields struct {
-	list []rlpItem
+	list []pubkey.RLP
 	err  error
 }
 
@@ -167,10 +167,10 @@ func (f *fields) fail(text string) {
 }
 
 func (f *fields) bytes(i int) []byte {
-	if f.list[i].isList {
+	if f.list[i].IsList {
 		f.fail("a field is a list")
 	}
-	return f.list[i].bytes
+	return f.list[i].Bytes
 }
 
 func (f *fields) number(i int) *big.Int {
@@ -191,14 +191,14 @@ func (f *fields) address(i int) (a address) {
 
 // accessList wants pairs of an address and 32-byte keys.
 func (f *fields) accessList(i int) {
-	ok := f.list[i].isList
-	for _, entry := range f.list[i].list {
-		ok = ok && len(entry.list) == 2 && len(entry.list[0].bytes) == len(address{}) && entry.list[1].isList
+	ok := f.list[i].IsList
+	for _, entry := range f.list[i].List {
+		ok = ok && len(entry.List) == 2 && len(entry.List[0].Bytes) == len(address{}) && entry.List[1].IsList
 		if !ok {
 			break
 		}
-		for _, key := range entry.list[1].list {
-			ok = ok && len(key.bytes) == 32
+		for _, key := range entry.List[1].List {
+			ok = ok && len(key.Bytes) == 32
 		}
 	}
 	if !ok {

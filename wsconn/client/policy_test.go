@@ -291,17 +291,17 @@ func FuzzRLP(f *testing.F) {
 	f.Add([]byte{0xc1, 0xc0})
 	f.Add([]byte{0xb8, 0x38})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		item, err := parseRLP(data)
+		item, err := pubkey.ParseRLP(data)
 		if err != nil {
 			return
 		}
-		var plain func(rlpItem) any
-		plain = func(i rlpItem) any {
-			if !i.isList {
-				return i.bytes
+		var plain func(pubkey.RLP) any
+		plain = func(i pubkey.RLP) any {
+			if !i.IsList {
+				return i.Bytes
 			}
 			list := []any{}
-			for _, child := range i.list {
+			for _, child := range i.List {
 				list = append(list, plain(child))
 			}
 			return list

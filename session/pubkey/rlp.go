@@ -1,13 +1,13 @@
-package client
+package pubkey
 
 import "errors"
 
-// rlpItem is a value in Ethereum's Recursive Length Prefix encoding: a byte
-// string or a list.
-type rlpItem struct {
-	isList bool
-	bytes  []byte // of the input
-	list   []rlpItem
+// RLP is a value in Ethereum's Recursive Length Prefix encoding: a byte string or
+// a list.
+type RLP struct {
+	IsList bool
+	Bytes  []byte // of the input
+	List   []RLP
 }
 
 // maxRLPDepth is more than a transaction's access list needs.
@@ -20,9 +20,9 @@ var (
 	errRLPCanonical = errors.New("it is not in its shortest form")
 )
 
-// parseRLP reads all of data as one item. Only the one shortest encoding of an
-// item is read.
-func parseRLP(data []byte) (rlpItem, error) {
+// ParseRLP reads all of data as one item. Only the one shortest encoding of an
+// item is read; the error says what is wrong with anything else.
+func ParseRLP(data []byte) (RLP, error) {
 	item, rest, err := nextRLP(data, maxRLPDepth)
 	if err == nil && len(rest) > 0 {
 		err = errRLPLong
@@ -31,13 +31,13 @@ func parseRLP(data []byte) (rlpItem, error) {
 }
 
 // nextRLP reads the first item of data.
-func nextRLP(data []byte, depth int) (item rlpItem, rest []byte, err error) {
+func nextRLP(data []byte, depth int) (item RLP, rest []byte, err error) {
 	if len(data) == 0 {
 		return item, nil, errRLPShort
 	}
 	first := data[0]
 	if first < 0x80 {
-		return rlpItem{bytes: data[:1]}, data[1:], nil
+		return RLP{Bytes: data[:1]}, data[1:], nil
 	}
 	body, rest, err := bodyRLP(data)
 	if err != nil {
@@ -47,18 +47,18 @@ func nextRLP(data []byte, depth int) (item rlpItem, rest []byte, err error) {
 		if len(body) == 1 && body[0] < 0x80 {
 			return item, nil, errRLPCanonical
 		}
-		return rlpItem{bytes: body}, rest, nil
+		return RLP{Bytes: body}, rest, nil
 	}
 	if depth == 0 {
 		return item, nil, errRLPDeep
 	}
-	item.isList = true
+	item.IsList = true
 	for len(body) > 0 {
-		var child rlpItem
+		var child RLP
 		if child, body, err = nextRLP(body, depth-1); err != nil {
-			return rlpItem{}, nil, err
+			return RLP{}, nil, err
 		}
-		item.list = append(item.list, child)
+		item.List = append(item.List, child)
 	}
 	return item, rest, nil
 }
