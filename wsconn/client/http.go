@@ -331,7 +331,7 @@ func (a *API) once(ctx context.Context, base *url.URL, c webCall, token string, 
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return problem(resp, answer)
 	}
-	if err := json.Unmarshal(answer, into); err != nil {
+	if err := wire.Unmarshal(answer, into); err != nil {
 		return fmt.Errorf("%s %s: %w; is this its URL?", c.method, req.URL, ErrNotConclave)
 	}
 	return nil

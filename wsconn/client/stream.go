@@ -3,7 +3,6 @@ package client
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 const (
@@ -136,7 +137,7 @@ func event(resp *http.Response, name, data string, each func(SessionEvent) error
 		return problem(resp, []byte(data))
 	case "session", "outcome":
 		e := SessionEvent{Ended: name == "outcome"}
-		if err := json.Unmarshal([]byte(data), &e.Session); err != nil {
+		if err := wire.Unmarshal([]byte(data), &e.Session); err != nil {
 			return fmt.Errorf("%s: an event is not what Conclave would say: %w", resp.Request.URL.Redacted(), err)
 		}
 		return each(e)

@@ -219,17 +219,16 @@ func answerHeader(h http.Header) {
 // decode reads a JSON object from a request's body, whatever its Content-Type:
 // curl -d says that it is a form, and no browser's form has a token to send.
 func decode(r *http.Request, into any) error {
-	dec := json.NewDecoder(r.Body)
-	err := dec.Decode(into)
+	text, err := io.ReadAll(r.Body)
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
 		return wire.Errorf(wire.CodeTooLarge, "request body is over %d bytes", large.Limit)
 	}
 	if err != nil {
-		return wire.Errorf(wire.CodeBadRequest, "request body is not the JSON object that is needed")
+		return wire.Errorf(wire.CodeBadRequest, "request body does not arrive whole")
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return wire.Errorf(wire.CodeBadRequest, "request body has more than one JSON value")
+	if err := wire.Unmarshal(text, into); err != nil {
+		return wire.Errorf(wire.CodeBadRequest, "request body: %s", err)
 	}
 	return nil
 }

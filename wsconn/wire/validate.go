@@ -59,6 +59,9 @@ func (f *faults) text(name, v string, most int) {
 	if len(v) > most {
 		f.fail(CodeTooLarge, "%s is longer than %d bytes", name, most)
 	}
+	if !utf8.ValidString(v) { // encoding/json would make other text of it
+		f.fail(CodeBadRequest, "%s is not UTF-8", name)
+	}
 }
 
 func (f *faults) required(name, v string, most int) {

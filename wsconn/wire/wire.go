@@ -68,14 +68,15 @@ func View(frame []byte, maxBytes int) (Message, error) {
 	if len(frame) > maxBytes {
 		return Message{}, Errorf(CodeTooLarge, "message of %d bytes, the limit is %d", len(frame), maxBytes)
 	}
-	if !utf8.Valid(frame) {
-		return Message{}, Errorf(CodeBadRequest, "message is not UTF-8")
+	var m Message
+	plain := false
+	if utf8.Valid(frame) {
+		m, plain = scanMessage(frame)
 	}
-	m, plain := scanMessage(frame)
 	if !plain {
 		m = Message{}
-		if err := json.Unmarshal(frame, &m); err != nil {
-			return Message{}, Errorf(CodeBadRequest, "message is not a JSON envelope: %s", jsonFault(err))
+		if err := unmarshalEnvelope(frame, &m); err != nil {
+			return Message{}, Errorf(CodeBadRequest, "message is not a JSON envelope: %s", err)
 		}
 	}
 	switch {
@@ -112,8 +113,8 @@ func (m Message) DecodePayload() (Payload, error) {
 	}
 	if t, ok := p.(*TSSMessage); !ok || !scanTSSMessage(raw, t) {
 		p = make() // without what the scanner has left
-		if err := json.Unmarshal(raw, p); err != nil {
-			return nil, Errorf(CodeBadRequest, "%s: %s", m.Type, jsonFault(err))
+		if err := Unmarshal(raw, p); err != nil {
+			return nil, Errorf(CodeBadRequest, "%s: %s", m.Type, err)
 		}
 	}
 	if err := p.Validate(); err != nil {

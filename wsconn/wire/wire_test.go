@@ -41,7 +41,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"type too long", `{"type":"` + long(65) + `"}`, wire.CodeBadRequest, "type is longer"},
 		{"user_id is a list", `{"type":"ping","user_id":["a"]}`, wire.CodeBadRequest, "field user_id must be a string, got array"},
 		{"user_id with a colon", `{"type":"ping","user_id":"a:b"}`, wire.CodeBadRequest, "user_id must be"},
-		{"user_id with a lone surrogate", `{"type":"ping","user_id":"a\ud800"}`, wire.CodeBadRequest, "user_id must be"},
+		{"user_id with a lone surrogate", `{"type":"ping","user_id":"a\ud800"}`, wire.CodeBadRequest, "field user_id has half of a surrogate pair"},
 		{"request_id too long", `{"type":"ping","request_id":"` + long(129) + `"}`, wire.CodeBadRequest, "request_id must be"},
 		{"request_id with a newline", `{"type":"ping","request_id":"a\nb"}`, wire.CodeBadRequest, "request_id must be"},
 		{"seq negative", `{"type":"ping","seq":-1}`, wire.CodeBadRequest, "field seq must be a whole number, got number"},
