@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -54,7 +55,7 @@ func statusOf(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &bad):
+	case errors.As(err, &bad), errors.Is(err, pubkey.ErrTransaction):
 		return exitUsage
 	case errors.As(err, &outcome):
 		return statusOfOutcome(outcome.Status)

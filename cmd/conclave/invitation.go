@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -20,6 +21,14 @@ func trusted(inv client.Invitation) string {
 		return "seen for the first time: ask " + inv.Coordinator + " for the fingerprint before you agree"
 	}
 	return "as before, but not pinned"
+}
+
+// caution says where the bytes that would be signed are not what they look like.
+func caution(inv client.Invitation) string {
+	if inv.Curve == pubkey.Secp256k1 && inv.Hash != string(pubkey.HashKeccak256) && pubkey.HexIsTransaction(inv.Data) {
+		return "the data is an Ethereum transaction, but hashed with " + inv.Hash + " it is not one that would be signed"
+	}
+	return ""
 }
 
 // described lists names that are seen for the first time.
@@ -54,6 +63,7 @@ func request(c *console, inv client.Invitation) string {
 		row("address", inv.AccountAddr)
 		row("data", printable(inv.Data))
 		row("hash", inv.Hash)
+		row("caution", caution(inv))
 		row("digest", inv.Digest)
 		row("invited", strings.Join(inv.Participants, ", "))
 	} else {

@@ -45,12 +45,16 @@ and checks both the key and the signature.`,
 		flags.Func("passphrase-file", "`file` of the passphrase of a protected identity: one for all of them, or one for each --identity, in their order (default: asked for)", appendTo(&r.passphrases))
 		flags.StringVar(&r.to, "to", "", "new `file` for the private key, or - for stdout (default private-key-ADDRESS.json)")
 		flags.BoolVar(&r.understood, "i-understand", false, "do not ask for confirmation")
-		data := flags.String("data", "", "with sign: what to sign, 0x and hex, or `text`")
+		data := flags.String("data", "", "with sign: what to sign: "+dataHelp+", as with conclave sign")
 		hash := flags.String("hash", "", "with sign: none, keccak256, sha256, sha256d or eip191 (default: as conclave sign)")
 		return func(_ context.Context, args []string) error {
 			switch {
 			case len(args) == 2 && args[0] == "sign" && *data != "":
-				return c.signRecovered(args[1], *data, *hash)
+				bytes, err := c.data(*data, *hash)
+				if err != nil {
+					return err
+				}
+				return c.signRecovered(args[1], bytes, *hash)
 			case len(args) > 0 && args[0] == "sign":
 				return misuse("recover sign needs the file of a private key and --data")
 			case *data != "" || *hash != "":

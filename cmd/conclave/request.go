@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -86,10 +85,20 @@ func (c *cli) keygen(ctx context.Context, r client.KeygenRequest, pinnedOnly boo
 
 var signCommand = command{
 	name: "sign", args: "KEY --data DATA",
-	brief: "sign text, or 0x and hex",
+	brief: "sign text, 0x and hex, or the bytes of a file",
 	about: `
-Signs with a key and verifies the signature. DATA is 0x and hex, or text; "-"
-reads text from stdin, to its last byte. The address of a key that was made
+Signs with a key and verifies the signature. DATA is one of
+
+  text        signed as an Ethereum personal message (--hash eip191)
+  0x and hex  bytes: 32 of them are a digest (--hash none), others are hashed as
+              an Ethereum transaction is (--hash keccak256). 32 bytes that are a
+              transaction too need a --hash that says which is meant
+  @FILE, -    all bytes of the file, or of stdin, to the last, as if given in hex:
+              a text in a file is hashed with keccak256. For a personal message
+              say --hash eip191. 32 bytes need a --hash. At most 65535 bytes
+
+on secp256k1; on ed25519 the bytes themselves are signed, without a hash. Text that
+begins with @ is given as a file. The address of a key that was made
 from here is known; for others give --address, or the server is believed as far
 as the participants attest it (see conclave keygen -h).
 
@@ -105,12 +114,13 @@ as the participants attest it (see conclave keygen -h).
   hash        eip191
   digest      0x…
   session     sg-2…
-  $ conclave sign key-7GZ5XQ… --data 0xec09… --participants alice,carol`,
+  $ conclave sign key-7GZ5XQ… --data 0xec09… --participants alice,carol
+  $ conclave sign key-7GZ5XQ… --data @release.tar.sig-input --hash sha256`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		var r client.SignRequest
-		flags.StringVar(&r.Data, "data", "", "what to sign: 0x and hex, `text`, or - for stdin")
-		flags.StringVar(&r.Hash, "hash", "", "what to do to it first: none, keccak256, sha256, sha256d or eip191\n(default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text)")
+		flags.StringVar(&r.Data, "data", "", "what to sign: "+dataHelp)
+		flags.StringVar(&r.Hash, "hash", "", "what to do to it first: none, keccak256, sha256, sha256d or eip191\n(default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text;\n@FILE and - are hex)")
 		flags.StringVar(&r.AccountAddr, "address", "", "account `address` of the key")
 		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all who hold the key)")
 		flags.StringVar(&r.SessionID, "session", "", "`id` of the session, to join one that goes on (default: a new one)")
@@ -125,12 +135,8 @@ as the participants attest it (see conclave keygen -h).
 				return misuse("sign needs a key and --data")
 			}
 			r.KeyID, r.Participants = args[0], splitList(*participants)
-			if r.Data == "-" {
-				text, err := io.ReadAll(io.LimitReader(c.stdin, wire.MaxDataBytes+1))
-				if err != nil {
-					return fmt.Errorf("read data: %w", err)
-				}
-				r.Data = string(text)
+			if r.Data, err = c.data(r.Data, r.Hash); err != nil {
+				return err
 			}
 			return limit(ctx, r.ExpiresIn, func(ctx context.Context) error { return c.sign(ctx, r, pinnedOnly) })
 		}

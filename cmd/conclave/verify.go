@@ -35,7 +35,7 @@ with the one that is pinned here, or that its owner shows.
 		flags.StringVar(&v.curve, "curve", "", "`curve`: secp256k1 or ed25519 (default: that of the address, else secp256k1)")
 		flags.StringVar(&v.address, "address", "", "account `address` of the key")
 		flags.StringVar(&v.publicKey, "public-key", "", "public `key`, 0x and hex")
-		flags.StringVar(&v.data, "data", "", "what was signed: 0x and hex, or `text`")
+		flags.StringVar(&v.data, "data", "", "what was signed: "+dataHelp+", as with conclave sign")
 		flags.StringVar(&v.hash, "hash", "", "what was done to it: none, keccak256, sha256, sha256d or eip191 (default: as when signing)")
 		flags.StringVar(&v.signature, "signature", "", "`signature`, 0x and hex")
 		return func(_ context.Context, args []string) error {
@@ -62,6 +62,9 @@ with the one that is pinned here, or that its owner shows.
 				return misuse("verify needs --data and --signature")
 			case given["address"] == given["public-key"]:
 				return misuse("verify needs either --address or --public-key")
+			}
+			if v.data, err = c.data(v.data, v.hash); err != nil {
+				return err
 			}
 			return c.verify(v)
 		}

@@ -100,6 +100,21 @@ func (r SignRequest) wire() *wire.SignRequest {
 	}
 }
 
+// check refuses, before anybody is asked, what the server would refuse or what
+// could be meant in two ways: *wire.Error, or one of package pubkey's errors.
+func (r SignRequest) check() error {
+	if err := r.wire().Validate(); err != nil {
+		return err
+	}
+	curve, _, err := curveOf(r.AccountAddr)
+	if err != nil { // the server knows; any data will do that has one reading
+		_, _, err = pubkey.Digest(pubkey.Ed25519, r.Data, "")
+		return err
+	}
+	_, _, err = pubkey.Digest(curve, r.Data, r.Hash)
+	return err
+}
+
 // seconds rounds up, so that a short limit does not become none.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
@@ -197,10 +212,14 @@ func generated(r KeygenRequest, curve pubkey.Curve, b believer, session string, 
 }
 
 // Sign asks for a signature, waits for it and verifies it. Errors are those of
-// Keygen, and ErrBadSignature.
+// Keygen, ErrBadSignature, and those of pubkey.Digest for data that cannot be
+// signed, before anybody is asked.
 func (c *Client) Sign(ctx context.Context, r SignRequest) (Signature, error) {
 	if r.RequestID == "" {
 		r.RequestID = c.requestID()
+	}
+	if err := r.check(); err != nil {
+		return Signature{}, err
 	}
 	if err := c.signSigning(ctx, &r); err != nil {
 		return Signature{}, err

@@ -70,7 +70,7 @@ func (a *API) Sign(ctx context.Context, r SignRequest) (Signature, error) {
 	if r.RequestID == "" {
 		r.RequestID = rand.Text()
 	}
-	if err := r.wire().Validate(); err != nil {
+	if err := r.check(); err != nil {
 		return Signature{}, err
 	}
 	if a.identity != nil && r.SignedRequest == "" {

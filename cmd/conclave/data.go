@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// maxDataFile is how many bytes fit into a request as 0x and hex.
+const maxDataFile = (wire.MaxDataBytes - len("0x")) / 2
+
+// dataHelp says what --data takes, in the help of each command that has it.
+const dataHelp = "text, 0x and hex, @`FILE` for the bytes of a file, or - for those of stdin"
+
+// data reads what is to be signed, or was, from an argument: text and 0x and hex
+// stand for themselves, @FILE and - for all bytes of a file and of stdin, which
+// become 0x and hex. What could be meant in two ways needs a hash.
+func (c *cli) data(arg, hash string) (string, error) {
+	var raw []byte
+	var err error
+	name, isFile := strings.CutPrefix(arg, "@")
+	switch {
+	case arg == "-":
+		name = "stdin"
+		raw, err = readAtMost(c.stdin)
+	case isFile:
+		raw, err = readDataFile(name)
+	default:
+		return arg, c.textual(arg)
+	}
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read data: %w", err)
+	case len(raw) == 0:
+		return "", misuse("%s is empty: there is nothing to sign", name)
+	case len(raw) > maxDataFile:
+		return "", misuse("%s has more than %d bytes, the most that a request holds; sign a hash of it: --data 0x… --hash none", name, maxDataFile)
+	case hash == "" && len(raw) == 32:
+		return "", misuse("%s has 32 bytes, as a digest has: say --hash none to sign them as they are, or with which hash", name)
+	case hash == "" && looksHex(bytes.TrimSpace(raw)):
+		return "", misuse("%s holds hex as text: for the bytes that it spells say --data \"$(cat FILE)\", for the text itself --hash", name)
+	}
+	return pubkey.Encode(raw), nil
+}
+
+// textual refuses an argument that is no text, and says so where it looks like
+// something else.
+func (c *cli) textual(arg string) error {
+	switch trimmed := strings.TrimSpace(arg); {
+	case !utf8.ValidString(arg):
+		return misuse("--data is not UTF-8: give bytes that are no text as 0x and hex, or as @FILE")
+	case trimmed != arg && strings.HasPrefix(trimmed, "0x"):
+		return misuse("--data has blanks around 0x and hex: leave them out, or give text that has them from a file, with --hash")
+	case len(arg) >= 64 && len(arg)%2 == 0 && looksHex([]byte("0x"+arg)):
+		c.console.say("note: --data is taken for text, since hex begins with 0x")
+	}
+	return nil
+}
+
+// looksHex reports whether text is 0x and hex, as a person may write it.
+func looksHex(text []byte) bool {
+	lower := bytes.ToLower(text)
+	digits, ok := bytes.CutPrefix(lower, []byte("0x"))
+	return ok && len(digits) > 0 && len(bytes.Trim(digits, "0123456789abcdef")) == 0
+}
+
+func readDataFile(name string) ([]byte, error) {
+	if name == "" {
+		return nil, misuse("--data @ needs the name of a file behind it")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAtMost(f)
+}
+
+// readAtMost reads one byte more than may be signed.
+func readAtMost(r io.Reader) ([]byte, error) {
+	return io.ReadAll(io.LimitReader(r, int64(maxDataFile)+1))
+}
