@@ -197,6 +197,9 @@ func acceptable(password string) error {
 	if n := len(password); n < MinPasswordBytes || n > MaxPasswordBytes {
 		return wire.Errorf(wire.CodeBadRequest, "password must have from %d to %d bytes", MinPasswordBytes, MaxPasswordBytes)
 	}
+	if !utf8.ValidString(password) { // no login over JSON could give it
+		return wire.Errorf(wire.CodeBadRequest, "password is not UTF-8")
+	}
 	return nil
 }
 

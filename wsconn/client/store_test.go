@@ -264,7 +264,7 @@ func TestDirStoreIsLocked(t *testing.T) {
 func TestFileNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, id := range []string{
-		"key-1", ".", "..", ".hidden", "a/b", "a\\b", "a~b", "a%b", "a%2Fb", "ключ", "鍵", "con", "a.b@c_d-e", "a\x00b",
+		"key-1", ".", "..", ".hidden", "a/b", "a\\b", "a~b", "a%b", "a%2Fb", "ключ", "鍵", "con", "a.b@c_d-e", "a\x00b", "...", "-rf", "--help", "key\u3164", "key\u1160", "用户ID", "サー",
 		strings.Repeat("鍵", 42), strings.Repeat("鍵", 41) + "x", strings.Repeat("k", 128), strings.Repeat("k", 127) + "l",
 	} {
 		name := fileName(id)
