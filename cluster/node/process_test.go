@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -33,12 +34,21 @@ const (
 // conclaved is the daemon's binary, built once for this test binary.
 var conclaved = sync.OnceValues(func() (string, error) { return build("conclaved") })
 
+// builds are the directories of programs; TestMain removes them.
+var builds struct {
+	sync.Mutex
+	dirs []string
+}
+
 // build builds one of the programs.
 func build(program string) (string, error) {
 	dir, err := os.MkdirTemp("", program+"-")
 	if err != nil {
 		return "", err
 	}
+	builds.Lock()
+	builds.dirs = append(builds.dirs, dir)
+	builds.Unlock()
 	binary := filepath.Join(dir, program)
 	build := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/"+program)
 	if out, err := build.CombinedOutput(); err != nil {
@@ -48,11 +58,10 @@ func build(program string) (string, error) {
 }
 
 func TestMain(m *testing.M) {
+	sample.Idling()
 	code := m.Run()
-	for _, built := range []func() (string, error){conclaved, conclave} {
-		if binary, err := built(); err == nil {
-			_ = os.RemoveAll(filepath.Dir(binary))
-		}
+	for _, dir := range builds.dirs {
+		_ = os.RemoveAll(dir)
 	}
 	os.Exit(code)
 }

@@ -20,9 +20,27 @@
 package sample
 
 import (
+	"flag"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"strconv"
 )
+
+// Idling is for the TestMain of a package whose parallel tests wait more than they
+// compute: four for each core run at one time instead of one, unless -parallel says
+// how many.
+func Idling() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return
+	}
+	if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err) // not in a test binary
+	}
+}
 
 // Reason is what a test says that is skipped because it is in the full set only.
 const Reason = "in the full set only: set CONCLAVE_FULL=1"

@@ -1,7 +1,10 @@
 package sample_test
 
 import (
+	"flag"
+	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
@@ -39,5 +42,21 @@ func TestOf(t *testing.T) {
 	t.Setenv("CONCLAVE_FULL", "1")
 	if all := sample.Of(2, rows); !slices.Equal(all, rows) || !sample.Full() || sample.Or("some", "all") != "all" {
 		t.Errorf("in the full set: got %v, want %v", all, rows)
+	}
+}
+
+func TestIdling(t *testing.T) {
+	parallel := flag.Lookup("test.parallel")
+	before := parallel.Value.String()
+	t.Cleanup(func() { _ = parallel.Value.Set(before) })
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f == parallel })
+	sample.Idling()
+	want := strconv.Itoa(4 * runtime.GOMAXPROCS(0))
+	if given {
+		want = before
+	}
+	if got := parallel.Value.String(); got != want {
+		t.Errorf("%s tests at one time, want %s", got, want)
 	}
 }
