@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -24,7 +25,7 @@ var (
 	ErrIdentityChanged = errors.New("client: the identity has changed")
 	// ErrNotPinned is the reason why a client that trusts nobody on first use refuses
 	// a user whose identity is not pinned.
-	ErrNotPinned = errors.New("client: the identity is not pinned here")
+	ErrNotPinned = errors.New("client: the identity " + notPinnedHere)
 	// ErrNotAttested is returned by Keygen and [CheckKey], as an
 	// [*AttestationError], for a key that is not the one its participants attest.
 	ErrNotAttested = errors.New("client: the key is not attested by its participants")
@@ -50,14 +51,26 @@ type OutcomeError struct {
 }
 
 // Error says how the session ended and why.
-func (e *OutcomeError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s", e.Kind, e.Status)
-	if e.Reason != "" {
-		fmt.Fprintf(&b, ": %s", e.Reason)
+func (e *OutcomeError) Error() string { return string(e.Kind) + " " + e.Outcome() }
+
+// Outcome is Error without the kind: the status, the reason, and the parts that
+// are blamed and that the server's part of the reason does not name.
+func (e *OutcomeError) Outcome() string {
+	text := string(e.Status)
+	switch {
+	case e.Status != "" && strings.HasPrefix(e.Reason, text):
+		text = e.Reason // "cancelled by alice"
+	case e.Reason != "":
+		text += ": " + e.Reason
 	}
-	if len(e.Culprits) > 0 {
-		fmt.Fprintf(&b, " (part %s)", strings.ReplaceAll(wire.FormatParts(e.Culprits), ",", ", "))
+	// A party's own words stand behind the first colon. A part that only they name
+	// is told all the same.
+	told, _, _ := strings.Cut(e.Reason, ": ")
+	blamed := slices.DeleteFunc(slices.Clone(e.Culprits), func(part int) bool {
+		return strings.Contains(told, fmt.Sprintf("(part %d)", part))
+	})
+	if len(blamed) > 0 {
+		text += " (blamed: part " + strings.ReplaceAll(wire.FormatParts(blamed), ",", ", ") + ")"
 	}
-	return b.String()
+	return text
 }

@@ -70,8 +70,15 @@ type Requested struct {
 	SessionID, KeyID string
 }
 
-// Invited says that an invitation has come.
-type Invited struct{ Invitation }
+// Invited says that an invitation has come and has been checked: its Signer is who
+// has signed it, as for an [Approver].
+type Invited struct {
+	Invitation
+	// Refused is why it is declined without asking, "" if it is not. Where that is
+	// for its check, nothing in it has been verified and Signer is nil, whether it is
+	// signed or not.
+	Refused string
+}
 
 // Answered says what was answered to an invitation.
 type Answered struct {

@@ -65,7 +65,7 @@ func (p *participant) invited(ctx context.Context, inv Invitation) error {
 	if err := p.write(ctx, r); err != nil {
 		return err
 	}
-	p.c.emit(Invited{inv})
+	p.c.emit(Invited{Invitation: checked})
 	p.add(ctx, r, &checked)
 	p.pump()
 	return nil
@@ -138,7 +138,7 @@ func (p *participant) turnDown(ctx context.Context, inv Invitation, reason strin
 		p.c.emit(Crowded{Declined: leftOut})
 	}
 	if shown {
-		p.c.emit(Invited{inv})
+		p.c.emit(Invited{Invitation: inv, Refused: reason})
 		p.c.emit(Answered{Invitation: inv, Reason: reason})
 	}
 	return nil
@@ -156,7 +156,9 @@ func (p *participant) add(ctx context.Context, r Record, checked *Invitation) *t
 	if soonest := time.Now().Add(minPatience); until.Before(soonest) {
 		until = soonest
 	}
-	ctx, end := context.WithDeadline(ctx, until)
+	ctx, over := context.WithCancelCause(ctx)
+	ctx, late := context.WithDeadline(ctx, until)
+	end := func(cause error) { over(cause); late() }
 	t := &task{record: r, account: newAccount(r.Rank, r.Invitation.Coordinator), end: end, state: stateOpen, size: r.Invitation.size()}
 	p.mu.Lock()
 	defer p.mu.Unlock()

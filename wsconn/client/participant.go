@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,9 +16,10 @@ import (
 )
 
 // Approver decides about an invitation. It may take its time: ctx ends when the
-// session does, or the client. A refusal's reason is told to the coordinator. An
-// error is logged and declines without a reason. Invitations are asked about
-// concurrently, and again after a restart in which no answer was noted.
+// session does, and context.Cause is then its [*OutcomeError], when its deadline
+// has passed, or when the client ends. A refusal's reason is told to the
+// coordinator. An error is logged and declines without a reason. Invitations are
+// asked about concurrently, and again after a restart in which no answer was noted.
 type Approver func(ctx context.Context, inv Invitation) (ok bool, reason string, err error)
 
 // ApproveAll approves whatever a coordinator has signed whose identity was pinned
@@ -48,12 +50,22 @@ func SignedOnly(approve Approver) Approver {
 func signedOnly(inv Invitation) string {
 	switch {
 	case inv.Signer == nil:
-		return "the request is not signed, and nobody is there to decide"
+		return "the request is not signed, and this participant approves without asking"
 	case !inv.Signer.Pinned:
-		return fmt.Sprintf("the identity of %s is not pinned here, and nobody is there to decide", inv.Coordinator)
+		return fmt.Sprintf("the identity of %s %s, and this participant approves without asking", inv.Coordinator, notPinnedHere)
 	}
 	return ""
 }
+
+// notPinnedHere is in every reason of a participant that declines because the
+// identity of the coordinator is not pinned: by its policy of whom to hear, and
+// not by what is asked for.
+const notPinnedHere = "is not pinned here"
+
+// NeedsPin reports whether the reason for which a participant declined, or a
+// session was rejected, is that the coordinator's identity is not pinned there. It
+// is for hints: whoever wrote the reason can write anything.
+func NeedsPin(reason string) bool { return strings.Contains(reason, notPinnedHere) }
 
 const (
 	forgetAfter = 8 * 24 * time.Hour // no session lives that long
@@ -86,7 +98,7 @@ type task struct {
 	state   state
 	ask     func()             // asks the approver; called once, when it has its turn
 	lapse   func()             // forgets it if its deadline has passed
-	end     context.CancelFunc // ends the wait and the question
+	end     func(cause error)  // ends the wait and the question; the first cause stays
 	stop    context.CancelFunc // ends the run of the newest attempt
 	run     *party.Run         // of the newest attempt, once it is ready
 	over    bool               // the newest attempt's run has ended
@@ -228,7 +240,7 @@ func (p *participant) remove(sessionID string) []uint64 {
 		seqs = append(seqs, e.seq)
 	}
 	t.early, t.bytes = nil, 0
-	t.end()
+	t.end(nil)
 	if t.stop != nil {
 		t.stop()
 	}
@@ -313,6 +325,9 @@ func (p *participant) sessionEnded(ctx context.Context, m *wire.SessionEnded) er
 	}
 	p.mu.Lock()
 	t := p.sessions[m.SessionID]
+	if t != nil { // the first cause stays: that of remove comes second
+		t.end(&OutcomeError{Kind(m.Kind), m.SessionID, m.KeyID, m.Status, m.Reason, m.Culprits})
+	}
 	seqs := p.remove(m.SessionID)
 	p.mu.Unlock()
 	p.c.inbox.release(seqs...)

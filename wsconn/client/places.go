@@ -246,3 +246,14 @@ func (p *participant) uncountKeygen(a account, sessionID string) {
 		delete(p.keygens, a)
 	}
 }
+
+// Waiting returns how many invitations wait until the approver is asked about them,
+// 0 for a client that is no participant.
+func (c *Client) Waiting() int {
+	if c.serving == nil {
+		return 0
+	}
+	c.serving.mu.Lock()
+	defer c.serving.mu.Unlock()
+	return len(c.serving.waiting)
+}
