@@ -115,14 +115,14 @@ func TestQuestionSaysWhoSigned(t *testing.T) {
 	c := newConsole(new(strings.Builder), noEnv)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
 	for want, signer := range map[string]*client.Signer{
-		"NOBODY: that dave asks for this, only the server says": nil,
-		"FINGER, pinned":                    {Fingerprint: "FINGER", Pinned: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
-		"FINGER, as before, but not pinned": {Fingerprint: "FINGER", IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
-		"FINGER, seen for the first time: ask dave for the fingerprint before you agree": {Fingerprint: "FINGER", First: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
+		"NOT SIGNED: only the server says who asks for this": nil,
+		"FINGER, pinned":            {Fingerprint: "FINGER", Pinned: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
+		"as before, but not pinned": {Fingerprint: "FINGER", IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
+		"SEEN FOR THE FIRST TIME: have it read to you before you agree": {Fingerprint: "FINGER", First: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
 	} {
 		inv := signing()
 		inv.Signer = signer
-		text := request(c, inv)
+		text := request(c, inv, 0, true)
 		wants := []string{want}
 		if signer != nil {
 			wants = append(wants, "2026-03-01 12:00:00", "2026-03-01 13:00:00", "n0")
@@ -142,21 +142,21 @@ func TestNamesSeenForTheFirstTime(t *testing.T) {
 	inv := signing()
 	inv.Kind, inv.KeyID = client.KindKeygen, "\u0441\u0430\u0441\u0430" // Cyrillic all of it
 	inv.Coordinator, inv.Participants = "\u0430\u0441\u0435", []string{"bob", "\u0435\u0443\u0435", "carol\u3164"}
-	const asker = "\u0430\u0441\u0435 (U+0430 Cyrillic, U+0441 Cyrillic, U+0435 Cyrillic) asks you to make a key"
+	const asker = "asked by   \u0430\u0441\u0435 (U+0430 Cyrillic, U+0441 Cyrillic, U+0435 Cyrillic)\n"
 	for _, want := range []string{
-		asker, "key           \u0441\u0430\u0441\u0430 (U+0441 Cyrillic, U+0430 Cyrillic)\n",
-		"held by       bob, \u0435\u0443\u0435 (U+0435 Cyrillic, U+0443 Cyrillic), \"carol\\u3164\" (an unusual name: look closely)\n",
+		asker, "key        \u0441\u0430\u0441\u0430 (U+0441 Cyrillic, U+0430 Cyrillic)\n",
+		"held by    bob, \u0435\u0443\u0435 (U+0435 Cyrillic, U+0443 Cyrillic), \"carol\\u3164\" (an\n             unusual name: look closely)\n",
 	} {
-		if text := request(c, inv); !strings.Contains(text, want) {
+		if text := request(c, inv, 0, false); !strings.Contains(text, want) {
 			t.Errorf("the question does not show %q:\n%s", want, text)
 		}
 	}
 	inv.Signer = &client.Signer{Fingerprint: "FINGER", First: true}
-	if text := request(c, inv); !strings.Contains(text, asker) {
+	if text := request(c, inv, 0, false); !strings.Contains(text, asker) {
 		t.Errorf("signed, and seen for the first time:\n%s", text)
 	}
 	inv.Signer.First = false
-	if text := request(c, inv); !strings.Contains(text, "conclave: \u0430\u0441\u0435 asks") {
+	if text := request(c, inv, 0, false); !strings.Contains(text, "asked by   \u0430\u0441\u0435\n") {
 		t.Errorf("known by now:\n%s", text)
 	}
 }

@@ -6,12 +6,9 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/term"
-
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // console writes to stderr. What it says begins with "conclave:" and a lower
@@ -68,18 +65,6 @@ func (c *console) say(format string, args ...any) {
 	c.print("conclave: " + fmt.Sprintf(format, args...) + "\n")
 }
 
-// clean makes text that comes from others safe to print: nothing in it can move
-// the cursor, change colours, reverse the direction of what follows, or be there
-// without being seen.
-func clean(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) || wire.Invisible(r) {
-			return '?'
-		}
-		return r
-	}, text)
-}
-
 // Write writes lines that others have made.
 func (c *console) Write(p []byte) (int, error) {
 	c.print(string(p))
@@ -123,7 +108,10 @@ func (c *console) ask(text, question string) {
 		return
 	}
 	c.mu.Lock()
-	c.question = question + " "
+	c.question = c.plain(question) + " "
+	if c.drawn == "" {
+		c.drawn = " " // what was typed while nothing was asked is on that line
+	}
 	c.mu.Unlock()
 	c.print(text)
 }

@@ -3,12 +3,9 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/text/unicode/bidi"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -50,10 +47,12 @@ func (d *display) event(e client.Event) {
 		}
 	case client.Invited:
 		if !d.asks {
-			d.invited(e.Invitation)
+			d.invited(e)
 		}
 	case client.Answered:
 		d.answered(e)
+	case client.Crowded:
+		c.say("%s requests were declined without asking: too many at a time", grouped(e.Declined))
 	case client.Preparing:
 		d.progress("", "preparing", "safe primes", e.Found, e.Of)
 	case client.Started:
@@ -79,18 +78,41 @@ func (d *display) event(e client.Event) {
 
 func sessionName(kind client.Kind, id string) string { return clean(string(kind) + " " + id) }
 
-// invited shows what is asked for where nobody will be asked about it.
-func (d *display) invited(inv client.Invitation) {
-	if d.console.terminal {
-		d.console.print(request(d.console, inv))
+// invited shows what is asked for where nobody will be asked about it. Of what is
+// refused nothing has been verified, and a line is enough.
+func (d *display) invited(e client.Invited) {
+	inv := e.Invitation
+	if d.console.terminal && e.Refused == "" {
+		d.console.print(request(d.console, inv, 0, false))
 		return
 	}
-	const shown = 60 // columns of the data; the digest is of all of it
+	const shown = 60 // columns of the data
 	what := "take part in the key"
 	if inv.Kind == client.KindSign {
-		what = fmt.Sprintf("sign %s (%s, digest %s) with key", fit(printable(inv.Data), shown), clean(inv.Hash), clean(inv.Digest))
+		data := dataInLine(inv.Data, shown) + " (" + clean(inv.Hash)
+		if digest := ownDigest(inv.Data, inv.Digest); digest != "" {
+			data += ", digest " + clean(digest)
+		}
+		what = "sign " + data + ") with key"
 	}
-	d.console.say("%s asks to %s %s: session %s", clean(inv.Coordinator), what, clean(inv.KeyID), clean(inv.SessionID))
+	signed := ", " + signedBy(inv)
+	if e.Refused != "" && inv.Signer == nil {
+		signed = "" // or it was not verified
+	}
+	d.console.say("%s asks to %s %s: session %s%s", clean(inv.Coordinator), what, clean(inv.KeyID), clean(inv.SessionID), signed)
+}
+
+// dataInLine is the beginning of data in so many columns, and how much more there
+// is.
+func dataInLine(data string, n int) string {
+	e := excerptOf(data, n, 3, func(text string) string { return text })
+	switch {
+	case e.hidden == 0 && len(e.head) == 1:
+		return e.head[0]
+	case e.hidden == 0:
+		return strings.Join(e.head, "")
+	}
+	return fmt.Sprintf("%s... %s more bytes ...%s", e.head[0], grouped(e.hidden), e.tail[0])
 }
 
 func (d *display) answered(e client.Answered) {
@@ -102,7 +124,7 @@ func (d *display) answered(e client.Answered) {
 		answer += ": " + clean(e.Reason)
 	}
 	d.console.say("%s %s", sessionName(e.Kind, e.SessionID), answer)
-	if s := e.Signer; s != nil && !s.Pinned && !e.Accepted && !d.asks {
+	if s := e.Signer; s != nil && !e.Accepted && client.NeedsPin(e.Reason) {
 		d.console.say("hint: only pinned coordinators are heard; if %s shows this fingerprint with conclave identity:", clean(e.Coordinator))
 		d.console.say("  conclave trust add %s %s", clean(e.Coordinator), clean(s.Fingerprint))
 	}
@@ -128,14 +150,12 @@ func (d *display) identityChanged(e client.IdentityChanged) {
 
 func (d *display) ended(e client.Ended) {
 	d.over(e.SessionID)
-	reason := ""
-	if e.Reason != "" {
-		reason = ": " + clean(e.Reason)
+	out := client.OutcomeError{Status: e.Status, Reason: e.Reason, Culprits: e.Culprits}
+	status, reason := clean(string(e.Status)), clean(out.Outcome())
+	if rest, ok := strings.CutPrefix(reason, status); ok {
+		reason = d.console.paint(styleOf(e.Status), status) + rest
 	}
-	if len(e.Culprits) > 0 {
-		reason += fmt.Sprintf(" (blamed: part %s)", wire.FormatParts(e.Culprits))
-	}
-	d.console.say("%s: %s%s", sessionName(e.Kind, e.SessionID), d.console.paint(styleOf(e.Status), clean(string(e.Status))), reason)
+	d.console.say("%s: %s", sessionName(e.Kind, e.SessionID), reason)
 }
 
 func styleOf(s wire.Status) style {
@@ -210,26 +230,3 @@ func (d *display) session() string {
 }
 
 func (d *display) done() { d.console.show("") }
-
-// printable shows data that comes from others: hex as it is, text quoted, so
-// that nothing in it can pass for something else on a terminal. Text with letters
-// that run from right to left is spelled out, for terminals reorder what stands
-// beside them, and so is text with characters that do not show.
-func printable(data string) string {
-	if strings.HasPrefix(data, "0x") && !strings.ContainsFunc(data, func(r rune) bool { return r < '!' || r > '~' }) {
-		return data
-	}
-	if strings.ContainsFunc(data, func(r rune) bool { return rightToLeft(r) || wire.Invisible(r) }) {
-		return strconv.QuoteToASCII(data)
-	}
-	return strconv.Quote(data)
-}
-
-func rightToLeft(r rune) bool {
-	p, _ := bidi.LookupRune(r)
-	switch p.Class() {
-	case bidi.R, bidi.AL, bidi.AN:
-		return true
-	}
-	return false
-}

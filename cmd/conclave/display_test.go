@@ -87,6 +87,12 @@ func TestPrintable(t *testing.T) {
 		"pay \u0661":      `"pay \u0661"`,
 		"pay bob\u3164":   `"pay bob\u3164"`,
 		"pay bob\ufe0f":   `"pay bob\ufe0f"`,
+		"a\u0301\u0336b":  `"a\u0301\u0336b"`,
+		"จ่าย bob":        `"จ่าย bob"`,
+		"\u0e48\u0e48 ":   `"\u0e48\u0e48 "`,
+		"a\u3164\ufe0fb":  `"a\u3164\ufe0fb"`,
+		"a\xff\ufffdb":    `"a\xff\ufffdb"`,
+		"0xabc":           `"0xabc"`,
 	} {
 		if got := printable(data); got != want {
 			t.Errorf("printable(%q) = %s, want %s", data, got, want)
@@ -127,14 +133,14 @@ func TestQuestionStays(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	c := terminalOf(&b, 80)
-	c.ask("conclave: who\n", "conclave: sign? [y/N]")
+	c.ask("conclave: who\n", "conclave: sign? [y k7f3/n k7f3]")
 	b.Reset()
 	c.show("round 1 of 9")
 	if b.Len() > 0 {
 		t.Errorf("a status beside a question: %q", b.String())
 	}
 	c.say("hello")
-	if got := b.String(); got != "\r\x1b[Kconclave: hello\nconclave: sign? [y/N] " {
+	if got := b.String(); got != "\r\x1b[Kconclave: hello\nconclave: sign? [y k7f3/n k7f3] " {
 		t.Errorf("said %q", got)
 	}
 	b.Reset()

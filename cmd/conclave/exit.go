@@ -144,7 +144,10 @@ func hintFor(err error) string {
 func hintForOutcome(e *client.OutcomeError) string {
 	switch e.Status {
 	case wire.StatusRejected:
-		return "participants that approve by themselves take only what a coordinator has signed whom they have pinned: conclave trust add, with what conclave identity shows here"
+		if !client.NeedsPin(e.Reason) {
+			return "" // a person or a policy has said no, and why
+		}
+		return "participants that approve without asking take only what a coordinator has signed whom they have pinned: conclave trust add, with what conclave identity shows here"
 	case wire.StatusExpired:
 		return "are the participants running? conclave presence USER tells; conclave sessions show " + e.SessionID + " tells who has answered"
 	}

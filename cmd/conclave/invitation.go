@@ -11,79 +11,242 @@ import (
 
 const clock = "2006-01-02 15:04:05"
 
-// trusted says why the identity that has signed a request is taken for the
-// coordinator's.
-func trusted(inv client.Invitation) string {
-	switch {
-	case inv.Signer.Pinned:
-		return "pinned"
-	case inv.Signer.First:
-		return "seen for the first time: ask " + inv.Coordinator + " for the fingerprint before you agree"
-	}
-	return "as before, but not pinned"
+// A request is shown in at most maxShown lines of at most widestShown columns,
+// whatever is in it, so that it stands on a screen of 24 lines and 80 columns with
+// the question and what may be typed below it. Who asks, with which key, stands
+// first and last.
+const (
+	maxShown    = 21
+	widestShown = 80
+	labelWidth  = 13 // columns before each value
+)
+
+// rows writes the rows of a request.
+type rows struct {
+	c     *console
+	b     strings.Builder
+	width int // of a value
 }
+
+func newRows(c *console) *rows {
+	return &rows{c: c, width: max(min(c.columns(), widestShown)-labelWidth, 20)}
+}
+
+// shown is text from others as the terminal can show it.
+func (r *rows) shown(text string) string { return r.c.plain(spelled(text)) }
+
+// row adds a value in as many lines as it takes; one that others could make long
+// is shortened before.
+func (r *rows) row(name, value string) {
+	if value != "" {
+		r.lines(name, wrapped(value, r.width), "")
+	}
+}
+
+func (r *rows) lines(name string, lines []string, s style) {
+	for i, line := range lines {
+		if i > 0 {
+			name = ""
+		}
+		fmt.Fprintf(&r.b, "  %-10s %s\n", name, r.c.paint(s, line))
+	}
+}
+
+// short adds a value in one line.
+func (r *rows) short(name, value string) { r.row(name, elide(r.shown(value), len(value), r.width)) }
+
+// upTo adds a value in so many lines. It stands for so many bytes.
+func (r *rows) upTo(most int, name, value string, bytes int) {
+	rest, lines := elide(value, bytes, most*(r.width-1)), []string{}
+	for rest != "" {
+		line := firstColumns(rest, r.width)
+		lines, rest = append(lines, line), rest[len(line):]
+	}
+	r.lines(name, lines, "")
+}
+
+// newName adds a name that is seen for the first time, with the code points of
+// what is not ASCII: letters of two scripts can look the same.
+func (r *rows) newName(name, value string) {
+	if value != "" {
+		r.upTo(2, name, r.shown(wire.DescribeName(value)), len(value))
+	}
+}
+
+// request shows who asks for what: all that would be agreed to. With whole nothing
+// is left out.
+func request(c *console, inv client.Invitation, waiting int, whole bool) string {
+	r := newRows(c)
+	short := r.short
+	if whole {
+		short = func(name, value string) { r.row(name, r.shown(value)) }
+	}
+	fmt.Fprintf(&r.b, "conclave: %s\n", headline(c, inv))
+	if inv.Kind == client.KindSign {
+		short("address", inv.AccountAddr)
+		r.data(inv, whole)
+	} else {
+		short("curve", string(inv.Curve))
+	}
+	r.committee(inv, whole)
+	if !inv.Deadline.IsZero() {
+		r.row("answer by", inv.Deadline.Local().Format(clock))
+	}
+	short("session", inv.SessionID)
+	if s := inv.Signer; s != nil {
+		r.row("asked at", s.IssuedAt.Local().Format(clock)+", holds until "+s.ExpiresAt.Local().Format(clock))
+		if whole {
+			r.row("nonce", r.shown(s.Nonce))
+		}
+	}
+	switch {
+	case waiting == 1:
+		r.row("waiting", "1 more request, asked about after this one")
+	case waiting > 1:
+		r.row("waiting", fmt.Sprintf("%s more requests, asked about after this one", grouped(waiting)))
+	}
+	name := short // of what is known by now, under this very name
+	if inv.Kind == client.KindKeygen {
+		name = r.newName
+	}
+	name("key", inv.KeyID)
+	short("address", inv.AccountAddr)
+	if name = short; isNew(inv) {
+		name = r.newName
+	}
+	name("asked by", inv.Coordinator)
+	r.signer(inv)
+	return r.b.String()
+}
+
+// isNew reports whether who asks is not known under that name.
+func isNew(inv client.Invitation) bool { return inv.Signer == nil || inv.Signer.First }
+
+// headline says who asks for what, in a line.
+func headline(c *console, inv client.Invitation) string {
+	what := "make key "
+	if inv.Kind == client.KindSign {
+		what = "sign with key "
+	}
+	const most = 21
+	name := func(text string) string { return elide(c.plain(spelled(text)), len(text), most) }
+	return c.bold(name(inv.Coordinator)) + " asks you to " + c.bold(what+name(inv.KeyID))
+}
+
+const dataLines = 5
 
 // caution says where the bytes that would be signed are not what they look like.
 func caution(inv client.Invitation) string {
 	if inv.Curve == pubkey.Secp256k1 && inv.Hash != string(pubkey.HashKeccak256) && pubkey.HexIsTransaction(inv.Data) {
-		return "the data is an Ethereum transaction, but hashed with " + inv.Hash + " it is not one that would be signed"
+		return "the data is an Ethereum transaction, and is not signed as one"
 	}
 	return ""
 }
 
-// described lists names that are seen for the first time.
-func described(names []string) string {
-	list := make([]string, len(names))
-	for i, name := range names {
-		list[i] = wire.DescribeName(name)
+// data shows what would be signed, and plainly how much of it is not shown.
+func (r *rows) data(inv client.Invitation, whole bool) {
+	lines := dataLines
+	if isNew(inv) {
+		lines-- // for the name of who asks
 	}
-	return strings.Join(list, ", ")
+	if caution(inv) != "" {
+		lines--
+	}
+	if whole {
+		lines = len(inv.Data) + 2 // more than it can take
+	}
+	e := excerptOf(inv.Data, r.width, lines, r.c.plain)
+	r.lines("data", e.head, "")
+	if e.hidden > 0 {
+		text := fmt.Sprintf("%s of %s bytes; answer show to see them", grouped(e.hidden), grouped(e.bytes))
+		r.lines("NOT SHOWN", []string{firstColumns(text, r.width)}, red)
+		r.lines("", e.tail, "")
+	}
+	hash := inv.Hash
+	if ownDigest(inv.Data, inv.Digest) == "" {
+		hash += ": the data is signed as it is"
+	}
+	r.short("hash", hash)
+	if text := caution(inv); text != "" {
+		r.lines("caution", wrapped(text, r.width), red)
+	}
+	r.short("digest", ownDigest(inv.Data, inv.Digest))
 }
 
-// request shows who asks for what: all that would be agreed to.
-func request(c *console, inv client.Invitation) string {
-	var b strings.Builder
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "    %-13s %s\n", name, clean(value))
+// committee says who else takes part, and how many of them it takes.
+func (r *rows) committee(inv client.Invitation, whole bool) {
+	name, most := "held by", 4
+	if inv.Kind == client.KindSign {
+		name, most = "invited", 2
+	}
+	names := make([]string, len(inv.Participants))
+	for i, user := range inv.Participants {
+		if inv.Kind == client.KindKeygen {
+			user = wire.DescribeName(user)
 		}
+		names[i] = r.shown(user)
 	}
-	what := "make a key"
-	if inv.Kind == client.KindSign {
-		what = "sign"
-	}
-	asker := wire.DescribeName(inv.Coordinator)
-	if inv.Signer != nil && !inv.Signer.First { // seen before, under this very name
-		asker = inv.Coordinator
-	}
-	fmt.Fprintf(&b, "conclave: %s asks you to %s\n", c.bold(clean(asker)), c.bold(what))
-	row("key", wire.DescribeName(inv.KeyID))
-	row("curve", string(inv.Curve))
-	if inv.Kind == client.KindSign {
-		row("address", inv.AccountAddr)
-		row("data", printable(inv.Data))
-		row("hash", inv.Hash)
-		row("caution", caution(inv))
-		row("digest", inv.Digest)
-		row("invited", strings.Join(inv.Participants, ", "))
+	if whole {
+		r.row(name, strings.Join(names, ", "))
 	} else {
-		row("held by", described(inv.Participants))
+		r.lines(name, listed(names, r.width, most), "")
 	}
+	part := fmt.Sprintf("yours is %d", inv.PartIndex)
 	if inv.Threshold > 0 {
-		row("must sign", fmt.Sprintf("%d of them", inv.Threshold))
+		part += fmt.Sprintf("; %d must sign", inv.Threshold)
 	}
-	row("your part", fmt.Sprint(inv.PartIndex))
-	if !inv.Deadline.IsZero() {
-		row("answer until", inv.Deadline.Local().Format(clock))
+	r.row("part", part)
+}
+
+// signer says whose identity has signed the request, and why it is taken for the
+// coordinator's.
+func (r *rows) signer(inv client.Invitation) {
+	s := inv.Signer
+	switch {
+	case s == nil:
+		r.lines("signed by", wrapped("NOT SIGNED: only the server says who asks for this", r.width), red)
+	case s.Pinned:
+		r.row("signed by", elide(r.shown(s.Fingerprint), len(s.Fingerprint), r.width-len(", pinned"))+", pinned")
+	case s.First:
+		r.short("signed by", s.Fingerprint)
+		r.lines("", wrapped("SEEN FOR THE FIRST TIME: have it read to you before you agree", r.width), red)
+	default:
+		r.short("signed by", s.Fingerprint)
+		r.row("", "as before, but not pinned")
 	}
-	row("session", inv.SessionID)
-	if s := inv.Signer; s != nil {
-		row("signed by", s.Fingerprint+", "+trusted(inv))
-		row("asked at", s.IssuedAt.Local().Format(clock))
-		row("holds until", s.ExpiresAt.Local().Format(clock))
-		row("nonce", s.Nonce)
-	} else {
-		fmt.Fprintf(&b, "    %-13s %s\n", "signed by", c.paint(red, "NOBODY")+": that "+clean(inv.Coordinator)+" asks for this, only the server says")
+}
+
+// signedBy is signer in a line, for a log.
+func signedBy(inv client.Invitation) string {
+	s := inv.Signer
+	switch {
+	case s == nil:
+		return "not signed"
+	case s.Pinned:
+		return "signed by " + clean(s.Fingerprint) + ", pinned"
 	}
-	return b.String()
+	return "signed by " + clean(s.Fingerprint) + ", not pinned"
+}
+
+// questionOf is what is asked, with who asks and the key: it stays the last line,
+// whatever is said above it. Typed is how many columns are left for the answer.
+func questionOf(c *console, inv client.Invitation, code string) string {
+	answers := fmt.Sprintf("[y %s/n %s]", code, code)
+	verb, act := "make key", "conclave: make the key?"
+	if inv.Kind == client.KindSign {
+		verb, act = "sign with", "conclave: sign?"
+	}
+	const typed = len("  show ") + codeLength
+	fixed := len("conclave:  for ?  ") + len(verb) + len(answers)
+	room := (min(c.columns(), widestShown) - fixed - typed) / 2
+	if room < 6 {
+		return act + " " + answers
+	}
+	name := func(text string) string { return firstColumns(c.plain(spelled(text)), room) }
+	return fmt.Sprintf("conclave: %s %s for %s? %s", verb, name(inv.KeyID), name(inv.Coordinator), answers)
+}
+
+// gist names a request in a line that tells what became of it.
+func gist(inv client.Invitation) string {
+	return fmt.Sprintf("%s with key %s for %s", sessionName(inv.Kind, inv.SessionID), clean(inv.KeyID), clean(inv.Coordinator))
 }

@@ -1,18 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
-	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/client"
@@ -23,30 +18,36 @@ var participantCommand = command{
 	brief: "hold shares, answer invitations, take part in keygens and signings",
 	about: `
 Holds this user's shares and takes part in keygens and signings, until it is
-interrupted. Each invitation is shown, with all that its coordinator has signed,
-and asked about:
+interrupted. At a terminal it asks about one request at a time, those of pinned
+coordinators first:
 
   $ conclave participant
   conclave: identity MPI7M-…
   conclave: connected to n1
-  conclave: carol asks you to sign
-      key           key-7GZ5XQ…
-      curve         secp256k1
-      address       0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
-      data          "pay bob"
-      hash          eip191
-      digest        0x…
-      …
-      signed by     BOZJ6-…, pinned
-  conclave: sign? [y/N] y
+  conclave: carol asks you to sign with key treasury
+    address    0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
+    data       "pay bob"
+    hash       eip191
+    digest     0x…
+    …
+    key        treasury
+    address    0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
+    asked by   carol
+    signed by  BOZJ6-…, pinned
+  conclave: sign with treasury for carol? [y k7f3/n k7f3] y k7f3
   conclave: sign sg-2… accepted
   conclave: sign sg-2…: attempt 1 with parts 1,3
   sign sg-2… [##########..............] round 4 of 9 · waiting for dave
   conclave: sign sg-2…: our part is done
   conclave: sign sg-2…: success
 
-Otherwise nobody is asked, and only what a coordinator has signed whose identity
-is pinned (conclave trust) is considered at all. With --approve always all of it
+An answer repeats the code of its question, which is a new one each time, so that
+what was typed for another question answers nothing. A request fits on a screen of
+80 columns and 24 lines. Where its data is too long for that, the prompt says how
+many bytes are not shown; the answer "show" prints all of it.
+
+With another --approve nobody is asked, and only requests that a coordinator has
+signed whose identity is pinned (conclave trust) are considered. With --approve always all of it
 is approved. With --approve FILE.json a policy decides; go doc client.Policy says
 what is in it. With --approve exec:COMMAND the command gets the request as JSON
 on stdin; it approves by exit status 0, and the first line of its stdout is the
@@ -77,6 +78,9 @@ identity; keep a copy of both (see conclave share -h).`,
 			how, err := c.approval(*approve)
 			if err != nil {
 				return err
+			}
+			if how == nil && !c.onTerminal() {
+				return misuse("--approve prompt asks a person, and stdin is not a terminal; approve by --approve always, a policy FILE.json, or exec:COMMAND")
 			}
 			return c.participant(ctx, how, func(cfg *client.Config) {
 				cfg.PinnedOnly, cfg.KeygensPerHour = pinnedOnly, *keygens
@@ -125,10 +129,7 @@ func (c *cli) participant(ctx context.Context, approve client.Approver, set func
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if approve == nil {
-		a := &asker{console: c.console, lines: make(chan string), stop: cancel}
-		if f, ok := c.stdin.(*os.File); ok {
-			a.terminal = term.IsTerminal(int(f.Fd()))
-		}
+		a := &asker{console: c.console, terminal: c.onTerminal(), flush: c.dropTyped, waiting: participant.Waiting, lines: make(chan string), stop: cancel}
 		// It alone may outlive this function, in a read of stdin that nothing can end.
 		go a.read(ctx, c.stdin)
 		approve = a.approve
@@ -160,87 +161,6 @@ func (c *cli) awaitLogin() func(context.Context, profile) error {
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		}
-	}
-}
-
-var errNobodyToAsk = errors.New("stdin has ended, there is nobody to ask; to approve all, say --approve always")
-
-// asker asks about one invitation at a time.
-type asker struct {
-	console  *console
-	terminal bool // stdin is one
-	lines    chan string
-	stop     context.CancelCauseFunc // ends the participant
-	turn     sync.Mutex
-}
-
-// read reads answers until stdin ends. Stdin that is empty from the beginning is
-// a mistake that should show at once; that of a script may end with its last
-// answer.
-func (a *asker) read(ctx context.Context, stdin io.Reader) {
-	in := bufio.NewScanner(stdin)
-	any := false
-	for in.Scan() {
-		any = true
-		select {
-		case a.lines <- in.Text():
-		case <-ctx.Done():
-			return
-		}
-	}
-	if !any {
-		a.stop(errNobodyToAsk)
-	}
-	close(a.lines)
-}
-
-func (a *asker) approve(ctx context.Context, inv client.Invitation) (bool, string, error) {
-	a.turn.Lock()
-	defer a.turn.Unlock()
-	if ctx.Err() != nil {
-		return false, "", ctx.Err()
-	}
-	for range maxTypedAhead {
-		if !a.terminal {
-			break
-		}
-		select {
-		case <-a.lines: // typed before the question, and so no answer to it
-		default:
-		}
-	}
-	return a.ask(ctx, inv)
-}
-
-const maxTypedAhead = 64
-
-// ask puts the question.
-func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, error) {
-	prompt := "conclave: take part? [y/N]"
-	if inv.Kind == client.KindSign {
-		prompt = "conclave: sign? [y/N]"
-	}
-	a.console.ask(request(a.console, inv), prompt)
-	for {
-		select {
-		case line, ok := <-a.lines:
-			a.console.answered(ok && a.terminal)
-			if !ok {
-				a.stop(errNobodyToAsk)
-				return false, "", errNobodyToAsk
-			}
-			switch strings.ToLower(strings.TrimSpace(line)) {
-			case "y", "yes":
-				return true, "", nil
-			case "n", "no", "":
-				return false, "declined by hand", nil
-			}
-			a.console.ask("conclave: please answer y or n\n", prompt)
-		case <-ctx.Done():
-			a.console.answered(false)
-			a.console.say("the question is void: %s has ended", clean(inv.SessionID))
-			return false, "", ctx.Err()
 		}
 	}
 }

@@ -4,25 +4,90 @@ import (
 	"context"
 	"errors"
 	"io"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 func noEnv(string) string { return "" }
 
-// asking starts an asker whose stdin the test writes to.
-func asking(t *testing.T) (a *asker, stderr *strings.Builder, stdin io.WriteCloser, ctx context.Context) {
+// paper is what a console writes on, for a test that reads along.
+type paper struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (p *paper) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.Write(b)
+}
+
+func (p *paper) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+var codeShown = regexp.MustCompile(`\[y ([0-9a-z]+)/n ([0-9a-z]+)\]`)
+
+// question waits for the n-th question, and returns its code.
+func (p *paper) question(t *testing.T, n int) string {
 	t.Helper()
-	stderr = new(strings.Builder)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		all := codeShown.FindAllStringSubmatch(p.String(), -1)
+		if len(all) >= n {
+			if all[n-1][1] != all[n-1][2] {
+				t.Fatalf("a question with two codes: %s", all[n-1][0])
+			}
+			return all[n-1][1]
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("question %d does not come:\n%s", n, p)
+		}
+	}
+}
+
+// asking starts an asker whose stdin the test writes to.
+func asking(t *testing.T) (a *asker, stderr *paper, stdin io.WriteCloser, ctx context.Context) {
+	t.Helper()
+	stderr = new(paper)
 	in, stdin := io.Pipe()
 	ctx, cancel := context.WithCancelCause(t.Context())
-	a = &asker{console: newConsole(stderr, noEnv), lines: make(chan string), stop: cancel}
+	a = &asker{console: newConsole(stderr, noEnv), waiting: func() int { return 0 }, lines: make(chan string), stop: cancel}
 	done := make(chan struct{})
 	go func() { defer close(done); a.read(ctx, in) }()
 	t.Cleanup(func() { stdin.Close(); cancel(nil); <-done })
 	return a, stderr, stdin, ctx
+}
+
+// verdict is what an approver returns.
+type verdict struct {
+	ok     bool
+	reason string
+	err    error
+}
+
+// asks has an asker ask in the background.
+func asks(ctx context.Context, a *asker, inv client.Invitation) <-chan verdict {
+	answer := make(chan verdict, 1)
+	go func() {
+		ok, reason, err := a.approve(ctx, inv)
+		answer <- verdict{ok, reason, err}
+	}()
+	return answer
+}
+
+func types(t *testing.T, stdin io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(stdin, text); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func signing() client.Invitation {
@@ -32,16 +97,43 @@ func signing() client.Invitation {
 	}
 }
 
-func TestAsked(t *testing.T) {
-	for answer, want := range map[string]bool{"y": true, "YES": true, "n": false, "": false, "what\ny": true} {
+// TestAnswersNameTheirQuestion: an answer counts with the code of the question and
+// no other way, and each time the question is put it has another.
+func TestAnswersNameTheirQuestion(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		before []string // which answer nothing
+		answer string
+		ok     bool
+	}{
+		{nil, "y CODE", true},
+		{nil, " YES  CODE ", true},
+		{nil, "n CODE", false},
+		{nil, "No CODE", false},
+		{[]string{"y", "yes", "n", "", "CODE", "y CODEX", "yCODE", "y CODE CODE", "y y", "what"}, "y CODE", true},
+		{[]string{"show", "show CODE"}, "n CODE", false},
+	} {
 		a, stderr, stdin, ctx := asking(t)
-		go func() { _, _ = io.WriteString(stdin, answer+"\n") }()
-		ok, reason, err := a.ask(ctx, signing())
-		if ok != want || err != nil || ok != (reason == "") {
-			t.Errorf("answer %q: %t, %q, %v", answer, ok, reason, err)
+		answer := asks(ctx, a, signing())
+		seen := map[string]bool{}
+		put := func(text string) {
+			code := stderr.question(t, len(seen)+1)
+			if seen[code] || len(code) != codeLength {
+				t.Fatalf("code %s is there again, or too short", code)
+			}
+			seen[code] = true
+			types(t, stdin, strings.ReplaceAll(text, "CODE", code)+"\n")
+		}
+		for _, text := range tc.before {
+			put(text)
+			stderr.question(t, len(seen)+1)
+		}
+		put(tc.answer)
+		if got := <-answer; got.ok != tc.ok || got.err != nil || got.ok != (got.reason == "") {
+			t.Errorf("answer %q: %+v", tc.answer, got)
 		}
 		for _, shown := range []string{
-			"dave asks you to sign", "key-1", "0xacc", `"pay\x1b[8m eve"`, "eip191", "0xd1", "alice, carol", "2 of them", "sg-1", "sign? [y/N]",
+			"dave asks you to sign with key key-1", "0xacc", `"pay\x1b[8m eve"`, "eip191", "0xd1", "alice, carol", "2 must sign", "sg-1", "sign with key-1 for dave? [y ",
 		} {
 			if !strings.Contains(stderr.String(), shown) {
 				t.Errorf("the question does not show %s:\n%s", shown, stderr)
@@ -50,40 +142,122 @@ func TestAsked(t *testing.T) {
 		if strings.Contains(stderr.String(), "\x1b") {
 			t.Error("the question has a control character")
 		}
+		if hints := strings.Count(stderr.String(), "no answer yet"); hints > 0 != (len(tc.before) > 2) {
+			t.Errorf("%d hints after %q", hints, tc.before)
+		}
 	}
 }
 
-func TestQuestionBecomesVoid(t *testing.T) {
+// TestAnswerToAQuestionThatIsOver: alice asks, cancels while bob types, and asks
+// for something else. What he has typed answers neither, and he is told.
+func TestAnswerToAQuestionThatIsOver(t *testing.T) {
+	t.Parallel()
+	for _, typed := range []string{"y OLD", "n OLD", "y", "n", ""} {
+		a, stderr, stdin, ctx := asking(t)
+		first, cancel := context.WithCancelCause(ctx)
+		answers := asks(first, a, signing())
+		old := stderr.question(t, 1)
+		other := signing()
+		other.SessionID, other.Data = "sg-2", "pay mallory"
+		next := asks(ctx, a, other)
+		cancel(&client.OutcomeError{Kind: client.KindSign, SessionID: "sg-1", Status: wire.StatusCancelled, Reason: "cancelled by dave"})
+		code := stderr.question(t, 2)
+		if got := <-answers; got.ok || !errors.Is(got.err, context.Canceled) {
+			t.Errorf("the first question: %+v", got)
+		}
+		if want := "conclave: question " + old + " is over and was not answered: sign sg-1 with key key-1 for dave: cancelled by dave\n"; !strings.Contains(stderr.String(), want) {
+			t.Errorf("does not say %q:\n%s", want, stderr)
+		}
+		types(t, stdin, strings.ReplaceAll(typed, "OLD", old)+"\n")
+		last := stderr.question(t, 3)
+		select {
+		case got := <-next:
+			t.Fatalf("%q answered the second question (its code %s): %+v", typed, code, got)
+		default:
+		}
+		types(t, stdin, "y "+last+"\n")
+		if got := <-next; !got.ok {
+			t.Errorf("the second question: %+v", got)
+		}
+	}
+}
+
+func TestQuestionIsNotPutTooLate(t *testing.T) {
+	t.Parallel()
 	a, stderr, _, ctx := asking(t)
 	ctx, cancel := context.WithCancel(ctx)
 	cancel()
 	if ok, _, err := a.approve(ctx, signing()); ok || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %t, %v", ok, err)
 	}
-	if stderr.Len() > 0 {
+	if stderr.String() != "" {
 		t.Errorf("asked about what has ended: %s", stderr)
 	}
-	if _, _, err := a.ask(ctx, signing()); !errors.Is(err, context.Canceled) || !strings.Contains(stderr.String(), "void") {
+	if _, _, err := a.ask(ctx, signing()); !errors.Is(err, context.Canceled) || !strings.Contains(stderr.String(), "is over and was not answered: sign sg-1 with key key-1 for dave: this participant stops; the next start asks again") {
 		t.Errorf("got %v, said %s", err, stderr)
+	}
+}
+
+// TestQuestionSaysHowManyWait, since they are asked about one after the other.
+func TestQuestionSaysHowManyWait(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{0: "", 1: "waiting    1 more request,", 1234: "waiting    1,234 more requests,"} {
+		a, stderr, stdin, ctx := asking(t)
+		a.waiting = func() int { return n }
+		answer := asks(ctx, a, signing())
+		types(t, stdin, "n "+stderr.question(t, 1)+"\n")
+		<-answer
+		if text := stderr.String(); !strings.Contains(text, want) || strings.Contains(text, "waiting") != (n > 0) {
+			t.Errorf("%d wait:\n%s", n, text)
+		}
 	}
 }
 
 // When stdin ends nobody can approve, and that ends the participant.
 func TestNobodyToAsk(t *testing.T) {
+	t.Parallel()
 	_, _, stdin, ctx := asking(t)
 	stdin.Close()
 	<-ctx.Done()
 	if cause := context.Cause(ctx); !errors.Is(cause, errNobodyToAsk) {
 		t.Errorf("cause is %v", cause)
 	}
-	// A script's answers may be followed by the end.
-	a, _, stdin, ctx := asking(t)
-	go func() { _, _ = io.WriteString(stdin, "y\n"); stdin.Close() }()
-	if ok, _, err := a.approve(ctx, signing()); !ok || err != nil || ctx.Err() != nil {
-		t.Errorf("got %t, %v; ended %v", ok, err, ctx.Err())
+	// A line that has no end is no answer.
+	a, stderr, stdin, ctx := asking(t)
+	answer := asks(ctx, a, signing())
+	types(t, stdin, "y "+stderr.question(t, 1))
+	stdin.Close()
+	if got := <-answer; got.ok || got.err == nil || !errors.Is(context.Cause(ctx), errNobodyToAsk) {
+		t.Errorf("got %+v; ended by %v", got, context.Cause(ctx))
 	}
-	if ok, _, err := a.approve(ctx, signing()); ok || !errors.Is(err, errNobodyToAsk) || ctx.Err() == nil {
-		t.Errorf("got %t, %v; ended %v", ok, err, ctx.Err())
+}
+
+func TestLongLineIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	a, stderr, stdin, ctx := asking(t)
+	answer := asks(ctx, a, signing())
+	code := stderr.question(t, 1)
+	types(t, stdin, strings.Repeat("x", 10_000)+" y "+code+"\n")
+	types(t, stdin, "n "+stderr.question(t, 2)+"\n")
+	if got := <-answer; got.ok || got.reason != "declined by hand" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// TestCodesCannotBeGuessed: they have no letter or digit that another could be
+// taken for, and are not made from anything.
+func TestCodesCannotBeGuessed(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for range 1000 {
+		code := newCode()
+		if len(code) != codeLength || strings.Trim(code, codeSigns) != "" || strings.ContainsAny(code, "01oilaeuy") {
+			t.Fatalf("code %q", code)
+		}
+		seen[code] = true
+	}
+	if len(seen) < 990 { // of 531,441
+		t.Errorf("%d codes of 1000 are different", len(seen))
 	}
 }
 

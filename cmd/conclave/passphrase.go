@@ -124,12 +124,20 @@ func (c *cli) onTerminal() bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// dropTyped drops what was typed before a question, so that it does not answer it.
+func (c *cli) dropTyped() {
+	if f, ok := c.stdin.(*os.File); ok && c.onTerminal() {
+		_ = flushTyped(int(f.Fd())) // where it cannot, an answer still needs its code
+	}
+}
+
 // askHidden asks on the terminal that stdin is, without echo.
 func (c *cli) askHidden(what string) ([]byte, error) {
 	f, ok := c.stdin.(*os.File)
 	if !ok {
 		return nil, errors.New("there is no terminal to ask on")
 	}
+	c.dropTyped()
 	c.console.print("conclave: " + clean(what) + ": ")
 	text, err := term.ReadPassword(int(f.Fd()))
 	c.console.print("\n")

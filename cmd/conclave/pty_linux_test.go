@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -98,6 +99,31 @@ func (p *pty) text() string {
 // expect waits until the terminal has got text.
 func (p *pty) expect(text string) {
 	p.t.Helper()
+	p.until(fmt.Sprintf("%q", text), func(screen string) bool { return strings.Contains(screen, text) })
+}
+
+// question waits until the terminal has got its n-th question, and returns the
+// code.
+func (p *pty) question(n int) (code string) {
+	p.t.Helper()
+	p.until(fmt.Sprintf("question %d", n), func(screen string) bool {
+		var codes []string // a question is drawn again when something is said above it
+		for _, m := range codeShown.FindAllStringSubmatch(screen, -1) {
+			if !slices.Contains(codes, m[1]) {
+				codes = append(codes, m[1])
+			}
+		}
+		if len(codes) >= n {
+			code = codes[n-1]
+		}
+		return code != ""
+	})
+	return code
+}
+
+// until waits for what the terminal has got.
+func (p *pty) until(what string, ok func(screen string) bool) {
+	p.t.Helper()
 	stop := time.AfterFunc(2*time.Minute, func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -107,9 +133,9 @@ func (p *pty) expect(text string) {
 	defer stop.Stop()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for !strings.Contains(p.screen.String(), text) {
+	for !ok(p.screen.String()) {
 		if p.closed {
-			p.t.Fatalf("the terminal does not get %q:\n%q", text, p.screen.String())
+			p.t.Fatalf("the terminal does not get %s:\n%q", what, p.screen.String())
 		}
 		p.cond.Wait()
 	}
@@ -194,39 +220,40 @@ func TestTerminal(t *testing.T) {
 	wide.expect("connected to n1")
 
 	keygen := onTerminal(t, 100, users["alice"].command("keygen", "--curve", "ed25519", "--key-id", "schlüssel", "bob", "carol"))
-	narrow.expect("conclave: take part? [y/N] ")
-	wide.expect("conclave: take part? [y/N] ")
+	narrow.expect("conclave: make the key? [y ")
+	wide.expect("conclave: make key schlüssel for alice? [y ")
 	keygen.expect("waiting for ")
-	narrow.types("y\n")
-	wide.types("maybe\ny\n")
-	wide.expect("please answer y or n")
+	narrow.types("y " + narrow.question(1) + "\n")
+	wide.types("maybe\n")
+	wide.expect("no answer yet: type y or n and the code")
+	wide.types("y " + wide.question(2) + "\n")
 	keygen.expect("\x1b[K") // the status is written over
 	keygen.expect("public key  0x")
-	narrow.expect(`key           schl\u00fcssel`)
-	wide.expect("key           schlüssel")
+	narrow.expect(`  key        schl\u00fcssel`)
+	wide.expect("  key        schlüssel")
 	wide.expect(" of 2") // of the rounds that pass by quickly not all are seen
 
 	const evil = "pay bob\x1b[2J\x1b[31m\r\n    digest        0x00\u202e100 eve\u0007"
 	sign := onTerminal(t, 100, users["alice"].command("sign", "schlüssel", "--data", evil))
-	wide.expect("conclave: sign? [y/N] ")
-	narrow.expect("conclave: sign? [y/N] ")
-	narrow.types("y\n")
+	wide.expect("conclave: sign with schlüssel for alice? [y ")
+	narrow.expect("conclave: sign? [y ")
+	narrow.types("y " + narrow.question(2) + "\n")
 	sign.expect("conclave: bob accepted")
 	narrow.stops(true)
-	wide.types("y\n")
+	wide.types("y " + wide.question(3) + "\n")
 	wide.expect(" · waiting for bob")
 	narrow.stops(false)
 	sign.expect("signature   0x")
-	shown := `data          "pay bob\x1b[2J\x1b[31m\r\n    digest        0x00\u202e100 eve\a"`
-	narrow.expect(shown)
-	wide.expect(shown)
+	shown := `"pay bob\x1b[2J\x1b[31m\r\n    digest        0x00\u202e100 eve\a"`
+	narrow.expect(shown[:37]) // of 37 columns
+	wide.expect("  data       " + shown)
 	wide.expect("success")
 	narrow.expect("success")
 
 	watch := onTerminal(t, 79, users["alice"].command("sessions", "watch", newest(t, users["alice"])))
 	watch.expect("|<-- sign_complete ")
 	watch.expect("verified    here, by data and address")
-	watch.expect(shown[len("data          "):])
+	watch.expect(shown)
 
 	for name, p := range map[string]*pty{"narrow": narrow, "wide": wide, "keygen": keygen, "sign": sign, "watch": watch} {
 		foul := strings.NewReplacer("\x1b[K", "", "\x1b[1m", "", "\x1b[2m", "", "\x1b[31m", "", "\x1b[32m", "", "\x1b[0m", "").Replace(p.text())

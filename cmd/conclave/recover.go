@@ -187,7 +187,7 @@ func openWithAny(text string, ids []*party.Identity) (share *party.Share, err er
 	return share, err
 }
 
-// confirmation is what has to be typed.
+// confirmation is what has to be typed, and a code after it.
 const confirmation = "give me the whole key"
 
 func (c *cli) confirmRecovery(p party.SharePublic) error {
@@ -197,12 +197,15 @@ func (c *cli) confirmRecovery(p party.SharePublic) error {
 	if !c.onTerminal() {
 		return misuse("there is no terminal to confirm on; say --i-understand")
 	}
-	c.console.say("to go on, type: %s", confirmation)
+	// The code is for what was pasted, or typed for something else.
+	wanted := confirmation + " " + newCode()
+	c.dropTyped()
+	c.console.say("to go on, type: %s", wanted)
 	line, err := bufio.NewReader(io.LimitReader(c.stdin, 1024)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read confirmation: %w", err)
 	}
-	if strings.TrimSpace(line) != confirmation {
+	if strings.TrimSpace(line) != wanted {
 		return errors.New("not confirmed; nothing was rebuilt")
 	}
 	return nil
@@ -246,5 +249,5 @@ func (c *cli) signRecovered(path, data, hash string) error {
 	}
 	signature, digestText := pubkey.Encode(sig), pubkey.Encode(digest)
 	return c.print(map[string]string{"signature": signature, "account_addr": address, "hash": string(how), "digest": digestText},
-		[2]string{"signature", signature}, [2]string{"address", address}, [2]string{"hash", string(how)}, [2]string{"digest", digestText})
+		[2]string{"signature", signature}, [2]string{"address", address}, [2]string{"hash", string(how)}, [2]string{"digest", ownDigest(data, digestText)})
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -67,9 +68,9 @@ participants without an identity, of whom nobody is known.
 
 func (c *cli) keygen(ctx context.Context, r client.KeygenRequest, pinnedOnly bool) error {
 	var key client.Key
-	err := c.coordinate(ctx, pinnedOnly, func(coordinator *client.Client) (err error) {
+	err := c.coordinate(ctx, pinnedOnly, func(coordinator *client.Client) (session string, err error) {
 		key, err = coordinator.Keygen(ctx, r)
-		return err
+		return key.SessionID, err
 	})
 	if err != nil {
 		c.unattested(err)
@@ -157,20 +158,20 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest, pinnedOnly bool) e
 		}
 	}
 	var sig client.Signature
-	err := c.coordinate(ctx, pinnedOnly, func(coordinator *client.Client) (err error) {
+	err := c.coordinate(ctx, pinnedOnly, func(coordinator *client.Client) (session string, err error) {
 		sig, err = coordinator.Sign(ctx, r)
-		return err
+		return sig.SessionID, err
 	})
 	if err != nil {
 		return err
 	}
 	return c.print(sig, [2]string{"signature", sig.Signature}, [2]string{"address", sig.AccountAddr},
-		[2]string{"hash", string(sig.Hash)}, [2]string{"digest", sig.Digest}, [2]string{"session", sig.SessionID})
+		[2]string{"hash", string(sig.Hash)}, [2]string{"digest", ownDigest(sig.Data, sig.Digest)}, [2]string{"session", sig.SessionID})
 }
 
 // coordinate connects, shows progress, and says what becomes of a session that
-// is left.
-func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.Client) error) error {
+// is left. Do returns the session that it was about, if it knows.
+func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.Client) (session string, err error)) error {
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -187,29 +188,25 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.C
 	}
 	cfg.Known, cfg.Trust, cfg.PinnedOnly = store.Known, store.Trust, pinnedOnly
 	d := display{console: c.console, began: time.Now()}
-	ended := make(chan client.Event, 1) // told after how it came about, which another connection brings
+	var ends endings // told after how it came about, which another connection brings
 	cfg.OnEvent = func(e client.Event) {
-		if _, end := e.(client.Ended); !end {
-			d.event(e)
+		if end, ok := e.(client.Ended); ok {
+			ends.add(end)
 			return
 		}
-		select {
-		case ended <- e:
-		default:
-		}
+		d.event(e)
 	}
 	stop := c.accompany(ctx, &d)
+	session := ""
 	coordinator, err := client.Dial(ctx, cfg)
 	if err == nil {
-		err = do(coordinator)
+		session, err = do(coordinator)
 		// Why it stopped before is err already, where it matters.
 		_ = coordinator.Close()
 	}
 	stop()
-	select {
-	case e := <-ended:
+	if e, ok := ends.of(sessionOf(session, err, d.session())); ok {
 		d.event(e)
-	default:
 	}
 	d.done()
 	if err == nil {
@@ -225,6 +222,50 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.C
 		return errors.New("left before the request was taken")
 	}
 	return err
+}
+
+// endings are the outcomes that a coordinator is told of: that of the session it
+// has asked for, and those of sessions that earlier commands have left, which its
+// mailbox still holds. They are safe for concurrent use.
+type endings struct {
+	mu   sync.Mutex
+	list []client.Ended
+}
+
+// maxEndings bounds how many are kept, of which the newest count.
+const maxEndings = 256
+
+func (e *endings) add(end client.Ended) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.list) == maxEndings {
+		e.list = slices.Delete(e.list, 0, 1)
+	}
+	e.list = append(e.list, end)
+}
+
+// of returns the ending of a session.
+func (e *endings) of(session string) (client.Ended, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	i := slices.IndexFunc(e.list, func(end client.Ended) bool { return end.SessionID == session })
+	if i < 0 || session == "" {
+		return client.Ended{}, false
+	}
+	return e.list[i], true
+}
+
+// sessionOf is the session that a request has become: as its result says, its
+// error, or the server's acknowledgement, which may have been lost.
+func sessionOf(result string, err error, acknowledged string) string {
+	var outcome *client.OutcomeError
+	switch {
+	case result != "":
+		return result
+	case errors.As(err, &outcome) && outcome.SessionID != "":
+		return outcome.SessionID
+	}
+	return acknowledged
 }
 
 // role is coordinator, but for an admin who is none.

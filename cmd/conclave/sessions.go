@@ -249,7 +249,7 @@ func (c *cli) showSession(ctx context.Context, api *client.API, id string) error
 	}
 	rows = append(rows, [2]string{"signers", partsText(s.Signers)})
 	if s.Kind == string(client.KindSign) {
-		rows = append(rows, [2]string{"data", printable(s.Data)}, [2]string{"hash", s.Hash}, [2]string{"digest", s.Digest})
+		rows = append(rows, [2]string{"data", dataInLine(s.Data, resultColumns)}, [2]string{"hash", s.Hash}, [2]string{"digest", ownDigest(s.Data, s.Digest)})
 	}
 	rows = append(rows, [2]string{"address", s.AccountAddr}, [2]string{"signature", s.Signature}, [2]string{"reason", s.Reason},
 		[2]string{"culprits", partsText(s.Culprits)}, [2]string{"created", when(s.CreatedAt)}, [2]string{"deadline", when(s.Deadline)},

@@ -160,6 +160,10 @@ func reported(s client.SessionInfo, part int) bool {
 	return slices.ContainsFunc(s.Responses, func(p client.PartInfo) bool { return p.PartIndex == part && p.Result != "" })
 }
 
+// resultColumns is how much of long data a result shows from its beginning and its
+// end; --json has all of it.
+const resultColumns = 200
+
 // result is how a session ended, for its rows.
 func result(s client.SessionInfo) [][2]string {
 	status, _ := outcome(s)
@@ -174,7 +178,8 @@ func result(s client.SessionInfo) [][2]string {
 	}
 	rows = append(rows, [2]string{"to blame", strings.Join(blamed, ", ")}, [2]string{"key", s.KeyID})
 	if s.Kind == string(client.KindSign) {
-		rows = append(rows, [2]string{"data", printable(s.Data)}, [2]string{"digest", s.Digest}, [2]string{"signature", s.Signature})
+		rows = append(rows, [2]string{"data", dataInLine(s.Data, resultColumns)}, [2]string{"digest", ownDigest(s.Data, s.Digest)},
+			[2]string{"signature", s.Signature})
 	}
 	return append(rows, [2]string{"address", s.AccountAddr}, [2]string{"verified", verifiedHere(s)})
 }

@@ -117,7 +117,7 @@ func (c *cli) verify(v verification) error {
 	}
 	good := verified{true, curve, address, pubkey.Encode(pub), hash, pubkey.Encode(digest)}
 	return c.print(good, [2]string{"good", fmt.Sprintf("%s signature by %s", curve, address)},
-		[2]string{"hash", string(hash)}, [2]string{"digest", good.Digest})
+		[2]string{"hash", string(hash)}, [2]string{"digest", ownDigest(v.data, good.Digest)})
 }
 
 // curveOf is the curve that was named, else that of the address: an Ethereum

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
+)
+
+// Whoever types an answer must mean the question that stands there. So an answer
+// repeats a code that is shown with the question and was made for it alone: what
+// was typed before, for another question or for none, does not have it. The code
+// comes from nothing that a request says; a server can neither choose nor know it.
+
+const (
+	codeLength = 4
+	// codeSigns are digits and consonants of which none looks like another, so that
+	// no code is a word or an answer.
+	codeSigns = "23456789bcdfghjkmnpqrstvwxz"
+)
+
+// newCode makes a code.
+func newCode() string {
+	var code []byte
+	for len(code) < codeLength {
+		var b [1]byte
+		_, _ = rand.Read(b[:]) // never fails
+		if int(b[0]) < 256/len(codeSigns)*len(codeSigns) {
+			code = append(code, codeSigns[int(b[0])%len(codeSigns)])
+		}
+	}
+	return string(code)
+}
+
+// reply is what was answered to a question.
+type reply int
+
+const (
+	unclear reply = iota
+	accept
+	decline
+	show
+)
+
+// replyOf reads an answer to the question with a code. To be shown more does no
+// harm, and needs none.
+func replyOf(line, code string) reply {
+	words := strings.Fields(strings.ToLower(line))
+	if len(words) == 1 && words[0] == "show" {
+		return show
+	}
+	if len(words) != 2 || words[1] != code {
+		return unclear
+	}
+	switch words[0] {
+	case "y", "yes":
+		return accept
+	case "n", "no":
+		return decline
+	case "show":
+		return show
+	}
+	return unclear
+}
+
+var errNobodyToAsk = errors.New("stdin has ended, there is nobody to ask; to approve all, say --approve always")
+
+// asker asks about one invitation at a time; whose turn it is, the client knows. Its
+// methods are safe for concurrent use.
+type asker struct {
+	console  *console
+	terminal bool       // stdin is one
+	flush    func()     // drops what was typed and not read yet; nil where nothing is
+	waiting  func() int // how many wait to be asked about after this one
+	lines    chan string
+	stop     context.CancelCauseFunc // ends the participant
+
+	turn sync.Mutex
+}
+
+// read reads answers until stdin ends. Stdin that is empty from the beginning is
+// a mistake that should show at once; otherwise it shows when there is somebody to
+// be asked. A line that has no end is no answer.
+func (a *asker) read(ctx context.Context, stdin io.Reader) {
+	in := bufio.NewReader(stdin)
+	any := false
+	for {
+		line, err := readLine(in)
+		if err != nil {
+			break
+		}
+		any = true
+		select {
+		case a.lines <- line:
+		case <-ctx.Done():
+			return
+		}
+	}
+	if !any {
+		a.stop(errNobodyToAsk)
+	}
+	close(a.lines)
+}
+
+// readLine returns the beginning of a line that is longer than any answer.
+func readLine(in *bufio.Reader) (string, error) {
+	line, err := in.ReadSlice('\n')
+	text := string(line)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		_, err = in.ReadSlice('\n')
+	}
+	return text, err
+}
+
+// approve is a [client.Approver].
+func (a *asker) approve(ctx context.Context, inv client.Invitation) (bool, string, error) {
+	a.turn.Lock()
+	defer a.turn.Unlock()
+	if ctx.Err() != nil {
+		return false, "", ctx.Err()
+	}
+	return a.ask(ctx, inv)
+}
+
+// put puts the question with a new code, which it returns. What was typed before
+// is dropped: whole lines and the beginning of one.
+func (a *asker) put(text string, inv client.Invitation) (code string) {
+	if a.flush != nil {
+		a.flush()
+		select {
+		case <-a.lines: // one that was read already
+		default:
+		}
+	}
+	code = newCode()
+	a.console.ask(text, questionOf(a.console, inv, code))
+	return code
+}
+
+// ask puts the question until it is answered.
+func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, error) {
+	code := a.put(request(a.console, inv, a.waiting(), false), inv)
+	for {
+		select {
+		case line, ok := <-a.lines:
+			a.console.answered(ok && a.terminal)
+			switch {
+			case ctx.Err() != nil:
+				return a.over(ctx, inv, code)
+			case !ok:
+				a.stop(errNobodyToAsk)
+				return false, "", errNobodyToAsk
+			}
+			switch replyOf(line, code) {
+			case accept:
+				return true, "", nil
+			case decline:
+				return false, "declined by hand", nil
+			case show:
+				a.console.print(request(a.console, inv, 0, true))
+				code = a.put(request(a.console, inv, a.waiting(), false), inv)
+			case unclear:
+				const hint = "conclave: no answer yet: type y or n and the code that stands there now, or show for all of the request\n"
+				code = a.put(hint, inv)
+			}
+		case <-ctx.Done():
+			a.console.answered(false)
+			return a.over(ctx, inv, code)
+		}
+	}
+}
+
+// over says that a question has ended without an answer, and why.
+func (a *asker) over(ctx context.Context, inv client.Invitation, code string) (bool, string, error) {
+	var out *client.OutcomeError
+	why := "this participant stops; the next start asks again"
+	switch {
+	case errors.As(context.Cause(ctx), &out):
+		why = out.Outcome()
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		why = "its deadline has passed"
+	}
+	a.console.say("question %s is over and was not answered: %s: %s", code, gist(inv), clean(why))
+	return false, "", ctx.Err()
+}

@@ -1,0 +1,7 @@
+package main
+
+import "golang.org/x/sys/windows"
+
+// flushTyped drops what was typed in a console and not read yet. The beginning of
+// a line, which a read under way has taken already, stays.
+func flushTyped(fd int) error { return windows.FlushConsoleInputBuffer(windows.Handle(fd)) }
