@@ -44,6 +44,7 @@ const (
 	unclear reply = iota
 	accept
 	decline
+	again // put the question again, as for a terminal that was attached later
 	show
 )
 
@@ -51,6 +52,9 @@ const (
 // harm, and needs none.
 func replyOf(line, code string) reply {
 	words := strings.Fields(strings.ToLower(line))
+	if len(words) == 0 {
+		return again
+	}
 	if len(words) == 1 && words[0] == "show" {
 		return show
 	}
@@ -156,13 +160,15 @@ func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, e
 				a.stop(errNobodyToAsk)
 				return false, "", errNobodyToAsk
 			}
-			switch replyOf(line, code) {
+			switch said := replyOf(line, code); said {
 			case accept:
 				return true, "", nil
 			case decline:
 				return false, "declined by hand", nil
-			case show:
-				a.console.print(request(a.console, inv, 0, true))
+			case show, again:
+				if said == show {
+					a.console.print(request(a.console, inv, 0, true))
+				}
 				code = a.put(request(a.console, inv, a.waiting(), false), inv)
 			case unclear:
 				const hint = "conclave: no answer yet: type y or n and the code that stands there now, or show for all of the request\n"

@@ -5,3 +5,18 @@ import "golang.org/x/sys/unix"
 // flushTyped drops what was typed on a terminal and not read yet, the beginning of
 // a line too.
 func flushTyped(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) }
+
+// hush drops what was typed on a terminal and shows no more of it, until restore is
+// called.
+func hush(fd int) (restore func(), err error) {
+	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return nil, err
+	}
+	hushed := *before
+	hushed.Lflag &^= unix.ECHO
+	if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &hushed); err != nil {
+		return nil, err
+	}
+	return func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, before) }, nil // the terminal may be gone
+}

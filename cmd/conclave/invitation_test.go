@@ -55,7 +55,10 @@ func hostileInvitation(t *rapid.T) client.Invitation {
 	if inv.Kind == client.KindSign {
 		inv.AccountAddr = rapid.OneOf(rapid.Just("0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"), id).Draw(t, "address")
 		inv.Digest = rapid.OneOf(rapid.Just("0x"+strings.Repeat("ab", 32)), hostileText(9000)).Draw(t, "digest")
-		inv.Data = rapid.OneOf(hostileText(6000), rapid.Just("0x"+strings.Repeat("00ff", 3000))).Draw(t, "data")
+		if rapid.Bool().Draw(t, "ethereum") {
+			inv.Curve = pubkey.Secp256k1
+		}
+		inv.Data = rapid.OneOf(hostileText(6000), rapid.Just("0xdf80018252089435353535353535353535353535353535353535350180018080"), rapid.Just("0x"+strings.Repeat("00ff", 3000))).Draw(t, "data")
 	}
 	if rapid.Bool().Draw(t, "signed") {
 		inv.Signer = &client.Signer{
@@ -90,12 +93,12 @@ func TestRequestFitsAScreen(t *testing.T) {
 			t.Errorf("the question is %q", question)
 		}
 		wants := []string{`  key        \S`, `  asked by   \S`, `  signed by  \S`}
-		if inv.Kind == client.KindSign && inv.AccountAddr != "" {
+		if inv.Kind == client.KindSign && !blank(inv.AccountAddr) {
 			wants = append(wants, `  address    \S`)
 		}
 		end := strings.Join(lines[max(0, len(lines)-6):], "\n")
 		for _, want := range wants {
-			if inv.KeyID == "" || strings.TrimSpace(inv.KeyID) == "" || strings.TrimSpace(inv.Coordinator) == "" || strings.TrimSpace(inv.AccountAddr) == "" {
+			if blank(inv.KeyID) || blank(inv.Coordinator) || inv.Signer != nil && blank(inv.Signer.Fingerprint) {
 				break
 			}
 			if !regexp.MustCompile(`(?m)^` + want).MatchString(end) {
@@ -104,6 +107,8 @@ func TestRequestFitsAScreen(t *testing.T) {
 		}
 	})
 }
+
+func blank(text string) bool { return strings.Trim(text, " ") == "" }
 
 // TestHiddenBytesAreCounted: what a prompt shows of data and what it says that it
 // does not show are all of it, and nothing in the data looks like that.
@@ -142,7 +147,7 @@ func TestLongDataLeavesWhoAsksOnTheScreen(t *testing.T) {
 	c := newConsole(new(strings.Builder), noEnv)
 	text := request(c, inv, 0, false)
 	for _, want := range []string{
-		"NOT SHOWN  5,734 of 6,000 bytes; answer show to see them\n", "hash       none: the data is signed as it is\n", "key        key-1\n  address    0xacc\n  asked by   dave\n",
+		"NOT SHOWN  5,801 of 6,000 bytes; answer show to see them\n", "hash       none: the data is signed as it is\n", "key        key-1\n  address    0xacc\n  asked by   dave\n",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("does not say %q:\n%s", want, text)

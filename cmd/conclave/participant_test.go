@@ -112,6 +112,7 @@ func TestAnswersNameTheirQuestion(t *testing.T) {
 		{nil, "No CODE", false},
 		{[]string{"y", "yes", "n", "", "CODE", "y CODEX", "yCODE", "y CODE CODE", "y y", "what"}, "y CODE", true},
 		{[]string{"show", "show CODE"}, "n CODE", false},
+		{[]string{"", " "}, "y CODE", true},
 	} {
 		a, stderr, stdin, ctx := asking(t)
 		answer := asks(ctx, a, signing())

@@ -137,7 +137,10 @@ func (c *cli) askHidden(what string) ([]byte, error) {
 	if !ok {
 		return nil, errors.New("there is no terminal to ask on")
 	}
-	c.dropTyped()
+	// Before the question stands there: who sees it may type at once.
+	if restore, err := hush(int(f.Fd())); err == nil {
+		defer restore()
+	}
 	c.console.print("conclave: " + clean(what) + ": ")
 	text, err := term.ReadPassword(int(f.Fd()))
 	c.console.print("\n")
