@@ -55,7 +55,7 @@ func (v verifier) Verify(ctx context.Context, token string) (auth.Claims, error)
 
 // Accounts is what logins are checked with; *auth.Accounts is one.
 type Accounts interface {
-	Authenticate(ctx context.Context, user, password string) (auth.Account, error)
+	Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error)
 	Get(ctx context.Context, user string) (auth.Account, error)
 }
 
@@ -68,8 +68,8 @@ type logins struct {
 }
 
 // Authenticate implements Accounts.
-func (l logins) Authenticate(ctx context.Context, user, password string) (auth.Account, error) {
-	account, err := l.Accounts.Authenticate(ctx, user, password)
+func (l logins) Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error) {
+	account, err := l.Accounts.Authenticate(ctx, user, password, turn)
 	if err != nil {
 		fault, known := loginFaults[auth.AsWire(err).Code]
 		if !known {

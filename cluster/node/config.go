@@ -109,11 +109,17 @@ type Config struct {
 	// RegisterLimit is how often a second one user may register on this node for
 	// long; ten times that at once. Zero value means 10; negative means no limit.
 	RegisterLimit float64
-	// LoginLimit is how often a minute one account may be logged in to, or tried,
-	// on this node, for long and also at once; LoginAddressLimit the same for one
-	// address (of IPv6, one /64). Zero values mean 10 and 100; negative ones no limit.
+	// LoginLimit is how many logins to one account may fail from one address (of
+	// IPv6, one /64) at once, and as many an hour for long; from an address that the
+	// account has been logged in to from in the last 90 days, as many each 10 minutes.
+	// LoginAddressLimit is how many may fail from one address a minute, and at once, on
+	// all accounts that do not know it. LoginAccountLimit is how many may fail at one
+	// account a day, and a fifth of that at once, from all addresses that it does not
+	// know. All are of the cluster, and a login that succeeds costs nothing. Zero values
+	// mean 10, 100 and 1000; negative ones no limit.
 	LoginLimit        int
 	LoginAddressLimit int
+	LoginAccountLimit int
 	// TrustedProxies are the addresses, or networks in CIDR notation, of load
 	// balancers that name the client's address in X-Forwarded-For, for
 	// LoginAddressLimit. Without it everyone behind one has its address.

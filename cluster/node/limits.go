@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 )
@@ -19,6 +21,7 @@ const (
 	DefaultRegisterLimit     = 10
 	DefaultLoginLimit        = 10
 	DefaultLoginAddressLimit = 100
+	DefaultLoginAccountLimit = 1000
 	DefaultMaxUnregistered   = wsconn.DefaultMaxUnregistered
 )
 
@@ -42,7 +45,7 @@ func (cfg *Config) completeLimits() error {
 		field  *int
 		preset int
 	}{
-		{&cfg.LoginLimit, DefaultLoginLimit}, {&cfg.LoginAddressLimit, DefaultLoginAddressLimit},
+		{&cfg.LoginLimit, DefaultLoginLimit}, {&cfg.LoginAddressLimit, DefaultLoginAddressLimit}, {&cfg.LoginAccountLimit, DefaultLoginAccountLimit},
 		{&cfg.MaxUnregistered, DefaultMaxUnregistered}, {&cfg.MaxConnections, socketsFor(openFiles())},
 	} {
 		if *l.field == 0 {
@@ -88,12 +91,15 @@ type limits struct {
 	logins                        *auth.LoginThrottle
 }
 
-func newLimits(cfg *Config) limits {
+func newLimits(cfg *Config, rdb redis.UniversalClient) limits {
 	return limits{
 		messages:  auth.NewThrottle(cfg.RateLimit, int(2*cfg.RateLimit)),
 		requests:  auth.NewThrottle(cfg.RequestLimit, int(2*cfg.RequestLimit)),
 		registers: auth.NewThrottle(cfg.RegisterLimit, int(registerBurst*cfg.RegisterLimit)),
-		logins:    auth.NewLoginThrottle(cfg.LoginLimit, cfg.LoginAddressLimit),
+		logins: auth.NewLoginThrottle(auth.LoginConfig{
+			Redis: rdb, Prefix: cfg.RedisPrefix, Key: cfg.JWTSecret, Log: cfg.Log,
+			Limits: auth.LoginLimits{Pair: cfg.LoginLimit, Network: cfg.LoginAddressLimit, Account: cfg.LoginAccountLimit},
+		}),
 	}
 }
 

@@ -184,7 +184,7 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	limits := newLimits(&n.cfg)
+	limits := newLimits(&n.cfg, n.rdb)
 	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, limits: limits, tracing: n.tracing, log: n.log}
 	n.sockets, err = wsconn.New(wsconn.Config{
 		Verifier: n.tokens.verifier, Revoked: n.tokens.still, Handler: r, Log: &n.log, Audit: n.audit, MaxMessageBytes: n.cfg.MaxMessageBytes,

@@ -122,7 +122,7 @@ func TestNothingGrows(t *testing.T) {
 	c := newCluster(t, rdb, clustertest.Prefix())
 	n, err := node.New(node.Config{
 		Listen: "127.0.0.1:0", Redis: server.URL() + "?pool_size=8", RedisPrefix: c.prefix, NodeID: "n1", JWTSecret: []byte(testSecret),
-		RequestLimit: 1e6, RegisterLimit: 1e6, RateLimit: 1e6, LoginLimit: 1e6, LoginAddressLimit: 1e6, DrainSpread: time.Millisecond,
+		RequestLimit: 1e6, RegisterLimit: 1e6, RateLimit: 1e6, LoginLimit: 1e6, LoginAddressLimit: 1e6, LoginAccountLimit: 1e6, DrainSpread: time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

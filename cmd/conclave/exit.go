@@ -149,7 +149,7 @@ func hintForOutcome(e *client.OutcomeError) string {
 		}
 		return "participants that approve without asking take only what a coordinator has signed whom they have pinned: conclave trust add, with what conclave identity shows here"
 	case wire.StatusExpired:
-		return "are the participants running? conclave presence USER tells; conclave sessions show " + e.SessionID + " tells who has answered"
+		return "are the participants running? conclave sessions show " + e.SessionID + " tells who has answered, and conclave presence USER who is connected of those you share a key with"
 	}
 	return ""
 }
@@ -158,10 +158,12 @@ func hintForCode(e *wire.Error) string {
 	switch e.Code {
 	case wire.CodeTokenExpired, wire.CodeUnauthenticated:
 		return "log in with conclave login URL USER"
-	case wire.CodeUnavailable, wire.CodeRateLimited:
+	case wire.CodeUnavailable:
 		return "try again in a moment"
 	case wire.CodeStorageFull:
 		return "the servers take nothing new until their operator has made room; what has begun goes on"
+	case wire.CodeRateLimited:
+		return "what comes too often is refused for a while; the message says for how long where the server knows"
 	case wire.CodeNotFound:
 		return "conclave keys and conclave sessions list what there is"
 	case wire.CodeForbidden:

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,7 +49,7 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure})
+	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure, Token: client.StaticToken(c.earlier(urls, user))})
 	if err != nil {
 		return misuse("%s", err)
 	}
@@ -78,6 +79,16 @@ func (c *cli) login(ctx context.Context, args []string) error {
 		Roles     []wire.Role `json:"roles"`
 		ExpiresAt time.Time   `json:"expires_at"`
 	}{t.UserID, t.Roles, t.ExpiresAt})
+}
+
+// earlier returns the token of this profile's last login, if that was the same
+// user's at the same servers, however long ago: nobody else is shown it.
+func (c *cli) earlier(urls []string, user string) string {
+	p, err := c.profile()
+	if err != nil || p.User != user || !slices.Equal(p.URLs, urls) {
+		return ""
+	}
+	return p.Token
 }
 
 // maxPasswordLine is far more than a password may have.

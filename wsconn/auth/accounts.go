@@ -203,12 +203,12 @@ func acceptable(password string) error {
 	return nil
 }
 
-// Authenticate returns the account of a user who gave the right password.
-// Whether the user exists, is disabled or gave a wrong password, the error is
+// Authenticate returns the account of a user who gave the right password. Turn
+// says behind whom it waits when many log in at one time. Whether the user exists, is disabled or gave a wrong password, the error is
 // the same *wire.Error with CodeUnauthenticated and takes as long to come.
 // Others are CodeRateLimited when too many log in at once, CodeUnavailable, and
 // ctx's.
-func (a *Accounts) Authenticate(ctx context.Context, user, password string) (Account, error) {
+func (a *Accounts) Authenticate(ctx context.Context, user, password string, turn Turn) (Account, error) {
 	refused := wire.Errorf(wire.CodeUnauthenticated, "wrong user name or password")
 	known, stored := Account{}, ""
 	if wire.StoredID(user) {
@@ -226,7 +226,7 @@ func (a *Accounts) Authenticate(ctx context.Context, user, password string) (Acc
 	if len(password) > MaxPasswordBytes {
 		password = "" // never a password, and costs the same
 	}
-	match, err := a.hasher.check(ctx, h, password)
+	match, err := a.hasher.check(ctx, h, password, turn)
 	switch {
 	case err != nil:
 		return Account{}, fmt.Errorf("check password: %w", err)

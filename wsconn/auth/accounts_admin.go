@@ -15,6 +15,8 @@ import (
 )
 
 // set changes one field of an account and begins a new generation of its tokens.
+// The account forgets where it was logged in from: whoever has lost its password
+// may not have been the only one who knew it.
 func (a *Accounts) set(ctx context.Context, user, field, value string) (generation int64, err error) {
 	if !wire.StoredID(user) {
 		return 0, errNoAccount()
@@ -25,6 +27,9 @@ func (a *Accounts) set(ctx context.Context, user, field, value string) (generati
 		return 0, unavailable("change account "+user, err)
 	case generation == 0:
 		return 0, errNoAccount()
+	}
+	if err := a.rdb.Del(ctx, knownKey(a.prefix, user)).Err(); err != nil {
+		return 0, unavailable("change account "+user, err)
 	}
 	return generation, nil
 }

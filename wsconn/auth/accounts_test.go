@@ -39,7 +39,7 @@ func TestAccounts(t *testing.T) {
 		if err := a.Add(ctx, "alice", password, roles, false); err != nil {
 			t.Fatal(err)
 		}
-		got, err := a.Authenticate(ctx, "alice", password)
+		got, err := a.Authenticate(ctx, "alice", password, auth.Turn{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,10 +68,10 @@ func TestAccounts(t *testing.T) {
 		if err := a.Add(ctx, "alice", "another password", roles[:1], true); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.Authenticate(ctx, "alice", password); codeOf(err) != wire.CodeUnauthenticated {
+		if _, err := a.Authenticate(ctx, "alice", password, auth.Turn{}); codeOf(err) != wire.CodeUnauthenticated {
 			t.Errorf("the old password: %v", err)
 		}
-		got, err = a.Authenticate(ctx, "alice", "another password")
+		got, err = a.Authenticate(ctx, "alice", "another password", auth.Turn{})
 		if err != nil || !slices.Equal(got.Roles, roles[:1]) || got.Identity != "id-1" {
 			t.Errorf("after replacing: %+v, %v", got, err)
 		}
@@ -101,7 +101,7 @@ func TestAuthenticateRefuses(t *testing.T) {
 			{"nobody", password}, {"barred", password}, {"odd", password}, {"elsewhere", ""}, {"elsewhere", password},
 			{"", password}, {"a:b", password}, {"{alice}", password}, {"alice\x00", password}, {strings.Repeat("x", 200), password},
 		} {
-			got, err := a.Authenticate(ctx, try[0], try[1])
+			got, err := a.Authenticate(ctx, try[0], try[1], auth.Turn{})
 			if codeOf(err) != wire.CodeUnauthenticated || got.User != "" {
 				t.Errorf("%.20q: got %+v, %v", try, got, err)
 				continue
@@ -116,13 +116,13 @@ func TestAuthenticateRefuses(t *testing.T) {
 		if err := a.Add(ctx, "barred", password, []wire.Role{wire.RoleParticipant}, true); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.Authenticate(ctx, "barred", password); codeOf(err) != wire.CodeUnauthenticated {
+		if _, err := a.Authenticate(ctx, "barred", password, auth.Turn{}); codeOf(err) != wire.CodeUnauthenticated {
 			t.Errorf("replaced while barred: %v", err)
 		}
 		if err := a.SetDisabled(ctx, "barred", false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.Authenticate(ctx, "barred", password); err != nil {
+		if _, err := a.Authenticate(ctx, "barred", password, auth.Turn{}); err != nil {
 			t.Errorf("enabled again: %v", err)
 		}
 
@@ -137,7 +137,7 @@ func TestAuthenticateRefuses(t *testing.T) {
 			if err := rdb.HSet(ctx, prefix+"account:{broken}", "password_hash", stored).Err(); err != nil {
 				t.Fatal(err)
 			}
-			got, err := a.Authenticate(ctx, "broken", password)
+			got, err := a.Authenticate(ctx, "broken", password, auth.Turn{})
 			if err == nil || codeOf(err) != "not a *wire.Error" || got.User != "" || strings.Contains(err.Error(), stored) {
 				t.Errorf("%s: got %+v, %v", stored, got, err)
 			}
@@ -162,7 +162,7 @@ func TestIdentityWithoutAccount(t *testing.T) {
 		if err := a.Add(ctx, "elsewhere", password, []wire.Role{wire.RoleParticipant}, false); err != nil {
 			t.Fatal(err)
 		}
-		if got, err = a.Authenticate(ctx, "elsewhere", password); err != nil || got.Identity != "id-e" {
+		if got, err = a.Authenticate(ctx, "elsewhere", password, auth.Turn{}); err != nil || got.Identity != "id-e" {
 			t.Errorf("got %+v, %v", got, err)
 		}
 		for _, user := range []string{"nobody", "a:b", ""} {
@@ -237,10 +237,10 @@ func TestListAndPassword(t *testing.T) {
 		if err := a.SetPassword(ctx, "alice", "another password"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := a.Authenticate(ctx, "alice", password); codeOf(err) != wire.CodeUnauthenticated {
+		if _, err := a.Authenticate(ctx, "alice", password, auth.Turn{}); codeOf(err) != wire.CodeUnauthenticated {
 			t.Errorf("the old password: %v", err)
 		}
-		got, err := a.Authenticate(ctx, "alice", "another password")
+		got, err := a.Authenticate(ctx, "alice", "another password", auth.Turn{})
 		if err != nil || got.Generation != 2 || len(got.Roles) != 1 {
 			t.Errorf("got %+v, %v", got, err)
 		}
@@ -248,7 +248,7 @@ func TestListAndPassword(t *testing.T) {
 		if err := rdb.HSet(ctx, prefix+"account:{alice}", "generation", "x").Err(); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := a.Authenticate(ctx, "alice", "another password"); err == nil || got.User != "" {
+		if got, err := a.Authenticate(ctx, "alice", "another password", auth.Turn{}); err == nil || got.User != "" {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	})
@@ -272,7 +272,7 @@ func TestAddRace(t *testing.T) {
 		if len(won) != 1 {
 			t.Fatalf("%d accounts of one name", len(won))
 		}
-		if _, err := a.Authenticate(t.Context(), "alice", fmt.Sprintf("password-%d", <-won)); err != nil {
+		if _, err := a.Authenticate(t.Context(), "alice", fmt.Sprintf("password-%d", <-won), auth.Turn{}); err != nil {
 			t.Errorf("whoever was told of success cannot log in: %v", err)
 		}
 	})
@@ -284,7 +284,7 @@ func TestRedisGone(t *testing.T) {
 	defer rdb.Close()
 	a := newAccounts(t, rdb, "", cheap)
 	server.Close()
-	_, authenticate := a.Authenticate(t.Context(), "alice", password)
+	_, authenticate := a.Authenticate(t.Context(), "alice", password, auth.Turn{})
 	_, get := a.Get(t.Context(), "alice")
 	_, list := a.List(t.Context())
 	for name, err := range map[string]error{
@@ -312,7 +312,7 @@ func TestLoginFlood(t *testing.T) {
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := a.Authenticate(gone, "alice", password); !errors.Is(err, context.Canceled) {
+	if _, err := a.Authenticate(gone, "alice", password, auth.Turn{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the client has gone: %v", err)
 	}
 	var wg sync.WaitGroup
@@ -320,7 +320,7 @@ func TestLoginFlood(t *testing.T) {
 	codes := map[wire.Code]int{}
 	for range 200 {
 		wg.Go(func() {
-			_, err := a.Authenticate(t.Context(), "nobody", password)
+			_, err := a.Authenticate(t.Context(), "nobody", password, auth.Turn{})
 			mu.Lock()
 			defer mu.Unlock()
 			codes[codeOf(err)]++
@@ -338,7 +338,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		if _, err := a.Authenticate(b.Context(), "alice", password); err != nil {
+		if _, err := a.Authenticate(b.Context(), "alice", password, auth.Turn{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -8,11 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/crypto/argon2"
-
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 const (
@@ -23,7 +20,7 @@ const (
 	saltBytes = 16
 	hashBytes = 32
 
-	// Nobody's login waits behind more than this many others a slot.
+	// waitersPerSlot is how many logins may wait for each slot.
 	waitersPerSlot = 32
 
 	// A stored hash that asks for more is damaged or planted, and not computed.
@@ -88,49 +85,28 @@ func parseHash(s string) (hash, error) {
 }
 
 // hasher computes password hashes, a bounded number at a time: each takes
-// Cost.MemoryKiB, and a flood of logins must not take them all at once.
+// Cost.MemoryKiB, and a flood of logins must not take them all at once, nor all
+// the turns.
 type hasher struct {
-	cost    Cost
-	slots   chan struct{}
-	waiting atomic.Int64
-	decoy   hash // compared with when there is nothing to compare with
+	cost  Cost
+	turns turns
+	decoy hash // compared with when there is nothing to compare with
 }
 
 func newHasher(cost Cost, concurrency int) *hasher {
-	h := &hasher{cost: cost, slots: make(chan struct{}, concurrency)}
+	h := &hasher{cost: cost, turns: turns{slots: concurrency, most: waitersPerSlot * concurrency}}
 	h.decoy = hash{cost: cost, salt: make([]byte, saltBytes), sum: make([]byte, hashBytes)}
 	rand.Read(h.decoy.salt)
 	rand.Read(h.decoy.sum)
 	return h
 }
 
-// acquire waits for a slot. Its errors are a *wire.Error with
-// wire.CodeRateLimited when too many wait already, and ctx's.
-func (h *hasher) acquire(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if h.waiting.Add(1) > int64(waitersPerSlot*cap(h.slots)) {
-		h.waiting.Add(-1)
-		return wire.Errorf(wire.CodeRateLimited, "too many logins at this moment; try again")
-	}
-	defer h.waiting.Add(-1)
-	select {
-	case h.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (h *hasher) release() { <-h.slots }
-
 // make hashes a new password.
 func (h *hasher) make(ctx context.Context, password string) (hash, error) {
-	if err := h.acquire(ctx); err != nil {
+	if err := h.turns.acquire(ctx, Turn{}); err != nil {
 		return hash{}, err
 	}
-	defer h.release()
+	defer h.turns.release()
 	p := hash{cost: h.cost, salt: make([]byte, saltBytes)}
 	rand.Read(p.salt)
 	p.sum = p.cost.sum(password, p.salt, hashBytes)
@@ -138,11 +114,11 @@ func (h *hasher) make(ctx context.Context, password string) (hash, error) {
 }
 
 // check reports whether password is the one that made p.
-func (h *hasher) check(ctx context.Context, p hash, password string) (bool, error) {
-	if err := h.acquire(ctx); err != nil {
+func (h *hasher) check(ctx context.Context, p hash, password string, t Turn) (bool, error) {
+	if err := h.turns.acquire(ctx, t); err != nil {
 		return false, err
 	}
-	defer h.release()
+	defer h.turns.release()
 	sum := p.cost.sum(password, p.salt, uint32(len(p.sum)))
 	return subtle.ConstantTimeCompare(sum, p.sum) == 1, nil
 }

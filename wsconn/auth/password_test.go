@@ -30,20 +30,20 @@ func TestSameCost(t *testing.T) {
 	if err := a.SetIdentity(t.Context(), "elsewhere", "id"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.hasher.acquire(t.Context()); err != nil {
+	if err := a.hasher.turns.acquire(t.Context(), Turn{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, user := range []string{"alice", "nobody", "barred", "elsewhere", "not:valid", "", strings.Repeat("x", 200)} {
 		for _, password := range []string{"correct horse", "wrong", "", strings.Repeat("x", MaxPasswordBytes+1)} {
 			ctx, cancel := context.WithTimeout(t.Context(), 25*time.Millisecond)
-			_, err := a.Authenticate(ctx, user, password)
+			_, err := a.Authenticate(ctx, user, password, Turn{})
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%.20q with %.20q is answered without a hash: %v", user, password, err)
 			}
 		}
 	}
-	a.hasher.release()
+	a.hasher.turns.release()
 
 	stored, err := a.rdb.HGet(t.Context(), a.key("alice"), "password_hash").Result()
 	if err != nil {

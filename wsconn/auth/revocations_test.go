@@ -51,7 +51,7 @@ func TestRevocations(t *testing.T) {
 		node := here.Guard(tokens)
 		login := func(user string) (string, auth.Claims) {
 			t.Helper()
-			a, err := accounts.Authenticate(ctx, user, password)
+			a, err := accounts.Authenticate(ctx, user, password, auth.Turn{})
 			if err != nil {
 				t.Fatal(err)
 			}

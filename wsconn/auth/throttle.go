@@ -2,7 +2,6 @@ package auth
 
 import (
 	"hash/maphash"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -170,59 +169,4 @@ func (t *Throttle) len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.young) + len(t.old)
-}
-
-// LoginThrottle limits attempts to log in, for each account and for each
-// address apart. An attempt counts whatever comes of it, and whether or not there
-// is such an account, so that it tells nothing about that. A nil one limits
-// nothing. Safe for concurrent use.
-type LoginThrottle struct{ accounts, addresses *Throttle }
-
-// NewLoginThrottle returns a LoginThrottle for that many attempts a minute for
-// long, and as many at once. What is not positive is not limited.
-func NewLoginThrottle(perAccount, perAddress int) *LoginThrottle {
-	return &LoginThrottle{
-		accounts:  NewThrottle(float64(perAccount)/60, perAccount),
-		addresses: NewThrottle(float64(perAddress)/60, perAddress),
-	}
-}
-
-// Attempt is called before a password is looked at. Its error is a *wire.Error
-// with wire.CodeRateLimited, the same for either reason. An attempt that one of
-// the two refuses does not count for the other: who floods one account leaves
-// room for others who come from the same address.
-func (l *LoginThrottle) Attempt(account string, from netip.Addr) error {
-	if l == nil {
-		return nil
-	}
-	const tooMany = "too many attempts to log in"
-	if wait := l.accounts.Take(account, 1); wait > 0 {
-		return limited(wait, tooMany)
-	}
-	if wait := l.addresses.Take(network(from), 1); wait > 0 {
-		l.accounts.GiveBack(account, 1)
-		return limited(wait, tooMany)
-	}
-	return nil
-}
-
-// Refused returns how many attempts were refused for their account, and how many
-// for their address.
-func (l *LoginThrottle) Refused() (accounts, addresses uint64) {
-	if l == nil {
-		return 0, 0
-	}
-	return l.accounts.Refused(), l.addresses.Refused()
-}
-
-// network is what one client may be taken to have: an IPv4 address, or an IPv6
-// network of 64 bits, of which anyone has all addresses.
-func network(from netip.Addr) string {
-	from = from.Unmap()
-	if from.Is6() {
-		if p, err := from.WithZone("").Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return from.String()
 }

@@ -1,12 +1,10 @@
 package auth
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -159,88 +157,6 @@ func TestThrottleAtOnce(t *testing.T) {
 	if taken != burst {
 		t.Errorf("%d taken, want %d", taken, burst)
 	}
-}
-
-func TestLoginThrottle(t *testing.T) {
-	const perAccount, perAddress = 3, 8
-	here, there := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	attempt := func(t *testing.T, l *LoginThrottle, account string, from netip.Addr) bool {
-		t.Helper()
-		err := l.Attempt(account, from)
-		var e *wire.Error
-		if err != nil && (!errors.As(err, &e) || e.Code != wire.CodeRateLimited || e.RetryAfter <= 0 || !e.Temporary) {
-			t.Fatalf("got %#v", err)
-		}
-		return err == nil
-	}
-	t.Run("an account", func(t *testing.T) {
-		l := NewLoginThrottle(perAccount, perAddress)
-		let := 0
-		for i := range 100 {
-			from := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
-			if attempt(t, l, "alice", from) {
-				let++
-			}
-		}
-		if let != perAccount {
-			t.Errorf("%d attempts on one account, from as many addresses, want %d", let, perAccount)
-		}
-	})
-	t.Run("an account from one address", func(t *testing.T) {
-		l := NewLoginThrottle(perAccount, perAddress)
-		for range 100 {
-			attempt(t, l, "alice", here)
-		}
-		if !attempt(t, l, "bob", here) {
-			t.Error("a flood on one account keeps another's user out, who has the same address")
-		}
-	})
-	t.Run("an address", func(t *testing.T) {
-		l := NewLoginThrottle(perAccount, perAddress)
-		let := 0
-		for i := range 100 {
-			if attempt(t, l, fmt.Sprint("user-", i), here) {
-				let++
-			}
-		}
-		if let != perAddress {
-			t.Errorf("%d attempts from one address, want %d", let, perAddress)
-		}
-		// What the address was refused for is not held against the account.
-		for range perAccount {
-			if !attempt(t, l, "user-99", there) {
-				t.Error("an account's user is kept out by another's attempts that were refused")
-			}
-		}
-	})
-	t.Run("an IPv6 network", func(t *testing.T) {
-		l := NewLoginThrottle(perAccount, perAddress)
-		let := 0
-		for i := range 100 {
-			if attempt(t, l, fmt.Sprint("user-", i), netip.MustParseAddr(fmt.Sprintf("2001:db8:1:2:%x::1", i))) {
-				let++
-			}
-		}
-		if let != perAddress {
-			t.Errorf("%d attempts from one network, want %d", let, perAddress)
-		}
-		if !attempt(t, l, "carol", netip.MustParseAddr("2001:db8:1:3::1")) {
-			t.Error("another network is kept out")
-		}
-		mapped := netip.AddrFrom16(here.As16())
-		if network(mapped) != network(here) || network(netip.Addr{}) == network(here) {
-			t.Error("one address in two forms counts twice")
-		}
-	})
-	t.Run("none", func(t *testing.T) {
-		for _, l := range []*LoginThrottle{nil, NewLoginThrottle(0, -1)} {
-			for range 100 {
-				if !attempt(t, l, "alice", here) {
-					t.Fatal("refused")
-				}
-			}
-		}
-	})
 }
 
 func TestRetryAfter(t *testing.T) {

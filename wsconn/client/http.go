@@ -118,7 +118,9 @@ func Login(ctx context.Context, baseURL, user, password string) (Token, error) {
 	return a.Login(ctx, user, password)
 }
 
-// Login exchanges a password for a token.
+// Login exchanges a password for a token. Where APIConfig.Token has an earlier
+// token of the same user, expired or not, the server is shown it: guesses of others
+// then do not keep this login out.
 func (a *API) Login(ctx context.Context, user, password string) (Token, error) {
 	var t Token
 	body := map[string]string{"username": user, "password": password}
@@ -263,12 +265,9 @@ func (a *API) do(ctx context.Context, c webCall, into any) error {
 			return fmt.Errorf("encode request: %w", err)
 		}
 	}
-	token := ""
-	if c.path != "/v1/login" {
-		var err error
-		if token, err = a.freshToken(ctx); err != nil {
-			return err
-		}
+	token, err := a.freshToken(ctx)
+	if err != nil && c.path != "/v1/login" {
+		return err
 	}
 	var failed []error
 	for _, base := range a.bases {

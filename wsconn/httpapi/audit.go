@@ -64,12 +64,25 @@ const (
 // strangers bounds what is recorded of those who show no good token: anybody can
 // be one, as often as they like.
 type strangers struct {
-	throttle *auth.LoginThrottle
-	omitted  *atomic.Int64 // since the last one that was recorded
+	all, each *auth.Throttle
+	omitted   *atomic.Int64 // since the last one that was recorded
 }
 
 func newStrangers() strangers {
-	return strangers{auth.NewLoginThrottle(strangersEntries, strangerEntries), new(atomic.Int64)}
+	perMinute := func(n int) *auth.Throttle { return auth.NewThrottle(float64(n)/60, n) }
+	return strangers{perMinute(strangersEntries), perMinute(strangerEntries), new(atomic.Int64)}
+}
+
+// admit reports whether there is room for an entry of one from a network.
+func (s strangers) admit(network string) bool {
+	if s.all.Take("", 1) > 0 {
+		return false
+	}
+	if s.each.Take(network, 1) > 0 {
+		s.all.GiveBack("", 1)
+		return false
+	}
+	return true
 }
 
 // unauthenticated logs why a request was let through by no token, and records it
@@ -80,7 +93,7 @@ func (a *api) unauthenticated(r *http.Request, err error) {
 	if r.Header.Get("Authorization") == "" || e.Code == wire.CodeInternal || e.Code == wire.CodeUnavailable {
 		return
 	}
-	if a.strangers.throttle.Attempt("", a.address(r)) != nil {
+	if !a.strangers.admit(auth.Network(a.address(r))) {
 		a.strangers.omitted.Add(1)
 		return
 	}

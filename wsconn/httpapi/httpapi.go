@@ -39,13 +39,15 @@ import (
 
 // Logins checks passwords; *auth.Accounts is one.
 type Logins interface {
-	Authenticate(ctx context.Context, user, password string) (auth.Account, error)
+	Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error)
 	Get(ctx context.Context, user string) (auth.Account, error)
 }
 
 // Issuer makes tokens; *auth.HS256 is one.
 type Issuer interface {
 	IssueFor(account auth.Account, ttl time.Duration) (string, auth.Claims, error)
+	// Earlier returns what a token says that it has issued, also one that has expired.
+	Earlier(token string) (auth.Claims, bool)
 }
 
 // Revoker ends tokens before they expire; *auth.Accounts is one.
@@ -79,7 +81,7 @@ type Config struct {
 	// (http.Request.Pattern), to count it.
 	Routed func(*http.Request)
 
-	// Attempts limits logging in. Users limits what each user may call, and
+	// Attempts limits failed logins. Users limits what each user may call, and
 	// Requests how many keygens and signings it may ask for; the WebSocket's
 	// share them. Nil means no limit.
 	Attempts        *auth.LoginThrottle

@@ -2,8 +2,10 @@ package httpapi
 
 import (
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -31,11 +33,7 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err := decode(r, &req); err != nil {
 		return 0, nil, err
 	}
-	if err := a.cfg.Attempts.Attempt(req.Username, a.address(r)); err != nil {
-		a.recordLogin(r.Context(), req.Username, err)
-		return 0, nil, err
-	}
-	account, err := a.cfg.Logins.Authenticate(r.Context(), req.Username, req.Password)
+	account, err := a.authenticate(r, req)
 	a.recordLogin(r.Context(), req.Username, err)
 	if err != nil {
 		return 0, nil, err
@@ -48,4 +46,38 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	return http.StatusOK, LoginResponse{
 		Token: token, ExpiresAt: claims.ExpiresAt, TokenID: claims.ID, UserID: account.User, Roles: account.Roles,
 	}, nil
+}
+
+// authenticate checks a password, unless too many were wrong.
+func (a *api) authenticate(r *http.Request, req LoginRequest) (auth.Account, error) {
+	from := auth.LoginFrom{Addr: a.address(r), Token: a.earlier(r, req.Username)}
+	try, err := a.cfg.Attempts.Begin(r.Context(), req.Username, from)
+	if err != nil {
+		return auth.Account{}, err
+	}
+	account, err := a.cfg.Logins.Authenticate(r.Context(), req.Username, req.Password, try.Turn())
+	switch {
+	case err == nil:
+		try.Succeeded(r.Context())
+	case auth.AsWire(err).Code == wire.CodeUnauthenticated:
+		try.Failed()
+	default:
+		try.Undone(r.Context())
+	}
+	return account, err
+}
+
+// earlier returns the id of a token of user's that a login shows, expired or not,
+// "" if it shows none that was good once and has not been revoked: who has one is
+// no stranger, wherever it comes from.
+func (a *api) earlier(r *http.Request, user string) string {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return ""
+	}
+	claims, ok := a.cfg.Issuer.Earlier(token)
+	if !ok || claims.Subject != user || a.cfg.Still != nil && a.cfg.Still(claims) != nil {
+		return ""
+	}
+	return claims.ID
 }

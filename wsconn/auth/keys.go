@@ -1,0 +1,20 @@
+package auth
+
+// The keys in Redis of an account's logins; those of accounts and revocations
+// are beside their types.
+
+// knownKey names the networks that a user has logged in from: a zset of hashes by
+// the ms of the last login, at most knownNetworks, for knownFor after the last one.
+// Written after a login, read before one. The user must be a wire.ValidID. It is
+// in the slot of the user's account.
+func knownKey(prefix, user string) string { return prefix + "known:{" + user + "}" }
+
+// loginsKey names the budgets of failed logins of the accounts in one of
+// loginBuckets buckets: a hash of fields to when, in ms, the budget will be whole
+// again. Written and read before each login, and after one that succeeds. TTL:
+// until all are whole, a day at most.
+func loginsKey(prefix, bucket string) string { return prefix + "login:{" + bucket + "}" }
+
+// loginsFromKey names the budget of failed logins of one network, by its hash: as
+// loginsKey's, with one field. TTL: until it is whole, a minute at most.
+func loginsFromKey(prefix, network string) string { return prefix + "login-from:{" + network + "}" }

@@ -1,0 +1,393 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+var (
+	//go:embed login_take.lua
+	loginTake string
+	//go:embed login_give.lua
+	loginGive string
+
+	takeScript = redis.NewScript(loginTake)
+	giveScript = redis.NewScript(loginGive)
+)
+
+const (
+	// knownNetworks is how many networks of an account are remembered, and knownFor
+	// how long after the account's last login.
+	knownNetworks = 16
+	knownFor      = 90 * 24 * time.Hour
+	// knownFaster is how many times as fast as an unknown network's the budget of a
+	// known one is whole again.
+	knownFaster = 6
+
+	// loginBuckets bounds how many keys made-up account names make in Redis: accounts
+	// share a budget with few others or, mostly, with none.
+	loginBuckets = 1 << 16
+	// pruneBeyond is how many budgets a bucket holds before those that are whole are
+	// removed from it.
+	pruneBeyond = 64
+
+	accountField = "account"
+	networkField = "network"
+
+	settleWithin = 2 * time.Second // to note a login that has succeeded
+)
+
+// LoginLimits says how many failed logins are let through. What is not positive
+// is not limited.
+type LoginLimits struct {
+	// Pair is how many failures one account may have from one network (an IPv4
+	// address or an IPv6 /64) at once, and as many an hour after that; from a network
+	// that the account has logged in from, as many each 10 minutes.
+	Pair int
+	// Network is how many failures one network may have a minute, and at once, on all
+	// accounts that do not know it.
+	Network int
+	// Account is how many failures one account may have a day from all networks that
+	// it does not know, and a fifth of that at once besides.
+	Account int
+}
+
+// LoginConfig is what [NewLoginThrottle] needs.
+type LoginConfig struct {
+	// Redis keeps the budgets, for all nodes together. Nil means that this node's
+	// memory does.
+	Redis redis.UniversalClient
+	// Prefix begins every key. Zero value means DefaultPrefix.
+	Prefix string
+	// Key makes hashes of networks and account names, so that who reads Redis learns
+	// none. It should be the same on all nodes. Nil means a random one.
+	Key    []byte
+	Limits LoginLimits
+	// Log receives what goes wrong with Redis. Nil means none.
+	Log *zerolog.Logger
+}
+
+// LoginThrottle bounds guessing at passwords. It counts failed logins: one that
+// succeeds costs nothing. There is a budget for each account and network together,
+// so that who guesses elsewhere cannot keep an account's owner out; one for each
+// network over all accounts; and one for each account over all networks that it
+// has not been logged in to from, which bounds those who guess from many. The
+// networks of its last logins, and who shows an earlier token of the account, are
+// bounded by their own budget alone.
+//
+// The budgets are in Redis and shared by all nodes. While Redis refuses to write
+// them each node counts in its own memory.
+//
+// Whether there is such an account makes no difference to anything here. A nil one
+// limits nothing. Safe for concurrent use.
+type LoginThrottle struct {
+	rdb    redis.UniversalClient
+	prefix string
+	key    []byte
+	limits LoginLimits
+	log    zerolog.Logger
+	local  localBudgets
+
+	accounts, networks atomic.Uint64 // refused
+}
+
+// localBudgets are the budgets of one node.
+type localBudgets struct{ pair, known, network, account *Throttle }
+
+// NewLoginThrottle returns a LoginThrottle, or nil if nothing is limited. It does
+// no I/O.
+func NewLoginThrottle(cfg LoginConfig) *LoginThrottle {
+	limits := cfg.Limits
+	if limits.Pair <= 0 && limits.Network <= 0 && limits.Account <= 0 {
+		return nil
+	}
+	l := &LoginThrottle{rdb: cfg.Redis, prefix: cfg.Prefix, limits: limits, log: zerolog.Nop()}
+	if l.prefix == "" {
+		l.prefix = DefaultPrefix
+	}
+	if cfg.Log != nil {
+		l.log = *cfg.Log
+	}
+	secret := cfg.Key
+	if secret == nil {
+		secret = make([]byte, sha256.Size)
+		rand.Read(secret)
+	}
+	// Not the secret itself, which has other uses.
+	h := hmac.New(sha256.New, secret)
+	h.Write([]byte("conclave login throttle"))
+	l.key = h.Sum(nil)
+	local := func(b budget) *Throttle {
+		return NewThrottle(float64(time.Second)/float64(b.costs), int(b.ahead/b.costs))
+	}
+	if limits.Pair > 0 {
+		l.local.pair, l.local.known = local(l.pair("", false)), local(l.pair("", true))
+	}
+	if limits.Network > 0 {
+		l.local.network = local(l.network())
+	}
+	if limits.Account > 0 {
+		l.local.account = local(l.account(""))
+	}
+	return l
+}
+
+// budget is a field of a hash of budgets.
+type budget struct {
+	field        string
+	costs, ahead time.Duration
+}
+
+func (l *LoginThrottle) pair(name string, known bool) budget {
+	b := budget{field: name, costs: time.Hour / time.Duration(max(l.limits.Pair, 1))}
+	if known {
+		b.costs /= knownFaster
+	}
+	b.costs = max(b.costs, time.Millisecond)
+	b.ahead = b.costs * time.Duration(l.limits.Pair)
+	return b
+}
+
+func (l *LoginThrottle) network() budget {
+	costs := max(time.Minute/time.Duration(max(l.limits.Network, 1)), time.Millisecond)
+	return budget{networkField, costs, costs * time.Duration(l.limits.Network)}
+}
+
+func (l *LoginThrottle) account(name string) budget {
+	costs := max(24*time.Hour/time.Duration(max(l.limits.Account, 1)), time.Millisecond)
+	return budget{accountField + name, costs, costs * time.Duration(max(l.limits.Account/5, 1))}
+}
+
+// hash is a name for parts that tells nobody what they are.
+func (l *LoginThrottle) hash(parts ...string) []byte {
+	h := hmac.New(sha256.New, l.key)
+	for _, p := range parts {
+		h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(p))))
+		h.Write([]byte(p))
+	}
+	return h.Sum(nil)
+}
+
+func (l *LoginThrottle) name(parts ...string) string {
+	return hex.EncodeToString(l.hash(parts...)[:12])
+}
+
+// LoginFrom says where a login comes from.
+type LoginFrom struct {
+	// Addr is the client's address; the zero Addr is one that is not known.
+	Addr netip.Addr
+	// Token is the id of an earlier token of the very account, which the client has
+	// shown and which has been verified but for its expiry; "" for none.
+	Token string
+}
+
+// LoginTry is one login under way. Exactly one of Succeeded, Failed and Undone is
+// to be called.
+type LoginTry struct {
+	l       *LoginThrottle // nil for no limit
+	account string
+	from    string // network
+	known   bool
+	taken   []taken
+}
+
+// taken is what was taken of the budgets of one hash.
+type taken struct {
+	key     string
+	budgets []budget
+	local   []func() // gives back what the node's own memory has
+}
+
+// Begin is called before a password is looked at, and takes a failure from the
+// budgets in advance: many may be looked at at one time. Its error is a *wire.Error
+// with wire.CodeRateLimited, which says nothing of which budget is spent or
+// whether there is such an account; or the context's.
+func (l *LoginThrottle) Begin(ctx context.Context, account string, from LoginFrom) (*LoginTry, error) {
+	t := &LoginTry{account: account, from: Network(from.Addr)}
+	if l == nil {
+		return t, nil
+	}
+	t.l = l
+	who := "token:" + from.Token
+	t.known = from.Token != ""
+	if !t.known {
+		who, t.known = "network:"+t.from, l.isKnown(ctx, account, t.from)
+	}
+	bucket := l.hash("account", account)
+	key := loginsKey(l.prefix, strconv.FormatUint(uint64(binary.BigEndian.Uint32(bucket)%loginBuckets), 16))
+	var budgets []budget
+	if l.limits.Pair > 0 {
+		budgets = append(budgets, l.pair(l.name("pair", account, who), t.known))
+	}
+	if l.limits.Account > 0 && !t.known {
+		budgets = append(budgets, l.account(""))
+	}
+	if wait := t.take(ctx, key, budgets); wait > 0 {
+		l.accounts.Add(1)
+		return nil, tooManyLogins(wait)
+	}
+	if l.limits.Network > 0 && !t.known {
+		if wait := t.take(ctx, loginsFromKey(l.prefix, l.name("network", t.from)), []budget{l.network()}); wait > 0 {
+			l.networks.Add(1)
+			t.Undone(ctx)
+			return nil, tooManyLogins(wait)
+		}
+	}
+	return t, ctx.Err()
+}
+
+func tooManyLogins(wait time.Duration) error {
+	round := time.Second
+	if wait > 2*time.Minute {
+		round = time.Minute
+	}
+	e := wire.Errorf(wire.CodeRateLimited, "too many failed logins; try again in %s", (wait + round - 1).Truncate(round))
+	e.RetryAfter = wait
+	return e
+}
+
+// isKnown reports whether an account has been logged in to from a network.
+func (l *LoginThrottle) isKnown(ctx context.Context, account, network string) bool {
+	if l.rdb == nil || !wire.ValidID(account) {
+		return false
+	}
+	_, err := l.rdb.ZScore(ctx, knownKey(l.prefix, account), l.name("known", account, network)).Result()
+	return err == nil
+}
+
+// take takes a failure from budgets of one hash, or returns how long to wait.
+func (t *LoginTry) take(ctx context.Context, key string, budgets []budget) (wait time.Duration) {
+	if len(budgets) == 0 {
+		return 0
+	}
+	if t.l.rdb != nil {
+		args := []any{pruneBeyond}
+		for _, b := range budgets {
+			args = append(args, b.field, b.costs.Milliseconds(), b.ahead.Milliseconds())
+		}
+		ms, err := takeScript.Run(ctx, t.l.rdb, []string{key}, args...).Int64()
+		if err == nil {
+			if ms == 0 {
+				t.taken = append(t.taken, taken{key: key, budgets: budgets})
+			}
+			return time.Duration(ms) * time.Millisecond
+		}
+		if ctx.Err() != nil {
+			return 0
+		}
+		t.l.log.Warn().Err(err).Msg("failed logins are counted by this node alone: Redis takes nothing")
+	}
+	return t.takeHere(key, budgets)
+}
+
+// takeHere does what take does in this node's memory.
+func (t *LoginTry) takeHere(key string, budgets []budget) (wait time.Duration) {
+	var mine taken
+	for _, b := range budgets {
+		throttle := t.l.local.pair
+		switch {
+		case b.field == accountField:
+			throttle = t.l.local.account
+		case b.field == networkField:
+			throttle = t.l.local.network
+		case t.known:
+			throttle = t.l.local.known
+		}
+		name := key + " " + b.field
+		if wait := throttle.Take(name, 1); wait > 0 {
+			for _, undo := range mine.local {
+				undo()
+			}
+			return wait
+		}
+		mine.local = append(mine.local, func() { throttle.GiveBack(name, 1) })
+	}
+	t.taken = append(t.taken, mine)
+	return 0
+}
+
+// Undone gives back what Begin took, for a login of which it is not known whether
+// its password is right.
+func (t *LoginTry) Undone(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	for _, of := range t.taken {
+		for _, undo := range of.local {
+			undo()
+		}
+		if len(of.budgets) == 0 {
+			continue
+		}
+		var args []any
+		for _, b := range of.budgets {
+			args = append(args, b.field, b.costs.Milliseconds())
+		}
+		if err := giveScript.Run(ctx, t.l.rdb, []string{of.key}, args...).Err(); err != nil {
+			t.l.log.Warn().Err(err).Msg("a login that did not fail was counted as one that did")
+		}
+	}
+	t.taken = nil
+}
+
+// Failed is called for a login whose password was wrong.
+func (t *LoginTry) Failed() { t.taken = nil }
+
+// Succeeded is called for a login whose password was right. It costs nothing, and
+// the account knows its network from then on: the last 16, until 90 days after
+// its last login.
+func (t *LoginTry) Succeeded(ctx context.Context) {
+	t.Undone(ctx)
+	if t.l == nil || t.l.rdb == nil || !wire.ValidID(t.account) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
+	defer cancel()
+	key := knownKey(t.l.prefix, t.account)
+	_, err := t.l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		p.ZAdd(ctx, key, redis.Z{Score: float64(time.Now().UnixMilli()), Member: t.l.name("known", t.account, t.from)})
+		p.ZRemRangeByRank(ctx, key, 0, -knownNetworks-1)
+		p.PExpire(ctx, key, knownFor)
+		return nil
+	})
+	if err != nil {
+		t.l.log.Warn().Err(err).Msg("where a login came from was not noted")
+	}
+}
+
+// Turn is how a login waits for its password to be hashed.
+func (t *LoginTry) Turn() Turn { return Turn{Network: t.from, Known: t.known} }
+
+// Refused returns how many logins were refused for their account, and how many
+// for their network.
+func (l *LoginThrottle) Refused() (accounts, networks uint64) {
+	if l == nil {
+		return 0, 0
+	}
+	return l.accounts.Load(), l.networks.Load()
+}
+
+// Network is what one client may be taken to have: an IPv4 address, or an IPv6
+// network of 64 bits, of which anyone has all addresses.
+func Network(from netip.Addr) string {
+	from = from.Unmap()
+	if from.Is6() {
+		if p, err := from.WithZone("").Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return from.String()
+}
