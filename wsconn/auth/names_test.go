@@ -69,7 +69,7 @@ func TestNamesOfAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		const name = "alice\u3164"
-		if _, err := a.Authenticate(t.Context(), name, password); err != nil {
+		if _, err := a.Authenticate(t.Context(), name, password, auth.Turn{}); err != nil {
 			t.Errorf("log in as %q: %v", name, err)
 		}
 		if err := a.Add(t.Context(), name, "another password", roles, true); err != nil {
