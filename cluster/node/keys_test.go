@@ -68,6 +68,9 @@ func TestKeysDocumented(t *testing.T) {
 		if err := node.SetUserDisabled(context.Background(), c.config(), "zoe", true); err != nil {
 			t.Fatal(err)
 		}
+		c.tryLogin(c.nodes[0], "zoe", "a guess, and wrong", "")
+		c.addUser("yve", "participant")
+		c.login(c.nodes[0], "yve")
 		note()
 		used := make(map[*regexp.Regexp]bool)
 		for key, kind := range seen {

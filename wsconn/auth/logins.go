@@ -41,10 +41,6 @@ const (
 	// loginBuckets bounds how many keys made-up account names make in Redis: accounts
 	// share a budget with few others or, mostly, with none.
 	loginBuckets = 1 << 16
-	// pruneBeyond is how many budgets a bucket holds before those that are whole are
-	// removed from it.
-	pruneBeyond = 64
-
 	accountField = "account"
 	networkField = "network"
 
@@ -275,7 +271,7 @@ func (t *LoginTry) take(ctx context.Context, key string, budgets []budget) (wait
 		return 0
 	}
 	if t.l.rdb != nil {
-		args := []any{pruneBeyond}
+		var args []any
 		for _, b := range budgets {
 			args = append(args, b.field, b.costs.Milliseconds(), b.ahead.Milliseconds())
 		}
