@@ -124,7 +124,10 @@ func (v *Service) settleEnd(ctx context.Context, s Session, now, mark time.Time,
 	if s.Kind == Sign {
 		rest.ClosedOn = s.KeyID
 	}
-	err := v.cfg.Store.Settle(ctx, s.ID, rest)
+	var err error
+	if rest.Release, err = v.released(ctx, s); err == nil {
+		err = v.cfg.Store.Settle(ctx, s.ID, rest)
+	}
 	if err == nil && s.Kind == Keygen {
 		err = v.finish(ctx, s)
 	}
@@ -156,7 +159,7 @@ func (v *Service) finish(ctx context.Context, s Session) error {
 	if s.Phase == Completed {
 		return nil // the record was made active first
 	}
-	_, err := v.changeKey(ctx, s, func(k *Key) { k.Status = KeyFailed })
+	_, err := v.changeKey(ctx, s, func(k *Key) { k.Status, k.Brief = KeyFailed, s.Brief })
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
@@ -168,8 +171,12 @@ func (v *Service) finish(ctx context.Context, s Session) error {
 func (v *Service) storeKey(ctx context.Context, s Session) (_ Session, err error) {
 	ctx, done := v.cfg.Tracer.Begin(ctx, s.ID, partStoreKey)
 	defer func() { done(err) }()
+	bytes, err := v.cfg.Store.ShareBytes(ctx, s.KeyID, len(s.Parties))
+	if err != nil {
+		return s, err
+	}
 	k, err := v.changeKey(ctx, s, func(k *Key) {
-		k.Status, k.AccountAddr, k.PublicKey = KeyActive, s.Parties[0].Result, s.PublicKey
+		k.Status, k.AccountAddr, k.PublicKey, k.ShareBytes = KeyActive, s.Parties[0].Result, s.PublicKey, bytes
 	})
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && (k.Session != s.ID || k.Status != KeyActive):

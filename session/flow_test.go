@@ -75,8 +75,17 @@ func TestExtendedFlows(t *testing.T) {
 			w.Fatalf("%+v, %v", k, err)
 		}
 		s := w.the(session.Sign)
-		if s.Phase != session.Completed || s.Hash != "keccak256" || s.Parties[0].Identity != "id-alice" {
+		if s.Phase != session.Completed || s.Hash != "keccak256" {
 			w.Fatalf("%+v", s)
+		}
+		var params wire.SignParams
+		for _, m := range w.mail.of("alice") {
+			if m.Type == wire.TypeSignParams {
+				decode(w, m, &params)
+			}
+		}
+		if params.Parties[0].Identity != "id-alice" || s.Parties[0].Identity != "" {
+			w.Errorf("alice is told %+v, and after the end %q is kept", params.Parties, s.Parties[0].Identity)
 		}
 		w.toldOnce()
 		w.settled()

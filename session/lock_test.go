@@ -62,7 +62,8 @@ func TestOpenSigningOfOthers(t *testing.T) {
 		open := func(id string) {
 			t.Helper()
 			sig := session.Signing{SessionID: id, Fingerprint: "f", Coordinator: "boss"}
-			if _, _, err := w.store.OpenSigning(w.ctx, "vault", sig, false); err != nil {
+			r := session.Reservation{User: "boss", SessionID: id}
+			if _, err := w.store.OpenSigning(w.ctx, "vault", sig, r, false); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -136,9 +136,23 @@ func (d *mortal) Attestations(ctx context.Context, key string, parts int) (list 
 	return list, err
 }
 
-func (d *mortal) OpenSigning(ctx context.Context, key string, s session.Signing, match bool) (id string, now time.Time, err error) {
-	err = d.do(func() error { id, now, err = d.Store.OpenSigning(ctx, key, s, match); return err })
-	return id, now, err
+func (d *mortal) OpenSigning(ctx context.Context, key string, s session.Signing, r session.Reservation, match bool) (o session.Opened, err error) {
+	err = d.do(func() error { o, err = d.Store.OpenSigning(ctx, key, s, r, match); return err })
+	return o, err
+}
+
+func (d *mortal) Reserve(ctx context.Context, r session.Reservation) (g session.Grant, err error) {
+	err = d.do(func() error { g, err = d.Store.Reserve(ctx, r); return err })
+	return g, err
+}
+
+func (d *mortal) Release(ctx context.Context, r ...session.Release) error {
+	return d.do(func() error { return d.Store.Release(ctx, r...) })
+}
+
+func (d *mortal) ShareBytes(ctx context.Context, key string, parts int) (n int64, err error) {
+	err = d.do(func() error { n, err = d.Store.ShareBytes(ctx, key, parts); return err })
+	return n, err
 }
 
 func (d *mortal) Signings(ctx context.Context, key string) (k session.Key, open []session.Signing, last string, err error) {

@@ -21,6 +21,9 @@ type Observer interface {
 	// Swept is called when sessions have been taken from the due list, with how
 	// many, and how many of them could not be brought on.
 	Swept(taken, failed int)
+	// Denied is called when a request was refused for what its account stores or
+	// names; reason is one of RefusalReasons.
+	Denied(reason string)
 }
 
 // Tracer follows the work on a session through all nodes. It may be called by any
@@ -42,6 +45,7 @@ func (unobserved) Stepped(_, _ Session)        {}
 func (unobserved) Locked(time.Duration, error) {}
 func (unobserved) LockLost()                   {}
 func (unobserved) Swept(_, _ int)              {}
+func (unobserved) Denied(string)               {}
 
 // untraced is the Tracer of who wants none.
 type untraced struct{}

@@ -24,12 +24,12 @@ func TestAnySequence(t *testing.T) {
 			now = now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 5, 25, 61}).Draw(t, "seconds")) * time.Second)
 			s = step(t, s, drawEvent(t, s), now, &told)
 		}
-		if s.Attempt > maxAttempts {
+		if s.Attempt > MaxAttempts {
 			t.Fatalf("%d attempts", s.Attempt)
 		}
 
 		// Once no one says a word any more, time alone brings it to its end.
-		for range 4 * maxAttempts {
+		for range 4 * MaxAttempts {
 			now = now.Add(time.Minute)
 			if s.stored() {
 				s = step(t, s, KeyStored{}, now, &told)
@@ -71,7 +71,7 @@ func TestHonestQuorumSigns(t *testing.T) {
 			}
 			s = step(t, s, ev, now, &told)
 		}
-		for range maxAttempts {
+		for range MaxAttempts {
 			if s.Phase.Final() {
 				break
 			}

@@ -73,20 +73,31 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 		if err := v.room(); err != nil {
 			return Session{}, err
 		}
+		if err := v.known(ctx, c, p.Participants); err != nil {
+			return Session{}, err
+		}
 		now, err := v.cfg.Store.Now(ctx)
 		if err != nil {
 			return Session{}, err
 		}
 		next := want
 		next.Status, next.Session, next.Version, next.CreatedAt = KeyGenerating, wire.KeygenIDPrefix+rand.Text(), k.Version, now
+		s := v.keygenOf(c, next, p, requestID)
+		grant, err := v.reserve(ctx, &s, keygenShares(s))
+		if err != nil {
+			return Session{}, err
+		}
 		err = v.cfg.Store.PutKey(ctx, next)
+		if err != nil {
+			v.unreserve(ctx, s, grant)
+		}
 		if errors.Is(err, ErrStale) {
 			continue
 		}
 		if err != nil {
 			return Session{}, err
 		}
-		return v.beginKeygen(ctx, c, next, p, requestID)
+		return v.begin(ctx, s, p.ExpiresIn, Loaded{})
 	}
 	return Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
 }
@@ -127,7 +138,11 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k Key, p *wire.Key
 	case err == nil || !errors.Is(err, ErrNotFound):
 		return s, err
 	case k.Status == KeyGenerating:
-		return v.beginKeygen(ctx, c, k, p, requestID)
+		s := v.keygenOf(c, k, p, requestID)
+		if _, err := v.reserve(ctx, &s, keygenShares(s)); err != nil {
+			return Session{}, err
+		}
+		return v.begin(ctx, s, p.ExpiresIn, Loaded{})
 	}
 	// The session has been forgotten; what is kept of the key has all that its
 	// outcome says.
@@ -145,7 +160,8 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k Key, p *wire.Key
 	return s, nil
 }
 
-func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.KeygenRequest, requestID string) (Session, error) {
+// keygenOf returns the session that makes k, not yet begun.
+func (v *Service) keygenOf(c Caller, k Key, p *wire.KeygenRequest, requestID string) Session {
 	s := Session{
 		ID: k.Session, Kind: Keygen, KeyID: k.ID, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: k.Threshold,
 		Parties: committee(k.Participants), RequestID: requestID, Fingerprint: keyPrint(k), SignedRequest: p.SignedRequest,
@@ -154,42 +170,45 @@ func (v *Service) beginKeygen(ctx context.Context, c Caller, k Key, p *wire.Keyg
 	for i := range s.Parties {
 		s.Parties[i].Invited = true
 	}
-	return v.begin(ctx, s, p.ExpiresIn, Loaded{})
+	return s
 }
 
+// keygenShares is the most that the shares of s's key may take together.
+func keygenShares(s Session) int64 { return int64(len(s.Parties) * wire.ShareLimit(len(s.Parties))) }
+
 // signRequested checks a sign request and returns the session that it asks for,
-// without an id.
-func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignRequest) (Session, error) {
+// without an id, and how many bytes the shares of its key have.
+func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignRequest) (_ Session, shares int64, _ error) {
 	if !c.has(wire.RoleCoordinator) && !c.has(wire.RoleAdmin) {
-		return Session{}, errRole(wire.RoleCoordinator)
+		return Session{}, 0, errRole(wire.RoleCoordinator)
 	}
 	if err := p.Validate(); err != nil {
-		return Session{}, err
+		return Session{}, 0, err
 	}
 	k, err := v.cfg.Store.Key(ctx, p.KeyID)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Session{}, noSuchKey(p.KeyID)
+		return Session{}, 0, noSuchKey(p.KeyID)
 	case err != nil:
-		return Session{}, err
+		return Session{}, 0, err
 	case !k.Involves(c.User) && !c.has(wire.RoleAdmin):
-		return Session{}, &wire.Hidden{Told: noSuchKey(p.KeyID), Why: errNotYours(p.KeyID)}
+		return Session{}, 0, &wire.Hidden{Told: noSuchKey(p.KeyID), Why: errNotYours(p.KeyID)}
 	case k.Coordinator != c.User && !c.has(wire.RoleAdmin):
-		return Session{}, errNotYours(p.KeyID)
+		return Session{}, 0, errNotYours(p.KeyID)
 	case k.Status != KeyActive:
-		return Session{}, &wire.Error{Code: wire.CodeConflict, Message: fmt.Sprintf("the key is %s, not active", k.Status), KeyID: p.KeyID}
+		return Session{}, 0, &wire.Error{Code: wire.CodeConflict, Message: fmt.Sprintf("the key is %s, not active", k.Status), KeyID: p.KeyID}
 	}
 	bad := func(format string, args ...any) error {
 		return &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf(format, args...), KeyID: p.KeyID}
 	}
 	if p.AccountAddr != "" {
 		if addr, err := k.Curve.ParseAddress(p.AccountAddr); err != nil || addr != k.AccountAddr {
-			return Session{}, bad("account_addr is not that of the key")
+			return Session{}, 0, bad("account_addr is not that of the key")
 		}
 	}
 	digest, hash, err := pubkey.Digest(k.Curve, p.Data, p.Hash)
 	if err != nil {
-		return Session{}, bad("%s", err)
+		return Session{}, 0, bad("%s", err)
 	}
 	s := Session{
 		Kind: Sign, KeyID: k.ID, Coordinator: c.User, Curve: k.Curve, Threshold: k.Threshold, Parties: committee(k.Participants),
@@ -200,7 +219,7 @@ func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignReque
 	for _, user := range p.Participants {
 		i := k.PartIndex(user)
 		if i == 0 {
-			return Session{}, bad("participant %s holds no part of the key", user)
+			return Session{}, 0, bad("participant %s holds no part of the key", user)
 		}
 		s.Parties[i-1].Invited = true
 	}
@@ -208,10 +227,10 @@ func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignReque
 		s.Parties[i].Invited = s.Parties[i].Invited || len(p.Participants) == 0
 	}
 	if n := len(s.InvitedUsers()); n < k.Threshold {
-		return Session{}, bad("%d participants cannot sign, the key's threshold is %d", n, k.Threshold)
+		return Session{}, 0, bad("%d participants cannot sign, the key's threshold is %d", n, k.Threshold)
 	}
 	s.Fingerprint = fingerprint("sign", append([]string{c.User, k.ID, p.Data, string(hash)}, s.InvitedUsers()...)...)
-	return s, nil
+	return s, k.ShareBytes, nil
 }
 
 func noSuchKey(id string) *wire.Error {
@@ -226,7 +245,7 @@ func errNotYours(keyID string) *wire.Error {
 // by session_id, by request_id, or, if it has neither, by its content while it
 // is open, returns the session that the first one started.
 func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest, requestID string) (Session, error) {
-	s, err := v.signRequested(ctx, c, p)
+	s, shares, err := v.signRequested(ctx, c, p)
 	if err != nil {
 		return Session{}, err
 	}
@@ -244,7 +263,7 @@ func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest
 		s.ID, match = wire.SignIDPrefix+rand.Text(), true
 	}
 	for range commitTries {
-		again, err := v.beginSigning(ctx, s, match, p.ExpiresIn)
+		again, err := v.beginSigning(ctx, s, shares, match, p.ExpiresIn)
 		if errors.Is(err, errForgotten) {
 			continue
 		}
@@ -283,7 +302,7 @@ func (v *Service) checkSessionID(ctx context.Context, s Session) error {
 // errForgotten says that an open signing of equal content was none any more.
 var errForgotten = errors.New("session: signing had ended")
 
-func (v *Service) beginSigning(ctx context.Context, s Session, match bool, expiresIn int) (Session, error) {
+func (v *Service) beginSigning(ctx context.Context, s Session, shares int64, match bool, expiresIn int) (Session, error) {
 	if !match {
 		if old, _, err := v.cfg.Store.Load(ctx, s.ID); !errors.Is(err, ErrNotFound) {
 			return sameRequest(old, s, err)
@@ -293,14 +312,18 @@ func (v *Service) beginSigning(ctx context.Context, s Session, match bool, expir
 		return Session{}, err
 	}
 	none := Loaded{Asked: time.Now()}
-	id, now, err := v.cfg.Store.OpenSigning(ctx, s.KeyID, Signing{SessionID: s.ID, Fingerprint: s.Fingerprint, Coordinator: s.Coordinator}, match)
+	note := Signing{SessionID: s.ID, Fingerprint: s.Fingerprint, Coordinator: s.Coordinator}
+	opened, err := reserved(ctx, v, s.Coordinator, func() (Opened, error) {
+		return v.cfg.Store.OpenSigning(ctx, s.KeyID, note, v.reservation(s, shares), match)
+	})
 	if errors.Is(err, ErrStale) {
 		err = wire.Errorf(wire.CodeConflict, "the key is not active")
 	}
 	if err != nil {
 		return Session{}, about(err, s)
 	}
-	if id != s.ID {
+	s.Brief = opened.Grant.Brief
+	if id := opened.SessionID; id != s.ID {
 		old, _, err := v.cfg.Store.Load(ctx, id)
 		switch {
 		case err == nil && !old.Phase.Final():
@@ -314,8 +337,11 @@ func (v *Service) beginSigning(ctx context.Context, s Session, match bool, expir
 			return Session{}, err
 		}
 		s.ID = id // noted by a node that died before it created the session
+		if _, err := v.reserve(ctx, &s, shares); err != nil {
+			return Session{}, about(err, s)
+		}
 	}
-	none.Now = now
+	none.Now = opened.Now
 	return v.begin(ctx, s, expiresIn, none)
 }
 
@@ -390,6 +416,7 @@ func (v *Service) create(ctx context.Context, s Session, expiresIn int, none Loa
 func (v *Service) instead(ctx context.Context, old, want Session, err error) (Session, error) {
 	if err == nil && old.Phase.Final() {
 		err = v.finish(ctx, old)
+		v.unreserve(ctx, old, Grant{Fresh: true})
 	}
 	return sameRequest(old, want, err)
 }

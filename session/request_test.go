@@ -138,7 +138,8 @@ func TestLostCreation(t *testing.T) {
 
 		w.keygen(v, "second", false)
 		print := strings.Split(reserve(w, v, signRequest("second", "hello")), ".")[1]
-		if _, _, err := w.store.OpenSigning(w.ctx, "second", session.Signing{SessionID: "sg-lost", Fingerprint: print, Coordinator: "boss"}, true); err != nil {
+		dead := session.Signing{SessionID: "sg-lost", Fingerprint: print, Coordinator: "boss"}
+		if _, err := w.store.OpenSigning(w.ctx, "second", dead, session.Reservation{User: "boss", SessionID: "sg-lost"}, true); err != nil {
 			w.Fatal(err)
 		}
 		w.must(v, "boss", signRequest("second", "hello"))

@@ -39,6 +39,7 @@ type Config struct {
 	NodeID   string          // what other nodes know this one by
 	Storage  Storage         // nil: there is always room
 	Bell     Bell            // nil: followers on other nodes learn of changes late
+	Users    Users           // nil: anybody may be named
 	Outcomes Outcomes        // nil: nobody else is told of outcomes
 	Audit    Auditor         // nil means none
 	Observer Observer        // nil means none
@@ -194,6 +195,9 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 	s, err := v.apply(ctx, c, found, change{keyID: p.KeyID, by: &c, ev: ev, before: func(next Session) error {
 		if next.Phase.Final() {
 			return nil // the reports differ: there is no key to hold a share of
+		}
+		if limit := wire.ShareLimit(len(next.Parties)); len(share) > limit {
+			return wire.Errorf(wire.CodeTooLarge, "share_json is longer than %d bytes, the most for %d parties", limit, len(next.Parties))
 		}
 		// What is kept beside it is what the session has: the first that was reported.
 		err := v.cfg.Store.PutShare(ctx, next.KeyID, next.ID, p.PartIndex, share, next.party(p.PartIndex).Attested)

@@ -124,7 +124,7 @@ type Party struct {
 	User     string // user id; the party's part index is its place in Session.Parties plus one
 	Invited  bool
 	Response Response
-	Identity string // public identity as its client registered it when it answered
+	Identity string // public identity as its client registered it when it answered; empty once the session has ended
 	Result   string // keygen: the reported account address; sign: "verified" or "invalid"
 	Key      string // keygen: the reported public key, 0x hex, or empty
 	Attested string // keygen: the party's attestation of it, opaque here; or empty
@@ -165,8 +165,9 @@ type Session struct {
 	RequestID   string // of the request, echoed in the outcome
 	Fingerprint string // of the request's content; equal requests have equal ones
 
-	SignedRequest string // the coordinator's signature over its request, passed on unread
+	SignedRequest string // the coordinator's signature over its request, passed on unread; empty once it has ended
 	Web           bool   // it was asked for over HTTP; see Service.send
+	Brief         bool   // kept for BriefRetention only, since its coordinator has many; see Quota
 
 	Terms     Terms
 	CreatedAt time.Time

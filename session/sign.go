@@ -15,17 +15,19 @@ import (
 // party that fails, hangs or lies is passed over as soon as others can do
 // without it. Nobody is out for strikes: an honest party that was accused falsely
 // comes back, and liars cannot keep honest parties that are enough from signing
-// (as long as there are fewer quorums than maxAttempts). Who left for good or
+// (as long as there are fewer quorums than MaxAttempts). Who left for good or
 // sent a signature that does not verify is out.
 //
 // The outcome names all whom others blamed and who were silent, of a success those
 // without whom it came about. That is a word and no proof: evidence, where there is
 // any, is with the parties that have it.
 const (
-	maxTries    = 4    // of one quorum
-	maxAttempts = 16   // bounds a session whatever its parties do
-	maxSearch   = 1000 // quorums looked at one by one
+	maxTries  = 4    // of one quorum
+	maxSearch = 1000 // quorums looked at one by one
 )
+
+// MaxAttempts bounds the attempts of a signing, whatever its parties do.
+const MaxAttempts = 16
 
 // Results of a signer, in Party.Result.
 const (
@@ -161,7 +163,7 @@ func (m *machine) verify(text string, known *checked) (signature, key string, ok
 // attempt may still send.
 func (m *machine) afterInvalid(party int) {
 	reason := m.name(party) + " sent a signature that does not verify"
-	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < maxAttempts {
+	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < MaxAttempts {
 		m.attempt(quorum)
 		return
 	}
@@ -190,7 +192,7 @@ func (m *machine) strike(party, n int) { m.party(party).Strikes += n }
 // acceptors, or fails.
 func (m *machine) retry(reason string, culprits []int) {
 	m.Signers = nil
-	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < maxAttempts {
+	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < MaxAttempts {
 		m.attempt(quorum)
 		return
 	}
@@ -200,7 +202,7 @@ func (m *machine) retry(reason string, culprits []int) {
 // waitOrFail decides when no quorum can be had now: those who have not answered
 // yet may still make one.
 func (m *machine) waitOrFail(reason string, culprits []int) {
-	if m.Attempt < maxAttempts && m.anyUnanswered() && len(m.possible()) >= m.Threshold {
+	if m.Attempt < MaxAttempts && m.anyUnanswered() && len(m.possible()) >= m.Threshold {
 		m.Deadline = earlier(m.ExpiresAt, m.CreatedAt.Add(m.Terms.Invite))
 		if m.now.Before(m.Deadline) {
 			return
@@ -227,7 +229,7 @@ func (m *machine) attemptOverdue(offline []int) {
 	m.blame(silent...)
 	m.Signers = nil
 	quorum, fresh := m.chooseQuorum()
-	if quorum != nil && fresh && m.Attempt < maxAttempts {
+	if quorum != nil && fresh && m.Attempt < MaxAttempts {
 		m.attempt(quorum)
 		return
 	}

@@ -352,6 +352,10 @@ func (m *machine) end(to Phase, reason string, culprits []int) {
 	m.Reason = truncate(reason, wire.MaxReasonBytes)
 	m.blame(culprits...)
 	m.out = append(m.out, Outgoing{To: m.Coordinator, Payload: Outcome(m.Session), RequestID: m.RequestID})
+	m.SignedRequest = "" // nobody is invited any more, and it is most of what would be kept
+	for i := range m.Parties {
+		m.Parties[i].Identity = ""
+	}
 	for _, p := range m.Parties {
 		if p.Invited {
 			m.say(p.User, &wire.SessionEnded{

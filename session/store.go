@@ -43,6 +43,8 @@ type Key struct {
 	Participants []string // user ids by part index less one
 	Coordinator  string
 	Session      string // its newest keygen session
+	ShareBytes   int64  // of all parties' shares, as stored; 0 until active, and for keys from before this was counted
+	Brief        bool   // a reserved or failed key: forgotten after BriefRetention; not stored
 	CreatedAt    time.Time
 	Version      int64 // bumped by the store with every write; 0 for a key that does not exist
 }
@@ -86,6 +88,7 @@ type Rest struct {
 	Delivered []string  // outbox entries to remove
 	ClosedOn  string    // the key on which its signing is no longer open
 	From, To  time.Time // its place in the due list, and the next; see Due.Postpone
+	Release   *Release  // the end of its reservation
 }
 
 // Loaded is a session as the store had it.
@@ -100,6 +103,13 @@ type Signing struct {
 	SessionID   string
 	Fingerprint string
 	Coordinator string
+}
+
+// Opened is what OpenSigning has done.
+type Opened struct {
+	SessionID string
+	Now       time.Time // of the server that holds the session, zero where that is not the key's
+	Grant     Grant     // zero for an open signing that was found
 }
 
 // Page selects part of a list, newest first.
@@ -128,6 +138,7 @@ type Store interface {
 	Sessions
 	Keys
 	Due
+	Quotas
 }
 
 // Sessions keeps sessions with their outboxes.
@@ -157,8 +168,13 @@ type Sessions interface {
 	// Receipt.Watchers), and returns the session's version then. ErrNotFound.
 	Watch(ctx context.Context, id, node string, ttl time.Duration) (version int64, err error)
 	// Remember keeps what stands for a request under a name, unless something else
-	// is kept there already, and returns what is kept.
-	Remember(ctx context.Context, name, request string) (kept string, err error)
+	// is kept there already, and returns what is kept. It is forgotten after
+	// BriefRetention if brief is set, else after a week.
+	Remember(ctx context.Context, name, request string, brief bool) (kept string, err error)
+	// Remembered returns what is kept under a name, empty if nothing is.
+	Remembered(ctx context.Context, name string) (kept string, err error)
+	// Forget removes what is kept under a name.
+	Forget(ctx context.Context, name string) error
 }
 
 // Keys keeps key records, sealed shares, and which signings are open on a key.
@@ -166,7 +182,8 @@ type Keys interface {
 	// Key returns a key record. ErrNotFound.
 	Key(ctx context.Context, id string) (Key, error)
 	// PutKey writes k if the stored version is k.Version (0: there is none).
-	// A reserved key lives for a limited time. ErrStale.
+	// A reserved key, and a failed one, without its shares, lives for ReservedFor, or
+	// for BriefRetention if it is brief. ErrStale.
 	PutKey(ctx context.Context, k Key) error
 	// ListedKeys returns those of ids that are in a user's list of keys.
 	ListedKeys(ctx context.Context, user string, ids []string) ([]string, error)
@@ -175,15 +192,17 @@ type Keys interface {
 	PutShare(ctx context.Context, key, session string, part int, share, attestation string) error
 	// Shares returns the stored shares of those parts, empty where there is none.
 	Shares(ctx context.Context, key string, parts ...int) ([]string, error)
+	// ShareBytes returns how many bytes the shares of the first so many parts have.
+	ShareBytes(ctx context.Context, key string, parts int) (int64, error)
 	// Attestations returns those of the first so many parts, empty where there is
 	// none.
 	Attestations(ctx context.Context, key string, parts int) ([]string, error)
-	// OpenSigning notes a signing of an active key and returns its session id:
-	// s.SessionID, or, if match is set, that of an open one with the same
-	// fingerprint and coordinator. ErrTooMany, ErrStale (the key is not active).
-	// What was noted longer ago than any signing lasts does not count. Now is the
-	// time of the server that holds the session, zero where that is not the key's.
-	OpenSigning(ctx context.Context, key string, s Signing, match bool) (id string, now time.Time, err error)
+	// OpenSigning notes a signing of an active key, with its reservation, and
+	// returns its session id: s.SessionID, or, if match is set, that of an open one
+	// with the same fingerprint and coordinator, for which nothing is reserved.
+	// ErrTooMany, ErrStale (the key is not active), *QuotaError. What was noted
+	// longer ago than any signing lasts does not count.
+	OpenSigning(ctx context.Context, key string, s Signing, r Reservation, match bool) (Opened, error)
 	// Signings returns a key record with its open signings, and the one that
 	// ended last. ErrNotFound.
 	Signings(ctx context.Context, key string) (k Key, open []Signing, last string, err error)

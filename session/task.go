@@ -41,38 +41,45 @@ func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenReques
 	}
 	unsigned := *p
 	unsigned.SignedRequest = "" // who asks again signs again
-	if err := v.once(ctx, c, t.Once, &unsigned); err != nil {
+	forget, err := v.once(ctx, c, t.Once, &unsigned)
+	if err != nil {
 		return "", Session{}, err
-	}
-	if !own {
-		if err := v.reserve(ctx, k, t.Once != ""); err != nil {
-			return "", Session{}, err
-		}
 	}
 	if t.Start {
 		s, err = v.RequestKeygen(ctx, c, p, t.Once)
+	} else if err = v.known(ctx, c, p.Participants); err == nil {
+		err = v.reserveKey(ctx, k, t.Once != "")
+	}
+	if err != nil {
+		forget(ctx, err)
 	}
 	return p.KeyID, s, err
 }
 
-// reserve writes the record of a key_id that is handed out. Again says that it
+// reserveKey writes the record of a key_id that is handed out. Again says that it
 // may have been handed out before.
-func (v *Service) reserve(ctx context.Context, k Key, again bool) error {
-	full := v.room()
-	if full != nil && again { // it may be there
-		if old, err := v.cfg.Store.Key(ctx, k.ID); err == nil && old.Coordinator == k.Coordinator {
-			return nil
+func (v *Service) reserveKey(ctx context.Context, k Key, again bool) error {
+	if again {
+		if _, err := v.cfg.Store.Key(ctx, k.ID); !errors.Is(err, ErrNotFound) {
+			return err
 		}
 	}
-	if full != nil {
-		return full
+	if err := v.room(); err != nil {
+		return err
 	}
 	now, err := v.cfg.Store.Now(ctx)
 	if err != nil {
 		return err
 	}
 	k.Status, k.CreatedAt = KeyReserved, now
-	err = v.cfg.Store.PutKey(ctx, k)
+	brief, refund, err := v.charge(ctx, k.Coordinator, k.reservedBytes(), ReservedFor)
+	if err != nil {
+		return err
+	}
+	k.Brief = brief
+	if err = v.cfg.Store.PutKey(ctx, k); err != nil {
+		refund(ctx)
+	}
 	switch {
 	case errors.Is(err, ErrStale) && again:
 		return nil
@@ -94,13 +101,14 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 	if !t.Start {
 		p.SessionID = ""
 	}
-	want, err := v.signRequested(ctx, c, p)
+	want, _, err := v.signRequested(ctx, c, p)
 	if err != nil {
 		return "", Session{}, err
 	}
 	unsigned := *p
 	unsigned.SignedRequest = ""
-	if err := v.once(ctx, c, t.Once, &unsigned); err != nil {
+	forget, err := v.once(ctx, c, t.Once, &unsigned)
+	if err != nil {
 		return "", Session{}, err
 	}
 	switch {
@@ -111,24 +119,46 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 		p.SessionID = wire.SignIDPrefix + rand.Text() + taskSeparator + want.Fingerprint
 	}
 	if t.Start {
-		s, err = v.RequestSign(ctx, c, p, t.Once)
+		if s, err = v.RequestSign(ctx, c, p, t.Once); err != nil {
+			forget(ctx, err)
+		}
 	}
 	return p.SessionID, s, err
 }
 
 // once holds that nothing else was asked for under a user's name for a request.
-func (v *Service) once(ctx context.Context, c Caller, name string, p wire.Payload) error {
+// Forget takes that back, for a request that was refused for the user's quota and
+// so has changed nothing.
+func (v *Service) once(ctx context.Context, c Caller, name string, p wire.Payload) (forget func(context.Context, error), _ error) {
+	forget = func(context.Context, error) {}
 	if name == "" {
-		return nil
+		return forget, nil
 	}
 	text, err := json.Marshal(p)
 	if err != nil {
-		return fmt.Errorf("encode request: %w", err)
+		return nil, fmt.Errorf("encode request: %w", err)
 	}
-	request := fingerprint("idempotent", string(p.Type()), string(text))
-	kept, err := v.cfg.Store.Remember(ctx, fingerprint("idempotency", c.User, name), request)
+	request, id := fingerprint("idempotent", string(p.Type()), string(text)), fingerprint("idempotency", c.User, name)
+	kept, err := v.cfg.Store.Remembered(ctx, id)
+	if err == nil && kept == "" {
+		var brief bool
+		var refund func(context.Context)
+		if brief, refund, err = v.charge(ctx, c.User, noteBytes, ReservedFor); err != nil {
+			return nil, err
+		}
+		forget = func(ctx context.Context, err error) {
+			if !errors.Is(err, errOverQuota) && !errors.Is(err, errNobody) {
+				return
+			}
+			refund(ctx)
+			if err := v.cfg.Store.Forget(ctx, id); err != nil {
+				v.log.Warn().Err(err).Msg("the note of a refused request is still there")
+			}
+		}
+		kept, err = v.cfg.Store.Remember(ctx, id, request, brief)
+	}
 	if err == nil && kept != request {
 		err = wire.Errorf(wire.CodeConflict, "the Idempotency-Key was used for another request")
 	}
-	return err
+	return forget, err
 }

@@ -67,6 +67,7 @@ type Metrics struct {
 	lockWait                 prometheus.Histogram
 	lockFailures             *prometheus.CounterVec
 	swept                    *prometheus.CounterVec
+	quotaRefused             *prometheus.CounterVec
 
 	redisTook   map[string]prometheus.Observer
 	redisErrors map[string]prometheus.Counter

@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/conclave-mpc/conclave/cluster"
@@ -39,6 +40,10 @@ func (m *Metrics) newSessions() {
 	m.lockFailures = m.counters("lock_failures_total", "Locks of sessions that were not had, or lost, by reason.", "reason")
 	for _, reason := range []string{lockHeld, lockUnavailable, lockCancelled, lockLost} {
 		m.lockFailures.WithLabelValues(reason)
+	}
+	m.quotaRefused = m.counters("quota_refused_total", "Requests refused for what their account stores already, or for naming nobody, by reason.", "reason")
+	for _, reason := range session.RefusalReasons {
+		m.quotaRefused.WithLabelValues(reason)
 	}
 	m.swept = m.counters("sweeper_sessions_total", "Sessions that were due and that this node's sweeper took, by what came of it.", "result")
 	m.swept.WithLabelValues("ok")
@@ -89,4 +94,12 @@ func (m *Metrics) LockLost() { m.lockFailures.WithLabelValues(lockLost).Inc() }
 func (m *Metrics) Swept(taken, failed int) {
 	m.swept.WithLabelValues("ok").Add(float64(taken - failed))
 	m.swept.WithLabelValues("failed").Add(float64(failed))
+}
+
+// Denied implements session.Observer.
+func (m *Metrics) Denied(reason string) {
+	if !slices.Contains(session.RefusalReasons, reason) {
+		reason = other
+	}
+	m.quotaRefused.WithLabelValues(reason).Inc()
 }

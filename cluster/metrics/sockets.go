@@ -30,7 +30,7 @@ var codes = map[wire.Code]bool{
 	wire.CodeUnauthenticated: true, wire.CodeTokenExpired: true, wire.CodeForbidden: true, wire.CodeNotFound: true,
 	wire.CodeConflict: true, wire.CodeAmbiguous: true, wire.CodeSessionEnded: true, wire.CodeInvalidSignature: true,
 	wire.CodeShareNotSealed: true, wire.CodeMailboxFull: true, wire.CodeRateLimited: true, wire.CodeUnavailable: true,
-	wire.CodeStorageFull: true, wire.CodeInternal: true,
+	wire.CodeStorageFull: true, wire.CodeQuotaExceeded: true, wire.CodeUnknownUser: true, wire.CodeInternal: true,
 }
 
 const other = "other"

@@ -106,6 +106,27 @@ type Config struct {
 	// node for, by WebSocket and web API together, for long; twice that at once.
 	// Zero value means 50; negative means no limit.
 	RequestLimit float64
+	// MaxOpenSessions is how many keygens and signings that one user has asked for
+	// may be open in the cluster at a time. Zero value means 1024; negative means no
+	// limit.
+	MaxOpenSessions int
+	// MaxOpenBytes is how many bytes of Redis these may take, with what they have
+	// said and may still say to participants. It must have room for the largest that
+	// MaxParties allows. Zero value means 64 MiB, or that; negative means no limit.
+	MaxOpenBytes int64
+	// MaxEndedBytes is how many bytes of one user's ended sessions, reserved key ids
+	// and notes of idempotency keys are kept for SessionRetention and a week. Four
+	// times as many beyond that are kept for an hour, and beyond those nothing new may
+	// begin. Zero value means 8 MiB; negative means no limit.
+	MaxEndedBytes int64
+	// MaxKeyBytes is how many bytes the keys, with their shares, may take that one
+	// user has asked for since this is counted. Zero value means 256 MiB; negative
+	// means no limit.
+	MaxKeyBytes int64
+	// UnknownUsers says what becomes of a request that names a participant of whom
+	// nothing is known here: UnknownRefuse, UnknownAllow or UnknownAuto, which it is
+	// with the zero value.
+	UnknownUsers string
 	// RegisterLimit is how often a second one user may register on this node for
 	// long; ten times that at once. Zero value means 10; negative means no limit.
 	RegisterLimit float64

@@ -69,7 +69,7 @@ func (s *contract) successes(c *testCluster, n *process) {
 	g.keygen(t)
 	g.sign(t, "hello", 1, 2)
 
-	reserved := s.is(n, 201, call{op: "POST /v1/keys", token: alice, body: `{"threshold":2,"participants":["a","b"],"curve":"ed25519"}`})
+	reserved := s.is(n, 201, call{op: "POST /v1/keys", token: alice, body: fmt.Sprintf(`{"threshold":2,"participants":[%q,%q],"curve":"ed25519"}`, partNames[1], partNames[2])})
 	s.is(n, 200, call{op: "GET /v1/keys/{key_id}", token: alice, path: map[string]string{"key_id": reserved["key_id"].(string)}})
 	key := map[string]string{"key_id": g.keyID}
 	task := s.is(n, 201, call{op: "POST /v1/keys/{key_id}/signatures", token: alice, path: key, body: `{"data":"open","hash":"sha256"}`,
@@ -135,6 +135,7 @@ func (s *contract) refusals(c *testCluster, n *process) {
 		{403, call{op: "POST /v1/keys", token: bob, body: two}},
 		{409, call{op: "POST /v1/keys", token: alice, body: two, header: once}},
 		{413, call{op: "POST /v1/keys", token: alice, body: huge, bad: true}},
+		{422, call{op: "POST /v1/keys", token: alice, body: two}},
 		{400, call{op: "POST /v1/keys/{key_id}/signatures", token: alice, path: key, body: `{"data":"0xabc"}`}},
 		{403, call{op: "POST /v1/keys/{key_id}/signatures", token: bob, path: key, body: `{"data":"x"}`}},
 		{404, call{op: "POST /v1/keys/{key_id}/signatures", token: other, path: key, body: `{"data":"x"}`}},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 )
@@ -52,6 +53,9 @@ func (cfg *Config) completeLimits() error {
 			*l.field = l.preset
 		}
 	}
+	if err := cfg.completeQuota(); err != nil {
+		return err
+	}
 	if cfg.MaxUnregistered < 0 {
 		return errors.New("max unregistered is negative")
 	}
@@ -69,6 +73,30 @@ func (cfg *Config) completeLimits() error {
 		cfg.proxies = append(cfg.proxies, p)
 	}
 	return nil
+}
+
+// completeQuota checks what one user may store.
+func (cfg *Config) completeQuota() error {
+	switch cfg.UnknownUsers {
+	case "":
+		cfg.UnknownUsers = UnknownAuto
+	case UnknownAuto, UnknownRefuse, UnknownAllow:
+	default:
+		return fmt.Errorf("unknown users %q: must be %s, %s or %s", cfg.UnknownUsers, UnknownAuto, UnknownRefuse, UnknownAllow)
+	}
+	largest := session.LargestSession(cfg.MaxParties)
+	switch {
+	case cfg.MaxOpenBytes == 0:
+		cfg.MaxOpenBytes = max(session.DefaultOpenBytes, largest)
+	case cfg.MaxOpenBytes > 0 && cfg.MaxOpenBytes < largest:
+		return fmt.Errorf("max open bytes must be at least %d: the largest session of so many parties takes that", largest)
+	}
+	return nil
+}
+
+// quota is what one user may store.
+func (cfg *Config) quota() session.Quota {
+	return session.Quota{OpenSessions: cfg.MaxOpenSessions, OpenBytes: cfg.MaxOpenBytes, EndedBytes: cfg.MaxEndedBytes, KeyBytes: cfg.MaxKeyBytes}
 }
 
 // socketsFor is how many sockets a node takes that may open so many files: an

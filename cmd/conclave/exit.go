@@ -164,6 +164,10 @@ func hintForCode(e *wire.Error) string {
 		return "the servers take nothing new until their operator has made room; what has begun goes on"
 	case wire.CodeRateLimited:
 		return "what comes too often is refused for a while; the message says for how long where the server knows"
+	case wire.CodeQuotaExceeded:
+		return "conclave sessions list shows what is open; conclave sessions show ID tells more, and the server's operator can raise the limit"
+	case wire.CodeUnknownUser:
+		return "is the name spelled as its account is? the server's operator adds accounts with conclaved user add"
 	case wire.CodeNotFound:
 		return "conclave keys and conclave sessions list what there is"
 	case wire.CodeForbidden:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 func keygenRequest() Request {
@@ -285,4 +286,33 @@ func FuzzSignedRequest(f *testing.F) {
 		}
 		_ = s.Current(requestTime)
 	})
+}
+
+// TestLargestSignedRequest builds the longest signed_request that there may be: what
+// one carries today, the whole identities of a reshare's committee, and the digest,
+// path and document digest of each item of a batch.
+func TestLargestSignedRequest(t *testing.T) {
+	t.Parallel()
+	text := signedRequest(t, identity(t), signRequest()).String()
+	if len(text) != requestTextSize || len(text) > 2<<10 {
+		t.Errorf("a signed request has %d bytes", len(text))
+	}
+	id := identity(t).Public().String()
+	if len(id) > wire.MaxIdentityBytes || len(id) < wire.MaxIdentityBytes*3/4 {
+		t.Errorf("an identity has %d bytes, and may have %d", len(id), wire.MaxIdentityBytes)
+	}
+	if attestationTextSize > wire.MaxAttestationBytes || attestationTextSize < wire.MaxAttestationBytes*2/3 {
+		t.Errorf("an attestation has %d bytes, and may have %d", attestationTextSize, wire.MaxAttestationBytes)
+	}
+	for range wire.DefaultMaxParties {
+		text += "." + id
+	}
+	digest := "0x" + strings.Repeat("f", 64)
+	path := "m" + strings.Repeat("/2147483647", 11) // no wallet's is longer
+	for range wire.MaxBatchItems {
+		text += "." + strings.Join([]string{digest, path, digest}, ",")
+	}
+	if len(text) > wire.MaxSignedRequestBytes || len(text) < wire.MaxSignedRequestBytes*3/4 {
+		t.Errorf("the largest signed request has %d bytes, and may have %d", len(text), wire.MaxSignedRequestBytes)
+	}
 }

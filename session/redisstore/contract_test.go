@@ -275,9 +275,9 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 	out, err := b.Outbox(b.ctx, "s1")
 	b.ok(err)
 	b.ok(b.PutKey(b.ctx, session.Key{ID: "vault", Status: session.KeyActive, Curve: pubkey.Secp256k1, Threshold: 2, Participants: []string{"alice", "bob"}, Coordinator: "boss"}))
-	_, now, err := b.OpenSigning(b.ctx, "vault", session.Signing{SessionID: "s1", Fingerprint: "f", Coordinator: "boss"}, true)
+	o, err := b.open("vault", session.Signing{SessionID: "s1", Fingerprint: "f", Coordinator: "boss"}, true)
 	b.ok(err)
-	if d := b.now().Sub(now); whole != (0 <= d && d < time.Minute) || whole == now.IsZero() {
+	if d := b.now().Sub(o.Now); whole != (0 <= d && d < time.Minute) || whole == o.Now.IsZero() {
 		b.Errorf("the session's time was %s ago", d)
 	}
 	from := later.Due

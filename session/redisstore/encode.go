@@ -66,6 +66,7 @@ func encodeSession(s session.Session) []any {
 	r.text("fingerprint", s.Fingerprint)
 	r.text("signed_request", s.SignedRequest)
 	r.flag("web", s.Web)
+	r.flag("brief", s.Brief)
 	r.text("invite_timeout", s.Terms.Invite.String())
 	r.text("run_timeout", s.Terms.Run.String())
 	r.text("absence_grace", s.Terms.Grace.String())
@@ -103,6 +104,9 @@ func encodeKey(k session.Key) []any {
 	r.text("participants", joined(k.Participants))
 	r.text("coordinator", k.Coordinator)
 	r.text("session", k.Session)
+	if k.ShareBytes != 0 {
+		r.number("share_bytes", k.ShareBytes)
+	}
 	r.time("created_at", k.CreatedAt)
 	return r
 }
@@ -167,7 +171,7 @@ func parseSession(id string, fields map[string]string) (session.Session, error) 
 		Curve: pubkey.Curve(r.text("curve")), Threshold: int(r.number("threshold")), Signers: r.parts("signers"),
 		Data: r.text("data"), Hash: pubkey.Hash(r.text("hash")), Digest: r.text("digest"),
 		AccountAddr: r.text("account_addr"), PublicKey: r.text("public_key"), Signature: r.text("signature"),
-		RequestID: r.text("request_id"), Fingerprint: r.text("fingerprint"), SignedRequest: r.text("signed_request"), Web: r.flag("web"),
+		RequestID: r.text("request_id"), Fingerprint: r.text("fingerprint"), SignedRequest: r.text("signed_request"), Web: r.flag("web"), Brief: r.flag("brief"),
 		Terms:     session.Terms{Invite: r.duration("invite_timeout"), Run: r.duration("run_timeout"), Grace: r.duration("absence_grace")},
 		CreatedAt: r.time("created_at"), Deadline: r.time("deadline"), ExpiresAt: r.time("expires_at"), EndedAt: r.time("ended_at"),
 		Reason: r.text("reason"), Culprits: r.parts("culprits"),
@@ -193,7 +197,7 @@ func parseKey(id string, fields map[string]string) (session.Key, error) {
 		ID: id, Status: session.KeyStatus(r.text("status")), Version: r.number("version"), Curve: pubkey.Curve(r.text("curve")),
 		AccountAddr: r.text("account_addr"), PublicKey: r.text("public_key"), Threshold: int(r.number("threshold")),
 		Participants: split(r.text("participants")), Coordinator: r.text("coordinator"), Session: r.text("session"),
-		CreatedAt: r.time("created_at"),
+		ShareBytes: r.number("share_bytes"), CreatedAt: r.time("created_at"),
 	}
 	return k, errors.Join(r.errs...)
 }

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -21,6 +22,8 @@ const maxOpenSignings = 256
 var (
 	//go:embed put_key.lua
 	putKeySource string
+	//go:embed share_bytes.lua
+	shareBytesSource string
 	//go:embed put_share.lua
 	putShareSource string
 	//go:embed open_signing.lua
@@ -35,8 +38,9 @@ var (
 	scheduleSource string
 
 	putKeyScript       = pipeline.NewScript(putKeySource)
+	shareBytesScript   = pipeline.NewScript(shareBytesSource)
 	putShareScript     = pipeline.NewScript(putShareSource)
-	openSigningScript  = pipeline.NewScript(openSigningSource)
+	openSigningScript  = pipeline.NewScript(quotaSource + openSigningSource)
 	closeSigningScript = pipeline.NewScript(closeSigningSource)
 	takeScript         = pipeline.NewScript(takeSource)
 	postponeScript     = pipeline.NewScript(postponeSource)
@@ -72,24 +76,26 @@ func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string
 	return k, fields, nil
 }
 
-// PutKey implements session.Keys. A new keygen's key is first listed with
-// everyone involved: an entry without its key is skipped by readers. A reserved
-// key is not listed: most that are never used would crowd out the others. The
-// record of a keygen that failed is its coordinator's for as long as a reserved
-// one; then the key_id is free again, or whoever lets keygens fail could keep
-// names from others for ever.
+// PutKey implements session.Keys. A key that is being made, or is active, is first
+// listed with everyone involved: an entry without its key is skipped by readers. A
+// reserved key is not listed, since most that are never used would crowd out the
+// others, and one whose keygen failed no longer is. The record of a keygen that
+// failed is its coordinator's for as long as a reserved one; then the key_id is
+// free again, or whoever lets keygens fail could keep names from others for ever.
 func (s *Store) PutKey(ctx context.Context, k session.Key) error {
-	if k.Status == session.KeyGenerating {
+	if k.Status == session.KeyGenerating || k.Status == session.KeyActive {
 		if err := s.indexKey(ctx, k); err != nil {
 			return err
 		}
 	}
 	var keep int64
-	if k.Status == session.KeyReserved || k.Status == session.KeyFailed {
-		keep = reservedFor.Milliseconds()
-	}
 	dropShares := 0
-	if k.Status == session.KeyGenerating {
+	switch k.Status {
+	case session.KeyReserved:
+		keep = s.idKept(k.Brief).Milliseconds()
+	case session.KeyFailed:
+		keep, dropShares = s.idKept(k.Brief).Milliseconds(), 1
+	case session.KeyGenerating:
 		dropShares = 1
 	}
 	// What ends a keygen must not fail where Redis is full; what begins one does.
@@ -100,7 +106,11 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	expected := k.Version
 	k.Version++
 	args := append([]any{expected, keep, dropShares, ends}, encodeKey(k)...)
-	return s.accepted(ctx, "write key "+k.ID, putKeyScript.Call([]string{s.keys.key(k.ID), s.keys.shares(k.ID)}, args...))
+	err := s.accepted(ctx, "write key "+k.ID, putKeyScript.Call([]string{s.keys.key(k.ID), s.keys.shares(k.ID)}, args...))
+	if err == nil && k.Status == session.KeyFailed {
+		err = s.unindexKey(ctx, k)
+	}
+	return err
 }
 
 // PutShare implements session.Keys.
@@ -131,6 +141,23 @@ func (s *Store) Shares(ctx context.Context, key string, parts ...int) ([]string,
 		fields[i] = strconv.Itoa(part)
 	}
 	return s.shareFields(ctx, "load shares of key "+key, key, fields)
+}
+
+// ShareBytes implements session.Keys.
+func (s *Store) ShareBytes(ctx context.Context, key string, parts int) (int64, error) {
+	doing, args := "measure shares of key "+key, make([]any, parts)
+	for i := range args {
+		args[i] = i + 1
+	}
+	call := shareBytesScript.Call([]string{s.keys.shares(key)}, args...)
+	if err := s.do(ctx, doing, call); err != nil {
+		return 0, err
+	}
+	sum, err := call.Int64()
+	if err != nil {
+		return 0, unavailable(doing, err)
+	}
+	return sum, nil
 }
 
 // attestedPrefix begins the fields of attestations in a key's hash of shares.
@@ -166,34 +193,60 @@ func (s *Store) shareFields(ctx context.Context, doing, key string, fields []str
 	return list, nil
 }
 
-// OpenSigning implements session.Keys.
-func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing, match bool) (string, time.Time, error) {
+// OpenSigning implements session.Keys. Where the account's quota is on another
+// server it is reserved first.
+func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing, r session.Reservation, match bool) (session.Opened, error) {
 	matching := 0
 	if match {
 		matching = 1
 	}
 	doing, note := "open signing on key "+key, sig.Fingerprint+" "+sig.Coordinator
-	call := openSigningScript.Call([]string{s.keys.key(key)}, sig.SessionID, note, matching, maxOpenSignings, longestSession.Milliseconds())
-	if err := s.do(ctx, doing, call); err != nil {
-		return "", time.Time{}, err
+	args := append([]any{note, matching, maxOpenSignings, longestSession.Milliseconds()}, s.reserveArgs(r)...)
+	var grant session.Grant
+	call, err := s.write(ctx, doing, openSigningScript, writing{
+		keys: []string{s.keys.key(key)}, more: s.quotaKeys(r.User), args: args,
+		before: func() (err error) {
+			grant, err = s.Reserve(ctx, r)
+			return err
+		},
+	})
+	if err != nil {
+		return session.Opened{}, err
 	}
-	switch reply := call.Val().(type) {
+	opened, err := s.opened(doing, call.Val())
+	if grant.Fresh && (err != nil || opened.SessionID != r.SessionID) {
+		never := session.Release{User: r.User, SessionID: r.SessionID, Reason: session.ReleaseNever}
+		return opened, errors.Join(err, s.Release(ctx, never))
+	}
+	if grant != (session.Grant{}) && opened.SessionID == r.SessionID {
+		opened.Grant = grant
+	}
+	return opened, err
+}
+
+// opened reads what open_signing.lua returns.
+func (s *Store) opened(doing string, reply any) (o session.Opened, err error) {
+	switch reply := reply.(type) {
 	case []any:
-		if len(reply) == 3 {
-			id, _ := reply[2].(string)
-			if !s.line.Whole() {
-				return id, time.Time{}, nil
-			}
-			now, err := scriptTime(reply[0], reply[1])
-			return id, now, err
+		if len(reply) >= 3 && reply[0] == refused {
+			return o, quotaError(reply)
 		}
+		if len(reply) != 5 {
+			break
+		}
+		o.SessionID, _ = reply[2].(string)
+		o.Grant = grantOf(reply[3], reply[4])
+		if s.line.Whole() {
+			o.Now, err = scriptTime(reply[0], reply[1])
+		}
+		return o, err
 	case int64:
 		if reply == 1 {
-			return "", time.Time{}, session.ErrTooMany
+			return o, session.ErrTooMany
 		}
-		return "", time.Time{}, session.ErrStale
+		return o, session.ErrStale
 	}
-	return "", time.Time{}, fmt.Errorf("%s: unexpected reply", doing)
+	return o, fmt.Errorf("%s: unexpected reply", doing)
 }
 
 // Signings implements session.Keys.

@@ -122,6 +122,11 @@ func TestSharesAreFenced(t *testing.T) {
 	})
 }
 
+// open opens a signing that reserves nothing.
+func (b bench) open(key string, s session.Signing, match bool) (session.Opened, error) {
+	return b.OpenSigning(b.ctx, key, s, session.Reservation{User: s.Coordinator, SessionID: s.SessionID}, match)
+}
+
 func TestOpenSigning(t *testing.T) {
 	each(t, func(b bench) {
 		sig := func(id, print string) session.Signing {
@@ -129,16 +134,16 @@ func TestOpenSigning(t *testing.T) {
 		}
 		opened := func(s session.Signing, match bool, want string) {
 			b.Helper()
-			id, _, err := b.OpenSigning(b.ctx, "vault", s, match)
+			o, err := b.open("vault", s, match)
 			b.ok(err)
-			if id != want {
-				b.Fatalf("opened %s, want %s", id, want)
+			if o.SessionID != want {
+				b.Fatalf("opened %s, want %s", o.SessionID, want)
 			}
 		}
-		_, _, err := b.OpenSigning(b.ctx, "vault", sig("s1", "f1"), false)
+		_, err := b.open("vault", sig("s1", "f1"), false)
 		b.is(err, session.ErrStale)
 		b.ok(b.PutKey(b.ctx, b.newKey("vault")))
-		_, _, err = b.OpenSigning(b.ctx, "vault", sig("s1", "f1"), false)
+		_, err = b.open("vault", sig("s1", "f1"), false)
 		b.is(err, session.ErrStale)
 		k := b.newKey("vault")
 		k.Version, k.Status = 1, session.KeyActive
@@ -182,19 +187,19 @@ func TestOpenSigningsAreBounded(t *testing.T) {
 	each(t, func(b bench) {
 		b.activeKey("vault")
 		for i := range 256 {
-			_, _, err := b.OpenSigning(b.ctx, "vault", session.Signing{SessionID: fmt.Sprint(i), Fingerprint: "f", Coordinator: "boss"}, false)
+			_, err := b.open("vault", session.Signing{SessionID: fmt.Sprint(i), Fingerprint: "f", Coordinator: "boss"}, false)
 			b.ok(err)
 		}
 		one := session.Signing{SessionID: "one", Fingerprint: "g", Coordinator: "boss"}
-		_, _, err := b.OpenSigning(b.ctx, "vault", one, true)
+		_, err := b.open("vault", one, true)
 		b.is(err, session.ErrTooMany)
 		// Notes of nodes that died before they created the session do not count for ever.
 		name := b.prefix + "key:{vault}"
 		b.ok(b.rdb.HSet(b.ctx, name, "open:7", "f boss 1600000000000", "open:8", "f boss garbled").Err())
-		id, _, err := b.OpenSigning(b.ctx, "vault", one, true)
+		o, err := b.open("vault", one, true)
 		b.ok(err)
-		if n := b.rdb.HExists(b.ctx, name, "open:7").Val(); n || id != "one" {
-			b.Fatalf("opened %s; the void note is there: %t", id, n)
+		if n := b.rdb.HExists(b.ctx, name, "open:7").Val(); n || o.SessionID != "one" {
+			b.Fatalf("opened %s; the void note is there: %t", o.SessionID, n)
 		}
 	})
 }
@@ -298,7 +303,7 @@ func TestWatch(t *testing.T) {
 func TestRemember(t *testing.T) {
 	each(t, func(b bench) {
 		for _, request := range []string{"first", "first", "second"} {
-			kept, err := b.Remember(b.ctx, "name", request)
+			kept, err := b.Remember(b.ctx, "name", request, false)
 			b.ok(err)
 			if kept != "first" {
 				b.Errorf("kept %q", kept)

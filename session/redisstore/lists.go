@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,9 +39,29 @@ var (
 	indexKeyScript = pipeline.NewScript(indexKeySource)
 )
 
-// SessionsOf implements session.Sessions.
+// SessionsOf implements session.Sessions. Those that are kept briefly are in a list
+// of their own.
 func (s *Store) SessionsOf(ctx context.Context, user string, p session.Page) ([]session.Place, error) {
-	return s.page(ctx, s.keys.sessionsOf(user), p)
+	long, err := s.page(ctx, s.keys.sessionsOf(user), p)
+	if err != nil {
+		return nil, err
+	}
+	brief, err := s.page(ctx, s.keys.briefOf(user), p)
+	if err != nil {
+		return nil, err
+	}
+	all := append(long, brief...)
+	slices.SortFunc(all, func(a, b session.Place) int {
+		switch {
+		case a == b:
+			return 0
+		case b.Follows(a):
+			return -1
+		}
+		return 1
+	})
+	all = slices.Compact(all)
+	return all[:min(len(all), pageLimit(p))], nil
 }
 
 // KeysOf implements session.Keys.
@@ -81,15 +102,23 @@ type listing struct {
 }
 
 func (s *Store) listed(ses session.Session) listing {
-	life := s.retention + longestSession
+	life, list := s.kept(ses.Brief)+openFor(ses.Terms), s.keys.sessionsOf
+	if ses.Brief {
+		list = s.keys.briefOf
+	}
 	l := listing{
 		id: ses.ID, score: scoreText(score(ses.CreatedAt)),
 		life: life.Milliseconds(), oldest: scoreText(score(ses.CreatedAt.Add(-life))),
 	}
 	for _, user := range append(ses.InvitedUsers(), ses.Coordinator, "") {
-		l.lists = append(l.lists, s.keys.sessionsOf(user))
+		l.lists = append(l.lists, list(user))
 	}
 	return l
+}
+
+// openFor is longer than a session under these terms is open for.
+func openFor(t session.Terms) time.Duration {
+	return min(t.Invite+session.MaxAttempts*t.Run+10*time.Minute, longestSession)
 }
 
 // calls write it in each list by itself.
@@ -102,21 +131,36 @@ func (l listing) calls() []redis.Cmder {
 }
 
 func (s *Store) indexKey(ctx context.Context, k session.Key) error {
+	return s.listKey(ctx, k, func(list string) redis.Cmder {
+		return indexKeyScript.Call([]string{list}, k.ID, scoreText(score(k.CreatedAt)))
+	})
+}
+
+func (s *Store) unindexKey(ctx context.Context, k session.Key) error {
+	return s.listKey(ctx, k, func(list string) redis.Cmder { return redis.NewIntCmd(ctx, "zrem", list, k.ID) })
+}
+
+// listKey does something to each list that a key may be in.
+func (s *Store) listKey(ctx context.Context, k session.Key, do func(list string) redis.Cmder) error {
 	var calls []redis.Cmder
 	for _, user := range append([]string{k.Coordinator, ""}, k.Participants...) {
-		calls = append(calls, indexKeyScript.Call([]string{s.keys.keysOf(user)}, k.ID, scoreText(score(k.CreatedAt))))
+		calls = append(calls, do(s.keys.keysOf(user)))
 	}
 	return s.do(ctx, "index key "+k.ID, calls...)
+}
+
+func pageLimit(p session.Page) int {
+	if p.Limit <= 0 {
+		return defaultPage
+	}
+	return min(p.Limit, mostPage)
 }
 
 // page reads an index, newest first: p.Limit entries, 50 if that is not set, 500
 // at most. What stands at the very time that the page begins at is read too, and
 // passed over up to its place; that is mostly one entry.
 func (s *Store) page(ctx context.Context, key string, p session.Page) ([]session.Place, error) {
-	limit := min(p.Limit, mostPage)
-	if limit <= 0 {
-		limit = defaultPage
-	}
+	limit := pageLimit(p)
 	from := "+inf"
 	if !p.After.At.IsZero() {
 		from = scoreText(score(p.After.At))
@@ -200,9 +244,13 @@ func (s *Store) Watch(ctx context.Context, id, node string, ttl time.Duration) (
 }
 
 // Remember implements session.Sessions.
-func (s *Store) Remember(ctx context.Context, name, request string) (string, error) {
+func (s *Store) Remember(ctx context.Context, name, request string, brief bool) (string, error) {
 	const doing = "remember a request"
-	call := rememberScript.Call([]string{s.keys.request(name)}, request, rememberedIn.Milliseconds())
+	life := rememberedIn
+	if brief {
+		life = s.briefly()
+	}
+	call := rememberScript.Call([]string{s.keys.request(name)}, request, life.Milliseconds())
 	if err := s.do(ctx, doing, call); err != nil {
 		return "", err
 	}
@@ -211,4 +259,18 @@ func (s *Store) Remember(ctx context.Context, name, request string) (string, err
 		return "", unavailable(doing, err)
 	}
 	return kept, nil
+}
+
+// Remembered implements session.Sessions.
+func (s *Store) Remembered(ctx context.Context, name string) (string, error) {
+	get := redis.NewStringCmd(ctx, "get", s.keys.request(name))
+	if err := s.do(ctx, "look for a request", get); err != nil {
+		return "", err
+	}
+	return get.Val(), nil
+}
+
+// Forget implements session.Sessions.
+func (s *Store) Forget(ctx context.Context, name string) error {
+	return s.do(ctx, "forget a request", redis.NewIntCmd(ctx, "del", s.keys.request(name)))
 }

@@ -21,10 +21,16 @@
 //	sessions:due           zset    session ids by when to look at them, ms
 //	webhooks               zset    session ids whose outcomes are to be told, by the next try, ms; minus the ms of those that were
 //	index:{user}:sessions  zset    session ids by creation, ms; expires like its newest session
+//	index:{user}:brief     zset    the same of sessions that are kept briefly; entries go with those
 //	index:{user}:keys      zset    key ids by creation, ms
 //	index:sessions         zset    all session ids by creation, ms; expires like its newest session
+//	index:brief            zset    the same of sessions that are kept briefly
 //	index:keys             zset    all key ids by creation, ms
 //	request:{id}           string  what was asked for under an idempotency key; id is a hash of it and the user
+//
+//	quota:{user}           hash    what an account, as coordinator, has in open and in ended sessions; see quota.lua
+//	quota:{user}:open      hash    session id -> what is reserved for it while it is open
+//	quota:{user}:keys      hash    how many keys the account has made, and their bytes; for ever
 //
 // Times are those of Redis. The package starts no goroutines; a Store is safe
 // for concurrent use.
@@ -52,6 +58,7 @@ type Config struct {
 	Pipeline  *pipeline.Client // to the same Redis, to share round trips with others; nil for one of the store's own
 	Prefix    string           // of every key
 	Retention time.Duration    // how long a session is kept after its end; zero means 72 hours
+	Quota     session.Quota    // of each account
 }
 
 // Store implements session.Store.
@@ -60,11 +67,12 @@ type Store struct {
 	line      *pipeline.Client
 	keys      keys
 	retention time.Duration
+	quota     session.Quota
 }
 
 const (
 	defaultRetention = 72 * time.Hour
-	reservedFor      = 7 * 24 * time.Hour  // life of a key_id without a key: reserved, or of a keygen that failed
+	reservedFor      = session.ReservedFor // life of a key_id without a key: reserved, or of a keygen that failed
 	longestSession   = 14 * 24 * time.Hour // no session is open for longer
 	outboxBatch      = 64                  // entries of up to a frame each
 )
@@ -77,7 +85,7 @@ func New(cfg Config) *Store {
 	if cfg.Pipeline == nil {
 		cfg.Pipeline = pipeline.New(cfg.Redis)
 	}
-	return &Store{rdb: cfg.Redis, line: cfg.Pipeline, keys: keys(cfg.Prefix), retention: cfg.Retention}
+	return &Store{rdb: cfg.Redis, line: cfg.Pipeline, keys: keys(cfg.Prefix), retention: cfg.Retention, quota: cfg.Quota.Complete()}
 }
 
 // Scripts. What each does, its keys, arguments and results are at its head.
@@ -187,7 +195,7 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 	doing := "commit session " + ses.ID
 	var keep int64
 	if ses.Phase.Final() {
-		keep = s.retention.Milliseconds()
+		keep = s.kept(ses.Brief).Milliseconds()
 	}
 	w := writing{keys: s.sessionKeys(ses.ID)}
 	due, by := "", ""
@@ -222,6 +230,22 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 	return session.Receipt{IDs: ids[:len(out)], Backlog: backlog > 0, Watchers: ids[len(out):]}, nil
 }
 
+// kept is how long a session is kept after its end.
+func (s *Store) kept(briefly bool) time.Duration {
+	if briefly {
+		return s.briefly()
+	}
+	return s.retention
+}
+
+// idKept is how long a key_id without a key is kept.
+func (s *Store) idKept(briefly bool) time.Duration {
+	if briefly {
+		return s.briefly()
+	}
+	return reservedFor
+}
+
 // writing is what a script writes that is about a session.
 type writing struct {
 	keys []string // of its slot
@@ -230,6 +254,8 @@ type writing struct {
 	// First, where there is more, is what else must be written there before, where
 	// they are not.
 	first func() []redis.Cmder
+	// Before, where not nil, stands for first.
+	before func() error
 }
 
 func (s *Store) write(ctx context.Context, doing string, script *pipeline.Script, w writing) (*pipeline.Call, error) {
@@ -240,7 +266,11 @@ func (s *Store) write(ctx context.Context, doing string, script *pipeline.Script
 		}
 	}
 	if len(w.more) > 0 {
-		if err := s.do(ctx, doing, w.first()...); err != nil {
+		before := w.before
+		if before == nil {
+			before = func() error { return s.do(ctx, doing, w.first()...) }
+		}
+		if err := before(); err != nil {
 			return nil, err
 		}
 	}
@@ -265,6 +295,9 @@ func (s *Store) Settle(ctx context.Context, id string, r session.Rest) error {
 	}
 	if !r.From.IsZero() {
 		cmds = append(cmds, s.postpone(id, r.From, r.To))
+	}
+	if r.Release != nil {
+		cmds = append(cmds, s.release(*r.Release))
 	}
 	if len(cmds) == 0 {
 		return nil
@@ -353,9 +386,13 @@ func (k keys) request(id string) string      { return string(k) + "request:{" + 
 func (k keys) lock(id string) string         { return string(k) + "lock:{" + id + "}" }
 func (k keys) key(id string) string          { return string(k) + "key:{" + id + "}" }
 func (k keys) shares(id string) string       { return k.key(id) + ":shares" }
+func (k keys) quota(user string) string      { return string(k) + "quota:{" + user + "}" }
+func (k keys) quotaOpen(user string) string  { return k.quota(user) + ":open" }
+func (k keys) quotaKeys(user string) string  { return k.quota(user) + ":keys" }
 func (k keys) due() string                   { return string(k) + "sessions:due" }
 func (k keys) webhooks() string              { return string(k) + "webhooks" }
 func (k keys) sessionsOf(user string) string { return k.index(user, "sessions") }
+func (k keys) briefOf(user string) string    { return k.index(user, "brief") }
 func (k keys) keysOf(user string) string     { return k.index(user, "keys") }
 
 // index names a user's list, or, of the user "", everybody's.

@@ -249,6 +249,28 @@ func (a *Accounts) Get(ctx context.Context, user string) (Account, error) {
 	return Account{}, wire.Errorf(wire.CodeNotFound, "no such account")
 }
 
+// Exist returns those of users of whom something is known: an account that logs
+// in, or an identity. It returns a *wire.Error with CodeUnavailable.
+func (a *Accounts) Exist(ctx context.Context, users ...string) (map[string]bool, error) {
+	found := make([]*redis.IntCmd, len(users))
+	_, err := a.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, user := range users {
+			found[i] = p.Exists(ctx, a.key(user))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable("look for accounts", err)
+	}
+	known := make(map[string]bool, len(users))
+	for i, user := range users {
+		if found[i].Val() > 0 {
+			known[user] = true
+		}
+	}
+	return known, nil
+}
+
 // load returns the zero Account if nothing is known of user.
 func (a *Accounts) load(ctx context.Context, user string) (Account, string, error) {
 	fields, err := a.rdb.HGetAll(ctx, a.key(user)).Result()

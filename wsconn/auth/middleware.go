@@ -95,6 +95,9 @@ func WriteProblem(w http.ResponseWriter, err error) {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="conclave"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
+		if e.Code == wire.CodeQuotaExceeded && e.RetryAfter == 0 {
+			break // until something ends, and nobody knows when
+		}
 		h.Set("Retry-After", strconv.Itoa(retrySeconds(e.RetryAfter)))
 	}
 	w.WriteHeader(status)
@@ -138,9 +141,9 @@ func Status(code wire.Code) int {
 		return http.StatusConflict
 	case wire.CodeTooLarge:
 		return http.StatusRequestEntityTooLarge
-	case wire.CodeInvalidSignature, wire.CodeShareNotSealed:
+	case wire.CodeInvalidSignature, wire.CodeShareNotSealed, wire.CodeUnknownUser:
 		return http.StatusUnprocessableEntity
-	case wire.CodeRateLimited:
+	case wire.CodeRateLimited, wire.CodeQuotaExceeded:
 		return http.StatusTooManyRequests
 	case wire.CodeUnavailable, wire.CodeMailboxFull:
 		return http.StatusServiceUnavailable

@@ -40,6 +40,16 @@ var (
 	ErrLocked = errors.New("client: another process uses the store")
 )
 
+// Targets for errors.Is of what the server refuses. Its message names the limit, or
+// the user.
+var (
+	// ErrQuotaExceeded is returned by Keygen and Sign when the coordinator stores as
+	// much in the cluster as it may.
+	ErrQuotaExceeded = wire.Errorf(wire.CodeQuotaExceeded, "quota exceeded")
+	// ErrUnknownUser is returned by Keygen when a participant is no user there.
+	ErrUnknownUser = wire.Errorf(wire.CodeUnknownUser, "unknown user")
+)
+
 // OutcomeError is returned by Keygen and Sign when the session ended without
 // success.
 type OutcomeError struct {

@@ -99,6 +99,12 @@ const DefaultTokenTTL = 12 * time.Hour
 const (
 	readyWithin  = 2 * time.Second
 	maxLoginBody = 8 << 10
+
+	// The longest that is needed: of a key 128 participants, each id with its escapes
+	// three times as long, and a signed_request.
+	maxKeyBody    = 128<<10 + wire.MaxSignedRequestBytes
+	maxRevokeBody = 8 << 10
+
 	documentPath = "/openapi.json"
 )
 
@@ -150,8 +156,12 @@ var errNothing = wire.Errorf(wire.CodeNotFound, "no such resource or method")
 
 // handle adapts an operation to net/http.
 func (a *api) handle(op operation) http.HandlerFunc {
+	most := a.cfg.MaxBytes
+	if op.most > 0 {
+		most = min(most, op.most)
+	}
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, a.cfg.MaxBytes)
+		r.Body = http.MaxBytesReader(w, r.Body, most)
 		status, body, err := op.do(w, r)
 		if err != nil {
 			if op.audited != "" {

@@ -23,6 +23,7 @@ type operation struct {
 	stream             bool
 	fails              []int // statuses of problems, beside those that all have that need a token
 
+	most    int64  // bytes of the body; 0 for Config.MaxBytes
 	audited string // what a refusal is recorded as; empty for not at all
 	// do returns the answer; status 0 where it has been written already.
 	do func(w http.ResponseWriter, r *http.Request) (status int, body any, err error)
@@ -35,6 +36,7 @@ const (
 	notFound   = http.StatusNotFound
 	conflict   = http.StatusConflict
 	tooLarge   = http.StatusRequestEntityTooLarge
+	notUsers   = http.StatusUnprocessableEntity
 	tooMany    = http.StatusTooManyRequests
 	notNow     = http.StatusServiceUnavailable
 	noRoom     = http.StatusInsufficientStorage
@@ -55,7 +57,7 @@ func (a *api) tasks() []operation {
 			"Participants that approve by themselves do so only for a request that their coordinator has signed: give the signature as signed_request, " +
 			"with the key_id that it is made over. For coordinators.",
 		params: []*huma.Param{startParam, waitParam, onceParam}, body: KeyRequest{}, ok: http.StatusCreated, answer: wire.Task{},
-		fails: []int{badRequest, forbidden, conflict, tooLarge, noRoom}, audited: string(wire.TypeKeygenRequest), do: a.createKey,
+		fails: []int{badRequest, forbidden, conflict, tooLarge, notUsers, noRoom}, audited: string(wire.TypeKeygenRequest), most: maxKeyBody, do: a.createKey,
 	}, {
 		method: "POST", path: "/v1/keys/{key_id}/signatures", id: "create-signature", summary: "Ask for a signature",
 		about: "Hands out a session_id for a signing, to be started by a sign_request over the WebSocket; with ?start=true starts it, in the caller's name. " +
@@ -113,7 +115,7 @@ func (a *api) administration() []operation {
 	}, {
 		method: "POST", path: "/v1/tokens/revoke", id: "revoke-tokens", summary: "End tokens before they expire",
 		about: "For admins. Name one of jti and user.",
-		body:  RevokeRequest{}, ok: http.StatusOK, answer: RevokeResponse{}, fails: []int{badRequest, forbidden, tooLarge}, audited: audit.TokenRevoke, do: a.revoke,
+		body:  RevokeRequest{}, ok: http.StatusOK, answer: RevokeResponse{}, fails: []int{badRequest, forbidden, tooLarge}, audited: audit.TokenRevoke, most: maxRevokeBody, do: a.revoke,
 	}, {
 		method: "GET", path: "/v1/audit", id: "read-audit", summary: "Entries of the audit",
 		about:  "For admins. Oldest first; a page without items is the last. conclave audit verify says whether they are whole.",

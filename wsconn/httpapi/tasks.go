@@ -19,7 +19,7 @@ type KeyRequest struct {
 	Participants  []string `json:"participants" minItems:"2" maxItems:"128" uniqueItems:"true" doc:"user ids; the first holds part 1"`
 	Curve         string   `json:"curve,omitempty" maxLength:"64" doc:"secp256k1, which it is if left out, or ed25519"`
 	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; without it the server's own deadlines hold"`
-	SignedRequest string   `json:"signed_request,omitempty" maxLength:"262144" doc:"the coordinator's signature over its request, as in keygen_request"`
+	SignedRequest string   `json:"signed_request,omitempty" maxLength:"52480" doc:"the coordinator's signature over its request, as in keygen_request"`
 }
 
 // SignatureRequest is the body of POST /v1/keys/{key_id}/signatures. It is a
@@ -32,7 +32,7 @@ type SignatureRequest struct {
 	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true one that was handed out for this request, or the one that follows from user, key_id and Idempotency-Key (README, Ids); otherwise ignored; needed for signed_request"`
 	Hash          string   `json:"hash,omitempty" maxLength:"64" doc:"none, keccak256, sha256, sha256d or eip191; without it, on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text. It is needed for 32 bytes that are an Ethereum transaction too"`
 	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; without it the server's own deadlines hold"`
-	SignedRequest string   `json:"signed_request,omitempty" maxLength:"262144" doc:"the coordinator's signature over its request, as in sign_request"`
+	SignedRequest string   `json:"signed_request,omitempty" maxLength:"52480" doc:"the coordinator's signature over its request, as in sign_request"`
 }
 
 const (

@@ -25,6 +25,8 @@ const (
 	CodeShareNotSealed   Code = "share_not_sealed"  // a plain share, and the node has no CONCLAVE_SHARE_KEK
 	CodeMailboxFull      Code = "mailbox_full"      // a recipient has too much unread
 	CodeRateLimited      Code = "rate_limited"      // slow down
+	CodeQuotaExceeded    Code = "quota_exceeded"    // the account stores as much as it may, until something of it ends
+	CodeUnknownUser      Code = "unknown_user"      // a participant is no user of this cluster
 	CodeStorageFull      Code = "storage_full"      // Redis has no memory for anything new; what is under way goes on
 	CodeUnavailable      Code = "unavailable"       // Redis does not answer, or the node is draining; try again
 	CodeInternal         Code = "internal"          // a fault of the server, logged there
@@ -39,8 +41,9 @@ type Error struct {
 	KeyID     string // what it concerns, where known
 	SessionID string
 
-	// RetryAfter is when the same may succeed, for a temporary error that knows;
-	// the web API says it in a header. Zero means that it is not known.
+	// RetryAfter is when the same may succeed, for a temporary error or a
+	// quota_exceeded that knows; the web API says it in a header. Zero means that it
+	// is not known.
 	RetryAfter time.Duration
 }
 

@@ -15,19 +15,53 @@ const (
 	MaxIDBytes            = 128       // user, key, session and request ids
 	MaxTokenBytes         = 8 << 10   // a JWT
 	MaxDataBytes          = 128 << 10 // data of a sign_request, as text
+	MaxDataJSONBytes      = 256 << 10 // the same with its escapes; what has more is shorter as hex
 	MaxReasonBytes        = 512
-	MaxShareBytes         = 512 << 10 // share_json
-	MaxIdentityBytes      = 8 << 10
-	MaxSignedRequestBytes = 256 << 10
-	MaxAttestationBytes   = 4 << 10
+	MaxShareBytes         = 512 << 10 // share_json of the largest committee; see ShareLimit
+	MaxIdentityBytes      = 2 << 10   // an identity's text has 1,763 bytes
+	MaxAttestationBytes   = 2560      // an attestation's text has 1,852 bytes; room for what an epoch adds
+	MaxBatchItems         = 64        // of one signing
+	MaxPathBytes          = 128       // a derivation path
+	MaxSignedRequestBytes = signedRequestBytes + DefaultMaxParties*MaxIdentityBytes + MaxBatchItems*signedItemBytes
 	MaxBodyBytes          = 700 << 10 // body of a tss_message in base64: 512 KiB of content and its sealing
-	MaxSigBytes           = 8 << 10   // sig of a tss_message in base64
+	MaxSigBytes           = 128       // sig of a tss_message in base64: 64 bytes
 	MaxSignatureBytes     = 256       // a signature as text
 	MaxAddressBytes       = 128
 	MaxPublicKeyBytes     = 256
 	MaxExpiresInSeconds   = 7 * 24 * 3600
 	MaxParties            = 128 // beyond any configuration; bounds lists while decoding
 )
+
+// What a signed_request is made of. Today it is the first of them alone: identity,
+// times, nonce and signature, 1,893 bytes of text. A reshare adds the whole
+// identities of the new committee, a batch each item's digest, path and document
+// digest. TestLargestSignedRequest builds the largest.
+const (
+	signedRequestBytes = 2 << 10
+	signedItemBytes    = MaxPathBytes + 2*maxDigestText + 16 // and what separates them
+	maxDigestText      = 2 + 64                              // 0x and 32 bytes in hex
+)
+
+// ShareLimit returns how many bytes share_json may have in a committee of n: a
+// share holds n public moduli and points. A sealed secp256k1 share of one of 16
+// has about 70 KB; twice that is for other clients' forms.
+func ShareLimit(n int) int { return min(MaxShareBytes, (16+8*n)<<10) }
+
+// JSONBytes returns how long s is as a JSON string, as this package writes it.
+func JSONBytes(s string) int {
+	n := 2
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\' || r == '\n' || r == '\r' || r == '\t' || r == '\b' || r == '\f':
+			n += 2
+		case r < ' ' || r == '<' || r == '>' || r == '&' || r == '\u2028' || r == '\u2029' || r == utf8.RuneError:
+			n += 6
+		default:
+			n += utf8.RuneLen(r)
+		}
+	}
+	return n
+}
 
 // validRequestID reports whether s can be echoed safely; it is never part of a key.
 func validRequestID(s string) bool {

@@ -272,6 +272,9 @@ func (p *SignRequest) Validate() error {
 	var f faults
 	f.id("key_id", p.KeyID)
 	f.required("data", p.Data, MaxDataBytes)
+	if len(p.Data) > MaxDataJSONBytes/6 && JSONBytes(p.Data) > MaxDataJSONBytes { // no byte takes more than six
+		f.fail(CodeTooLarge, "data is longer than %d bytes with its escapes in JSON; give it as 0x and hex", MaxDataJSONBytes)
+	}
 	f.line("account_addr", p.AccountAddr, MaxAddressBytes)
 	f.users("participants", p.Participants)
 	if p.SessionID != "" {
