@@ -188,18 +188,26 @@ func (s Session) OpenBytes(shares int64) int64 {
 	if s.Kind == Keygen {
 		grown += n * wire.MaxAttestationBytes
 	}
-	return recordBytes + int64(len(s.Data)+len(s.Digest)+len(s.SignedRequest)) + n*partyBytes + s.listBytes() + grown + said
+	return recordBytes + allocated(len(s.Data), len(s.Digest), len(s.SignedRequest)) + n*partyBytes + s.listBytes() + grown + allocated(int(said))
 }
 
 // KeptBytes bounds the memory that s takes in Redis after its end, with what a
 // failed keygen leaves of its key.
 func (s Session) KeptBytes() int64 {
 	n := int64(len(s.Parties))
-	kept := recordBytes + int64(len(s.Data)+len(s.Digest)) + n*partyBytes + s.listBytes() + wire.MaxReasonBytes
+	kept := recordBytes + allocated(len(s.Data), len(s.Digest)) + n*partyBytes + s.listBytes() + wire.MaxReasonBytes
 	if s.Kind == Keygen {
 		kept += recordBytes + s.namesBytes() + n*wire.MaxAttestationBytes
 	}
 	return max(kept, minKept)
+}
+
+// allocated bounds what Redis allocates for texts of those lengths: a quarter more.
+func allocated(lengths ...int) (sum int64) {
+	for _, n := range lengths {
+		sum += int64(n + n/4)
+	}
+	return sum
 }
 
 // namesBytes is what the names of all parties take.
