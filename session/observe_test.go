@@ -31,7 +31,7 @@ func (o *watched) Locked(wait time.Duration, err error) {
 	o.add("locked %v", err == nil && wait >= 0)
 }
 func (o *watched) LockLost()               { o.add("lock lost") }
-func (o *watched) Denied(reason string)   { o.add("refused %s", reason) }
+func (o *watched) Denied(reason string)    { o.add("refused %s", reason) }
 func (o *watched) Swept(taken, failed int) { o.add("swept %d %d", taken, failed) }
 
 type inside struct{}

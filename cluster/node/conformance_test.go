@@ -109,7 +109,7 @@ func (s *contract) successes(c *testCluster, n *process) {
 // noRoom asks for what is new while Redis is full.
 func (s *contract) noRoom(c *testCluster, n *process) {
 	alice, key := c.token("alice", wire.RoleCoordinator), map[string]string{"key_id": "treasury.1"}
-	s.is(n, 507, call{op: "POST /v1/keys", token: alice, body: `{"threshold":2,"participants":["a","b"]}`})
+	s.is(n, 507, call{op: "POST /v1/keys", token: alice, body: fmt.Sprintf(`{"threshold":2,"participants":[%q,%q]}`, partNames[1], partNames[2])})
 	start := url.Values{"start": {"true"}}
 	s.is(n, 507, call{op: "POST /v1/keys/{key_id}/signatures", token: alice, path: key, body: `{"data":"no room"}`, query: start})
 	s.is(n, 200, call{op: "GET /readyz"})

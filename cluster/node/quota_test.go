@@ -39,7 +39,7 @@ func usedMemory(t *testing.T, rdb redis.UniversalClient) int64 {
 func manyUsers() []string {
 	users := make([]string, wire.DefaultMaxParties)
 	for i := range users {
-		users[i] = fmt.Sprintf("ghost-%d", i)
+		users[i] = fmt.Sprintf("holder-%d", i)
 	}
 	return users
 }
@@ -55,6 +55,9 @@ func TestFloodOfLargestRequests(t *testing.T) {
 	c.start()
 	c.start()
 	mallory := c.token("mallory", wire.RoleCoordinator)
+	for i, user := range manyUsers() {
+		c.client(user, wire.RoleParticipant).connect(c.nodes[i%2])
+	}
 	ask := func(i, signature int) (int, object) {
 		return c.call(c.nodes[i%2], "POST", "/v1/keys?start=true", mallory, object{
 			"threshold": 2, "participants": manyUsers(), "signed_request": strings.Repeat("j", signature),
