@@ -172,7 +172,7 @@ func (f *fullRedis) refuses() {
 	f.g.coordinator.send("keygen_request", object{"key_id": "no-room", "threshold": 2, "total_parts": 3, "participants": partNames[1:]})
 	f.g.coordinator.expectError(wire.CodeStorageFull)
 	for path, body := range map[string]object{
-		"/v1/keys":                                        {"threshold": 2, "total_parts": 3, "participants": partNames[1:]},
+		"/v1/keys": {"threshold": 2, "total_parts": 3, "participants": partNames[1:]},
 		"/v1/keys/" + f.g.keyID + "/signatures?start=true": {"data": "no room here"},
 	} {
 		if status, answer := c.call(c.nodes[1], "POST", path, f.token, body); status != http.StatusInsufficientStorage || answer["code"] != "storage_full" {
@@ -371,7 +371,9 @@ func TestMemoryReserve(t *testing.T) {
 		t.Errorf("alice has %d errors, want 1", n)
 	}
 	found := c.nodes[0].scrape()
-	gauge := func(name string) float64 { return found["conclave_redis_memory_"+name].GetMetric()[0].GetGauge().GetValue() }
+	gauge := func(name string) float64 {
+		return found["conclave_redis_memory_"+name].GetMetric()[0].GetGauge().GetValue()
+	}
 	if got, most := gauge("max_bytes"), float64(used+used/2); got != most {
 		t.Errorf("the limit is %v, want %v", got, most)
 	}
