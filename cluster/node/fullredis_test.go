@@ -389,3 +389,36 @@ func TestMemoryReserve(t *testing.T) {
 		}
 	}
 }
+
+// TestFullShard fills one master of a Redis Cluster, the one with the list of what
+// is due and then the one with the node's record: it is as if all were full.
+func TestFullShard(t *testing.T) {
+	t.Parallel()
+	shards := clustertest.StartShards(t, 3, 0)
+	c := newClusterAt(t, shards.URL(), wholeCluster{shards.Client(t)}, withKEK...)
+	door := c.start()
+	g := gatherPartsAt(t, c, door)
+	g.keygen(t)
+	for _, key := range []string{"sessions:due", "node:{n1}"} {
+		full := shards.Master(t, c.prefix+key).Client(t)
+		if err := full.ConfigSet(context.Background(), "maxmemory", "1mb").Err(); err != nil {
+			t.Fatal(err)
+		}
+		c.full()
+		began := time.Now()
+		g.coordinator.send("sign_request", object{"key_id": g.keyID, "data": "no room on " + key})
+		g.coordinator.expectError(wire.CodeStorageFull)
+		eventually(t, "a lease has passed", func() bool {
+			if status := door.status("/readyz"); status != http.StatusOK {
+				t.Fatalf("/readyz is %d", status)
+			}
+			return time.Since(began) > leaseTTL+2*time.Second
+		})
+		room := makeRoom(t, full)
+		eventually(t, "the node knows that there is room", func() bool { return c.storage(door) == "<nil>" })
+		g.sign(t, "room on "+key, 1, 3)
+		if took := time.Since(room); took > healedIn {
+			t.Errorf("it took %s to heal", took)
+		}
+	}
+}

@@ -138,3 +138,25 @@ func TestInbox(t *testing.T) {
 		t.Errorf("lost mailbox: has %d", b.last())
 	}
 }
+
+// What there is no room for is said of a request at once; a message of a session
+// that has begun waits for room.
+func TestCourierWithoutRoom(t *testing.T) {
+	c, now := newCourier(), time.Now()
+	var told []string
+	for id, p := range map[string]wire.Payload{
+		"keygen": &wire.KeygenRequest{}, "sign": &wire.SignRequest{}, "round": &wire.TSSMessage{}, "share": &wire.KeygenComplete{},
+	} {
+		if err := c.add(id, p, "", func(wire.Ack, *wire.Error) { told = append(told, id) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range c.sendable(now) {
+		c.refused(id, wire.Errorf(wire.CodeStorageFull, "no room"), now)
+	}
+	slices.Sort(told)
+	want(t, "told", told, []string{"keygen", "sign"})
+	again := c.sendable(now.Add(retryMost))
+	slices.Sort(again)
+	want(t, "said again", again, []string{"round", "share"})
+}
