@@ -183,7 +183,7 @@ func (w *world) settled() {
 		w.Fatal(err)
 	}
 	for _, place := range places {
-		if out, err := w.store.Outbox(w.ctx, place.ID); err != nil || len(out) > 0 {
+		if out, err := w.store.Outbox(w.ctx, place.ID, ""); err != nil || len(out) > 0 {
 			w.Errorf("outbox of %s: %d messages, %v", place.ID, len(out), err)
 		}
 	}

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // deliver brings what a commit has said to its recipients' mailboxes and then
@@ -18,7 +21,7 @@ func (v *Service) deliver(ctx context.Context, done committed) {
 	var got sent
 	var err error
 	if done.receipt.Backlog {
-		got.full, err = v.drain(ctx, done.session)
+		got.stuck, err = v.drain(ctx, done.session)
 	} else {
 		for i := range done.entries {
 			done.entries[i].ID = done.receipt.IDs[i]
@@ -30,7 +33,7 @@ func (v *Service) deliver(ctx context.Context, done committed) {
 	switch {
 	case err != nil:
 		of(done.session, v.log.WithLevel(levelOf(err))).Err(err).Msg("delivery incomplete, left to the sweeper")
-	case got.full == "" && len(done.entries) > 0:
+	case len(got.stuck) == 0 && len(done.entries) > 0:
 		line := v.log.Debug()
 		if done.session.Version == 1 { // the invitations
 			line = v.log.Info()
@@ -39,26 +42,60 @@ func (v *Service) deliver(ctx context.Context, done committed) {
 	}
 }
 
-// drain delivers a session's whole outbox, oldest first. It stops at the first
-// batch that leaves something undelivered, so that nothing overtakes it.
-func (v *Service) drain(ctx context.Context, s Session) (full string, err error) {
+// drain delivers a session's whole outbox, oldest first. What a mailbox has no
+// room for stays there, and so does what follows it for the same user; the others
+// get theirs. It stops at the first batch of which something is undelivered for
+// another reason.
+func (v *Service) drain(ctx context.Context, s Session) (stuck []refusal, err error) {
+	after, unheard := "", map[string]bool{}
 	for {
-		entries, err := v.cfg.Store.Outbox(ctx, s.ID)
+		entries, err := v.cfg.Store.Outbox(ctx, s.ID, after)
 		if err != nil || len(entries) == 0 {
-			return "", err
+			return stuck, err
 		}
+		after = entries[len(entries)-1].ID
+		var forgotten []string
+		entries = slices.DeleteFunc(entries, func(e Entry) bool {
+			if unheard[e.To] {
+				forgotten = append(forgotten, e.ID)
+			}
+			return unheard[e.To] || slices.ContainsFunc(stuck, func(r refusal) bool { return r.user == e.To })
+		})
 		got, err := v.send(ctx, s, entries)
-		err = errors.Join(err, v.cfg.Store.Settle(ctx, s.ID, Rest{Delivered: got.entries}))
-		if got.full != "" || err != nil {
-			return got.full, err
+		for _, user := range got.unheard {
+			unheard[user] = true
+		}
+		stuck = append(stuck, got.stuck...)
+		err = errors.Join(err, v.cfg.Store.Settle(ctx, s.ID, Rest{Delivered: append(got.entries, forgotten...)}))
+		if err != nil {
+			return stuck, err
 		}
 	}
 }
 
+// refusal is a user whose mailbox has no room, and why: ErrMailboxFull or
+// ErrShareUsed, which is the coordinator's.
+type refusal struct {
+	user string
+	why  error
+}
+
+// event is what it means to the session.
+func (r refusal) event(s Session) Undeliverable {
+	if errors.Is(r.why, ErrShareUsed) {
+		return Undeliverable{User: r.user, Payer: s.Coordinator}
+	}
+	return Undeliverable{User: r.user}
+}
+
+// noRoom reports whether err says that a mailbox has no room.
+func noRoom(err error) bool { return errors.Is(err, ErrMailboxFull) || errors.Is(err, ErrShareUsed) }
+
 // sent is what became of entries.
 type sent struct {
-	entries []string // the ids of those that are done with, and still in the outbox
-	full    string   // a user whose mailbox is full, if there is one
+	entries []string  // the ids of those that are done with, and still in the outbox
+	stuck   []refusal // users for whom some are left
+	unheard []string  // users who will never hear of the session, and need not
 }
 
 // send delivers entries.
@@ -68,26 +105,46 @@ func (v *Service) send(ctx context.Context, s Session, entries []Entry) (got sen
 	}
 	deliveries := make([]Delivery, len(entries))
 	for i, e := range entries {
-		deliveries[i] = Delivery{To: e.To, ID: s.ID + ":" + e.ID, Frame: e.Frame}
+		deliveries[i] = Delivery{
+			To: e.To, ID: s.ID + ":" + e.ID, Frame: e.Frame, Payer: s.Coordinator, Group: s.ID, Ends: ends(wire.FrameType(e.Frame)),
+		}
 	}
 	var failed []error
-	unsent := map[string]bool{} // what follows a failure to the same user is not another
+	state := map[string]error{} // why nothing more goes to a user: what follows a failure to the same user is not another
 	for i, err := range v.cfg.Sender.Send(ctx, deliveries...) {
-		to := entries[i].To
+		to, was := entries[i].To, state[entries[i].To]
 		switch {
 		case err == nil:
 			got.entries = append(got.entries, entries[i].ID)
-		case unsent[to]:
-		case errors.Is(err, ErrMailboxFull) && s.onWeb(to):
-			// A backend that never has a socket: there is nobody to make room.
+			continue
+		case was != nil && !noRoom(was) && was != errUnheard:
+			continue
+		case was == nil && !noRoom(err):
+			failed, state[to] = append(failed, fmt.Errorf("deliver to %s: %w", to, err)), err
+			continue
+		case was == nil && (s.onWeb(to) || s.Phase.Final() && invites(wire.FrameType(entries[i].Frame))):
+			// It will never hear of it, and need not: it was over before it did, or it is a
+			// backend that never has a socket, and there is nobody to make room.
+			got.unheard, state[to] = append(got.unheard, to), errUnheard
+		case was == nil:
+			got.stuck, state[to] = append(got.stuck, refusal{to, err}), err
+		}
+		if state[to] == errUnheard || s.Phase.Final() && !deliveries[i].Ends { // worth nothing any more
 			got.entries = append(got.entries, entries[i].ID)
-		case errors.Is(err, ErrMailboxFull):
-			got.full, unsent[to] = to, true
-		default:
-			failed, unsent[to] = append(failed, fmt.Errorf("deliver to %s: %w", to, err)), true
 		}
 	}
 	return got, errors.Join(failed...)
+}
+
+// errUnheard marks a user who does not hear of a session.
+var errUnheard = errors.New("session: does not hear of it")
+
+func invites(t wire.Type) bool { return t == wire.TypeKeygenInvite || t == wire.TypeSignInvite }
+
+// ends reports whether nothing that was said before a message of this type, to
+// the same user about the same session, matters any more.
+func ends(t wire.Type) bool {
+	return t == wire.TypeSessionEnded || t == wire.TypeKeygenConfirm || t == wire.TypeSignComplete
 }
 
 // onWeb reports whether what s says to a user is on the web API for it: its
@@ -100,27 +157,48 @@ func (s Session) onWeb(user string) bool {
 // outbox of what was sent, does the writes in other slots that an end requires, and
 // its entry in the audit, and puts the due list's next entry in place of mark, the
 // one that the caller has put or found there. Undelivered is what went wrong on the
-// way to mailboxes. An open session with a full mailbox is swept at once, which
-// ends it, loudly; the outcome of an ended one waits for room.
+// way to mailboxes. What has no room in one is tried again from time to time; where
+// that changes an open session, it is swept at once.
 func (v *Service) settle(ctx context.Context, s Session, now, mark time.Time, got sent, undelivered error) error {
-	if got.full != "" {
-		of(s, v.log.Error()).Str("account", got.full).Msg("mailbox is full")
+	for _, r := range got.stuck {
+		of(s, v.log.Warn()).Str("account", r.user).Str("coordinator", s.Coordinator).AnErr("reason", r.why).Msg("no room in a mailbox")
 	}
 	rest := Rest{Delivered: got.entries}
 	if s.Phase.Final() {
-		return v.settleEnd(ctx, s, now, mark, rest, got.full, undelivered)
+		return v.settleEnd(ctx, s, now, mark, rest, len(got.stuck) > 0, undelivered)
 	}
-	if got.full == "" && undelivered == nil {
-		rest.From, rest.To = mark, s.NextDue(now)
+	if undelivered == nil {
+		rest.From, rest.To = mark, s.lookAgain(now, got.stuck)
 	}
 	err := errors.Join(undelivered, v.cfg.Store.Settle(ctx, s.ID, rest)) // if it was not delivered, it is due again at mark
-	if got.full != "" {
+	if slices.ContainsFunc(got.stuck, func(r refusal) bool { return s.heeds(r.event(s), now) }) {
 		err = errors.Join(err, v.cfg.Store.Schedule(ctx, s.ID, now))
 	}
 	return err
 }
 
-func (v *Service) settleEnd(ctx context.Context, s Session, now, mark time.Time, rest Rest, full string, undelivered error) error {
+// heeds reports whether an event would change s.
+func (s Session) heeds(ev Event, now time.Time) bool {
+	next, _, err := Step(s, ev, now)
+	return err == nil && !next.equal(s)
+}
+
+// lookAgain is when an open session is to be looked at again.
+func (s Session) lookAgain(now time.Time, stuck []refusal) time.Time {
+	due := s.NextDue(now)
+	if len(stuck) > 0 {
+		due = earlier(due, now.Add(retryIn(now.Sub(s.CreatedAt))))
+	}
+	return due
+}
+
+// retryIn is the pause before another try at a mailbox without room, for what has
+// been waiting so long.
+func retryIn(waited time.Duration) time.Duration {
+	return min(max(waited/4, retryFullIn), retryFullMost)
+}
+
+func (v *Service) settleEnd(ctx context.Context, s Session, now, mark time.Time, rest Rest, stuck bool, undelivered error) error {
 	if s.Kind == Sign {
 		rest.ClosedOn = s.KeyID
 	}
@@ -138,13 +216,13 @@ func (v *Service) settleEnd(ctx context.Context, s Session, now, mark time.Time,
 		return errors.Join(undelivered, err)
 	}
 	if v.cfg.Audit != nil {
-		v.auditEnd(s, full == "" && undelivered == nil)
+		v.auditEnd(s, !stuck && undelivered == nil)
 	}
 	switch {
 	case undelivered != nil:
 		return undelivered // due again at mark
-	case full != "":
-		return v.cfg.Store.Postpone(ctx, s.ID, mark, now.Add(retryFullIn))
+	case stuck:
+		return v.cfg.Store.Postpone(ctx, s.ID, mark, now.Add(retryIn(now.Sub(s.EndedAt))))
 	case v.cfg.Audit != nil:
 		return nil // until its end is in the audit
 	}

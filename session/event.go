@@ -57,8 +57,16 @@ type Cancel struct {
 	Reason string
 }
 
-// Undeliverable says that a recipient's mailbox is full.
-type Undeliverable struct{ User string }
+// Undeliverable says that a recipient's mailbox has no room for what the session
+// says.
+type Undeliverable struct {
+	User  string // the recipient
+	Payer string // whose share of the mailbox is used up; empty where the mailbox is full
+
+	// Of a round message: the attempt that it is of, and, with Payer, the part index
+	// of that party.
+	Attempt, Party int
+}
 
 // Tick is the passing of time.
 type Tick struct {

@@ -104,8 +104,8 @@ func (d *mortal) Commit(ctx context.Context, s session.Session, token string, ou
 	return r, err
 }
 
-func (d *mortal) Outbox(ctx context.Context, id string) (out []session.Entry, err error) {
-	err = d.do(func() error { out, err = d.Store.Outbox(ctx, id); return err })
+func (d *mortal) Outbox(ctx context.Context, id, after string) (out []session.Entry, err error) {
+	err = d.do(func() error { out, err = d.Store.Outbox(ctx, id, after); return err })
 	return out, err
 }
 

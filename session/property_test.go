@@ -182,7 +182,7 @@ func drawEvent(t *rapid.T, s Session) Event {
 	case 9, 10:
 		return Tick{Offline: parts.Draw(t, "offline")}
 	case 11:
-		return rapid.SampledFrom([]Event{Cancel{From: boss}, Cancel{From: "eve"}, Undeliverable{User: "bob"}, Undeliverable{User: boss}, KeyLost{}}).Draw(t, "rare")
+		return rapid.SampledFrom([]Event{Cancel{From: boss}, Cancel{From: "eve"}, Undeliverable{User: "bob"}, Undeliverable{User: boss}, Undeliverable{User: "bob", Payer: "alice", Party: 1, Attempt: s.Attempt}, KeyLost{}}).Draw(t, "rare")
 	default:
 		if s.Kind == Keygen {
 			return KeyStored{}

@@ -101,8 +101,8 @@ func (r *Relaying) Answer() (wire.Payload, error) {
 	return &wire.Ack{KeyID: r.session.KeyID, SessionID: r.session.ID}, nil
 }
 
-// failed returns why the message is not in all its mailboxes. If one is full it
-// ends the session: a party that never gets a round message would hang.
+// failed returns why the message is not in all its mailboxes. Where one has no
+// room the session hears of it: a party that never gets a round message would hang.
 func (r *Relaying) failed() error {
 	v, s := r.service, r.session
 	var failed []error
@@ -110,11 +110,16 @@ func (r *Relaying) failed() error {
 		switch {
 		case err == nil:
 			continue
-		case errors.Is(err, ErrMailboxFull):
-			of(s, v.log.Error()).Str("account", r.deliveries[i].To).Msg("mailbox is full")
-			_, err = v.advance(r.ctx, change{id: s.ID, ev: Undeliverable{User: r.deliveries[i].To}})
+		case noRoom(err):
+			d, why := r.deliveries[i], err
+			ev := Undeliverable{User: d.To, Attempt: s.Attempt}
+			if errors.Is(err, ErrShareUsed) {
+				ev.Payer, ev.Party = d.Payer, s.PartIndex(d.Payer)
+			}
+			of(s, v.log.Warn()).Str("account", d.To).Str("from", d.Payer).AnErr("reason", why).Msg("no room in a mailbox")
+			_, err = v.advance(r.ctx, change{id: s.ID, ev: ev})
 			if err == nil {
-				err = ErrMailboxFull
+				err = why
 			}
 		case errors.Is(err, ErrStorageFull):
 			err = fmt.Errorf("relay to %s: %w", r.deliveries[i].To, err)
@@ -145,12 +150,14 @@ var isDone = func() <-chan struct{} {
 	return done
 }()
 
-// deliveries addresses a round message: to one signer, or to all but its sender.
+// deliveries addresses a round message: to one signer, or to all but its sender,
+// who pays.
 func (s Session) deliveries(p *wire.TSSMessage, id string) ([]Delivery, error) {
+	from := s.Parties[p.From-1].User
 	if p.To != 0 {
 		user := s.Parties[p.To-1].User
 		frame, err := wire.Frame(user, p, "")
-		return []Delivery{{To: user, ID: id, Frame: frame}}, err
+		return []Delivery{{To: user, ID: id, Frame: frame, Payer: from, Group: s.ID}}, err
 	}
 	encoded, err := wire.EncodePayload(p)
 	if err != nil {
@@ -160,7 +167,7 @@ func (s Session) deliveries(p *wire.TSSMessage, id string) ([]Delivery, error) {
 	for _, i := range s.Signers {
 		if i != p.From {
 			user := s.Parties[i-1].User
-			list = append(list, Delivery{To: user, ID: id, Frame: encoded.Frame(user, "")})
+			list = append(list, Delivery{To: user, ID: id, Frame: encoded.Frame(user, ""), Payer: from, Group: s.ID})
 		}
 	}
 	return list, nil

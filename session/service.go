@@ -51,7 +51,8 @@ const (
 	commitTries   = 8                      // lost races against other nodes before giving up
 	commitWithin  = time.Second / 2        // from scheduling a session; later it may have been taken from the due list
 	redeliverIn   = 3 * time.Second / 4    // a commit's messages are delivered again if its node has not by then
-	retryFullIn   = 5 * time.Second        // pause before another try at a full mailbox
+	retryFullIn   = 5 * time.Second        // least pause before another try at a mailbox without room
+	retryFullMost = 10 * time.Minute       // the longest
 	retryEndIn    = 5 * time.Second        // pause before an end is given to the audit again
 	freshFor      = 100 * time.Millisecond // a session that was not there then may be made without another look
 	sweepHold     = 2 * time.Second        // a due session is one node's for this long

@@ -130,6 +130,7 @@ type Party struct {
 	Attested string // keygen: the party's attestation of it, opaque here; or empty
 	Strikes  int    // suspicion; see sign.go
 	Out      bool   // excluded from further attempts
+	NoRoom   bool   // its mailbox had no room for its invitation, or for what it needed as a signer; no fault of its
 
 	AbsentSince time.Time // since when its socket has been missed while it was needed; zero if it is there
 }

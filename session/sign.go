@@ -186,6 +186,26 @@ func (m *machine) signerFailed(party int, blamed []int, reason string) {
 	m.retry(reason, blamed)
 }
 
+// passOver goes on without party to, whose mailbox has no room: while it has not
+// answered it is absent, and as a signer it has left. Where the round message has
+// none because its sender, party from unless 0, has sent too many, that one is
+// suspected instead.
+func (m *machine) passOver(to, from int, reason string) {
+	switch {
+	case from != 0:
+		if slices.Contains(m.Signers, from) {
+			m.strike(from, 1)
+			m.retry(reason, nil)
+		}
+	case to == 0:
+	case slices.Contains(m.Signers, to):
+		m.party(to).NoRoom = true
+		m.retry(reason, nil)
+	case m.party(to).Response == Unanswered:
+		m.party(to).NoRoom = true
+	}
+}
+
 func (m *machine) strike(party, n int) { m.party(party).Strikes += n }
 
 // retry gives the running attempt up and begins another, waits for more
@@ -255,7 +275,7 @@ func (m *machine) anyUnanswered() bool {
 func (m *machine) possible() []int {
 	var list []int
 	for i, p := range m.Parties {
-		if p.Invited && p.Response != Declined && !p.Out {
+		if p.Invited && p.Response != Declined && !p.Out && !(p.NoRoom && p.Response == Accepted) {
 			list = append(list, i+1)
 		}
 	}
@@ -270,7 +290,7 @@ func (m *machine) possible() []int {
 func (m *machine) chooseQuorum() (quorum []int, fresh bool) {
 	var pool []int
 	for i, p := range m.Parties {
-		if p.Response == Accepted && !p.Out {
+		if p.Response == Accepted && !p.Out && !p.NoRoom {
 			pool = append(pool, i+1)
 		}
 	}

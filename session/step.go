@@ -132,7 +132,7 @@ func (m *machine) responded(ev Responded) error {
 	case p.Response != Unanswered:
 		return ErrAnswered
 	}
-	p.Response, p.Identity = answer, ev.Identity
+	p.Response, p.Identity, p.NoRoom = answer, ev.Identity, false
 	if answer == Declined {
 		m.declined(ev)
 		return nil
@@ -234,17 +234,21 @@ func (m *machine) cancel(ev Cancel) error {
 	return nil
 }
 
-// undeliverable fails a session whose message has no room in a mailbox: going
-// on without it would hang, silently.
+// undeliverable goes on without a party whose mailbox has no room, and fails a
+// keygen, which needs everybody. It blames nobody: others may have filled it.
 func (m *machine) undeliverable(ev Undeliverable) {
-	if m.Phase.Final() || m.stored() {
+	if m.Phase.Final() || m.stored() || ev.Attempt != 0 && ev.Attempt != m.Attempt {
 		return
 	}
-	var culprits []int
-	if i := m.PartIndex(ev.User); i != 0 {
-		culprits = []int{i}
+	reason := fmt.Sprintf("the mailbox of %s is full", ev.User)
+	if ev.Payer != "" {
+		reason = fmt.Sprintf("the share of %s of the mailbox of %s is used up", ev.Payer, ev.User)
 	}
-	m.end(Failed, fmt.Sprintf("the mailbox of %s is full", ev.User), culprits)
+	if m.Kind == Keygen {
+		m.end(Failed, reason, nil)
+		return
+	}
+	m.passOver(m.PartIndex(ev.User), ev.Party, reason)
 }
 
 func (m *machine) tick(ev Tick) {
@@ -326,7 +330,7 @@ func (m *machine) overdue(ev Tick) {
 func (m *machine) silent() []int {
 	var list []int
 	for i, p := range m.Parties {
-		missing := m.Phase == Inviting && p.Invited && p.Response == Unanswered ||
+		missing := m.Phase == Inviting && p.Invited && p.Response == Unanswered && !p.NoRoom ||
 			m.Phase == Running && slices.Contains(m.Signers, i+1) && p.Result == ""
 		if missing {
 			list = append(list, i+1)
@@ -335,11 +339,20 @@ func (m *machine) silent() []int {
 	return list
 }
 
-func (m *machine) owing() string {
+func (m *machine) owing() (text string) {
 	if silent := m.silent(); len(silent) > 0 {
-		return " without a word from " + m.names(silent)
+		text = " without a word from " + m.names(silent)
 	}
-	return ""
+	var unreached []int
+	for i, p := range m.Parties {
+		if p.NoRoom && p.Response == Unanswered {
+			unreached = append(unreached, i+1)
+		}
+	}
+	if len(unreached) > 0 {
+		text += "; no room in the mailbox of " + m.names(unreached)
+	}
+	return text
 }
 
 // end moves to a final phase and tells everybody.

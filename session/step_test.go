@@ -98,7 +98,9 @@ cancel        dave         F        F      F       F         F        F      F  
 cancel        eve          F        F      F       F         F        F      F       F
 key-stored    server       B        B      B       B         B        B      B       B
 key-lost      server       B        B      B       B         B        B      B       B
-mailbox-full  server       +        +      +       .         .        .      .       .
+mailbox-full  server       .        +      .       .         .        .      .       .
+no-room-new   server       +        +      +       .         .        .      .       .
+share-used    server       .        +      .       .         .        .      .       .
 tick-early    server       .        .      .       .         .        .      .       .
 tick-offline  server       .        +      .       .         .        .      .       .
 tick-late     server       +        +      +       .         .        .      .       .
@@ -239,6 +241,10 @@ func event(sc scene, name, sender string) (Event, time.Time) {
 		ev = KeyLost{}
 	case "mailbox-full":
 		ev = Undeliverable{User: "alice"}
+	case "no-room-new":
+		ev = Undeliverable{User: "carol", Payer: boss}
+	case "share-used":
+		ev = Undeliverable{User: "bob", Payer: "alice", Party: 1, Attempt: sc.s.Attempt}
 	case "tick-early":
 		ev = Tick{}
 	case "tick-offline":

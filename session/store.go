@@ -155,8 +155,8 @@ type Sessions interface {
 	// the lock. ErrStale, and so when it is too late; then the lock is as it was.
 	Commit(ctx context.Context, s Session, token string, out []Entry, m Mark) (Receipt, error)
 	// Outbox returns what is undelivered of a session, oldest first, as much as
-	// one answer holds.
-	Outbox(ctx context.Context, id string) ([]Entry, error)
+	// one answer holds: from the beginning, or what follows the entry after.
+	Outbox(ctx context.Context, id, after string) ([]Entry, error)
 	// Settle writes what is left for session id.
 	Settle(ctx context.Context, id string, r Rest) error
 	// SessionsOf lists the sessions that user is involved in, or, for the user "",
@@ -237,10 +237,19 @@ type Delivery struct {
 	To    string
 	ID    string // the mailbox takes each ID once; empty: always
 	Frame []byte
+	Payer string // the user who has caused it, of whose share of the mailbox it takes
+	Group string // the session
+	Ends  bool   // with it, whatever else the mailbox has of the session is worth nothing
 }
 
-// ErrMailboxFull is returned by a [Sender] for a recipient with too much unread.
-var ErrMailboxFull = wire.Errorf(wire.CodeMailboxFull, "the recipient has too much unread")
+// Errors of a [Sender] for a delivery that has no room.
+var (
+	// ErrMailboxFull: the recipient has too much unread.
+	ErrMailboxFull = wire.Errorf(wire.CodeMailboxFull, "the recipient has too much unread")
+	// ErrShareUsed: the payer has, of all that it may have there or of what it may
+	// have there in one session.
+	ErrShareUsed = wire.Errorf(wire.CodeQuotaExceeded, "the recipient has too much unread of what you have caused")
+)
 
 // Sender puts frames into mailboxes, from where they reach sockets on any node.
 type Sender interface {

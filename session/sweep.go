@@ -59,10 +59,10 @@ func (v *Service) bringOn(ctx context.Context, t Taken) error {
 	if err != nil {
 		return err
 	}
-	full, undelivered := v.drain(ctx, s)
+	stuck, undelivered := v.drain(ctx, s)
 	switch {
 	case s.Phase.Final():
-		err := v.settle(ctx, s, now, t.Until, sent{full: full}, undelivered)
+		err := v.settle(ctx, s, now, t.Until, sent{stuck: stuck}, undelivered)
 		if v.cfg.Audit != nil && err == nil {
 			// Its end is on its way to the audit; where that is away, not every hold.
 			err = v.cfg.Store.Postpone(ctx, t.ID, t.Until, now.Add(retryEndIn))
@@ -70,17 +70,33 @@ func (v *Service) bringOn(ctx context.Context, t Taken) error {
 		return err
 	case s.stored():
 		_, err = v.storeKey(ctx, s)
-	case full != "":
-		_, err = v.advance(ctx, change{id: t.ID, ev: Undeliverable{User: full}})
 	default:
-		err = v.tick(ctx, s, now, t.Until, undelivered == nil)
+		var changed bool
+		if changed, err = v.heed(ctx, s, now, stuck); !changed && err == nil {
+			err = v.tick(ctx, s, now, t.Until, undelivered == nil, stuck)
+		}
 	}
 	return errors.Join(undelivered, err)
 }
 
+// heed tells an open session whose mailboxes have no room, and reports whether
+// that has changed it: it is then settled, and due anew.
+func (v *Service) heed(ctx context.Context, s Session, now time.Time, stuck []refusal) (changed bool, err error) {
+	for _, r := range stuck {
+		if s.Phase.Final() || !s.heeds(r.event(s), now) {
+			continue
+		}
+		changed = true
+		if s, err = v.advance(ctx, change{id: s.ID, ev: r.event(s)}); err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
 // tick applies the passing of time to s. If that changes nothing, and nothing
 // else is left to do, it sets when to look again.
-func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idle bool) error {
+func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idle bool, stuck []refusal) error {
 	var offline []int
 	if s.Phase == Running && len(s.Signers) > 0 {
 		online, err := v.cfg.Presence.Online(ctx, s.Users()...)
@@ -95,7 +111,7 @@ func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idl
 	}
 	ev := Tick{Offline: offline, Full: v.wasFull(now.Sub(s.CreatedAt))}
 	if same, _, err := Step(s, ev, now); idle && err == nil && same.equal(s) { // as it is mostly
-		return v.cfg.Store.Postpone(ctx, s.ID, until, s.NextDue(now))
+		return v.cfg.Store.Postpone(ctx, s.ID, until, s.lookAgain(now, stuck))
 	}
 	next, err := v.advance(ctx, change{id: s.ID, ev: ev})
 	switch {
@@ -104,7 +120,7 @@ func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idl
 	case err != nil:
 		return err
 	case idle && next.Version == s.Version:
-		return v.cfg.Store.Postpone(ctx, s.ID, until, next.NextDue(now))
+		return v.cfg.Store.Postpone(ctx, s.ID, until, next.lookAgain(now, stuck))
 	}
 	return nil
 }

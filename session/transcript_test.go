@@ -151,7 +151,8 @@ func (p *player) event(who, what string, args []string) Event {
 	case "key_lost":
 		return KeyLost{}
 	case "mailbox_full":
-		return Undeliverable{User: arg}
+		user, payer, _ := strings.Cut(arg, ", share of ")
+		return Undeliverable{User: user, Payer: payer}
 	case "sign_result":
 		return Signed{From: who, Party: part, Signature: key.Sign(p.s.Digest)}
 	case "party_failed":

@@ -29,8 +29,8 @@ var codes = map[wire.Code]bool{
 	wire.CodeBadRequest: true, wire.CodeUnknownType: true, wire.CodeTooLarge: true, wire.CodeNotRegistered: true,
 	wire.CodeUnauthenticated: true, wire.CodeTokenExpired: true, wire.CodeForbidden: true, wire.CodeNotFound: true,
 	wire.CodeConflict: true, wire.CodeAmbiguous: true, wire.CodeSessionEnded: true, wire.CodeInvalidSignature: true,
-	wire.CodeShareNotSealed: true, wire.CodeMailboxFull: true, wire.CodeRateLimited: true, wire.CodeUnavailable: true,
-	wire.CodeStorageFull: true, wire.CodeQuotaExceeded: true, wire.CodeUnknownUser: true, wire.CodeInternal: true,
+	wire.CodeShareNotSealed: true, wire.CodeMailboxFull: true, wire.CodeQuotaExceeded: true, wire.CodeRateLimited: true,
+	wire.CodeUnavailable: true, wire.CodeStorageFull: true, wire.CodeUnknownUser: true, wire.CodeInternal: true,
 }
 
 const other = "other"

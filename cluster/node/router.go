@@ -188,7 +188,7 @@ func (s sending) Errs() []error { return errorsOf(s.messages, s.Err()) }
 func messages(deliveries []session.Delivery) []cluster.Message {
 	msgs := make([]cluster.Message, len(deliveries))
 	for i, d := range deliveries {
-		msgs[i] = cluster.Message{To: d.To, ID: d.ID, Payload: d.Frame}
+		msgs[i] = cluster.Message{To: d.To, ID: d.ID, Payload: d.Frame, Payer: d.Payer, Group: d.Group, Ends: d.Ends}
 	}
 	return msgs
 }
@@ -203,6 +203,8 @@ func errorsOf(n int, err error) []error {
 			failed[e.Index] = session.ErrMailboxFull
 		case redis.HasErrorPrefix(e.Err, "OOM"):
 			failed[e.Index] = fmt.Errorf("%w: %w", session.ErrStorageFull, e.Err)
+		case errors.Is(e.Err, cluster.ErrShareUsed), errors.Is(e.Err, cluster.ErrGroupFull):
+			failed[e.Index] = session.ErrShareUsed
 		}
 	}
 	return failed

@@ -114,7 +114,7 @@ func TestCreateLoad(t *testing.T) {
 		if created {
 			b.Fatal("a session was created twice")
 		}
-		out, err := b.Outbox(b.ctx, "s1")
+		out, err := b.Outbox(b.ctx, "s1", "")
 		b.ok(err)
 		if got, _, _ := b.Load(b.ctx, "s1"); got.Data != "pay" || len(out) != 2 {
 			b.Fatalf("creating it again changed it: %q, %d in the outbox", got.Data, len(out))
@@ -139,7 +139,7 @@ func TestCommit(t *testing.T) {
 		if !r.Backlog || len(r.IDs) != 2 {
 			b.Fatalf("got %+v with an undelivered message before it", r)
 		}
-		out, err := b.Outbox(b.ctx, "s1")
+		out, err := b.Outbox(b.ctx, "s1", "")
 		b.ok(err)
 		if len(out) != 3 || out[0].To != "alice" || out[1].To != "bob" || out[2].ID != r.IDs[1] || string(out[2].Frame) != `{"n":1}` {
 			b.Fatalf("outbox %+v", out)
@@ -272,7 +272,7 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 		due("s2", refused.Due)
 	}
 
-	out, err := b.Outbox(b.ctx, "s1")
+	out, err := b.Outbox(b.ctx, "s1", "")
 	b.ok(err)
 	b.ok(b.PutKey(b.ctx, session.Key{ID: "vault", Status: session.KeyActive, Curve: pubkey.Secp256k1, Threshold: 2, Participants: []string{"alice", "bob"}, Coordinator: "boss"}))
 	o, err := b.open("vault", session.Signing{SessionID: "s1", Fingerprint: "f", Coordinator: "boss"}, true)
@@ -286,7 +286,7 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 	}
 	b.ok(b.Settle(b.ctx, "s1", session.Rest{Delivered: []string{out[0].ID}, ClosedOn: "vault", From: from, To: m.Due}))
 	due("s1", m.Due)
-	left, err := b.Outbox(b.ctx, "s1")
+	left, err := b.Outbox(b.ctx, "s1", "")
 	b.ok(err)
 	_, open, last, err := b.Signings(b.ctx, "vault")
 	b.ok(err)
@@ -325,7 +325,7 @@ func TestOneOfManyCommits(t *testing.T) {
 		})
 		got, _, err := b.Load(b.ctx, "s1")
 		b.ok(err)
-		out, err := b.Outbox(b.ctx, "s1")
+		out, err := b.Outbox(b.ctx, "s1", "")
 		b.ok(err)
 		if len(won) != 1 || got.Reason != fmt.Sprint(won[0]) || got.Version != 2 || len(out) != 1 {
 			b.Fatalf("winners %v, stored %s at version %d, %d messages", won, got.Reason, got.Version, len(out))

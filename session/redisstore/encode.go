@@ -86,6 +86,7 @@ func encodeSession(s session.Session) []any {
 		r.text("attestation"+at, p.Attested)
 		r.count("strikes"+at, p.Strikes)
 		r.flag("out"+at, p.Out)
+		r.flag("no_room"+at, p.NoRoom)
 		r.time("absent_since"+at, p.AbsentSince)
 	}
 	return r
@@ -185,7 +186,7 @@ func parseSession(id string, fields map[string]string) (session.Session, error) 
 			User: user, Invited: r.flag("invited" + at), Response: session.Response(r.text("response" + at)),
 			Identity: r.text("identity" + at), Result: r.text("result" + at), Key: r.text("result_key" + at),
 			Attested: r.text("attestation" + at),
-			Strikes:  int(r.number("strikes" + at)), Out: r.flag("out" + at), AbsentSince: r.time("absent_since" + at),
+			Strikes:  int(r.number("strikes" + at)), Out: r.flag("out" + at), NoRoom: r.flag("no_room" + at), AbsentSince: r.time("absent_since" + at),
 		})
 	}
 	return s, errors.Join(r.errs...)

@@ -45,7 +45,7 @@ func drawSession(t *rapid.T) session.Session {
 			Response: rapid.SampledFrom([]session.Response{session.Unanswered, session.Accepted, session.Declined}).Draw(t, "response"),
 			Result:   words.Draw(t, "result"), Key: words.Draw(t, "key"),
 			Attested: words.Draw(t, "attested"), Strikes: rapid.IntRange(0, 9).Draw(t, "strikes"),
-			Out: rapid.Bool().Draw(t, "out"), AbsentSince: moments.Draw(t, "absent since"),
+			Out: rapid.Bool().Draw(t, "out"), NoRoom: rapid.Bool().Draw(t, "no room"), AbsentSince: moments.Draw(t, "absent since"),
 		}
 	}), 1, 20, func(p session.Party) string { return p.User }).Draw(t, "parties")
 	n := len(parties)

@@ -306,8 +306,12 @@ func (s *Store) Settle(ctx context.Context, id string, r session.Rest) error {
 }
 
 // Outbox implements session.Sessions.
-func (s *Store) Outbox(ctx context.Context, id string) ([]session.Entry, error) {
-	stored, err := s.rdb.XRangeN(ctx, s.keys.outbox(id), "-", "+", outboxBatch).Result()
+func (s *Store) Outbox(ctx context.Context, id, after string) ([]session.Entry, error) {
+	from := "-"
+	if after != "" {
+		from = "(" + after
+	}
+	stored, err := s.rdb.XRangeN(ctx, s.keys.outbox(id), from, "+", outboxBatch).Result()
 	if err != nil {
 		return nil, unavailable("read outbox of session "+id, err)
 	}

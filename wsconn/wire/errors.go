@@ -24,8 +24,8 @@ const (
 	CodeInvalidSignature Code = "invalid_signature" // the signature does not verify under the key
 	CodeShareNotSealed   Code = "share_not_sealed"  // a plain share, and the node has no CONCLAVE_SHARE_KEK
 	CodeMailboxFull      Code = "mailbox_full"      // a recipient has too much unread
-	CodeRateLimited      Code = "rate_limited"      // slow down
 	CodeQuotaExceeded    Code = "quota_exceeded"    // the account stores as much as it may, until something of it ends
+	CodeRateLimited      Code = "rate_limited"      // slow down
 	CodeUnknownUser      Code = "unknown_user"      // a participant is no user of this cluster
 	CodeStorageFull      Code = "storage_full"      // Redis has no memory for anything new; what is under way goes on
 	CodeUnavailable      Code = "unavailable"       // Redis does not answer, or the node is draining; try again

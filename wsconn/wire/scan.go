@@ -325,6 +325,17 @@ func Frame(user string, p Payload, requestID string) ([]byte, error) {
 	return e.Frame(user, requestID), nil
 }
 
+// FrameType returns the type of a frame that [Frame] or [Encoded.Frame] has made,
+// without decoding it; empty for any other.
+func FrameType(frame []byte) Type {
+	rest, ok := bytes.CutPrefix(frame, []byte(`{"type":"`))
+	end := bytes.IndexByte(rest[:min(len(rest), MaxTypeBytes+1)], '"')
+	if !ok || end < 0 {
+		return ""
+	}
+	return Type(rest[:end])
+}
+
 // openFrame begins a frame with room for a payload of size bytes, up to which it
 // is written.
 func openFrame(kind Type, user, requestID string, size int) []byte {
