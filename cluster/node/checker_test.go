@@ -88,8 +88,10 @@ func (v *verdict) index(u *userHistory) {
 }
 
 // checkMail holds what a user's sockets brought against what a mailbox promises:
-// each socket goes on exactly after what its client said it had, without gaps or
-// repeats; numbers stand for one message each, and messages have one number.
+// each socket goes on exactly after what its client said it had, without repeats,
+// and with gaps only in what waited for the socket: what a session had said is
+// removed with its end, which comes after the gap; numbers stand for one message each, and messages have one
+// number.
 //
 // A client that does not acknowledge says that it has nothing, so that a node
 // that died before it noted what it had written sends that again: under the old
@@ -97,11 +99,20 @@ func (v *verdict) index(u *userHistory) {
 func (v *verdict) checkMail(u *userHistory) {
 	bySeq := map[uint64]event{}
 	byContent := map[string]uint64{}
-	newestOn := map[int]uint64{}
-	var newest, first uint64
+	newestOn, waited := map[int]uint64{}, map[int]uint64{}
+	var newest, first, newestEnd, removed uint64
+	for _, e := range u.events {
+		if e.what == mailed && (e.isOutcome() || e.kind == wire.TypeSessionEnded) {
+			newestEnd = max(newestEnd, e.seq)
+		}
+	}
 	for _, e := range u.events {
 		if e.what == registered {
 			newestOn[e.conn] = e.seq
+			continue
+		}
+		if e.what == confirmed {
+			waited[e.conn] = e.seq
 			continue
 		}
 		if e.what != mailed {
@@ -115,6 +126,10 @@ func (v *verdict) checkMail(u *userHistory) {
 			first = e.seq
 		case on == 0 && e.seq < first:
 			v.breach(duplicated, "a socket went back", "%s: the mailbox began with %d, then came %s", u.user, first, e)
+		case (on == 0 && e.seq > newest+1 || on > 0 && e.seq > on+1 && !v.had(bySeq, on+1, e.seq)) && e.seq <= min(newestEnd, waited[e.conn]):
+			for seq := max(on, newest) + 1; seq < e.seq; seq++ {
+				removed++
+			}
 		case on == 0 && e.seq > newest+1, on > 0 && e.seq > on+1 && !v.had(bySeq, on+1, e.seq):
 			v.breach(lost, "a socket left messages out", "%s: after seq %d came %s", u.user, max(on, newest), e)
 		}
@@ -137,8 +152,8 @@ func (v *verdict) checkMail(u *userHistory) {
 	if box.newest > newest {
 		v.breach(lost, "mail was never delivered", "%s: seq %d is in Redis, %d is the newest received", u.user, box.newest, newest)
 	}
-	if n := uint64(len(bySeq)); box.appended > n {
-		v.breach(lost, "mail was never delivered", "%s: %d messages were appended, %d received", u.user, box.appended, n)
+	if n := uint64(len(bySeq)); box.appended > n+removed {
+		v.breach(lost, "mail was never delivered", "%s: %d messages were appended, %d received, %d removed", u.user, box.appended, n, removed)
 	}
 }
 
@@ -183,8 +198,8 @@ func mayRefuse(kind wire.Type, code wire.Code) bool {
 	switch kind {
 	case wire.TypeKeygenRequest, wire.TypeSignRequest:
 		return false
-	case wire.TypeTSSMessage: // of an attempt that was given up while it was on its way
-		return code == wire.CodeSessionEnded || code == wire.CodeForbidden || code == wire.CodeBadRequest
+	case wire.TypeTSSMessage: // of an attempt that was given up while it was on its way; or of a flood
+		return code == wire.CodeSessionEnded || code == wire.CodeForbidden || code == wire.CodeBadRequest || code == wire.CodeQuotaExceeded
 	}
 	return code == wire.CodeSessionEnded
 }

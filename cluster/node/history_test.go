@@ -36,6 +36,7 @@ const (
 	asked                       // a message with a request id was given to be sent
 	answered                    // the server answered it: effect, outcome or refusal
 	reported                    // the application of a discreet user got the outcome of what it asked
+	confirmed                   // the server told conn that seq is the mailbox's newest
 )
 
 // event is one thing that happened to a user. Fields that do not apply are zero.

@@ -169,6 +169,11 @@ func (s *speaker) register(k *spokenSocket) error {
 	if m.Type != wire.TypeRegisterConfirm {
 		return errors.New("register refused")
 	}
+	var confirm wire.RegisterConfirm
+	if err := json.Unmarshal(m.Payload, &confirm); err != nil {
+		return err
+	}
+	s.past.note(event{what: confirmed, conn: k.conn, seq: confirm.LastSeq})
 	s.mu.Lock()
 	if s.live == nil {
 		s.live = map[*spokenSocket]struct{}{}

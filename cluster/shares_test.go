@@ -1,0 +1,285 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+)
+
+// fill sends messages of a payer until one is refused, and returns how many were
+// not, and why it was.
+func (w *world) fill(n *running, to, payer string, size int) (sent int, err error) {
+	w.t.Helper()
+	for sent < 20_000 {
+		m := Message{To: to, Payload: bytes.Repeat([]byte("x"), size), Payer: payer, Group: fmt.Sprint(payer, "-", sent/5)}
+		if err = n.Send(context.Background(), m); err != nil {
+			return sent, err
+		}
+		sent++
+	}
+	w.t.Fatalf("%d messages of %s fit", sent, payer)
+	return 0, nil
+}
+
+// TestStrangerFillsItsShareOnly: one payer gets a quarter of a mailbox, three that
+// have done so leave a quarter for those who hold little, and the member itself
+// may have more.
+func TestStrangerFillsItsShareOnly(t *testing.T) {
+	t.Parallel()
+	for what, size := range map[string]int{"bytes": 100 << 10, "entries": 100} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+				w := newWorld(t, rdb, prefix)
+				a := w.node("a", func(c *Config) { c.MailboxMax, c.MailboxMaxBytes = 400, 16<<20 })
+				quarter := min(400/4, 4<<20/(size+256))
+				for _, payer := range []string{"mallory", "moriarty", "medea"} {
+					if sent, err := w.fill(a, "alice", payer, size); !errors.Is(err, ErrShareUsed) || sent != quarter {
+						t.Fatalf("%s: %d messages and %v, want ErrShareUsed after %d", payer, sent, err, quarter)
+					}
+				}
+				if err := a.Send(context.Background(), Message{To: "alice", Payload: []byte("x"), Payer: "morgan"}); err != nil {
+					t.Errorf("a fourth, who holds nothing: %v", err)
+				}
+				if sent, err := w.fill(a, "alice", "bob", size); !errors.Is(err, ErrMailboxFull) || sent < 1 || sent > quarter/4 {
+					t.Errorf("in the last quarter: %d messages and %v, want ErrMailboxFull after a few", sent, err)
+				}
+				if err := a.Send(context.Background(), Message{To: "alice", Payload: []byte("hello"), Payer: "carol"}); err != nil {
+					t.Errorf("another: %v", err)
+				}
+				if sent, err := w.fill(a, "dave", "dave", size); !errors.Is(err, ErrShareUsed) || sent != min(300, 12<<20/(size+256)) {
+					t.Errorf("the member itself: %d messages and %v, want ErrShareUsed at three quarters", sent, err)
+				}
+			})
+		})
+	}
+}
+
+// TestPartOfAGroup bounds what a payer may have of one group, beside others of the
+// same Send and pipeline.
+func TestPartOfAGroup(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a", func(c *Config) { c.GroupMax, c.GroupMaxBytes = 10, 8<<10 })
+		ctx := context.Background()
+		of := func(payer, group, id string, size int) Message {
+			return Message{To: "alice", Payload: bytes.Repeat([]byte("x"), size), Payer: payer, Group: group, ID: id}
+		}
+		var msgs []Message
+		for i := range 12 {
+			msgs = append(msgs, of("mallory", "g", fmt.Sprint(i), 1))
+		}
+		if err := a.Send(ctx, msgs...); !errors.Is(err, ErrGroupFull) {
+			t.Errorf("12 messages of 10: %v", err)
+		}
+		if err := a.Send(ctx, of("mallory", "h", "h", 9<<10)); !errors.Is(err, ErrGroupFull) {
+			t.Errorf("9 KiB of 8: %v", err)
+		}
+		if err := a.Send(ctx, of("mallory", "h", "h", 1), of("bob", "g", "b", 1)); err != nil {
+			t.Errorf("another group, another payer: %v", err)
+		}
+		m, s := w.join(a, "alice", 0, 100)
+		var last uint64
+		for range 12 {
+			it, ok := s.next(patience)
+			if !ok {
+				t.Fatal("nothing came")
+			}
+			last = it.seq
+		}
+		if err := m.Ack(ctx, last); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Send(ctx, msgs[10]); err != nil {
+			t.Errorf("what was refused, after the others were read: %v", err)
+		}
+	})
+}
+
+// TestEndRemovesItsGroup: of what has ended while its member is away the end is
+// left; the rest of the mailbox, and the order in it, stays, and the member gets
+// it. What comes after an end is worth nothing.
+func TestEndRemovesItsGroup(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a")
+		ctx := context.Background()
+		bulk := string(bytes.Repeat([]byte("x"), 100<<10))
+		send := func(group string, ends bool, payload string) {
+			t.Helper()
+			if err := a.Send(ctx, Message{To: "alice", Payload: []byte(payload), Payer: "boss", Group: group, Ends: ends}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, s := w.join(a, "alice", 0, 100)
+		for i := range 3 { // not counted yet: a socket is there
+			send("early", false, fmt.Sprint("early-", i))
+		}
+		seq := s.want("early-0")
+		if err := m.Leave(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for i := range 200 {
+			group := fmt.Sprint("g", i)
+			send(group, false, bulk)
+			if i%40 == 0 {
+				send("open", false, fmt.Sprint("open-", i))
+				want = append(want, fmt.Sprint("open-", i))
+			}
+			send(group, false, "parameters of "+group)
+			send(group, true, "end of "+group)
+			want = append(want, "end of "+group)
+			send(group, false, "too late")
+		}
+		if n := w.charged("alice"); n > 200*1000 {
+			t.Errorf("200 ended groups of 100 KiB are charged with %d bytes", n)
+		}
+		send("early", true, "end of early")
+		want = append(want, "end of early")
+		_, s = w.join(a, "alice", seq, 1000)
+		s.want(want...)
+		w.wantNothing(a, "alice", s)
+	})
+}
+
+// TestEndUnderASocket removes what a slow socket has before it, in the middle of
+// its reading.
+func TestEndUnderASocket(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a, b := w.node("a"), w.node("b")
+		ctx := context.Background()
+		_, s := w.join(b, "alice", 0, 2)
+		for i := range 300 {
+			for _, m := range []Message{
+				{To: "alice", Payload: fmt.Append(nil, "kept-", i), Payer: "boss"},
+				{To: "alice", Payload: bytes.Repeat([]byte("x"), 8<<10), Payer: "boss", Group: fmt.Sprint(i % 7)},
+			} {
+				if err := a.Send(ctx, m); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for i := range 7 {
+			if err := a.Send(ctx, Message{To: "alice", Payload: fmt.Append(nil, "end-", i), Payer: "boss", Group: fmt.Sprint(i), Ends: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		kept, ends := 0, 0
+		for ends < 7 {
+			it, ok := s.next(patience)
+			if !ok {
+				t.Fatalf("nothing came after %d and %d", kept, ends)
+			}
+			switch it.payload {
+			case fmt.Sprint("kept-", kept):
+				kept++
+			case fmt.Sprint("end-", ends):
+				ends++
+			default:
+				if it.payload[0] != 'x' {
+					t.Fatalf("got %q after %d kept and %d ends", it.payload, kept, ends)
+				}
+			}
+		}
+		if kept != 300 {
+			t.Errorf("%d messages of no group came, want 300", kept)
+		}
+		w.wantNothing(a, "alice", s)
+	})
+}
+
+// TestUnseenMember: the mailbox of a member that never joined is small and lives
+// for an hour after its last message; once it has joined it has what waited, and
+// all the room and time.
+func TestUnseenMember(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a", func(c *Config) { c.UnseenMax, c.UnseenMaxBytes = 0, 0 })
+		ctx, k := context.Background(), w.keys()
+		life := func(member string) time.Duration { return rdb.PTTL(ctx, k.mailbox(member)).Val() }
+		w.send(a, "alice", "early")
+		for range 2 { // also of a second append, which renews nothing lately renewed
+			if ttl := life("alice"); ttl > time.Hour || ttl < 50*time.Minute {
+				t.Errorf("the mailbox of a member never seen lives for %v, want an hour", ttl)
+			}
+			if err := rdb.PExpire(ctx, k.mailbox("alice"), time.Minute).Err(); err != nil {
+				t.Fatal(err)
+			}
+			w.send(a, "alice", "late")
+		}
+		if sent, err := w.fill(a, "ghost", "", 1); !errors.Is(err, ErrMailboxFull) || sent != 64 {
+			t.Errorf("%d messages and %v, want ErrMailboxFull after 64", sent, err)
+		}
+		if sent, err := w.fill(a, "spirit", "", 20<<10); !errors.Is(err, ErrMailboxFull) || sent != 6 {
+			t.Errorf("%d messages of 20 KiB and %v, want ErrMailboxFull after 6", sent, err)
+		}
+		m, s := w.join(a, "alice", 0, 1000)
+		seq := s.want("early", "late", "late")
+		if ttl := life("alice"); ttl < 6*24*time.Hour {
+			t.Errorf("the mailbox of a member that has joined lives for %v", ttl)
+		}
+		if err := m.Ack(ctx, seq); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Leave(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			w.send(a, "alice", "while away")
+		}
+		if ttl := life("alice"); ttl < 6*24*time.Hour {
+			t.Errorf("the mailbox of a member that has been here lives for %v", ttl)
+		}
+	})
+}
+
+// TestMailboxOfTheVersionBefore: what a node of the version before appended counts,
+// whoever caused it, and its member has been seen.
+func TestMailboxOfTheVersionBefore(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a", func(c *Config) { c.MailboxMaxBytes, c.UnseenMax, c.UnseenMaxBytes = 2<<20, 0, 0 })
+		for i := range 100 {
+			w.sendBefore("alice", fmt.Sprint("before-", i))
+		}
+		large := string(bytes.Repeat([]byte("x"), 100<<10))
+		for range 10 {
+			w.sendBefore("alice", large)
+		}
+		const held = 100*(8+256) + 90 + 10*(100<<10+256)
+		sent, err := w.fill(a, "alice", "", 50<<10)
+		if want := (2<<20 - held) / (50<<10 + 256); !errors.Is(err, ErrMailboxFull) || sent != want {
+			t.Errorf("%d messages of 50 KiB and %v, want ErrMailboxFull after %d", sent, err, want)
+		}
+		if n := rdb.Exists(context.Background(), w.keys().joined("alice")).Val(); n != 1 {
+			t.Error("it is not remembered that the member was seen")
+		}
+		if got, want := w.accounts("alice"); got["bytes"] != want["bytes"] || got["entries"] != want["entries"] {
+			t.Errorf("the account is %v, want %v", got, want)
+		}
+		_, s := w.join(a, "alice", 0, 1000)
+		s.want(func() (all []string) {
+			for i := range 100 {
+				all = append(all, fmt.Sprint("before-", i))
+			}
+			return all
+		}()...)
+		for range 10 {
+			s.want(large)
+		}
+	})
+}
