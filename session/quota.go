@@ -41,7 +41,7 @@ const (
 const (
 	// BriefRetention is how long an ended session is kept whose account has more of
 	// them than its allowance; the store's retention if that is shorter.
-	BriefRetention = time.Hour
+	BriefRetention = 15 * time.Minute
 	// ReservedFor is how long a reserved key id that nobody uses is kept, and what
 	// was asked for under an idempotency key.
 	ReservedFor = 7 * 24 * time.Hour
@@ -104,7 +104,7 @@ func (e *QuotaError) told() *wire.Error {
 	told := wire.Errorf(wire.CodeQuotaExceeded, "%s", map[Limit]string{
 		LimitSessions: "too many of your sessions are open (--max-open-sessions): wait until some end, or cancel them",
 		LimitOpen:     "your open sessions take too much room (--max-open-bytes): wait until some end, or cancel them",
-		LimitEnded:    "you have begun too much in the last hour (--max-ended-bytes): wait until it is forgotten",
+		LimitEnded:    "you have begun too much in the last quarter of an hour (--max-ended-bytes): wait until it is forgotten",
 		LimitKeys:     "your keys take too much room (--max-key-bytes)",
 	}[e.Limit])
 	told.RetryAfter = e.RetryAfter

@@ -116,7 +116,7 @@ type Config struct {
 	MaxOpenBytes int64
 	// MaxEndedBytes is how many bytes of one user's ended sessions, reserved key ids
 	// and notes of idempotency keys are kept for SessionRetention and a week. Four
-	// times as many beyond that are kept for an hour, and beyond those nothing new may
+	// times as many beyond that are kept for 15 minutes, and beyond those nothing new may
 	// begin. Zero value means 8 MiB; negative means no limit.
 	MaxEndedBytes int64
 	// MaxKeyBytes is how many bytes the keys, with their shares, may take that one

@@ -75,7 +75,7 @@ func (o *options) declareLimits() {
 	f.Float64Var(&cfg.RequestLimit, "request-limit", 0, "keygens and signings a second that one user may ask for, for long; negative for no limit (default 50)")
 	f.IntVar(&cfg.MaxOpenSessions, "max-open-sessions", 0, "keygens and signings that one user has asked for and that may be open at a time; negative for no limit (default 1024)")
 	f.Int64Var(&cfg.MaxOpenBytes, "max-open-bytes", 0, "`bytes` of Redis that these may take; negative for no limit (default 67108864, or what the largest takes)")
-	f.Int64Var(&cfg.MaxEndedBytes, "max-ended-bytes", 0, "`bytes` of one user's ended sessions that are kept for --session-retention, four times as many for an hour, then no more may begin; negative for no limit (default 8388608)")
+	f.Int64Var(&cfg.MaxEndedBytes, "max-ended-bytes", 0, "`bytes` of one user's ended sessions that are kept for --session-retention, four times as many for 15 minutes, then no more may begin; negative for no limit (default 8388608)")
 	f.Int64Var(&cfg.MaxKeyBytes, "max-key-bytes", 0, "`bytes` of Redis that the keys may take that one user has asked for; negative for no limit (default 268435456)")
 	f.StringVar(&cfg.UnknownUsers, "unknown-users", node.UnknownAuto, "refuse or allow participants of whom nothing is known here; auto refuses where the asker has an account and there is no --jwks")
 	f.Float64Var(&cfg.RegisterLimit, "register-limit", 0, "how often a second one user may connect, for long; negative for no limit (default 10)")
