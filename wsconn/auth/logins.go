@@ -24,9 +24,12 @@ var (
 	loginTake string
 	//go:embed login_give.lua
 	loginGive string
+	//go:embed login_known.lua
+	loginKnown string
 
-	takeScript = redis.NewScript(loginTake)
-	giveScript = redis.NewScript(loginGive)
+	takeScript  = redis.NewScript(loginTake)
+	giveScript  = redis.NewScript(loginGive)
+	knownScript = redis.NewScript(loginKnown)
 )
 
 const (
@@ -352,13 +355,8 @@ func (t *LoginTry) Succeeded(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
-	key := knownKey(t.l.prefix, t.account)
-	_, err := t.l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZAdd(ctx, key, redis.Z{Score: float64(time.Now().UnixMilli()), Member: t.l.name("known", t.account, t.from)})
-		p.ZRemRangeByRank(ctx, key, 0, -knownNetworks-1)
-		p.PExpire(ctx, key, knownFor)
-		return nil
-	})
+	err := knownScript.Run(ctx, t.l.rdb, []string{knownKey(t.l.prefix, t.account)},
+		t.l.name("known", t.account, t.from), knownNetworks, knownFor.Milliseconds()).Err()
 	if err != nil {
 		t.l.log.Warn().Err(err).Msg("where a login came from was not noted")
 	}
