@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -193,19 +194,19 @@ func behindHAProxy(t *testing.T, c *testCluster, h *haproxy, sticky bool) {
 	}
 
 	a := arenaAt(t, c, 2, h.base)
-	a.load(2, 20*time.Millisecond)
-	a.more(5)
+	a.load(2, a.think())
+	a.more(sample.Or(2, 5))
 	victim := c.visit(h.process, "visitor")
 	c.node(victim).kill()
 	for i := range 20 { // from the first moment nobody is sent there
 		c.visit(h.process, fmt.Sprintf("after-kill-%d", i))
 	}
-	a.more(10)
+	a.more(sample.Or(3, 10))
 	c.revive()
 	eventually(t, "haproxy takes the node back", func() bool { return h.state(victim) == "UP" })
-	a.more(5)
+	a.more(sample.Or(2, 5))
 	drained(t, c, h)
-	a.more(5)
+	a.more(sample.Or(2, 5))
 	c.revive()
 	report(t, a, a.settle())
 
@@ -236,7 +237,7 @@ func drained(t *testing.T, c *testCluster, h *haproxy) {
 			if err != nil {
 				t.Errorf("after SIGTERM: %v, want exit 0", err)
 			}
-			if i < 10 {
+			if i < 3 {
 				t.Errorf("%d connections were made during the drain, too few to tell", i)
 			}
 			if !seen {

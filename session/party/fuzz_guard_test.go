@@ -90,10 +90,10 @@ func TestMutatedRuns(t *testing.T) {
 			least := 16
 			switch protocol {
 			case "ecdsa/keygen":
-				if testing.Short() {
-					t.Skip("takes long")
+				if !sample.Full() {
+					t.Skip(sample.Reason) // TestAttacks has one such run
 				}
-				least = sample.Or(1, 2)
+				least = 2
 			case "ecdsa/sign":
 				least = sample.Or(3, 16)
 			}

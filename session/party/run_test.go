@@ -85,7 +85,7 @@ func quorums(n, size int) [][]int {
 // TestEveryThreshold generates a key for every (threshold, parties) on both curves.
 // Of three parties every quorum signs, of the others two: one from the middle of
 // the list and the last, which is no prefix of the committee. On secp256k1 the
-// sample has 2 of 2 alone; nodes make a key of 2 of 3 in TestMPCSecp256k1.
+// sample has 2 of 2 alone; the demonstration, which is tested too, makes 2 of 3.
 func TestEveryThreshold(t *testing.T) {
 	for _, curve := range []pubkey.Curve{pubkey.Ed25519, pubkey.Secp256k1} {
 		for total := 2; total <= 5; total++ {
