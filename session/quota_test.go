@@ -121,10 +121,10 @@ func TestOpenSessionsAreBounded(t *testing.T) {
 
 		sessions, _, err := nodes[0].Sessions(w.ctx, boss, session.Filter{Kind: session.Sign}, session.Page{Limit: 10})
 		if err != nil || len(sessions) != 3 {
-			t.Fatal(sessions, err)
+			w.Fatal(sessions, err)
 		}
 		if _, err := nodes[1].Cancel(w.ctx, boss, sessions[0].ID, ""); err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		w.must(nodes[0], "boss", keygenRequest("second"))
 		w.unchanged("beyond it again", wire.CodeQuotaExceeded, refused["a signing"])
@@ -183,15 +183,15 @@ func TestDeadNodesReservation(t *testing.T) {
 		w.limited(session.Quota{OpenSessions: 2})
 		dies := w.node(func(c *session.Config) { c.Store = noCreate{c.Store} })
 		if _, err := w.say(dies, "boss", signRequest("vault", "lost"), ""); err == nil {
-			t.Fatal("a node without a store has created a session")
+			w.Fatal("a node without a store has created a session")
 		}
 		if _, err := w.say(dies, "boss", keygenRequest("lost"), ""); err == nil {
-			t.Fatal("a node without a store has created a session")
+			w.Fatal("a node without a store has created a session")
 		}
 		v := w.node(nil)
 		w.refused(v, "boss", signRequest("vault", "refused"), wire.CodeQuotaExceeded)
 		if n, _ := w.openReserved("boss"); n != 2 {
-			t.Fatalf("%d are reserved", n)
+			w.Fatalf("%d are reserved", n)
 		}
 		w.overdue("boss")
 		w.must(v, "boss", signRequest("vault", "there is room"))
@@ -234,7 +234,7 @@ func TestEndedSessionsAreBounded(t *testing.T) {
 			id := fmt.Sprint("key-", i)
 			if _, err := w.say(v, "boss", keygenRequest(id), ""); err != nil {
 				if !errors.As(err, &last) || last.Code != wire.CodeQuotaExceeded {
-					t.Fatal(err)
+					w.Fatal(err)
 				}
 				break
 			}
@@ -245,30 +245,30 @@ func TestEndedSessionsAreBounded(t *testing.T) {
 				}
 			}
 			if _, err := v.Cancel(w.ctx, boss, s.ID, ""); err != nil {
-				t.Fatal(err)
+				w.Fatal(err)
 			}
 			brief := false
 			for _, name := range []string{"session:{" + s.ID + "}", "key:{" + id + "}"} {
 				ttl := w.rdb.PTTL(w.ctx, w.prefix+name).Val()
 				brief = ttl <= session.BriefRetention
 				if ttl <= 0 || ttl > session.ReservedFor || brief != s.Brief {
-					t.Errorf("%s is kept for %s, brief %t", name, ttl, s.Brief)
+					w.Errorf("%s is kept for %s, brief %t", name, ttl, s.Brief)
 				}
 			}
 			kept[brief]++
 		}
 		if last == nil || kept[false] < 2 || kept[true] < 3*kept[false] {
-			t.Fatalf("kept %v, then %v", kept, last)
+			w.Fatalf("kept %v, then %v", kept, last)
 		}
 		if last.RetryAfter <= 0 || last.RetryAfter > session.BriefRetention+session.BriefRetention/10 {
-			t.Errorf("there is room after %s", last.RetryAfter)
+			w.Errorf("there is room after %s", last.RetryAfter)
 		}
 		if n := len(w.sessionsOf(v, "boss")); n != kept[true]+kept[false] {
-			t.Errorf("%d of %v are listed", n, kept)
+			w.Errorf("%d of %v are listed", n, kept)
 		}
 		for _, user := range append([]string{"boss"}, committee...) {
 			if n := w.rdb.ZCard(w.ctx, w.prefix+"index:{"+user+"}:keys").Val(); n != 0 {
-				t.Errorf("%d failed keys are in the list of %s for ever", n, user)
+				w.Errorf("%d failed keys are in the list of %s for ever", n, user)
 			}
 		}
 		for full := false; !full; { // of what is smaller, too
@@ -347,7 +347,7 @@ func TestLoopsStayWithinTheQuota(t *testing.T) {
 			for i := range 1000 {
 				if err := do(i, c); err != nil {
 					if !errors.Is(err, &wire.Error{Code: wire.CodeQuotaExceeded}) {
-						t.Fatalf("%s: %v", what, err)
+						w.Fatalf("%s: %v", what, err)
 					}
 					stopped = true
 					break
@@ -355,7 +355,7 @@ func TestLoopsStayWithinTheQuota(t *testing.T) {
 			}
 			sums := w.rdb.HGetAll(w.ctx, w.prefix+"quota:{"+c.User+"}").Val()
 			if long, brief := atoi(sums["long"]), atoi(sums["brief"]); !stopped || long > q.EndedBytes || brief > session.BriefFactor*q.EndedBytes || brief == 0 {
-				t.Errorf("%s: stopped %t, with %d bytes for long and %d briefly", what, stopped, long, brief)
+				w.Errorf("%s: stopped %t, with %d bytes for long and %d briefly", what, stopped, long, brief)
 			}
 		}
 	})
@@ -390,7 +390,7 @@ func TestUnknownUsers(t *testing.T) {
 			},
 		} {
 			if e := w.unchanged(what, wire.CodeUnknownUser, do); !strings.Contains(e.Message, `"carol"`) {
-				t.Errorf("%s: %s", what, e.Message)
+				w.Errorf("%s: %s", what, e.Message)
 			}
 		}
 		w.must(v, "other-boss", keygenRequest("vault")) // whose accounts are elsewhere
@@ -433,21 +433,21 @@ func TestQuotaIsTrue(t *testing.T) {
 			open := w.memory() - before
 			_, reserved := w.openReserved("boss")
 			if open > atoi(reserved) || open < atoi(reserved)/50 {
-				t.Errorf("%s: it takes %d bytes while it is open, and %s are reserved", what, open, reserved)
+				w.Errorf("%s: it takes %d bytes while it is open, and %s are reserved", what, open, reserved)
 			}
 			w.mail.setFail(nil)
 			for _, s := range w.sessionsOf(v, "boss") {
 				if !s.Phase.Final() {
 					if _, err := v.Cancel(w.ctx, caller("boss"), s.ID, ""); err != nil {
-						t.Fatal(err)
+						w.Fatal(err)
 					}
 				}
 			}
 			sums := w.rdb.HGetAll(w.ctx, w.prefix+"quota:{boss}").Val()
 			left, kept := w.memory()-before, atoi(sums["long"])-counted
-			t.Logf("%s: open %d of %s bytes, left %d of %d", what, open, reserved, left, kept)
+			w.Logf("%s: open %d of %s bytes, left %d of %d", what, open, reserved, left, kept)
 			if left > kept {
-				t.Errorf("%s: it leaves %d bytes, and %d are counted", what, left, kept)
+				w.Errorf("%s: it leaves %d bytes, and %d are counted", what, left, kept)
 			}
 		}
 	})
