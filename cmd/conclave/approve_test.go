@@ -118,7 +118,7 @@ func TestQuestionSaysWhoSigned(t *testing.T) {
 		"NOT SIGNED: only the server says who asks for this": nil,
 		"FINGER, pinned":            {Fingerprint: "FINGER", Pinned: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
 		"as before, but not pinned": {Fingerprint: "FINGER", IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
-		"SEEN FOR THE FIRST TIME: have it read to you before you agree": {Fingerprint: "FINGER", First: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
+		"SEEN FOR THE FIRST TIME: compare it with its owner before you agree": {Fingerprint: "FINGER", First: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
 	} {
 		inv := signing()
 		inv.Signer = signer

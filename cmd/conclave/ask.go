@@ -171,7 +171,7 @@ func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, e
 				}
 				code = a.put(request(a.console, inv, a.waiting(), false), inv)
 			case unclear:
-				const hint = "conclave: no answer yet: type y or n and the code that stands there now, or show for all of the request\n"
+				const hint = "conclave: no answer yet: type y or n with the code below, or show for all of it\n"
 				code = a.put(hint, inv)
 			}
 		case <-ctx.Done():

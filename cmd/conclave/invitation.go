@@ -209,7 +209,7 @@ func (r *rows) signer(inv client.Invitation) {
 		r.row("signed by", elide(r.shown(s.Fingerprint), len(s.Fingerprint), r.width-len(", pinned"))+", pinned")
 	case s.First:
 		r.short("signed by", s.Fingerprint)
-		r.lines("", wrapped("SEEN FOR THE FIRST TIME: have it read to you before you agree", r.width), red)
+		r.lines("", wrapped("SEEN FOR THE FIRST TIME: compare it with its owner before you agree", r.width), red)
 	default:
 		r.short("signed by", s.Fingerprint)
 		r.row("", "as before, but not pinned")

@@ -52,7 +52,7 @@ func TestTypedAhead(t *testing.T) {
 	if strings.Count(bob.text(), "accepted") != 1 || strings.Contains(bob.text(), "declined") {
 		t.Fatalf("question %s was answered with %q", next, old)
 	}
-	bob.expect("no answer yet: type y or n and the code that stands there now")
+	bob.expect("no answer yet: type y or n with the code")
 
 	// 6,000 bytes leave who asks, with which key, on the screen.
 	_, asked, _ := strings.Cut(bob.text(), "pay bob pay bob")
