@@ -72,6 +72,16 @@ func TestNothingRawIsShown(t *testing.T) {
 
 func unprintable(r rune) bool { return r != '\n' && clean(string(r)) == "?" && r != '?' }
 
+// TestUnseenIsShown: a name does not pass for another by what does not show.
+func TestUnseenIsShown(t *testing.T) {
+	t.Parallel()
+	for _, unseen := range []string{"\u3164", "\u1160", "\u200b", "\ufe0f", "\u034f", "\u202e", "\u2800"} {
+		if got := clean("alice" + unseen); got != "alice?" {
+			t.Errorf("clean(%q) = %q", "alice"+unseen, got)
+		}
+	}
+}
+
 // TestPrintable: text that others want signed is quoted; what would be reordered
 // is spelled out.
 func TestPrintable(t *testing.T) {

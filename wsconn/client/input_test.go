@@ -17,6 +17,13 @@ const shortTransaction = "0xdf80018252089435353535353535353535353535353535353535
 // would be sent, as something else.
 func TestUnclearDataIsNotAskedFor(t *testing.T) {
 	a := newAPI(t, apiServer(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("asked: %s %s", r.Method, r.URL) }))
+	c, err := New(Config{URLs: []string{apiServer(t, func(_ http.ResponseWriter, r *http.Request) {})}, Token: StaticToken("t0ken"), Role: wire.RoleCoordinator})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	over, cancel := context.WithCancel(context.Background())
+	cancel() // what is asked for all the same is not waited for
 	const address = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"
 	for name, tc := range map[string]struct {
 		request SignRequest
@@ -32,6 +39,9 @@ func TestUnclearDataIsNotAskedFor(t *testing.T) {
 	} {
 		if _, err := a.Sign(context.Background(), tc.request); !errors.Is(err, tc.want) {
 			t.Errorf("%s: got %v, want %v", name, err, tc.want)
+		}
+		if _, err := c.Sign(over, tc.request); !errors.Is(err, tc.want) {
+			t.Errorf("%s, with a socket: got %v, want %v", name, err, tc.want)
 		}
 	}
 }
