@@ -79,8 +79,13 @@ func TestTurnsMakeRoom(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- q.acquire(t.Context(), Turn{Network: "owner"}) }()
-	if name := <-got; name != "refused flooder" {
-		t.Errorf("room is made by %s", name)
+	select {
+	case name := <-got:
+		if name != "refused flooder" {
+			t.Errorf("room is made by %s", name)
+		}
+	case err := <-done:
+		t.Fatalf("no room is made for who comes from elsewhere: %v", err)
 	}
 	q.release()
 	q.release()
