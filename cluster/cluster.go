@@ -181,7 +181,8 @@ type Config struct {
 	// bytes for each. Zero value means 64 MiB.
 	MailboxMaxBytes int
 	// UnseenMax and UnseenMaxBytes are those bounds for a member that has not
-	// joined in the last year: it may not exist. Zero values mean 64 and 128 KiB.
+	// joined in the last year: it may not exist. Zero values mean 64 and 256 KiB,
+	// so that one payer's share has room for the largest invitation to a keygen.
 	UnseenMax, UnseenMaxBytes int
 	// UnseenTTL is how long the mailbox of such a member lives after its last
 	// message. Zero value means 1 hour.
@@ -231,7 +232,7 @@ func (c *Config) defaults() {
 	number(&c.MailboxMax, 10000)
 	number(&c.MailboxMaxBytes, 64<<20)
 	number(&c.UnseenMax, 64)
-	number(&c.UnseenMaxBytes, 128<<10)
+	number(&c.UnseenMaxBytes, 256<<10)
 	number(&c.GroupMax, 512)
 	number(&c.GroupMaxBytes, 4<<20)
 	if c.Log == nil {

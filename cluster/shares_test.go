@@ -223,8 +223,8 @@ func TestUnseenMember(t *testing.T) {
 		if sent, err := w.fill(a, "ghost", "", 1); !errors.Is(err, ErrMailboxFull) || sent != 64 {
 			t.Errorf("%d messages and %v, want ErrMailboxFull after 64", sent, err)
 		}
-		if sent, err := w.fill(a, "spirit", "", 20<<10); !errors.Is(err, ErrMailboxFull) || sent != 6 {
-			t.Errorf("%d messages of 20 KiB and %v, want ErrMailboxFull after 6", sent, err)
+		if sent, err := w.fill(a, "spirit", "", 20<<10); !errors.Is(err, ErrMailboxFull) || sent != 12 {
+			t.Errorf("%d messages of 20 KiB and %v, want ErrMailboxFull after 12", sent, err)
 		}
 		m, s := w.join(a, "alice", 0, 1000)
 		seq := s.want("early", "late", "late")

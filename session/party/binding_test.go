@@ -3,6 +3,7 @@ package party
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"math/big"
 	"slices"
@@ -169,6 +170,31 @@ func TestRoundTables(t *testing.T) {
 					t.Errorf("%s is in round %d after round %d", rd.name, rd.number, last)
 				}
 				last = rd.number
+			}
+		}
+	}
+}
+
+// TestRoundsFitAMailbox: what one party may send another in a whole keygen, or in
+// two attempts of a signing, is half of what the recipient's mailbox takes of one
+// sender in one session while nobody reads it.
+func TestRoundsFitAMailbox(t *testing.T) {
+	t.Parallel()
+	const most, mostBytes, overhead = 512, 4 << 20, 256 + 512 // cluster.Config.GroupMax, GroupMaxBytes; a frame's other fields
+	for _, c := range []pubkey.Curve{pubkey.Secp256k1, pubkey.Ed25519} {
+		for k, attempts := range map[kind]int{kindKeygen: 1, kindSign: 2} {
+			messages, bytes := 0, 0
+			for _, rd := range roundsOf(k, c) {
+				messages++
+				bytes += base64.StdEncoding.EncodedLen(rd.max+sealOverhead+bodyHeader) + overhead
+				if !rd.p2p { // its echo, a digest for each party
+					messages++
+					bytes += 4<<10 + overhead
+				}
+			}
+			t.Logf("%s of %s: %d messages, %d bytes", c, k, messages, bytes)
+			if messages *= attempts; messages > most/2 || bytes*attempts > mostBytes/2 {
+				t.Errorf("%s of %s: %d messages, %d bytes in %d attempts", c, k, messages, bytes*attempts, attempts)
 			}
 		}
 	}
