@@ -234,7 +234,7 @@ func TestKeygensPerHour(t *testing.T) {
 	}
 }
 
-// TestFlood has a captured server send thousands of invitations of the largest
+// TestFlood has a captured server send hundreds of invitations of the largest
 // size, of every kind, to a participant whose journal is a file: a sample's 150 are
 // more already than what may be kept. It keeps little
 // of them, in memory, on disk and over a restart, and hears a pinned coordinator
@@ -251,18 +251,18 @@ func TestFlood(t *testing.T) {
 		full   int
 		most   int64
 	}{
-		"unsigned": {func(i int) *wire.SignInvite { return plainInvite("coord-2", fmt.Sprint("flood-", i), data) }, 5000, statedJournal},
+		"unsigned": {func(i int) *wire.SignInvite { return plainInvite("coord-2", fmt.Sprint("flood-", i), data) }, 1000, statedJournal},
 		"junk for a signature": {func(i int) *wire.SignInvite {
 			m := plainInvite("coord-2", fmt.Sprint("flood-", i), data)
 			m.SignedRequest = junk
 			return m
-		}, 1000, statedJournal},
+		}, 300, statedJournal},
 		"signed by unknowns": {func(i int) *wire.SignInvite {
 			return signedInvite(t, partytest.Identity(t), fmt.Sprint("nobody-", i), fmt.Sprint("flood-", i), data)
-		}, 1000, statedJournal},
+		}, 300, statedJournal},
 		"signed by a pinned one": {func(i int) *wire.SignInvite {
 			return signedInvite(t, hostile, "hostile", fmt.Sprint("flood-", i), data)
-		}, 1000, statedPinned},
+		}, 300, statedPinned},
 	} {
 		t.Run(name, func(t *testing.T) { flood(t, hostile, tc.invite, sample.Or(150, tc.full), tc.most) })
 	}
