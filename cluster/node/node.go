@@ -173,16 +173,12 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	var known session.Users // no nil pointer in it
-	if u := newUsers(&n.cfg, accounts, presence{n.cluster}); u != nil {
-		known = u
-	}
 	n.sessions, err = session.New(session.Config{
 		Store:  store,
 		Locker: locker{n.cluster, store, locks == line}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
-		Users: known, NodeID: n.cfg.NodeID, Storage: n.memory, Bell: bell{n.cluster}, Outcomes: outcomes,
+		Users: newUsers(&n.cfg, accounts, presence{n.cluster}), NodeID: n.cfg.NodeID, Storage: n.memory, Bell: bell{n.cluster}, Outcomes: outcomes,
 		Observer: observers.session, Tracer: observers.tracer,
 	})
 	if err != nil {

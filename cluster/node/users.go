@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -41,7 +42,7 @@ type users struct {
 }
 
 // newUsers returns nil for a configuration that takes anybody.
-func newUsers(cfg *Config, accounts *auth.Accounts, p presence) *users {
+func newUsers(cfg *Config, accounts *auth.Accounts, p presence) session.Users {
 	if cfg.UnknownUsers == UnknownAllow || cfg.UnknownUsers == UnknownAuto && cfg.JWKS != "" {
 		return nil
 	}
