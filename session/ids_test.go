@@ -43,7 +43,7 @@ func TestSessionIDsCannotBeTaken(t *testing.T) {
 		for _, id := range []string{
 			wire.SigningID("boss", "vault", "order 1"),
 			oldClientsID("boss", "vault", "order 1"),
-			handedOut, "order-1", "sg-1", "kg-1", "sg-" + strings.Repeat("A", 26),
+			handedOut, "sg-1", "kg-1", "sg-" + strings.Repeat("A", 26),
 		} {
 			for _, requestID := range []string{"", "order 1", "another"} {
 				p := signRequest("their-vault", "pay mallory")
@@ -65,6 +65,25 @@ func TestSessionIDsCannotBeTaken(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// TestOwnSessionIDs holds that a session_id that a coordinator makes up, in no form
+// of a server's, names its signing, and is then no other coordinator's.
+func TestOwnSessionIDs(t *testing.T) {
+	each(t, func(w *world) {
+		v := w.node(nil)
+		vaults(w, v)
+		p := signRequest("vault", "pay bob")
+		p.SessionID = "order-1"
+		for range 2 {
+			if s, err := v.RequestSign(w.ctx, caller("boss"), p, ""); err != nil || s.ID != "order-1" {
+				w.Errorf("its own session_id: %q, %v", s.ID, err)
+			}
+		}
+		theirs := signRequest("their-vault", "pay mallory")
+		theirs.SessionID = "order-1"
+		w.refused(v, "other-boss", theirs, wire.CodeBadRequest)
 	})
 }
 

@@ -273,15 +273,15 @@ func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest
 }
 
 // errSessionID is returned for a session_id that its sender may not begin a
-// signing under. It is the same whether or not another user has such a session.
+// signing under. For ids of a server's form it is the same whether or not another
+// user has such a session.
 var errSessionID = wire.Errorf(wire.CodeBadRequest,
 	"session_id is not one of yours: leave it out, or send the one that was handed out for this request, or the one that follows from your request_id")
 
-// checkSessionID checks the id that a coordinator has chosen for the signing s. All
-// sessions of a cluster share one space of ids, so an id that anybody could choose
-// could be taken from its owner. It must be one that only this coordinator can
-// have: derived from its own request_id, handed out for this very request, or that
-// of a session that it began before.
+// checkSessionID checks the id that a coordinator has chosen for the signing s. An
+// id of a server's form must be one that only this coordinator can have: derived
+// from its own request_id, handed out for this very request, or that of a session
+// that it began before. Any other id is its own if nobody had it before.
 func (v *Service) checkSessionID(ctx context.Context, s Session) error {
 	if wire.IsSigningID(s.ID, s.Coordinator, s.KeyID, s.RequestID) {
 		return nil
@@ -293,7 +293,10 @@ func (v *Service) checkSessionID(ctx context.Context, s Session) error {
 		return nil
 	}
 	old, _, err := v.cfg.Store.Load(ctx, s.ID)
-	if errors.Is(err, ErrNotFound) || err == nil && (old.Kind != Sign || old.Coordinator != s.Coordinator) {
+	switch {
+	case errors.Is(err, ErrNotFound) && !wire.HasSessionForm(s.ID):
+		return nil
+	case errors.Is(err, ErrNotFound), err == nil && (old.Kind != Sign || old.Coordinator != s.Coordinator):
 		return errSessionID
 	}
 	return err

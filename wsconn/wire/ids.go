@@ -60,6 +60,12 @@ func IsSigningID(id, user, keyID, requestID string) bool {
 	return requestID != "" && (id == SigningID(user, keyID, requestID) || id == oldSigningID(user, keyID, requestID))
 }
 
+// HasSessionForm reports whether a session_id begins as those that servers make
+// and clients compute. A client's own choice does not.
+func HasSessionForm(id string) bool {
+	return strings.HasPrefix(id, SignIDPrefix) || strings.HasPrefix(id, KeygenIDPrefix)
+}
+
 const fingerprintBytes = 16
 
 // Fingerprint returns a short name for a list of strings: 32 hex digits, the
