@@ -151,7 +151,7 @@ func TestChangedRequests(t *testing.T) {
 	for name, change := range map[string]func(*wire.SignRequest){
 		"data":                       func(r *wire.SignRequest) { r.Data = "Pay 500 ether to Mallory" },
 		"participants":               func(r *wire.SignRequest) { r.Participants = []string{"bob", "dave"} },
-		"session_id":                 func(r *wire.SignRequest) { r.SessionID = "sg-another" },
+		"session_id":                 func(r *wire.SignRequest) { r.SessionID = "another" },
 		"signed_request left out":    func(r *wire.SignRequest) { r.SignedRequest = "" },
 		"signed_request cut off":     func(r *wire.SignRequest) { r.SignedRequest = r.SignedRequest[:100] },
 		"everything, and no request": func(r *wire.SignRequest) { r.Data, r.SignedRequest = "Pay 500 ether to Mallory", "" },

@@ -90,6 +90,7 @@ func TestNamesComeBack(t *testing.T) {
 		ctx := context.Background()
 		alice := c.client("alice", wire.RoleCoordinator).connect(c.nodes[0])
 		admin := c.token("root", wire.RoleAdmin)
+		c.client("bob", wire.RoleParticipant).connect(c.nodes[0]) // of one who was never here the mailbox is small
 		api := func(token string) *client.API {
 			a, err := client.NewAPI(client.APIConfig{URLs: []string{c.nodes[0].base}, Token: client.StaticToken(token)})
 			if err != nil {

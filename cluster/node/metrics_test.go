@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/conclave-mpc/conclave/cluster/metrics"
+	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -154,9 +155,9 @@ func TestMetrics(t *testing.T) {
 // routes are patterns in the code.
 var labels = map[string]*regexp.Regexp{
 	"version": regexp.MustCompile(`^\d+\.\d+\.\d+$`), "goversion": regexp.MustCompile(`^go\d`),
-	"reason": regexp.MustCompile(`^(` + strings.Join(slices.Concat(auth.Faults, []string{
+	"reason": regexp.MustCompile(`^(` + strings.Join(slices.Concat(auth.Faults, session.RefusalReasons, []string{
 		"normal", "going_away", "abnormal", "no_status", "too_big", "internal", "superseded", "token_expired", "slow", "not_registered", "bad_token",
-		"abuse", "forbidden", "held", "cancelled", "lost", "password", "busy",
+		"abuse", "forbidden", "held", "cancelled", "lost", "password", "busy", "full", "share", "session",
 	}), "|") + `)$`),
 	"type": regexp.MustCompile(`^[a-z_]+$`), "result": regexp.MustCompile(`^[a-z_]+$`), "command": regexp.MustCompile(`^[a-z]+$`),
 	"kind": regexp.MustCompile(`^(keygen|sign)$`), "outcome": regexp.MustCompile(`^(completed|rejected|expired|failed|cancelled)$`),
