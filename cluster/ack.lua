@@ -20,7 +20,7 @@ if live ~= conn then return 0 end
 local account
 if redis.call('EXISTS', usage) == 1 then
   account = account_of(mailbox, usage)
-  if not account.trim(seq) or account.entries < tonumber(ARGV[4]) then
+  if not account.trim(seq, tonumber(ARGV[4])) then
     redis.call('DEL', usage) -- little is left
     account = nil
   end

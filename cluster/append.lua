@@ -19,7 +19,7 @@
 -- ARGV[13] when they were sent, by Redis's clock as their node knows it, µs
 -- ARGV[14] the member
 -- ARGV[15] how many entries there must be in the mailbox of a member with a
---         socket before they are counted
+--         socket before they are counted, if none has many bytes
 -- ARGV[16..] for each message: its id ('' = none), payer ('' = none), group
 --         ('' = none), 1 if it ends the group else 0, number of its Send, payload
 --
@@ -61,8 +61,12 @@ if not conn and redis.call('EXISTS', joined) == 0 then
   end
 end
 
+local counted = not conn or len >= tonumber(ARGV[15])
+if not counted then
+  for i = first + width - 1, #ARGV, width do counted = counted or #ARGV[i] > 8192 end
+end
 local account
-if not conn or len >= tonumber(ARGV[15]) then
+if counted then
   account = account_of(mailbox, usage)
   local list = {}
   for i = first, #ARGV, width do

@@ -41,6 +41,7 @@ func TestKeysDocumented(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		w.send(a, "bob", "who is away")
 		lock, err := a.Lock(ctx, "s1")
 		if err != nil {
 			t.Fatal(err)

@@ -295,9 +295,8 @@ func appendArgs(cfg *Config, k keys) []any {
 }
 
 // uncounted is how many entries of the mailbox of a member with a socket are not
-// counted: not more than one payer may hold, were each as large as a message can
-// be.
-func (c *Config) uncounted() int { return min(16, c.MailboxMaxBytes/4>>20) }
+// counted, if none has more than 8 KiB: the 32nd part of the mailbox at most.
+func (c *Config) uncounted() int { return min(256, c.MailboxMax/32, c.MailboxMaxBytes/32>>13) }
 
 // refusals are what append.lua says instead of a seq.
 var refusals = map[int64]error{-1: ErrMailboxFull, -2: ErrShareUsed, -3: ErrGroupFull}

@@ -190,18 +190,18 @@ local function account_of(mailbox, usage)
   end
 
   -- trim counts out the entries up to seq, which the caller is about to trim, and
-  -- reports whether the account still holds.
-  function a.trim(seq)
+  -- reports whether the account still holds, and at least few entries are left.
+  function a.trim(seq, few)
     local values = redis.call('HMGET', usage, 'entries', 'bytes', 'last')
     a.entries, a.bytes, a.last = tonumber(values[1]), tonumber(values[2]), tonumber(values[3])
-    if not a.last or a.last <= tonumber(seq) or redis.call('XLEN', mailbox) ~= a.entries then return false end
+    if not a.last or a.last - seq < math.max(few, 1) or redis.call('XLEN', mailbox) ~= a.entries then return false end
     each('0-' .. seq, function(entry)
       local number, payer, group, link, cost = parse(entry)
       count(payer, ends(link) and '' or group, -1, cost)
       local newest = group ~= '' and get('of:' .. group)
       if newest and string.match(newest, '%d+') == number then put('of:' .. group, false) end
     end)
-    return true
+    return a.entries >= few
   end
 
   -- save writes what has changed.
