@@ -33,8 +33,12 @@ func TestFullMailboxOfAHolder(t *testing.T) {
 		all := object{"key_id": g.keyID, "data": "without carol", "account_addr": g.key.address, "participants": partNames[1:]}
 		begun := time.Now()
 		g.coordinator.send("sign_request", all)
+		session, _ := g.p[1].expect("sign_invite")["session_id"].(string)
+		g.p[2].expect("sign_invite")
+		eventually(t, "the session has heard of it", func() bool { // people take their time
+			return c.rdb.HExists(context.Background(), c.prefix+"session:{"+session+"}", "no_room:3").Val()
+		})
 		for i := 1; i <= 2; i++ {
-			g.p[i].expect("sign_invite")
 			g.p[i].send("sign_response", object{"key_id": g.keyID, "part_index": i, "response": true})
 		}
 		for i := 1; i <= 2; i++ {
