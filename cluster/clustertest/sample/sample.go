@@ -1,6 +1,6 @@
 // Package sample decides how much the tests of this module run.
 //
-// `go test ./...` is for everybody, within four minutes on two cores: every
+// `go test ./...` is for everybody and meant to stay below four minutes on two cores: every
 // package, every curve, every kind of fault and attack, and of the sets that are
 // too long for that a sample, some rows of each, never none. CONCLAVE_FULL=1 runs
 // them whole, as .ci/run does: every threshold on secp256k1, every attack and
