@@ -34,7 +34,8 @@ func documentedKeys(t *testing.T, prefix string) map[*regexp.Regexp]string {
 // or had meanwhile, against README's table.
 func TestKeysDocumented(t *testing.T) {
 	t.Parallel()
-	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
+	flags := append([]string{"--login-address-limit", "6"}, withKEK...) // a failed login is remembered for 10 s
+	eachCluster(t, 2, flags, func(t *testing.T, c *testCluster) {
 		documented := documentedKeys(t, c.prefix)
 		g := gatherParts(t, c)
 		seen := make(map[string]string)
@@ -68,7 +69,7 @@ func TestKeysDocumented(t *testing.T) {
 		if err := node.SetUserDisabled(context.Background(), c.config(), "zoe", true); err != nil {
 			t.Fatal(err)
 		}
-		for range 8 { // each is remembered for a moment
+		for range 3 {
 			c.tryLogin(c.nodes[0], "zoe", "a guess, and wrong", "")
 		}
 		note()

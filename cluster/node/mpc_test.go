@@ -198,14 +198,18 @@ func (m *crew) keygen(curve pubkey.Curve) client.Key {
 
 func (m *crew) sign(key client.Key, data string, participants ...string) client.Signature {
 	m.c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), mpcWithin)
-	defer cancel()
-	sig, err := m.asks.Sign(ctx, client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: data, Participants: participants})
+	sig, err := m.trySign(key, data, participants...)
 	if err != nil {
 		m.c.t.Fatalf("sign %q: %v", data, err)
 	}
 	independent(m.c.t, key, data, sig.Signature)
 	return sig
+}
+
+func (m *crew) trySign(key client.Key, data string, participants ...string) (client.Signature, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), mpcWithin)
+	defer cancel()
+	return m.asks.Sign(ctx, client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: data, Participants: participants})
 }
 
 // independent checks a signature with code that had no part in making it.
