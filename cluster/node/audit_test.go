@@ -15,6 +15,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -333,13 +334,10 @@ func TestAuditCommand(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, withKEK, func(t *testing.T, c *testCluster) {
 		const password = "long enough a password"
-		cfg := node.Config{Redis: c.url, RedisPrefix: c.prefix}
 		users := map[string]*cli{}
 		binary := conclaveBinary(t)
-		for user, role := range map[string]string{"root": "admin", "alice": "coordinator"} {
-			if err := node.AddUser(context.Background(), cfg, user, password, []string{role}, false); err != nil {
-				t.Fatal(err)
-			}
+		for user, role := range map[string]wire.Role{"root": wire.RoleAdmin, "alice": wire.RoleCoordinator} {
+			authtest.AddUser(t, c.rdb, c.prefix, user, password, role)
 			users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), user)}
 			users[user].run(password+"\n", "login", c.nodes[0].base, user)
 		}

@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,8 +11,9 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // cli is the command line of one user, with a home of its own.
@@ -82,14 +82,11 @@ func enrol(t *testing.T, c *testCluster, names ...string) map[string]*cli {
 	binary := conclaveBinary(t)
 	users := make(map[string]*cli)
 	for i, user := range names {
-		role := "participant"
+		role := wire.RoleParticipant
 		if i == 0 {
-			role = "coordinator"
+			role = wire.RoleCoordinator
 		}
-		cfg := node.Config{Redis: c.url, RedisPrefix: c.prefix}
-		if err := node.AddUser(context.Background(), cfg, user, cliPassword, []string{role}, false); err != nil {
-			t.Fatal(err)
-		}
+		authtest.AddUser(t, c.rdb, c.prefix, user, cliPassword, role)
 		users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
 		users[user].run(cliPassword+"\n", "login", c.nodes[i%len(c.nodes)].base, user)
 		if i > 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -103,11 +104,8 @@ const fullPassword = "long enough a password"
 
 func (f *fullRedis) before() {
 	t, c := f.t, f.c
-	ctx := context.Background()
-	for user, role := range map[string]string{"erin": "coordinator", "mallory": "coordinator"} {
-		if err := node.AddUser(ctx, f.cfg, user, fullPassword, []string{role}, false); err != nil {
-			t.Fatal(err)
-		}
+	for _, user := range []string{"erin", "mallory"} {
+		authtest.AddUser(t, f.rdb, c.prefix, user, fullPassword, wire.RoleCoordinator)
 	}
 	f.g = gatherParts(t, c)
 	f.g.keygen(t)

@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -85,9 +84,7 @@ func TestLoginFlood(t *testing.T) {
 	}
 	eachCluster(t, 2, flags, func(t *testing.T, c *testCluster) {
 		for _, user := range []string{"alice", "bob"} {
-			if err := node.AddUser(context.Background(), node.Config{Redis: c.url, RedisPrefix: c.prefix}, user, password, []string{"coordinator"}, false); err != nil {
-				t.Fatal(err)
-			}
+			authtest.AddUser(t, c.rdb, c.prefix, user, password, wire.RoleCoordinator)
 		}
 		const attacker, home, abroad = "203.0.113.66", "192.0.2.1", "192.0.2.2"
 		in := func(what, user, from string) {
@@ -161,6 +158,9 @@ func TestLoginFromOneAddress(t *testing.T) {
 		}
 	}
 	eachCluster(t, 1, flags, func(t *testing.T, c *testCluster) {
+		for i := range 40 {
+			c.addUser(user(i), wire.RoleParticipant)
+		}
 		refusedIn(t, c, c.nodes[0], "")
 		// Who is believed to be another each time is never refused. All at once, for
 		// while a machine takes its time with one, there is one more attempt.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -28,11 +29,9 @@ func (c *testCluster) config() node.Config {
 	return node.Config{Redis: c.url, RedisPrefix: c.prefix}
 }
 
-func (c *testCluster) addUser(user string, roles ...string) {
+func (c *testCluster) addUser(user string, roles ...wire.Role) {
 	c.t.Helper()
-	if err := node.AddUser(context.Background(), c.config(), user, testPassword, roles, false); err != nil {
-		c.t.Fatal(err)
-	}
+	authtest.AddUser(c.t, c.rdb, c.prefix, user, testPassword, roles...)
 }
 
 // login logs in at a node and returns the token and its jti.

@@ -2,7 +2,6 @@ package node_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"maps"
@@ -13,7 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -71,9 +70,7 @@ func (c *testCluster) callWith(n *process, method, path, token string, header ht
 func TestWebTasks(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
-		if err := node.AddUser(context.Background(), node.Config{Redis: c.url, RedisPrefix: c.prefix}, "alice", "long enough a password", []string{"coordinator"}, false); err != nil {
-			t.Fatal(err)
-		}
+		authtest.AddUser(t, c.rdb, c.prefix, "alice", "long enough a password", wire.RoleCoordinator)
 		curl := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}} // as curl -d says, of JSON too
 		status, login := c.callWith(c.nodes[0], "POST", "/v1/login", "", curl, object{"username": "alice", "password": "long enough a password"})
 		token, _ := login["token"].(string)

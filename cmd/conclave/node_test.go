@@ -10,10 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // realNode starts a node on a Redis of its own, with accounts whose password is
@@ -21,14 +24,17 @@ import (
 // root is an admin.
 func realNode(t *testing.T) (url string, err error) {
 	t.Helper()
+	mini := clustertest.StartMini(t)
 	cfg := node.Config{
-		Listen: "127.0.0.1:0", Redis: "redis://" + clustertest.StartMini(t).Addr(), NodeID: "n1",
+		Listen: "127.0.0.1:0", Redis: "redis://" + mini.Addr(), NodeID: "n1",
 		JWTSecret: []byte("a secret of tests, of 32 bytes and more"), DrainSpread: time.Millisecond,
 	}
-	for user, role := range map[string]string{"alice": "coordinator", "bob": "participant", "carol": "participant", "dave": "participant", "root": "admin"} {
-		if err := node.AddUser(t.Context(), cfg, user, "open sesame", []string{role}, false); err != nil {
-			return "", err
-		}
+	rdb := redis.NewClient(&redis.Options{Addr: mini.Addr()})
+	defer rdb.Close()
+	for user, role := range map[string]wire.Role{
+		"alice": wire.RoleCoordinator, "bob": wire.RoleParticipant, "carol": wire.RoleParticipant, "dave": wire.RoleParticipant, "root": wire.RoleAdmin,
+	} {
+		authtest.AddUser(t, rdb, "", user, "open sesame", role)
 	}
 	n, err := node.New(cfg)
 	if err == nil {

@@ -1,0 +1,31 @@
+// Package authtest makes accounts for tests of what logs in, with password hashes
+// that cost next to nothing. It says nothing about hashing itself, which the tests
+// of package auth cover at its real cost.
+//
+// The package is for tests only; no program of this module links it.
+package authtest
+
+import (
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// cheapest is the least that argon2id allows: some 10 µs, where [auth.DefaultCost]
+// is 64 MiB and a third of a second of CPU.
+var cheapest = auth.Cost{MemoryKiB: 8, Time: 1, Threads: 1}
+
+// AddUser makes an account in Redis under prefix. It enters nothing in the audit.
+func AddUser(t testing.TB, rdb redis.UniversalClient, prefix, user, password string, roles ...wire.Role) {
+	t.Helper()
+	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Prefix: prefix, Cost: cheapest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := accounts.Add(t.Context(), user, password, roles, false); err != nil {
+		t.Fatal(err)
+	}
+}
