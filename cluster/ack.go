@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
 const (
@@ -78,9 +80,7 @@ func (n *Node) passAcks(batch []*Membership) {
 			w.cmd.SetFirstKeyPos(3)
 			_ = pipe.Process(ctx, w.cmd)
 		}
-		if pipe.Len() > 0 {
-			_, _ = pipe.Exec(ctx) // each command has its own error
-		}
+		_ = pipeline.Exec(ctx, pipe) // each command has its own error
 	}
 	for _, w := range words {
 		owner, err := w.cmd.Int64()

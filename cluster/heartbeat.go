@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
 // timeFormat is RFC 3339 in UTC with milliseconds, as every time in Redis is.
@@ -50,7 +52,7 @@ func (n *Node) Nodes(ctx context.Context) ([]NodeInfo, error) {
 		id, _ := z.Member.(string)
 		records[i] = pipe.HGetAll(ctx, n.keys.node(id))
 	}
-	if _, err := pipe.Exec(ctx); err != nil && len(ids) > 0 {
+	if err := pipeline.Exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
 	var nodes []NodeInfo

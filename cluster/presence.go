@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
 // maxSeq bounds the sequence numbers that Join believes: far beyond what a
@@ -255,7 +257,7 @@ func (n *Node) Present(ctx context.Context, members ...string) (map[string]Prese
 	for i, member := range members {
 		found[i] = pipe.HMGet(ctx, n.keys.presence(member), "node", "conn", "role", "since")
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if err := pipeline.Exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("read presence: %w", err)
 	}
 	present := make(map[string]Presence, len(members))
@@ -276,11 +278,9 @@ func (n *Node) Present(ctx context.Context, members ...string) (map[string]Prese
 			nodes[p.Node] = pipe.HGet(ctx, n.keys.node(p.Node), "started_at")
 		}
 	}
-	if len(nodes) > 0 {
-		// A node without a record is redis.Nil, which is no error here.
-		if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
-			return nil, fmt.Errorf("read presence: %w", err)
-		}
+	// A node without a record is redis.Nil, which is no error here.
+	if err := pipeline.Exec(ctx, pipe); err != nil {
+		return nil, fmt.Errorf("read presence: %w", err)
 	}
 	for member, p := range present {
 		started, err := time.Parse(timeFormat, nodes[p.Node].Val())

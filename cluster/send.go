@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
 const (
@@ -242,7 +244,7 @@ func (n *Node) exec(ctx context.Context, calls []*call, once bool) {
 				_ = pipe.Process(ctx, c.cmd)
 			}
 		}
-		_, _ = pipe.Exec(ctx) // each command has its own error
+		_ = pipeline.Exec(ctx, pipe) // each command has its own error
 		var missing []*call
 		for _, c := range calls {
 			if redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") {
@@ -363,7 +365,7 @@ func (n *Node) publish(ctx context.Context, notices []notice) {
 	for _, p := range notices {
 		pipe.SPublish(ctx, n.keys.channel(p.node), p.text)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if err := pipeline.Exec(ctx, pipe); err != nil {
 		n.log.Warn().Err(err).Msg("publish failed")
 	}
 }

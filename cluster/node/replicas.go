@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
 // replicaWithin is how long a command may wait for replicas. It is well below the
@@ -52,7 +54,10 @@ func (w *replicaWait) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		pipe := w.rdb.Pipeline()
 		_ = pipe.Process(ctx, cmd)
-		_, err := pipe.Exec(ctx)
+		err := pipeline.Exec(ctx, pipe)
+		if err == nil {
+			err = cmd.Err() // redis.Nil
+		}
 		return err
 	}
 }
@@ -64,7 +69,9 @@ func (w *replicaWait) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 			return next(ctx, cmds)
 		}
 		wait := redis.NewIntCmd(ctx, "wait", w.replicas, replicaWithin.Milliseconds())
-		err := next(ctx, append(slices.Clip(cmds), wait))
+		all := append(slices.Clip(cmds), wait)
+		err := next(ctx, all)
+		pipeline.Spread(all, err) // nothing was sent
 		if failed := wait.Err(); failed == nil && wait.Val() < int64(w.replicas) {
 			short := fmt.Errorf("%d of %d replicas have it", wait.Val(), w.replicas)
 			for _, cmd := range cmds {
@@ -74,6 +81,7 @@ func (w *replicaWait) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 			}
 			return short
 		} else if failed != nil && err == nil {
+			pipeline.Spread(cmds, failed)
 			return failed
 		}
 		return err

@@ -156,14 +156,7 @@ func (t *trip) unanswered() bool {
 // go-redis takes for passing too.
 var notNow = []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"}
 
-func (t *trip) err() error {
-	for _, cmd := range t.cmds {
-		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
-			return err
-		}
-	}
-	return nil
-}
+func (t *trip) err() error { return firstError(t.cmds) }
 
 // carry is the gatherer's work. Who has left by now is not carried.
 func (c *Client) carry(trips []*trip) {
@@ -223,7 +216,7 @@ func (c *Client) send(ctx context.Context, trips []*trip, once bool) {
 			add(cmd)
 		}
 	}
-	c.exec(ctx, pipe)
+	_ = Exec(ctx, pipe) // each command has its own error
 	for _, t := range trips {
 		for _, cmd := range t.cmds {
 			if call, ok := cmd.(*Call); ok && redis.HasErrorPrefix(call.Err(), "NOSCRIPT") {
@@ -234,13 +227,7 @@ func (c *Client) send(ctx context.Context, trips []*trip, once bool) {
 			}
 		}
 	}
-	c.exec(ctx, pipe)
-}
-
-func (c *Client) exec(ctx context.Context, pipe redis.Pipeliner) {
-	if pipe.Len() > 0 {
-		_, _ = pipe.Exec(ctx) // each command has its own error
-	}
+	_ = Exec(ctx, pipe)
 }
 
 // onceCmd is a command that go-redis must not send a second time by itself. When a

@@ -1,0 +1,50 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Exec runs a pipeline of go-redis and returns its first error that is not
+// redis.Nil. Afterwards each command has a reply or an error, also one that was
+// not sent: see [Spread]. Everything in this module runs its pipelines with it.
+func Exec(ctx context.Context, pipe redis.Pipeliner) error {
+	if pipe.Len() == 0 {
+		return nil
+	}
+	cmds, err := pipe.Exec(ctx)
+	Spread(cmds, err)
+	if errors.Is(err, redis.Nil) { // of the first command that has one; a later one may have another
+		return firstError(cmds)
+	}
+	return err
+}
+
+// Spread gives err, the error of a whole pipeline, to its commands where none of
+// them has one. go-redis leaves them so when Redis refuses the connection itself
+// (the password has changed, there are too many clients), and a hook does whose
+// own command has failed: taken for answered, they would say that there is nothing.
+func Spread(cmds []redis.Cmder, err error) {
+	if err == nil {
+		return
+	}
+	for _, cmd := range cmds {
+		if cmd.Err() != nil {
+			return
+		}
+	}
+	for _, cmd := range cmds {
+		cmd.SetErr(err)
+	}
+}
+
+func firstError(cmds []redis.Cmder) error {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return nil
+}
