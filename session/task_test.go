@@ -137,7 +137,7 @@ func TestOutcomeOfTheWeb(t *testing.T) {
 
 // TestListsByFilter lists what is wanted among much that is not, in bounded steps.
 func TestListsByFilter(t *testing.T) {
-	each(t, func(w *world) {
+	best(t, func(w *world) {
 		w.store = redisstore.New(redisstore.Config{Redis: w.rdb, Prefix: w.prefix, Quota: session.Quota{OpenBytes: -1}})
 		v := w.node(nil)
 		boss, want := caller("boss"), []string(nil)

@@ -36,13 +36,23 @@ type world struct {
 // each runs a test on miniredis and on a real Redis.
 func each(t *testing.T, test func(w *world)) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	clustertest.Each(t, inWorld(test))
+}
+
+// best is each for a test that takes long.
+func best(t *testing.T, test func(w *world)) {
+	t.Parallel()
+	clustertest.Best(t, inWorld(test))
+}
+
+func inWorld(test func(w *world)) func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	return func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		test(&world{
 			T: t, ctx: context.Background(), rdb: rdb, prefix: prefix,
 			store: redisstore.New(redisstore.Config{Redis: rdb, Prefix: prefix}),
 			mail:  &mailboxes{taken: map[string]bool{}, boxes: map[string][]wire.Message{}}, away: &presence{},
 		})
-	})
+	}
 }
 
 func (w *world) storeAt(prefix string) *redisstore.Store {
