@@ -66,26 +66,30 @@ func newRedis(cfg Config) (redis.UniversalClient, error) {
 		if opt.PoolSize == 0 { // pool_size in the URL is another
 			opt.PoolSize = redisPool
 		}
-		return redis.NewClient(opt), nil
+		conns := newFresh(redis.NewDialer(opt))
+		opt.Dialer = conns.Dial
+		return conns.watched(redis.NewClient(opt)), nil
 	}
 	opt, err := clusterOptions(rest)
 	if err != nil {
 		return nil, err
 	}
 	opt.TLSConfig = secure // each connection names the host it is to
+	conns := newFresh(redis.NewDialer(&redis.Options{DialTimeout: redisDialWithin, TLSConfig: secure}))
+	opt.Dialer = conns.Dial
 	switch scheme {
 	case "redis+sentinel", "rediss+sentinel":
 		if opt.MasterName == "" {
 			return nil, errors.New("redis: redis+sentinel:// needs the master's name as its path")
 		}
-		return redis.NewFailoverClient(opt.Failover()), nil
+		return conns.watched(redis.NewFailoverClient(opt.Failover())), nil
 	case "redis+cluster", "rediss+cluster":
 		if opt.MasterName != "" || opt.DB != 0 {
 			return nil, errors.New("redis: redis+cluster:// has no path: a cluster has one database")
 		}
 		shards := opt.Cluster()
 		shards.ClusterStateReloadInterval = redisTopologyEvery
-		return redis.NewClusterClient(shards), nil
+		return conns.watched(redis.NewClusterClient(shards)), nil
 	}
 	return nil, errors.New("redis: unknown scheme; want redis, redis+sentinel or redis+cluster, or rediss in redis's place for TLS")
 }

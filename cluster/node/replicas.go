@@ -72,17 +72,20 @@ func (w *replicaWait) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 		all := append(slices.Clip(cmds), wait)
 		err := next(ctx, all)
 		pipeline.Spread(all, err) // nothing was sent
-		if failed := wait.Err(); failed == nil && wait.Val() < int64(w.replicas) {
-			short := fmt.Errorf("%d of %d replicas have it", wait.Val(), w.replicas)
-			for _, cmd := range cmds {
-				if err := cmd.Err(); err == nil || errors.Is(err, redis.Nil) {
-					cmd.SetErr(short)
-				}
+		failed := wait.Err()
+		if failed == nil && wait.Val() < int64(w.replicas) {
+			failed = fmt.Errorf("%d of %d replicas have it", wait.Val(), w.replicas)
+		}
+		if failed == nil {
+			return err
+		}
+		for _, cmd := range cmds {
+			if err := cmd.Err(); err == nil || errors.Is(err, redis.Nil) {
+				cmd.SetErr(failed)
 			}
-			return short
-		} else if failed != nil && err == nil {
-			pipeline.Spread(cmds, failed)
-			return failed
+		}
+		if err == nil || errors.Is(err, redis.Nil) {
+			err = failed
 		}
 		return err
 	}

@@ -148,13 +148,23 @@ func (t *trip) begins() bool { return t.begun.CompareAndSwap(false, true) }
 func (t *trip) unanswered() bool {
 	return slices.ContainsFunc(t.cmds, func(cmd redis.Cmder) bool {
 		err := cmd.Err()
-		return broken(err) || slices.ContainsFunc(notNow, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
+		return broken(err) || notNow(err)
 	})
 }
 
-// notNow are the errors of a server that is starting or has lost its part, which
-// go-redis takes for passing too.
-var notNow = []string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"}
+// postponed reports whether a command behind the first had an answer that says
+// "not now". For the first go-redis has made the trip again by itself.
+func (t *trip) postponed() bool {
+	later := slices.ContainsFunc(t.cmds, func(cmd redis.Cmder) bool { return notNow(cmd.Err()) })
+	return later && !notNow(t.cmds[0].Err())
+}
+
+// notNow reports whether an error is one of a server that is starting or has lost
+// its part, which go-redis takes for passing too.
+func notNow(err error) bool {
+	return redis.IsLoadingError(err) || redis.IsReadOnlyError(err) || redis.IsMasterDownError(err) ||
+		redis.IsClusterDownError(err) || redis.IsTryAgainError(err) || redis.IsNoReplicasError(err)
+}
 
 func (t *trip) err() error { return firstError(t.cmds) }
 
@@ -169,7 +179,7 @@ func (c *Client) carry(trips []*trip) {
 		}
 	}
 	if len(staying) == 1 {
-		c.run(ctx, staying[0]) // go-redis sees to what is lost
+		c.run(ctx, staying[0])
 	} else {
 		c.together(ctx, staying)
 	}
@@ -197,8 +207,20 @@ func (c *Client) together(ctx context.Context, trips []*trip) {
 	}
 }
 
-// run makes one trip.
-func (c *Client) run(ctx context.Context, t *trip) { c.send(ctx, []*trip{t}, false) }
+// run makes one trip. What is lost with a connection go-redis says again.
+func (c *Client) run(ctx context.Context, t *trip) {
+	for try, pause := 0, retryFirst; ; try, pause = try+1, 2*pause {
+		c.send(ctx, []*trip{t}, false)
+		if try == retries || !t.postponed() {
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
 // send makes one round trip of trips, and another for the scripts that were not
 // there. (To load scripts first would, on Redis Cluster, need every server, the

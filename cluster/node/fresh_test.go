@@ -1,0 +1,241 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
+)
+
+// door is one address before several servers: where it leads can be changed, and
+// the connections through it stay open.
+type door struct {
+	listen net.Listener
+	to     atomic.Value // string
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func newDoor(t *testing.T, to string) *door {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{listen: l}
+	d.to.Store(to)
+	d.wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", d.to.Load().(string))
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			d.mu.Lock()
+			d.conns = append(d.conns, in, out)
+			d.mu.Unlock()
+			for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
+				d.wg.Go(func() {
+					_, _ = io.Copy(way[1], way[0])
+					_, _ = way[0].Close(), way[1].Close()
+				})
+			}
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		d.mu.Lock()
+		for _, conn := range d.conns {
+			_ = conn.Close()
+		}
+		d.mu.Unlock()
+		d.wg.Wait()
+	})
+	return d
+}
+
+// pair is a master and its replica.
+func pair(t *testing.T) (master, replica *clustertest.RealRedis) {
+	t.Helper()
+	if !clustertest.HasReal() {
+		t.Skip("no redis-server")
+	}
+	master, replica = clustertest.StartRedis(t, "--repl-diskless-sync-delay", "0"), clustertest.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	follow(t, replica, master)
+	return master, replica
+}
+
+func follow(t *testing.T, replica, master *clustertest.RealRedis) {
+	t.Helper()
+	host, port, _ := strings.Cut(master.Addr(), ":")
+	ctx, rdb := context.Background(), replica.Client(t)
+	if err := rdb.Do(ctx, "replicaof", host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		info, err := rdb.Info(ctx, "replication").Result()
+		if err == nil && strings.Contains(info, "master_link_status:up") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the replica does not follow: %v, %s", err, info)
+		}
+	}
+}
+
+// switchover makes a master of the replica, and a replica of the master.
+func switchover(t *testing.T, d *door, master, replica *clustertest.RealRedis) {
+	t.Helper()
+	if err := replica.Client(t).Do(context.Background(), "replicaof", "no", "one").Err(); err != nil {
+		t.Fatal(err)
+	}
+	follow(t, master, replica)
+	d.to.Store(replica.Addr())
+}
+
+// ways are those in which a node asks Redis for something: each counts a key up,
+// after a read that any server answers where it can.
+var ways = map[string]func(ctx context.Context, rdb redis.UniversalClient, key string) error{
+	"command": func(ctx context.Context, rdb redis.UniversalClient, key string) error { return rdb.Incr(ctx, key).Err() },
+	"script": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
+		return redis.NewScript("redis.call('GET', KEYS[1]) return redis.call('INCR', KEYS[1])").Run(ctx, rdb, []string{key}).Err()
+	},
+	"pipeline": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
+		pipe := rdb.Pipeline()
+		pipe.Incr(ctx, key)
+		pipe.Expire(ctx, key, time.Minute)
+		return pipeline.Exec(ctx, pipe)
+	},
+	"transaction": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
+		pipe := rdb.TxPipeline()
+		pipe.Incr(ctx, key)
+		pipe.Expire(ctx, key, time.Minute)
+		return pipeline.Exec(ctx, pipe)
+	},
+	"shared round trip": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
+		return pipeline.New(rdb).Do(ctx, redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "incr", key))
+	},
+	"what must not be said twice": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
+		pipe := rdb.Pipeline()
+		_ = pipe.Process(ctx, onceOnly{redis.NewIntCmd(ctx, "incr", key)})
+		return pipeline.Exec(ctx, pipe)
+	},
+}
+
+type onceOnly struct{ *redis.IntCmd }
+
+func (onceOnly) NoRetry() bool { return true }
+
+// A master is demoted behind its address, and the connections to it stay open. By
+// whichever way a node asks next, it is answered by the new master, at once and
+// once, and no connection to the old one is lent again: not for reading either.
+func TestSwitchoverBehindOneAddress(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			master, replica := pair(t)
+			d := newDoor(t, master.Addr())
+			rdb, err := newRedis(Config{Redis: "redis://" + d.listen.Addr().String() + "/0"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = rdb.Close() })
+			ctx := context.Background()
+			idle(t, rdb, 12)
+			switchover(t, d, master, replica)
+			if err := way(ctx, rdb, "n"); err != nil {
+				t.Errorf("the first that asks: %v", err)
+			}
+			if n, err := replica.Client(t).Get(ctx, "n").Int(); err != nil || n != 1 {
+				t.Errorf("counted %d, %v at the new master, want 1", n, err)
+			}
+			if id, want := ids(t, rdb, 16), runID(t, replica.Client(t)); id[want] != 16 {
+				t.Errorf("connections are lent to %v, want only %s", id, want)
+			}
+		})
+	}
+}
+
+// A client that waits for replicas notices too, also by what it only reads.
+func TestSwitchoverWithReplicas(t *testing.T) {
+	t.Parallel()
+	master, replica := pair(t)
+	d := newDoor(t, master.Addr())
+	rdb, err := newRedis(Config{Redis: "redis://" + d.listen.Addr().String() + "/0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	waitForReplicas(rdb, 1)
+	ctx := context.Background()
+	if err := rdb.HSet(ctx, "h", "f", "v").Err(); err != nil {
+		t.Fatal(err)
+	}
+	idle(t, rdb, 8)
+	switchover(t, d, master, replica)
+	if v, err := rdb.HGet(ctx, "h", "f").Result(); err != nil || v != "v" {
+		t.Errorf("got %q, %v", v, err)
+	}
+	if id, want := ids(t, rdb, 10), runID(t, replica.Client(t)); id[want] != 10 {
+		t.Errorf("connections are lent to %v, want only %s", id, want)
+	}
+}
+
+// idle makes connections and leaves them in the pool.
+func idle(t *testing.T, rdb redis.UniversalClient, n int) { ids(t, rdb, n) }
+
+// ids asks so many connections at one time which server they are to.
+func ids(t *testing.T, rdb redis.UniversalClient, n int) map[string]int {
+	t.Helper()
+	one, ctx := rdb.(*redis.Client), context.Background()
+	found := map[string]int{}
+	var held []*redis.Conn
+	for range n {
+		conn := one.Conn()
+		held = append(held, conn)
+		info, err := conn.Info(ctx, "server").Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[field(info, "run_id")]++
+	}
+	for _, conn := range held {
+		_ = conn.Close()
+	}
+	return found
+}
+
+func runID(t *testing.T, rdb redis.UniversalClient) string {
+	t.Helper()
+	info, err := rdb.Info(context.Background(), "server").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return field(info, "run_id")
+}
+
+func field(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return fmt.Sprintf("no %s", name)
+}
