@@ -30,8 +30,9 @@ var allowed = map[string][]string{
 	"wsconn/webhook":          {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
 	"wsconn/client":           {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
 	"cluster/node":            {"cluster/audit", "cluster/audit/redislog", "cluster/metrics", "cluster/pipeline", "cluster/tracing", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
-	"cmd/conclaved":           {"cluster/node", "wsconn/secret"},
-	"cmd/conclave":            {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cmd/internal/spell":      {},
+	"cmd/conclaved":           {"cluster/node", "cmd/internal/spell", "wsconn/secret"},
+	"cmd/conclave":            {"cmd/internal/spell", "cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cmd/conclave-demo":       {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cmd/conclave-bench":      {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cluster/clustertest":     {"cluster/clustertest/sample"},

@@ -31,6 +31,8 @@ type cli struct {
 	env     func(string) string
 
 	commands       []command
+	reachWithin    time.Duration // how long a server is looked for
+	reach          *reach
 	home           string
 	profileName    string
 	passphraseFile string
@@ -237,7 +239,8 @@ func (c *cli) api() (*client.API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.NewAPI(client.APIConfig{URLs: urls, Token: c.tokens(nil), TLS: secure})
+	c.reach.seek(urls)
+	return client.NewAPI(client.APIConfig{URLs: urls, Token: c.tokens(nil), TLS: secure, OnAnswer: c.reach.reached})
 }
 
 // print writes a result: as JSON if that was asked for, else as rows of a name

@@ -8,6 +8,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+
+	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 )
 
 // action does what a command is for with the arguments that are left beside its
@@ -52,7 +54,7 @@ func lookup(list []command, name string) (command, bool) {
 func resolve(list []command, args []string) (cmd command, path string, rest []string, err error) {
 	cmd, ok := lookup(list, args[0])
 	if !ok {
-		return cmd, "", nil, misuse("no such command: %s", args[0])
+		return cmd, "", nil, misuse("no such command: %s%s", args[0], meant(args[0], list))
 	}
 	path, rest = cmd.name, args[1:]
 	if i := cmd.verb(rest); i >= 0 {
@@ -60,10 +62,22 @@ func resolve(list []command, args []string) (cmd command, path string, rest []st
 			return sub, path + " " + sub.name, slices.Delete(slices.Clone(rest), i, i+1), nil
 		}
 		if cmd.setup == nil {
-			return cmd, path, nil, misuse("%s has no %s; it needs %s", path, rest[i], cmd.verbs())
+			return cmd, path, nil, misuse("%s has no %s; it needs %s%s", path, rest[i], cmd.verbs(), meant(rest[i], cmd.subs))
 		}
 	}
 	return cmd, path, rest, nil
+}
+
+// meant asks whether a word that is no command of the list is one mistyped.
+func meant(word string, list []command) string {
+	var names []string
+	for _, cmd := range list {
+		names = append(names, cmd.name)
+	}
+	if like := spell.Nearest(word, names); like != "" {
+		return "; did you mean " + like + "?"
+	}
+	return ""
 }
 
 // verb returns the place in args of the first that is no flag, and no flag's
@@ -155,7 +169,7 @@ func (c *cli) run(ctx context.Context, args []string) error {
 		c.console.color = false
 	}
 	if err == nil {
-		err = do(ctx, left)
+		err = c.reaching(ctx, func(ctx context.Context) error { return do(ctx, left) })
 	}
 	if err != nil {
 		return &misused{err, path}
@@ -167,10 +181,13 @@ func (c *cli) run(ctx context.Context, args []string) error {
 func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	for {
 		if err := flags.Parse(args); err != nil {
-			if !errors.Is(err, flag.ErrHelp) {
-				err = misuse("%s", err)
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
 			}
-			return nil, err
+			if like := spell.Flag(err, flags); like != "" {
+				return nil, misuse("%s; did you mean %s?", err, like)
+			}
+			return nil, misuse("%s", err)
 		}
 		left := flags.Args()
 		if len(left) == 0 {

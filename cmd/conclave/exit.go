@@ -34,7 +34,7 @@ var exitMeanings = [...]string{
 	exitUsage:           "the command was not understood, and nothing was done",
 	exitRefused:         "refused: participants declined, somebody cancelled, or you may not do this",
 	exitTimeout:         "no outcome in time: the request expired, or was given up waiting for",
-	exitUnreachable:     "no server was reached, or none that can serve now",
+	exitUnreachable:     "no server was reached within 12s, or none that can serve now",
 	exitUnauthenticated: "not logged in, or the token or password is not good (any more)",
 }
 
@@ -101,7 +101,8 @@ func statusOfCode(code wire.Code) int {
 func unreached(err error) bool {
 	var request *url.Error
 	var network *net.OpError
-	return errors.As(err, &request) || errors.As(err, &network) || errors.Is(err, client.ErrNotConclave)
+	var nobody *unreachedError
+	return errors.As(err, &nobody) || errors.As(err, &request) || errors.As(err, &network) || errors.Is(err, client.ErrNotConclave)
 }
 
 // hintFor says what may help against err.

@@ -49,7 +49,7 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure, Token: client.StaticToken(c.earlier(urls, user))})
+	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure, Token: client.StaticToken(c.earlier(urls, user)), OnAnswer: c.reach.reached})
 	if err != nil {
 		return misuse("%s", err)
 	}
@@ -58,6 +58,7 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	c.reach.seek(urls)
 	t, err := api.Login(ctx, user, password)
 	if err != nil {
 		return fmt.Errorf("log in as %s: %w", user, err)

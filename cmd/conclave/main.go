@@ -23,12 +23,16 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 func main() {
 	if err := secret.HideMemory(); err != nil {
 		fmt.Fprintf(os.Stderr, "conclave: a crash may leave secrets in a core dump: %s\n", err)
+	}
+	for _, stranger := range spell.Strangers(os.Environ()) {
+		fmt.Fprintf(os.Stderr, "conclave: %s\n", stranger)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	status := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, os.Getenv)
@@ -38,7 +42,18 @@ func main() {
 
 // run is the whole program but for the process around it.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
-	c := &cli{stdin: stdin, stdout: plainer(stdout, env), console: newConsole(stderr, env), env: env, commands: commandTable()}
+	return newCLI(stdin, stdout, stderr, env).main(ctx, args, stderr)
+}
+
+func newCLI(stdin io.Reader, stdout, stderr io.Writer, env func(string) string) *cli {
+	return &cli{
+		stdin: stdin, stdout: plainer(stdout, env), console: newConsole(stderr, env), env: env,
+		commands: commandTable(), reachWithin: reachWithin,
+	}
+}
+
+// main does what args say, reports what goes wrong, and returns the exit status.
+func (c *cli) main(ctx context.Context, args []string, stderr io.Writer) int {
 	err := c.run(ctx, args)
 	if errors.Is(err, errNoCommand) {
 		_ = usage(stderr, c.commands) // what else could be done

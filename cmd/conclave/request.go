@@ -194,8 +194,12 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.C
 			ends.add(end)
 			return
 		}
+		if _, ok := e.(client.Connected); ok {
+			c.reach.reached()
+		}
 		d.event(e)
 	}
+	c.reach.seek(cfg.URLs)
 	stop := c.accompany(ctx, &d)
 	session := ""
 	coordinator, err := client.Dial(ctx, cfg)

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -101,6 +102,9 @@ func serve(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 		return nil
 	}
 	if o.flags.NArg() > 0 {
+		if like := spell.Nearest(o.flags.Arg(0), []string{"user", "health"}); like != "" {
+			return misuse("unexpected argument %q; did you mean conclaved %s?", o.flags.Arg(0), like)
+		}
 		return misuse("unexpected argument %q", o.flags.Arg(0))
 	}
 	cfg, err := o.config()
@@ -113,6 +117,9 @@ func serve(args []string, env func(string) (string, bool), stdout, stderr io.Wri
 	}
 	log := zerolog.New(stderr).Level(level).With().Timestamp().Logger()
 	cfg.Log = &log
+	for _, stranger := range spell.Strangers(os.Environ()) {
+		log.Warn().Msg(stranger.String())
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()

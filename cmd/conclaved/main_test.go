@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 )
 
 // try runs the command with an environment and returns what it printed.
@@ -142,6 +144,18 @@ func TestReadmeNamesEveryFlag(t *testing.T) {
 	newOptions(&bytes.Buffer{}).flags.VisitAll(func(f *flag.Flag) {
 		if f.Name != "version" && !strings.Contains(string(readme), "`--"+f.Name+"`") {
 			t.Errorf("README does not name --%s", f.Name)
+		}
+	})
+}
+
+// TestVariablesAreKnown: each flag's variable is one that both programs know, so
+// that neither warns of it.
+func TestVariablesAreKnown(t *testing.T) {
+	t.Parallel()
+	newOptions(&bytes.Buffer{}).flags.VisitAll(func(f *flag.Flag) {
+		name := envPrefix + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if !slices.Contains(spell.Variables, name) {
+			t.Errorf("--%s: add %q to Variables in cmd/internal/spell/variables.go", f.Name, name)
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -129,6 +130,9 @@ func (o *options) parse(args []string, env func(string) (string, bool)) error {
 	if err := o.flags.Parse(args); err != nil {
 		if err == flag.ErrHelp {
 			return err
+		}
+		if like := spell.Flag(err, o.flags); like != "" {
+			return misuse("%w; did you mean %s?", err, like)
 		}
 		return &usageError{err}
 	}

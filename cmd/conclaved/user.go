@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 )
 
 // maxPasswordLine is far more than a password may have.
@@ -43,7 +45,15 @@ func user(args []string, env func(string) (string, bool), stdin io.Reader, stdou
 		"enable": (*userCommand).enable, "list": (*userCommand).list,
 	}
 	if len(args) == 0 || do[args[0]] == nil {
+		if len(args) > 0 {
+			if like := spell.Nearest(args[0], slices.Sorted(maps.Keys(do))); like != "" {
+				return misuse("user: did you mean conclaved user %s? %s", like, userSynopsis)
+			}
+		}
 		return misuse("user: %s", userSynopsis)
+	}
+	for _, stranger := range spell.Strangers(os.Environ()) {
+		fmt.Fprintf(stderr, "conclaved: %s\n", stranger)
 	}
 	verb, args := args[0], args[1:]
 	// The flags are the daemon's own too, so that its environment may be used as it is.

@@ -40,6 +40,9 @@ type APIConfig struct {
 	Known      func(user string) (Known, bool, error)
 	Trust      Trust
 	PinnedOnly bool
+	// OnAnswer, if set, is called for each answer of a server that can serve: for
+	// refusals too, and not for 502, 503 and 504. It must return at once.
+	OnAnswer func()
 }
 
 // API is the web API. Errors that the server answers with are [*wire.Error]s.
@@ -49,6 +52,7 @@ type API struct {
 	token    TokenSource
 	identity *party.Identity
 	believer believer // of no user yet
+	onAnswer func()   // may be nil
 	http     *http.Client
 	streams  *http.Client // without a time limit
 }
@@ -59,7 +63,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		return nil, errors.New("client: no URL")
 	}
 	a := &API{
-		token: cfg.Token, identity: cfg.Identity,
+		token: cfg.Token, identity: cfg.Identity, onAnswer: cfg.OnAnswer,
 		believer: believer{identity: cfg.Identity, known: cfg.Known, trust: cfg.Trust, pinnedOnly: cfg.PinnedOnly},
 	}
 	for _, base := range cfg.URLs {
@@ -323,6 +327,7 @@ func (a *API) once(ctx context.Context, base *url.URL, c webCall, token string, 
 		return err // an *url.Error, which says what was attempted
 	}
 	defer resp.Body.Close()
+	a.answered(resp)
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize))
 	if err != nil {
 		return fmt.Errorf("%s %s: read answer: %w", c.method, req.URL, err)
@@ -334,6 +339,17 @@ func (a *API) once(ctx context.Context, base *url.URL, c webCall, token string, 
 		return fmt.Errorf("%s %s: %w; is this its URL?", c.method, req.URL, ErrNotConclave)
 	}
 	return nil
+}
+
+// answered tells OnAnswer of an answer.
+func (a *API) answered(resp *http.Response) {
+	switch resp.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return
+	}
+	if a.onAnswer != nil {
+		a.onAnswer()
+	}
 }
 
 // ErrNotConclave is returned by [API] when what answers is not Conclave.

@@ -92,6 +92,7 @@ func (a *API) stream(ctx context.Context, base *url.URL, sessionID string, last 
 		return err
 	}
 	defer resp.Body.Close()
+	a.answered(resp)
 	switch resp.StatusCode {
 	case http.StatusOK:
 	case http.StatusNoContent:
