@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"cmd/conclave-bench":      {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cluster/clustertest":     {"cluster/clustertest/sample"},
 	"session/party/partytest": {"session/party", "session/pubkey"},
+	"wsconn/auth/authtest":    {"wsconn/auth", "wsconn/wire"},
 	"deploy":                  {}, // tests of what stands around the programs
 
 	"cluster/clustertest/sample": {}, // the tests of every package ask it
