@@ -61,9 +61,14 @@ if not conn and redis.call('EXISTS', joined) == 0 then
   end
 end
 
-local counted = not conn or len >= tonumber(ARGV[15])
-if not counted then
-  for i = first + width - 1, #ARGV, width do counted = counted or #ARGV[i] > 8192 end
+local counted, last_words = not conn or len >= tonumber(ARGV[15]), false
+for i = first, #ARGV, width do
+  last_words = last_words or ARGV[i + 3] == '1'
+  counted = counted or #ARGV[i + 5] > 8192
+end
+-- A socket that leaves large messages unread does not keep up, however few.
+if last_words and not counted then
+  counted = tonumber(redis.call('HGET', usage, 'bytes') or 0) > 1048576
 end
 local account
 if counted then

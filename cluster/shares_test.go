@@ -200,6 +200,34 @@ func TestEndUnderASocket(t *testing.T) {
 	})
 }
 
+// TestEndOfFewLargeMessages: what a socket has left unread is removed by the end of
+// its group where it is large, however few the messages are, and the socket goes
+// without leaving a week's worth.
+func TestEndOfFewLargeMessages(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a, b := w.node("a"), w.node("b")
+		ctx := context.Background()
+		m, s := w.join(b, "alice", 0, 1000)
+		for i, payload := range [][]byte{[]byte("invite"), bytes.Repeat([]byte("x"), 700<<10), bytes.Repeat([]byte("y"), 700<<10)} {
+			if err := a.Send(ctx, Message{To: "alice", Payload: payload, Payer: "boss", Group: "g"}); err != nil {
+				t.Fatal(i, err)
+			}
+		}
+		if err := a.Send(ctx, Message{To: "alice", Payload: []byte("end"), Payer: "boss", Group: "g", Ends: true}); err != nil {
+			t.Fatal(err)
+		}
+		if n := rdb.XLen(ctx, w.keys().mailbox("alice")).Val(); n != 1 {
+			t.Errorf("%d messages are left, want the last", n)
+		}
+		s.close()
+		if err := m.Leave(ctx); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestUnseenMember: the mailbox of a member that never joined is small and lives
 // for an hour after its last message; once it has joined it has what waited, and
 // all the room and time.
