@@ -34,11 +34,12 @@
 // # Goroutines and locks
 //
 // [Client.Run] and [Client.Serve] own all goroutines and return when these have
-// ended: the caller's own, which dials and reads; one that writes to the
-// socket; and, in a participant, one for each invitation that is asked about and
-// each run, one that makes pre-parameters, and one that ends what has waited for
-// too long. The mutexes of Client, courier, inbox, participant, RateLog and the
-// stores each guard their own struct's fields and are not held over I/O, except
+// ended: the caller's own, which reads; one for each URL that is being dialled; one
+// that writes to the socket; and, in a participant, one for each invitation that is
+// asked about and each run, one that makes pre-parameters, and one that ends what
+// has waited for too long. Calls of [API] return when what they have begun has
+// ended. The mutexes of Client, servers, courier, inbox, participant, RateLog and
+// the stores each guard their own struct's fields and are not held over I/O, except
 // that those of RateLog and the stores are held while files are read or written.
 //
 // The API carries no promise of compatibility before v1.
@@ -66,8 +67,9 @@ import (
 // required; to serve as a participant, Identity and Store are too.
 type Config struct {
 	// URLs are the base URLs (http://host:port or https://host) of one or several
-	// nodes, or of what balances load between them. When one fails the next is
-	// tried. The WebSocket endpoint is /ws below each.
+	// nodes, or of what balances load between them. When one fails, or does not
+	// answer within a second, the next is tried, beside it; one that has failed is
+	// tried after the others for a while. The WebSocket endpoint is /ws below each.
 	URLs []string
 	// Token is asked for a token before each connection and every TokenEvery.
 	Token TokenSource
@@ -143,10 +145,12 @@ type Config struct {
 	// Zero value means 30 seconds.
 	TokenEvery time.Duration
 	// PingEvery is how often the connection is probed; after two and a half times
-	// as long without a sign of life it is given up. Zero value means 15 seconds.
+	// as long without a sign of life it is given up. Zero value means 3 seconds: a
+	// node that hangs is left after 7.5.
 	PingEvery time.Duration
-	// RetryMin and RetryMax bound the pause before a reconnect. Zero values mean 50
-	// milliseconds and 5 seconds.
+	// RetryMin and RetryMax bound the pause before a reconnect. It grows while no
+	// server is reached; where connections are made and do not last it stays below
+	// 16 times RetryMin. Zero values mean 50 milliseconds and 5 seconds.
 	RetryMin, RetryMax time.Duration
 }
 
@@ -158,7 +162,7 @@ func (cfg *Config) setDefaults() {
 		{&cfg.SignSilence, 15 * time.Second},
 		{&cfg.KeygenSilence, 2 * time.Minute},
 		{&cfg.TokenEvery, 30 * time.Second},
-		{&cfg.PingEvery, 15 * time.Second},
+		{&cfg.PingEvery, 3 * time.Second},
 		{&cfg.RetryMin, 50 * time.Millisecond},
 		{&cfg.RetryMax, 5 * time.Second},
 	}
@@ -199,11 +203,14 @@ func (cfg *Config) setDefaults() {
 type Client struct {
 	cfg     Config
 	sockets []string // ws(s)://…/ws, as cfg.URLs
+	servers *servers // which of them work
 	log     zerolog.Logger
 	prefix  string // of request ids, unique to this Client
 	courier courier
 	inbox   inbox
 	serving *participant // nil for one that only coordinates; set before stop could be seen closed
+
+	unanswered time.Time // when the last register was sent that nobody has answered; Run's alone
 
 	stop context.CancelFunc // of Dial's own Run; nil otherwise
 	done chan struct{}      // closed when Run has returned
@@ -233,6 +240,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, log: quietLog(*cfg.Log), prefix: rand.Text(), user: cfg.User,
 		done: make(chan struct{}), connected: make(chan struct{}), waiters: map[*waiter]struct{}{},
+		servers: newServers(len(cfg.URLs)),
 	}
 	for _, base := range cfg.URLs {
 		u, err := parseBase(base)

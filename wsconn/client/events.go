@@ -59,7 +59,7 @@ type Connected struct {
 // Reconnecting says that the connection was lost, or not made, and when it will
 // be tried again.
 type Reconnecting struct {
-	URL string // the socket's
+	URL string // the socket's; empty if no server was reached
 	Err error
 	In  time.Duration
 }

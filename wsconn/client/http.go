@@ -20,13 +20,16 @@ import (
 )
 
 const (
-	httpTimeout   = 30 * time.Second
+	httpTimeout   = 30 * time.Second // for a whole call, besides what it asks the server to wait
+	answerBegins  = 10 * time.Second // for the beginning of its answer, likewise
 	maxAnswerSize = 16 << 20
 )
 
 // APIConfig says where the web API is and who asks.
 type APIConfig struct {
-	// URLs are base URLs, as in [Config]. When one does not answer the next is asked.
+	// URLs are base URLs, as in [Config]. When one does not answer within a second the
+	// next is asked too, and the first answer counts; but what must not be done twice
+	// is asked of one that has just answered.
 	URLs []string
 	// Token is needed for everything but logging in.
 	Token TokenSource
@@ -41,7 +44,8 @@ type APIConfig struct {
 	Trust      Trust
 	PinnedOnly bool
 	// OnAnswer, if set, is called for each answer of a server that can serve: for
-	// refusals too, and not for 502, 503 and 504. It must return at once.
+	// refusals too, and not for 502, 503 and 504. It must return at once, and may be
+	// called from several goroutines.
 	OnAnswer func()
 }
 
@@ -49,12 +53,12 @@ type APIConfig struct {
 // It is safe for concurrent use.
 type API struct {
 	bases    []*url.URL
+	servers  *servers
 	token    TokenSource
 	identity *party.Identity
 	believer believer // of no user yet
 	onAnswer func()   // may be nil
 	http     *http.Client
-	streams  *http.Client // without a time limit
 }
 
 // NewAPI returns an API that connects when it is used.
@@ -63,7 +67,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		return nil, errors.New("client: no URL")
 	}
 	a := &API{
-		token: cfg.Token, identity: cfg.Identity, onAnswer: cfg.OnAnswer,
+		servers: newServers(len(cfg.URLs)), token: cfg.Token, identity: cfg.Identity, onAnswer: cfg.OnAnswer,
 		believer: believer{identity: cfg.Identity, known: cfg.Known, trust: cfg.Trust, pinnedOnly: cfg.PinnedOnly},
 	}
 	for _, base := range cfg.URLs {
@@ -77,22 +81,22 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	transport.TLSClientConfig = cfg.TLS
 	a.http = &http.Client{
 		Transport: transport,
-		Timeout:   httpTimeout,
 		// A redirect would carry the token, or the password, elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	unlimited := *a.http
-	unlimited.Timeout = 0
-	a.streams = &unlimited
 	return a, nil
 }
 
 // API returns the web API of the same servers with the same tokens.
 func (c *Client) API() (*API, error) {
-	return NewAPI(APIConfig{
+	a, err := NewAPI(APIConfig{
 		URLs: c.cfg.URLs, Token: c.cfg.Token, TLS: c.cfg.TLS, Identity: c.cfg.Identity,
 		Known: c.cfg.Known, Trust: c.cfg.Trust, PinnedOnly: c.cfg.PinnedOnly,
 	})
+	if err == nil {
+		a.servers = c.servers // what one has found out the other knows
+	}
+	return a, err
 }
 
 // Close closes idle connections.
@@ -256,11 +260,22 @@ func signaturesPath(id string) string { return "/v1/keys/" + url.PathEscape(id) 
 type webCall struct {
 	method, path string
 	query        url.Values
-	once         string // Idempotency-Key
-	body         any    // nil for none
+	once         string        // Idempotency-Key
+	wait         time.Duration // how long the server may wait before it answers
+	body         any           // nil for none
 }
 
-// do asks one base URL after the other until one answers.
+// repeatable reports whether it does no harm to make the call at two servers.
+func (c webCall) repeatable() bool { return c.method != http.MethodPost || c.once != "" }
+
+// reply is what a server answers: a body, or a refusal.
+type reply struct {
+	body []byte
+	err  error
+	from *url.URL
+}
+
+// do makes a call at the first base URL that answers.
 func (a *API) do(ctx context.Context, c webCall, into any) error {
 	var raw []byte
 	if c.body != nil {
@@ -273,19 +288,61 @@ func (a *API) do(ctx context.Context, c webCall, into any) error {
 	if err != nil && c.path != "/v1/login" {
 		return err
 	}
-	var failed []error
-	for _, base := range a.bases {
-		err := a.once(ctx, base, c, token, raw, into)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		failed = append(failed, err)
-		var told *wire.Error
-		if errors.As(err, &told) && told.Code != wire.CodeUnavailable {
-			return err
-		}
+	stagger := staggerBy + c.wait
+	if !c.repeatable() {
+		stagger = httpTimeout
+		a.probe(ctx)
 	}
-	return errors.Join(failed...)
+	r, i, err := race(ctx, a.servers, stagger, func(ctx context.Context, i int) (reply, error) {
+		body, err := a.once(ctx, a.bases[i], c, token, raw)
+		if err == nil && !json.Valid(body) {
+			err = notConclave(c, a.bases[i])
+		}
+		if err != nil && elsewhere(err) {
+			return reply{}, err
+		}
+		return reply{body, err, a.bases[i]}, nil
+	}, nil)
+	switch {
+	case err != nil:
+		return err
+	case r.err != nil:
+		return r.err
+	}
+	a.servers.answered(i)
+	if err := wire.Unmarshal(r.body, into); err != nil {
+		return notConclave(c, r.from)
+	}
+	return nil
+}
+
+func notConclave(c webCall, base *url.URL) error {
+	return fmt.Errorf("%s %s: %w; is this its URL?", c.method, base.JoinPath(c.path), ErrNotConclave)
+}
+
+// elsewhere reports whether another server may do what one has not.
+func elsewhere(err error) bool {
+	var told *wire.Error
+	return !errors.As(err, &told) || told.Code == wire.CodeUnavailable
+}
+
+// probe finds a server that answers, where there are several, for a call that is
+// made at one alone.
+func (a *API) probe(ctx context.Context) {
+	if len(a.bases) == 1 {
+		return
+	}
+	_, i, err := race(ctx, a.servers, staggerBy, func(ctx context.Context, i int) (reply, error) {
+		_, err := a.once(ctx, a.bases[i], webCall{method: http.MethodGet, path: "/healthz"}, "", nil)
+		var network *url.Error
+		if errors.As(err, &network) {
+			return reply{}, err
+		}
+		return reply{}, nil
+	}, nil)
+	if err == nil {
+		a.servers.answered(i)
+	}
 }
 
 func (a *API) freshToken(ctx context.Context) (string, error) {
@@ -317,28 +374,27 @@ func newRequest(ctx context.Context, base *url.URL, c webCall, token string, bod
 	return req, nil
 }
 
-func (a *API) once(ctx context.Context, base *url.URL, c webCall, token string, body []byte, into any) error {
+// once makes a call at one base URL and returns the answer.
+func (a *API) once(ctx context.Context, base *url.URL, c webCall, token string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, httpTimeout+c.wait)
+	defer cancel()
 	req, err := newRequest(ctx, base, c, token, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resp, err := a.http.Do(req)
+	resp, err := a.begin(req, answerBegins+c.wait)
 	if err != nil {
-		return err // an *url.Error, which says what was attempted
+		return nil, err // an *url.Error, which says what was attempted
 	}
 	defer resp.Body.Close()
-	a.answered(resp)
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize))
 	if err != nil {
-		return fmt.Errorf("%s %s: read answer: %w", c.method, req.URL, err)
+		return nil, fmt.Errorf("%s %s: read answer: %w", c.method, req.URL, err)
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return problem(resp, answer)
+		return nil, problem(resp, answer)
 	}
-	if err := wire.Unmarshal(answer, into); err != nil {
-		return fmt.Errorf("%s %s: %w; is this its URL?", c.method, req.URL, ErrNotConclave)
-	}
-	return nil
+	return answer, nil
 }
 
 // answered tells OnAnswer of an answer.
@@ -351,6 +407,23 @@ func (a *API) answered(resp *http.Response) {
 		a.onAnswer()
 	}
 }
+
+// begin sends a request whose answer must begin within some time.
+func (a *API) begin(req *http.Request, within time.Duration) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
+	late := time.AfterFunc(within, func() { cancel(errNoAnswer) })
+	resp, err := a.http.Do(req.WithContext(ctx))
+	if !late.Stop() && err != nil && context.Cause(ctx) == errNoAnswer {
+		err = &url.Error{Op: req.Method, URL: req.URL.Redacted(), Err: errNoAnswer}
+	}
+	if err == nil {
+		a.answered(resp)
+	}
+	return resp, err
+}
+
+// errNoAnswer says that a server has accepted a call and not answered it.
+var errNoAnswer = errors.New("it does not answer")
 
 // ErrNotConclave is returned by [API] when what answers is not Conclave.
 var ErrNotConclave = errors.New("the answer is not what Conclave would say")

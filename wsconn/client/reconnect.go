@@ -12,28 +12,38 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// settledAfter is how long a connection must have lived for its end not to count
-// as one more failure.
-const settledAfter = 5 * time.Second
+const (
+	// settledAfter is how long a connection must have lived for its end not to count
+	// as one more failure.
+	settledAfter = 5 * time.Second
+	// flaps is how many failures in a row count while connections are made and end
+	// early: with the default RetryMin the pause is then below a second.
+	flaps = 4
+	// haunts is for how long a register that was given up may still take effect at a
+	// node that was stopped in the middle.
+	haunts = 2 * time.Minute
+)
 
 // stayConnected connects, and connects again, until ctx ends, when it returns
 // nil, or until there is no use in going on.
 func (c *Client) stayConnected(ctx context.Context) error {
 	failures, superseded := 0, false
-	for turn := 0; ; turn++ {
-		url := c.sockets[turn%len(c.sockets)]
-		lived, err := c.connection(ctx, url)
+	for {
+		url, lived, err := c.connection(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if lived >= settledAfter {
+		switch {
+		case lived >= settledAfter:
 			failures, superseded = 0, false
+		case lived > 0: // the server is there, whatever the way to it is like
+			failures = min(failures, flaps)
 		}
 		if err := verdict(err); err != nil {
-			// A connection this young may have been superseded by our own last one: its
-			// register was on its way while we gave it up. Another process would do it
-			// once more.
-			if !errors.Is(err, ErrSuperseded) || superseded || lived >= settledAfter {
+			// It may have been superseded by our own last one, where this one is young or
+			// a register was given up: that was on its way, or lay at a node that hung.
+			// Another process would do it once more.
+			if !errors.Is(err, ErrSuperseded) || superseded || lived >= settledAfter && !c.haunted() {
 				return err
 			}
 			superseded = true
@@ -50,11 +60,18 @@ func (c *Client) stayConnected(ctx context.Context) error {
 	}
 }
 
-// pause grows with each round of failures over all URLs, and is spread, so that
-// the clients of a node that died do not come back in step.
+// haunted reports, once, whether a register that nobody has answered may still
+// take effect.
+func (c *Client) haunted() bool {
+	at := c.unanswered
+	c.unanswered = time.Time{}
+	return time.Since(at) < haunts
+}
+
+// pause grows with each failure, of all URLs or of a connection that did not last,
+// and is spread, so that the clients of a node that died do not come back in step.
 func (c *Client) pause(failures int) time.Duration {
-	doublings := min(failures/len(c.sockets), 16)
-	longest := min(c.cfg.RetryMin<<doublings, c.cfg.RetryMax)
+	longest := min(c.cfg.RetryMin<<min(failures, 16), c.cfg.RetryMax)
 	return longest/2 + rand.N(longest/2+1)
 }
 

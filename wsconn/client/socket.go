@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -15,30 +16,47 @@ import (
 )
 
 const (
-	dialWithin     = 10 * time.Second
-	registerWithin = 10 * time.Second
-	writeWithin    = 10 * time.Second
+	dialWithin = 5 * time.Second
+	// registerWithin is longer than the time after which a node refuses to complete
+	// a register: see cluster's joinWithin.
+	registerWithin = 5 * time.Second
+	writeWithin    = 5 * time.Second
 	goodbyeWithin  = time.Second
 	maxFrameBytes  = 4 << 20 // of a server's frame; its own limit on what others send is lower
 )
 
-// connection is one socket's life: dial, register, talk. It returns how long it
-// was registered and what ended it.
-func (c *Client) connection(ctx context.Context, url string) (lived time.Duration, err error) {
+// connection is one socket's life: dial, register, talk. It returns the URL that
+// it was to, "" if none was reached, how long it was registered, and what ended it.
+func (c *Client) connection(ctx context.Context) (url string, lived time.Duration, err error) {
 	if _, err := c.freshToken(ctx); err != nil {
 		var told *wire.Error
 		if errors.As(err, &told) && !told.Temporary {
-			return 0, &final{err}
+			return "", 0, &final{err}
 		}
-		return 0, fmt.Errorf("get token: %w", err)
+		return "", 0, fmt.Errorf("get token: %w", err)
 	}
 	if c.tokenSpent() {
-		return 0, ErrTokenExpired
+		return "", 0, ErrTokenExpired
 	}
-	ws, err := c.dial(ctx, url)
+	// Only the socket that was open first registers: a user has one.
+	ws, i, err := race(ctx, c.servers, staggerBy, func(ctx context.Context, i int) (*websocket.Conn, error) {
+		return c.dial(ctx, c.sockets[i])
+	}, func(late *websocket.Conn) { _ = late.Close() })
 	if err != nil {
-		return 0, err
+		return "", 0, err
 	}
+	url = c.sockets[i]
+	lived, err = c.talk(ctx, url, ws)
+	if lived >= settledAfter {
+		c.servers.answered(i)
+	}
+	c.servers.failing(i, time.Now())
+	return url, lived, c.noteExpiry(err)
+}
+
+// talk registers on a socket and goes on until it ends. It returns how long it was
+// registered and what ended it.
+func (c *Client) talk(ctx context.Context, url string, ws *websocket.Conn) (lived time.Duration, err error) {
 	defer ws.Close()
 	// Ending ctx must end a read or a write that is in progress.
 	unblock := context.AfterFunc(ctx, func() { _ = ws.SetReadDeadline(time.Now()) })
@@ -46,7 +64,7 @@ func (c *Client) connection(ctx context.Context, url string) (lived time.Duratio
 
 	confirm, err := c.register(ctx, ws)
 	if err != nil {
-		return 0, c.noteExpiry(err)
+		return 0, err
 	}
 	c.log.Info().Str("url", url).Str("node", confirm.Node).Str("account", c.User()).Msg("registered")
 	since := time.Now()
@@ -73,11 +91,20 @@ func (c *Client) connection(ctx context.Context, url string) (lived time.Duratio
 	if writeErr != nil {
 		err = writeErr
 	}
-	return time.Since(since), c.noteExpiry(err)
+	return time.Since(since), err
 }
 
 func (c *Client) dial(ctx context.Context, url string) (*websocket.Conn, error) {
+	// The end of ctx must also end the upgrade of a node that accepts and says nothing.
+	var unblock func() bool
 	dialer := websocket.Dialer{
+		NetDialContext: func(dialing context.Context, network, addr string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(dialing, network, addr)
+			if err == nil {
+				unblock = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+			}
+			return conn, err
+		},
 		Proxy:            http.ProxyFromEnvironment,
 		HandshakeTimeout: dialWithin,
 		TLSClientConfig:  c.cfg.TLS,
@@ -87,6 +114,10 @@ func (c *Client) dial(ctx context.Context, url string) (*websocket.Conn, error) 
 	dialing, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	ws, resp, err := dialer.DialContext(dialing, url, nil)
+	if unblock != nil && !unblock() && err == nil {
+		_ = ws.Close()
+		return nil, ctx.Err()
+	}
 	if err != nil {
 		if resp == nil {
 			return nil, fmt.Errorf("connect to %s: %w", url, err)
@@ -125,6 +156,10 @@ func (c *Client) register(ctx context.Context, ws *websocket.Conn) (*wire.Regist
 		return nil, err
 	}
 	m.Token, m.RequestID = token, c.requestID()
+	before := c.unanswered
+	// A node may read this when it has been given up, and take it for a newer
+	// connection: see stayConnected.
+	c.unanswered = time.Now()
 	if err := writeFrame(ws, m); err != nil {
 		return nil, err
 	}
@@ -141,11 +176,13 @@ func (c *Client) register(ctx context.Context, ws *websocket.Conn) (*wire.Regist
 		payload, err := answer.DecodePayload()
 		switch p := payload.(type) {
 		case *wire.RegisterConfirm:
+			c.unanswered = before
 			if p.Status != wire.StatusSuccess {
 				return nil, fmt.Errorf("register: the server answers %s", p.Status)
 			}
 			return p, nil
 		case *wire.ErrorPayload:
+			c.unanswered = before
 			return nil, fmt.Errorf("register: %w", wireError(p))
 		case nil:
 			return nil, fmt.Errorf("register: the server's answer: %s", err)

@@ -18,7 +18,7 @@ import (
 const (
 	// streamSilence is how long a stream may say nothing: three of the server's
 	// heartbeats.
-	streamSilence = 30 * time.Second
+	streamSilence = 9 * time.Second
 	maxEventBytes = 4 << 20
 )
 
@@ -38,9 +38,9 @@ var errToldAll = errors.New("client: the session has ended")
 func (a *API) Events(ctx context.Context, sessionID string) iter.Seq2[SessionEvent, error] {
 	return func(yield func(SessionEvent, error) bool) {
 		last := ""
-		for turn := 0; ; turn++ {
+		for {
 			stop := errors.New("client: nobody listens")
-			err := a.stream(ctx, a.bases[turn%len(a.bases)], sessionID, &last, func(e SessionEvent) error {
+			err := a.stream(ctx, sessionID, &last, func(e SessionEvent) error {
 				switch {
 				case !yield(e, nil):
 					return stop
@@ -69,46 +69,99 @@ func (a *API) Events(ctx context.Context, sessionID string) iter.Seq2[SessionEve
 	}
 }
 
-// stream reads one stream. Last is the id of the last event that was read.
-func (a *API) stream(ctx context.Context, base *url.URL, sessionID string, last *string, each func(SessionEvent) error) error {
+// opened is a stream that has begun, or why there is none.
+type opened struct {
+	resp *http.Response
+	end  context.CancelFunc
+	err  error // errToldAll, or the server's refusal
+}
+
+func (o opened) close() {
+	o.end()
+	if o.resp != nil {
+		_ = o.resp.Body.Close()
+	}
+}
+
+// stream reads one stream, of the first base URL that answers. Last is the id of
+// the last event that was read.
+func (a *API) stream(ctx context.Context, sessionID string, last *string, each func(SessionEvent) error) error {
 	token, err := a.freshToken(ctx)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	silence := time.AfterFunc(streamSilence, cancel)
+	o, i, err := race(ctx, a.servers, staggerBy, func(racing context.Context, i int) (opened, error) {
+		// The end of the race must not end the stream that has won it.
+		reading, end := context.WithCancel(ctx)
+		stop := context.AfterFunc(racing, end)
+		resp, err := a.open(reading, a.bases[i], sessionID, token, *last)
+		if !stop() && err == nil {
+			_ = resp.Body.Close()
+			err = context.Cause(racing)
+		}
+		if err != nil && (racing.Err() != nil || elsewhere(err) && !errors.Is(err, errToldAll)) {
+			end()
+			return opened{}, err
+		}
+		return opened{resp, end, err}, nil
+	}, opened.close)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	a.servers.answered(i)
+	if o.err != nil {
+		return o.err
+	}
+	silence := time.AfterFunc(streamSilence, o.end)
 	defer silence.Stop()
+	err = readStream(o.resp, last, each, func() { silence.Reset(streamSilence) })
+	var told *wire.Error
+	if errors.Is(err, errBroken) || errors.As(err, &told) && told.Code == wire.CodeUnavailable {
+		a.servers.failing(i, time.Now())
+	}
+	return err
+}
+
+// open asks one base URL for a stream.
+func (a *API) open(ctx context.Context, base *url.URL, sessionID, token, last string) (*http.Response, error) {
 	req, err := newRequest(ctx, base, webCall{method: http.MethodGet, path: sessionPath(sessionID) + "/events"}, token, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Accept", "text/event-stream")
-	if *last != "" {
-		req.Header.Set("Last-Event-ID", *last)
+	if last != "" {
+		req.Header.Set("Last-Event-ID", last)
 	}
-	resp, err := a.streams.Do(req)
+	resp, err := a.begin(req, answerBegins)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		return resp, nil
 	}
 	defer resp.Body.Close()
-	a.answered(resp)
-	switch resp.StatusCode {
-	case http.StatusOK:
-	case http.StatusNoContent:
-		return errToldAll
-	default:
-		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize))
-		if err != nil {
-			return err
-		}
-		return problem(resp, body)
+	if resp.StatusCode == http.StatusNoContent {
+		return nil, errToldAll
 	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerSize))
+	if err != nil {
+		return nil, err
+	}
+	return nil, problem(resp, body)
+}
+
+// errBroken says that a stream has ended in the middle, or gone silent.
+var errBroken = errors.New("client: the stream of events has broken off")
+
+// readStream hands on the events of a stream until its end. Alive is called with
+// each line.
+func readStream(resp *http.Response, last *string, each func(SessionEvent) error, alive func()) error {
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, maxEventBytes)
 	var id, name, data string
 	for lines.Scan() {
-		silence.Reset(streamSilence)
+		alive()
 		field, value, _ := strings.Cut(lines.Text(), ":")
 		value = strings.TrimPrefix(value, " ")
 		switch {
@@ -128,7 +181,7 @@ func (a *API) stream(ctx context.Context, base *url.URL, sessionID string, last 
 			data += value
 		}
 	}
-	return errors.Join(lines.Err(), io.ErrUnexpectedEOF)
+	return errors.Join(lines.Err(), errBroken)
 }
 
 // event hands one on. Those that it does not know are passed over.

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	longPoll    = 20 * time.Second // for a session's end, in one call
+	longPoll    = 5 * time.Second // for a session's end, in one call: a server that hangs is noticed after it
 	callAgainIn = 500 * time.Millisecond
 )
 
@@ -103,7 +103,7 @@ func (a *API) user(ctx context.Context) (string, error) {
 
 // run starts a task and returns its session at its end.
 func (a *API) run(ctx context.Context, c webCall) (SessionInfo, error) {
-	c.query = url.Values{"start": {"true"}, "wait": {longPoll.String()}}
+	c.query, c.wait = url.Values{"start": {"true"}, "wait": {longPoll.String()}}, longPoll
 	var task wire.Task
 	if err := a.persist(ctx, func() error { return a.do(ctx, c, &task) }); err != nil {
 		return SessionInfo{}, err
@@ -121,10 +121,8 @@ func (a *API) run(ctx context.Context, c webCall) (SessionInfo, error) {
 func (a *API) WaitSession(ctx context.Context, sessionID string) (SessionInfo, error) {
 	for {
 		var s SessionInfo
-		err := a.persist(ctx, func() (err error) {
-			s, err = fetch[SessionInfo](ctx, a, sessionPath(sessionID), url.Values{"wait": {longPoll.String()}})
-			return err
-		})
+		call := webCall{method: http.MethodGet, path: sessionPath(sessionID), query: url.Values{"wait": {longPoll.String()}}, wait: longPoll}
+		err := a.persist(ctx, func() error { return a.do(ctx, call, &s) })
 		if err != nil || statusOf(s) != "" {
 			return s, err
 		}

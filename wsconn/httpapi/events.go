@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	heartbeat   = 10 * time.Second // between two signs of life of a stream
+	heartbeat   = 3 * time.Second  // between two signs of life of a stream
 	writeWithin = 10 * time.Second // for a client to take an event
 	eventsType  = "text/event-stream"
 )

@@ -1,0 +1,144 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// staggerBy is how long one URL may take to answer before the next is tried
+	// beside it.
+	staggerBy = time.Second
+
+	// After a failure a URL is tried last for a while, which doubles with each
+	// failure that follows.
+	avoidFirst = 10 * time.Second
+	avoidMost  = time.Minute
+)
+
+// servers remembers which of several base URLs has answered last, and which have
+// failed lately. It is safe for concurrent use.
+type servers struct {
+	mu     sync.Mutex
+	prefer int // index of the URL that is tried first
+	failed []failures
+}
+
+// failures are those of one URL since it last answered.
+type failures struct {
+	count int
+	until time.Time // it is tried last until then
+}
+
+func newServers(n int) *servers { return &servers{failed: make([]failures, n)} }
+
+// order returns the indices of all URLs in the order in which to try them: from
+// the preferred one on, and those last that have failed lately.
+func (s *servers) order(now time.Time) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var order, avoided []int
+	for k := range s.failed {
+		i := (s.prefer + k) % len(s.failed)
+		if s.failed[i].until.After(now) {
+			avoided = append(avoided, i)
+		} else {
+			order = append(order, i)
+		}
+	}
+	slices.SortStableFunc(avoided, func(a, b int) int { return s.failed[a].until.Compare(s.failed[b].until) })
+	return append(order, avoided...)
+}
+
+// answered notes that a URL works.
+func (s *servers) answered(i int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed[i] = failures{}
+	s.prefer = i
+}
+
+// failing notes that a URL does not work, or has stopped to.
+func (s *servers) failing(i int, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := &s.failed[i]
+	pause := min(avoidFirst<<min(f.count, 16), avoidMost)
+	f.count++
+	f.until = now.Add(pause/2 + rand.N(pause/2+1))
+	if s.prefer == i {
+		s.prefer = (i + 1) % len(s.failed)
+	}
+}
+
+// race tries the URLs of s in their order until one succeeds: the next one when
+// one has failed, or has taken stagger, beside it. It returns the first success
+// and the URL that it is of, ends the other attempts, waits for them and hands
+// what they have made all the same to drop. Without a success it returns all
+// errors, or that of ctx.
+func race[T any](ctx context.Context, s *servers, stagger time.Duration, try func(ctx context.Context, i int) (T, error), drop func(T)) (T, int, error) {
+	type result struct {
+		i     int
+		value T
+		err   error
+	}
+	trying, cancel := context.WithCancel(ctx)
+	order := s.order(time.Now())
+	results := make(chan result, len(order))
+	begun := map[int]time.Time{} // of the attempts that have not ended
+	next := 0
+	start := func() {
+		i := order[next]
+		next++
+		begun[i] = time.Now()
+		go func() {
+			v, err := try(trying, i)
+			results <- result{i, v, err}
+		}()
+	}
+	defer func() {
+		cancel()
+		for range begun {
+			if r := <-results; r.err == nil && drop != nil {
+				drop(r.value)
+			}
+		}
+	}()
+	var errs []error
+	start()
+	timer := time.NewTimer(stagger)
+	defer timer.Stop()
+	var none T
+	for {
+		select {
+		case r := <-results:
+			delete(begun, r.i)
+			if r.err == nil {
+				// Whoever has had more time than it should need is slow, or hangs.
+				for i, at := range begun {
+					if time.Since(at) >= stagger {
+						s.failing(i, time.Now())
+					}
+				}
+				return r.value, r.i, nil
+			}
+			if ctx.Err() != nil {
+				return none, 0, errors.Join(ctx.Err(), r.err)
+			}
+			s.failing(r.i, time.Now())
+			errs = append(errs, r.err)
+			if next == len(order) && len(begun) == 0 {
+				return none, 0, errors.Join(errs...)
+			}
+		case <-timer.C:
+		}
+		if next < len(order) {
+			start()
+			timer.Reset(stagger)
+		}
+	}
+}
