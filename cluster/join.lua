@@ -13,6 +13,7 @@
 -- ARGV[8] time to live of mailbox, usage and seen, ms, for what waited for a
 --         member that had never joined
 -- ARGV[9] time to live of joined, ms
+-- ARGV[10] now (RFC 3339, by Redis's clock), for joined
 --
 -- When Redis is full: goes on.
 -- Returns {} when it is too late, else {newest seq of the mailbox, 1 if it holds entries after ARGV[5] else 0,
@@ -30,7 +31,7 @@ local waiting = #redis.call('XRANGE', mailbox, '(0-' .. after, '+', 'COUNT', 1)
 
 local old = redis.call('HMGET', presence, 'node', 'conn')
 redis.call('HSET', presence, 'node', node, 'conn', conn, 'role', role, 'since', since, 'seq', text(last))
-redis.call('SET', joined, since, 'PX', ARGV[9])
+redis.call('SET', joined, ARGV[10], 'PX', ARGV[9])
 if redis.call('HDEL', usage, 'unseen') == 1 then
   -- What waited for a member that might not exist has found it.
   for _, key in ipairs({mailbox, usage, seen}) do redis.call('PEXPIRE', key, ARGV[8]) end

@@ -35,9 +35,10 @@ func (k keys) mailbox(member string) string { return k.prefix + "mailbox:{" + me
 // trim; it is made anew where it does not agree with the stream.
 func (k keys) usage(member string) string { return k.mailbox(member) + ":usage" }
 
-// joined is a string: when the member joined last, RFC 3339; empty where a
-// mailbox of an older version told that it had. TTL: joinedTTL. Written by the
-// join script, read by every append to a member without a socket.
+// joined is a string: when the member joined or left last, RFC 3339, by Redis's
+// clock; empty where a mailbox of an older version told that it had. TTL:
+// joinedTTL. Written by the join and leave scripts, read by every append to a
+// member without a socket and by LastSeen.
 func (k keys) joined(member string) string { return k.prefix + "joined:{" + member + "}" }
 
 // seen is a set: the newest message ids appended to the mailbox. When it has

@@ -146,7 +146,7 @@ func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 	k := n.keys
 	touched := []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member), k.seen(m.member), k.joined(m.member)}
 	reply, err := joinScript.Run(ctx, n.rdb, touched, n.cfg.NodeID, m.conn, m.role, m.since, after, channels,
-		by.UnixMilli(), n.cfg.MailboxTTL.Milliseconds(), joinedTTL.Milliseconds()).Slice()
+		by.UnixMilli(), n.cfg.MailboxTTL.Milliseconds(), joinedTTL.Milliseconds(), now.UTC().Format(timeFormat)).Slice()
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,8 @@ func (m *Membership) Leave(ctx context.Context) error {
 }
 
 func (n *Node) leave(ctx context.Context, conn, member string) error {
-	return leaveScript.Run(ctx, n.rdb, []string{n.keys.presence(member)}, conn).Err()
+	return leaveScript.Run(ctx, n.rdb, []string{n.keys.presence(member), n.keys.joined(member)},
+		conn, time.UnixMicro(n.clockNow()).UTC().Format(timeFormat), joinedTTL.Milliseconds()).Err()
 }
 
 // restore records the membership where Redis has none. A Leave that came in
@@ -289,6 +290,33 @@ func (n *Node) Present(ctx context.Context, members ...string) (map[string]Prese
 		}
 	}
 	return present, nil
+}
+
+// LastSeen returns when members joined or left last, by Redis's clock, to the
+// millisecond; those that have never joined are not in the map. What takes a
+// member away without a word, the end of its node, shows in Present alone.
+func (n *Node) LastSeen(ctx context.Context, members ...string) (map[string]time.Time, error) {
+	pipe := n.rdb.Pipeline()
+	found := make([]*redis.StringCmd, len(members))
+	for i, member := range members {
+		if !validID(member) {
+			return nil, fmt.Errorf("last seen of %q: %w", member, ErrBadID)
+		}
+		found[i] = pipe.Get(ctx, n.keys.joined(member))
+	}
+	if len(members) == 0 {
+		return nil, nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+		return nil, fmt.Errorf("read when members were seen: %w", err)
+	}
+	seen := make(map[string]time.Time, len(members))
+	for i, member := range members {
+		if at, err := time.Parse(timeFormat, found[i].Val()); err == nil {
+			seen[member] = at
+		}
+	}
+	return seen, nil
 }
 
 // admit makes m findable by its connection.

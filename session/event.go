@@ -71,6 +71,9 @@ type Undeliverable struct {
 // Tick is the passing of time.
 type Tick struct {
 	Offline []int // parties without a live socket
+	// Seen is when those came or went last, by the store's clock, as far as that is
+	// known: a party that was there between two ticks has not been absent all the time.
+	Seen map[int]time.Time
 	Full    bool  // the store was full in the session's life, so that messages may have come late, or not at all
 }
 

@@ -265,7 +265,7 @@ func (m *machine) tick(ev Tick) {
 			m.expire("the deadline for answers passed", ev.Full)
 		}
 	case Running:
-		m.watch(ev.Offline)
+		m.watch(ev)
 		if !m.Phase.Final() && !m.now.Before(m.Deadline) {
 			m.overdue(ev)
 		}
@@ -283,16 +283,18 @@ func (m *machine) expire(reason string, full bool) {
 }
 
 // watch notes which needed parties have no socket, and gives those up that have
-// had none for longer than the terms allow.
-func (m *machine) watch(offline []int) {
+// had none for longer than the terms allow, without a break.
+func (m *machine) watch(ev Tick) {
 	var gone []int
 	for _, i := range m.Signers {
 		p := m.party(i)
-		switch {
-		case p.Result != "" || !slices.Contains(offline, i):
+		switch seen := ev.Seen[i]; {
+		case p.Result != "" || !slices.Contains(ev.Offline, i):
 			p.AbsentSince = time.Time{}
 		case p.AbsentSince.IsZero():
 			p.AbsentSince = m.now
+		case seen.After(p.AbsentSince):
+			p.AbsentSince = earlier(seen, m.now)
 		case m.now.Sub(p.AbsentSince) >= m.Terms.Grace:
 			gone = append(gone, i)
 		}

@@ -281,6 +281,9 @@ type Outcomes interface {
 type Presence interface {
 	// Online returns the users of those asked who have one.
 	Online(ctx context.Context, users ...string) (map[string]bool, error)
+	// LastSeen returns when users who have none came or went last, as far as that is
+	// known.
+	LastSeen(ctx context.Context, users ...string) (map[string]time.Time, error)
 }
 
 // Lock is a held lock.

@@ -97,19 +97,13 @@ func (v *Service) heed(ctx context.Context, s Session, now time.Time, stuck []re
 // tick applies the passing of time to s. If that changes nothing, and nothing
 // else is left to do, it sets when to look again.
 func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idle bool, stuck []refusal) error {
-	var offline []int
+	ev := Tick{Full: v.wasFull(now.Sub(s.CreatedAt))}
 	if s.Phase == Running && len(s.Signers) > 0 {
-		online, err := v.cfg.Presence.Online(ctx, s.Users()...)
-		if err != nil {
+		var err error
+		if ev.Offline, ev.Seen, err = v.absent(ctx, s); err != nil {
 			return err
 		}
-		for i, p := range s.Parties {
-			if !online[p.User] {
-				offline = append(offline, i+1)
-			}
-		}
 	}
-	ev := Tick{Offline: offline, Full: v.wasFull(now.Sub(s.CreatedAt))}
 	if same, _, err := Step(s, ev, now); idle && err == nil && same.equal(s) { // as it is mostly
 		return v.cfg.Store.Postpone(ctx, s.ID, until, s.lookAgain(now, stuck))
 	}
@@ -123,4 +117,33 @@ func (v *Service) tick(ctx context.Context, s Session, now, until time.Time, idl
 		return v.cfg.Store.Postpone(ctx, s.ID, until, next.lookAgain(now, stuck))
 	}
 	return nil
+}
+
+// absent returns the parties of s that have no socket, and when each came or went
+// last.
+func (v *Service) absent(ctx context.Context, s Session) (parts []int, seen map[int]time.Time, err error) {
+	online, err := v.cfg.Presence.Online(ctx, s.Users()...)
+	if err != nil {
+		return nil, nil, err
+	}
+	var users []string
+	for i, p := range s.Parties {
+		if !online[p.User] {
+			parts, users = append(parts, i+1), append(users, p.User)
+		}
+	}
+	if len(users) == 0 {
+		return nil, nil, nil
+	}
+	last, err := v.cfg.Presence.LastSeen(ctx, users...)
+	if err != nil {
+		return nil, nil, err
+	}
+	seen = map[int]time.Time{}
+	for k, user := range users {
+		if at, ok := last[user]; ok {
+			seen[parts[k]] = at
+		}
+	}
+	return parts, seen, nil
 }

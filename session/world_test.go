@@ -263,6 +263,13 @@ func (b *mailboxes) types(user string) []wire.Type {
 type presence struct {
 	mu    sync.Mutex
 	users []string
+	seen  map[string]time.Time
+}
+
+func (p *presence) LastSeen(context.Context, ...string) (map[string]time.Time, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.seen), nil
 }
 
 func (p *presence) Online(_ context.Context, users ...string) (map[string]bool, error) {

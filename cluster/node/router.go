@@ -271,3 +271,12 @@ func (p presence) Online(ctx context.Context, users ...string) (map[string]bool,
 	}
 	return online, nil
 }
+
+// LastSeen implements session.Presence.
+func (p presence) LastSeen(ctx context.Context, users ...string) (map[string]time.Time, error) {
+	seen, err := p.cluster.LastSeen(ctx, users...)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+	}
+	return seen, nil
+}
