@@ -67,7 +67,7 @@
 //	presence:{<member>} hash    node, conn, role, since, seq (newest when joined), acked; void when the node is gone
 //	mailbox:{<member>}  stream  0-<seq>, payload, payer, group, link; trimmed on ack; TTL MailboxTTL after the last append
 //	mailbox:{<member>}:usage hash how much the mailbox holds, in all and by payer and group, see usage.lua; TTL likewise
-//	joined:{<member>}   string  when the member joined last; TTL a year
+//	joined:{<member>}   string  when the member joined or left last; TTL a year
 //	seen:{<member>}     set     newest message ids appended; TTL MailboxTTL after the last
 //	seen:{<member>}:old set     those before; TTL likewise
 //	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL

@@ -67,6 +67,11 @@ func turn(ctx context.Context, slots chan struct{}, wait time.Duration) (done fu
 	}
 }
 
+// errNoLease: this node was stopped or cut off for longer than its lease. What it
+// finds on its sockets then may be old: a client that has gone elsewhere must not
+// be superseded by what it said here before.
+var errNoLease = errors.New("the node's lease has run out")
+
 // errTooLate: Redis heard of a connection when it was old.
 var errTooLate = errors.New("redis was out of reach for too long")
 
@@ -101,6 +106,9 @@ func (n *Node) Join(ctx context.Context, member, role string, after uint64, s So
 		cursor: after,
 	}
 	m.offered.Store(after)
+	if n.registered.Load() && n.since(&n.lastBeat) > n.cfg.LeaseTTL {
+		return nil, fmt.Errorf("join: %w", errNoLease)
+	}
 	// The wait for its turn counts.
 	joining, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
@@ -307,7 +315,7 @@ func (n *Node) LastSeen(ctx context.Context, members ...string) (map[string]time
 	if len(members) == 0 {
 		return nil, nil
 	}
-	if _, err := pipe.Exec(ctx); err != nil && err != redis.Nil {
+	if err := pipeline.Exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("read when members were seen: %w", err)
 	}
 	seen := make(map[string]time.Time, len(members))

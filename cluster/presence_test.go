@@ -314,3 +314,66 @@ func TestBadIDs(t *testing.T) {
 		}
 	})
 }
+
+// When a member was seen last is known while it is away, and moves with each time
+// that it comes and goes.
+func TestLastSeen(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		n, ctx := w.node("a"), context.Background()
+		seen := func() time.Time {
+			t.Helper()
+			all, err := n.LastSeen(ctx, "alice", "nobody")
+			if _, ok := all["nobody"]; err != nil || ok {
+				t.Fatalf("got %v, %v", all, err)
+			}
+			return all["alice"]
+		}
+		if at := seen(); !at.IsZero() {
+			t.Errorf("seen at %s, want never", at)
+		}
+		before := time.UnixMicro(n.clockNow())
+		m, _ := w.join(n, "alice", 0, 10)
+		joined := seen()
+		if d := joined.Sub(before); d < -time.Minute || d > time.Minute {
+			t.Errorf("joined at %s, when it was %s", joined, before)
+		}
+		w.eventually("the clock goes on", func() bool { return time.UnixMicro(n.clockNow()).Sub(joined) > 5*time.Millisecond })
+		if err := m.Leave(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if left := seen(); !left.After(joined) {
+			t.Errorf("left at %s, joined at %s", left, joined)
+		}
+		if p, err := n.Present(ctx, "alice"); err != nil || len(p) != 0 {
+			t.Errorf("present: %v, %v", p, err)
+		}
+		if _, err := n.LastSeen(ctx, "no{id}"); !errors.Is(err, ErrBadID) {
+			t.Errorf("got %v, want ErrBadID", err)
+		}
+	})
+}
+
+// A node that was stopped for longer than its lease takes nobody's place by what
+// had come before, until it has a lease again.
+func TestNoJoinWithoutALease(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		n, ctx := w.node("a"), context.Background()
+		w.eventually("the node is registered", n.registered.Load)
+		var err error
+		for range 20 { // a heartbeat may come in between
+			n.lastBeat.Store(int64(time.Since(n.started) - n.cfg.LeaseTTL - time.Second))
+			var m *Membership
+			if m, err = n.Join(ctx, "alice", "participant", 0, w.socket(10)); err != nil {
+				break
+			}
+			_ = m.Leave(ctx)
+		}
+		if !errors.Is(err, errNoLease) {
+			t.Errorf("got %v, want %v", err, errNoLease)
+		}
+	})
+}

@@ -1,6 +1,10 @@
 package session
 
-import "github.com/conclave-mpc/conclave/wsconn/wire"
+import (
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
 
 // Event is something that happens to a session.
 type Event interface{ event() }
@@ -74,7 +78,7 @@ type Tick struct {
 	// Seen is when those came or went last, by the store's clock, as far as that is
 	// known: a party that was there between two ticks has not been absent all the time.
 	Seen map[int]time.Time
-	Full    bool  // the store was full in the session's life, so that messages may have come late, or not at all
+	Full bool // the store was full in the session's life, so that messages may have come late, or not at all
 }
 
 func (Responded) event()     {}

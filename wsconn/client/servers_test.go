@@ -19,8 +19,13 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// soon is what a client may take to leave a server that hangs.
-const soon = 10 * time.Second
+// What a client may take on a busy machine: it takes 1 and 5 seconds to leave a
+// server that does not let it in, and below 10 to leave one that was good. Without
+// what makes it leave these are 10, and 30 or more.
+const (
+	soonIn  = 9 * time.Second
+	soonOut = 25 * time.Second
+)
 
 // hanging is the URL of a stopped process: the kernel accepts, and nobody answers.
 func hanging(t *testing.T) string {
@@ -101,10 +106,10 @@ func mute(t *testing.T) (url string, registers *atomic.Int32) {
 	}), registers
 }
 
-func inTime(t *testing.T, what string, begun time.Time) {
+func inTime(t *testing.T, what string, begun time.Time, limit time.Duration) {
 	t.Helper()
-	if took := time.Since(begun); took > soon {
-		t.Errorf("%s took %s, want less than %s", what, took, soon)
+	if took := time.Since(begun); took > limit {
+		t.Errorf("%s took %s, want less than %s", what, took, limit)
 	}
 }
 
@@ -122,7 +127,7 @@ func TestStoppedServerIsLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			inTime(t, "connecting", begun)
+			inTime(t, "connecting", begun, soonIn)
 		})
 	}
 	if n := registers.Load(); n != 1 {
@@ -146,7 +151,7 @@ func TestStoppedServerIsLeft(t *testing.T) {
 		if err := c.WaitConnected(within(t)); err != nil {
 			t.Fatal(err)
 		}
-		inTime(t, "noticing and reconnecting", begun)
+		inTime(t, "noticing and reconnecting", begun, soonOut)
 	})
 }
 
@@ -218,13 +223,16 @@ func TestStoppedAPIServerIsLeft(t *testing.T) {
 			if err := call(a); err != nil {
 				t.Fatal(err)
 			}
-			inTime(t, what, begun)
+			inTime(t, what, begun, soonOut)
 			begun = time.Now()
 			if err := call(a); err != nil {
 				t.Fatal(err)
 			}
-			if took := time.Since(begun); took > staggerBy*3/4 {
-				t.Errorf("the second took %s: it has forgotten who hangs", took)
+			if took := time.Since(begun); took > soonIn {
+				t.Errorf("the second took %s", took)
+			}
+			if first := a.servers.order(time.Now())[0]; first != 1 {
+				t.Error("it has forgotten who hangs")
 			}
 		})
 	}
@@ -241,7 +249,7 @@ func TestStoppedAPIServerIsLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 			if e.Ended {
-				inTime(t, "the next event", begun)
+				inTime(t, "the next event", begun, soonOut)
 			}
 			begun = time.Now()
 		}
