@@ -72,7 +72,8 @@
 //	seen:{<member>}:old set     those before; TTL likewise
 //	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL
 //	node:<id>           channel "m <conn> <seq> <sent> <payload>", a message (sent is when, by Redis's clock, µs);
-//	                            "s <conn>", that connection is superseded; "n <text>", see Notify
+//	                            "s <conn>", that connection is superseded; "n <text>", see Notify;
+//	                            "e <n>", what the node told itself, see echo
 //
 // # Goroutines and locks
 //
@@ -269,6 +270,7 @@ type Node struct {
 	lost       chan struct{}
 	ahead      atomic.Int64  // the cluster's clock at started, µs
 	subscribed atomic.Bool   // the subscription is confirmed
+	echo       echo          // whether it hears
 	heard      atomic.Int64  // when it last said anything, ns after started
 	readSlots  chan struct{} // bounds mailbox reads at one time
 	joinSlots  chan struct{} // bounds joins at one time
@@ -341,7 +343,7 @@ func (n *Node) Ready(ctx context.Context) error {
 	if !n.registered.Load() || n.since(&n.lastBeat) > n.cfg.LeaseTTL {
 		return ErrNotReady
 	}
-	if !n.subscribed.Load() || n.since(&n.heard) > 3*n.cfg.ProbeEvery {
+	if !n.subscribed.Load() || n.since(&n.heard) > 3*n.cfg.ProbeEvery || n.echo.deaf() {
 		return ErrNotReady
 	}
 	return nil

@@ -88,6 +88,7 @@ func (n *Node) heartbeats(ctx context.Context) {
 				n.log.Info().Msg("heartbeat back")
 			}
 			n.setClock(ctx)
+			n.tellSelf(ctx)
 			n.leaveDangling(ctx)
 		case ctx.Err() == nil && !failing:
 			n.log.Warn().Err(err).Msg("heartbeat failed")

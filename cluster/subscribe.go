@@ -72,6 +72,7 @@ func (n *Node) listen(ctx context.Context) (confirmed bool, err error) {
 			// go-redis may also have reconnected by itself. Either way messages
 			// may have been missed.
 			confirmed = true
+			n.echo.reset()
 			n.subscribed.Store(true)
 			n.wakeAll()
 		case *redis.Message:
@@ -86,6 +87,10 @@ func (n *Node) probe(ctx context.Context, sub *redis.PubSub) {
 	for {
 		idle := n.since(&n.heard)
 		if idle > 3*n.cfg.ProbeEvery {
+			return
+		}
+		if n.echo.deaf() {
+			n.log.Warn().Msg("subscription hears nothing")
 			return
 		}
 		if idle >= n.cfg.ProbeEvery {
@@ -110,8 +115,8 @@ func (n *Node) wakeAll() {
 }
 
 // receive handles one publication: "m <conn> <seq> <sent> <payload>", a
-// message; "s <conn>", that connection is superseded; "n <text>", a notice. It
-// never blocks.
+// message; "s <conn>", that connection is superseded; "n <text>", a notice; "e <n>", what
+// the node told itself. It never blocks.
 func (n *Node) receive(text string) {
 	kind, rest, _ := strings.Cut(text, " ")
 	switch kind {
@@ -133,6 +138,10 @@ func (n *Node) receive(text string) {
 			m.supersede()
 		}
 		return
+	case "e":
+		if n.echo.hear(rest) {
+			return
+		}
 	case "n":
 		if n.cfg.Notified != nil {
 			n.cfg.Notified(rest)

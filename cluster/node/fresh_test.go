@@ -112,7 +112,9 @@ func switchover(t *testing.T, d *door, master, replica *clustertest.RealRedis) {
 // ways are those in which a node asks Redis for something: each counts a key up,
 // after a read that any server answers where it can.
 var ways = map[string]func(ctx context.Context, rdb redis.UniversalClient, key string) error{
-	"command": func(ctx context.Context, rdb redis.UniversalClient, key string) error { return rdb.Incr(ctx, key).Err() },
+	"command": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
+		return rdb.Incr(ctx, key).Err()
+	},
 	"script": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
 		return redis.NewScript("redis.call('GET', KEYS[1]) return redis.call('INCR', KEYS[1])").Run(ctx, rdb, []string{key}).Err()
 	},

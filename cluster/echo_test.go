@@ -1,0 +1,51 @@
+package cluster
+
+import (
+	"context"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+)
+
+// A node's subscription is with a server that answers, and that nothing reaches:
+// as a master that was cut off behind its address. The node notices, is not ready
+// meanwhile, and what was sent reaches its sockets, without any of them coming anew.
+func TestDeafSubscription(t *testing.T) {
+	t.Parallel()
+	if !clustertest.HasReal() {
+		t.Skip("no redis-server")
+	}
+	old, now := clustertest.StartRedis(t), clustertest.StartRedis(t)
+	w := newWorld(t, now.Client(t), clustertest.Prefix())
+	// Subscriptions are made by connections of their own: this client's first is
+	// with the old server, and those of its commands are with the new one.
+	client := func(r *clustertest.RealRedis) *redis.Client {
+		return redis.NewClient(&redis.Options{Addr: r.Addr(), ContextTimeoutEnabled: true})
+	}
+	rdb := &divided{Client: client(now), old: client(old)}
+	t.Cleanup(func() { _, _ = rdb.Close(), rdb.old.Close() })
+	n := w.unready("n1", func(c *Config) { c.Redis = rdb })
+	_, s := w.join(n, "bob", 0, 10)
+	w.send(n, "bob", "one", "two")
+	s.want("one", "two")
+	w.eventually("the node is ready", func() bool { return n.Ready(context.Background()) == nil })
+	w.send(n, "bob", "three")
+	s.want("three")
+}
+
+// divided is a client whose first subscription goes to another server.
+type divided struct {
+	*redis.Client
+	old  *redis.Client
+	used bool // of the subscriber's goroutine
+}
+
+func (d *divided) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {
+	if !d.used {
+		d.used = true
+		return d.old.Subscribe(ctx, channels...)
+	}
+	return d.Client.Subscribe(ctx, channels...)
+}
