@@ -1,6 +1,6 @@
--- clock: the time where a member's keys are.
+-- clock: the time where a key is.
 --
--- KEYS[1] presence:{member}  hash; names the slot, is not read
+-- KEYS[1] presence:{member} or nodes  names the slot, is not read
 --
 -- When Redis is full: goes on, writes nothing.
 -- Returns {seconds, microseconds}.

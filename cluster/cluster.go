@@ -167,6 +167,10 @@ type Config struct {
 	// Observer is told what passes. Nil means nobody is.
 	Observer Observer
 
+	// Clock is this process's own clock, to be compared with Redis's. Nil means
+	// time.Now.
+	Clock func() time.Time
+
 	// HeartbeatEvery is the time between renewals of the node's record. Zero
 	// value means 2 s.
 	HeartbeatEvery time.Duration
@@ -245,6 +249,9 @@ func (c *Config) defaults() {
 	}
 	if c.Durable == nil {
 		c.Durable = c.Redis
+	}
+	if c.Clock == nil {
+		c.Clock = time.Now
 	}
 	if c.Pipeline == nil {
 		c.Pipeline = pipeline.New(c.Redis)
@@ -334,8 +341,8 @@ func (n *Node) ID() string { return n.cfg.NodeID }
 // clients go to a node that is not cut off. The node itself goes on trying.
 func (n *Node) Lost() <-chan struct{} { return n.lost }
 
-// Ready returns nil when Redis answers, the node's record is current and its
-// subscription live; ErrNotReady or Redis's error otherwise.
+// Ready returns nil when Redis answers, the node's record is current, its
+// subscription live and its clock right; ErrNotReady, ErrClock or Redis's error otherwise.
 func (n *Node) Ready(ctx context.Context) error {
 	if err := n.rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("ping redis: %w", err)
@@ -346,7 +353,7 @@ func (n *Node) Ready(ctx context.Context) error {
 	if !n.subscribed.Load() || n.since(&n.heard) > 3*n.cfg.ProbeEvery || n.echo.deaf() {
 		return ErrNotReady
 	}
-	return nil
+	return n.clockError()
 }
 
 // Run keeps the node in the cluster until ctx ends: it renews the node's record

@@ -76,7 +76,7 @@ func (n *Node) Nodes(ctx context.Context) ([]NodeInfo, error) {
 func (n *Node) heartbeats(ctx context.Context) {
 	tick := time.NewTicker(n.cfg.HeartbeatEvery)
 	defer tick.Stop()
-	failing := false
+	failing, wrong := false, false
 	for {
 		begun := time.Since(n.started)
 		err := n.beat(ctx)
@@ -87,7 +87,7 @@ func (n *Node) heartbeats(ctx context.Context) {
 			if failing {
 				n.log.Info().Msg("heartbeat back")
 			}
-			n.setClock(ctx)
+			wrong = n.watchClock(ctx, wrong)
 			n.tellSelf(ctx)
 			n.leaveDangling(ctx)
 		case ctx.Err() == nil && !failing:

@@ -145,7 +145,7 @@ func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 	if n.cfg.Sharded {
 		channels = ""
 	}
-	now, err := n.clock(ctx, m.member)
+	now, err := n.clock(ctx, n.keys.presence(m.member))
 	if err != nil {
 		return err
 	}
@@ -187,9 +187,9 @@ func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 	return nil
 }
 
-// clock returns the time of the Redis that holds the member's keys.
-func (n *Node) clock(ctx context.Context, member string) (time.Time, error) {
-	reply, err := clockScript.Run(ctx, n.rdb, []string{n.keys.presence(member)}).StringSlice()
+// clock returns the time of the Redis that holds a key.
+func (n *Node) clock(ctx context.Context, key string) (time.Time, error) {
+	reply, err := clockScript.Run(ctx, n.rdb, []string{key}).StringSlice()
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the time: %w", err)
 	}

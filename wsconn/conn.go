@@ -166,6 +166,10 @@ func (c *Conn) tick() {
 		c.queueError(wire.Message{}, wire.Errorf(wire.CodeNotRegistered, "no register within %s", c.server.cfg.RegisterTimeout))
 		c.close(wire.CloseNotRegister, "no register in time")
 		return
+	case c.registered && !now.Before(c.claims.ExpiresAt) && c.server.doubts() != nil:
+		c.queueError(wire.Message{}, auth.AsWire(c.server.doubts()))
+		c.close(wire.CloseUnavailable, "the node's clock is wrong")
+		return
 	case c.registered && !now.Before(c.claims.ExpiresAt):
 		c.queueError(wire.Message{}, wire.Errorf(wire.CodeTokenExpired, "token has expired"))
 		c.close(wire.CloseTokenExpired, "token has expired")
@@ -177,6 +181,14 @@ func (c *Conn) tick() {
 		c.kick()
 	}
 	c.schedule(now)
+}
+
+// doubts says why this process's clock is not to be believed, nil if it is.
+func (s *Server) doubts() error {
+	if s.cfg.Doubts == nil {
+		return nil
+	}
+	return s.cfg.Doubts()
 }
 
 // alive puts off the read deadline: the client has shown life. The reading

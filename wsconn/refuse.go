@@ -123,6 +123,10 @@ func (c *Conn) refuseRegister(m wire.Message, user string, err error) wire.Code 
 			code, reason = wire.CloseRevoked, "token has been revoked"
 			break
 		}
+		if told.Temporary {
+			code, reason = wire.CloseUnavailable, "token is not valid yet"
+			break
+		}
 		code, reason = wire.CloseBadToken, "token is not valid"
 	case wire.CodeTokenExpired:
 		code, reason = wire.CloseTokenExpired, "token has expired"

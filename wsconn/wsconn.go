@@ -158,6 +158,9 @@ type Config struct {
 	// Zero value means DefaultMaxUnregistered.
 	MaxUnregistered int
 
+	// Doubts returns an error while this process's clock is known to be wrong: what
+	// has expired by it is then not closed for good. Nil means that it is believed.
+	Doubts func() error
 	// RegisterTimeout is how long a socket may take to register.
 	// Zero value means DefaultRegisterTimeout.
 	RegisterTimeout time.Duration

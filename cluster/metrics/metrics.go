@@ -114,6 +114,7 @@ type Sources struct {
 	Ready            func(context.Context) error // why the node should get no new clients
 	Pool             func() Pool                 // connections to Redis
 	Memory           func() Memory               // of Redis
+	ClockOffset      func() time.Duration        // how far the node's clock is ahead of Redis's
 	// Limited says how often something was refused because of each of the node's
 	// limits, by the limit's name. The names are of a closed set.
 	Limited map[string]func() uint64
@@ -156,6 +157,8 @@ func (m *Metrics) Watch(s Sources) {
 	m.gauge(pool, "Connections to Redis.", prometheus.Labels{"state": "idle"}, func() float64 { return float64(s.Pool().Idle) })
 	m.gauge(pool, "Connections to Redis.", prometheus.Labels{"state": "used"}, func() float64 { return float64(s.Pool().Used) })
 	m.total("redis_pool_timeouts_total", "Commands that found no free connection to Redis in time.", nil, func() uint64 { return s.Pool().Timeouts })
+	m.gauge("clock_offset_seconds", "How far the node's clock is ahead of Redis's; beyond 10, either way, it is not ready.", nil,
+		func() float64 { return s.ClockOffset().Seconds() })
 	m.gauge("redis_memory_used_bytes", "Memory that Redis uses, of several masters the fullest.", nil, func() float64 { return float64(s.Memory().Used) })
 	m.gauge("redis_memory_max_bytes", "Its maxmemory; 0 for no limit.", nil, func() float64 { return float64(s.Memory().Max) })
 	m.gauge("redis_memory_full", "1 while new sessions are refused because Redis has little memory left, else 0.", nil, func() float64 {

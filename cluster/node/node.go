@@ -190,7 +190,7 @@ func (n *Node) assemble() error {
 		Verifier: n.tokens.verifier, Revoked: n.tokens.still, Handler: r, Log: &n.log, Audit: n.audit, MaxMessageBytes: n.cfg.MaxMessageBytes,
 		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
 		MaxConnections: n.cfg.MaxConnections, MaxUnregistered: n.cfg.MaxUnregistered, Users: limits.messages, Registers: limits.registers,
-		Observer: observers.sockets,
+		Observer: observers.sockets, Doubts: n.doubts,
 	})
 	if err != nil {
 		return err
@@ -220,7 +220,7 @@ func (n *Node) assembleHTTP(accounts *auth.Accounts, limits limits) {
 	mux.Handle("/ws", n.sockets)
 	web := httpapi.Config{
 		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, Room: n.memory.Room, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
-		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Draining: n.leaving, Version: Version,
+		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Doubts: n.doubts, Draining: n.leaving, Version: Version,
 		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
 	}
 	n.tokens.issue(&web, accounts)
@@ -270,6 +270,9 @@ func (n *Node) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 	defer cancel()
 	if err := n.checkRedis(ctx); err != nil {
+		return errors.Join(err, n.release())
+	}
+	if err := n.cluster.SetClock(ctx); err != nil {
 		return errors.Join(err, n.release())
 	}
 	if err := n.loadTokens(ctx); err != nil {

@@ -137,12 +137,19 @@ type process struct {
 // start adds a node and waits until it is ready.
 func (c *testCluster) start(flags ...string) *process {
 	c.t.Helper()
+	p := c.run(flags...)
+	eventually(c.t, "the node is ready", func() bool { return p.status("/readyz") == http.StatusOK })
+	return p
+}
+
+// run adds a node and waits until it accepts connections.
+func (c *testCluster) run(flags ...string) *process {
+	c.t.Helper()
 	p, err := c.launch(fmt.Sprintf("n%d", len(c.nodes)+1), flags...)
 	if err != nil {
 		c.t.Fatalf("%v\n%s", err, c.logs.String())
 	}
 	c.nodes = append(c.nodes, p)
-	eventually(c.t, "the node is ready", func() bool { return p.status("/readyz") == http.StatusOK })
 	return p
 }
 

@@ -35,7 +35,7 @@ func (n *Node) assembleTokens() (err error) {
 		return err
 	}
 	if len(cfg.JWTSecret) > 0 {
-		options := []auth.Option{auth.WithMaxLife(cfg.MaxTokenLife)}
+		options := []auth.Option{auth.WithMaxLife(cfg.MaxTokenLife), auth.WithIssueClock(func() time.Time { return n.cluster.Now() })}
 		if len(cfg.JWTSecretPrevious) > 0 {
 			options = append(options, auth.WithPrevious(cfg.JWTSecretPrevious))
 		}
@@ -61,7 +61,7 @@ func (n *Node) assembleTokens() (err error) {
 	default:
 		t.verifier = t.own
 	}
-	t.verifier = t.revoked.Guard(t.verifier)
+	t.verifier = clockGuard{t.revoked.Guard(t.verifier), n.doubts}
 	return nil
 }
 

@@ -159,7 +159,9 @@ func tokenFault(err error) *wire.Error {
 	case errors.Is(err, jwt.ErrTokenInvalidAudience):
 		return badToken(whatAudience)
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
-		return badToken("not valid yet")
+		e := badToken("not valid yet")
+		e.Temporary = true // or the clock that says so is behind
+		return e
 	case errors.Is(err, jwt.ErrTokenExpired): // and nothing else is wrong with it
 		return errTokenExpired()
 	}

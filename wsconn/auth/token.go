@@ -33,6 +33,7 @@ type HS256 struct {
 	audience string
 	maxLife  time.Duration
 	now      func() time.Time
+	issued   func() time.Time // the clock of what it issues
 	policy   *policy
 	cache    *tokenCache
 }
@@ -57,6 +58,12 @@ func WithMaxLife(d time.Duration) Option {
 	return func(h *HS256) { h.maxLife = d }
 }
 
+// WithIssueClock replaces the clock by which tokens are issued, but not the one by
+// which they are verified.
+func WithIssueClock(now func() time.Time) Option {
+	return func(h *HS256) { h.issued = now }
+}
+
 // WithClock replaces time.Now.
 func WithClock(now func() time.Time) Option {
 	return func(h *HS256) { h.now = now }
@@ -78,6 +85,9 @@ func NewHS256(secret []byte, issuer, audience string, options ...Option) (*HS256
 	h.keys.Keys = []jwt.VerificationKey{h.current}
 	for _, option := range options {
 		option(h)
+	}
+	if h.issued == nil {
+		h.issued = h.now
 	}
 	for _, key := range h.keys.Keys {
 		if n := len(key.([]byte)); n < MinSecretBytes {
@@ -116,7 +126,7 @@ func (h *HS256) issue(sub string, roles []wire.Role, generation int64, ttl time.
 			return "", Claims{}, wire.Errorf(wire.CodeBadRequest, "issue token: no such role %q", r)
 		}
 	}
-	now := h.now().Truncate(time.Second)
+	now := h.issued().Truncate(time.Second)
 	c := Claims{
 		Subject:    sub,
 		Roles:      append([]wire.Role(nil), roles...),

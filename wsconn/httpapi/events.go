@@ -90,6 +90,9 @@ func (a *api) follow(r *http.Request, f *session.Follower, st *stream) {
 func (a *api) still(r *http.Request) error {
 	claims, _ := auth.FromContext(r.Context())
 	if !time.Now().Before(claims.ExpiresAt) {
+		if a.cfg.Doubts != nil && a.cfg.Doubts() != nil {
+			return a.cfg.Doubts()
+		}
 		return wire.Errorf(wire.CodeTokenExpired, "the token has expired")
 	}
 	if a.cfg.Still == nil {

@@ -66,7 +66,10 @@ type Config struct {
 	TokenTTL time.Duration
 	// Still returns an error for claims that were good once and are not any more.
 	// Nil: they are good until they expire.
-	Still    func(auth.Claims) error
+	Still func(auth.Claims) error
+	// Doubts returns an error while this process's clock is known to be wrong, which
+	// what has expired by it is told. Nil: it is believed.
+	Doubts   func() error
 	Ready    func(ctx context.Context) error // why the node should get no new clients
 	Room     func() error                    // why nothing new is begun; nil for no such thing
 	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
@@ -272,6 +275,9 @@ type Health struct {
 
 func (a *api) ready(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err := a.alive.get(r.Context()); err != nil {
+		if a.cfg.Doubts != nil && a.cfg.Doubts() != nil {
+			return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready: %s", a.cfg.Doubts()), err)
+		}
 		return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready"), err)
 	}
 	h := Health{Status: "ready"}
