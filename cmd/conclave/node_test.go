@@ -21,7 +21,7 @@ import (
 
 // realNode starts a node on a Redis of its own, with accounts whose password is
 // "open sesame": alice is a coordinator, bob, carol and dave are participants,
-// root is an admin.
+// erin is both, root is an admin.
 func realNode(t *testing.T) (url string, err error) {
 	t.Helper()
 	mini := clustertest.StartMini(t)
@@ -31,10 +31,11 @@ func realNode(t *testing.T) (url string, err error) {
 	}
 	rdb := redis.NewClient(&redis.Options{Addr: mini.Addr()})
 	defer rdb.Close()
-	for user, role := range map[string]wire.Role{
-		"alice": wire.RoleCoordinator, "bob": wire.RoleParticipant, "carol": wire.RoleParticipant, "dave": wire.RoleParticipant, "root": wire.RoleAdmin,
+	for user, roles := range map[string][]wire.Role{
+		"alice": {wire.RoleCoordinator}, "bob": {wire.RoleParticipant}, "carol": {wire.RoleParticipant}, "dave": {wire.RoleParticipant},
+		"erin": {wire.RoleCoordinator, wire.RoleParticipant}, "root": {wire.RoleAdmin},
 	} {
-		authtest.AddUser(t, rdb, "", user, "open sesame", role)
+		authtest.AddUser(t, rdb, "", user, "open sesame", roles...)
 	}
 	n, err := node.New(cfg)
 	if err == nil {

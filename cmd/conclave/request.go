@@ -2,16 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 var keygenCommand = command{
@@ -19,7 +17,10 @@ var keygenCommand = command{
 	brief: "make a key whose parts these users hold",
 	about: `
 Makes a key whose parts the named participants hold, in that order. All of them
-must accept. The same again with the same --key-id joins a keygen that goes on.
+must accept. The same again with the same --key-id joins a keygen that goes on;
+with the same --request-id it returns what the first has come to, so that a script
+may try again whatever has happened. It takes no connection of its own beside a
+participant of the same user.
 
 Each participant signs which key it has made, and it is refused unless all of
 them attest what the servers tell, by the identities that this home knows. With
@@ -28,7 +29,7 @@ Otherwise whoever is not known yet is trusted, with a warning; and so are
 participants without an identity, of whom nobody is known.
 
   $ conclave keygen --threshold 2 alice bob carol
-  conclave: connected to n1
+  conclave: request id 4XK2P7… (give it with --request-id to try again safely)
   conclave: keygen of key-7GZ5XQ… began: session kg-P3KD…
   conclave: alice accepted
   …
@@ -44,6 +45,7 @@ participants without an identity, of whom nobody is known.
 		var r client.KeygenRequest
 		curve := flags.String("curve", "", "`curve`: secp256k1 (default) or ed25519")
 		flags.StringVar(&r.KeyID, "key-id", "", "`id` of the key (default: a new one)")
+		requestFlag(flags, &r.RequestID)
 		flags.IntVar(&r.Threshold, "threshold", 2, "how `many` must sign")
 		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`time` after which the request is void (default: the server's)")
 		trust, limit := trustFlag(flags), timeoutFlag(flags)
@@ -68,9 +70,12 @@ participants without an identity, of whom nobody is known.
 
 func (c *cli) keygen(ctx context.Context, r client.KeygenRequest, pinnedOnly bool) error {
 	var key client.Key
-	err := c.coordinate(ctx, pinnedOnly, func(coordinator *client.Client) (session string, err error) {
-		key, err = coordinator.Keygen(ctx, r)
-		return key.SessionID, err
+	if r.RequestID == "" {
+		r.RequestID = rand.Text()
+	}
+	err := c.coordinate(ctx, pinnedOnly, r.RequestID, func(api *client.API) (err error) {
+		key, err = api.Keygen(ctx, r)
+		return err
 	})
 	if err != nil {
 		c.unattested(err)
@@ -99,12 +104,13 @@ Signs with a key and verifies the signature. DATA is one of
               say --hash eip191. 32 bytes need a --hash. At most 65535 bytes
 
 on secp256k1; on ed25519 the bytes themselves are signed, without a hash. Text that
-begins with @ is given as a file. The address of a key that was made
+begins with @ is given as a file. With the same --request-id a signing is not made
+twice, however often it is asked for. The address of a key that was made
 from here is known; for others give --address, or the server is believed as far
 as the participants attest it (see conclave keygen -h).
 
   $ conclave sign key-7GZ5XQ… --data "pay bob"
-  conclave: connected to n1
+  conclave: request id ZP3Q8V… (give it with --request-id to try again safely)
   conclave: sign of key-7GZ5XQ… began: session sg-2…
   conclave: carol accepted
   conclave: alice accepted
@@ -124,6 +130,7 @@ as the participants attest it (see conclave keygen -h).
 		flags.StringVar(&r.Hash, "hash", "", "what to do to it first: none, keccak256, sha256, sha256d or eip191\n(default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text;\n@FILE and - are hex)")
 		flags.StringVar(&r.AccountAddr, "address", "", "account `address` of the key")
 		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all who hold the key)")
+		requestFlag(flags, &r.RequestID)
 		flags.StringVar(&r.SessionID, "session", "", "`id` of the session, to join one that goes on (default: a new one)")
 		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`time` after which the request is void (default: the server's)")
 		trust, limit := trustFlag(flags), timeoutFlag(flags)
@@ -158,9 +165,12 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest, pinnedOnly bool) e
 		}
 	}
 	var sig client.Signature
-	err := c.coordinate(ctx, pinnedOnly, func(coordinator *client.Client) (session string, err error) {
-		sig, err = coordinator.Sign(ctx, r)
-		return sig.SessionID, err
+	if r.RequestID == "" {
+		r.RequestID = rand.Text()
+	}
+	err := c.coordinate(ctx, pinnedOnly, r.RequestID, func(api *client.API) (err error) {
+		sig, err = api.Sign(ctx, r)
+		return err
 	})
 	if err != nil {
 		return err
@@ -169,48 +179,51 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest, pinnedOnly bool) e
 		[2]string{"hash", string(sig.Hash)}, [2]string{"digest", ownDigest(sig.Data, sig.Digest)}, [2]string{"session", sig.SessionID})
 }
 
-// coordinate connects, shows progress, and says what becomes of a session that
-// is left. Do returns the session that it was about, if it knows.
-func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.Client) (session string, err error)) error {
-	cfg, err := c.config()
+// coordinate asks over the web API, which takes no socket, so that a user may ask
+// for several things at once, and beside a participant. It shows progress, and says
+// what becomes of a session that is left. The same requestID again is the same
+// request.
+func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string, do func(*client.API) error) error {
+	urls, err := c.servers()
 	if err != nil {
 		return err
 	}
-	if cfg.Role, err = c.role(); err != nil {
+	secure, err := c.tls()
+	if err != nil {
 		return err
 	}
-	if cfg.Identity, err = c.identity(); err != nil {
+	identity, err := c.identity()
+	if err != nil {
 		return err
 	}
 	store, err := c.identities()
 	if err != nil {
 		return err
 	}
-	cfg.Known, cfg.Trust, cfg.PinnedOnly = store.Known, store.Trust, pinnedOnly
 	d := display{console: c.console, began: time.Now()}
-	var ends endings // told after how it came about, which another connection brings
-	cfg.OnEvent = func(e client.Event) {
-		if end, ok := e.(client.Ended); ok {
-			ends.add(end)
-			return
-		}
-		if _, ok := e.(client.Connected); ok {
-			c.reach.reached()
-		}
-		d.event(e)
+	var end client.Event // told after how it came about, which another connection brings
+	api, err := client.NewAPI(client.APIConfig{
+		URLs: urls, Token: c.tokens(nil), TLS: secure, Identity: identity,
+		Known: store.Known, Trust: store.Trust, PinnedOnly: pinnedOnly, OnAnswer: c.reach.reached,
+		OnEvent: func(e client.Event) {
+			if _, ok := e.(client.Ended); ok {
+				end = e
+				return
+			}
+			d.event(e)
+		},
+	})
+	if err != nil {
+		return err
 	}
-	c.reach.seek(cfg.URLs)
+	defer api.Close()
+	c.console.say("request id %s (give it with --request-id to try again safely)", clean(requestID))
+	c.reach.seek(urls)
 	stop := c.accompany(ctx, &d)
-	session := ""
-	coordinator, err := client.Dial(ctx, cfg)
-	if err == nil {
-		session, err = do(coordinator)
-		// Why it stopped before is err already, where it matters.
-		_ = coordinator.Close()
-	}
+	err = do(api)
 	stop()
-	if e, ok := ends.of(sessionOf(session, err, d.session())); ok {
-		d.event(e)
+	if end != nil {
+		d.event(end)
 	}
 	d.done()
 	if err == nil {
@@ -228,60 +241,11 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, do func(*client.C
 	return err
 }
 
-// endings are the outcomes that a coordinator is told of: that of the session it
-// has asked for, and those of sessions that earlier commands have left, which its
-// mailbox still holds. They are safe for concurrent use.
-type endings struct {
-	mu   sync.Mutex
-	list []client.Ended
-}
-
-// maxEndings bounds how many are kept, of which the newest count.
-const maxEndings = 256
-
-func (e *endings) add(end client.Ended) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.list) == maxEndings {
-		e.list = slices.Delete(e.list, 0, 1)
-	}
-	e.list = append(e.list, end)
-}
-
-// of returns the ending of a session.
-func (e *endings) of(session string) (client.Ended, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	i := slices.IndexFunc(e.list, func(end client.Ended) bool { return end.SessionID == session })
-	if i < 0 || session == "" {
-		return client.Ended{}, false
-	}
-	return e.list[i], true
-}
-
-// sessionOf is the session that a request has become: as its result says, its
-// error, or the server's acknowledgement, which may have been lost.
-func sessionOf(result string, err error, acknowledged string) string {
-	var outcome *client.OutcomeError
-	switch {
-	case result != "":
-		return result
-	case errors.As(err, &outcome) && outcome.SessionID != "":
-		return outcome.SessionID
-	}
-	return acknowledged
-}
-
-// role is coordinator, but for an admin who is none.
-func (c *cli) role() (wire.Role, error) {
-	if c.tokenFile != "" || c.env("CONCLAVE_TOKEN") != "" {
-		return wire.RoleCoordinator, nil
-	}
-	p, err := c.profile()
-	if slices.Contains(p.Roles, wire.RoleAdmin) && !slices.Contains(p.Roles, wire.RoleCoordinator) {
-		return wire.RoleAdmin, err
-	}
-	return wire.RoleCoordinator, err
+// requestFlag lets a script repeat a command that may have been carried out.
+func requestFlag(flags *flag.FlagSet, id *string) {
+	const about = "`id` of the request: the same again is the same request, and returns what it has come to (default: a new one, which is printed)"
+	flags.StringVar(id, "request-id", "", about)
+	flags.StringVar(id, "idempotency-key", "", "the same as --request-id: an `id`")
 }
 
 const knownFile = "keys.json"
@@ -297,15 +261,21 @@ func (c *cli) known() (map[string]string, error) {
 	return known, readJSON(path, &known)
 }
 
+// remember adds a key to them. Several commands may do so at once.
 func (c *cli) remember(key client.Key) error {
+	path, err := c.path(knownFile)
+	if err != nil {
+		return err
+	}
+	unlock, err := lockFile(path + ".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	known, err := c.known()
 	if err != nil {
 		return err
 	}
 	known[key.KeyID] = key.AccountAddr
-	path, err := c.path(knownFile)
-	if err != nil {
-		return err
-	}
 	return writeJSON(path, known)
 }

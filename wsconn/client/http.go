@@ -43,6 +43,10 @@ type APIConfig struct {
 	Known      func(user string) (Known, bool, error)
 	Trust      Trust
 	PinnedOnly bool
+	// OnEvent, if set, is told what becomes of what Keygen and Sign ask for:
+	// [Requested], [Ended] and [IdentityChanged]. It is called in their goroutines and
+	// must return soon.
+	OnEvent func(Event)
 	// OnAnswer, if set, is called for each answer of a server that can serve: for
 	// refusals too, and not for 502, 503 and 504. It must return at once, and may be
 	// called from several goroutines.
@@ -56,8 +60,9 @@ type API struct {
 	servers  *servers
 	token    TokenSource
 	identity *party.Identity
-	believer believer // of no user yet
-	onAnswer func()   // may be nil
+	believer believer    // of no user yet
+	onEvent  func(Event) // may be nil
+	onAnswer func()      // may be nil
 	http     *http.Client
 }
 
@@ -67,7 +72,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		return nil, errors.New("client: no URL")
 	}
 	a := &API{
-		servers: newServers(len(cfg.URLs)), token: cfg.Token, identity: cfg.Identity, onAnswer: cfg.OnAnswer,
+		servers: newServers(len(cfg.URLs)), token: cfg.Token, identity: cfg.Identity, onEvent: cfg.OnEvent, onAnswer: cfg.OnAnswer,
 		believer: believer{identity: cfg.Identity, known: cfg.Known, trust: cfg.Trust, pinnedOnly: cfg.PinnedOnly},
 	}
 	for _, base := range cfg.URLs {

@@ -22,6 +22,9 @@ type KeygenRequest struct {
 	Participants []string
 	// Curve zero value means secp256k1.
 	Curve pubkey.Curve
+	// RequestID makes the request idempotent, also once the keygen has failed: the
+	// same again returns the same outcome. Zero value means a new one.
+	RequestID string
 	// ExpiresIn limits the session, to the second. Zero value means the server's
 	// own deadlines.
 	ExpiresIn time.Duration
@@ -163,7 +166,10 @@ func (c *Client) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 	if err := c.signKeygen(&r, curve); err != nil {
 		return Key{}, err
 	}
-	w := &waiter{kind: KindKeygen, requestID: c.requestID(), keyID: r.KeyID}
+	if r.RequestID == "" {
+		r.RequestID = c.requestID()
+	}
+	w := &waiter{kind: KindKeygen, requestID: r.RequestID, keyID: r.KeyID}
 	p, err := c.await(ctx, w, r.wire())
 	if err != nil {
 		return Key{}, err

@@ -15,6 +15,7 @@ import (
 const (
 	longPoll    = 5 * time.Second // for a session's end, in one call: a server that hangs is noticed after it
 	callAgainIn = 500 * time.Millisecond
+	keysPath    = "/v1/keys"
 )
 
 // What the web API answers with.
@@ -34,16 +35,26 @@ func (a *API) Presence(ctx context.Context, user string) (PresenceInfo, error) {
 	return fetch[PresenceInfo](ctx, a, "/v1/presence/"+url.PathEscape(user), nil)
 }
 
-// Keygen asks for a key over HTTP and waits for it, with a socket no more than
-// without: for backends. Errors are those of [Client.Keygen]. When the server is
-// not in reach it asks again until ctx ends.
+// Keygen asks for a key over HTTP and waits for it. It needs no WebSocket, so that a
+// user may ask for several things at once, and beside a participant of its own.
+// Errors are those of [Client.Keygen]. When no server is in reach it asks again
+// until ctx ends. RequestID is the Idempotency-Key, of visible ASCII characters:
+// the same again, also of another process, is the same keygen and returns what it
+// has come to.
 func (a *API) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
-	curve, err := r.complete()
-	if err != nil {
+	b := a.believer
+	var err error
+	if b.user, err = a.user(ctx); err != nil {
 		return Key{}, err
 	}
-	b := a.believer
-	if b.user, err = a.user(ctx); err != nil {
+	if r.RequestID == "" {
+		r.RequestID = rand.Text()
+	}
+	if r.KeyID == "" {
+		r.KeyID = wire.TaskKeyID(b.user, r.RequestID)
+	}
+	curve, err := r.complete()
+	if err != nil {
 		return Key{}, err
 	}
 	if err := b.ready(r.Participants); err != nil {
@@ -54,14 +65,25 @@ func (a *API) Keygen(ctx context.Context, r KeygenRequest) (Key, error) {
 			return Key{}, err
 		}
 	}
-	s, err := a.run(ctx, webCall{method: http.MethodPost, path: "/v1/keys", body: r.wire(), once: rand.Text()})
+	s, err := a.run(ctx, webCall{method: http.MethodPost, path: keysPath, body: r.wire(), once: r.RequestID})
 	if err != nil {
 		return Key{}, err
 	}
-	return generated(r, curve, b, s.SessionID, &wire.KeygenConfirm{
+	key, err := generated(r, curve, b, s.SessionID, &wire.KeygenConfirm{
 		KeyID: s.KeyID, Status: statusOf(s), AccountAddr: s.AccountAddr, SessionID: s.SessionID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
 		Attestations: s.Attestations,
 	})
+	var changed *IdentityError
+	if errors.As(err, &changed) {
+		a.emit(IdentityChanged{Kind: KindKeygen, SessionID: s.SessionID, KeyID: r.KeyID, IdentityError: *changed})
+	}
+	return key, err
+}
+
+func (a *API) emit(e Event) {
+	if a.onEvent != nil {
+		a.onEvent(e)
+	}
 }
 
 // Sign asks for a signature over HTTP, waits for it and verifies it, as Keygen
@@ -102,19 +124,31 @@ func (a *API) user(ctx context.Context) (string, error) {
 }
 
 // run starts a task and returns its session at its end.
-func (a *API) run(ctx context.Context, c webCall) (SessionInfo, error) {
-	c.query, c.wait = url.Values{"start": {"true"}, "wait": {longPoll.String()}}, longPoll
+func (a *API) run(ctx context.Context, c webCall) (s SessionInfo, err error) {
+	c.query = url.Values{"start": {"true"}}
+	if a.onEvent == nil { // else what it has become is wanted at once
+		c.wait = longPoll
+		c.query.Set("wait", longPoll.String())
+	}
 	var task wire.Task
 	if err := a.persist(ctx, func() error { return a.do(ctx, c, &task) }); err != nil {
 		return SessionInfo{}, err
 	}
-	if task.Session == nil {
-		return SessionInfo{}, errors.New("client: the server has not waited; is it an older one?")
+	if task.SessionID == "" {
+		return SessionInfo{}, errors.New("client: the server has started nothing; is it an older one?")
 	}
-	if statusOf(*task.Session) != "" {
-		return *task.Session, nil
+	kind := KindSign
+	if c.path == keysPath {
+		kind = KindKeygen
 	}
-	return a.WaitSession(ctx, task.SessionID)
+	a.emit(Requested{Kind: kind, SessionID: task.SessionID, KeyID: task.KeyID})
+	if task.Session != nil && statusOf(*task.Session) != "" {
+		s = *task.Session
+	} else if s, err = a.WaitSession(ctx, task.SessionID); err != nil {
+		return s, err
+	}
+	a.emit(Ended{kind, s.SessionID, s.KeyID, statusOf(s), s.Reason, s.Culprits})
+	return s, nil
 }
 
 // WaitSession returns a session at its end, however long that takes.
