@@ -16,7 +16,8 @@ const (
 	ackWithin  = 3 * time.Second // for a pipeline of them
 	// ackEvery is how often acknowledgements are passed on at most: nobody waits
 	// for them, and the fewer they are the better. What is not yet passed on when a
-	// node dies stays in the mailbox until the next one; no client gets it again.
+	// node dies stays in the mailbox: a client that resumes does not get it again; one
+	// that does not, as the seed's, gets it once more, under the same seq.
 	ackEvery = 200 * time.Millisecond
 )
 
@@ -29,7 +30,7 @@ func (m *Membership) Ack(ctx context.Context, seq uint64) error {
 	if seq <= m.acked.Load() {
 		return nil
 	}
-	owner, err := ackScript.Run(ctx, m.node.rdb, m.ackKeys(), m.conn, seq, seq+1, m.node.cfg.uncounted()).Int64()
+	owner, err := ackScript.Run(ctx, m.node.rdb, m.ackKeys(), m.conn, seq, seq+1, m.node.cfg.uncounted(), m.at).Int64()
 	return m.ackDone(ctx, seq, owner, err)
 }
 
@@ -76,7 +77,8 @@ func (n *Node) passAcks(batch []*Membership) {
 				continue
 			}
 			keys := w.m.ackKeys()
-			w.cmd = redis.NewCmd(ctx, run[0], run[1], len(keys), keys[0], keys[1], keys[2], w.m.conn, w.seq, w.seq+1, n.cfg.uncounted())
+			w.cmd = redis.NewCmd(ctx, run[0], run[1], len(keys), keys[0], keys[1], keys[2], keys[3],
+				w.m.conn, w.seq, w.seq+1, n.cfg.uncounted(), w.m.at)
 			w.cmd.SetFirstKeyPos(3)
 			_ = pipe.Process(ctx, w.cmd)
 		}
@@ -92,7 +94,7 @@ func (n *Node) passAcks(batch []*Membership) {
 
 func (m *Membership) ackKeys() []string {
 	k := m.node.keys
-	return []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member)}
+	return []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member), k.generations(m.member)}
 }
 
 // ackDone does what Redis's answer asks for.
@@ -105,6 +107,8 @@ func (m *Membership) ackDone(ctx context.Context, seq uint64, owner int64, err e
 		m.supersede()
 	case ownedByNone:
 		return m.restore(ctx) // the next ack trims
+	case foreignSeq:
+		m.wake() // the mailbox is not the one that gave this number: the pump finds out
 	default:
 		raiseTo(&m.acked, seq)
 	}

@@ -1,5 +1,5 @@
 -- append: add messages to one member's mailbox and hurry them to its socket.
--- (After usage.lua.)
+-- (After usage.lua and generations.lua.)
 --
 -- KEYS[1] mailbox:{member}        stream
 -- KEYS[2] seen:{member}           set, ids of messages
@@ -7,9 +7,10 @@
 -- KEYS[4] presence:{member}       hash
 -- KEYS[5] mailbox:{member}:usage  hash, see usage.lua
 -- KEYS[6] joined:{member}         string, there once the member has joined
+-- KEYS[7] mailbox:{member}:generations  string, see generations.lua
 -- ARGV[1] channel prefix to publish under, or '' to leave publishing to the caller
 -- ARGV[2] most entries, ARGV[3] most bytes that the mailbox may hold
--- ARGV[4] its time to live, and that of seen and usage, ms
+-- ARGV[4] its time to live, and that of seen, usage and generations, ms
 -- ARGV[5] most entries, ARGV[6] most bytes, ARGV[7] time to live, ms, of the
 --         mailbox of a member that has never joined
 -- ARGV[8] most entries, ARGV[9] most bytes of one payer in one group
@@ -23,13 +24,16 @@
 -- ARGV[16..] for each message: its id ('' = none), payer ('' = none), group
 --         ('' = none), 1 if it ends the group else 0, number of its Send, payload
 --
--- When Redis is full: refused.
+-- When Redis is full: refused. What cannot be appended is not remembered as seen.
+-- What fails after that (to publish, to keep the account, to renew the times to
+-- live) is not the message's failure: it is said, and mended later.
 -- Returns one value per message: its seq as a string when appended; 0 when that
 -- id was appended before, or its group has ended; -1 when the mailbox is full,
 -- -2 when its payer has used up its share, -3 when its payer has used up what it
 -- may hold in one group, and so for every later message of the same Send. Then
 -- how many entries the mailbox holds. Then, only when ARGV[1] is '': the node
--- and the connection that hold the member's socket, '' when it has none.
+-- and the connection that hold the member's socket, '' when it has none. Then, only
+-- when something failed after a message was appended, what.
 --
 -- A payer may hold a quarter of the mailbox, the member itself three quarters;
 -- and when three quarters are full, who holds more than 1/64 may not add. What
@@ -39,7 +43,7 @@
 --
 -- Every message comes this way: each call of Redis here shows in what the
 -- cluster carries.
-local mailbox, seen, old, presence, usage, joined = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local mailbox, seen, old, presence, usage, joined, generations = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local channels, sent, member = ARGV[1], ARGV[13], ARGV[14]
 local most, room, ttl = tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local first, width = 16, 6
@@ -95,81 +99,108 @@ local function refusal(payer, group, last_word, cost)
   if n >= tonumber(ARGV[8]) or held + cost > tonumber(ARGV[9]) then return -3 end
 end
 
+-- The numbers jump where another Redis gave those before.
+local name, list = reign(), redis.call('GET', generations)
+local jump = name ~= '-' and not (list and string.sub(list, 1, #name) == name)
+
+local trouble
+local function failed(why)
+  trouble = trouble or type(why) == 'table' and why.err or tostring(why)
+end
+
+-- add appends an entry and returns its id.
+local function add(...)
+  local last, entry = 0, nil
+  if jump then
+    last = newest(mailbox)
+  else
+    entry = redis.call('XADD', mailbox, '0-*', ...)
+    if entry ~= '0-1' then return entry end
+    -- A new stream, whose predecessor may have expired. Its numbers start at the
+    -- clock, in µs, and so above all that a client may have seen before.
+  end
+  local before = last > 0 and last or tonumber((string.match(list or '', '%d+$'))) or 0
+  local start = first_of(before, last > 0)
+  local added = redis.call('XADD', mailbox, '0-' .. text(start), ...)
+  if entry then redis.call('XDEL', mailbox, entry) end
+  jump, renew = false, true
+  local kept, why = pcall(begin, generations, list, name, last, start)
+  if not kept then failed(why) end
+  return added
+end
+
 local out, refused, turn = {}, {}, false
-for i = first, #ARGV, width do
+
+-- take appends message i, if it may be, and returns what is said of it.
+local function take(i)
   local id, payer, group, last_word, send, payload = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1', ARGV[i + 4], ARGV[i + 5]
-  local r, link, cost = refused[send], last_word and 'end' or '', 0
-  if r then
-    -- nothing overtakes what was refused
-  elseif id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then
-    r = 0
-  elseif account then
+  if refused[send] then return refused[send] end -- nothing overtakes what was refused
+  if id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then return 0 end
+  local r, link, cost = nil, last_word and 'end' or '', 0
+  if account then
     local ended
     if group ~= '' and not last_word then link, ended = account.newest(group) end
-    if ended then
-      r = 0
-    else
-      local waste = 0
-      if last_word and not (conn and account.entries <= 64 and account.bytes <= 1048576) then
-        waste = account.remove(group)
-        if waste > 0 then link = string.format('end %.0f', waste) end
-      end
-      cost = account.cost(#payload, waste)
-      r = refusal(payer, group, last_word, cost)
-      if r then
-        refused[send] = r
-        if id ~= '' then redis.call('SREM', seen, id) end
-      end
+    if ended then return 0 end
+    local waste = 0
+    if last_word and not (conn and account.entries <= 64 and account.bytes <= 1048576) then
+      waste = account.remove(group)
+      if waste > 0 then link = string.format('end %.0f', waste) end
     end
+    cost = account.cost(#payload, waste)
+    r = refusal(payer, group, last_word, cost)
   elseif len >= most then
     r = -1
+  end
+  if r then
     refused[send] = r
     if id ~= '' then redis.call('SREM', seen, id) end
+    return r
   end
-  if not r then
-    local entry = redis.call('XADD', mailbox, '0-*', 'payload', payload, 'payer', payer, 'group', group, 'link', link)
-    if entry == '0-1' then
-      -- A new stream, whose predecessor may have expired. Its numbers start at
-      -- the clock, in ms, and so above all that a client may have seen before.
-      local time = redis.call('TIME')
-      local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-      entry = redis.call('XADD', mailbox, '0-' .. now, 'payload', payload, 'payer', payer, 'group', group, 'link', link)
-      redis.call('XDEL', mailbox, '0-1')
-      renew = true
-    end
-    r = string.sub(entry, 3)
-    len = len + 1
-    turn = turn or r % 64 == 0 -- seen need not be exact, and counting it costs
-    if account then account.appended(r, payer, group, last_word, cost) end
-    if node and channels ~= '' then
-      redis.call('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. sent .. ' ' .. payload)
-    end
+  r = string.sub(add('payload', payload, 'payer', payer, 'group', group, 'link', link), 3)
+  len = len + 1
+  turn = turn or r % 64 == 0 -- seen need not be exact, and counting it costs
+  if account then account.appended(r, payer, group, last_word, cost) end
+  if node and channels ~= '' then
+    local heard = redis.pcall('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. sent .. ' ' .. payload)
+    if type(heard) == 'table' then failed(heard) end
+  end
+  return r
+end
+
+for i = first, #ARGV, width do
+  local done, r = pcall(take, i)
+  if not done then
+    if ARGV[i] ~= '' then redis.pcall('SREM', seen, ARGV[i]) end
+    return type(r) == 'table' and r or redis.error_reply(tostring(r))
   end
   out[#out + 1] = r
 end
 
-if account then
-  len = account.entries
-  if len > 0 then
-    account.save(unseen)
-  else
-    redis.call('DEL', usage)
-    if unseen and redis.call('EXISTS', mailbox) == 1 then redis.call('HSET', usage, 'unseen', '1') end
+if account then len = account.entries end
+local kept, why = pcall(function()
+  if account then
+    if len > 0 then
+      account.save(unseen)
+    else
+      redis.call('DEL', usage)
+      if unseen and redis.call('EXISTS', mailbox) == 1 then redis.call('HSET', usage, 'unseen', '1') end
+    end
   end
-end
-if turn and redis.call('SCARD', seen) >= tonumber(ARGV[11]) then
-  redis.call('RENAME', seen, old)
-  redis.call('SADD', seen, '') -- no id: so that there is a set to live as long
-  renew = true
-end
-if renew then
-  redis.call('PEXPIRE', mailbox, ttl)
-  redis.call('PEXPIRE', seen, ttl)
-end
-if account and (renew or account.fresh) then redis.call('PEXPIRE', usage, ttl) end
+  if turn and redis.call('SCARD', seen) >= tonumber(ARGV[11]) then
+    redis.call('RENAME', seen, old)
+    redis.call('SADD', seen, '') -- no id: so that there is a set to live as long
+    renew = true
+  end
+  if renew then
+    for _, key in ipairs({mailbox, seen, generations}) do redis.call('PEXPIRE', key, ttl) end
+  end
+  if account and (renew or account.fresh) then redis.call('PEXPIRE', usage, ttl) end
+end)
+if not kept then failed(why) end
 out[#out + 1] = len
 if channels == '' then
   out[#out + 1] = node or ''
   out[#out + 1] = conn or ''
 end
+if trouble then out[#out + 1] = trouble end
 return out

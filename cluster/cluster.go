@@ -22,17 +22,32 @@
 //
 // Each mailbox counts its messages: the seq is the second part of the stream's
 // entry id, so it goes on when everything is acknowledged. A mailbox that is
-// new, or whose last one has expired, starts at the clock in ms, so that no seq
+// new, or whose last one has expired, starts at Redis's clock in µs, so that no seq
 // is given twice to one member.
 //
-// Should Redis lose messages that it had confirmed (a failover without the
-// settings against it), a mailbox may be behind what its member has seen. It
-// then goes on after that, and what it still holds is delivered under new
-// numbers, because it cannot be told from what is new: the one case in which a
-// message comes twice. It is noticed when the member's node subscribes anew, is
-// published to, or when the member joins. When by then the mailbox has given
-// all the numbers that were lost once more, it is not noticed, and what came
-// under them does not reach the member: the one case in which a message is lost.
+// Redis may lose messages that it had confirmed: after a failover without the
+// settings against it, or when an older file is restored. So the numbers that one
+// Redis gives while it is the master are a generation (see generations.lua). Within
+// it each number follows the one before; another Redis, or the same after a restart
+// or a promotion, begins with its first append a generation at a distance of
+// thousands at least. Which Redis it is the append script asks in the same step, so
+// nobody needs to notice a failover. A seq therefore says by itself which history
+// it is of, in what a client resumes with, in an ack and in a node's cursor:
+//
+//   - of a generation that the mailbox knows, also beyond its end: what was lost is
+//     gone, the client has the rest up to there, and what follows is delivered;
+//   - of none that it knows: what the client has cannot be told. All that the
+//     mailbox holds is delivered, under numbers of a new generation above that seq.
+//     This is the one case in which a message comes twice under two numbers. An ack
+//     of such a seq forgets nothing.
+//
+// A server that does not tell who it is (INFO refused, or an imitation of Redis) is
+// taken for one and the same. There a mailbox that is behind a client's seq is
+// delivered whole, and one that has overtaken it again is not noticed.
+//
+// A client that does not resume may get messages again under the same seq: those
+// whose receipt the node had not passed on when it died (see Ack). So every message
+// is delivered at least once, and under one seq, but for the case above.
 //
 // What ends a group of messages may remove the others from the mailbox
 // (Message.Ends). Their numbers are given to no other, so a client sees a gap.
@@ -64,9 +79,10 @@
 //
 //	node:{<id>}         hash    address, version, started_at, connections, draining; TTL LeaseTTL
 //	nodes               zset    node id by its last heartbeat, ms
-//	presence:{<member>} hash    node, conn, role, since, seq (newest when joined), acked; void when the node is gone
+//	presence:{<member>} hash    node, conn, role, since, seq (newest when joined), at (when, µs; orders joins), acked; void when the node is gone
 //	mailbox:{<member>}  stream  0-<seq>, payload, payer, group, link; trimmed on ack; TTL MailboxTTL after the last append
 //	mailbox:{<member>}:usage hash how much the mailbox holds, in all and by payer and group, see usage.lua; TTL likewise
+//	mailbox:{<member>}:generations string which numbers it has given, see generations.lua; TTL likewise
 //	joined:{<member>}   string  when the member joined or left last; TTL a year
 //	seen:{<member>}     set     newest message ids appended; TTL MailboxTTL after the last
 //	seen:{<member>}:old set     those before; TTL likewise
@@ -75,10 +91,30 @@
 //	                            "s <conn>", that connection is superseded; "n <text>", see Notify;
 //	                            "e <n>", what the node told itself, see echo
 //
+// # What a socket is not told
+//
+// A node learns of messages and of newer sockets by what is published to it. Where
+// Redis loses a presence, or no longer publishes (a right was withdrawn), nothing
+// comes. So once in the time of a heartbeat a node looks at some of its sockets, at each within
+// five times that, and puts right what it finds (check.go): it records the presence again,
+// closes the socket as superseded, or reads the mailbox. Joins are ordered by
+// Redis's clock, so that a record from before a join does not supersede it.
+//
+// # Scripts that fail in the middle
+//
+// A script has no rollback, and a command in it may fail: a right was withdrawn, or
+// somebody has put another type at a key. What the append script could not append
+// it does not remember as seen, so that it can be sent again; what fails after a
+// message was appended (publishing, the account, times to live) it only reports. The
+// account is checked against the stream at its next use, a time to live is renewed
+// with the next append of the same node. A join that fails is undone by the caller
+// and tried again by the client; an ack is repeated; numbers that were given anew in
+// part are delivered in both forms. Other scripts write once, or may be repeated.
+//
 // # Goroutines and locks
 //
-// [Node.Run] has four: the heartbeat, the watch over the lease, the subscriber
-// and its prober; they end with Run's context. The subscriber alone takes what
+// [Node.Run] has five: the heartbeat, the watch over the lease, the subscriber
+// and its prober, and the one that checks sockets; they end with Run's context. The subscriber alone takes what
 // is published, in order, and never waits for Redis or a socket. A [Membership]
 // has no goroutine while its socket is level with its mailbox; a pump runs from
 // the first gap, refusal or new subscription until it is level again, or until
@@ -286,7 +322,9 @@ type Node struct {
 	sends      pipeline.Gatherer[*batch]
 	acks       pipeline.Gatherer[*Membership]
 	renewed    renewals
-	appendArgs []any // see appendArgs
+	checks     checks
+	mute       atomic.Bool // Redis takes messages and does not publish them, or not all
+	appendArgs []any       // see appendArgs
 
 	mu       sync.Mutex
 	stopped  bool
@@ -366,6 +404,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { n.heartbeats(ctx); return nil })
 	g.Go(func() error { n.watchLease(ctx); return nil })
 	g.Go(func() error { n.subscribe(ctx); return nil })
+	g.Go(func() error { n.watchSockets(ctx); return nil })
 	err := g.Wait()
 	n.stop()
 	n.retire(context.WithoutCancel(ctx))

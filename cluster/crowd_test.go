@@ -35,7 +35,7 @@ func (s *slowScripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		kind := ""
 		if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "eval") {
 			switch args[1] {
-			case joinScript.Hash(), mailboxLua + joinLua:
+			case joinScript.Hash(), joinLua:
 				kind = "join"
 			case leaveScript.Hash(), leaveLua:
 				kind = "leave"

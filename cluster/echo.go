@@ -12,7 +12,6 @@ import (
 // subscribes anew when two such words in turn have not come back.
 type echo struct {
 	sent, heard atomic.Uint64 // numbers of the newest words
-	refused     bool          // the last was not published; of the heartbeat's goroutine
 }
 
 // deafAfter is how many words may be on their way.
@@ -47,11 +46,14 @@ func (n *Node) tellSelf(ctx context.Context) {
 	}
 	next := n.echo.sent.Load() + 1
 	err := publish(ctx, n.keys.channel(n.cfg.NodeID), "e "+strconv.FormatUint(next, 10)).Err()
-	switch {
-	case err == nil:
-		n.echo.sent.Store(next)
-	case !n.echo.refused && ctx.Err() == nil:
-		n.log.Warn().Err(err).Msg("publish to the node itself failed")
+	if err != nil {
+		if ctx.Err() == nil {
+			n.setMute(err.Error())
+		}
+		return
 	}
-	n.echo.refused = err != nil
+	n.echo.sent.Store(next)
+	if n.mute.CompareAndSwap(true, false) {
+		n.log.Info().Msg("redis publishes again")
+	}
 }

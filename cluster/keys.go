@@ -18,7 +18,7 @@ func (k keys) node(id string) string { return k.prefix + "node:{" + id + "}" }
 // TTL: none; every node adds itself and removes those whose record is gone.
 func (k keys) nodes() string { return k.prefix + "nodes" }
 
-// presence is a hash: node, conn, role, since, seq, acked.
+// presence is a hash: node, conn, role, since, seq, at, acked.
 // TTL: none; written by the node that holds the member's socket and removed by
 // it on leave; void when that node's record is gone. Read by every append.
 func (k keys) presence(member string) string { return k.prefix + "presence:{" + member + "}" }
@@ -34,6 +34,11 @@ func (k keys) mailbox(member string) string { return k.prefix + "mailbox:{" + me
 // TTL: the mailbox's, or longer. Written and read by the scripts that append and
 // trim; it is made anew where it does not agree with the stream.
 func (k keys) usage(member string) string { return k.mailbox(member) + ":usage" }
+
+// generations is a string: which numbers the mailbox has given; see
+// generations.lua. TTL: the mailbox's. Written by the scripts that append and give
+// new numbers; read by them and by those that read and trim.
+func (k keys) generations(member string) string { return k.mailbox(member) + ":generations" }
 
 // joined is a string: when the member joined or left last, RFC 3339, by Redis's
 // clock; empty where a mailbox of an older version told that it had. TTL:

@@ -58,8 +58,8 @@ func TestKeysDocumented(t *testing.T) {
 		if err := lock.Release(ctx); err != nil {
 			t.Logf("release: %v", err) // slow machines pass its time
 		}
-		if got := rdb.HGetAll(ctx, w.keys().presence("alice")).Val(); len(got) != 6 {
-			t.Errorf("presence has %v, want node, conn, role, since, seq, acked", got)
+		if got := rdb.HGetAll(ctx, w.keys().presence("alice")).Val(); len(got) != 7 {
+			t.Errorf("presence has %v, want node, conn, role, since, seq, at, acked", got)
 		}
 	})
 }
@@ -89,8 +89,8 @@ func keyTable(t *testing.T) []keyRow {
 		pattern = regexp.MustCompile(`<\w+>`).ReplaceAllString(pattern, `[^{}]+`)
 		rows = append(rows, keyRow{f[0], kind, regexp.MustCompile("^" + pattern + "$"), strings.Contains(line, "TTL")})
 	}
-	if len(rows) != 9 {
-		t.Fatalf("found %d rows in the key table, want 9", len(rows))
+	if len(rows) != 10 {
+		t.Fatalf("found %d rows in the key table, want 10", len(rows))
 	}
 	return rows
 }

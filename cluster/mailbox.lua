@@ -1,37 +1,28 @@
--- mailbox: what join.lua and read.lua share; it stands before each of them.
+-- mailbox: what join.lua and read.lua share; it stands before each of them, after
+-- generations.lua.
 
--- newest returns the highest seq the stream ever gave, 0 when there is no stream.
-local function newest(mailbox)
-  if redis.call('EXISTS', mailbox) == 0 then return 0 end
-  local info = redis.call('XINFO', 'STREAM', mailbox)
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then
-      return tonumber(string.match(info[i + 1], '%-(%d+)$')) or 0
-    end
-  end
-  return 0
-end
-
-local function text(seq) return string.format('%.0f', seq) end
-
--- raise makes the numbers go on after seq where the stream is behind it: Redis
--- has lost what it had confirmed. What the stream still holds cannot be told
--- from what is new, so all of it is numbered again, to be delivered. The next
--- append counts it again. Returns the newest seq.
-local function raise(mailbox, usage, seq)
-  local last = newest(mailbox)
-  if last == 0 or last >= seq then return last end
+-- renumber begins a generation beyond seq, and gives all that the stream holds new
+-- numbers there, so that it is delivered: what of it a member has that has seen a
+-- foreign seq cannot be told. The next append counts it again. Returns the newest
+-- seq.
+local function renumber(mailbox, usage, generations, seq)
   local entries, number = redis.call('XRANGE', mailbox, '-', '+'), {}
-  redis.call('XADD', mailbox, '0-' .. text(seq), 'payload', '')
+  local last = newest(mailbox)
+  local first = first_of(math.max(last, seq), true)
+  local life = redis.call('PTTL', mailbox)
+  if #entries == 0 then redis.call('XADD', mailbox, '0-' .. text(first), 'payload', '') end
   for i, entry in ipairs(entries) do
-    number[string.sub(entry[1], 3)] = text(seq + i)
+    local new = text(first + i - 1)
+    number[string.sub(entry[1], 3)] = new
     local fields = entry[2]
     -- An entry's link is the seqs of others, see usage.lua.
     if fields[8] and string.match(fields[8], '^%d') then fields[8] = string.gsub(fields[8], '%d+', number) end
-    redis.call('XADD', mailbox, '0-' .. text(seq + i), unpack(fields))
+    redis.call('XADD', mailbox, '0-' .. new, unpack(fields))
   end
-  redis.call('XTRIM', mailbox, 'MINID', '0-' .. text(seq + 1))
+  redis.call('XTRIM', mailbox, 'MINID', '0-' .. text(#entries == 0 and first + 1 or first))
   redis.call('HDEL', usage, 'entries')
-  return seq + #entries
+  begin(generations, redis.call('GET', generations), reign(), last, first)
+  if life > 0 then redis.call('PEXPIRE', generations, life) end
+  return first + math.max(#entries, 1) - 1
 end
 

@@ -60,6 +60,8 @@ type Membership struct {
 	member, role, conn, since string
 	sock                      Socket
 	lastSeq                   uint64
+	at                        string // when it joined, µs by Redis's clock; see owner.lua
+	rolledBack                bool   // see RolledBack
 
 	// cursor is the newest seq that the socket took, or that is known to be
 	// gone from the mailbox. It belongs to whoever offers: the subscriber while
@@ -71,6 +73,8 @@ type Membership struct {
 	ackable   atomic.Uint64 // what AckLater was told
 	ackQueued atomic.Bool   // it waits to be passed on
 
+	looked look // by the last check; watchSockets', see unread
+
 	mu     sync.Mutex
 	phase  phase
 	missed bool               // there is news since the pump last read (or, when joined, at all)
@@ -81,6 +85,12 @@ type Membership struct {
 // LastSeq returns the newest sequence number the mailbox had when the member
 // joined, 0 if it never had one.
 func (m *Membership) LastSeq() uint64 { return m.lastSeq }
+
+// RolledBack reports whether Redis has lost messages that the member had by the
+// seq that Join was told: the mailbox gave that number and knows nothing of it, or
+// did not give it. All that it holds and cannot vouch for is delivered, under
+// numbers above that one.
+func (m *Membership) RolledBack() bool { return m.rolledBack }
 
 // Start begins delivery: first what the mailbox holds after the seq that Join
 // was told, then live, in order, without gaps or repeats. Calling it again, or
@@ -255,6 +265,7 @@ type entry struct {
 // reading is what read.lua returned.
 type reading struct {
 	more    bool
+	anew    bool   // what follows is all there is, under new numbers
 	newest  uint64 // 0 = not said
 	entries []entry
 }
@@ -278,8 +289,8 @@ func (m *Membership) read(ctx context.Context) (*reading, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	reply, err := readScript.Run(ctx, n.rdb, []string{n.keys.mailbox(m.member), n.keys.presence(m.member), n.keys.usage(m.member)},
-		m.conn, m.cursor, readMessages, readBytes).Slice()
+	reply, err := readScript.Run(ctx, n.rdb, m.readKeys(),
+		m.conn, m.cursor, readMessages, readBytes, m.at).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("read mailbox: %w", err)
 	}
@@ -297,13 +308,23 @@ func (m *Membership) read(ctx context.Context) (*reading, error) {
 			return nil, err
 		}
 	}
+	if got.anew {
+		n.log.Warn().Str("conn", m.conn).Uint64("seq", m.cursor).Msg("mailbox rolled back, delivering all of it")
+	}
 	return got, nil
 }
 
-// What read.lua and ack.lua say about who is a member's live socket.
+func (m *Membership) readKeys() []string {
+	k := m.node.keys
+	return []string{k.mailbox(m.member), k.presence(m.member), k.usage(m.member), k.generations(m.member)}
+}
+
+// What owner.lua says about who is a member's live socket, and ack.lua besides.
 const (
 	ownedByNone  = -1
 	ownedByOther = 0
+	ownedByThis  = 1
+	foreignSeq   = 2
 )
 
 func parseReading(reply []any) (owner int64, got *reading, err error) {
@@ -319,7 +340,7 @@ func parseReading(reply []any) (owner int64, got *reading, err error) {
 	if !ok1 || !ok2 || err != nil {
 		return bad()
 	}
-	got = &reading{more: more == 1, newest: newest, entries: make([]entry, 0, len(reply)/2-1)}
+	got = &reading{more: more > 0, anew: more == 2, newest: newest, entries: make([]entry, 0, len(reply)/2-1)}
 	for i := 3; i < len(reply); i += 2 {
 		seq, err := parseSeq(reply[i])
 		payload, ok := reply[i+1].(string)

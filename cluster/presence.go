@@ -87,8 +87,8 @@ type Presence struct {
 // socket that was live until now, on any node, is superseded; if it is on this
 // node it is before Join returns. after is the newest sequence number that the
 // client says it has received, 0 = none; delivery begins after it once Start is
-// called. A number that the mailbox has not reached makes the mailbox go on
-// after it (Redis has lost data).
+// called. If the mailbox did not give that number, because Redis has lost data, all
+// that it holds is delivered, under numbers above it ([Membership.RolledBack]).
 //
 // Each Socket joins once. It returns ErrBadID, ErrBadSeq, ErrStopped,
 // ErrSuperseded when a newer connection came in between (s is then superseded
@@ -152,7 +152,7 @@ func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 	deadline, _ := ctx.Deadline()
 	by := now.Add(time.Until(deadline)) // the caller's clock itself does not matter
 	k := n.keys
-	touched := []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member), k.seen(m.member), k.joined(m.member)}
+	touched := []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member), k.seen(m.member), k.joined(m.member), k.generations(m.member)}
 	reply, err := joinScript.Run(ctx, n.rdb, touched, n.cfg.NodeID, m.conn, m.role, m.since, after, channels,
 		by.UnixMilli(), n.cfg.MailboxTTL.Milliseconds(), joinedTTL.Milliseconds(), now.UTC().Format(timeFormat)).Slice()
 	if err != nil {
@@ -161,12 +161,16 @@ func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 	if len(reply) == 0 {
 		return errTooLate
 	}
-	if len(reply) != 4 {
-		return fmt.Errorf("redis returned %d values, want 4", len(reply))
+	if len(reply) != 6 {
+		return fmt.Errorf("redis returned %d values, want 6", len(reply))
 	}
 	waiting, _ := reply[1].(int64)
 	oldNode, _ := reply[2].(string)
 	oldConn, _ := reply[3].(string)
+	m.at, _ = reply[4].(string)
+	if m.rolledBack = reply[5] != "given"; m.rolledBack {
+		n.log.Warn().Str("conn", m.conn).Uint64("seq", after).Msg("mailbox rolled back: redis has lost what its member had")
+	}
 	if m.lastSeq, err = parseSeq(reply[0]); err != nil {
 		return err
 	}
@@ -230,15 +234,16 @@ func (n *Node) leave(ctx context.Context, conn, member string) error {
 		conn, time.UnixMicro(n.clockNow()).UTC().Format(timeFormat), joinedTTL.Milliseconds()).Err()
 }
 
-// restore records the membership where Redis has none. A Leave that came in
-// between is done again.
+// restore records the membership where Redis has none, or one from before it; what
+// was sent meanwhile was not published to it, so it looks into its mailbox then. A
+// Leave that came in between is done again.
 func (m *Membership) restore(ctx context.Context) error {
 	n := m.node
 	if m.isEnded() {
 		return nil
 	}
 	err := restoreScript.Run(ctx, n.rdb, []string{n.keys.presence(m.member)},
-		n.cfg.NodeID, m.conn, m.role, m.since).Err()
+		n.cfg.NodeID, m.conn, m.role, m.since, m.at).Err()
 	if err != nil {
 		return fmt.Errorf("restore presence: %w", err)
 	}
@@ -246,6 +251,7 @@ func (m *Membership) restore(ctx context.Context) error {
 		return n.leave(ctx, m.conn, m.member)
 	}
 	n.log.Warn().Str("conn", m.conn).Msg("presence restored")
+	m.wake()
 	return nil
 }
 

@@ -1,28 +1,42 @@
 -- read: the next entries of a mailbox, for the connection that is its member's
--- live socket. (After mailbox.lua.)
+-- live socket. (After generations.lua, mailbox.lua and owner.lua.)
 --
 -- KEYS[1] mailbox:{member}        stream
 -- KEYS[2] presence:{member}       hash
 -- KEYS[3] mailbox:{member}:usage  hash
+-- KEYS[4] mailbox:{member}:generations  string
 -- ARGV[1] conn, ARGV[2] the seq to read after
 -- ARGV[3] most entries, ARGV[4] most bytes of payload (one entry may pass it)
+-- ARGV[5] µs, when the connection joined, as join.lua said
 --
 -- When Redis is full: goes on, also where it gives new numbers.
--- Returns {owner, more, newest, seq, payload, seq, payload, …}: owner is 1 when
--- ARGV[1] is the member's live socket, 0 when another is, -1 when none is
--- recorded; more is 1 when entries follow the ones returned; newest is the
+-- Returns {owner, more, newest, seq, payload, seq, payload, …}: owner is as
+-- owner.lua has it; more is 1 when entries follow the ones returned, and 2 when
+-- they do because ARGV[2] was foreign and they have new numbers; newest is the
 -- newest seq, said only when none is returned and none follows, else '0'.
-local mailbox, presence, usage = KEYS[1], KEYS[2], KEYS[3]
-local conn, after = ARGV[1], ARGV[2]
+local mailbox, presence, usage, generations = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local conn, after, was = ARGV[1], ARGV[2], tonumber(ARGV[2])
 local most, bytes = tonumber(ARGV[3]), tonumber(ARGV[4])
 local chunk = 8 -- entries held here at a time, each perhaps a megabyte
 
-local live = redis.call('HGET', presence, 'conn')
-local owner = -1
-if live then owner = live == conn and 1 or 0 end
+local owner = owner_of(presence, conn, ARGV[5])
 if owner == 0 then return {0, 0, '0'} end
-
 local out = {owner, 0, '0'}
+
+-- again makes all that there is follow when what the socket has is foreign.
+local function again(last)
+  if judge(mailbox, generations, was, last) ~= 'foreign' then return false end
+  redis.call('HDEL', presence, '') -- nothing, and not refused
+  renumber(mailbox, usage, generations, was)
+  out[2] = 2
+  return true
+end
+
+-- Where all that is held comes after, nothing can be left out; an entry that is
+-- near is of the same generation.
+local held = redis.call('XREVRANGE', mailbox, '0-' .. after, '-', 'COUNT', 1)[1]
+if held and was - tonumber(string.sub(held[1], 3)) > tail and again(newest(mailbox)) then return out end
+
 local read, size = 0, 0
 local from = '(0-' .. after
 while true do
@@ -41,14 +55,8 @@ while true do
 end
 
 if read == 0 then
-  local was = tonumber(after)
   local last = newest(mailbox)
-  if last > 0 and last < was then
-    redis.call('HDEL', presence, '') -- nothing, and not refused
-    raise(mailbox, usage, was)
-    out[2] = 1 -- read again: what was renumbered now follows
-    return out
-  end
+  if last < was and again(last) then return out end
   out[3] = text(last)
 end
 return out

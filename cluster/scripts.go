@@ -8,8 +8,10 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
 )
 
-// One file per operation; mailbox.lua stands before those that look at the
-// stream's numbers, usage.lua before those that keep its account.
+// One file per operation; generations.lua stands before those that look at the
+// stream's numbers, and mailbox.lua before those that may give others; usage.lua
+// before those that keep its account, owner.lua before those that ask whose a
+// presence is.
 //
 // A Redis that has reached its maxmemory refuses commands that need memory. Each
 // script says in its header what becomes of it then. What keeps the cluster alive,
@@ -21,12 +23,16 @@ import (
 var (
 	//go:embed usage.lua
 	usageLua string
+	//go:embed generations.lua
+	generationsLua string
+	//go:embed owner.lua
+	ownerLua string
 	//go:embed mailbox.lua
 	mailboxLua string
 	//go:embed append.lua
 	appendOnlyLua string
 	//go:embed join.lua
-	joinLua string
+	joinOnlyLua string
 	//go:embed clock.lua
 	clockLua string
 	//go:embed read.lua
@@ -35,6 +41,8 @@ var (
 	ackOnlyLua string
 	//go:embed leave.lua
 	leaveLua string
+	//go:embed check.lua
+	checkOnlyLua string
 	//go:embed restore.lua
 	restoreLua string
 	//go:embed retire.lua
@@ -48,16 +56,19 @@ var (
 	//go:embed unlock.lua
 	unlockLua string
 
-	appendLua = usageLua + appendOnlyLua
-	ackLua    = usageLua + ackOnlyLua
+	appendLua = usageLua + generationsLua + appendOnlyLua
+	ackLua    = usageLua + generationsLua + ownerLua + ackOnlyLua
+	checkLua  = generationsLua + ownerLua + checkOnlyLua
+	joinLua   = generationsLua + mailboxLua + joinOnlyLua
 
 	appendScript  = redis.NewScript(appendLua)
-	joinScript    = redis.NewScript(mailboxLua + joinLua)
+	joinScript    = redis.NewScript(joinLua)
 	clockScript   = redis.NewScript(clockLua)
-	readScript    = redis.NewScript(mailboxLua + readLua)
+	readScript    = redis.NewScript(generationsLua + mailboxLua + ownerLua + readLua)
 	ackScript     = redis.NewScript(ackLua)
+	checkScript   = redis.NewScript(checkLua)
 	leaveScript   = redis.NewScript(leaveLua)
-	restoreScript = redis.NewScript(restoreLua)
+	restoreScript = redis.NewScript(ownerLua + restoreLua)
 	retireScript  = redis.NewScript(retireLua)
 	beatScript    = redis.NewScript(beatLua)
 	enlistScript  = redis.NewScript(enlistLua)

@@ -262,9 +262,9 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 		renew = 1
 	}
 	k := n.keys
-	args := make([]any, 0, 24+6*len(c.places))
-	args = append(args, run[0], run[1], 6,
-		k.mailbox(c.to), k.seen(c.to), k.seenBefore(c.to), k.presence(c.to), k.usage(c.to), k.joined(c.to))
+	args := make([]any, 0, 25+6*len(c.places))
+	args = append(args, run[0], run[1], 7,
+		k.mailbox(c.to), k.seen(c.to), k.seenBefore(c.to), k.presence(c.to), k.usage(c.to), k.joined(c.to), k.generations(c.to))
 	args = append(args, n.appendArgs...)
 	args = append(args, renew, c.places[0].send.sent, c.to, n.cfg.uncounted())
 	send := 0
@@ -316,6 +316,10 @@ func (n *Node) settle(calls []*call) []notice {
 		if n.cfg.Sharded {
 			want += 2
 		}
+		if err == nil && len(reply) == want+1 { // appended, and something failed after it
+			n.noteTrouble(c, reply[want])
+			reply = reply[:want]
+		}
 		if err == nil && len(reply) != want {
 			err = fmt.Errorf("append: redis returned %d values, want %d", len(reply), want)
 		}
@@ -366,8 +370,15 @@ func (n *Node) publish(ctx context.Context, notices []notice) {
 		pipe.SPublish(ctx, n.keys.channel(p.node), p.text)
 	}
 	if err := pipeline.Exec(ctx, pipe); err != nil {
-		n.log.Warn().Err(err).Msg("publish failed")
+		n.setMute(err.Error())
 	}
+}
+
+// noteTrouble notes what failed after a call's messages were appended.
+func (n *Node) noteTrouble(c *call, why any) {
+	n.renewed.forget(c.to)
+	text, _ := why.(string)
+	n.setMute(text)
 }
 
 func messageText(conn, seq string, sent int64, payload []byte) string {

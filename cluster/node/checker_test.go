@@ -91,7 +91,8 @@ func (v *verdict) index(u *userHistory) {
 // each socket goes on exactly after what its client said it had, without repeats,
 // and with gaps only in what waited for the socket: what a session had said is
 // removed with its end, which comes after the gap; numbers stand for one message each, and messages have one
-// number.
+// number. A gap of generationGap or more is a Redis that began anew; what was removed
+// just before it cannot be counted.
 //
 // A client that does not acknowledge says that it has nothing, so that a node
 // that died before it noted what it had written sends that again: under the old
@@ -101,6 +102,7 @@ func (v *verdict) checkMail(u *userHistory) {
 	byContent := map[string]uint64{}
 	newestOn, waited := map[int]uint64{}, map[int]uint64{}
 	var newest, first, newestEnd, removed uint64
+	begunAnew := false
 	for _, e := range u.events {
 		if e.what == mailed && (e.isOutcome() || e.kind == wire.TypeSessionEnded) {
 			newestEnd = max(newestEnd, e.seq)
@@ -126,6 +128,8 @@ func (v *verdict) checkMail(u *userHistory) {
 			first = e.seq
 		case on == 0 && e.seq < first:
 			v.breach(duplicated, "a socket went back", "%s: the mailbox began with %d, then came %s", u.user, first, e)
+		case e.seq >= max(on, newest)+generationGap:
+			begunAnew = true
 		case (on == 0 && e.seq > newest+1 || on > 0 && e.seq > on+1 && !v.had(bySeq, on+1, e.seq)) && e.seq <= min(newestEnd, waited[e.conn]):
 			for seq := max(on, newest) + 1; seq < e.seq; seq++ {
 				removed++
@@ -152,13 +156,35 @@ func (v *verdict) checkMail(u *userHistory) {
 	if box.newest > newest {
 		v.breach(lost, "mail was never delivered", "%s: seq %d is in Redis, %d is the newest received", u.user, box.newest, newest)
 	}
-	if n := uint64(len(bySeq)); box.appended > n+removed {
+	if n := uint64(len(bySeq)); box.appended > n+removed && !begunAnew {
 		v.breach(lost, "mail was never delivered", "%s: %d messages were appended, %d received, %d removed", u.user, box.appended, n, removed)
 	}
 }
 
-// had reports whether the user had every seq from one up to below another.
+// generationGap is how far apart the numbers are that a mailbox gives on one Redis
+// and on the next, at least.
+const generationGap = 65536
+
+// had reports whether the user had every seq from one up to below another, but for
+// those between generations.
 func (v *verdict) had(bySeq map[uint64]event, from, to uint64) bool {
+	if to-from >= generationGap {
+		var seqs []uint64
+		for seq := range bySeq {
+			if seq >= from && seq < to {
+				seqs = append(seqs, seq)
+			}
+		}
+		slices.Sort(seqs)
+		at := from - 1
+		for _, seq := range append(seqs, to) {
+			if seq != at+1 && seq < at+generationGap {
+				return false
+			}
+			at = seq
+		}
+		return true
+	}
 	for seq := from; seq < to; seq++ {
 		if _, ok := bySeq[seq]; !ok {
 			return false

@@ -55,7 +55,7 @@ func (r *router) Connected(ctx context.Context, c *wsconn.Conn, reg *wire.Regist
 	}
 	r.members.Store(c, m)
 	r.log.Info().Str("conn", c.ID()).Str("account", reg.UserID).Str("role", string(reg.Role)).Msg("registered")
-	return &wire.RegisterConfirm{Status: wire.StatusSuccess, Node: r.node, LastSeq: m.LastSeq()}, nil
+	return &wire.RegisterConfirm{Status: wire.StatusSuccess, Node: r.node, LastSeq: m.LastSeq(), RolledBack: m.RolledBack()}, nil
 }
 
 func (r *router) member(c *wsconn.Conn) *cluster.Membership {

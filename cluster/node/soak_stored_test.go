@@ -103,8 +103,8 @@ func (a *arena) mailboxes() map[string]storedMailbox {
 	return boxes
 }
 
-// parseMailbox counts: the first entry of a mailbox is one that only sets where
-// its numbers begin.
+// parseMailbox counts what was ever appended. (Where a Redis does not tell its name
+// the first entry of a mailbox only sets where its numbers begin.)
 func parseMailbox(info *redis.XInfoStream) storedMailbox {
 	_, seq, _ := strings.Cut(info.LastGeneratedID, "-")
 	box := storedMailbox{left: int(info.Length)}

@@ -106,7 +106,7 @@ func TestInbox(t *testing.T) {
 			t.Errorf("%s: acknowledges %d, want %d", what, got, want)
 		}
 	}
-	b.reset(0)
+	b.reset(0, false)
 	due("nothing", 0)
 	for seq := uint64(5); seq <= 8; seq++ { // what came before had been acknowledged by another process
 		if !b.fresh(seq) {
@@ -131,9 +131,13 @@ func TestInbox(t *testing.T) {
 	if got, _ := b.due(time.Now(), true); got != 9 {
 		t.Errorf("flush: acknowledges %d, want 9", got)
 	}
-	b.reset(20)
+	b.reset(20, false)
 	due("again on a new connection", 9)
-	b.reset(3)
+	b.reset(3, true)
+	if b.last() != 9 || b.fresh(9) {
+		t.Errorf("rolled back: has %d; what it has had is to stay so, the numbers go on above", b.last())
+	}
+	b.reset(3, false)
 	if b.last() != 3 || !b.fresh(4) {
 		t.Errorf("lost mailbox: has %d", b.last())
 	}

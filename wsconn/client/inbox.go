@@ -36,12 +36,13 @@ func (b *inbox) last() uint64 {
 	return b.have
 }
 
-// reset begins a connection to a mailbox whose newest message is newest. If that
-// is less than this client has, the mailbox was lost and counts anew from there.
-func (b *inbox) reset(newest uint64) {
+// reset begins a connection to a mailbox. If its newest message is one that this
+// client has long had, the mailbox was lost and counts anew from there, unless the
+// server says that it goes on after what this client has.
+func (b *inbox) reset(newest uint64, rolledBack bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if newest < b.have {
+	if newest < b.have && !rolledBack {
 		b.have = newest
 		clear(b.held)
 		b.end = 0

@@ -475,7 +475,7 @@ func TestNoAttemptsWithoutEnd(t *testing.T) {
 func TestHoldAll(t *testing.T) {
 	b := &inbox{}
 	b.init()
-	b.reset(0)
+	b.reset(0, false)
 	for seq := uint64(1); seq <= 1000; seq++ {
 		if seq > 3 {
 			b.holdAll(seq)

@@ -68,7 +68,10 @@ func (c *Client) talk(ctx context.Context, url string, ws *websocket.Conn) (live
 	}
 	c.log.Info().Str("url", url).Str("node", confirm.Node).Str("account", c.User()).Msg("registered")
 	since := time.Now()
-	c.inbox.reset(confirm.LastSeq)
+	if confirm.RolledBack {
+		c.log.Warn().Str("url", url).Msg("the servers have lost messages that this client had; what they hold comes again")
+	}
+	c.inbox.reset(confirm.LastSeq, confirm.RolledBack)
 	c.courier.reset()
 	c.setConnected(true)
 	c.emit(Connected{URL: url, Node: confirm.Node})

@@ -131,6 +131,9 @@ type RegisterConfirm struct {
 	Status  Status `json:"status"`
 	Node    string `json:"node,omitempty"`
 	LastSeq uint64 `json:"last_seq"` // the mailbox's newest seq at this moment
+	// RolledBack says that the servers have lost messages that the client had by
+	// resume.last_seq: what they hold is sent, perhaps again, under higher numbers.
+	RolledBack bool `json:"rolled_back,omitempty"`
 }
 
 // KeygenRequest asks for a new key.

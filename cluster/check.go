@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"context"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
+)
+
+const (
+	// checkBeats is within how many rounds each socket is checked: 10 s. A round is
+	// as long as Config.HeartbeatEvery.
+	checkBeats = 5
+	// checkLeast are checked in each round, if there are as many.
+	checkLeast = 200
+	// checkBatch is how many share a pipeline.
+	checkBatch = 256
+)
+
+// checks is where the checks of sockets stand. It belongs to watchSockets.
+type checks struct {
+	queue []*Membership // in whose turn it is
+	again []*Membership // to be checked in the next round
+}
+
+// watchSockets checks sockets until ctx ends. It has a goroutine of its own because
+// the heartbeat must not be late.
+func (n *Node) watchSockets(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.HeartbeatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		// Without a lease it may be that others act in this node's place.
+		if n.registered.Load() && n.since(&n.lastBeat) <= n.cfg.LeaseTTL {
+			n.checkSockets(ctx)
+		}
+	}
+}
+
+// checkSockets looks whether Redis still has the presences of this node's sockets,
+// and whether there is anything for them of which they were not told: a few in each
+// round, so that each has its turn within checkBeats of them, or all while what
+// is sent is not published. Whatever is not as it should be the pump puts right: it
+// records the presence again, finds that a newer socket has taken its place, or
+// delivers. For an idle socket that is one script of three reads, so 10,000 of them
+// are 1,000 such reads a second.
+func (n *Node) checkSockets(ctx context.Context) {
+	n.mu.Lock()
+	if len(n.checks.queue) == 0 {
+		n.checks.queue = n.membersLocked()
+	}
+	turn := max(checkLeast, (len(n.conns)+checkBeats-1)/checkBeats) + len(n.checks.again)
+	n.mu.Unlock()
+	n.checks.queue = append(n.checks.again, n.checks.queue...)
+	n.checks.again = nil
+	if n.mute.Load() {
+		turn = len(n.checks.queue)
+	}
+	begun := time.Now()
+	for turn > 0 && len(n.checks.queue) > 0 && time.Since(begun) < n.cfg.HeartbeatEvery/2 {
+		some := n.checks.queue[:min(turn, checkBatch, len(n.checks.queue))]
+		if err := n.checkSome(ctx, some); err != nil {
+			n.log.Warn().Err(err).Msg("sockets not checked")
+			return // again in the next round
+		}
+		n.checks.queue = n.checks.queue[len(some):]
+		turn -= len(some)
+	}
+}
+
+// checkSome checks members in one pipeline. Its error is that of Redis for one of
+// them; on Redis Cluster the others may have been checked.
+func (n *Node) checkSome(ctx context.Context, members []*Membership) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery/2)
+	defer cancel()
+	cmds := make(map[*Membership]*redis.Cmd, len(members))
+	for _, run := range runs(checkScript, checkLua) {
+		pipe := n.rdb.Pipeline()
+		for _, m := range members {
+			if cmd := cmds[m]; cmd != nil && !redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") || !m.isStarted() {
+				continue
+			}
+			cmd := redis.NewCmd(ctx, run[0], run[1], 2, n.keys.presence(m.member), n.keys.mailbox(m.member), m.conn, m.at)
+			cmd.SetFirstKeyPos(3)
+			cmds[m] = cmd
+			_ = pipe.Process(ctx, cmd)
+		}
+		if pipe.Len() > 0 {
+			_ = pipeline.Exec(ctx, pipe) // each command has its own error
+		}
+	}
+	var failed error
+	for m, cmd := range cmds {
+		reply, err := cmd.Slice()
+		if err != nil || len(reply) != 2 {
+			failed = err
+			continue
+		}
+		owner, _ := reply[0].(int64)
+		newest, err := parseSeq(reply[1])
+		wake, again := m.unread(newest, n.mute.Load())
+		if err != nil || owner != ownedByThis || wake {
+			m.wake()
+		} else if again {
+			n.checks.again = append(n.checks.again, m)
+		}
+	}
+	return failed
+}
+
+// isStarted reports whether Start was called and the membership has not ended: a
+// connection that still joins is not Redis's to know.
+func (m *Membership) isStarted() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.phase == level || m.phase == behind
+}
+
+// look is what a check saw of a mailbox and its socket.
+type look struct {
+	newest, offered uint64
+	woken           bool
+}
+
+// unread reports whether to wake the socket of a mailbox whose newest seq is this, 0
+// when it holds nothing, or to look again soon: what was sent a moment ago may still
+// be on its way. For one difference it wakes it once.
+func (m *Membership) unread(newest uint64, unheard bool) (wake, again bool) {
+	offered, was := m.offered.Load(), m.looked
+	if newest == 0 || newest == offered {
+		m.looked = look{}
+		return false, false
+	}
+	m.looked = look{newest, offered, true}
+	if unheard || was.newest != 0 && was.offered == offered {
+		return !was.woken || was.newest != newest, false
+	}
+	m.looked.woken = false
+	return false, true
+}
+
+// setMute notes that what is sent is not published, for a reason. Until the node can
+// tell itself something again (see tellSelf), all sockets are checked in each round.
+func (n *Node) setMute(why string) {
+	if n.mute.CompareAndSwap(false, true) {
+		n.log.Error().Str("reason", why).Msg("redis takes messages and fails then: they are found a little later")
+	}
+}
