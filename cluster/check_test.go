@@ -1,0 +1,174 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+)
+
+// Redis loses presences while nothing else happens: their sockets are found, their
+// presences are there again, and they get what was sent meanwhile.
+func TestLostPresence(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		patient := func(c *Config) { c.LeaseTTL = patience } // the machine may be busy
+		a, b := w.node("a", patient), w.node("b", patient)
+		ctx := context.Background()
+		sockets := map[string]*socket{}
+		for i := range checkLeast + 20 { // more than one round looks at
+			member := fmt.Sprint("member-", i)
+			_, sockets[member] = w.join(a, member, 0, 10)
+			if err := rdb.Del(ctx, w.keys().presence(member)).Err(); err != nil {
+				t.Fatal(err)
+			}
+			w.send(b, member, "unheard")
+		}
+		for member, s := range sockets {
+			s.want("unheard")
+			w.eventually("present again", func() bool {
+				p, err := b.Present(ctx, member)
+				return err == nil && p[member].Conn == s.id
+			})
+			w.send(b, member, "heard")
+			s.want("heard")
+		}
+	})
+}
+
+// Redis goes back to the presence of a connection from before: the newer one is not
+// superseded by it, and the older one is.
+func TestOlderPresence(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a, b := w.node("a"), w.node("b")
+		ctx, key := context.Background(), w.keys().presence("alice")
+		m, older := w.join(a, "alice", 0, 10)
+		before := rdb.HGetAll(ctx, key).Val()
+		_, newer := w.join(b, "alice", 0, 10)
+		w.eventually("the older one is superseded", older.isClosed)
+		if err := rdb.HSet(ctx, key, before).Err(); err != nil {
+			t.Fatal(err)
+		}
+		w.send(a, "alice", "unheard")
+		newer.want("unheard")
+		w.eventually("the newer one is there", func() bool { return rdb.HGet(ctx, key, "conn").Val() == newer.id })
+		if newer.isClosed() {
+			t.Error("the newer socket was superseded by the record of the older one")
+		}
+		if err := m.Ack(ctx, 1); err != nil { // of the older one: it takes nothing back
+			t.Fatal(err)
+		}
+		if conn := rdb.HGet(ctx, key, "conn").Val(); conn != newer.id {
+			t.Errorf("presence names %s, want the newer connection %s", conn, newer.id)
+		}
+	})
+}
+
+// A newer socket of which a node was not told.
+func TestUnheardSupersession(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a")
+		_, s := w.join(a, "alice", 0, 10)
+		if err := rdb.HSet(context.Background(), w.keys().presence("alice"), "node", "b", "conn", "newer", "at", "9000000000000000").Err(); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually("superseded", s.isClosed)
+	})
+}
+
+// withoutRights starts a Redis whose clients' rights change, and nodes on it.
+func withoutRights(t *testing.T) (w *world, change func(rights ...any)) {
+	rdb := clustertest.StartRedis(t).Client(t)
+	return newWorld(t, rdb, clustertest.Prefix()), func(rights ...any) {
+		t.Helper()
+		if err := rdb.Do(context.Background(), append([]any{"acl", "setuser", "default"}, rights...)...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The right to publish is withdrawn: what is sent is in the mailbox and is found, a
+// newer socket takes the place of the older, and when the right is there again
+// nothing is missing.
+func TestWithdrawnPublish(t *testing.T) {
+	t.Parallel()
+	w, change := withoutRights(t)
+	a, b := w.node("a"), w.node("b")
+	_, s := w.join(b, "alice", 0, 10)
+	w.send(a, "alice", "heard")
+	s.want("heard")
+	change("-publish")
+	w.send(a, "alice", numbered("unheard", 3)...)
+	s.want(numbered("unheard", 3)...)
+	w.eventually("the node knows", a.mute.Load)
+	_, newer := w.join(a, "alice", s.last, 10)
+	w.eventually("the older socket is superseded", s.isClosed)
+	change("+publish")
+	w.eventually("the nodes know", func() bool { return !a.mute.Load() && !b.mute.Load() })
+	w.send(b, "alice", "again")
+	newer.want("again")
+	w.wantNothing(b, "alice", newer)
+}
+
+// Whatever right is withdrawn, and whatever another type of key is in the way: when
+// it is back, a message that was not taken can be sent again and arrives once; one
+// that was taken arrives.
+func TestAppendThatFails(t *testing.T) {
+	t.Parallel()
+	w, change := withoutRights(t)
+	a := w.node("a")
+	ctx, k := context.Background(), w.keys()
+	m, s := w.join(a, "alice", 0, 100)
+	w.send(a, "alice", "first")
+	if err := m.Ack(ctx, s.want("first")); err != nil {
+		t.Fatal(err)
+	}
+	try := func(what string) error {
+		return a.Send(ctx, Message{To: "alice", Payload: []byte(what), ID: what}, Message{To: "alice", Payload: []byte(what + "'"), ID: what + "'"})
+	}
+	for _, command := range []string{"xadd", "sadd", "sismember", "get", "xlen", "hmget"} {
+		change("-" + command)
+		if try(command) == nil {
+			t.Errorf("-%s: sent", command)
+		}
+		change("+" + command)
+		if err := try(command); err != nil {
+			t.Errorf("-%s and back: %v", command, err)
+		}
+		s.want(command, command+"'")
+	}
+	for _, command := range []string{"pexpire", "info", "set", "time"} { // not of the message
+		change("-" + command)
+		a.renewed.forget("alice")
+		if err := try(command); err != nil {
+			t.Errorf("-%s: %v", command, err)
+		}
+		change("+" + command)
+		s.want(command, command+"'")
+	}
+	for _, key := range []string{k.seenBefore("alice"), k.seen("bob")} {
+		if err := w.rdb.Set(ctx, key, "somebody's", 0).Err(); err != nil {
+			t.Fatal(err)
+		}
+		bob := a.Send(ctx, Message{To: "bob", Payload: []byte(key), ID: key})
+		if try(key) == nil && bob == nil {
+			t.Errorf("a string at %s: sent", key)
+		}
+		if err := w.rdb.Del(ctx, key).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := try(key); err != nil {
+			t.Errorf("a string at %s and gone: %v", key, err)
+		}
+		s.want(key, key+"'")
+	}
+	w.wantNothing(a, "alice", s)
+}
