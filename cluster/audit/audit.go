@@ -89,7 +89,9 @@ const (
 	UserDisable  = "user_disable"  // likewise
 	UserEnable   = "user_enable"   // likewise
 	TokenRevoke  = "token_revoke"  // one, or all that a user has
-	TokenCheck   = "token_check"   // of a request over HTTP; recorded where it is refused, and not each time
+	TokenRefresh = "token_refresh" // a login renewed by its refresh token
+	Logout       = "logout"
+	TokenCheck   = "token_check" // of a request over HTTP; recorded where it is refused, and not each time
 )
 
 // Words of Decision.Outcome beside a session's phases.

@@ -74,6 +74,13 @@ type Config struct {
 	// MaxTokenLife is how long any token may live; longer ones are refused. Zero
 	// value means 30 days, or TokenTTL if that is longer.
 	MaxTokenLife time.Duration
+	// RefreshTTL is how long a login can be renewed after it was last, by the refresh
+	// token that POST /v1/login gives to clients that ask for one. Zero value means 30
+	// days; negative means that none is given.
+	RefreshTTL time.Duration
+	// RefreshMaxLife is how long after its beginning a login can be renewed at all.
+	// Zero value means 366 days, which is the most.
+	RefreshMaxLife time.Duration
 	// ShareKEK is the share key-encryption key, 32 bytes. With it the node takes
 	// shares that their clients have not sealed and stores them encrypted: whoever
 	// has it and Redis has those shares. Nil means that they are refused.

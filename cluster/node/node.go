@@ -145,6 +145,9 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
+	if err := n.assembleRenewals(accounts); err != nil {
+		return err
+	}
 	shares, err := session.NewShareKeeper(n.cfg.ShareKEK)
 	if err != nil {
 		return err

@@ -19,7 +19,8 @@ type tokens struct {
 	own      *auth.HS256 // nil: no tokens of this cluster's own
 	other    *auth.JWKS  // nil: none of another issuer
 	revoked  *auth.Revocations
-	verifier auth.Verifier // all of it
+	renewals *auth.Renewals // nil: no login can be renewed
+	verifier auth.Verifier  // all of it
 }
 
 // assembleTokens makes n.tokens.
@@ -108,6 +109,21 @@ func (t *tokens) issue(cfg *httpapi.Config, accounts *auth.Accounts) {
 	if t.own != nil {
 		cfg.Logins, cfg.Issuer = accounts, t.own
 	}
+	if t.renewals != nil { // and no nil pointer in an interface
+		cfg.Renewals = t.renewals
+	}
+}
+
+// assembleRenewals makes n.tokens.renewals, where logins can be renewed.
+func (n *Node) assembleRenewals(accounts *auth.Accounts) (err error) {
+	if n.tokens.own == nil || n.cfg.RefreshTTL < 0 {
+		return nil
+	}
+	n.tokens.renewals, err = auth.NewRenewals(auth.RenewalsConfig{
+		Redis: n.durable, Prefix: n.cfg.RedisPrefix, Tokens: n.tokens.own, Accounts: accounts, Revoked: n.tokens.revoked,
+		TokenTTL: n.cfg.TokenTTL, Idle: n.cfg.RefreshTTL, Longest: n.cfg.RefreshMaxLife,
+	})
+	return err
 }
 
 // load reads what tokens are verified by, before any is. A JWKS on a server that
@@ -165,6 +181,15 @@ func (cfg *Config) completeTokens() error {
 	}
 	if cfg.MaxTokenLife == 0 {
 		cfg.MaxTokenLife = max(DefaultMaxTokenLife, cfg.TokenTTL)
+	}
+	if cfg.RefreshTTL == 0 {
+		cfg.RefreshTTL = auth.DefaultRefreshTTL
+	}
+	if cfg.RefreshMaxLife == 0 {
+		cfg.RefreshMaxLife = auth.MaxTTL
+	}
+	if cfg.RefreshMaxLife < cfg.RefreshTTL || cfg.RefreshMaxLife > auth.MaxTTL {
+		return fmt.Errorf("a login can be renewed for %s at most, it must be from its refresh TTL, %s, to %s", cfg.RefreshMaxLife, cfg.RefreshTTL, auth.MaxTTL)
 	}
 	if cfg.TokenTTL > cfg.MaxTokenLife {
 		return fmt.Errorf("tokens from login live %s, and none may live longer than %s", cfg.TokenTTL, cfg.MaxTokenLife)

@@ -100,6 +100,8 @@ func (o *options) declareTokens() {
 	f.StringVar(&cfg.JWKSIssuer, "jwks-issuer", "", "`iss` that tokens by --jwks must have, or * for any (default that of --jwt-issuer; one must be set)")
 	f.StringVar(&cfg.JWKSAudience, "jwks-audience", "", "`aud` that tokens by --jwks must have, or * for any (default that of --jwt-audience; one must be set)")
 	f.DurationVar(&cfg.TokenTTL, "token-ttl", 0, "how long a token from login is good (default 12h)")
+	f.DurationVar(&cfg.RefreshTTL, "refresh-ttl", 0, "how long a login can be renewed after it was last, by its refresh token; negative for no refresh tokens (default 720h)")
+	f.DurationVar(&cfg.RefreshMaxLife, "refresh-max-life", 0, "how long after its beginning a login can be renewed at all (default 8784h, which is the most)")
 	f.DurationVar(&cfg.MaxTokenLife, "token-max-life", 0, "how long any token may live (default 720h, or --token-ttl if that is longer)")
 }
 

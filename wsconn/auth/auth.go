@@ -15,6 +15,7 @@
 // All after the prefix.
 //
 //	account:{<user>}   hash    password_hash, roles, identity, disabled, created_at, generation
+//	logins:{<user>}    hash    login to JSON: number of the next refresh token, label, began, renewed, until_ms; TTL until none can be renewed
 //	accounts:disabled  hash    user to since when (RFC 3339): whose tokens no node takes
 //	revoked            stream  token or user, generation, by, at, reason; the id is when, by Redis's clock, ms; TTL MaxTTL
 //
@@ -28,6 +29,7 @@ package auth
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -47,6 +49,15 @@ type Claims struct {
 	// Key is the thumbprint of the key in a JWKS that verified the token, "" for
 	// one under this cluster's own secret.
 	Key string
+}
+
+// login is the id of the login that the token is of, "" if that cannot be renewed
+// or its issuer does not say.
+func (c Claims) login() string {
+	if login, _, ok := strings.Cut(c.ID, "."); ok && c.Generation > 0 && c.Key == "" {
+		return login
+	}
+	return ""
 }
 
 // Has reports whether the bearer may act in that role.

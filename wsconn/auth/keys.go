@@ -18,3 +18,10 @@ func loginsKey(prefix, bucket string) string { return prefix + "login:{" + bucke
 // loginsFromKey names the budget of failed logins of one network, by its hash: as
 // loginsKey's, with one field. TTL: until it is whole, a minute at most.
 func loginsFromKey(prefix, network string) string { return prefix + "login-from:{" + network + "}" }
+
+// loginsOfKey names a user's logins that can be renewed: a hash of their ids to
+// JSON with the number of the next refresh token, label, and began, renewed and
+// until_ms in ms; at most maxLoginsOfUser. Written by each login that asks for a
+// refresh token and each renewal, read by them and by who lists them. TTL: until
+// the last one can be renewed no more. The user must be a wire.StoredID.
+func loginsOfKey(prefix, user string) string { return prefix + "logins:{" + user + "}" }

@@ -18,11 +18,7 @@ import (
 func Middleware(v Verifier, report func(*http.Request, error)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			token, err := bearer(r.Header)
-			var c Claims
-			if err == nil {
-				c, err = v.Verify(r.Context(), token)
-			}
+			c, err := Bearer(r, v)
 			if err != nil {
 				if report != nil {
 					report(r, err)
@@ -33,6 +29,16 @@ func Middleware(v Verifier, report func(*http.Request, error)) func(http.Handler
 			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), c)))
 		})
 	}
+}
+
+// Bearer returns what the token says that a request carries as "Authorization:
+// Bearer …".
+func Bearer(r *http.Request, v Verifier) (Claims, error) {
+	token, err := bearer(r.Header)
+	if err != nil {
+		return Claims{}, err
+	}
+	return v.Verify(r.Context(), token)
 }
 
 func bearer(h http.Header) (string, error) {

@@ -97,8 +97,9 @@ type Revocations struct {
 	poke chan struct{} // of capacity 1: read now
 
 	mu       sync.Mutex
-	readAt   time.Time // of the last time that Redis answered; zero before the first
-	tokens   map[string]time.Time
+	readAt   time.Time            // of the last time that Redis answered; zero before the first
+	tokens   map[string]time.Time // jti, or the id of a login
+	logins   map[string]time.Time // of a token that is revoked, though the others of its login are not
 	users    map[string]Revocation
 	disabled map[string]struct{}
 }
@@ -131,7 +132,7 @@ func NewRevocations(cfg RevocationsConfig) (*Revocations, error) {
 	}
 	return &Revocations{
 		cfg: cfg, poke: make(chan struct{}, 1),
-		tokens: make(map[string]time.Time), users: make(map[string]Revocation), disabled: make(map[string]struct{}),
+		tokens: make(map[string]time.Time), logins: make(map[string]time.Time), users: make(map[string]Revocation), disabled: make(map[string]struct{}),
 	}, nil
 }
 
@@ -254,10 +255,44 @@ func (r *Revocations) Check(c Claims) error {
 	if _, ok := r.tokens[c.ID]; ok && c.ID != "" {
 		return ErrRevoked
 	}
+	if _, ok := r.tokens[c.login()]; ok && c.login() != "" {
+		return ErrRevoked
+	}
 	if e, ok := r.users[c.Subject]; ok && e.ends(c) {
 		return ErrRevoked
 	}
 	return nil
+}
+
+// checkLogin is Check for a login's renewal: one whose token was revoked cannot
+// be renewed either.
+func (r *Revocations) checkLogin(user string, generation int64, login string) error {
+	if err := r.Check(Claims{Subject: user, Generation: generation, ID: login}); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.logins[login]; ok {
+		return ErrRevoked
+	}
+	return nil
+}
+
+// known reports whether a token or login is known to be revoked.
+func (r *Revocations) known(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, token := r.tokens[id]
+	_, login := r.logins[id]
+	return token || login
+}
+
+// ofUser returns the last revocation of all that a user had.
+func (r *Revocations) ofUser(user string) (Revocation, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e, ok := r.users[user]
+	return e, ok
 }
 
 // ends reports whether a user's revocation ends the token.

@@ -90,6 +90,9 @@ func (r *Revocations) learn(entries []redis.XMessage, disabled map[string]string
 			_, known := r.tokens[e.Token]
 			news = news || !known
 			r.tokens[e.Token] = e.At
+			if login, _, ok := strings.Cut(e.Token, "."); ok {
+				r.logins[login] = e.At
+			}
 		}
 		if old, known := r.users[e.User]; e.User != "" && (!known || e.At.After(old.At) || e.Generation > old.Generation) {
 			e.Generation = max(e.Generation, old.Generation)
@@ -117,9 +120,11 @@ func (r *Revocations) learn(entries []redis.XMessage, disabled map[string]string
 
 // forget drops what no token can outlive. r.mu is held.
 func (r *Revocations) forget(now time.Time) {
-	for id, at := range r.tokens {
-		if now.Sub(at) > MaxTTL {
-			delete(r.tokens, id)
+	for _, of := range []map[string]time.Time{r.tokens, r.logins} {
+		for id, at := range of {
+			if now.Sub(at) > MaxTTL {
+				delete(of, id)
+			}
 		}
 	}
 	for user, e := range r.users {

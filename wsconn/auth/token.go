@@ -102,17 +102,18 @@ func NewHS256(secret []byte, issuer, audience string, options ...Option) (*HS256
 // Issue returns a new token for the user sub, good for ttl (rounded down to
 // whole seconds of the clock), and what it says.
 func (h *HS256) Issue(sub string, roles []wire.Role, ttl time.Duration) (string, Claims, error) {
-	return h.issue(sub, roles, 0, ttl)
+	return h.issue(sub, roles, 0, "", ttl)
 }
 
 // IssueFor is Issue for an account that has logged in: the token belongs to the
 // account's generation, so that revoking the account's tokens later ends it,
 // whatever the clocks say.
 func (h *HS256) IssueFor(account Account, ttl time.Duration) (string, Claims, error) {
-	return h.issue(account.User, account.Roles, account.Generation, ttl)
+	return h.issue(account.User, account.Roles, account.Generation, "", ttl)
 }
 
-func (h *HS256) issue(sub string, roles []wire.Role, generation int64, ttl time.Duration) (string, Claims, error) {
+// issue makes a token. Login is that of which it is, or "".
+func (h *HS256) issue(sub string, roles []wire.Role, generation int64, login string, ttl time.Duration) (string, Claims, error) {
 	switch {
 	case !wire.StoredID(sub), generation == 0 && !wire.ValidID(sub):
 		return "", Claims{}, wire.Errorf(wire.CodeBadRequest, "issue token: not a valid user id")
@@ -134,6 +135,9 @@ func (h *HS256) issue(sub string, roles []wire.Role, generation int64, ttl time.
 		ExpiresAt:  now.Add(ttl).Truncate(time.Second),
 		ID:         rand.Text(),
 		Generation: generation,
+	}
+	if login != "" {
+		c.ID = login + "." + c.ID
 	}
 	claims := jwt.MapClaims{
 		"sub":   c.Subject,

@@ -90,7 +90,16 @@ func (s strangers) admit(network string) bool {
 func (a *api) unauthenticated(r *http.Request, err error) {
 	a.report(r, err)
 	e := auth.AsWire(err)
-	if r.Header.Get("Authorization") == "" || e.Code == wire.CodeInternal || e.Code == wire.CodeUnavailable {
+	if r.Header.Get("Authorization") != "" && e.Code != wire.CodeInternal && e.Code != wire.CodeUnavailable {
+		a.stranger(r, err)
+	}
+}
+
+// stranger records that somebody has shown a token that is not good, unless there
+// were too many of late.
+func (a *api) stranger(r *http.Request, err error) {
+	e := auth.AsWire(err)
+	if e.Code != wire.CodeUnauthenticated && e.Code != wire.CodeTokenExpired {
 		return
 	}
 	if !a.strangers.admit(auth.Network(a.address(r))) {

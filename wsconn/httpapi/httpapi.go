@@ -60,9 +60,10 @@ type Revoker interface {
 type Config struct {
 	Sessions *session.Service
 	Verifier auth.Verifier
-	Logins   Logins  // nil: no login here, tokens come from another issuer
-	Issuer   Issuer  // nil: likewise
-	Revoker  Revoker // nil: no token can be revoked here
+	Logins   Logins   // nil: no login here, tokens come from another issuer
+	Issuer   Issuer   // nil: likewise
+	Revoker  Revoker  // nil: no token can be revoked here
+	Renewals Renewals // nil: no login can be renewed here
 	TokenTTL time.Duration
 	// Still returns an error for claims that were good once and are not any more.
 	// Nil: they are good until they expire.

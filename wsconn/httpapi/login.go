@@ -13,6 +13,8 @@ import (
 type LoginRequest struct {
 	Username string `json:"username"`
 	Password string `json:"password"`
+	Refresh  bool   `json:"refresh,omitempty" doc:"true: give a refresh token too, by which the login can be renewed without the password"`
+	Label    string `json:"label,omitempty" doc:"what to call that login in lists, up to 64 bytes"`
 }
 
 // LoginResponse answers it.
@@ -22,6 +24,10 @@ type LoginResponse struct {
 	TokenID   string      `json:"token_id" doc:"its jti, by which it can be revoked"`
 	UserID    string      `json:"user_id"`
 	Roles     []wire.Role `json:"roles"`
+
+	RefreshToken     string    `json:"refresh_token,omitempty" doc:"where one was asked for: exchange it at POST /v1/token/refresh before the token expires; it is good once"`
+	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"`
+	LoginID          string    `json:"login_id,omitempty" doc:"what all tokens of the login begin their token_id with, and by which it can be revoked"`
 }
 
 func (a *api) login(w http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -37,6 +43,14 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	a.recordLogin(r.Context(), req.Username, err)
 	if err != nil {
 		return 0, nil, err
+	}
+	if req.Refresh && a.cfg.Renewals != nil {
+		got, err := a.cfg.Renewals.Begin(r.Context(), account, req.Label)
+		if err != nil {
+			return 0, nil, err
+		}
+		a.log.Info().Str("account", account.User).Str("jti", got.Claims.ID).Msg("logged in")
+		return http.StatusOK, renewed(got), nil
 	}
 	token, claims, err := a.cfg.Issuer.IssueFor(account, a.cfg.TokenTTL)
 	if err != nil {

@@ -113,8 +113,23 @@ func (a *api) administration() []operation {
 		about: "Not there (404) where tokens come from another issuer only.",
 		body:  LoginRequest{}, ok: http.StatusOK, answer: LoginResponse{}, fails: []int{badRequest, noToken, notFound, tooLarge, tooMany, notNow}, do: a.login,
 	}, {
+		method: "POST", path: "/v1/token/refresh", open: true, id: "refresh-token", summary: "Renew a login",
+		about: "Exchanges a refresh token for a new token and the refresh token that follows. A refresh token that is used again ends its login (401), " +
+			"since somebody else may have it, unless it is the last one with the same attempt.",
+		body: RefreshRequest{}, ok: http.StatusOK, answer: LoginResponse{}, fails: []int{badRequest, noToken, notFound, conflict, tooLarge, tooMany, notNow}, do: a.refresh,
+	}, {
+		method: "POST", path: "/v1/logout", open: true, id: "logout", summary: "Log out",
+		about: "Ends the login of a refresh token, with all its tokens; without one, the token in Authorization and its login. The body may be {}.",
+		body:  LogoutRequest{}, ok: http.StatusOK, answer: LogoutResponse{}, fails: []int{badRequest, noToken, notFound, tooLarge, tooMany, notNow}, do: a.logout,
+	}, {
+		method: "GET", path: "/v1/whoami", id: "whoami", summary: "Whose token it is", ok: http.StatusOK, answer: WhoAmI{}, do: a.whoAmI,
+	}, {
+		method: "GET", path: "/v1/users/{user}/logins", id: "list-logins", summary: "A user's logins that can be renewed",
+		about:  "For the user, and admins.",
+		params: []*huma.Param{userParam}, ok: http.StatusOK, answer: wire.List[LoginInfo]{}, fails: []int{forbidden, notFound}, do: a.logins,
+	}, {
 		method: "POST", path: "/v1/tokens/revoke", id: "revoke-tokens", summary: "End tokens before they expire",
-		about: "For admins. Name one of jti and user.",
+		about: "For admins. Name one of jti and user. A login_id as jti ends the login with all its tokens; a token's jti ends that token, and its login cannot be renewed.",
 		body:  RevokeRequest{}, ok: http.StatusOK, answer: RevokeResponse{}, fails: []int{badRequest, forbidden, tooLarge}, audited: audit.TokenRevoke, most: maxRevokeBody, do: a.revoke,
 	}, {
 		method: "GET", path: "/v1/audit", id: "read-audit", summary: "Entries of the audit",

@@ -1,0 +1,91 @@
+package auth
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const (
+	// refreshPrefix begins every refresh token, so that neither people nor programs
+	// take one for a JWT.
+	refreshPrefix = "cr1."
+	// maxRefreshBytes is more than the longest user id makes.
+	maxRefreshBytes = 1024
+)
+
+// refreshClaims is what a refresh token says.
+type refreshClaims struct {
+	User       string `json:"user"`
+	Login      string `json:"login"`  // id of the login that it renews
+	Number     int64  `json:"number"` // it is the login's so manieth, from 1 on
+	Generation int64  `json:"generation"`
+	Began      int64  `json:"began"` // when the login began, ms
+	Until      int64  `json:"until"` // the token is good before then, ms
+}
+
+// refreshCode is the code of a refresh token under one of the secrets: by a key
+// of its own, so that no other token of this cluster is one.
+func (h *HS256) refreshCode(secret []byte, body string) []byte {
+	key := hmac.New(sha256.New, secret)
+	key.Write([]byte("conclave refresh token"))
+	code := hmac.New(sha256.New, key.Sum(nil))
+	for _, part := range []string{h.issuer, h.audience, body} {
+		code.Write([]byte(part))
+		code.Write([]byte{0})
+	}
+	return code.Sum(nil)
+}
+
+// writeRefresh makes a refresh token.
+func (h *HS256) writeRefresh(c refreshClaims) (string, error) {
+	raw, err := json.Marshal(c)
+	if err != nil {
+		return "", err
+	}
+	body := refreshPrefix + base64.RawURLEncoding.EncodeToString(raw)
+	return body + "." + base64.RawURLEncoding.EncodeToString(h.refreshCode(h.current, body)), nil
+}
+
+// readRefresh returns what a refresh token says that this cluster has made, also
+// one that is over.
+func (h *HS256) readRefresh(token string) (c refreshClaims, err error) {
+	at := strings.LastIndexByte(token, '.')
+	if len(token) > maxRefreshBytes || !strings.HasPrefix(token, refreshPrefix) || at <= len(refreshPrefix) {
+		return c, errBadRefresh()
+	}
+	body := token[:at]
+	code, err := base64.RawURLEncoding.Strict().DecodeString(token[at+1:])
+	if err != nil {
+		return c, errBadRefresh()
+	}
+	good := false
+	for _, secret := range h.keys.Keys {
+		good = hmac.Equal(code, h.refreshCode(secret.([]byte), body)) || good
+	}
+	if !good {
+		return c, errBadRefresh()
+	}
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimPrefix(body, refreshPrefix))
+	if err != nil || json.Unmarshal(raw, &c) != nil || !wire.StoredID(c.User) || c.Login == "" || c.Number < 1 {
+		return refreshClaims{}, errBadRefresh()
+	}
+	return c, nil
+}
+
+func errBadRefresh() *wire.Error {
+	return wire.Errorf(wire.CodeUnauthenticated, "refresh token is not valid: log in again")
+}
+
+// over returns the error for a refresh token that is no longer good.
+func (c refreshClaims) over(now time.Time) error {
+	if now.UnixMilli() < c.Until {
+		return nil
+	}
+	return wire.Errorf(wire.CodeTokenExpired, "the login has not been renewed in time: log in again")
+}

@@ -1,0 +1,292 @@
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+var (
+	//go:embed login_renew.lua
+	loginRenew  string
+	renewScript = redis.NewScript(loginRenew)
+)
+
+const (
+	// DefaultRefreshTTL is how long a login can be renewed after it was last.
+	DefaultRefreshTTL = 30 * 24 * time.Hour
+
+	maxLoginsOfUser = 256
+	maxLabelBytes   = 64
+	maxAttemptBytes = 64
+	// repeatWithin is how long after a renewal a client that names no attempt may
+	// repeat it, once.
+	repeatWithin = time.Minute
+
+	// What an account can make the stream of revocations grow by, by logging out: an
+	// entry is remembered for a year.
+	endsPerHour = 20
+)
+
+// RenewalsConfig is what [NewRenewals] needs. All but the durations is required.
+type RenewalsConfig struct {
+	// Redis keeps the logins' numbers.
+	Redis redis.UniversalClient
+	// Prefix begins every key. Zero value means DefaultPrefix.
+	Prefix   string
+	Tokens   *HS256
+	Accounts *Accounts
+	Revoked  *Revocations
+	// TokenTTL is how long the tokens are good that a renewal gives.
+	TokenTTL time.Duration
+	// Idle is how long a login can be renewed after it was last. Zero value means
+	// DefaultRefreshTTL.
+	Idle time.Duration
+	// Longest is how long after its beginning a login can be renewed at all. Zero
+	// value means MaxTTL, which is the most: revocations are remembered for as long.
+	Longest time.Duration
+}
+
+// Renewals lets clients that run unattended renew their login: for a refresh
+// token they get a new token and the refresh token that follows.
+//
+// A refresh token is good by its code (HMAC-SHA256 under a key from the secret of
+// the tokens), not by anything that Redis holds: Redis has only each login's
+// number, which finds a token that is used twice, and nothing that could be
+// stolen from it. What ends a login is what ends tokens: its revocation, by its
+// id or by a token of its, those of all that its user has, another password, and
+// a disabled account.
+//
+// A token that is used again ends its login, since one of the two who have it is
+// a thief, unless it is the last one again: a client whose answer was lost
+// repeats its attempt, which it names, through any node and at any time until it
+// has used the token that follows, and gets the same again. Without a name for
+// the attempt it may repeat it once within a minute.
+//
+// Redis may lose the end of what it was told (a failover, a backup): the numbers
+// in tokens are then ahead of its own, and it takes them over.
+//
+// It starts no goroutine and is safe for concurrent use.
+type Renewals struct {
+	cfg  RenewalsConfig
+	ends *Throttle
+}
+
+// NewRenewals returns the renewable logins kept in cfg.Redis. It does no I/O.
+func NewRenewals(cfg RenewalsConfig) (*Renewals, error) {
+	if cfg.Redis == nil || cfg.Tokens == nil || cfg.Accounts == nil || cfg.Revoked == nil || cfg.TokenTTL <= 0 {
+		return nil, errors.New("renewals: the configuration is not complete")
+	}
+	if cfg.Prefix == "" {
+		cfg.Prefix = DefaultPrefix
+	}
+	if cfg.Idle == 0 {
+		cfg.Idle = DefaultRefreshTTL
+	}
+	if cfg.Longest == 0 {
+		cfg.Longest = MaxTTL
+	}
+	if cfg.Idle < time.Second || cfg.Longest < cfg.Idle || cfg.Longest > MaxTTL {
+		return nil, fmt.Errorf("renewals: a login must be renewable for from 1s to %s", MaxTTL)
+	}
+	return &Renewals{cfg: cfg, ends: NewThrottle(endsPerHour/3600.0, endsPerHour)}, nil
+}
+
+// Renewed is what a login that can be renewed gives, and each renewal.
+type Renewed struct {
+	Account Account
+	Token   string
+	Claims  Claims
+	Login   string // id of the login, which is the beginning of its tokens' jti
+	Refresh string
+	Until   time.Time // the refresh token is good before then
+}
+
+// Begin begins a login of an account that has just given its password. The label
+// is for people, up to 64 bytes.
+func (r *Renewals) Begin(ctx context.Context, account Account, label string) (Renewed, error) {
+	if len(label) > maxLabelBytes || !plain(label) {
+		return Renewed{}, wire.Errorf(wire.CodeBadRequest, "label must be up to %d bytes of text", maxLabelBytes)
+	}
+	c := refreshClaims{User: account.User, Login: rand.Text(), Generation: account.Generation, Began: r.now().UnixMilli()}
+	return r.next(ctx, account, c, "", label)
+}
+
+// Renew exchanges a refresh token for a new token and the refresh token that
+// follows. Attempt is up to 64 visible ASCII characters by which the client knows
+// the repetitions of one exchange, and nobody else; "" for none. The errors are
+// *wire.Error: CodeUnauthenticated for what is not good, or not any more,
+// CodeTokenExpired for a login that was not renewed in time, CodeUnavailable.
+func (r *Renewals) Renew(ctx context.Context, refresh, attempt string) (Renewed, error) {
+	if len(attempt) > maxAttemptBytes || strings.ContainsFunc(attempt, func(c rune) bool { return c < '!' || c > '~' }) {
+		return Renewed{}, wire.Errorf(wire.CodeBadRequest, "attempt must be up to %d visible ASCII characters", maxAttemptBytes)
+	}
+	c, err := r.cfg.Tokens.readRefresh(refresh)
+	if err != nil {
+		return Renewed{}, err
+	}
+	// The name is known from here on, also where it is refused.
+	known := Renewed{Account: Account{User: c.User}, Login: c.Login}
+	if err := c.over(r.now()); err != nil {
+		return known, err
+	}
+	if err := r.cfg.Revoked.checkLogin(c.User, c.Generation, c.Login); err != nil {
+		return known, ended(err)
+	}
+	account, err := r.cfg.Accounts.Get(ctx, c.User)
+	switch {
+	case AsWire(err).Code == wire.CodeNotFound && err != nil, err == nil && (account.Disabled || !account.LogsIn || account.Generation > c.Generation):
+		return known, errLoginEnded()
+	case err != nil:
+		return known, err
+	}
+	account.Generation = max(account.Generation, c.Generation) // an older Redis may have lost it
+	if renewed, err := r.next(ctx, account, c, attempt, ""); err == nil {
+		return renewed, nil
+	} else if err != errReused {
+		return known, err
+	}
+	if r.ends.Take(c.User, 1) == 0 {
+		if err := r.cfg.Revoked.append(ctx, Revocation{Token: c.Login, By: c.User, Reason: "a refresh token was used twice"}); err != nil {
+			return known, err
+		}
+	}
+	return known, wire.Errorf(wire.CodeUnauthenticated, "the login has ended: a refresh token was used twice, so somebody else may have it; log in again")
+}
+
+var (
+	errReused = errors.New("refresh token used twice")
+	errLate   = wire.Errorf(wire.CodeConflict, "the login has been renewed meanwhile")
+)
+
+func errLoginEnded() *wire.Error {
+	return wire.Errorf(wire.CodeUnauthenticated, "the login has been ended; log in again")
+}
+
+// ended says of a revocation that a login has ended, since that is all its client
+// need know.
+func ended(err error) error {
+	if AsWire(err) == ErrRevoked {
+		return errLoginEnded()
+	}
+	return err
+}
+
+// next makes the tokens that follow those of c.
+func (r *Renewals) next(ctx context.Context, account Account, c refreshClaims, attempt, label string) (Renewed, error) {
+	now := r.now()
+	until := min(now.Add(r.cfg.Idle).UnixMilli(), time.UnixMilli(c.Began).Add(r.cfg.Longest).UnixMilli())
+	number, err := renewScript.Run(ctx, r.cfg.Redis, []string{loginsOfKey(r.cfg.Prefix, c.User)}, c.Login, c.Number, attempt, label, c.Began,
+		max(until-now.UnixMilli(), 1), repeatWithin.Milliseconds(), maxLoginsOfUser).Int64()
+	switch {
+	case err != nil:
+		return Renewed{}, unavailable("renew login", err)
+	case number == 0:
+		return Renewed{}, errReused
+	case number < 0:
+		return Renewed{}, errLate
+	}
+	out := Renewed{Account: account, Login: c.Login, Until: time.UnixMilli(until)}
+	if out.Token, out.Claims, err = r.cfg.Tokens.issue(account.User, account.Roles, account.Generation, c.Login, r.cfg.TokenTTL); err != nil {
+		return Renewed{}, err
+	}
+	c.Number, c.Until = number, until
+	out.Refresh, err = r.cfg.Tokens.writeRefresh(c)
+	return out, err
+}
+
+// End ends the login of a refresh token, with all its tokens, and returns its
+// user. It returns CodeRateLimited for an account that ends too many.
+func (r *Renewals) End(ctx context.Context, refresh string) (user string, err error) {
+	c, err := r.cfg.Tokens.readRefresh(refresh)
+	if err != nil {
+		return "", err
+	}
+	return c.User, r.end(ctx, c.User, c.Login)
+}
+
+// EndToken ends a token, and the login that it is of, if that can be renewed. Its
+// errors are End's.
+func (r *Renewals) EndToken(ctx context.Context, c Claims) error {
+	if login := c.login(); login != "" {
+		return r.end(ctx, c.Subject, login)
+	}
+	if c.ID == "" {
+		return wire.Errorf(wire.CodeBadRequest, "the token has no jti, and cannot be ended by itself")
+	}
+	return r.end(ctx, c.Subject, c.ID)
+}
+
+func (r *Renewals) end(ctx context.Context, user, id string) error {
+	if r.cfg.Revoked.known(id) {
+		return nil
+	}
+	if err := r.ends.Charge(user, 1, "too many logouts"); err != nil {
+		return err
+	}
+	if err := r.cfg.Redis.HDel(ctx, loginsOfKey(r.cfg.Prefix, user), id).Err(); err != nil {
+		return unavailable("end login", err)
+	}
+	return r.cfg.Revoked.append(ctx, Revocation{Token: id, By: user, Reason: "logged out"})
+}
+
+// Login is a login that can be renewed.
+type Login struct {
+	ID      string
+	Label   string // as its client has said
+	Began   time.Time
+	Renewed time.Time // last
+	Until   time.Time // when it ends if it is not renewed
+	Count   int64     // of renewals
+}
+
+// List returns a user's logins that can be renewed, the one renewed last first.
+func (r *Renewals) List(ctx context.Context, user string) ([]Login, error) {
+	if !wire.StoredID(user) {
+		return nil, errNoAccount()
+	}
+	fields, err := r.cfg.Redis.HGetAll(ctx, loginsOfKey(r.cfg.Prefix, user)).Result()
+	if err != nil {
+		return nil, unavailable("list logins", err)
+	}
+	list := []Login{}
+	for id, text := range fields {
+		var noted struct {
+			Number  int64  `json:"number"`
+			Began   int64  `json:"began"`
+			Renewed int64  `json:"renewed"`
+			Until   int64  `json:"until_ms"`
+			Label   string `json:"label"`
+		}
+		if json.Unmarshal([]byte(text), &noted) != nil || r.now().UnixMilli() >= noted.Until || r.cfg.Revoked.known(id) {
+			continue
+		}
+		// Those from before all of the user's tokens were revoked are over.
+		if e, ok := r.cfg.Revoked.ofUser(user); ok && noted.Began <= e.At.UnixMilli() {
+			continue
+		}
+		list = append(list, Login{
+			ID: id, Label: noted.Label, Began: time.UnixMilli(noted.Began), Renewed: time.UnixMilli(noted.Renewed),
+			Until: time.UnixMilli(noted.Until), Count: noted.Number - 1,
+		})
+	}
+	slices.SortFunc(list, func(a, b Login) int {
+		if c := b.Renewed.Compare(a.Renewed); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return list, nil
+}
+
+func (r *Renewals) now() time.Time { return r.cfg.Tokens.now() }
