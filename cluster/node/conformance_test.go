@@ -65,6 +65,20 @@ func (s *contract) successes(c *testCluster, n *process) {
 	c.addUser("alice", "coordinator")
 	login := s.is(n, 200, call{op: "POST /v1/login", body: fmt.Sprintf(`{"username":"alice","password":%q}`, testPassword)})
 	alice, admin := login["token"].(string), c.token("root", wire.RoleAdmin)
+	again := s.is(n, 200, call{op: "POST /v1/login", body: fmt.Sprintf(`{"username":"alice","password":%q,"refresh":true,"label":"a test"}`, testPassword)})
+	s.refresh = again["refresh_token"].(string)
+	s.is(n, 200, call{op: "GET /v1/whoami", token: again["token"].(string)})
+	for _, attempt := range []string{"1", "2"} {
+		s.renew(n, 200, attempt)
+	}
+	first := s.refresh
+	s.refresh = again["refresh_token"].(string)
+	s.renew(n, 409, "1")
+	s.refresh = first
+	for _, who := range []string{alice, admin} {
+		s.is(n, 200, call{op: "GET /v1/users/{user}/logins", token: who, path: map[string]string{"user": "alice"}})
+	}
+	s.is(n, 200, call{op: "POST /v1/logout", token: c.token("nobody", wire.RoleCoordinator), body: `{}`})
 	g := gatherParts(t, c)
 	g.keygen(t)
 	g.sign(t, "hello", 1, 2)
@@ -79,7 +93,7 @@ func (s *contract) successes(c *testCluster, n *process) {
 	}
 	open := map[string]string{"session_id": task["session_id"].(string)}
 	s.is(n, 200, call{op: "GET /v1/sessions/{session_id}", token: alice, path: open, query: url.Values{"wait": {"1ms"}}})
-	s.is(n, 200, call{op: "DELETE /v1/sessions/{session_id}", token: alice, path: open})
+	s.is(n, 200, call{op: "DELETE /v1/sessions/{session_id}", token: alice, path: open, query: url.Values{"reason": {"a test"}}})
 
 	all := s.is(n, 200, call{op: "GET /v1/sessions", token: alice, query: url.Values{"limit": {"2"}}})
 	ended := map[string]string{"session_id": all["items"].([]any)[1].(map[string]any)["session_id"].(string)}
@@ -104,6 +118,15 @@ func (s *contract) successes(c *testCluster, n *process) {
 	s.is(n, 200, call{op: "GET /v1/audit", token: admin, query: url.Values{"limit": {"3"}}})
 	s.is(n, 200, call{op: "GET /healthz"})
 	s.is(n, 200, call{op: "GET /readyz"})
+}
+
+// renew exchanges s.refresh.
+func (s *contract) renew(n *process, want int, attempt string) {
+	s.t.Helper()
+	got := s.is(n, want, call{op: "POST /v1/token/refresh", body: fmt.Sprintf(`{"refresh_token":%q,"attempt":%q}`, s.refresh, attempt)})
+	if want == 200 {
+		s.refresh = got["refresh_token"].(string)
+	}
 }
 
 // noRoom asks for what is new while Redis is full.
@@ -163,6 +186,15 @@ func (s *contract) refusals(c *testCluster, n *process) {
 		{400, call{op: "POST /v1/login", body: `[]`, bad: true}},
 		{413, call{op: "POST /v1/login", body: huge, bad: true}},
 		{401, call{op: "POST /v1/login", body: `{"username":"nobody","password":"x"}`}},
+		{400, call{op: "POST /v1/token/refresh", body: `[]`, bad: true}},
+		{401, call{op: "POST /v1/token/refresh", body: `{"refresh_token":"x"}`}},
+		{413, call{op: "POST /v1/token/refresh", body: huge, bad: true}},
+		{400, call{op: "POST /v1/logout", body: `[]`, bad: true}},
+		{401, call{op: "POST /v1/logout", body: `{}`}},
+		{413, call{op: "POST /v1/logout", body: huge, bad: true}},
+		{403, call{op: "GET /v1/users/{user}/logins", token: alice, path: map[string]string{"user": "bob"}}},
+		{404, call{op: "GET /v1/users/{user}/logins", token: alice, path: map[string]string{"user": "{bob}"}, bad: true}},
+		{400, call{op: "DELETE /v1/sessions/{session_id}", token: alice, path: noSession, query: url.Values{"reason": {"two\nlines"}}}},
 	} {
 		s.is(n, r.want, r.call)
 	}
@@ -202,6 +234,10 @@ func (s *contract) anything(op, token string) call {
 		c.body = `{"jti":"x"}`
 	case "POST /v1/login":
 		c.body = `{"username":"late","password":"x"}`
+	case "POST /v1/token/refresh":
+		c.body = fmt.Sprintf(`{"refresh_token":%q,"attempt":"x"}`, s.refresh)
+	case "POST /v1/logout":
+		c.body = `{}`
 	}
 	return c
 }
@@ -215,6 +251,15 @@ func (s *contract) limits(c *testCluster, n *process) {
 		s.do(n, flooding)
 		s.is(n, 429, flooding)
 	}
+	// The same attempt again is granted, but not as often as that.
+	eventually(s.t, "a renewal is refused for its frequency", func() bool {
+		status, _ := s.do(n, s.anything("POST /v1/token/refresh", ""))
+		return status == http.StatusTooManyRequests
+	})
+	eventually(s.t, "a logout is refused for its frequency", func() bool {
+		status, _ := s.do(n, s.anything("POST /v1/logout", c.token("leaver", wire.RoleCoordinator)))
+		return status == http.StatusTooManyRequests
+	})
 	// Five at once, and one more every twelve seconds.
 	eventually(s.t, "a login is refused for its frequency", func() bool {
 		status, _ := s.do(n, s.anything("POST /v1/login", ""))
@@ -225,7 +270,10 @@ func (s *contract) limits(c *testCluster, n *process) {
 // noLogin asks for a token where they come from another issuer.
 func (s *contract) noLogin(c *testCluster) {
 	issuer := newOtherIssuer(s.t)
-	s.is(c.start("--jwt-secret", "", "--jwks", issuer.file, "--jwks-issuer", "https://issuer.example", "--jwks-audience", "conclave"), 404, s.anything("POST /v1/login", ""))
+	n := c.start("--jwt-secret", "", "--jwks", issuer.file, "--jwks-issuer", "https://issuer.example", "--jwks-audience", "conclave")
+	for _, op := range []string{"POST /v1/login", "POST /v1/token/refresh", "POST /v1/logout"} {
+		s.is(n, 404, s.anything(op, ""))
+	}
 }
 
 // outages calls everything while Redis is gone.

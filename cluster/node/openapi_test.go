@@ -24,6 +24,7 @@ type contract struct {
 	doc      map[string]any
 	compiler *jsonschema.Compiler
 	seen     map[string]map[int]bool // by operation, "GET /v1/keys": which statuses
+	refresh  string                  // a refresh token of alice's
 }
 
 // call is one call of an operation.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -190,11 +191,24 @@ func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.Tok
 	if token := c.env("CONCLAVE_TOKEN"); token != "" {
 		return client.StaticToken(token)
 	}
+	var renewer *client.Renewer
+	var once sync.Mutex
 	return func(ctx context.Context) (string, error) {
 		for {
 			p, err := c.profile()
 			if err != nil {
 				return "", wire.Errorf(wire.CodeUnauthenticated, "login cannot be read: %s", err)
+			}
+			if p.Refresh != "" {
+				once.Lock()
+				if renewer == nil {
+					renewer, err = c.renewer()
+				}
+				once.Unlock()
+				if err != nil {
+					return "", err
+				}
+				return renewer.Token(ctx)
 			}
 			if p.Token == "" {
 				return "", wire.Errorf(wire.CodeUnauthenticated, "%s", errNotLoggedIn)
@@ -210,6 +224,43 @@ func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.Tok
 			}
 		}
 	}
+}
+
+// renewer renews this profile's login, and saves it in the profile.
+func (c *cli) renewer() (*client.Renewer, error) {
+	urls, err := c.servers()
+	if err != nil {
+		return nil, err
+	}
+	secure, err := c.tls()
+	if err != nil {
+		return nil, err
+	}
+	path, err := c.path(profileFile)
+	if err != nil {
+		return nil, err
+	}
+	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure, OnAnswer: c.reach.reached})
+	if err != nil {
+		return nil, err
+	}
+	c.reach.seek(urls)
+	return client.NewRenewer(client.RenewerConfig{
+		API: api,
+		Load: func() (client.Token, error) {
+			p, err := c.profile()
+			return p.token(), err
+		},
+		Save: func(t client.Token) error {
+			p, err := c.profile()
+			if err != nil || p.Seed != t.Seed { // or somebody has logged in anew, or out
+				return err
+			}
+			return writeJSON(path, p.with(t))
+		},
+		LockFile: path + ".lock",
+		OnError:  func(err error) { c.console.say("%s", clean(err.Error())) },
+	})
 }
 
 // config is what all clients of this program have in common.

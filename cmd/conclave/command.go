@@ -32,7 +32,7 @@ type command struct {
 // commandTable is the commands, in the order in which they are listed.
 func commandTable() []command {
 	return []command{
-		loginCommand, profileCommand,
+		loginCommand, logoutCommand, whoamiCommand, profileCommand,
 		participantCommand, keygenCommand, signCommand,
 		keysCommand, sessionsCommand, nodesCommand, presenceCommand,
 		verifyCommand, auditCommand,

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,8 +20,9 @@ var loginCommand = command{
 	name: "login", args: "URL[,URL…] USER",
 	brief: "log in and remember it; the password is asked for, or read from stdin",
 	about: `
-Logs in and remembers URL, token and --ca for the other commands, never the
-password. It is asked for without echo; without a terminal it is the first line of
+Logs in and remembers URL, tokens and --ca for the other commands, never the
+password. The commands renew the login as long as one of them is used every few
+weeks; conclave logout ends it. It is asked for without echo; without a terminal it is the first line of
 stdin:
 
   $ conclave login https://conclave.example alice
@@ -59,7 +61,7 @@ func (c *cli) login(ctx context.Context, args []string) error {
 		return err
 	}
 	c.reach.seek(urls)
-	t, err := api.Login(ctx, user, password)
+	t, err := api.LoginRenewable(ctx, user, password, loginLabel())
 	if err != nil {
 		return fmt.Errorf("log in as %s: %w", user, err)
 	}
@@ -67,11 +69,13 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	p := profile{URLs: urls, CA: ca, User: t.UserID, Roles: t.Roles, Token: t.Secret, ExpiresAt: t.ExpiresAt}
-	if err := writeJSON(path, p); err != nil {
+	if err := writeJSON(path, profile{URLs: urls, CA: ca}.with(t)); err != nil {
 		return fmt.Errorf("remember login: %w", err)
 	}
 	c.console.say("logged in as %s (%s) until %s", clean(t.UserID), clean(rolesText(t.Roles)), t.ExpiresAt.Local().Format("2006-01-02 15:04"))
+	if t.Refresh != "" {
+		c.console.say("commands renew it; unused, it ends on %s", t.RefreshUntil.Local().Format("2006-01-02 15:04"))
+	}
 	if !c.asJSON {
 		return nil
 	}
@@ -80,6 +84,15 @@ func (c *cli) login(ctx context.Context, args []string) error {
 		Roles     []wire.Role `json:"roles"`
 		ExpiresAt time.Time   `json:"expires_at"`
 	}{t.UserID, t.Roles, t.ExpiresAt})
+}
+
+// loginLabel is what lists of logins call this machine's.
+func loginLabel() string {
+	host, err := os.Hostname()
+	if err != nil || len(host) > 48 {
+		return "conclave"
+	}
+	return "conclave on " + host
 }
 
 // earlier returns the token of this profile's last login, if that was the same

@@ -25,7 +25,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"conclave": main})
+	testscript.Main(m, map[string]func(){"conclave": main, "testnode": testNode})
 }
 
 // The transcripts in testdata run the real program, each in a home of its own.

@@ -55,6 +55,10 @@ reason. It is split at spaces and run without a shell, with an environment that
 holds no secrets, and has until the invitation's deadline; then it is killed, with
 what it has started.
 
+It renews its login by itself, for as long as it is up once every few weeks, and ends
+with status 6 when the login is revoked. A token of --token-file is read again and
+again: replace the file before the token expires.
+
 Shares are kept in the home directory, sealed to this client's
 identity; keep a copy of both (see conclave share -h).`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
@@ -91,6 +95,7 @@ identity; keep a copy of both (see conclave share -h).`,
 
 // participant asks at the prompt where approve is nil.
 func (c *cli) participant(ctx context.Context, approve client.Approver, set func(*client.Config), ahead int) error {
+	c.reach.reached() // it looks for a server until it is interrupted
 	cfg, err := c.config()
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -36,6 +37,27 @@ type profile struct {
 	Roles     []wire.Role `json:"roles"`
 	Token     string      `json:"token"`
 	ExpiresAt time.Time   `json:"expires_at"`
+
+	// How it is renewed; empty where it cannot be.
+	Refresh      string    `json:"refresh_token,omitempty"`
+	RefreshUntil time.Time `json:"refresh_expires_at,omitzero"`
+	ReceivedAt   time.Time `json:"received_at,omitzero"`
+	Seed         string    `json:"renewal_seed,omitempty"`
+}
+
+// token is the profile's token, for package client.
+func (p profile) token() client.Token {
+	return client.Token{
+		Secret: p.Token, ExpiresAt: p.ExpiresAt, UserID: p.User, Roles: p.Roles,
+		Refresh: p.Refresh, RefreshUntil: p.RefreshUntil, ReceivedAt: p.ReceivedAt, Seed: p.Seed,
+	}
+}
+
+// with is the profile with another token.
+func (p profile) with(t client.Token) profile {
+	p.Token, p.ExpiresAt, p.User, p.Roles = t.Secret, t.ExpiresAt, t.UserID, t.Roles
+	p.Refresh, p.RefreshUntil, p.ReceivedAt, p.Seed = t.Refresh, t.RefreshUntil, t.ReceivedAt, t.Seed
+	return p
 }
 
 var profileCommand = command{
@@ -230,7 +252,11 @@ func (c *cli) shown(name string) (shownProfile, error) {
 		return shownProfile{}, noProfile(name)
 	}
 	p, err := c.readProfile(name)
-	return shownProfile{name, name == current, p.URLs, p.User, p.Roles, p.ExpiresAt, dir}, err
+	until := p.ExpiresAt
+	if !p.RefreshUntil.IsZero() {
+		until = p.RefreshUntil
+	}
+	return shownProfile{name, name == current, p.URLs, p.User, p.Roles, until, dir}, err
 }
 
 func noProfile(name string) error {

@@ -113,6 +113,16 @@ type Token struct {
 	ExpiresAt time.Time   `json:"expires_at"`
 	UserID    string      `json:"user_id"`
 	Roles     []wire.Role `json:"roles"`
+
+	// Refresh is what [API.Renew] exchanges for the next token, until RefreshUntil; ""
+	// where the login cannot be renewed.
+	Refresh      string    `json:"refresh_token,omitempty"`
+	RefreshUntil time.Time `json:"refresh_expires_at,omitzero"`
+	// ReceivedAt is when the token came, by this machine's clock, and Seed a secret
+	// of this client by which the servers know its repetitions. They are saved with
+	// the token.
+	ReceivedAt time.Time `json:"received_at,omitzero"`
+	Seed       string    `json:"renewal_seed,omitempty"`
 }
 
 // String names the token's user.
@@ -247,8 +257,17 @@ func (a *API) ReserveSigning(ctx context.Context, r SignRequest) (sessionID stri
 
 // CancelSession ends a session of the caller's.
 func (a *API) CancelSession(ctx context.Context, sessionID string) (SessionInfo, error) {
+	return a.CancelSessionFor(ctx, sessionID, "")
+}
+
+// CancelSessionFor is CancelSession with a reason, for the participants.
+func (a *API) CancelSessionFor(ctx context.Context, sessionID, reason string) (SessionInfo, error) {
 	var s SessionInfo
-	err := a.do(ctx, webCall{method: http.MethodDelete, path: sessionPath(sessionID)}, &s)
+	c := webCall{method: http.MethodDelete, path: sessionPath(sessionID)}
+	if reason != "" {
+		c.query = url.Values{"reason": {reason}}
+	}
+	err := a.do(ctx, c, &s)
 	return s, err
 }
 
@@ -268,6 +287,11 @@ type webCall struct {
 	once         string        // Idempotency-Key
 	wait         time.Duration // how long the server may wait before it answers
 	body         any           // nil for none
+}
+
+// open reports whether the call needs no token.
+func (c webCall) open() bool {
+	return c.path == "/v1/login" || c.path == "/v1/token/refresh" || c.path == "/v1/logout"
 }
 
 // repeatable reports whether it does no harm to make the call at two servers.
@@ -290,7 +314,7 @@ func (a *API) do(ctx context.Context, c webCall, into any) error {
 		}
 	}
 	token, err := a.freshToken(ctx)
-	if err != nil && c.path != "/v1/login" {
+	if err != nil && !c.open() {
 		return err
 	}
 	stagger := staggerBy + c.wait

@@ -243,7 +243,7 @@ func (c *Client) read(ctx context.Context, ws *websocket.Conn) error {
 func (c *Client) write(ctx context.Context, ws *websocket.Conn) error {
 	ping := time.NewTicker(c.cfg.PingEvery)
 	defer ping.Stop()
-	renew := time.NewTicker(c.cfg.TokenEvery)
+	renew := time.NewTicker(c.tokenEvery())
 	defer renew.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -36,6 +36,7 @@ var (
 	sessionStateParam = queryParam("state", "only sessions that are in one of these phases", states(phases))
 	kindParam         = queryParam("kind", "only sessions of this kind", &huma.Schema{Type: huma.TypeString, Enum: []any{string(session.Keygen), string(session.Sign)}})
 	ofKeyParam        = queryParam("key_id", "only sessions of this key", idSchema())
+	reasonParam       = queryParam("reason", "why, for the participants", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxReasonBytes)})
 	afterParam        = queryParam("after", "the next of the page before this one", &huma.Schema{Type: huma.TypeString})
 	onceParam         = headerParam(onceHeader, "the same request again under the same name, through any node, is the same task, and another under it a conflict. "+
 		"It holds for 7 days. It is the request's request_id as well.", &huma.Schema{Type: huma.TypeString, Pattern: "^[!-~]+$", MinLength: ptr(1), MaxLength: ptr(onceMax)})

@@ -68,8 +68,8 @@ func (a *api) tasks() []operation {
 	}, {
 		method: "DELETE", path: "/v1/sessions/{session_id}", id: "cancel-session", summary: "Cancel a keygen or signing",
 		about:  "For its coordinator, and admins.",
-		params: []*huma.Param{sessionIDParam}, ok: http.StatusOK, answer: wire.SessionInfo{},
-		fails: []int{forbidden, notFound, conflict}, audited: string(wire.TypeSessionCancel), do: a.cancelSession,
+		params: []*huma.Param{sessionIDParam, reasonParam}, ok: http.StatusOK, answer: wire.SessionInfo{},
+		fails: []int{badRequest, forbidden, notFound, conflict}, audited: string(wire.TypeSessionCancel), do: a.cancelSession,
 	}}
 }
 

@@ -231,7 +231,11 @@ func (a *api) cancelSession(_ http.ResponseWriter, r *http.Request) (int, any, e
 	if err != nil {
 		return 0, nil, err
 	}
-	s, err := a.cfg.Sessions.Cancel(r.Context(), caller(r), id, "")
+	reason := r.URL.Query().Get("reason")
+	if err := (&wire.SessionCancel{SessionID: id, Reason: reason}).Validate(); err != nil {
+		return 0, nil, err
+	}
+	s, err := a.cfg.Sessions.Cancel(r.Context(), caller(r), id, reason)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+var logoutCommand = command{
+	name: "logout", brief: "end the login at the servers, and forget it",
+	about: `
+Ends this profile's login at the servers, with all its tokens, and removes it here.
+Identity, shares and pins stay. A participant that runs with it ends. Where the
+servers cannot be reached nothing is removed; --local removes the login here alone.
+
+  $ conclave logout
+  conclave: logged out alice`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: as logged in)")
+		c.caFlag(flags)
+		local := flags.Bool("local", false, "remove the login here, and leave it to end at the servers by itself")
+		return func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return misuse("logout takes no arguments")
+			}
+			return c.logout(ctx, *local)
+		}
+	},
+}
+
+func (c *cli) logout(ctx context.Context, local bool) error {
+	p, err := c.profile()
+	if err != nil {
+		return err
+	}
+	if p.Token == "" && p.Refresh == "" {
+		return errNotLoggedIn
+	}
+	if !local {
+		if err := c.logoutThere(ctx, p); err != nil {
+			return fmt.Errorf("log out %s: %w; the login is kept (--local removes it here)", p.User, err)
+		}
+	}
+	path, err := c.path(profileFile)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget the login: %w", err)
+	}
+	_ = os.Remove(path + ".lock") // where it was renewed
+	c.console.say("logged out %s", clean(p.User))
+	if c.asJSON {
+		return c.print(map[string]string{"user_id": p.User})
+	}
+	return nil
+}
+
+// logoutThere ends a login at the servers. One that is over needs no ending.
+func (c *cli) logoutThere(ctx context.Context, p profile) error {
+	urls, err := c.servers()
+	if err != nil {
+		return err
+	}
+	secure, err := c.tls()
+	if err != nil {
+		return err
+	}
+	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure, Token: client.StaticToken(p.Token), OnAnswer: c.reach.reached})
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	c.reach.seek(urls)
+	err = api.Logout(ctx, p.Refresh)
+	var told *wire.Error
+	if errors.As(err, &told) && (told.Code == wire.CodeUnauthenticated || told.Code == wire.CodeTokenExpired) {
+		return nil
+	}
+	return err
+}
+
+var whoamiCommand = command{
+	name: "whoami", brief: "say who you are to the servers, and until when",
+	about: `
+Asks the servers whose token this is, in which roles, and until when, and shows
+this home's identity.
+
+  $ conclave whoami
+  user        alice (coordinator)
+  servers     https://conclave.example
+  token until 2026-03-01 20:15:00
+  login until 2026-03-31 08:15:00, renewed by every command
+  token id    7Q2T…
+  profile     default
+  identity    BOZJ6-L4GQE-TOPPJ-PCQ3C-5QUQ4-FJ7QA-MDNXS-YGOPA`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.serverFlags(flags)
+		return func(ctx context.Context, args []string) error {
+			if len(args) > 0 {
+				return misuse("whoami takes no arguments")
+			}
+			return c.withAPI(nil, func(api *client.API) error { return c.whoami(ctx, api) })
+		}
+	},
+}
+
+// whoamiResult is what whoami prints.
+type whoamiResult struct {
+	client.WhoAmI
+	URLs        []string  `json:"urls"`
+	LoginUntil  time.Time `json:"login_until,omitzero"`
+	Profile     string    `json:"profile"`
+	Fingerprint string    `json:"fingerprint,omitempty"`
+}
+
+func (c *cli) whoami(ctx context.Context, api *client.API) error {
+	me, err := api.WhoAmI(ctx)
+	if err != nil {
+		return err
+	}
+	r := whoamiResult{WhoAmI: me}
+	if r.URLs, err = c.servers(); err != nil {
+		return err
+	}
+	if r.Profile, err = c.currentProfile(); err != nil {
+		return err
+	}
+	login := ""
+	if c.tokenFile == "" && c.env("CONCLAVE_TOKEN") == "" {
+		p, err := c.profile()
+		if err != nil {
+			return err
+		}
+		if r.LoginUntil = p.RefreshUntil; !r.LoginUntil.IsZero() {
+			login = when(r.LoginUntil) + ", renewed by every command"
+		}
+	}
+	if r.Fingerprint, err = c.fingerprint(); err != nil {
+		return err
+	}
+	rows := [][2]string{{"user", me.UserID + " (" + rolesText(me.Roles) + ")"}}
+	for _, u := range r.URLs {
+		rows = append(rows, [2]string{"server", u})
+	}
+	rows = append(rows, [2]string{"token until", when(me.ExpiresAt)}, [2]string{"login until", login}, [2]string{"token id", me.TokenID},
+		[2]string{"profile", r.Profile}, [2]string{"identity", r.Fingerprint})
+	return c.print(r, rows...)
+}
+
+// fingerprint is that of this home's identity, "" if it has none yet.
+func (c *cli) fingerprint() (string, error) {
+	path, err := c.path(identityFile)
+	if err != nil {
+		return "", err
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	id, err := c.identity()
+	if err != nil {
+		return "", err
+	}
+	return id.Public().Fingerprint(), nil
+}
+
+var sessionsCancel = command{
+	name: "cancel", args: "SESSION", brief: "cancel a session of yours",
+	about: `
+Cancels a keygen or signing that goes on: for who has asked for it, and admins. Its
+participants are told, with the reason.
+
+  $ conclave sessions cancel sg-2… --reason "wrong amount"
+  conclave: sign sg-2… is cancelled`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.serverFlags(flags)
+		reason := flags.String("reason", "", "`why`, for the participants")
+		return func(ctx context.Context, args []string) error {
+			if len(args) != 1 {
+				return misuse("sessions cancel needs a session")
+			}
+			return c.withAPI(args, func(api *client.API) error {
+				s, err := api.CancelSessionFor(ctx, args[0], *reason)
+				if err != nil {
+					return fmt.Errorf("cancel session %s: %w", args[0], err)
+				}
+				c.console.say("%s is cancelled", sessionName(client.Kind(s.Kind), s.SessionID))
+				if c.asJSON {
+					return c.print(s)
+				}
+				return nil
+			})
+		}
+	},
+}
