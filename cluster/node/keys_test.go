@@ -75,6 +75,10 @@ func TestKeysDocumented(t *testing.T) {
 		note()
 		c.addUser("yve", "participant")
 		c.login(c.nodes[0], "yve")
+		renewable := object{"username": "yve", "password": testPassword, "refresh": true}
+		if status, answer := c.call(c.nodes[0], "POST", "/v1/login", "", renewable); status != 200 || answer["refresh_token"] == nil {
+			t.Errorf("a login that can be renewed: %d %v", status, answer)
+		}
 		note()
 		used := make(map[*regexp.Regexp]bool)
 		for key, kind := range seen {
