@@ -304,18 +304,32 @@ type reply struct {
 	from *url.URL
 }
 
-// do makes a call at the first base URL that answers.
+// do makes a call at the first base URL that answers, and once more where the
+// token has expired there and the source has another.
 func (a *API) do(ctx context.Context, c webCall, into any) error {
+	token, err := a.freshToken(ctx)
+	if err != nil && !c.open() {
+		return err
+	}
+	err = a.doWith(ctx, c, token, into)
+	var told *wire.Error
+	if c.open() || !errors.As(err, &told) || told.Code != wire.CodeTokenExpired {
+		return err
+	}
+	if next, missing := a.freshToken(withSpent(ctx, token)); missing == nil && next != token {
+		return a.doWith(ctx, c, next, into)
+	}
+	return err
+}
+
+// doWith makes a call with a token, or none.
+func (a *API) doWith(ctx context.Context, c webCall, token string, into any) error {
 	var raw []byte
 	if c.body != nil {
 		var err error
 		if raw, err = json.Marshal(c.body); err != nil {
 			return fmt.Errorf("encode request: %w", err)
 		}
-	}
-	token, err := a.freshToken(ctx)
-	if err != nil && !c.open() {
-		return err
 	}
 	stagger := staggerBy + c.wait
 	if !c.repeatable() {

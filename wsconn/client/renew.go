@@ -89,10 +89,12 @@ func (t Token) life() (from, until time.Time) {
 			_ = json.Unmarshal(raw, &claims)
 		}
 	}
-	if t.ReceivedAt.IsZero() || claims.IssuedAt <= 0 || claims.Expires <= claims.IssuedAt {
+	// Whole seconds, rounded down: it was issued up to one later than it says.
+	life := time.Duration(claims.Expires-claims.IssuedAt-1) * time.Second
+	if t.ReceivedAt.IsZero() || claims.IssuedAt <= 0 || life <= 0 {
 		return t.ReceivedAt, t.ExpiresAt
 	}
-	return t.ReceivedAt, t.ReceivedAt.Add(time.Duration(claims.Expires-claims.IssuedAt) * time.Second)
+	return t.ReceivedAt, t.ReceivedAt.Add(life)
 }
 
 // renewAt is when a token should be renewed: between half and two thirds of its
@@ -157,15 +159,15 @@ func (r *Renewer) Token(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		now := time.Now()
-		if t.Refresh == "" || now.Before(t.renewAt()) {
+		now, over := time.Now(), spentToken(ctx) == t.Secret
+		if t.Refresh == "" || now.Before(t.renewAt()) && !over {
 			return t.Secret, nil
 		}
-		done, err := r.renew(t)
+		done, err := r.renew(t, over)
 		if err != nil {
 			return "", err
 		}
-		if _, until := t.life(); now.Before(until) {
+		if _, until := t.life(); now.Before(until) && !over {
 			return t.Secret, nil
 		}
 		select {
@@ -191,8 +193,9 @@ func (r *Renewer) load() (Token, error) {
 }
 
 // renew begins to renew t, if nobody does, and returns what is closed when it is
-// worth looking again; or why there is no use in it.
-func (r *Renewer) renew(t Token) (<-chan struct{}, error) {
+// worth looking again; or why there is no use in it. With over the servers have
+// said that t has expired, whatever the clock says here.
+func (r *Renewer) renew(t Token, over bool) (<-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch wait := time.Until(r.notYet); {
@@ -208,7 +211,7 @@ func (r *Renewer) renew(t Token) (<-chan struct{}, error) {
 	done := make(chan struct{})
 	r.trying = done
 	go func() {
-		err := r.once()
+		err := r.once(t, over)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if err != nil {
@@ -223,8 +226,8 @@ func (r *Renewer) renew(t Token) (<-chan struct{}, error) {
 	return done, nil
 }
 
-// once renews the login, unless another process has.
-func (r *Renewer) once() error {
+// once renews the login whose token was old, unless another process has.
+func (r *Renewer) once(old Token, over bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), renewWithin)
 	defer cancel()
 	if r.cfg.LockFile != "" {
@@ -241,7 +244,7 @@ func (r *Renewer) once() error {
 	if err == nil && r.keeps(t) {
 		err = r.save(t)
 	}
-	if err != nil || t.Refresh == "" || time.Now().Before(t.renewAt()) {
+	if err != nil || t.Refresh == "" || time.Now().Before(t.renewAt()) && !(over && t.Secret == old.Secret) {
 		return err
 	}
 	next, err := r.cfg.API.Renew(ctx, t)
@@ -277,6 +280,19 @@ func (r *Renewer) save(t Token) error {
 	}
 	r.unsaved = Token{}
 	return nil
+}
+
+type spentKey struct{}
+
+// withSpent tells a token source of this package that the servers have found a
+// token expired, so that it does not go by its own clock.
+func withSpent(ctx context.Context, token string) context.Context {
+	return context.WithValue(ctx, spentKey{}, token)
+}
+
+func spentToken(ctx context.Context) string {
+	token, _ := ctx.Value(spentKey{}).(string)
+	return token
 }
 
 // tokenEvery is how often the source is asked for a newer token: an eighth of the

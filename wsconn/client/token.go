@@ -44,6 +44,10 @@ func Subject(token string) (string, error) {
 // freshToken asks the source for a token, and reports whether it is another
 // than before.
 func (c *Client) freshToken(ctx context.Context) (changed bool, err error) {
+	if c.tokenSpent() {
+		_, spent := c.credentials()
+		ctx = withSpent(ctx, spent)
+	}
 	token, err := c.cfg.Token(ctx)
 	if err != nil {
 		return false, err
