@@ -32,6 +32,14 @@ type Generated struct {
 // KeyStored says that the key record and all shares are durable.
 type KeyStored struct{}
 
+// ShareRefused is a party's report whose share may not be stored, since it is not
+// sealed and this cluster has no key to encrypt it with. The party's client cannot
+// do otherwise, so that the keygen is over.
+type ShareRefused struct {
+	From  string
+	Party int
+}
+
 // KeyLost says that there is no key record of this keygen to make active.
 type KeyLost struct{}
 
@@ -84,6 +92,7 @@ type Tick struct {
 func (Responded) event()     {}
 func (Generated) event()     {}
 func (KeyStored) event()     {}
+func (ShareRefused) event()  {}
 func (KeyLost) event()       {}
 func (Signed) event()        {}
 func (PartyFailed) event()   {}

@@ -1,10 +1,12 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -19,10 +21,36 @@ type found struct {
 // over reports whether what was found had ended by then.
 func (f found) over() bool { return f.id == f.last }
 
+// wanting tells the signings apart that a message which names none may be for.
+type wanting struct {
+	waits func(Session) bool // it waits for such a message of the sender's
+	meant func(Session) bool // it is what the message says; nil where that does not show
+}
+
+// choose returns the signing that a message is for among those that are open for
+// its sender: of those that wait for it, the one that is meant, else the oldest,
+// since whoever names none answers in the order in which it was asked. Where none
+// waits there is no telling.
+func (w wanting) choose(open []Session) (id string, ok bool) {
+	open = slices.DeleteFunc(slices.Clone(open), func(s Session) bool { return !w.waits(s) })
+	slices.SortFunc(open, func(a, b Session) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.ID, b.ID))
+	})
+	if w.meant != nil {
+		if i := slices.IndexFunc(open, w.meant); i >= 0 {
+			return open[i].ID, true
+		}
+	}
+	if len(open) == 0 {
+		return "", false
+	}
+	return open[0].ID, true
+}
+
 // find names the session that a participant's message is for: the one it names,
-// else the key's keygen, else the sender's only open signing on the key, else
-// the key's last.
-func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionID string) (found, error) {
+// else the key's keygen, else that of the sender's open signings on the key that
+// wants it, else the key's last.
+func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionID string, want wanting) (found, error) {
 	if sessionID != "" {
 		return found{id: sessionID}, nil
 	}
@@ -46,7 +74,7 @@ func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionI
 	if len(open) == 1 { // as it is mostly; whether it still is shows when it is loaded
 		return found{open[0].SessionID, last, true}, nil
 	}
-	var mine []string
+	var mine []Session
 	for _, o := range open {
 		l, err := v.load(ctx, o.SessionID)
 		switch s := l.Session; {
@@ -57,21 +85,32 @@ func (v *Service) find(ctx context.Context, c Caller, kind Kind, keyID, sessionI
 		case s.Phase.Final():
 			last = s.ID // so lately that it has not been closed yet
 		default:
-			mine = append(mine, s.ID)
+			mine = append(mine, s)
 		}
 	}
 	switch {
 	case len(mine) == 1:
-		return found{id: mine[0], last: last}, nil
+		return found{id: mine[0].ID, last: last}, nil
 	case len(mine) > 1:
-		slices.Sort(mine)
-		return found{}, &wire.Error{
-			Code: wire.CodeAmbiguous, Message: fmt.Sprintf("several signings are open, name one with session_id: %v", mine), KeyID: keyID,
+		if id, ok := want.choose(mine); ok {
+			return found{id: id, last: last}, nil
 		}
+		return found{}, ambiguous(keyID, mine)
 	case last != "":
 		return found{id: last, last: last}, nil
 	}
 	return found{}, noneOpen(keyID)
+}
+
+func ambiguous(keyID string, open []Session) error {
+	ids := make([]string, len(open))
+	for i, s := range open {
+		ids[i] = s.ID
+	}
+	slices.Sort(ids)
+	return &wire.Error{
+		Code: wire.CodeAmbiguous, Message: fmt.Sprintf("several signings are open, and none waits for this; name one with session_id: %v", ids), KeyID: keyID,
+	}
 }
 
 func noneOpen(keyID string) error {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -179,22 +180,69 @@ func TestWrongSignatureNamesItsSender(t *testing.T) {
 	})
 }
 
-// TestAmbiguousSigning wants a session_id where several signings are open.
-func TestAmbiguousSigning(t *testing.T) {
+// TestServedInOrder has messages that name no session, as seed clients', answer
+// several open signings in the order in which these began; a result goes to the one
+// whose signature it is. Where none waits for it there is no telling.
+func TestServedInOrder(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
 		w.keygen(v, "vault", true)
-		answer := &wire.SignResponse{KeyID: "vault", PartIndex: 1, Response: &yes}
-		w.refused(v, "alice", answer, wire.CodeNotFound)
-		w.must(v, "boss", signRequest("vault", "one"))
-		w.must(v, "boss", signRequest("vault", "two", "alice", "bob"))
-		w.refused(v, "alice", answer, wire.CodeAmbiguous)
-		w.must(v, "carol", &wire.SignResponse{KeyID: "vault", PartIndex: 3, Response: &yes}) // she has only the one
-		_, open, _, err := w.store.Signings(w.ctx, "vault")
-		if err != nil || len(open) != 2 {
-			w.Fatalf("open: %v, %v", open, err)
+		accepts := func(part int) *wire.SignResponse {
+			return &wire.SignResponse{KeyID: "vault", PartIndex: part, Response: &yes}
 		}
-		answer.SessionID = open[0].SessionID
-		w.must(v, "alice", answer)
+		w.refused(v, "alice", accepts(1), wire.CodeNotFound)
+		var ids []string
+		for _, r := range []*wire.SignRequest{signRequest("vault", "one", "alice", "bob"), signRequest("vault", "two")} {
+			began, err := w.store.Now(w.ctx)
+			if err != nil {
+				w.Fatal(err)
+			}
+			w.eventually("the clock goes on", func() bool {
+				now, err := w.store.Now(w.ctx)
+				return err == nil && now.Sub(began) > 2*time.Millisecond
+			})
+			w.must(v, "boss", r)
+			_, open, _, err := w.store.Signings(w.ctx, "vault")
+			if err != nil {
+				w.Fatal(err)
+			}
+			for _, o := range open {
+				if !slices.Contains(ids, o.SessionID) {
+					ids = append(ids, o.SessionID)
+				}
+			}
+		}
+		at := func(k int) session.Session {
+			s, _, err := w.store.Load(w.ctx, ids[k])
+			if err != nil {
+				w.Fatal(err)
+			}
+			return s
+		}
+		w.must(v, "carol", accepts(3)) // she has only the second
+		if s := at(1); s.Parties[2].Response != session.Accepted {
+			w.Fatalf("carol: %+v", s.Parties[2])
+		}
+		w.must(v, "alice", accepts(1))
+		if at(0).Parties[0].Response != session.Accepted || at(1).Parties[0].Response != session.Unanswered {
+			w.Fatal("alice's first answer is not for the first signing")
+		}
+		w.must(v, "alice", accepts(1))
+		if at(1).Parties[0].Response != session.Accepted {
+			w.Fatal("alice's second answer is not for the second signing")
+		}
+		w.refused(v, "alice", accepts(1), wire.CodeAmbiguous)
+		w.must(v, "bob", accepts(2))
+		if s := at(0); s.Phase != session.Running || !slices.Equal(s.Signers, []int{1, 2}) {
+			w.Fatalf("the first signing: %s by %v", s.Phase, s.Signers)
+		}
+		w.must(v, "alice", &wire.SignResult{KeyID: "vault", PartIndex: 1, Signature: theKey.Sign(at(1).Digest)})
+		if at(0).Phase != session.Running || at(1).Phase != session.Completed {
+			w.Fatalf("after a result of the second: %s and %s", at(0).Phase, at(1).Phase)
+		}
+		w.must(v, "alice", &wire.SignResult{KeyID: "vault", PartIndex: 1, Signature: theKey.Sign(at(0).Digest)})
+		if at(0).Phase != session.Completed {
+			w.Fatalf("after a result of the first: %s", at(0).Phase)
+		}
 	})
 }

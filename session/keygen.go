@@ -173,3 +173,23 @@ func (m *machine) wireParties(parts []int) []wire.Party {
 	}
 	return list
 }
+
+// shareRefused ends a keygen in which a party has no share that may be stored. It
+// is how the cluster is set up, and nobody's fault.
+func (m *machine) shareRefused(ev ShareRefused) error {
+	if m.Kind != Keygen {
+		return ErrKind
+	}
+	if err := m.member(ev.From, ev.Party); err != nil {
+		return err
+	}
+	switch {
+	case m.Phase.Final() || m.party(ev.Party).Result != "":
+		return nil
+	case m.Phase == Inviting:
+		return ErrNotYet
+	}
+	m.PublicKey = ""
+	m.end(Failed, fmt.Sprintf("the share of %s is not sealed, and without CONCLAVE_SHARE_KEK the servers store none that is not", m.name(ev.Party)), nil)
+	return nil
+}

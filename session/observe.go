@@ -77,6 +77,8 @@ func stepPart(ev Event) string {
 		return "step generated"
 	case KeyStored:
 		return "step key stored"
+	case ShareRefused:
+		return "step share refused"
 	case KeyLost:
 		return "step key lost"
 	case Signed:

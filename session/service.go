@@ -171,7 +171,10 @@ func (v *Service) respond(ctx context.Context, c Caller, kind Kind, a *answer) (
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	found, err := v.find(ctx, c, kind, a.KeyID, a.SessionID)
+	found, err := v.find(ctx, c, kind, a.KeyID, a.SessionID, wanting{waits: func(s Session) bool {
+		i := s.PartIndex(c.User)
+		return i > 0 && s.Parties[i-1].Invited && s.Parties[i-1].Response == Unanswered
+	}})
 	if err != nil {
 		return Session{}, err
 	}
@@ -185,10 +188,13 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 		return Session{}, errRole(wire.RoleParticipant)
 	}
 	share, err := v.cfg.Shares.Protect(p.KeyID, p.PartIndex, p.ShareJSON)
+	if errors.Is(err, ErrShareNotSealed) {
+		return Session{}, v.refuseShare(ctx, c, p, err)
+	}
 	if err != nil {
 		return Session{}, err
 	}
-	found, err := v.find(ctx, c, Keygen, p.KeyID, p.SessionID)
+	found, err := v.find(ctx, c, Keygen, p.KeyID, p.SessionID, wanting{})
 	if err != nil {
 		return Session{}, err
 	}
@@ -216,11 +222,32 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 	return s, err
 }
 
+// refuseShare ends the keygen of a share that may not be stored, so that whoever
+// asked for the key is told why at once. It returns refused, or why the keygen has
+// not ended.
+func (v *Service) refuseShare(ctx context.Context, c Caller, p *wire.KeygenComplete, refused error) error {
+	found, err := v.find(ctx, c, Keygen, p.KeyID, p.SessionID, wanting{})
+	if err != nil {
+		return err
+	}
+	_, err = v.apply(ctx, c, found, change{keyID: p.KeyID, by: &c, ev: ShareRefused{From: c.User, Party: p.PartIndex}})
+	if err != nil {
+		return err
+	}
+	return refused
+}
+
 func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (Session, error) {
 	if !c.has(wire.RoleParticipant) {
 		return Session{}, errRole(wire.RoleParticipant)
 	}
-	found, err := v.find(ctx, c, Sign, p.KeyID, p.SessionID)
+	found, err := v.find(ctx, c, Sign, p.KeyID, p.SessionID, wanting{
+		waits: func(s Session) bool {
+			i := s.PartIndex(c.User)
+			return slices.Contains(s.Signers, i) && s.Parties[i-1].Result == ""
+		},
+		meant: func(s Session) bool { return s.check(p.Signature).ok },
+	})
 	if err != nil {
 		return Session{}, err
 	}

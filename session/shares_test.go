@@ -131,6 +131,18 @@ func TestPlainSharesRefused(t *testing.T) {
 		if n := w.rdb.Exists(w.ctx, w.prefix+"key:{vault}:shares").Val(); n != 0 {
 			w.Error("a refused share was stored")
 		}
+		// Whoever asked is told at once, and why; nobody is blamed for it.
+		s := w.the(session.Keygen)
+		if s.Phase != session.Failed || !strings.Contains(s.Reason, "CONCLAVE_SHARE_KEK") || len(s.Culprits) != 0 {
+			w.Errorf("%s: %q, culprits %v", s.Phase, s.Reason, s.Culprits)
+		}
+		told, ok := w.outcomes()[0].(*wire.KeygenConfirm)
+		if !ok || told.Status != wire.StatusFailed || told.Reason != s.Reason {
+			w.Errorf("the coordinator is told %+v", told)
+		}
+
+		w.must(v, "boss", keygenRequest("vault"))
+		c.act()
 		report.ShareJSON = shareOf("alice", false)
 		w.must(v, "alice", report)
 		got, err := w.store.Shares(w.ctx, "vault", 1)

@@ -46,6 +46,8 @@ func Step(s Session, ev Event, now time.Time) (Session, []Outgoing, error) {
 		err = m.responded(ev)
 	case Generated:
 		err = m.generated(ev)
+	case ShareRefused:
+		err = m.shareRefused(ev)
 	case KeyStored:
 		err = m.keyStored()
 	case KeyLost:

@@ -194,6 +194,20 @@ func TestPlainShareNeedsKEK(t *testing.T) {
 		if text := fmt.Sprint(e["error"]); !strings.Contains(text, "CONCLAVE_SHARE_KEK") {
 			t.Errorf("the error does not say what to do: %s", text)
 		}
+		told := g.coordinator.expect("keygen_confirm")
+		if reason := fmt.Sprint(told["reason"]); told["status"] != "failed" || !strings.Contains(reason, "CONCLAVE_SHARE_KEK") || told["culprits"] != nil {
+			t.Errorf("the coordinator is told %v", told)
+		}
+
+		// The same again, by clients that seal their shares.
+		g.request()
+		for i := 1; i <= 3; i++ {
+			g.p[i].expect("keygen_invite")
+			g.p[i].send("keygen_response", object{"key_id": g.keyID, "part_index": i, "response": true})
+		}
+		for i := 1; i <= 3; i++ {
+			g.p[i].expect("keygen_params")
+		}
 		const armor = "-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n-----END AGE ENCRYPTED FILE-----\n"
 		for i := 1; i <= 3; i++ {
 			g.p[i].send("keygen_complete", object{
