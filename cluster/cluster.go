@@ -88,7 +88,8 @@
 //	seen:{<member>}:old set     those before; TTL likewise
 //	lock:{<id>}         string  token, <node>/<random>; TTL LockTTL
 //	node:<id>           channel "m <conn> <seq> <sent> <payload>", a message (sent is when, by Redis's clock, µs);
-//	                            "s <conn>", that connection is superseded; "n <text>", see Notify;
+//	                            "s <conn>", that connection is superseded; "w <conn>", it may have missed something;
+//	                            "n <text>", see Notify;
 //	                            "e <n>", what the node told itself, see echo
 //
 // # What a socket is not told
@@ -121,6 +122,7 @@
 // the membership or Run ends. What is appended, and what is acknowledged, is
 // brought to Redis by a goroutine each, which runs while there is any; one
 // pipeline is under way at a time, and what comes meanwhile shares the next.
+// On Redis Cluster each member of a Send has one, which the Send waits for.
 // Nothing else starts any.
 //
 // Node.mu guards the table of connections, Membership.mu the phase of one.
@@ -322,6 +324,7 @@ type Node struct {
 	sends      pipeline.Gatherer[*batch]
 	acks       pipeline.Gatherer[*Membership]
 	renewed    renewals
+	hung       hung // members whose mailbox is out of reach
 	checks     checks
 	mute       atomic.Bool // Redis takes messages and does not publish them, or not all
 	appendArgs []any       // see appendArgs

@@ -168,6 +168,10 @@ func (n *Node) append(ctx context.Context, sends ...*batch) {
 		// because every message in it has an id, and must not repeat the second.
 		for _, once := range []bool{false, true} {
 			calls := pending(round, once)
+			if n.cfg.Sharded {
+				n.appendApart(ctx, calls, once)
+				continue
+			}
 			n.exec(ctx, calls, once)
 			n.publish(ctx, n.settle(calls))
 		}
@@ -336,6 +340,7 @@ func (n *Node) settle(calls []*call) []notice {
 			conn, _ = reply[want-1].(string)
 		}
 		var refused error
+		look := false
 		for k, p := range c.places {
 			switch r := reply[k].(type) {
 			case string:
@@ -343,11 +348,18 @@ func (n *Node) settle(calls []*call) []notice {
 					out = append(out, notice{node, messageText(conn, r, c.places[0].send.sent, p.message().Payload)})
 				}
 			case int64:
+				look = look || r == 0
 				if r < 0 {
 					refused = refusals[r]
 					p.fail(refused)
 				}
 			}
+		}
+		// What was appended before may never have been published: its reply was lost, or
+		// go-redis has made the same round trip again because another mailbox's slot
+		// said "not now".
+		if look && node != "" {
+			out = append(out, notice{node, "w " + conn})
 		}
 		if depth, ok := reply[len(c.places)].(int64); ok {
 			n.cfg.Observer.Appended(int(depth))

@@ -115,8 +115,9 @@ func (n *Node) wakeAll() {
 }
 
 // receive handles one publication: "m <conn> <seq> <sent> <payload>", a
-// message; "s <conn>", that connection is superseded; "n <text>", a notice; "e <n>", what
-// the node told itself. It never blocks.
+// message; "s <conn>", that connection is superseded; "w <conn>", it is to look
+// into its mailbox; "n <text>", a notice; "e <n>", what the node told itself. It
+// never blocks.
 func (n *Node) receive(text string) {
 	kind, rest, _ := strings.Cut(text, " ")
 	switch kind {
@@ -131,6 +132,11 @@ func (n *Node) receive(text string) {
 		}
 		if m := n.find(conn); m != nil {
 			m.live(seq, n.ownTime(sent), payload)
+		}
+		return
+	case "w":
+		if m := n.find(rest); m != nil {
+			m.wake()
 		}
 		return
 	case "s":

@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+)
+
+// On Redis Cluster the mailboxes of one Send are on several servers, and one of them
+// may hang, or its slot be out of order. Each member's messages go by themselves
+// then, and are published as soon as they are there; and who has kept a Send waiting
+// in vain is left alone for a while, so that what is sent again and again, with
+// messages for others, is not as slow each time.
+const (
+	apartWithin = time.Second // for one member's messages
+	apartFirst  = time.Second // how long it is left alone, doubling
+	apartMost   = 4 * time.Second
+)
+
+// errLeftAlone: the server of a member's mailbox did not answer just now.
+var errLeftAlone = errors.New("cluster: the member's mailbox is out of reach")
+
+// appendApart is exec, settle and publish for calls on different servers.
+func (n *Node) appendApart(ctx context.Context, calls []*call, once bool) {
+	var all sync.WaitGroup
+	var settling sync.Mutex // a Send's own notes are not for several goroutines
+	for _, c := range calls {
+		if n.hung.avoid(c.to, time.Now()) {
+			settling.Lock()
+			for _, p := range c.places {
+				p.fail(errLeftAlone)
+			}
+			settling.Unlock()
+			continue
+		}
+		all.Go(func() {
+			trying, cancel := context.WithTimeout(ctx, apartWithin)
+			defer cancel()
+			n.exec(trying, []*call{c}, once)
+			n.hung.note(c.to, trying.Err() != nil && c.cmd.Err() != nil && ctx.Err() != context.Canceled, time.Now())
+			settling.Lock()
+			notices := n.settle([]*call{c})
+			settling.Unlock()
+			telling, done := context.WithTimeout(context.WithoutCancel(ctx), notifyWithin)
+			defer done()
+			n.publish(telling, notices)
+		})
+	}
+	all.Wait()
+}
+
+// hung remembers whose mailbox is out of reach. The zero value is ready. Safe for
+// concurrent use.
+type hung struct {
+	mu  sync.Mutex
+	who map[string]pause
+}
+
+type pause struct {
+	until time.Time
+	long  time.Duration
+}
+
+func (h *hung) avoid(member string, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Before(h.who[member].until)
+}
+
+// note says how it went.
+func (h *hung) note(member string, inVain bool, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !inVain {
+		delete(h.who, member)
+		return
+	}
+	if h.who == nil {
+		h.who = map[string]pause{}
+	}
+	maps.DeleteFunc(h.who, func(_ string, p pause) bool { return now.Sub(p.until) > time.Minute })
+	long := min(max(2*h.who[member].long, apartFirst), apartMost)
+	h.who[member] = pause{now.Add(long), long}
+}
