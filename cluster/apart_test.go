@@ -28,7 +28,7 @@ func TestHungShardHoldsNobodyUp(t *testing.T) {
 	name := func(like string, here bool) string {
 		for i := 0; ; i++ {
 			id := fmt.Sprint(like, i)
-			if (shards.Master(t, w.keys().mailbox(id)) == home) == here {
+			if (shards.Master(t, w.keys().mailbox(id)) == home) == here && (!here || shards.Master(t, w.keys().channel(id)) == home) {
 				return id
 			}
 		}
