@@ -46,6 +46,10 @@ func (m *Membership) AckLater(seq uint64) {
 	}
 }
 
+// Acknowledged returns the newest sequence number that this socket has
+// acknowledged, by Ack or AckLater; 0 for none.
+func (m *Membership) Acknowledged() uint64 { return max(m.acked.Load(), m.ackable.Load()) }
+
 // flushAck passes on what AckLater was told last.
 func (m *Membership) flushAck(ctx context.Context) {
 	if err := m.Ack(ctx, m.ackable.Load()); err != nil {

@@ -333,6 +333,25 @@ func (n *Node) LastSeen(ctx context.Context, members ...string) (map[string]time
 	return seen, nil
 }
 
+// Waiting returns the payloads in a member's mailbox after the sequence number
+// after, the newest first, at most so many: what the member has not acknowledged.
+func (n *Node) Waiting(ctx context.Context, member string, after uint64, most int) ([][]byte, error) {
+	if !validID(member) {
+		return nil, fmt.Errorf("mailbox of %q: %w", member, ErrBadID)
+	}
+	entries, err := n.rdb.XRevRangeN(ctx, n.keys.mailbox(member), "+", "(0-"+strconv.FormatUint(after, 10), int64(most)).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read mailbox: %w", err)
+	}
+	payloads := make([][]byte, 0, len(entries))
+	for _, e := range entries {
+		if p, ok := e.Values["payload"].(string); ok {
+			payloads = append(payloads, []byte(p))
+		}
+	}
+	return payloads, nil
+}
+
 // admit makes m findable by its connection.
 func (n *Node) admit(m *Membership) error {
 	n.mu.Lock()

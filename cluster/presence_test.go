@@ -377,3 +377,37 @@ func TestNoJoinWithoutALease(t *testing.T) {
 		}
 	})
 }
+
+// What waits in a mailbox is what has not been acknowledged, the newest first.
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		n, ctx := w.node("a"), context.Background()
+		m, s := w.join(n, "alice", 0, 10)
+		w.send(n, "alice", "one", "two", "three")
+		first := s.want("one")
+		s.want("two", "three")
+		check := func(what string, after uint64, most int, want ...string) {
+			t.Helper()
+			payloads, err := n.Waiting(ctx, "alice", after, most)
+			var got []string
+			for _, p := range payloads {
+				got = append(got, string(p))
+			}
+			if err != nil || !cmp.Equal(got, want) {
+				t.Errorf("%s: got %q, %v, want %q", what, got, err, want)
+			}
+		}
+		check("all", 0, 10, "three", "two", "one")
+		check("the newest", 0, 1, "three")
+		check("after the first", first, 10, "three", "two")
+		if err := m.Ack(ctx, first); err != nil || m.Acknowledged() != first {
+			t.Errorf("acknowledged %d, %v", m.Acknowledged(), err)
+		}
+		check("what is acknowledged", 0, 10, "three", "two")
+		if _, err := n.Waiting(ctx, "no{id}", 0, 1); !errors.Is(err, ErrBadID) {
+			t.Errorf("got %v, want ErrBadID", err)
+		}
+	})
+}

@@ -70,6 +70,16 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 				return Session{}, err
 			}
 		}
+		if k.Status == KeyFailed && requestID == "" {
+			old, err := v.repeatedKeygen(ctx, c, k)
+			if err == nil {
+				want.Curve = old.Curve
+				return sameRequest(old, Session{Coordinator: c.User, Fingerprint: keyPrint(want)}, nil)
+			}
+			if !errors.Is(err, ErrNotFound) {
+				return Session{}, err
+			}
+		}
 		if err := v.room(); err != nil {
 			return Session{}, err
 		}
@@ -243,7 +253,8 @@ func errNotYours(keyID string) *wire.Error {
 
 // RequestSign starts a signing and returns its session. The same request again,
 // by session_id, by request_id, or, if it has neither, by its content while it
-// is open, returns the session that the first one started.
+// is open or the coordinator has not acknowledged its outcome, returns the session
+// that the first one started.
 func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest, requestID string) (Session, error) {
 	s, shares, err := v.signRequested(ctx, c, p)
 	if err != nil {
@@ -260,6 +271,9 @@ func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest
 	case requestID != "":
 		s.ID = wire.SigningID(c.User, p.KeyID, requestID)
 	default:
+		if old, err := v.repeated(ctx, c, s); !errors.Is(err, ErrNotFound) {
+			return old, err
+		}
 		s.ID, match = wire.SignIDPrefix+rand.Text(), true
 	}
 	for range commitTries {

@@ -17,6 +17,7 @@ type Caller struct {
 	Roles    []wire.Role
 	Identity string // public identity its client registered, may be empty
 	Web      bool   // it asks over HTTP and may have no socket
+	Has      uint64 // the newest message of its mailbox that its socket is known to have got; 0 for none
 }
 
 func (c Caller) has(r wire.Role) bool { return slices.Contains(c.Roles, r) }
@@ -40,6 +41,7 @@ type Config struct {
 	Storage  Storage         // nil: there is always room
 	Bell     Bell            // nil: followers on other nodes learn of changes late
 	Users    Users           // nil: anybody may be named
+	Waiting  Waiting         // nil: what a request says that names no id is new once its like has ended
 	Outcomes Outcomes        // nil: nobody else is told of outcomes
 	Audit    Auditor         // nil means none
 	Observer Observer        // nil means none

@@ -298,3 +298,10 @@ type Locker interface {
 	// could not be loaded (as Sessions.Load has it) beside the lock.
 	Lock(ctx context.Context, id string) (Lock, Loaded, error)
 }
+
+// Waiting tells what waits in mailboxes.
+type Waiting interface {
+	// Waiting returns the frames in a user's mailbox after the sequence number after,
+	// which the user has not acknowledged, the newest first, at most so many.
+	Waiting(ctx context.Context, user string, after uint64, most int) ([][]byte, error)
+}

@@ -178,7 +178,7 @@ func (n *Node) assemble() error {
 	}
 	n.sessions, err = session.New(session.Config{
 		Store:  store,
-		Locker: locker{n.cluster, store, locks == line}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Shares: shares,
+		Locker: locker{n.cluster, store, locks == line}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Waiting: waiting{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
 		Users: newUsers(&n.cfg, accounts, presence{n.cluster}), NodeID: n.cfg.NodeID, Storage: n.memory, Bell: bell{n.cluster}, Outcomes: outcomes,

@@ -92,6 +92,9 @@ func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p 
 	}
 	claims, _ := auth.FromContext(ctx)
 	caller := session.Caller{User: claims.Subject, Roles: claims.Roles, Identity: c.Identity()}
+	if m := r.member(c); m != nil {
+		caller.Has = m.Acknowledged()
+	}
 	switch p := p.(type) {
 	case *wire.TSSMessage:
 		return r.relay(ctx, caller, m, p)
@@ -279,4 +282,16 @@ func (p presence) LastSeen(ctx context.Context, users ...string) (map[string]tim
 		return nil, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
 	}
 	return seen, nil
+}
+
+// waiting is session.Waiting on the cluster's mailboxes.
+type waiting struct{ cluster *cluster.Node }
+
+// Waiting implements session.Waiting.
+func (w waiting) Waiting(ctx context.Context, user string, after uint64, most int) ([][]byte, error) {
+	frames, err := w.cluster.Waiting(ctx, user, after, most)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+	}
+	return frames, nil
 }
