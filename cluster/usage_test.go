@@ -47,6 +47,36 @@ func (w *world) ackBefore(member, conn string, seq uint64) {
 	}
 }
 
+// TestNumbersOfTheVersionBefore: numbers that a node of an older version gave, before
+// or between, are numbers as any.
+func TestNumbersOfTheVersionBefore(t *testing.T) {
+	t.Parallel()
+	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		w := newWorld(t, rdb, prefix)
+		a := w.node("a")
+		w.sendBefore("alice", "old-1")
+		w.sendBefore("alice", "old-2")
+		_, s := w.join(a, "alice", 0, 10)
+		last := s.want("old-1", "old-2")
+		w.sendBefore("alice", "old-3") // published as it was then
+		w.send(a, "alice", "new-1")
+		w.sendBefore("alice", "old-4")
+		s.want("old-3", "new-1", "old-4")
+		for _, after := range []uint64{last, s.last} {
+			m, again := w.join(a, "alice", after, 10)
+			if m.RolledBack() {
+				t.Errorf("%d is taken for a number of another mailbox", after)
+			}
+			if after == last {
+				again.want("old-3", "new-1", "old-4")
+			}
+			w.sendBefore("alice", "marker")
+			again.want("marker")
+			s = again
+		}
+	})
+}
+
 // entryCost is what an entry is charged, as usage.lua has it.
 func entryCost(e redis.XMessage) int {
 	payload, _ := e.Values["payload"].(string)
