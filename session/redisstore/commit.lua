@@ -29,15 +29,27 @@ end
 local keep = tonumber(ARGV[3])
 local messages = tonumber(ARGV[7])
 local first = 8 + 2 * messages
-redis.call('DEL', KEYS[1]) -- first, so that the rest is not refused
-if KEYS[5] then
-  redis.call('ZADD', KEYS[5], ARGV[6], ARGV[5])
+redis.call('HDEL', KEYS[1], '') -- nothing, and not refused
+-- A command may fail (a right was withdrawn, another type is at a key). Then what
+-- was said is taken back, and the session is as it was.
+local reply = {redis.call('XLEN', KEYS[2])}
+local done, why = pcall(function()
+  redis.call('HSET', KEYS[1], 'version', ARGV[1]) -- as it is: whether it can be written
+  for i = 1, messages do
+    reply[i + 1] = redis.call('XADD', KEYS[2], '*', 'to', ARGV[6 + 2 * i], 'message', ARGV[7 + 2 * i])
+  end
+  if KEYS[5] then
+    redis.call('ZADD', KEYS[5], ARGV[6], ARGV[5])
+  end
+  redis.call('DEL', KEYS[1])
+end)
+if not done then
+  for i = 2, #reply do
+    redis.pcall('XDEL', KEYS[2], reply[i])
+  end
+  return type(why) == 'table' and why or redis.error_reply(tostring(why))
 end
 redis.call('HSET', KEYS[1], unpack(ARGV, first))
-local reply = {redis.call('XLEN', KEYS[2])}
-for i = 1, messages do
-  reply[i + 1] = redis.call('XADD', KEYS[2], '*', 'to', ARGV[6 + 2 * i], 'message', ARGV[7 + 2 * i])
-end
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[4])) do
   reply[#reply + 1] = node
 end

@@ -27,9 +27,16 @@ end
 if KEYS[3] then
   redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, first))
+-- The session last: what is there without it is nobody's, and is taken back.
 local reply = {1}
-for i = 1, messages do
-  reply[i + 1] = redis.call('XADD', KEYS[2], '*', 'to', ARGV[6 + 2 * i], 'message', ARGV[7 + 2 * i])
+local done, why = pcall(function()
+  for i = 1, messages do
+    reply[i + 1] = redis.call('XADD', KEYS[2], '*', 'to', ARGV[6 + 2 * i], 'message', ARGV[7 + 2 * i])
+  end
+  redis.call('HSET', KEYS[1], unpack(ARGV, first))
+end)
+if not done then
+  redis.pcall('DEL', KEYS[2])
+  return type(why) == 'table' and why or redis.error_reply(tostring(why))
 end
 return reply
