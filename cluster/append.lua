@@ -104,12 +104,12 @@ local name, list = reign(), redis.call('GET', generations)
 local jump = name ~= '-' and not (list and string.sub(list, 1, #name) == name)
 
 local trouble
-local function failed(why)
+local function note_failure(why)
   trouble = trouble or type(why) == 'table' and why.err or tostring(why)
 end
 
--- add appends an entry and returns its id.
-local function add(...)
+-- append_entry appends an entry and returns its id.
+local function append_entry(...)
   local last, entry = 0, nil
   if jump then
     last = newest(mailbox)
@@ -125,14 +125,14 @@ local function add(...)
   if entry then redis.call('XDEL', mailbox, entry) end
   jump, renew = false, true
   local kept, why = pcall(begin, generations, list, name, last, start)
-  if not kept then failed(why) end
+  if not kept then note_failure(why) end
   return added
 end
 
 local out, refused, turn = {}, {}, false
 
--- take appends message i, if it may be, and returns what is said of it.
-local function take(i)
+-- take_message appends message i, if it may be, and returns what is said of it.
+local function take_message(i)
   local id, payer, group, last_word, send, payload = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1', ARGV[i + 4], ARGV[i + 5]
   if refused[send] then return refused[send] end -- nothing overtakes what was refused
   if id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then return 0 end
@@ -156,19 +156,19 @@ local function take(i)
     if id ~= '' then redis.call('SREM', seen, id) end
     return r
   end
-  r = string.sub(add('payload', payload, 'payer', payer, 'group', group, 'link', link), 3)
+  r = string.sub(append_entry('payload', payload, 'payer', payer, 'group', group, 'link', link), 3)
   len = len + 1
   turn = turn or r % 64 == 0 -- seen need not be exact, and counting it costs
   if account then account.appended(r, payer, group, last_word, cost) end
   if node and channels ~= '' then
     local heard = redis.pcall('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. sent .. ' ' .. payload)
-    if type(heard) == 'table' then failed(heard) end
+    if type(heard) == 'table' then note_failure(heard) end
   end
   return r
 end
 
 for i = first, #ARGV, width do
-  local done, r = pcall(take, i)
+  local done, r = pcall(take_message, i)
   if not done then
     if ARGV[i] ~= '' then redis.pcall('SREM', seen, ARGV[i]) end
     return type(r) == 'table' and r or redis.error_reply(tostring(r))
@@ -196,7 +196,7 @@ local kept, why = pcall(function()
   end
   if account and (renew or account.fresh) then redis.call('PEXPIRE', usage, ttl) end
 end)
-if not kept then failed(why) end
+if not kept then note_failure(why) end
 out[#out + 1] = len
 if channels == '' then
   out[#out + 1] = node or ''

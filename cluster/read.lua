@@ -23,8 +23,8 @@ local owner = owner_of(presence, conn, ARGV[5])
 if owner == 0 then return {0, 0, '0'} end
 local out = {owner, 0, '0'}
 
--- again makes all that there is follow when what the socket has is foreign.
-local function again(last)
+-- deliver_again makes all that there is follow when what the socket has is foreign.
+local function deliver_again(last)
   if judge(mailbox, generations, was, last) ~= 'foreign' then return false end
   redis.call('HDEL', presence, '') -- nothing, and not refused
   renumber(mailbox, usage, generations, was)
@@ -35,7 +35,7 @@ end
 -- Where all that is held comes after, nothing can be left out; an entry that is
 -- near is of the same generation.
 local held = redis.call('XREVRANGE', mailbox, '0-' .. after, '-', 'COUNT', 1)[1]
-if held and was - tonumber(string.sub(held[1], 3)) > tail and again(newest(mailbox)) then return out end
+if held and was - tonumber(string.sub(held[1], 3)) > tail and deliver_again(newest(mailbox)) then return out end
 
 local read, size = 0, 0
 local from = '(0-' .. after
@@ -56,7 +56,7 @@ end
 
 if read == 0 then
   local last = newest(mailbox)
-  if last < was and again(last) then return out end
+  if last < was and deliver_again(last) then return out end
   out[3] = text(last)
 end
 return out
