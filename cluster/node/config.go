@@ -68,6 +68,14 @@ type Config struct {
 	// says that anything shall do.
 	JWTIssuer, JWTAudience   string
 	JWKSIssuer, JWKSAudience string
+	// JWKSUserClaim and JWKSRolesClaim are the claims that name the user and its roles
+	// in tokens by JWKS: a claim's name, or, beginning with /, a JSON pointer to one
+	// within others. Zero values mean sub, and role and roles. Subjects that are no
+	// user ids are mapped by wire.UserOf.
+	JWKSUserClaim, JWKSRolesClaim string
+	// JWKSRoles are the issuer's names of the roles, each mapped to coordinator,
+	// participant or admin; no others count then. Nil means these three themselves.
+	JWKSRoles map[string]string
 	// TokenTTL is how long a token from POST /v1/login is good. Zero value means
 	// 12 hours.
 	TokenTTL time.Duration

@@ -47,6 +47,7 @@ func (n *Node) assembleTokens() (err error) {
 	if cfg.JWKS != "" {
 		t.other, err = auth.NewJWKS(auth.JWKSConfig{
 			Source: cfg.JWKS, Issuer: demanded(cfg.JWKSIssuer, cfg.JWTIssuer), Audience: demanded(cfg.JWKSAudience, cfg.JWTAudience),
+			UserClaim: cfg.JWKSUserClaim, RolesClaim: cfg.JWKSRolesClaim, Roles: cfg.JWKSRoles,
 			MaxLife: cfg.MaxTokenLife, Changed: n.closeRevoked,
 			Report: func(err error) { n.log.Warn().Err(err).Msg("jwks") },
 		})
@@ -171,6 +172,8 @@ func (cfg *Config) completeTokens() error {
 		return errors.New("a previous JWT secret needs a current one: it verifies tokens, and signs none")
 	case cfg.JWKS == "" && cfg.JWKSIssuer+cfg.JWKSAudience != "":
 		return errors.New("an issuer or audience of the JWKS is set, and no JWKS")
+	case cfg.JWKS == "" && (cfg.JWKSUserClaim+cfg.JWKSRolesClaim != "" || len(cfg.JWKSRoles) > 0):
+		return errors.New("claims or roles of the JWKS are set, and no JWKS")
 	case cfg.JWKS != "" && (or(cfg.JWKSIssuer, cfg.JWTIssuer) == "" || or(cfg.JWKSAudience, cfg.JWTAudience) == ""):
 		return errOpenJWKS
 	case cfg.MaxTokenLife < 0 || cfg.MaxTokenLife > auth.MaxTTL:

@@ -39,6 +39,7 @@ type cli struct {
 	passphraseFile string
 	url            string
 	tokenFile      string
+	user           string
 	ca             string
 	asJSON         bool
 	noColor        bool
@@ -59,6 +60,7 @@ func (c *cli) serverFlags(flags *flag.FlagSet) {
 	c.localFlags(flags)
 	flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: as logged in)")
 	flags.StringVar(&c.tokenFile, "token-file", "", "`file` that holds the token (or CONCLAVE_TOKEN, the token; default: as logged in)")
+	flags.StringVar(&c.user, "user", "", "user `id` of the token, where the servers take it from another claim than sub (--jwks-user-claim)")
 	c.caFlag(flags)
 	flags.BoolVar(&c.verbose, "verbose", false, "log what happens, as JSON lines on stderr")
 }
@@ -180,13 +182,10 @@ func splitList(text string) []string {
 // expired, wait is called until there is a newer one, or an error returned.
 func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.TokenSource {
 	if c.tokenFile != "" {
-		return func(context.Context) (string, error) {
-			text, err := secret.ReadFile(c.tokenFile)
-			if err != nil {
-				return "", wire.Errorf(wire.CodeUnauthenticated, "token file cannot be read: %s", err)
-			}
-			return string(text), nil
+		if wait == nil {
+			return fileTokens(c.tokenFile, nil)
 		}
+		return fileTokens(c.tokenFile, c.awaitFile())
 	}
 	if token := c.env("CONCLAVE_TOKEN"); token != "" {
 		return client.StaticToken(token)
@@ -273,7 +272,7 @@ func (c *cli) config() (client.Config, error) {
 	if err != nil {
 		return client.Config{}, err
 	}
-	cfg := client.Config{URLs: urls, Token: c.tokens(nil), TLS: secure}
+	cfg := client.Config{URLs: urls, Token: c.tokens(nil), User: c.user, TLS: secure}
 	if c.verbose {
 		log := zerolog.New(c.console).With().Timestamp().Logger()
 		cfg.Log = &log
@@ -291,7 +290,7 @@ func (c *cli) api() (*client.API, error) {
 		return nil, err
 	}
 	c.reach.seek(urls)
-	return client.NewAPI(client.APIConfig{URLs: urls, Token: c.tokens(nil), TLS: secure, OnAnswer: c.reach.reached})
+	return client.NewAPI(client.APIConfig{URLs: urls, Token: c.tokens(nil), User: c.user, TLS: secure, OnAnswer: c.reach.reached})
 }
 
 // print writes a result: as JSON if that was asked for, else as rows of a name

@@ -34,7 +34,7 @@ func commandTable() []command {
 	return []command{
 		loginCommand, logoutCommand, whoamiCommand, profileCommand,
 		participantCommand, keygenCommand, signCommand,
-		keysCommand, sessionsCommand, nodesCommand, presenceCommand,
+		keysCommand, sessionsCommand, nodesCommand, presenceCommand, tokensCommand,
 		verifyCommand, auditCommand,
 		identityCommand, trustCommand, shareCommand, recoverCommand,
 		completionCommand, versionCommand, helpCommand,

@@ -25,6 +25,7 @@ type options struct {
 	redisFile                    string
 	origins, proxies, adminHosts string
 	webhookSecretFile            string
+	jwksRoles                    string
 	logLevel                     string
 	version                      bool
 }
@@ -99,6 +100,9 @@ func (o *options) declareTokens() {
 	f.StringVar(&cfg.JWTAudience, "jwt-audience", "", "`aud` that tokens must have (default any)")
 	f.StringVar(&cfg.JWKSIssuer, "jwks-issuer", "", "`iss` that tokens by --jwks must have, or * for any (default that of --jwt-issuer; one must be set)")
 	f.StringVar(&cfg.JWKSAudience, "jwks-audience", "", "`aud` that tokens by --jwks must have, or * for any (default that of --jwt-audience; one must be set)")
+	f.StringVar(&cfg.JWKSUserClaim, "jwks-user-claim", "", "`claim` that names the user in tokens by --jwks: its name, or a JSON pointer like /user/name (default sub)")
+	f.StringVar(&cfg.JWKSRolesClaim, "jwks-roles-claim", "", "`claim` that names the roles in tokens by --jwks: its name, or a JSON pointer like /realm_access/roles (default role and roles)")
+	f.StringVar(&o.jwksRoles, "jwks-roles", "", "`names` of the roles in that claim, like signers=participant,ops=admin; no others count then (default coordinator, participant and admin)")
 	f.DurationVar(&cfg.TokenTTL, "token-ttl", 0, "how long a token from login is good (default 12h)")
 	f.DurationVar(&cfg.RefreshTTL, "refresh-ttl", 0, "how long a login can be renewed after it was last, by its refresh token; negative for no refresh tokens (default 720h)")
 	f.DurationVar(&cfg.RefreshMaxLife, "refresh-max-life", 0, "how long after its beginning a login can be renewed at all (default 8784h, which is the most)")
@@ -184,6 +188,16 @@ func (o *options) config() (node.Config, error) {
 	}
 	if !(cfg.TraceRatio > 0 && cfg.TraceRatio <= 1) {
 		return cfg, misuse("--trace-ratio must be more than 0 and up to 1; leave --otlp-endpoint out for no traces")
+	}
+	for _, pair := range list(o.jwksRoles) {
+		at := strings.LastIndexByte(pair, '=')
+		if at <= 0 {
+			return cfg, misuse("--jwks-roles: %q is not NAME=ROLE", pair)
+		}
+		if cfg.JWKSRoles == nil {
+			cfg.JWKSRoles = map[string]string{}
+		}
+		cfg.JWKSRoles[pair[:at]] = pair[at+1:]
 	}
 	cfg.AllowedOrigins, cfg.TrustedProxies, cfg.AdminHosts = list(o.origins), list(o.proxies), list(o.adminHosts)
 	return cfg, nil

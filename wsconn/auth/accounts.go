@@ -180,6 +180,9 @@ func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.
 // nameable refuses names that no new account may have. An account from before
 // the rule for names keeps its own.
 func (a *Accounts) nameable(ctx context.Context, user string, replace bool) error {
+	if strings.HasPrefix(user, wire.SubjectPrefix) {
+		return wire.Errorf(wire.CodeBadRequest, "user must not begin with %s, which begins the user ids of other issuers' subjects", wire.SubjectPrefix)
+	}
 	if wire.ValidID(user) {
 		return nil
 	}

@@ -42,7 +42,9 @@ func TestAttacks(t *testing.T) {
 			}
 			for _, a := range all {
 				token := a.make(k)
-				if token == "" {
+				// Of another issuer's subjects these are names that are mapped: see TestSubjects.
+				mapped := k.alg != "HS256" && (a.name == "sub with a colon" || a.name == "sub with braces")
+				if token == "" || mapped {
 					continue
 				}
 				t.Run(a.name, func(t *testing.T) {

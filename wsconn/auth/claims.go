@@ -26,18 +26,33 @@ func (s *claimSet) UnmarshalJSON(b []byte) error {
 // maxExpiry is the end of what RFC 3339 can write, and well inside int64.
 var maxExpiry = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// claims reads what Conclave needs from a set whose signature is good.
-func (s *claimSet) claims() (Claims, error) {
-	sub, ok := s.MapClaims["sub"].(string)
-	if !ok || !wire.StoredID(sub) {
-		return Claims{}, badToken("sub is not a user id")
+// claims reads what Conclave needs from a set whose signature is good. Where the
+// issuer is another, m says where the user and roles are; else it is nil.
+func (s *claimSet) claims(m *mapping) (Claims, error) {
+	var c Claims
+	if m != nil {
+		if err := m.apply(&c, s.MapClaims); err != nil {
+			return Claims{}, err
+		}
+	} else {
+		sub, ok := s.MapClaims["sub"].(string)
+		if !ok || !wire.StoredID(sub) {
+			return Claims{}, badToken("sub is not a user id")
+		}
+		c.Subject = sub
+		for _, name := range []string{"role", "roles"} {
+			var err error
+			if c.Roles, err = appendRoles(c.Roles, s.MapClaims[name], nil); err != nil {
+				return Claims{}, badToken(fmt.Sprintf("%s is neither a string nor a list of strings", name))
+			}
+		}
 	}
 	// A number too great for a time would wrap round to any moment.
 	seconds, ok := s.MapClaims["exp"].(float64)
 	if !ok || seconds < 1 || seconds > float64(maxExpiry.Unix()) {
 		return Claims{}, badToken("exp is not a time")
 	}
-	c := Claims{Subject: sub, ExpiresAt: time.Unix(int64(seconds), 0)}
+	c.ExpiresAt = time.Unix(int64(seconds), 0)
 	if iat, present := s.MapClaims["iat"]; present {
 		issued, ok := iat.(float64)
 		if !ok || issued < 0 || issued > seconds {
@@ -49,12 +64,6 @@ func (s *claimSet) claims() (Claims, error) {
 		// One that cannot be revoked by its jti is not taken.
 		if c.ID, ok = id.(string); !ok || c.ID != "" && !validTokenID(c.ID) {
 			return Claims{}, badToken("jti is not a short text")
-		}
-	}
-	for _, name := range []string{"role", "roles"} {
-		var err error
-		if c.Roles, err = appendRoles(c.Roles, s.MapClaims[name]); err != nil {
-			return Claims{}, badToken(fmt.Sprintf("%s is neither a string nor a list of strings", name))
 		}
 	}
 	return c, nil
@@ -84,8 +93,9 @@ func (s *claimSet) generation() (int64, error) {
 }
 
 // appendRoles adds the roles in a claim that is a string or a list of strings.
-// Roles of other systems are passed over: an issuer may serve several.
-func appendRoles(roles []wire.Role, claim any) ([]wire.Role, error) {
+// Roles of other systems are passed over: an issuer may serve several. Where
+// names are given, those are the issuer's names of ours, and it has no others.
+func appendRoles(roles []wire.Role, claim any, names map[string]wire.Role) ([]wire.Role, error) {
 	var list []any
 	switch v := claim.(type) {
 	case nil:
@@ -101,7 +111,11 @@ func appendRoles(roles []wire.Role, claim any) ([]wire.Role, error) {
 		if !ok {
 			return nil, errors.New("not a role")
 		}
-		if r := wire.Role(name); r.Valid() && !slices.Contains(roles, r) {
+		r := wire.Role(name)
+		if names != nil {
+			r = names[name]
+		}
+		if r.Valid() && !slices.Contains(roles, r) {
 			roles = append(roles, r)
 		}
 	}

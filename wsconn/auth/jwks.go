@@ -36,6 +36,14 @@ type JWKSConfig struct {
 	// audience a token that the issuer made for any other service is good here.
 	Issuer   string
 	Audience string
+	// UserClaim and RolesClaim are the claims that name the user and its roles: a
+	// claim's name, or, beginning with /, a JSON pointer to one within others, as
+	// /realm_access/roles. Zero values mean sub, and role and roles. What names the
+	// user is mapped by wire.UserOf.
+	UserClaim, RolesClaim string
+	// Roles are the issuer's names of this cluster's roles; it has no others then.
+	// Nil means that they have the same names.
+	Roles map[string]string
 	// MaxLife is the longest a token may live, from iat and from now.
 	// Zero value means MaxTTL.
 	MaxLife time.Duration
@@ -115,8 +123,15 @@ func NewJWKS(cfg JWKSConfig) (*JWKS, error) {
 	}
 	j.cfg = cfg
 	var err error
-	j.policy, err = newPolicy(jwksAlgorithms, cfg.Issuer, cfg.Audience, cfg.MaxLife, cfg.Now)
-	return j, err
+	if j.policy, err = newPolicy(jwksAlgorithms, cfg.Issuer, cfg.Audience, cfg.MaxLife, cfg.Now); err != nil {
+		return nil, err
+	}
+	mapped, err := newMapping(cfg.UserClaim, cfg.RolesClaim, cfg.Roles)
+	if err != nil {
+		return nil, fmt.Errorf("jwks: %w", err)
+	}
+	j.policy.mapping = &mapped
+	return j, nil
 }
 
 // Remote reports whether the source is a URL.

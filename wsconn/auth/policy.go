@@ -21,6 +21,7 @@ type policy struct {
 	parser  *jwt.Parser
 	maxLife time.Duration
 	now     func() time.Time
+	mapping *mapping // of another issuer's claims; nil for this cluster's own
 }
 
 // newPolicy accepts only the given algorithms, whatever a token's header asks
@@ -57,7 +58,7 @@ func (p *policy) verify(token string, key jwt.Keyfunc) (Claims, *claimSet, error
 		return Claims{}, nil, fault
 	}
 	// The signature is good, but what is no time is not an expired one either.
-	c, err := set.claims()
+	c, err := set.claims(p.mapping)
 	if err != nil {
 		return Claims{}, nil, err
 	}

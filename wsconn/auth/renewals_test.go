@@ -145,6 +145,7 @@ func TestRenewalAnswerLost(t *testing.T) {
 		first := r.login()
 		lost := r.renew(first.Refresh, "attempt-1")
 		r.now = r.now.Add(5 * 24 * time.Hour) // the client was switched off meanwhile
+		r.renew(first.Refresh, "attempt-1")
 		second := r.renew(first.Refresh, "attempt-1")
 		third := r.renew(second.Refresh, "attempt-2")
 		r.refused(lost.Refresh, "attempt-x", wire.CodeUnauthenticated, "used twice") // it is the same as second
@@ -333,4 +334,15 @@ func TestLogoutsAreBounded(t *testing.T) {
 	if n := r.rdb.XLen(t.Context(), "conclave:revoked").Val(); n != 20 {
 		t.Errorf("%d revocations, want 20", n)
 	}
+}
+
+// TestRenewalEndsAtOnce: also at a node that has not heard of it.
+func TestRenewalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	r := newRenewing(t, clustertest.Mini(t), "")
+	login := r.login()
+	if err := r.accounts.SetPassword(t.Context(), "bob", password); err != nil {
+		t.Fatal(err)
+	}
+	r.refused(login.Refresh, "1", wire.CodeUnauthenticated, "has been ended")
 }

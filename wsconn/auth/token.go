@@ -180,7 +180,7 @@ func (h *HS256) Earlier(token string) (Claims, bool) {
 	if fault := tokenFault(err); fault != nil && fault.Code != wire.CodeTokenExpired {
 		return Claims{}, false
 	}
-	c, err := set.claims()
+	c, err := set.claims(nil)
 	if err == nil {
 		c.Generation, err = set.generation()
 	}

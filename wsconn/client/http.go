@@ -33,6 +33,8 @@ type APIConfig struct {
 	URLs []string
 	// Token is needed for everything but logging in.
 	Token TokenSource
+	// User is the user id. Zero value means to read it from the token.
+	User string
 	// TLS is used for https URLs. Nil means Go's defaults.
 	TLS *tls.Config
 	// Identity signs what Keygen and Sign ask for. Nil means that requests are not
@@ -63,6 +65,7 @@ type API struct {
 	believer believer    // of no user yet
 	onEvent  func(Event) // may be nil
 	onAnswer func()      // may be nil
+	userID   string      // "": the token's
 	http     *http.Client
 }
 
@@ -72,7 +75,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		return nil, errors.New("client: no URL")
 	}
 	a := &API{
-		servers: newServers(len(cfg.URLs)), token: cfg.Token, identity: cfg.Identity, onEvent: cfg.OnEvent, onAnswer: cfg.OnAnswer,
+		servers: newServers(len(cfg.URLs)), token: cfg.Token, identity: cfg.Identity, onEvent: cfg.OnEvent, onAnswer: cfg.OnAnswer, userID: cfg.User,
 		believer: believer{identity: cfg.Identity, known: cfg.Known, trust: cfg.Trust, pinnedOnly: cfg.PinnedOnly},
 	}
 	for _, base := range cfg.URLs {
@@ -95,7 +98,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 // API returns the web API of the same servers with the same tokens.
 func (c *Client) API() (*API, error) {
 	a, err := NewAPI(APIConfig{
-		URLs: c.cfg.URLs, Token: c.cfg.Token, TLS: c.cfg.TLS, Identity: c.cfg.Identity,
+		URLs: c.cfg.URLs, Token: c.cfg.Token, User: c.cfg.User, TLS: c.cfg.TLS, Identity: c.cfg.Identity,
 		Known: c.cfg.Known, Trust: c.cfg.Trust, PinnedOnly: c.cfg.PinnedOnly,
 	})
 	if err == nil {
@@ -316,7 +319,7 @@ func (a *API) do(ctx context.Context, c webCall, into any) error {
 	if c.open() || !errors.As(err, &told) || told.Code != wire.CodeTokenExpired {
 		return err
 	}
-	if next, missing := a.freshToken(withSpent(ctx, token)); missing == nil && next != token {
+	if next, missing := a.freshToken(WithSpentToken(ctx, token)); missing == nil && next != token {
 		return a.doWith(ctx, c, next, into)
 	}
 	return err

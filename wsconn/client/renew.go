@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -74,6 +75,31 @@ type WhoAmI struct {
 // WhoAmI says whose APIConfig.Token is.
 func (a *API) WhoAmI(ctx context.Context) (WhoAmI, error) {
 	return fetch[WhoAmI](ctx, a, "/v1/whoami", nil)
+}
+
+// LoginInfo is a login of a user's that can be renewed.
+type LoginInfo struct {
+	LoginID   string    `json:"login_id"` // RevokeTokens ends it by this id
+	Label     string    `json:"label,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	RenewedAt time.Time `json:"renewed_at"`
+	ExpiresAt time.Time `json:"expires_at"` // if it is not renewed
+	Renewals  int64     `json:"renewals"`
+}
+
+// Logins lists a user's logins that can be renewed: the caller's own, or, to an
+// admin, anybody's.
+func (a *API) Logins(ctx context.Context, user string) ([]LoginInfo, error) {
+	l, err := fetch[List[LoginInfo]](ctx, a, "/v1/users/"+url.PathEscape(user)+"/logins", nil)
+	return l.Items, err
+}
+
+// RevokeTokens ends all tokens of a user, or one login or token by its id: one of
+// the two is "". For admins.
+func (a *API) RevokeTokens(ctx context.Context, user, id, reason string) error {
+	var answer struct{}
+	body := map[string]string{"user": user, "jti": id, "reason": reason}
+	return a.do(ctx, webCall{method: http.MethodPost, path: "/v1/tokens/revoke", body: body}, &answer)
 }
 
 // life is from when to when the token is good, by this machine's clock: the times
@@ -159,7 +185,7 @@ func (r *Renewer) Token(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		now, over := time.Now(), spentToken(ctx) == t.Secret
+		now, over := time.Now(), SpentToken(ctx) == t.Secret
 		if t.Refresh == "" || now.Before(t.renewAt()) && !over {
 			return t.Secret, nil
 		}
@@ -284,13 +310,15 @@ func (r *Renewer) save(t Token) error {
 
 type spentKey struct{}
 
-// withSpent tells a token source of this package that the servers have found a
-// token expired, so that it does not go by its own clock.
-func withSpent(ctx context.Context, token string) context.Context {
+// WithSpentToken tells a [TokenSource] that the servers have found a token expired,
+// so that it does not go by its own clock: see [SpentToken].
+func WithSpentToken(ctx context.Context, token string) context.Context {
 	return context.WithValue(ctx, spentKey{}, token)
 }
 
-func spentToken(ctx context.Context) string {
+// SpentToken returns the token that the servers have found expired, where that is
+// why a [TokenSource] is asked, else "". To give the same again is of no use.
+func SpentToken(ctx context.Context) string {
 	token, _ := ctx.Value(spentKey{}).(string)
 	return token
 }

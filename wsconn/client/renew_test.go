@@ -164,7 +164,7 @@ func TestRenewerKeepsOn(t *testing.T) {
 		}
 	}
 	fresh := get(t, r)
-	if token, err := r.Token(withSpent(t.Context(), fresh)); err != nil || token == fresh {
+	if token, err := r.Token(WithSpentToken(t.Context(), fresh)); err != nil || token == fresh {
 		t.Errorf("a token that the servers find expired: got the same again, %v", err)
 	}
 }
@@ -197,7 +197,7 @@ func TestRenewerDiskFull(t *testing.T) {
 	h.mu.Lock()
 	h.full = false
 	h.mu.Unlock()
-	if again, err := r.Token(withSpent(t.Context(), token)); err != nil || again == token {
+	if again, err := r.Token(WithSpentToken(t.Context(), token)); err != nil || again == token {
 		t.Errorf("the renewal after it: %v", err)
 	}
 	if h.token.Refresh != "refresh-2" {

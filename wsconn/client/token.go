@@ -22,7 +22,8 @@ func StaticToken(token string) TokenSource {
 }
 
 // Subject reads the user id from a token without verifying it, which is the
-// server's task.
+// server's task: that of its sub, as [wire.UserOf] says. Where the servers take
+// another claim (--jwks-user-claim), it must be given as Config.User.
 func Subject(token string) (string, error) {
 	var claims struct {
 		Subject string `json:"sub"`
@@ -35,10 +36,14 @@ func Subject(token string) (string, error) {
 	if err != nil || json.Unmarshal(raw, &claims) != nil {
 		return "", errors.New("the token is not a JWT")
 	}
-	if !wire.StoredID(claims.Subject) {
+	if wire.StoredID(claims.Subject) && !strings.HasPrefix(claims.Subject, wire.SubjectPrefix) {
+		return claims.Subject, nil
+	}
+	user, ok := wire.UserOf(claims.Subject)
+	if !ok {
 		return "", errors.New("the token does not name a user (sub)")
 	}
-	return claims.Subject, nil
+	return user, nil
 }
 
 // freshToken asks the source for a token, and reports whether it is another
@@ -46,7 +51,7 @@ func Subject(token string) (string, error) {
 func (c *Client) freshToken(ctx context.Context) (changed bool, err error) {
 	if c.tokenSpent() {
 		_, spent := c.credentials()
-		ctx = withSpent(ctx, spent)
+		ctx = WithSpentToken(ctx, spent)
 	}
 	token, err := c.cfg.Token(ctx)
 	if err != nil {

@@ -116,6 +116,9 @@ func (a *API) Sign(ctx context.Context, r SignRequest) (Signature, error) {
 
 // user is whose token it is.
 func (a *API) user(ctx context.Context) (string, error) {
+	if a.userID != "" {
+		return a.userID, nil
+	}
 	token, err := a.freshToken(ctx)
 	if err != nil {
 		return "", err
