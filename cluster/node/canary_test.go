@@ -289,6 +289,7 @@ func secretOf(t *testing.T, shareJSON string, id age.Identity) *big.Int {
 func (a *aviary) seedClients() {
 	g := gatherParts(a.t, a.c)
 	g.coordinator.user, g.coordinator.token = "dora", a.c.token("dora", "coordinator")
+	g.coordinator.inbox = nil // alice's
 	g.coordinator.connect(a.c.nodes[0])
 	for i := 1; i <= 3; i++ {
 		a.plant(fmt.Sprintf("unsealed share %d", i), []byte(plainShare(i)))

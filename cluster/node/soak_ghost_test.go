@@ -17,7 +17,7 @@ func TestLateRegister(t *testing.T) {
 	needRedis(t)
 	a := newArena(t, soakSeed(t), 2, 0)
 	script := ""
-	for _, file := range []string{"mailbox.lua", "join.lua"} { // as scripts.go puts them together
+	for _, file := range []string{"generations.lua", "mailbox.lua", "join.lua"} { // as scripts.go puts them together
 		source, err := os.ReadFile("../" + file)
 		if err != nil {
 			t.Fatal(err)

@@ -37,16 +37,17 @@ local noted = text and cjson.decode(text) or {number = shown, began = began, lab
 
 if shown >= noted.number then
   if not text then
-    local all, oldest = redis.call('HGETALL', logins), nil
+    local all, oldest, live = redis.call('HGETALL', logins), nil, 0
     for i = 1, #all, 2 do
       local other = cjson.decode(all[i + 1])
       if other.until_ms < now then
         redis.call('HDEL', logins, all[i])
-      elseif not oldest or other.renewed < oldest.renewed then
-        oldest = {renewed = other.renewed, id = all[i]}
+      else
+        live = live + 1
+        if not oldest or other.renewed < oldest.renewed then oldest = {renewed = other.renewed, id = all[i]} end
       end
     end
-    if oldest and redis.call('HLEN', logins) >= most then
+    if live >= most then
       redis.call('HDEL', logins, oldest.id)
     end
   end
