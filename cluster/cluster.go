@@ -77,7 +77,7 @@
 // All after Config.Prefix. Scripts touch one member's keys only, or one
 // node's: one slot.
 //
-//	node:{<id>}         hash    address, version, started_at, connections, draining; TTL LeaseTTL
+//	node:{<id>}         hash    address, version, protocol, agree, started_at, connections, draining; TTL LeaseTTL
 //	nodes               zset    node id by its last heartbeat, ms
 //	presence:{<member>} hash    node, conn, role, since, seq (newest when joined), at (when, µs; orders joins), acked; void when the node is gone
 //	mailbox:{<member>}  stream  0-<seq>, payload, payer, group, link; trimmed on ack; TTL MailboxTTL after the last append
@@ -205,6 +205,14 @@ type Config struct {
 	// Observer is told what passes. Nil means nobody is.
 	Observer Observer
 
+	// Agree is what all nodes of a cluster must have in common: by name, marks that say
+	// nothing of what they are made of. Of several, one node's first must be among
+	// another's, so that a secret can be changed in turn. No mark holds spaces, commas
+	// or equals signs. Nil compares nothing.
+	Agree map[string][]string
+	// protocol is the constant, but in tests.
+	protocol int
+
 	// Clock is this process's own clock, to be compared with Redis's. Nil means
 	// time.Now.
 	Clock func() time.Time
@@ -288,6 +296,7 @@ func (c *Config) defaults() {
 	if c.Durable == nil {
 		c.Durable = c.Redis
 	}
+	number(&c.protocol, protocol)
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -324,7 +333,9 @@ type Node struct {
 	sends      pipeline.Gatherer[*batch]
 	acks       pipeline.Gatherer[*Membership]
 	renewed    renewals
-	hung       hung // members whose mailbox is out of reach
+	differs    atomic.Pointer[difference] // nil: all nodes agree
+	taken      atomic.Bool                // another process has the node's id
+	hung       hung                       // members whose mailbox is out of reach
 	checks     checks
 	mute       atomic.Bool // Redis takes messages and does not publish them, or not all
 	appendArgs []any       // see appendArgs
@@ -383,7 +394,7 @@ func (n *Node) ID() string { return n.cfg.NodeID }
 func (n *Node) Lost() <-chan struct{} { return n.lost }
 
 // Ready returns nil when Redis answers, the node's record is current, its
-// subscription live and its clock right; ErrNotReady, ErrClock or Redis's error otherwise.
+// subscription live and its clock right; ErrNotReady, ErrClock, ErrDiffers, ErrIDTaken or Redis's error otherwise.
 func (n *Node) Ready(ctx context.Context) error {
 	if err := n.rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("ping redis: %w", err)
@@ -393,6 +404,9 @@ func (n *Node) Ready(ctx context.Context) error {
 	}
 	if !n.subscribed.Load() || n.since(&n.heard) > 3*n.cfg.ProbeEvery || n.echo.deaf() {
 		return ErrNotReady
+	}
+	if err := n.agrees(); err != nil {
+		return err
 	}
 	return n.clockError()
 }

@@ -16,9 +16,6 @@ import (
 // timeFormat is RFC 3339 in UTC with milliseconds, as every time in Redis is.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
-// errIDTaken: a process that started later has this node's id.
-var errIDTaken = errors.New("another process has the same node id")
-
 // NodeInfo is a node's record.
 type NodeInfo struct {
 	ID          string
@@ -77,9 +74,12 @@ func (n *Node) heartbeats(ctx context.Context) {
 	tick := time.NewTicker(n.cfg.HeartbeatEvery)
 	defer tick.Stop()
 	failing, wrong := false, false
-	for {
+	for turn := 0; ; turn++ {
 		begun := time.Since(n.started)
 		err := n.beat(ctx)
+		if taken := errors.Is(err, ErrIDTaken); n.taken.Swap(taken) != taken && taken {
+			n.log.Error().Msg("another process has started with this node's id: this one is out")
+		}
 		switch {
 		case err == nil:
 			n.lastBeat.Store(int64(begun))
@@ -89,6 +89,9 @@ func (n *Node) heartbeats(ctx context.Context) {
 			}
 			wrong = n.watchClock(ctx, wrong)
 			n.tellSelf(ctx)
+			if turn%compareEvery == 0 {
+				n.compare(ctx)
+			}
 			n.leaveDangling(ctx)
 		case ctx.Err() == nil && !failing:
 			n.log.Warn().Err(err).Msg("heartbeat failed")
@@ -116,10 +119,12 @@ func (n *Node) beat(ctx context.Context) error {
 	ours, err := beatScript.Run(ctx, n.rdb, []string{key}, n.cfg.LeaseTTL.Milliseconds(), n.startedAt(),
 		"address", n.cfg.Address,
 		"version", n.cfg.Version,
+		"protocol", n.cfg.protocol,
+		"agree", n.cfg.agreement(),
 		"connections", connections,
 		"draining", strconv.FormatBool(n.draining.Load())).Bool()
 	if err == nil && !ours {
-		err = errIDTaken
+		err = ErrIDTaken
 	}
 	if err != nil {
 		return fmt.Errorf("renew node record: %w", err)

@@ -165,7 +165,7 @@ func (n *Node) assemble() error {
 	}
 	n.cluster, err = cluster.New(cluster.Config{
 		Redis: n.rdb, Durable: n.durable, Pipeline: locks, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Address: n.Addr(), Version: Version, Log: n.cfg.Log,
-		Notified: n.notified,
+		Notified: n.notified, Agree: n.cfg.agree(),
 		Observer: observers.cluster,
 	})
 	if err != nil {
