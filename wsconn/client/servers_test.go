@@ -88,7 +88,8 @@ func newPassage(t *testing.T, target string) *passage {
 	return p
 }
 
-// mutes upgrades to WebSocket and never says a word.
+// mute is a server that upgrades to WebSocket and never says a word. It counts what
+// it is told.
 func mute(t *testing.T) (url string, registers *atomic.Int32) {
 	registers = new(atomic.Int32)
 	return apiServer(t, func(w http.ResponseWriter, r *http.Request) {
