@@ -78,10 +78,17 @@ func (v *Service) untold(ctx context.Context, c Caller, is func(id string) (Sess
 	return Session{}, ErrNotFound
 }
 
-// repeatedKeygen returns the keygen of k, which has failed, if the coordinator does
-// not know that yet: the request for it is then the same one. ErrNotFound says that
-// it is another try.
-func (v *Service) repeatedKeygen(ctx context.Context, c Caller, k Key) (Session, error) {
+// repeatedKeygen returns the keygen of k, which has failed, if the request for it is
+// the same one: by its request_id, or, where it has none, because the coordinator
+// does not know the outcome yet. ErrNotFound says that it is another try.
+func (v *Service) repeatedKeygen(ctx context.Context, c Caller, k Key, requestID string) (Session, error) {
+	if requestID != "" {
+		old, _, err := v.cfg.Store.Load(ctx, k.Session)
+		if err == nil && old.RequestID != requestID {
+			err = ErrNotFound
+		}
+		return old, err
+	}
 	return v.untold(ctx, c, func(id string) (Session, bool, error) {
 		if id != k.Session {
 			return Session{}, false, nil

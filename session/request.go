@@ -60,18 +60,8 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 		if k.Status == KeyActive || k.Status == KeyGenerating {
 			return v.resumeKeygen(ctx, c, k, p, requestID)
 		}
-		if k.Status == KeyFailed && requestID != "" {
-			old, _, err := v.cfg.Store.Load(ctx, k.Session)
-			if err == nil && old.RequestID == requestID {
-				want.Curve = old.Curve
-				return sameRequest(old, Session{Coordinator: c.User, Fingerprint: keyPrint(want)}, nil)
-			}
-			if err != nil && !errors.Is(err, ErrNotFound) {
-				return Session{}, err
-			}
-		}
-		if k.Status == KeyFailed && requestID == "" {
-			old, err := v.repeatedKeygen(ctx, c, k)
+		if k.Status == KeyFailed {
+			old, err := v.repeatedKeygen(ctx, c, k, requestID)
 			if err == nil {
 				want.Curve = old.Curve
 				return sameRequest(old, Session{Coordinator: c.User, Fingerprint: keyPrint(want)}, nil)

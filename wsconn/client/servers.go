@@ -75,20 +75,22 @@ func (s *servers) failing(i int, now time.Time) {
 	}
 }
 
+// raced is how one attempt has ended.
+type raced[T any] struct {
+	i     int
+	value T
+	err   error
+}
+
 // race tries the URLs of s in their order until one succeeds: the next one when
 // one has failed, or has taken stagger, beside it. It returns the first success
 // and the URL that it is of, ends the other attempts, waits for them and hands
 // what they have made all the same to drop. Without a success it returns all
 // errors, or that of ctx.
 func race[T any](ctx context.Context, s *servers, stagger time.Duration, try func(ctx context.Context, i int) (T, error), drop func(T)) (T, int, error) {
-	type result struct {
-		i     int
-		value T
-		err   error
-	}
 	trying, cancel := context.WithCancel(ctx)
 	order := s.order(time.Now())
-	results := make(chan result, len(order))
+	results := make(chan raced[T], len(order))
 	begun := map[int]time.Time{} // of the attempts that have not ended
 	next := 0
 	start := func() {
@@ -97,7 +99,7 @@ func race[T any](ctx context.Context, s *servers, stagger time.Duration, try fun
 		begun[i] = time.Now()
 		go func() {
 			v, err := try(trying, i)
-			results <- result{i, v, err}
+			results <- raced[T]{i, v, err}
 		}()
 	}
 	defer func() {
