@@ -65,11 +65,12 @@ func (n *Node) checkSockets(ctx context.Context) {
 	begun := time.Now()
 	for turn > 0 && len(n.checks.queue) > 0 && time.Since(begun) < n.cfg.HeartbeatEvery/2 {
 		some := n.checks.queue[:min(turn, checkBatch, len(n.checks.queue))]
+		n.checks.queue = n.checks.queue[len(some):]
 		if err := n.checkSome(ctx, some); err != nil {
 			n.log.Warn().Err(err).Msg("sockets not checked")
-			return // again in the next round
+			n.checks.queue = append(n.checks.queue, some...) // behind the others: one server of several may hang
+			return
 		}
-		n.checks.queue = n.checks.queue[len(some):]
 		turn -= len(some)
 	}
 }
