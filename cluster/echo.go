@@ -9,13 +9,13 @@ import (
 // A subscription may be alive, answer pings, and hear nothing: its server is a
 // demoted master that follows nobody, or its slot's old owner. So with each
 // heartbeat the node tells itself something, by the way that others would use, and
-// subscribes anew when two such words in turn have not come back.
+// subscribes anew when three such words in turn have not come back.
 type echo struct {
 	sent, heard atomic.Uint64 // numbers of the newest words
 }
 
 // deafAfter is how many words may be on their way.
-const deafAfter = 2
+const deafAfter = 3
 
 // deaf reports whether the subscription has missed what the node told itself.
 func (e *echo) deaf() bool { return e.sent.Load() >= e.heard.Load()+deafAfter }
@@ -45,14 +45,15 @@ func (n *Node) tellSelf(ctx context.Context) {
 		publish = n.rdb.SPublish
 	}
 	next := n.echo.sent.Load() + 1
+	n.echo.sent.Store(next) // first: it may be back before the reply
 	err := publish(ctx, n.keys.channel(n.cfg.NodeID), "e "+strconv.FormatUint(next, 10)).Err()
 	if err != nil {
+		n.echo.sent.Store(next - 1)
 		if ctx.Err() == nil {
 			n.setMute(err.Error())
 		}
 		return
 	}
-	n.echo.sent.Store(next)
 	if n.mute.CompareAndSwap(true, false) {
 		n.log.Info().Msg("redis publishes again")
 	}

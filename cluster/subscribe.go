@@ -48,6 +48,7 @@ func (n *Node) listen(ctx context.Context) (confirmed bool, err error) {
 	// Receive waits without a deadline (a timeout in the middle of a message
 	// would cut it), so closing is what ends it: the prober does it.
 	n.mark(&n.heard)
+	n.echo.reset() // or the prober would take this subscription for the deaf one before it
 	probed := make(chan struct{})
 	go func() {
 		defer close(probed)
