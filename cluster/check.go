@@ -120,7 +120,7 @@ func (n *Node) checkSome(ctx context.Context, members []*Membership) error {
 func (m *Membership) isStarted() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.phase == level || m.phase == behind
+	return m.phase == level || m.phase == taking || m.phase == behind
 }
 
 // look is what a check saw of a mailbox and its socket.

@@ -94,6 +94,17 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 // join joins with a new socket of the given size and starts delivery.
+// Join tries again while the machine is too busy for the node to renew its lease,
+// as a client does.
+func (r *running) Join(ctx context.Context, member, role string, after uint64, s Socket) (*Membership, error) {
+	for deadline := time.Now().Add(patience); ; {
+		m, err := r.Node.Join(ctx, member, role, after, s)
+		if !errors.Is(err, errNoLease) || time.Now().After(deadline) || !sleep(ctx, 10*time.Millisecond) {
+			return m, err
+		}
+	}
+}
+
 func (w *world) join(n *running, member string, after uint64, size int) (*Membership, *socket) {
 	w.t.Helper()
 	s := w.socket(size)

@@ -49,6 +49,7 @@ type phase int8
 const (
 	joined phase = iota // Start has not been called: nothing is offered
 	level               // the socket has all; the subscriber offers what is live
+	taking              // it is offering now
 	behind              // a pump runs and offers what the mailbox has
 	ended               // left, superseded or closed
 )
@@ -65,7 +66,7 @@ type Membership struct {
 
 	// cursor is the newest seq that the socket took, or that is known to be
 	// gone from the mailbox. It belongs to whoever offers: the subscriber while
-	// level, the pump while behind; the phase hands it over.
+	// taking, the pump while behind; the phase hands it over.
 	cursor  uint64
 	offered atomic.Uint64 // cursor, or the seq being offered; bounds acks
 	acked   atomic.Uint64 // what Redis was told
@@ -112,7 +113,7 @@ func (m *Membership) wake() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch m.phase {
-	case joined, behind:
+	case joined, taking, behind:
 		m.missed = true
 	case level:
 		m.pumpLocked()
@@ -142,12 +143,20 @@ func (m *Membership) live(seq uint64, sent time.Time, payload string) {
 		m.mu.Unlock()
 		return
 	}
+	m.phase = taking
 	m.mu.Unlock()
-	if seq != m.cursor+1 || !m.offer(seq, []byte(payload), sent) {
-		m.mu.Lock()
+	took := seq == m.cursor+1 && m.offer(seq, []byte(payload), sent)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.phase != taking {
+		return // ended
+	}
+	m.phase = level
+	if !took {
 		m.noteLate(seq, sent)
-		m.mu.Unlock()
-		m.wake()
+	}
+	if !took || m.missed {
+		m.pumpLocked()
 	}
 }
 

@@ -367,7 +367,7 @@ func TestNoJoinWithoutALease(t *testing.T) {
 		for range 20 { // a heartbeat may come in between
 			n.lastBeat.Store(int64(time.Since(n.started) - n.cfg.LeaseTTL - time.Second))
 			var m *Membership
-			if m, err = n.Join(ctx, "alice", "participant", 0, w.socket(10)); err != nil {
+			if m, err = n.Node.Join(ctx, "alice", "participant", 0, w.socket(10)); err != nil {
 				break
 			}
 			_ = m.Leave(ctx)
