@@ -102,6 +102,9 @@ func TestCrowd(t *testing.T) {
 		if most := slow.most["join"]; most > maxJoins || most < 2 {
 			t.Errorf("%d joins at one time, want at most %d (and some)", most, maxJoins)
 		}
+		slow.mu.Lock()
+		slow.most["leave"] = 0 // joins that came too late were undone by such
+		slow.mu.Unlock()
 		for _, m := range members {
 			all.Go(func() {
 				if m != nil {
@@ -110,8 +113,8 @@ func TestCrowd(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if most := slow.most["leave"]; most > maxLeaves || most < 2 {
-			t.Errorf("%d leaves at one time, want at most %d (and some)", most, maxLeaves)
+		if most := slow.most["leave"]; most > maxLeaves+1 || most < 2 {
+			t.Errorf("%d leaves at one time, want at most %d, one of the heartbeat's, and some", most, maxLeaves+1)
 		}
 		w.eventually("nobody is present", func() bool {
 			keys, err := rdb.Keys(t.Context(), w.keys().presence("*")).Result()

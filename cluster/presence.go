@@ -244,11 +244,12 @@ func (m *Membership) restore(ctx context.Context) error {
 	}
 	err := restoreScript.Run(ctx, n.rdb, []string{n.keys.presence(m.member)},
 		n.cfg.NodeID, m.conn, m.role, m.since, m.at).Err()
+	if m.isEnded() { // and so has ctx: Redis may have recorded it, whatever err says
+		n.leaveLater(m.member)
+		return ctx.Err()
+	}
 	if err != nil {
 		return fmt.Errorf("restore presence: %w", err)
-	}
-	if m.isEnded() {
-		return n.leave(ctx, m.conn, m.member)
 	}
 	n.log.Warn().Str("conn", m.conn).Msg("presence restored")
 	m.wake()

@@ -166,7 +166,8 @@ func TestParticipantRenewsItsLogin(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = cmd.Process.Kill() })
-		go func() { ended[user] <- cmd.Wait() }()
+		end := ended[user]
+		go func() { end <- cmd.Wait() }()
 	}
 	l.run("alice", "", "keygen", "--key-id", "treasury", "--curve", "ed25519", "--threshold", "2", "bob", "carol")
 	l.renewals("bob", 3)
