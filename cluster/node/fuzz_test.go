@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -20,7 +22,8 @@ func FuzzRedisURL(f *testing.F) {
 	for _, seed := range []string{
 		"redis://127.0.0.1:6379/0", "rediss://user:p4ss%20word@db:6380/3?dial_timeout=5s", "unix:///run/redis.sock?db=1",
 		"redis+sentinel://u:p4ss%2Fword@a:1,b:2/master/4", "redis+cluster://a:1,b:2", "redis+cluster://:p@a/x", "redis+sentinel://a:1",
-		"redis://[::1", "redis+sentinel://a/m/-1", "redis+sentinel://%zz@a/m", "://", "",
+		"redis+sentinel://a:1/m?sentinel_username=w&sentinel_password=s3cret%2Fword", "redis+sentinel://a:1/m?sentinel_password=%zz", "redis://:pa/ss@a:6379/0",
+		"redis://u:12/34word@a:6379/0", "redis://u:12?dial_timeout=word@a", "redis://[::1", "redis+sentinel://a/m/-1", "redis+sentinel://%zz@a/m", "://", "",
 	} {
 		f.Add(seed)
 	}
@@ -40,6 +43,51 @@ func FuzzRedisURL(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestRedisURLParts: a password that is not encoded is cut up by parsers, which
+// quote the piece that they do not like.
+func TestRedisURLParts(t *testing.T) {
+	for text, secret := range map[string]string{
+		"redis://:hunter/twenty@127.0.0.1:6379/0":            "hunter",
+		"redis://:1234/twenty@127.0.0.1:6379/0":              "twenty",
+		"redis://u:1234?twenty@127.0.0.1:6379/0":             "twenty",
+		"redis://u:hunter%zz@127.0.0.1:6379/0":               "hunter",
+		"redis+sentinel://a:1/m?hunter=1":                    "hunter",
+		"redis+sentinel://a:1/m?sentinel_password=hunter%zz": "hunter",
+		"rediss://u:hun#twenty@127.0.0.1:6379/0":             "twenty",
+	} {
+		rdb, err := newRedis(Config{Redis: text})
+		if err == nil {
+			_ = rdb.Close()
+			t.Errorf("%s is taken", text)
+		} else if strings.Contains(err.Error(), secret) {
+			t.Errorf("the error for %s repeats a part of its password: %v", text, err)
+		}
+	}
+}
+
+// TestSentinelPassword: Sentinels with a password of their own are asked with it.
+func TestSentinelPassword(t *testing.T) {
+	t.Parallel()
+	s := clustertest.StartSentinels(t, 0)
+	for _, w := range s.Watchers {
+		one := redis.NewClient(&redis.Options{Addr: w.Addr(), DisableIdentity: true, Protocol: 2})
+		defer one.Close()
+		if err := one.Do(t.Context(), "ACL", "SETUSER", "default", "on", "resetpass", ">s3cret/word").Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for query, works := range map[string]bool{"?sentinel_password=s3cret%2Fword": true, "?sentinel_username=default&sentinel_password=s3cret%2Fword": true, "": false, "?sentinel_password=another": false} {
+		rdb, err := newRedis(Config{Redis: s.URL() + query})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rdb.Close()
+		if err := rdb.Ping(t.Context()).Err(); (err == nil) != works {
+			t.Errorf("with %q: got %v", query, err)
+		}
+	}
 }
 
 // FuzzHTTP gives a node's web API any request of a stranger or a user. Each is

@@ -38,11 +38,13 @@ type silence struct{}
 func (silence) Printf(context.Context, string, ...any) {}
 
 // newRedis makes a client for a standalone server (redis://[user:pass@]host:port/db),
-// for Sentinel (redis+sentinel://[user:pass@]host:port,host:port/master/db) or for
-// Redis Cluster (redis+cluster://[user:pass@]host:port,host:port); with rediss in
-// redis's place it speaks TLS, also to the Sentinels. An error does not repeat the
-// URL, which may hold a password. Connections do not say which library made them:
-// Redis before 7.2 has no such command, nor a right to it.
+// for Sentinel (redis+sentinel://[user:pass@]host:port,host:port/master/db; the
+// Sentinels' own user and password, if they have any, follow as ?sentinel_username=
+// and sentinel_password=) or for Redis Cluster
+// (redis+cluster://[user:pass@]host:port,host:port); with rediss in redis's place it
+// speaks TLS, also to the Sentinels. An error repeats nothing of a URL that holds a
+// password. Connections do not say which library made them: Redis before 7.2 has no
+// such command, nor a right to it.
 func newRedis(cfg Config) (redis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(cfg.Redis, "://")
 	if !ok {
@@ -55,7 +57,7 @@ func newRedis(cfg Config) (redis.UniversalClient, error) {
 	if scheme == "redis" || scheme == "rediss" || scheme == "unix" {
 		opt, err := redis.ParseURL(cfg.Redis)
 		if err != nil {
-			return nil, fmt.Errorf("redis: %s", withoutURL(err))
+			return nil, urlError(cfg.Redis, err)
 		}
 		if secure != nil {
 			secure.ServerName, secure.InsecureSkipVerify = opt.TLSConfig.ServerName, opt.TLSConfig.InsecureSkipVerify
@@ -84,8 +86,8 @@ func newRedis(cfg Config) (redis.UniversalClient, error) {
 		}
 		return conns.watched(redis.NewFailoverClient(opt.Failover())), nil
 	case "redis+cluster", "rediss+cluster":
-		if opt.MasterName != "" || opt.DB != 0 {
-			return nil, errors.New("redis: redis+cluster:// has no path: a cluster has one database")
+		if opt.MasterName != "" || opt.DB != 0 || opt.SentinelPassword != "" {
+			return nil, errors.New("redis: redis+cluster:// has no path and no Sentinels: a cluster has one database")
 		}
 		shards := opt.Cluster()
 		shards.ClusterStateReloadInterval = redisTopologyEvery
@@ -147,6 +149,10 @@ func clusterOptions(rest string) (*redis.UniversalOptions, error) {
 		}
 		rest = rest[at+1:]
 	}
+	rest, query, _ := strings.Cut(rest, "?")
+	if err := sentinelAuth(opt, query); err != nil {
+		return nil, err
+	}
 	hosts, path, _ := strings.Cut(rest, "/")
 	for host := range strings.SplitSeq(hosts, ",") {
 		if host == "" {
@@ -166,11 +172,38 @@ func clusterOptions(rest string) (*redis.UniversalOptions, error) {
 	return opt, nil
 }
 
-// withoutURL drops the URL that net/url repeats in its errors.
-func withoutURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
-		return u.Err
+// sentinelAuth reads what follows the ? of a URL: who the Sentinels are to be told
+// one is.
+func sentinelAuth(opt *redis.UniversalOptions, query string) error {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return errors.New("redis: what follows ? in the URL is not percent-encoded")
 	}
-	return err
+	for name := range values {
+		switch name {
+		case "sentinel_username":
+			opt.SentinelUsername = values.Get(name)
+		case "sentinel_password":
+			opt.SentinelPassword = values.Get(name)
+		default: // its name may be a part of a password
+			return errors.New("redis: the URL may have sentinel_username and sentinel_password after its ?, and nothing else")
+		}
+	}
+	if opt.SentinelUsername != "" && opt.SentinelPassword == "" {
+		return errors.New("redis: sentinel_username needs sentinel_password")
+	}
+	return nil
+}
+
+// urlError says what is wrong with a URL. Whatever it holds may be a part of a
+// password that was not encoded: what parsers quote then is not repeated.
+func urlError(text string, err error) error {
+	if strings.Contains(text, "@") {
+		return errors.New("redis: the URL cannot be read; it is redis://user:password@host:port/db, with / as %2F, @ as %40 and so on in user and password")
+	}
+	var u *url.Error
+	if errors.As(err, &u) { // it repeats all of the URL
+		err = u.Err
+	}
+	return fmt.Errorf("redis: %w", err)
 }

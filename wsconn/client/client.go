@@ -261,9 +261,9 @@ func parseBase(base string) (*url.URL, error) {
 	case err != nil:
 		return nil, errors.New("client: the server URL cannot be parsed")
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, fmt.Errorf("client: %s is not http://host or https://host", u.Redacted())
+		return nil, errors.New("client: the server URL is not http://host or https://host") // what else it is may hold a password
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("client: %s must not hold a password, a query or a fragment", u.Redacted())
+		return nil, fmt.Errorf("client: the URL of %s must not hold a password, a query or a fragment", u.Host)
 	}
 	return u, nil
 }
