@@ -240,6 +240,9 @@ func TestAuditTrail(t *testing.T) {
 			want = append(want, " login refused unauthenticated")
 		}
 		var got []string
+		eventually(t, "the last decisions are written", func() bool { // some 50 ms after they are made
+			return c.rdb.XLen(context.Background(), c.prefix+"audit").Val() >= int64(len(want))
+		})
 		entries, _ := c.trail(c.nodes[1])
 		for _, f := range entries {
 			names := []string{"account", "code"}
