@@ -113,7 +113,7 @@ type difference struct {
 	later bool // this node started after the other
 }
 
-// agrees returns why this node should serve nobody, nil if there is no such reason.
+// agrees returns an error while this node differs from an older one and is not to serve.
 func (n *Node) agrees() error {
 	if n.taken.Load() {
 		return ErrIDTaken

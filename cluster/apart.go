@@ -10,9 +10,9 @@ import (
 
 // On Redis Cluster the mailboxes of one Send are on several servers, and one of them
 // may hang, or its slot be out of order. Each member's messages go by themselves
-// then, and are published as soon as they are there; and who has kept a Send waiting
-// in vain is left alone for a while, so that what is sent again and again, with
-// messages for others, is not as slow each time.
+// then, and are published as soon as they are there. A member whose server did not
+// answer in time is left out for a while, so that the next Send with messages for
+// others does not wait for it again.
 const (
 	apartWithin = time.Second // for one member's messages
 	apartFirst  = time.Second // how long it is left alone, doubling

@@ -14,9 +14,6 @@ import (
 // meanwhile, and what was sent reaches its sockets, without any of them coming anew.
 func TestDeafSubscription(t *testing.T) {
 	t.Parallel()
-	if !clustertest.HasReal() {
-		t.Skip("no redis-server")
-	}
 	old, now := clustertest.StartRedis(t), clustertest.StartRedis(t)
 	w := newWorld(t, now.Client(t), clustertest.Prefix())
 	// Subscriptions are made by connections of their own: this client's first is

@@ -73,9 +73,6 @@ func newDoor(t *testing.T, to string) *door {
 // pair is a master and its replica.
 func pair(t *testing.T) (master, replica *clustertest.RealRedis) {
 	t.Helper()
-	if !clustertest.HasReal() {
-		t.Skip("no redis-server")
-	}
 	master, replica = clustertest.StartRedis(t, "--repl-diskless-sync-delay", "0"), clustertest.StartRedis(t, "--repl-diskless-sync-delay", "0")
 	follow(t, replica, master)
 	return master, replica
