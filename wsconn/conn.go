@@ -251,10 +251,28 @@ func (c *Conn) readFrames() error {
 			}
 			continue
 		}
-		if err := c.readFrame(kind, r); err != nil {
+		n, err := c.readFrame(kind, r)
+		if err != nil {
 			return err
 		}
+		c.pace(n)
 	}
+}
+
+// pace puts off reading the next frame, after one of so many bytes, while the user
+// has sent more than Config.Bytes lets it. It returns at once when the socket is
+// closing.
+func (c *Conn) pace(bytes int64) {
+	if c.server.cfg.Bytes == nil || !c.isRegistered() {
+		return // until then frames are few and short
+	}
+	pause := c.server.cfg.Bytes.Spend(c.UserID(), int(bytes/1024)+1)
+	if pause == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pause)
+	defer cancel()
+	_ = c.await(ctx, func() bool { return false })
 }
 
 // frames are read into buffers that are lent for one message, so that an idle
@@ -263,7 +281,8 @@ var frames = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 const maxPooledBytes = 64 << 10
 
-func (c *Conn) readFrame(kind int, r io.Reader) error {
+// readFrame deals with one frame, and returns how long it is.
+func (c *Conn) readFrame(kind int, r io.Reader) (n int64, err error) {
 	limit := c.server.cfg.MaxMessageBytes
 	if !c.isRegistered() {
 		limit = min(limit, maxRegisterBytes)
@@ -275,9 +294,8 @@ func (c *Conn) readFrame(kind int, r io.Reader) error {
 			frames.Put(buf)
 		}
 	}()
-	n, err := buf.ReadFrom(io.LimitReader(r, int64(limit)+1))
-	if err != nil {
-		return err
+	if n, err = buf.ReadFrom(io.LimitReader(r, int64(limit)+1)); err != nil {
+		return n, err
 	}
 	begun := time.Now()
 	t, refusal, done := wire.Type(""), wire.Code(""), true
@@ -295,7 +313,7 @@ func (c *Conn) readFrame(kind int, r io.Reader) error {
 	if done {
 		c.server.cfg.Observer.Handled(t, refusal, time.Since(begun))
 	}
-	return nil
+	return n, nil
 }
 
 // discard reads a message to its end, within the read deadline and a bound.

@@ -198,6 +198,11 @@ type Config struct {
 	// shared. Nil means no limit.
 	Users     *auth.Throttle
 	Registers *auth.Throttle
+	// Bytes limits the bytes, in KiB, of each user's messages over all its sockets.
+	// A socket of a user beyond it is read more slowly, and nothing is refused: what
+	// is not read waits at the client. What limits the user elsewhere too may be
+	// shared. Nil means no limit.
+	Bytes *auth.Throttle
 	// MaxRefused is how many faulty messages a connection may send at once, and
 	// one a second for long, before it is closed. Zero value means DefaultMaxRefused.
 	MaxRefused int

@@ -117,6 +117,11 @@ type Config struct {
 	// that at once. A long message counts as one for each 8 KiB begun, a call of the web
 	// API as 10, an entry of a list as 1. Zero value means 1000; negative means no limit.
 	RateLimit float64
+	// RateLimitBytes is how many bytes a second one user may send this node for long,
+	// in messages and in bodies of web calls; four times that at once. Its sockets are
+	// read no faster, and calls beyond it are refused. Zero value means 2 MiB; negative means
+	// no limit. It must be at least 256 KiB, and a quarter of MaxMessageBytes.
+	RateLimitBytes int
 	// RequestLimit is how many keygens and signings a second one user may ask this
 	// node for, by WebSocket and web API together, for long; twice that at once.
 	// Zero value means 50; negative means no limit.

@@ -18,6 +18,7 @@ import (
 // What the zero values of Config's limits mean.
 const (
 	DefaultRateLimit         = wsconn.DefaultRateLimit
+	DefaultRateLimitBytes    = 2 << 20
 	DefaultRequestLimit      = 50
 	DefaultRegisterLimit     = 10
 	DefaultLoginLimit        = 10
@@ -29,6 +30,15 @@ const (
 // registerBurst is how many times a second's registers may come at once: a
 // network that flaps, or a client that is started again and again.
 const registerBurst = 10
+
+const (
+	// How many times a second's bytes may come at once: the first rounds of a keygen
+	// of 16 have some hundred KiB for each of the others.
+	bytesBurst = 4
+	// Below so many bytes a second one message might hold a socket up for longer than
+	// clients wait for signs of life.
+	leastRateBytes = 256 << 10
+)
 
 // completeLimits checks cfg's limits and fills in what is left out.
 func (cfg *Config) completeLimits() error {
@@ -47,6 +57,7 @@ func (cfg *Config) completeLimits() error {
 		preset int
 	}{
 		{&cfg.LoginLimit, DefaultLoginLimit}, {&cfg.LoginAddressLimit, DefaultLoginAddressLimit}, {&cfg.LoginAccountLimit, DefaultLoginAccountLimit},
+		{&cfg.RateLimitBytes, max(DefaultRateLimitBytes, cfg.MaxMessageBytes/4)},
 		{&cfg.MaxUnregistered, DefaultMaxUnregistered}, {&cfg.MaxConnections, socketsFor(openFiles())},
 	} {
 		if *l.field == 0 {
@@ -55,6 +66,9 @@ func (cfg *Config) completeLimits() error {
 	}
 	if err := cfg.completeQuota(); err != nil {
 		return err
+	}
+	if least := max(leastRateBytes, cfg.MaxMessageBytes/4); cfg.RateLimitBytes > 0 && cfg.RateLimitBytes < least {
+		return fmt.Errorf("rate limit bytes must be at least %d", least)
 	}
 	if cfg.MaxUnregistered < 0 {
 		return errors.New("max unregistered is negative")
@@ -116,12 +130,14 @@ func socketsFor(files uint64) int {
 // limits are what this node lets one user, one account and one address do.
 type limits struct {
 	messages, requests, registers *auth.Throttle
+	bytes                         *auth.Throttle // in KiB
 	logins                        *auth.LoginThrottle
 }
 
 func newLimits(cfg *Config, rdb redis.UniversalClient) limits {
 	return limits{
 		messages:  auth.NewThrottle(cfg.RateLimit, int(2*cfg.RateLimit)),
+		bytes:     auth.NewThrottle(float64(cfg.RateLimitBytes)/1024, bytesBurst*cfg.RateLimitBytes/1024),
 		requests:  auth.NewThrottle(cfg.RequestLimit, int(2*cfg.RequestLimit)),
 		registers: auth.NewThrottle(cfg.RegisterLimit, int(registerBurst*cfg.RegisterLimit)),
 		logins: auth.NewLoginThrottle(auth.LoginConfig{

@@ -192,7 +192,7 @@ func (n *Node) assemble() error {
 	n.sockets, err = wsconn.New(wsconn.Config{
 		Verifier: n.tokens.verifier, Revoked: n.tokens.still, Handler: r, Log: &n.log, Audit: n.audit, MaxMessageBytes: n.cfg.MaxMessageBytes,
 		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
-		MaxConnections: n.cfg.MaxConnections, MaxUnregistered: n.cfg.MaxUnregistered, Users: limits.messages, Registers: limits.registers,
+		MaxConnections: n.cfg.MaxConnections, MaxUnregistered: n.cfg.MaxUnregistered, Users: limits.messages, Registers: limits.registers, Bytes: limits.bytes,
 		Observer: observers.sockets, Doubts: n.doubts,
 	})
 	if err != nil {
@@ -224,7 +224,7 @@ func (n *Node) assembleHTTP(accounts *auth.Accounts, limits limits) {
 	web := httpapi.Config{
 		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, Room: n.memory.Room, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
 		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Doubts: n.doubts, Draining: n.leaving, Version: Version,
-		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
+		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, Bytes: limits.bytes, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
 	}
 	n.tokens.issue(&web, accounts)
 	n.countLogins(&web)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -179,10 +180,10 @@ func TestCallRate(t *testing.T) {
 			}
 			return let - 2*int(time.Since(begun)/time.Second+1)
 		}
-		if let := count("alice", "/v1/keys/none", 30); let > 4 {
+		if let := count("alice", "/v1/keys/none", 10); let > 4 {
 			t.Errorf("%d calls at once, want 4", let)
 		}
-		if let := count("bob", "/v1/keys?limit=200", 30); let > 1 {
+		if let := count("bob", "/v1/keys?limit=200", 5); let > 1 {
 			t.Errorf("%d long lists at once, want 1", let)
 		}
 		if status, answer := c.call(n, "GET", "/v1/keys?limit=200", c.token("carol", wire.RoleCoordinator), nil); status != http.StatusOK {
@@ -192,4 +193,22 @@ func TestCallRate(t *testing.T) {
 			t.Errorf("healthz: %d", status)
 		}
 	})
+}
+
+// TestByteRate: the bytes of a user's calls are limited however few the calls are.
+func TestByteRate(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, clustertest.Mini(t), clustertest.Prefix())
+	n := c.start("--rate-limit", "-1", "--rate-limit-bytes", "262144")
+	token, large := c.token("alice", wire.RoleCoordinator), object{"label": strings.Repeat("a", 100<<10)}
+	status, answer, calls := 0, object(nil), 0
+	for ; calls < 100 && status != http.StatusTooManyRequests; calls++ {
+		status, answer = c.call(n, "POST", "/v1/keys", token, large)
+	}
+	if answer["code"] != "rate_limited" || calls < 10 {
+		t.Errorf("call %d: %d %v, want it refused as rate_limited after 1 MiB", calls, status, answer)
+	}
+	if status, _ := c.call(n, "POST", "/v1/keys", c.token("bob", wire.RoleCoordinator), large); status == http.StatusTooManyRequests {
+		t.Error("another user is refused too")
+	}
 }

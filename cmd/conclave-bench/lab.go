@@ -244,7 +244,7 @@ func (c *clusterOf) add(ctx context.Context, id string) error {
 		return err
 	}
 	args := []string{"--listen", addr, "--redis", c.lab.url, "--redis-prefix", c.prefix, "--node-id", id, "--share-kek", kek,
-		"--rate-limit", "-1", "--request-limit", "-1", "--register-limit", "-1", "--max-open-sessions", "-1", "--max-open-bytes", "-1", "--max-ended-bytes", "-1", "--max-key-bytes", "-1", "--drain-spread", "100ms", "--keygen-timeout", "1h", "--invite-timeout", "10m"}
+		"--rate-limit", "-1", "--rate-limit-bytes", "-1", "--request-limit", "-1", "--register-limit", "-1", "--max-open-sessions", "-1", "--max-open-bytes", "-1", "--max-ended-bytes", "-1", "--max-key-bytes", "-1", "--drain-spread", "100ms", "--keygen-timeout", "1h", "--invite-timeout", "10m"}
 	env := []string{"CONCLAVE_JWT_SECRET=" + c.lab.secret}
 	name := fmt.Sprintf("%d-%s", c.lab.number, id)
 	var p *process

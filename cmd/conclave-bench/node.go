@@ -27,6 +27,7 @@ func runNode(ctx context.Context, args []string, stdin io.Reader, stdout io.Writ
 	flags.StringVar(&cfg.RedisPrefix, "redis-prefix", "", "")
 	flags.StringVar(&cfg.NodeID, "node-id", "", "")
 	flags.Float64Var(&cfg.RateLimit, "rate-limit", 0, "")
+	flags.IntVar(&cfg.RateLimitBytes, "rate-limit-bytes", 0, "")
 	flags.Float64Var(&cfg.RequestLimit, "request-limit", 0, "")
 	flags.IntVar(&cfg.MaxOpenSessions, "max-open-sessions", 0, "")
 	flags.Int64Var(&cfg.MaxOpenBytes, "max-open-bytes", 0, "")

@@ -74,6 +74,7 @@ func newOptions(stderr io.Writer) *options {
 func (o *options) declareLimits() {
 	f, cfg := o.flags, &o.cfg
 	f.Float64Var(&cfg.RateLimit, "rate-limit", 0, "messages a second that one connection, and one user, may send for long; negative for no limit (default 1000)")
+	f.IntVar(&cfg.RateLimitBytes, "rate-limit-bytes", 0, "`bytes` a second that one user may send for long; negative for no limit (default 2097152)")
 	f.Float64Var(&cfg.RequestLimit, "request-limit", 0, "keygens and signings a second that one user may ask for, for long; negative for no limit (default 50)")
 	f.IntVar(&cfg.MaxOpenSessions, "max-open-sessions", 0, "keygens and signings that one user has asked for and that may be open at a time; negative for no limit (default 1024)")
 	f.Int64Var(&cfg.MaxOpenBytes, "max-open-bytes", 0, "`bytes` of Redis that these may take; negative for no limit (default 67108864, or what the largest takes)")

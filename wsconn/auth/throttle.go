@@ -77,7 +77,29 @@ func (t *Throttle) Take(key string, cost int) (wait time.Duration) {
 	return 0
 }
 
-// Refused returns how often Take has refused.
+// Spend lets key do what costs as much as that many events, at most half a burst,
+// without regard to what is left, and returns how long key should pause before it
+// does anything more: 0 while it keeps within its burst. It is for a caller that
+// can put the key off and so need refuse nothing.
+func (t *Throttle) Spend(key string, cost int) (pause time.Duration) {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.clock()
+	t.turn(now)
+	h := maphash.String(t.seed, key)
+	whole := max(t.at(h), now) + t.price(cost)
+	t.put(h, whole)
+	if pause := whole - now - t.ahead; pause > 0 {
+		t.refused.Add(1)
+		return pause
+	}
+	return 0
+}
+
+// Refused returns how often Take has refused and Spend has asked for a pause.
 func (t *Throttle) Refused() uint64 {
 	if t == nil {
 		return 0

@@ -49,6 +49,20 @@ func TestThrottle(t *testing.T) {
 	throttle.GiveBack("alice", 1)
 	take("alice", 1, 0)
 
+	// What is spent in any case is paid by a pause.
+	spend := func(key string, cost int, want time.Duration) {
+		t.Helper()
+		if got := throttle.Spend(key, cost); got != want {
+			t.Errorf("Spend(%q, %d) = %s, want %s", key, cost, got, want)
+		}
+	}
+	for range burst {
+		spend("dave", 1, 0)
+	}
+	spend("dave", 1, 100*time.Millisecond)
+	spend("dave", 2, 300*time.Millisecond)
+	take("dave", 1, 400*time.Millisecond)
+
 	// More than half a burst costs half a burst, so that it is possible at all.
 	take("carol", 1, 0)
 	take("carol", 100, 0)

@@ -90,6 +90,9 @@ type Config struct {
 	// share them. Nil means no limit.
 	Attempts        *auth.LoginThrottle
 	Users, Requests *auth.Throttle
+	// Bytes limits the bytes, in KiB, of the bodies of each user's calls; the
+	// WebSocket shares it. Nil means no limit.
+	Bytes *auth.Throttle
 	// MaxStreams is how many streams of events all users together may have open.
 	// Zero means no limit.
 	MaxStreams int
@@ -117,6 +120,7 @@ type api struct {
 	log     zerolog.Logger
 	busy    busy // calls
 	streams busy // of them, those that follow a session's events
+	slowed  busy // refused for their rate, not answered yet
 	alive   readiness
 
 	strangers strangers
@@ -125,7 +129,7 @@ type api struct {
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
 	a := &api{
-		cfg: cfg, log: zerolog.Nop(), busy: busy{most: maxBusy}, streams: busy{most: maxStreams, all: cfg.MaxStreams},
+		cfg: cfg, log: zerolog.Nop(), busy: busy{most: maxBusy}, streams: busy{most: maxStreams, all: cfg.MaxStreams}, slowed: busy{most: maxSlowed},
 		alive: readiness{ask: cfg.Ready}, strangers: newStrangers(),
 	}
 	if cfg.Log != nil {
@@ -172,6 +176,9 @@ func (a *api) handle(op operation) http.HandlerFunc {
 				a.refused(r, op.audited, auth.Cause(err))
 			}
 			a.report(r, err)
+			if !op.open {
+				a.slow(r, err)
+			}
 			auth.WriteProblem(w, err)
 			return
 		}

@@ -24,6 +24,12 @@ const (
 	// Of them, those that follow a session's events, for as long as it lasts.
 	maxStreams = 32
 
+	// How long a call that is refused for its rate waits for its answer, at least and at
+	// most: a client that asks again at once, as most that flood do, costs little
+	// then. maxSlowed is how many calls of one user wait so; more are answered at once.
+	leastPause, mostPause = 100 * time.Millisecond, time.Second
+	maxSlowed             = 64
+
 	// How old an answer of /readyz may be. Anybody may ask, and each answer asks Redis.
 	readyFor = 100 * time.Millisecond
 )
@@ -33,7 +39,12 @@ const (
 func (a *api) limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := caller(r).User
-		if err := a.cfg.Users.Charge(user, callCost, "too many calls"); err != nil {
+		err := a.cfg.Users.Charge(user, callCost, "too many calls")
+		if err == nil {
+			err = a.cfg.Bytes.Charge(user, a.bodyKiB(r), "too many bytes in calls and messages")
+		}
+		if err != nil {
+			a.slow(r, err)
 			auth.WriteProblem(w, err)
 			return
 		}
@@ -44,6 +55,32 @@ func (a *api) limited(next http.Handler) http.Handler {
 		defer a.busy.leave(user)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// slow puts off the answer to a call that is refused for its rate.
+func (a *api) slow(r *http.Request, err error) {
+	e, user := auth.AsWire(err), caller(r).User
+	if e.Code != wire.CodeRateLimited || !a.slowed.enter(user) {
+		return
+	}
+	defer a.slowed.leave(user)
+	pause := time.NewTimer(min(max(e.RetryAfter, leastPause), mostPause))
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-r.Context().Done(): // the client has left
+	case <-a.cfg.Draining:
+	}
+}
+
+// bodyKiB is what a call costs of Config.Bytes: what its body is said to have, which
+// is read no further, or the most that it may have.
+func (a *api) bodyKiB(r *http.Request) int {
+	most := a.cfg.MaxBytes
+	if r.ContentLength >= 0 {
+		most = min(most, r.ContentLength)
+	}
+	return int((most + 1023) / 1024)
 }
 
 // request charges a user for asking for a keygen or a signing.
