@@ -30,13 +30,14 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -56,8 +57,10 @@ const (
 // Config says where traces go. All but Log is required.
 type Config struct {
 	// Endpoint is an OTLP collector's URL, http:// or https://; without a path
-	// /v1/traces is added. What else OTEL_EXPORTER_OTLP_… variables say, such as
-	// headers and certificates, holds as well.
+	// /v1/traces is added; a query is not sent. Of the environment's
+	// OTEL_EXPORTER_OTLP_… variables (and OTEL_EXPORTER_OTLP_TRACES_…, which win),
+	// HEADERS, COMPRESSION, CERTIFICATE, CLIENT_CERTIFICATE and CLIENT_KEY count. The
+	// protocol is protobuf over HTTP.
 	Endpoint string
 	// Ratio is how many of the sessions are traced, more than 0 and up to 1. All
 	// nodes should have the same.
@@ -68,9 +71,10 @@ type Config struct {
 
 // Tracing is one node's. Make it with [New].
 type Tracing struct {
-	provider *sdktrace.TracerProvider
-	tracer   trace.Tracer
-	below    uint64 // traces whose number is below it are sampled
+	collector *collector
+	provider  *sdktrace.TracerProvider
+	tracer    trace.Tracer
+	below     uint64 // traces whose number is below it are sampled
 }
 
 // New returns a Tracing that exports. It does not talk to the collector yet.
@@ -89,15 +93,22 @@ func New(cfg Config) (*Tracing, error) {
 	if endpoint.Path == "" || endpoint.Path == "/" {
 		endpoint.Path = tracesPath
 	}
-	otlp, err := otlptracehttp.New(context.Background(), otlptracehttp.WithEndpointURL(endpoint.String()), otlptracehttp.WithTimeout(exportWithin))
-	if err != nil {
-		return nil, fmt.Errorf("otlp exporter: %w", err)
-	}
 	log := zerolog.Nop()
 	if cfg.Log != nil {
 		log = *cfg.Log
 	}
-	t := &Tracing{below: math.MaxUint64}
+	unusable := func(variable string, err error) {
+		log.Warn().Err(err).Str("variable", variable).Msg("environment variable ignored")
+	}
+	collector, err := newCollector(endpoint, cfg.Version, os.Getenv, unusable)
+	if err != nil {
+		return nil, err
+	}
+	otlp, err := otlptrace.New(context.Background(), collector)
+	if err != nil {
+		return nil, fmt.Errorf("otlp exporter: %w", err)
+	}
+	t := &Tracing{collector: collector, below: math.MaxUint64}
 	if cfg.Ratio < 1 {
 		t.below = uint64(cfg.Ratio * math.MaxUint64)
 	}
@@ -113,8 +124,9 @@ func New(cfg Config) (*Tracing, error) {
 	return t, nil
 }
 
-// Shutdown exports what is left and ends the exporter.
+// Shutdown exports what is left, trying each batch once, and ends the exporter.
 func (t *Tracing) Shutdown(ctx context.Context) error {
+	t.collector.finish()
 	if err := t.provider.Shutdown(ctx); err != nil {
 		return fmt.Errorf("end of tracing: %w", err)
 	}
