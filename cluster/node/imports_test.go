@@ -1,7 +1,11 @@
 package node_test
 
 import (
+	"go/parser"
+	"go/token"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -41,11 +45,20 @@ var allowed = map[string][]string{
 	"deploy":                  {}, // tests of what stands around the programs
 
 	"cluster/clustertest/sample": {}, // the tests of every package ask it
+	"cluster/tracing/otlptest":   {}, // tests against the collector's parser
 }
+
+// modules are the packages that are modules of their own, for what only they need.
+// Their tests are not read.
+var modules = []string{"cmd/conclave-bench", "cluster/tracing/otlptest", "deploy"}
 
 func TestImports(t *testing.T) {
 	t.Parallel()
-	for _, line := range goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...") {
+	lines := goList(t, "-f", `{{.ImportPath}} {{join .Imports " "}}`, module+"...")
+	for _, dir := range modules {
+		lines = append(lines, module+dir+" "+strings.Join(importsIn(t, "../../"+dir), " "))
+	}
+	for _, line := range lines {
 		fields := strings.Fields(line)
 		name := strings.TrimPrefix(fields[0], module)
 		may, known := allowed[name]
@@ -70,6 +83,21 @@ func TestImports(t *testing.T) {
 	}
 }
 
+// TestMainModule holds that whoever requires this module does not get what draws
+// charts, what judges alerts, or gRPC.
+func TestMainModule(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, never := range []string{"gonum.org/", "github.com/prometheus/prometheus ", "google.golang.org/grpc ", "go.opentelemetry.io/collector/"} {
+		if strings.Contains(string(text), never) {
+			t.Errorf("go.mod requires %s", never)
+		}
+	}
+}
+
 // TestServerCannotSign holds that the daemon does not link the library that
 // computes with shares, nor the in-memory Redis, nor gRPC, which would be a third of
 // it.
@@ -86,6 +114,29 @@ func TestServerCannotSign(t *testing.T) {
 			}
 		}
 	}
+}
+
+// importsIn reads what the files in a directory import, but for tests: go list
+// would have to have that module's requirements.
+func importsIn(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	files, err := filepath.Glob(dir + "/*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no Go files in %s: %v", dir, err)
+	}
+	for _, name := range files {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, one := range file.Imports {
+			all = append(all, strings.Trim(one.Path.Value, `"`))
+		}
+	}
+	return all
 }
 
 func goList(t *testing.T, args ...string) []string {

@@ -165,7 +165,14 @@ func (l *lab) buildNode(ctx context.Context) error {
 		return nil
 	}
 	l.conclaved = filepath.Join(l.dir, "conclaved")
-	build := exec.CommandContext(ctx, "go", "build", "-o", l.conclaved, "github.com/conclave-mpc/conclave/cmd/conclaved")
+	const module = "github.com/conclave-mpc/conclave"
+	build := exec.CommandContext(ctx, "go", "build", "-o", l.conclaved, module+"/cmd/conclaved")
+	// In conclaved's own module, so that the versions are those of its go.mod.
+	where, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		return fmt.Errorf("find conclaved's source (or name a program with -conclaved): %w", err)
+	}
+	build.Dir = strings.TrimSpace(string(where))
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build conclaved (or name one with -conclaved): %w\n%s", err, out)
 	}
