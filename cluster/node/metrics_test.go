@@ -162,7 +162,7 @@ var labels = map[string]*regexp.Regexp{
 	"type": regexp.MustCompile(`^[a-z_]+$`), "result": regexp.MustCompile(`^[a-z_]+$`), "command": regexp.MustCompile(`^[a-z]+$`),
 	"kind": regexp.MustCompile(`^(keygen|sign)$`), "outcome": regexp.MustCompile(`^(completed|rejected|expired|failed|cancelled)$`),
 	"at": regexp.MustCompile(`^(append|drain)$`), "state": regexp.MustCompile(`^(idle|used)$`),
-	"limit":  regexp.MustCompile(`^(messages|requests|registers|login_account|login_address)$`),
+	"limit":  regexp.MustCompile(`^(messages|bytes|requests|registers|login_account|login_address)$`),
 	"route":  regexp.MustCompile(`^(none|/|/ws|/v1/|((GET|POST|DELETE|PUT) )?/[a-z0-9./]+(/\{[a-z_]+\}(/[a-z]+)?)?)$`),
 	"status": regexp.MustCompile(`^(other|[1-5]\d\d)$`),
 }

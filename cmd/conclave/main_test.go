@@ -17,6 +17,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -25,7 +26,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"conclave": main, "testnode": testNode})
+	testscript.Main(idling{m}, map[string]func(){"conclave": main, "testnode": testNode})
+}
+
+// idling is an M that runs tests, and no program as which testscript has started it.
+type idling struct{ m *testing.M }
+
+func (i idling) Run() int {
+	sample.Idling()
+	return i.m.Run()
 }
 
 // The transcripts in testdata run the real program, each in a home of its own.

@@ -393,7 +393,7 @@ func TestGuardRules(t *testing.T) {
 			slow = append(slow, a.name)
 		}
 	}
-	slow = sample.Of(len(slow)/4, slow)
+	slow = sample.Of(len(slow)/8, slow)
 	for _, a := range all {
 		if a.protocol == "ecdsa/keygen" && testing.Short() {
 			continue

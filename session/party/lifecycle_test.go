@@ -10,6 +10,7 @@ import (
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -49,7 +50,7 @@ func TestDigestsAtTheOrder(t *testing.T) {
 	t.Parallel()
 	order := secp256k1.Params().N.Bytes()
 	c, shares := someKey(t, pubkey.Secp256k1)
-	for _, digest := range [][]byte{order, bytes.Repeat([]byte{0xff}, 32), make([]byte, 32)} {
+	for _, digest := range sample.Of(1, [][]byte{order, bytes.Repeat([]byte{0xff}, 32), make([]byte, 32)}) {
 		for _, sig := range c.Sign(t, shares, []int{1, 2}, digest) {
 			verify(t, shares[0], digest, sig)
 		}

@@ -77,6 +77,7 @@ func TestEachAnswerLostOnce(t *testing.T) {
 }
 
 func TestRefusedForTheTimeBeing(t *testing.T) {
+	t.Parallel()
 	f, _, c := trio(t)
 	tries := map[string]int{}
 	f.mu.Lock()

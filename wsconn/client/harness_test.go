@@ -10,6 +10,7 @@ import (
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
@@ -17,6 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	sample.Idling()
 	// tss-lib's logger starts one goroutine when the program does, and never ends it.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"))
 }

@@ -98,6 +98,7 @@ func TestUntrustedIdentity(t *testing.T) {
 
 // A signer that says nothing is named, and replaced.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	f, _, c, key := trioWithKey(t, func(cfg *Config) { cfg.SignSilence = 2 * time.Second })
 	f.mu.Lock()
 	f.refuse = func(user string, _ wire.Message, p wire.Payload) *wire.Error {

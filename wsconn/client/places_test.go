@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -247,24 +248,25 @@ func TestFlood(t *testing.T) {
 	junk := strings.Repeat("j", 255<<10)
 	data := strings.Repeat("d", 120<<10)
 	hostile := coordinatorKey(t)
-	for name, tc := range map[string]struct {
+	for _, tc := range sample.Of(1, []struct {
+		name   string
 		invite func(i int) *wire.SignInvite
 		most   int64
 	}{
-		"unsigned": {func(i int) *wire.SignInvite { return plainInvite("coord-2", fmt.Sprint("flood-", i), data) }, statedJournal},
-		"junk for a signature": {func(i int) *wire.SignInvite {
+		{"unsigned", func(i int) *wire.SignInvite { return plainInvite("coord-2", fmt.Sprint("flood-", i), data) }, statedJournal},
+		{"junk for a signature", func(i int) *wire.SignInvite {
 			m := plainInvite("coord-2", fmt.Sprint("flood-", i), data)
 			m.SignedRequest = junk
 			return m
 		}, statedJournal},
-		"signed by unknowns": {func(i int) *wire.SignInvite {
+		{"signed by unknowns", func(i int) *wire.SignInvite {
 			return signedInvite(t, partytest.Identity(t), fmt.Sprint("nobody-", i), fmt.Sprint("flood-", i), data)
 		}, statedJournal},
-		"signed by a pinned one": {func(i int) *wire.SignInvite {
+		{"signed by a pinned one", func(i int) *wire.SignInvite {
 			return signedInvite(t, hostile, "hostile", fmt.Sprint("flood-", i), data)
 		}, statedPinned},
-	} {
-		t.Run(name, func(t *testing.T) { flood(t, hostile, tc.invite, floodSize, tc.most) })
+	}) {
+		t.Run(tc.name, func(t *testing.T) { flood(t, hostile, tc.invite, floodSize, tc.most) })
 	}
 }
 
@@ -391,6 +393,7 @@ func TestDeclinedWithoutAsking(t *testing.T) {
 // TestUnacknowledgedAnswers: a server that acknowledges nothing does not fill the
 // memory with what it is told.
 func TestUnacknowledgedAnswers(t *testing.T) {
+	t.Parallel()
 	v := newInvited(t, func(cfg *Config) { cfg.SignedOnly = true })
 	for i := range 3 * maxResponses {
 		if err := v.invited(t.Context(), signInvitation(plainInvite("coord", fmt.Sprint("s-", i), "x"))); err != nil {
@@ -429,6 +432,7 @@ func TestLapse(t *testing.T) {
 // TestEarlyMessagesTogether: sessions share what they may keep of round messages
 // that come early, and each keeps some.
 func TestEarlyMessagesTogether(t *testing.T) {
+	t.Parallel()
 	v := newInvited(t, nil)
 	for i := range 20 {
 		v.add(t.Context(), Record{Invitation: Invitation{SessionID: fmt.Sprint("s-", i)}, At: time.Now(), Answer: Accepted}, nil)

@@ -286,6 +286,7 @@ func TestServersOrder(t *testing.T) {
 // A link on which connections are made and end early is not waited for as for
 // servers that are away.
 func TestFlappingLinkIsTriedOften(t *testing.T) {
+	t.Parallel()
 	f := newFake(t)
 	pauses := make(chan time.Duration, 64)
 	c, err := New(Config{URLs: []string{f.url}, Token: StaticToken(token("flapper", "")), OnEvent: func(e Event) {

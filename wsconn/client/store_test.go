@@ -182,6 +182,7 @@ func TestJournalAfterCrash(t *testing.T) {
 }
 
 func TestJournalIsRewritten(t *testing.T) {
+	t.Parallel()
 	s := dirStore(t, filepath.Join(t.TempDir(), "home"))
 	ctx := context.Background()
 	rewritten := false
