@@ -30,6 +30,13 @@ func (o *teller) Ended(_ context.Context, s session.Session) error {
 	return nil
 }
 
+func (o *teller) Again(ctx context.Context, s session.Session, now time.Time) error {
+	if now.Before(s.EndedAt) {
+		return errors.New("it has not ended yet")
+	}
+	return o.Ended(ctx, s)
+}
+
 func (o *teller) set(fails bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -63,6 +70,54 @@ func TestOutcomesAreTold(t *testing.T) {
 		w.settled()
 		if got := o.list(); !slices.Equal(got, []string{s.ID + " cancelled"}) {
 			w.Errorf("told %v", got)
+		}
+	})
+}
+
+// TestResend: a session's coordinator, and an admin, may have its outcome told again.
+func TestResend(t *testing.T) {
+	each(t, func(w *world) {
+		o := &teller{}
+		v, mute := w.node(func(c *session.Config) { c.Outcomes = o }), w.node(nil)
+		w.must(v, "boss", keygenRequest("vault"))
+		id := w.the(session.Keygen).ID
+		if _, err := v.Resend(w.ctx, caller("boss"), id); !errors.Is(err, session.ErrNotEnded) {
+			w.Errorf("before its end: %v", err)
+		}
+		if _, err := v.Cancel(w.ctx, caller("boss"), id, ""); err != nil {
+			w.Fatal(err)
+		}
+		w.sweepAll(v)
+		before := o.list()
+		admin := session.Caller{User: "root", Roles: []wire.Role{wire.RoleAdmin}}
+		for name, tc := range map[string]struct {
+			at   *session.Service
+			who  session.Caller
+			id   string
+			want error
+		}{
+			"a participant":   {v, caller("alice"), id, session.ErrNotMine},
+			"a stranger":      {v, caller("mallory"), id, session.ErrNotFound},
+			"no such session": {v, caller("boss"), "none", session.ErrNotFound},
+			"no id":           {v, caller("boss"), "{}", session.ErrNotFound},
+			"no webhook":      {mute, caller("boss"), id, session.ErrNoOutcomes},
+		} {
+			if _, err := tc.at.Resend(w.ctx, tc.who, tc.id); err != tc.want {
+				w.Errorf("%s: %v, want %v", name, err, tc.want)
+			}
+		}
+		if got := o.list(); !slices.Equal(got, before) {
+			w.Errorf("told %v after refusals", got)
+		}
+		for _, who := range []session.Caller{caller("boss"), admin} {
+			s, err := v.Resend(w.ctx, who, id)
+			if err != nil || s.ID != id {
+				w.Errorf("%s: %s, %v", who.User, s.ID, err)
+			}
+		}
+		told := id + " cancelled"
+		if got := o.list(); !slices.Equal(got, append(before, told, told)) {
+			w.Errorf("told %v, want twice more than %v", got, before)
 		}
 	})
 }

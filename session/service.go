@@ -284,6 +284,38 @@ func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (Sess
 	return v.advance(ctx, change{id: id, by: &c, ev: Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}})
 }
 
+// Errors of [Service.Resend].
+var (
+	// ErrNoOutcomes: nobody outside is told of outcomes here.
+	ErrNoOutcomes = wire.Errorf(wire.CodeNotFound, "no webhook is set here")
+	// ErrNotEnded: there is no outcome yet.
+	ErrNotEnded = wire.Errorf(wire.CodeConflict, "the session goes on; its outcome is sent when it ends")
+)
+
+// Resend has the outcome of a session of the caller's, or of any if the caller is
+// an admin, told outside again ([Outcomes]), and returns the session. It returns
+// ErrNotFound, also to a user who has no part in the session, ErrNotMine,
+// ErrNotEnded, ErrNoOutcomes or ErrUnavailable.
+func (v *Service) Resend(ctx context.Context, c Caller, id string) (Session, error) {
+	if !wire.StoredID(id) {
+		return Session{}, ErrNotFound
+	}
+	s, now, err := v.cfg.Store.Load(ctx, id)
+	switch {
+	case err != nil:
+		return Session{}, err
+	case !s.Involves(c.User) && !c.has(wire.RoleAdmin):
+		return Session{}, ErrNotFound
+	case s.Coordinator != c.User && !c.has(wire.RoleAdmin):
+		return Session{}, ErrNotMine
+	case !s.Phase.Final():
+		return Session{}, ErrNotEnded
+	case v.cfg.Outcomes == nil:
+		return Session{}, ErrNoOutcomes
+	}
+	return s, v.cfg.Outcomes.Again(ctx, s, now)
+}
+
 func errRole(r wire.Role) error {
 	return wire.Errorf(wire.CodeForbidden, "your token does not have the role %s", r)
 }

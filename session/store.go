@@ -275,6 +275,9 @@ type Outcomes interface {
 	// Ended notes durably that s has ended. Until that has succeeded once, any node
 	// calls it again; it may be called after that too.
 	Ended(ctx context.Context, s Session) error
+	// Again notes durably that the end of s is to be told once more, at once; now is
+	// the store's. Its error may be a *wire.Error.
+	Again(ctx context.Context, s Session, now time.Time) error
 }
 
 // Presence tells who has a live socket.

@@ -82,6 +82,7 @@ const (
 	Gap         = "gap"         // decisions that could not be written, counted in detail
 	Cut         = "cut"         // a node had seen later entries than there are now
 	AuditRead   = "audit_read"
+	Resend      = "webhook_resend" // of a session's outcome, on demand
 	UserAdd     = "user_add"
 	UserReplace = "user_replace" // password and roles of an account set anew
 

@@ -72,6 +72,8 @@ type Metrics struct {
 	redisTook   map[string]prometheus.Observer
 	redisErrors map[string]prometheus.Counter
 
+	webhookTries, webhookGivenUp *prometheus.CounterVec
+
 	tokenFailures, loginFailures *prometheus.CounterVec
 	requests                     *prometheus.CounterVec
 	requestTook                  *prometheus.HistogramVec
@@ -94,6 +96,7 @@ func New(version string) *Metrics {
 	m.newSessions()
 	m.newRedis()
 	m.newEdges()
+	m.newWebhook()
 	return m
 }
 
@@ -115,6 +118,9 @@ type Sources struct {
 	Pool             func() Pool                 // connections to Redis
 	Memory           func() Memory               // of Redis
 	ClockOffset      func() time.Duration        // how far the node's clock is ahead of Redis's
+	// Webhook says how many outcomes are still to be sent, and for how long the oldest
+	// has been waiting. Nil: there is no webhook.
+	Webhook func() (waiting int, oldest time.Duration)
 	// Limited says how often something was refused because of each of the node's
 	// limits, by the limit's name. The names are of a closed set.
 	Limited map[string]func() uint64
@@ -166,6 +172,17 @@ func (m *Metrics) Watch(s Sources) {
 			return 1
 		}
 		return 0
+	})
+	if s.Webhook == nil {
+		s.Webhook = func() (int, time.Duration) { return 0, 0 }
+	}
+	m.gauge("webhook_pending_outcomes", "Outcomes that the cluster has still to send to the webhook.", nil, func() float64 {
+		n, _ := s.Webhook()
+		return float64(n)
+	})
+	m.gauge("webhook_oldest_seconds", "For how long the oldest of them has been waiting.", nil, func() float64 {
+		_, oldest := s.Webhook()
+		return oldest.Seconds()
 	})
 	for limit, refused := range s.Limited {
 		m.total("rate_limited_total", "What was refused because it came too often, by limit.", prometheus.Labels{"limit": limit}, refused)

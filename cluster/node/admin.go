@@ -146,14 +146,18 @@ func (n *Node) watch(l limits) {
 	if n.metrics == nil {
 		return
 	}
-	n.metrics.Watch(metrics.Sources{
+	sources := metrics.Sources{
 		Open: n.sockets.Count, Registered: n.sockets.Registered, MaxConnections: n.cfg.MaxConnections, Ready: n.Ready, Pool: n.pool, Memory: n.memory.known, ClockOffset: n.cluster.ClockOffset,
 		Limited: map[string]func() uint64{
 			"messages": l.messages.Refused, "bytes": l.bytes.Refused, "requests": l.requests.Refused, "registers": l.registers.Refused,
 			"login_account": func() uint64 { accounts, _ := l.logins.Refused(); return accounts },
 			"login_address": func() uint64 { _, addresses := l.logins.Refused(); return addresses },
 		},
-	})
+	}
+	if n.webhook != nil {
+		sources.Webhook = n.webhook.Waiting
+	}
+	n.metrics.Watch(sources)
 }
 
 // pool adds up the connections to Redis.

@@ -24,7 +24,8 @@ import (
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	redis := clustertest.StartRedis(t)
-	c := newCluster(t, redis.Client(t), clustertest.Prefix(), append([]string{"--login-limit", "5"}, withKEK...)...)
+	hook := newReceiver(t, []byte("test-only secret of a webhook"))
+	c := newCluster(t, redis.Client(t), clustertest.Prefix(), slices.Concat([]string{"--login-limit", "5"}, withKEK, hook.flags())...)
 	n := c.start()
 	s := contractOf(t, n)
 	s.successes(c, n)
@@ -93,7 +94,9 @@ func (s *contract) successes(c *testCluster, n *process) {
 	}
 	open := map[string]string{"session_id": task["session_id"].(string)}
 	s.is(n, 200, call{op: "GET /v1/sessions/{session_id}", token: alice, path: open, query: url.Values{"wait": {"1ms"}}})
+	s.is(n, 409, call{op: "POST /v1/sessions/{session_id}/webhook", token: alice, path: open})
 	s.is(n, 200, call{op: "DELETE /v1/sessions/{session_id}", token: alice, path: open, query: url.Values{"reason": {"a test"}}})
+	s.is(n, 202, call{op: "POST /v1/sessions/{session_id}/webhook", token: alice, path: open})
 
 	all := s.is(n, 200, call{op: "GET /v1/sessions", token: alice, query: url.Values{"limit": {"2"}}})
 	ended := map[string]string{"session_id": all["items"].([]any)[1].(map[string]any)["session_id"].(string)}
@@ -167,6 +170,8 @@ func (s *contract) refusals(c *testCluster, n *process) {
 		{413, call{op: "POST /v1/keys/{key_id}/signatures", token: alice, path: key, body: huge, bad: true}},
 		{404, call{op: "DELETE /v1/sessions/{session_id}", token: alice, path: noSession}},
 		{403, call{op: "DELETE /v1/sessions/{session_id}", token: bob, path: s.sessionOf(n, bob)}},
+		{404, call{op: "POST /v1/sessions/{session_id}/webhook", token: alice, path: noSession}},
+		{403, call{op: "POST /v1/sessions/{session_id}/webhook", token: bob, path: s.sessionOf(n, bob)}},
 		{404, call{op: "GET /v1/keys/{key_id}", token: other, path: key}},
 		{400, call{op: "GET /v1/keys", token: alice, query: url.Values{"cursor": {"%"}}}},
 		{400, call{op: "GET /v1/keys", token: alice, query: url.Values{"before": {"yesterday"}}}},

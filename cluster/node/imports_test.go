@@ -24,8 +24,8 @@ var allowed = map[string][]string{
 	"wsconn/auth":             {"wsconn/wire"},
 	"cluster/pipeline":        {},
 	"cluster":                 {"cluster/pipeline"},
-	"cluster/metrics":         {"cluster", "session", "wsconn/auth", "wsconn/wire"}, // counts what these tell it, in their words
-	"cluster/tracing":         {"session", "wsconn/wire"},                           // likewise
+	"cluster/metrics":         {"cluster", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
+	"cluster/tracing":         {"session", "wsconn/wire"},                                             // likewise
 	"session/party":           {"session/pubkey"},
 	"session":                 {"cluster/audit", "session/pubkey", "wsconn/wire"},
 	"session/redisstore":      {"cluster/pipeline", "session", "session/pubkey", "wsconn/wire"},

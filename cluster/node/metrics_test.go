@@ -157,7 +157,7 @@ var labels = map[string]*regexp.Regexp{
 	"version": regexp.MustCompile(`^\d+\.\d+\.\d+$`), "goversion": regexp.MustCompile(`^go\d`),
 	"reason": regexp.MustCompile(`^(` + strings.Join(slices.Concat(auth.Faults, session.RefusalReasons, []string{
 		"normal", "going_away", "abnormal", "no_status", "too_big", "internal", "superseded", "token_expired", "slow", "not_registered", "bad_token",
-		"abuse", "forbidden", "held", "cancelled", "lost", "password", "busy", "full", "share", "session",
+		"abuse", "forbidden", "held", "cancelled", "lost", "password", "busy", "full", "share", "session", "gone", "day", "forgotten",
 	}), "|") + `)$`),
 	"type": regexp.MustCompile(`^[a-z_]+$`), "result": regexp.MustCompile(`^[a-z_]+$`), "command": regexp.MustCompile(`^[a-z]+$`),
 	"kind": regexp.MustCompile(`^(keygen|sign)$`), "outcome": regexp.MustCompile(`^(completed|rejected|expired|failed|cancelled)$`),

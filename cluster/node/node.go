@@ -172,7 +172,7 @@ func (n *Node) assemble() error {
 		return err
 	}
 	store := redisstore.New(redisstore.Config{Redis: n.durable, Pipeline: line, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention, Quota: n.cfg.quota()})
-	outcomes, err := n.assembleWebhook(store)
+	outcomes, err := n.assembleWebhook(store, observers.webhook)
 	if err != nil {
 		return err
 	}
@@ -203,13 +203,13 @@ func (n *Node) assemble() error {
 }
 
 // assembleWebhook makes the webhook's sender, if there is to be one.
-func (n *Node) assembleWebhook(store *redisstore.Store) (session.Outcomes, error) {
+func (n *Node) assembleWebhook(store *redisstore.Store, observer webhook.Observer) (session.Outcomes, error) {
 	if n.cfg.Webhook == "" {
 		return nil, nil
 	}
 	var err error
 	n.webhook, err = webhook.New(webhook.Config{
-		URL: n.cfg.Webhook, Secrets: n.cfg.WebhookSecrets, Queue: store, Agent: "conclave/" + Version, Log: &n.log,
+		URL: n.cfg.Webhook, Secrets: n.cfg.WebhookSecrets, Queue: store, Agent: "conclave/" + Version, Now: n.cluster.Now, Observe: observer, Log: &n.log,
 	})
 	if err != nil {
 		return nil, err // and no nil pointer in an interface

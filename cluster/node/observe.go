@@ -14,6 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"
+	"github.com/conclave-mpc/conclave/wsconn/webhook"
 )
 
 // tracesWithin is how long a node that stops may take to export what is left.
@@ -25,6 +26,7 @@ type observers struct {
 	session session.Observer
 	tracer  session.Tracer
 	sockets wsconn.Observer
+	webhook webhook.Observer
 }
 
 // assembleObservers makes n.metrics and n.tracing, as far as they are wanted, and
@@ -46,7 +48,7 @@ func (n *Node) assembleObservers() (o observers, err error) {
 	n.metrics = metrics.New(Version)
 	n.hookRedis(n.metrics.Redis())
 	n.tokens.verifier = n.metrics.Verifier(n.tokens.verifier)
-	o.cluster, o.session, o.sockets = n.metrics, n.metrics, n.metrics
+	o.cluster, o.session, o.sockets, o.webhook = n.metrics, n.metrics, n.metrics, n.metrics
 	if n.tracing != nil {
 		o.sockets = tracedSockets{n.metrics, n.tracing}
 	}

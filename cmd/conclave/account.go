@@ -201,3 +201,32 @@ participants are told, with the reason.
 		}
 	},
 }
+
+var sessionsResend = command{
+	name: "resend", args: "SESSION", brief: "send a session's outcome to the servers' webhook again",
+	about: `
+Has the servers send the outcome of a session to their webhook again, at once, under
+the same webhook-id: whether the webhook has taken it before, has refused it for
+good, or it waits for its next try. For who has asked for the session, and admins.
+
+  $ conclave sessions resend sg-2…
+  conclave: the outcome of sg-2… is sent again`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.serverFlags(flags)
+		return func(ctx context.Context, args []string) error {
+			if len(args) != 1 {
+				return misuse("sessions resend needs a session")
+			}
+			return c.withAPI(args, func(api *client.API) error {
+				if err := api.ResendOutcome(ctx, args[0]); err != nil {
+					return fmt.Errorf("send the outcome of %s again: %w", args[0], err)
+				}
+				c.console.say("the outcome of %s is sent again", clean(args[0]))
+				if c.asJSON {
+					return c.print(map[string]string{"status": "queued", "session_id": args[0]})
+				}
+				return nil
+			})
+		}
+	},
+}

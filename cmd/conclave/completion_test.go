@@ -29,7 +29,7 @@ func TestBashCompletes(t *testing.T) {
 	}
 	for line, want := range map[string][]string{
 		"conclave se":                           {"sessions"},
-		"conclave sessions ":                    {"cancel", "list", "show", "watch"},
+		"conclave sessions ":                    {"cancel", "list", "resend", "show", "watch"},
 		"conclave sessions w":                   {"watch"},
 		"conclave sessions --home h w":          {"watch"},
 		"conclave sessions watch --to":          {"--token-file"},

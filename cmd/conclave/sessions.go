@@ -15,7 +15,7 @@ import (
 
 var sessionsCommand = command{
 	name: "sessions", args: "[SESSION]",
-	brief: "list your keygens and signings, show one, watch it happen, or cancel it",
+	brief: "list your keygens and signings, show one, watch it happen, cancel it, or send its outcome again",
 	about: `
 Lists the keygens and signings that you take part in, newest first; an admin sees
 all. With a SESSION it is conclave sessions show SESSION.
@@ -33,7 +33,7 @@ all. With a SESSION it is conclave sessions show SESSION.
 			return c.withAPI(args, func(api *client.API) error { return c.showSession(ctx, api, args[0]) })
 		}
 	},
-	subs: []command{sessionsList, sessionsShow, sessionsWatch, sessionsCancel},
+	subs: []command{sessionsList, sessionsShow, sessionsWatch, sessionsCancel, sessionsResend},
 }
 
 var sessionsList = command{

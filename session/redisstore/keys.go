@@ -5,7 +5,6 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -321,7 +320,7 @@ func (s *Store) take(ctx context.Context, key string, limit int, hold time.Durat
 	if err != nil {
 		return nil, err
 	}
-	until := time.UnixMicro(int64(math.Round(ms * 1000))).UTC()
+	until := timeOf(ms)
 	list := make([]session.Taken, len(reply)-1)
 	for i, id := range reply[1:] {
 		list[i] = session.Taken{ID: id, Until: until}

@@ -2,15 +2,18 @@
 -- KEYS[1] = conclave:webhooks   zset, session ids: by ms of the next try, or by minus the ms of the one that succeeded
 -- ARGV[1] = session id
 -- ARGV[2] = how many may wait
+-- ARGV[3] = 1 to tell it at once, also if it was told or waits for its next try
 -- When Redis is full: goes on
 -- returns  1, also if it was noted or done before; 0 if too many wait
-if redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if known and ARGV[3] ~= '1' then
   return 1
 end
-if redis.call('ZCOUNT', KEYS[1], '(0', '+inf') >= tonumber(ARGV[2]) then
+local waits = known and tonumber(known) > 0
+if not waits and redis.call('ZCOUNT', KEYS[1], '(0', '+inf') >= tonumber(ARGV[2]) then
   return 0
 end
-redis.call('ZREM', KEYS[1], ARGV[1]) -- nothing, and not refused
+redis.call('ZREM', KEYS[1], ARGV[1]) -- where it is none, nothing, and not refused
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], string.format('%.3f', time[1] * 1000 + time[2] / 1000), ARGV[1])
 return 1

@@ -20,6 +20,7 @@
 //	key:{id}:shares        hash    <part index> -> the share as stored, attestation:<part index>
 //	sessions:due           zset    session ids by when to look at them, ms
 //	webhooks               zset    session ids whose outcomes are to be told, by the next try, ms; minus the ms of those that were
+//	webhooks:since         zset    session ids whose outcomes were not taken at the first try, or are asked for again, by since when, ms
 //	index:{user}:sessions  zset    session ids by creation, ms; expires like its newest session
 //	index:{user}:brief     zset    the same of sessions that are kept briefly; entries go with those
 //	index:{user}:keys      zset    key ids by creation, ms
@@ -395,6 +396,7 @@ func (k keys) quotaOpen(user string) string  { return k.quota(user) + ":open" }
 func (k keys) quotaKeys(user string) string  { return k.quota(user) + ":keys" }
 func (k keys) due() string                   { return string(k) + "sessions:due" }
 func (k keys) webhooks() string              { return string(k) + "webhooks" }
+func (k keys) webhooksSince() string         { return k.webhooks() + ":since" }
 func (k keys) sessionsOf(user string) string { return k.index(user, "sessions") }
 func (k keys) briefOf(user string) string    { return k.index(user, "brief") }
 func (k keys) keysOf(user string) string     { return k.index(user, "keys") }

@@ -274,6 +274,15 @@ func (a *API) CancelSessionFor(ctx context.Context, sessionID, reason string) (S
 	return s, err
 }
 
+// ResendOutcome has the outcome of a session that has ended sent to the webhook
+// again, at once: for its coordinator, and admins. It returns a *wire.Error with
+// CodeNotFound, also where there is no webhook, CodeForbidden or CodeConflict for a
+// session that goes on.
+func (a *API) ResendOutcome(ctx context.Context, sessionID string) error {
+	var answer struct{}
+	return a.do(ctx, webCall{method: http.MethodPost, path: sessionPath(sessionID) + "/webhook"}, &answer)
+}
+
 // fetch returns what is at path.
 func fetch[T any](ctx context.Context, a *API, path string, query url.Values) (v T, err error) {
 	err = a.do(ctx, webCall{method: http.MethodGet, path: path, query: query}, &v)

@@ -93,11 +93,14 @@ func TestAPIPathsAndErrors(t *testing.T) {
 	if _, err := a.CancelSession(ctx, "s1"); err != nil {
 		t.Error(err)
 	}
+	if err := a.ResendOutcome(ctx, "s1"); err != nil {
+		t.Error(err)
+	}
 	want(t, "requests", seen, []string{
 		"GET /v1/keys/%E9%8D%B5", "GET /v1/sessions", "GET /v1/sessions/html", "GET /v1/keys?cursor=a+b&limit=3",
 		`POST /v1/keys {"key_id":"","threshold":2,"total_parts":2,"participants":["a","b"]}`,
 		`POST /v1/keys/k1/signatures {"key_id":"k1","data":"x","expires_in":2}`,
-		"DELETE /v1/sessions/s1",
+		"DELETE /v1/sessions/s1", "POST /v1/sessions/s1/webhook",
 	})
 }
 

@@ -126,9 +126,9 @@ func openAPI(operations []operation, version string) []byte {
 	doc.Webhooks = map[string]*huma.PathItem{"outcome": {Post: &huma.Operation{
 		OperationID: "outcome", Summary: "A session has ended",
 		Description: "Sent to --webhook, if that is set, as Standard Webhooks says: webhook-id is the same for every try, webhook-signature is over id, timestamp and body. " +
-			"It may come more than once. Any answer but 2xx makes it come again, for a day.",
+			"It may come more than once, and again on demand (resend-outcome). After 410 it does not come again by itself. Any other answer but 2xx makes it come again, for a day; with Retry-After not before that, which counts for an hour at most.",
 		RequestBody: &huma.RequestBody{Required: true, Content: jsonContent("application/json", schema(wire.OutcomeEvent{}))},
-		Responses:   map[string]*huma.Response{"2XX": {Description: "it was taken"}},
+		Responses:   map[string]*huma.Response{"2XX": {Description: "it was taken"}, "410": {Description: "it is not wanted"}},
 	}}}
 	for _, s := range registry.Map() {
 		loosen(s)

@@ -70,6 +70,12 @@ func (a *api) tasks() []operation {
 		about:  "For its coordinator, and admins.",
 		params: []*huma.Param{sessionIDParam, reasonParam}, ok: http.StatusOK, answer: wire.SessionInfo{},
 		fails: []int{badRequest, forbidden, notFound, conflict}, audited: string(wire.TypeSessionCancel), do: a.cancelSession,
+	}, {
+		method: "POST", path: "/v1/sessions/{session_id}/webhook", id: "resend-outcome", summary: "Send an outcome to the webhook again",
+		about: "For the session's coordinator, and admins, as long as the session is kept. It is sent at once, under the same webhook-id, whether it was taken before, given up, or waits for its next try. " +
+			"It needs no body. Not there (404) without --webhook.",
+		params: []*huma.Param{sessionIDParam}, ok: http.StatusAccepted, answer: ResendResponse{},
+		fails: []int{forbidden, notFound, conflict}, audited: audit.Resend, do: a.resend,
 	}}
 }
 

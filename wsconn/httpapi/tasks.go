@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/audit"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -224,6 +225,29 @@ func (a *api) getSession(w http.ResponseWriter, r *http.Request) (int, any, erro
 		return 0, nil, err
 	}
 	return http.StatusOK, s.Info(), nil
+}
+
+// ResendResponse answers POST /v1/sessions/{session_id}/webhook when it is stored
+// that the outcome is to be sent.
+type ResendResponse struct {
+	Status    string `json:"status" enum:"queued"`
+	SessionID string `json:"session_id"`
+}
+
+func (a *api) resend(_ http.ResponseWriter, r *http.Request) (int, any, error) {
+	id, err := pathID(r, "session_id")
+	if err == nil {
+		err = a.request(r)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	s, err := a.cfg.Sessions.Resend(r.Context(), caller(r), id)
+	if err != nil {
+		return 0, nil, err
+	}
+	a.record(audit.Decision{Who: caller(r).User, What: audit.Resend, Outcome: audit.OK, Session: s.ID, Key: s.KeyID})
+	return http.StatusAccepted, ResendResponse{Status: "queued", SessionID: s.ID}, nil
 }
 
 func (a *api) cancelSession(_ http.ResponseWriter, r *http.Request) (int, any, error) {

@@ -11,35 +11,38 @@
 //
 // What is to be told is a list in Redis, of sessions by when to try next, which
 // all nodes work through: an outcome that a node was about to tell when it died is
-// told by another. It is told at least once. An answer other than 2xx, and none
-// within ten seconds, makes it come again, at growing intervals from a second to
-// an hour, for a day; then it is given up and logged. The content is made from the
-// session when it is sent, since after its end a session does not change.
+// told by another. It is told at least once. The content is made from the session
+// when it is sent, since after its end a session does not change.
 //
-// Only the URL that the operator has set is asked, and no redirect is followed.
+// What the receiver answers, within ten seconds:
+//
+//	2xx            taken
+//	410            this outcome is not wanted: it is given up at once. Others are still told
+//	anything else, or nothing
+//	               it comes again, at growing intervals from a second to an hour, for a
+//	               day; then it is given up. With Retry-After (seconds or a date) not
+//	               before that, which counts for an hour at most
+//
+// What is given up is logged and counted. It can be told again, on demand
+// ([Sender.Again]), as long as the session is kept: under the same webhook-id, and
+// for another day.
+//
+// Only the URL that the operator has set is asked, and no redirect is followed. Of
+// an answer at most 64 KiB of its header and of its body are read.
 //
 // # Goroutines
 //
-// [Sender.Run] tries what is due, [atOnce] at a time, and returns when its context
-// ends and these have. Nothing else is started.
+// [Sender.Run] tries what is due, [atOnce] at a time, counts what waits, and returns
+// when its context ends and these have. Nothing else is started. Sender.mu guards
+// what was counted, and is not held during I/O.
 package webhook
 
 import (
-	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -55,28 +58,68 @@ const (
 	lookEvery   = 500 * time.Millisecond
 	tryWithin   = 10 * time.Second
 	hold        = 15 * time.Second // until another node tries: longer than a try
+	countEvery  = 5 * time.Second
 	retryFirst  = time.Second
 	retryMost   = time.Hour
 	giveUpAfter = 24 * time.Hour
-	maxAnswer   = 64 << 10 // bytes of an answer that are read, so that the connection can be used again
+	maxAnswer   = 64 << 10 // bytes of an answer's body that are read, so that the connection can be used again
+	maxHeader   = 64 << 10 // bytes of its header
 )
 
 // Queue remembers which outcomes are to be told; *redisstore.Store is one.
 type Queue interface {
+	// PutOutcome and RepeatOutcome are false, and note nothing, where too much waits.
 	PutOutcome(ctx context.Context, id string) (bool, error)
+	RepeatOutcome(ctx context.Context, id string, at time.Time) (bool, error)
 	TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]session.Taken, error)
+	// OutcomeSince returns since when it has been tried: at, where that is not known.
+	OutcomeSince(ctx context.Context, id string, at time.Time) (time.Time, error)
 	RetryOutcome(ctx context.Context, t session.Taken, at time.Time) error
 	OutcomeTold(ctx context.Context, t session.Taken) error
+	// OutcomesWaiting returns how many are still to be told, and since when the oldest
+	// waits; the zero time for none.
+	OutcomesWaiting(ctx context.Context) (int, time.Time, error)
 	Load(ctx context.Context, id string) (session.Session, time.Time, error)
 }
+
+// Observer counts tries; its methods must return at once.
+type Observer interface {
+	// Tried is called after each try, with one of Results.
+	Tried(result string)
+	// GivenUp is called for each outcome that will not be told, with one of Reasons.
+	GivenUp(reason string)
+}
+
+// Words of [Observer].
+var (
+	Results = []string{resultDelivered, resultFailed}
+	Reasons = []string{reasonGone, reasonDay, reasonForgotten, reasonFull}
+)
+
+const (
+	resultDelivered = "delivered"
+	resultFailed    = "failed"
+
+	reasonGone      = "gone"      // the receiver has answered 410
+	reasonDay       = "day"       // it was tried for a day
+	reasonForgotten = "forgotten" // the session was, before
+	reasonFull      = "full"      // too much waits
+)
+
+type unobserved struct{}
+
+func (unobserved) Tried(string)   {}
+func (unobserved) GivenUp(string) {}
 
 // Config says who is told. URL, Secrets and Queue are required.
 type Config struct {
 	URL     string   // http or https
 	Secrets [][]byte // each signs; at least 24 bytes
 	Queue   Queue
-	Agent   string          // User-Agent
-	Log     *zerolog.Logger // nil means none
+	Agent   string           // User-Agent
+	Now     func() time.Time // by Redis's clock, for the age of what waits; nil means time.Now
+	Observe Observer         // nil means none
+	Log     *zerolog.Logger  // nil means none
 }
 
 // Sender tells outcomes. It is safe for concurrent use.
@@ -85,6 +128,10 @@ type Sender struct {
 	log   zerolog.Logger
 	http  *http.Client
 	nudge chan struct{}
+
+	mu      sync.Mutex
+	waiting int
+	oldest  time.Time // zero for none
 }
 
 // Check says what is wrong with a URL and its secrets, which may both be missing.
@@ -120,6 +167,14 @@ func New(cfg Config) (*Sender, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = atOnce
+	transport.MaxResponseHeaderBytes = maxHeader
+	transport.DisableCompression = true // nothing of an answer's body is used
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = unobserved{}
+	}
 	s := &Sender{cfg: cfg, log: zerolog.Nop(), nudge: make(chan struct{}, 1), http: &http.Client{
 		Transport: transport, Timeout: tryWithin,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -137,13 +192,54 @@ func (s *Sender) Ended(ctx context.Context, ses session.Session) error {
 		return err
 	}
 	if !ok {
+		s.cfg.Observe.GivenUp(reasonFull)
 		s.log.Error().Str("session", ses.ID).Msg("webhook is too far behind, this outcome is not told")
 	}
+	s.wake()
+	return nil
+}
+
+// errBehind is Again's error where too much waits.
+var errBehind = &wire.Error{Code: wire.CodeUnavailable, Message: "too many outcomes wait to be sent; try again later", Temporary: true}
+
+// Again implements session.Outcomes.
+func (s *Sender) Again(ctx context.Context, ses session.Session, now time.Time) error {
+	ok, err := s.cfg.Queue.RepeatOutcome(ctx, ses.ID, now)
+	if err == nil && !ok {
+		err = errBehind
+	}
+	s.wake()
+	return err
+}
+
+func (s *Sender) wake() {
 	select {
 	case s.nudge <- struct{}{}:
 	default:
 	}
-	return nil
+}
+
+// Waiting returns how many outcomes are still to be told, by any node, and how long
+// the oldest of them has waited, as of a few seconds ago.
+func (s *Sender) Waiting() (n int, oldest time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.oldest.IsZero() {
+		oldest = max(0, s.cfg.Now().Sub(s.oldest))
+	}
+	return s.waiting, oldest
+}
+
+// count looks what waits. What cannot be counted stays as it was: Redis's own
+// metrics say that it does not answer.
+func (s *Sender) count(ctx context.Context) {
+	n, oldest, err := s.cfg.Queue.OutcomesWaiting(ctx)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting, s.oldest = n, oldest
 }
 
 // Run tells what is due until ctx ends.
@@ -151,6 +247,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	defer s.http.CloseIdleConnections()
+	var counted time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -158,8 +255,12 @@ func (s *Sender) Run(ctx context.Context) error {
 		case <-tick.C:
 		case <-s.nudge:
 		}
-		for s.batch(ctx) == atOnce && ctx.Err() == nil {
-			// more is due
+		for more := true; more && ctx.Err() == nil; {
+			if time.Since(counted) >= countEvery {
+				s.count(ctx)
+				counted = time.Now()
+			}
+			more = s.batch(ctx) == atOnce
 		}
 	}
 }
@@ -186,96 +287,4 @@ func (s *Sender) batch(ctx context.Context) int {
 	}
 	tries.Wait()
 	return len(due)
-}
-
-// try tells one outcome, or says when to try again.
-func (s *Sender) try(ctx context.Context, t session.Taken, now func() time.Time) error {
-	ses, _, err := s.cfg.Queue.Load(ctx, t.ID)
-	switch {
-	case errors.Is(err, session.ErrNotFound):
-		s.log.Error().Str("session", t.ID).Msg("webhook: the session was forgotten before its outcome was told")
-		return s.cfg.Queue.OutcomeTold(ctx, t)
-	case err != nil:
-		return err
-	}
-	err = s.send(ctx, ses, now())
-	age := now().Sub(ses.EndedAt)
-	switch {
-	case err == nil:
-		return s.cfg.Queue.OutcomeTold(ctx, t)
-	case ctx.Err() != nil:
-		return nil // another node tries, after hold
-	case age > giveUpAfter:
-		s.log.Error().Err(err).Str("session", t.ID).Dur("dur", age).Msg("webhook: given up, this outcome is not told")
-		return s.cfg.Queue.OutcomeTold(ctx, t)
-	}
-	pause := retryIn(age)
-	s.log.Warn().Err(err).Str("session", t.ID).Dur("dur", pause).Msg("webhook: outcome not taken, will be tried again")
-	return s.cfg.Queue.RetryOutcome(ctx, t, now().Add(pause))
-}
-
-// retryIn is how long to wait after a try that has failed, for an outcome of that
-// age: half of it, so that the intervals grow by half each time, and not the same
-// for all that have failed together.
-func retryIn(age time.Duration) time.Duration {
-	pause := min(max(age/2, retryFirst), retryMost)
-	return pause + rand.N(pause/5)
-}
-
-// send is one try.
-func (s *Sender) send(ctx context.Context, ses session.Session, now time.Time) error {
-	body, err := json.Marshal(wire.OutcomeEvent{
-		Type: string(ses.Kind) + "." + string(ses.Phase), Timestamp: ses.EndedAt, Data: ses.Info(),
-	})
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.cfg.URL, bytes.NewReader(body))
-	if err != nil {
-		return withoutURL(err)
-	}
-	id, at := eventID(ses), strconv.FormatInt(now.Unix(), 10)
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", s.cfg.Agent)
-	// Written as Standard Webhooks does, in lower case; HTTP does not care.
-	req.Header["webhook-id"], req.Header["webhook-timestamp"] = []string{id}, []string{at}
-	req.Header["webhook-signature"] = []string{s.signature(id, at, body)}
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return withoutURL(err)
-	}
-	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("it answers %s", resp.Status)
-	}
-	return nil
-}
-
-// withoutURL takes from an error of net/http the URL, which may hold a secret.
-func withoutURL(err error) error {
-	var e *url.Error
-	if errors.As(err, &e) {
-		return e.Err
-	}
-	return err
-}
-
-// eventID names an outcome, the same for every try. It has no full stop, which
-// separates what is signed.
-func eventID(ses session.Session) string {
-	sum := sha256.Sum256([]byte("conclave outcome " + ses.ID + " " + string(ses.Phase)))
-	return "out_" + hex.EncodeToString(sum[:16])
-}
-
-// signature signs under every secret.
-func (s *Sender) signature(id, at string, body []byte) string {
-	all := make([]string, len(s.cfg.Secrets))
-	for i, secret := range s.cfg.Secrets {
-		mac := hmac.New(sha256.New, secret)
-		mac.Write([]byte(id + "." + at + "."))
-		mac.Write(body)
-		all[i] = "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
-	}
-	return strings.Join(all, " ")
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 var testSecret = []byte("test-only secret of a webhook")
@@ -24,16 +25,47 @@ var testSecret = []byte("test-only secret of a webhook")
 type queue struct {
 	session session.Session
 	missing bool
+	full    bool
 
-	mu    sync.Mutex
-	due   []string
-	retry time.Time
-	told  bool
+	mu     sync.Mutex
+	due    []string
+	since  time.Time
+	retry  time.Time
+	told   bool
+	counts []string // what an Observer was told
+}
+
+func (q *queue) Tried(result string)   { q.count("tried " + result) }
+func (q *queue) GivenUp(reason string) { q.count("given up " + reason) }
+
+func (q *queue) count(what string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.counts = append(q.counts, what)
+}
+
+func (q *queue) RepeatOutcome(ctx context.Context, id string, at time.Time) (bool, error) {
+	q.since = at
+	return q.PutOutcome(ctx, id)
+}
+
+func (q *queue) OutcomeSince(_ context.Context, _ string, at time.Time) (time.Time, error) {
+	if q.since.IsZero() {
+		q.since = at
+	}
+	return q.since, nil
+}
+
+func (q *queue) OutcomesWaiting(context.Context) (int, time.Time, error) {
+	return len(q.due), q.since, nil
 }
 
 func (q *queue) PutOutcome(_ context.Context, id string) (bool, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.full {
+		return false, nil
+	}
 	q.due = append(q.due, id)
 	return true, nil
 }
@@ -75,12 +107,16 @@ func told(t *testing.T, q *queue, age time.Duration, h http.HandlerFunc) (log st
 	t.Helper()
 	srv := httptest.NewServer(h)
 	defer srv.Close()
+	defer srv.CloseClientConnections()
 	var buf bytes.Buffer
 	lines := zerolog.New(&buf)
-	s, err := New(Config{URL: "http://user:passw0rd@" + strings.TrimPrefix(srv.URL, "http://") + "/s3cret", Secrets: [][]byte{testSecret}, Queue: q, Log: &lines})
+	s, err := New(Config{
+		URL: "http://user:passw0rd@" + strings.TrimPrefix(srv.URL, "http://") + "/s3cret", Secrets: [][]byte{testSecret}, Queue: q, Observe: q, Log: &lines,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.http.Timeout = min(s.http.Timeout, time.Second)
 	q.session = session.Session{ID: "sg-1", Kind: session.Sign, Phase: session.Completed, EndedAt: time.Now().Add(-age)}
 	if err := s.Ended(t.Context(), q.session); err != nil {
 		t.Fatal(err)
@@ -88,7 +124,7 @@ func told(t *testing.T, q *queue, age time.Duration, h http.HandlerFunc) (log st
 	if n := s.batch(t.Context()); n != 1 {
 		t.Fatalf("tried %d", n)
 	}
-	for _, secret := range []string{"passw0rd", "s3cret", string(testSecret)} {
+	for _, secret := range []string{"passw0rd", "s3cret", "the receiver's words", string(testSecret)} {
 		if strings.Contains(buf.String(), secret) {
 			t.Errorf("the log holds %q: %s", secret, buf.String())
 		}
@@ -96,13 +132,50 @@ func told(t *testing.T, q *queue, age time.Duration, h http.HandlerFunc) (log st
 	return buf.String()
 }
 
+// endless sends an answer that does not end, a byte now and then.
+func endless(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(status)
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			_, _ = w.Write([]byte("."))
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-tick.C:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
+}
+
+// long sends an answer that does not end, as fast as it can, and must be stopped
+// after what fits into buffers.
+func long(t *testing.T) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		const most = 64 << 20
+		chunk := make([]byte, 64<<10)
+		for sent := 0; ; sent += len(chunk) {
+			if sent > most {
+				t.Errorf("more than %d bytes of an answer were read", most)
+				return
+			}
+			if _, err := w.Write(chunk); err != nil {
+				return
+			}
+		}
+	}
+}
+
 func TestTries(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a redirect was followed") }))
-	defer elsewhere.Close()
+	t.Cleanup(elsewhere.Close) // after the parallel tests within
 	answers := func(status int) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", elsewhere.URL)
 			w.WriteHeader(status)
+			_, _ = w.Write([]byte("the receiver's words"))
 		}
 	}
 	for _, tc := range []struct {
@@ -112,25 +185,132 @@ func TestTries(t *testing.T) {
 		answer http.HandlerFunc
 		told   bool
 		says   string
+		counts string
 	}{
-		{"taken", new(queue), 0, answers(204), true, ""},
-		{"taken with a long answer", new(queue), 0, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, 1<<20)) }, true, ""},
-		{"a fault", new(queue), 0, answers(500), false, "answers 500"},
-		{"a redirect", new(queue), 0, answers(307), false, "answers 307"},
-		{"gone", new(queue), time.Hour, answers(410), false, "answers 410"},
-		{"no answer", new(queue), 0, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, "tried again"},
-		{"after a day", new(queue), giveUpAfter + time.Minute, answers(500), true, "given up"},
-		{"of a session that is forgotten", &queue{missing: true}, 0, answers(204), true, "forgotten"},
+		{"taken", new(queue), 0, answers(200), true, "", "tried delivered"},
+		{"taken with a long answer", new(queue), 0, long(t), true, "", "tried delivered"},
+		{"taken with an answer that does not end", new(queue), 0, endless(200), true, "", "tried delivered"},
+		{"a fault with an answer that does not end", new(queue), 0, endless(500), false, "answers 500", "tried failed"},
+		{"a header that is too long", new(queue), 0, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
+		}, false, "tried again", "tried failed"},
+		{"a fault", new(queue), 0, answers(500), false, "answers 500", "tried failed"},
+		{"a redirect", new(queue), 0, answers(307), false, "answers 307", "tried failed"},
+		{"a redirect that changes the method", new(queue), 0, answers(303), false, "answers 303", "tried failed"},
+		{"a status without a name", new(queue), time.Hour, answers(599), false, "answers 599", "tried failed"},
+		{"gone", new(queue), time.Second, answers(410), true, "does not want", "tried failed, given up gone"},
+		{"no answer", new(queue), 0, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, "tried again", "tried failed"},
+		{"after a day", new(queue), giveUpAfter + time.Minute, answers(500), true, "given up", "tried failed, given up day"},
+		{"after a day, asked for again", &queue{since: time.Now()}, giveUpAfter + time.Minute, answers(500), false, "tried again", "tried failed"},
+		{"of a session that is forgotten", &queue{missing: true}, 0, answers(204), true, "forgotten", "given up forgotten"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			log := told(t, tc.q, tc.age, tc.answer)
 			if tc.q.told != tc.told || tc.q.retry.IsZero() == !tc.told || !strings.Contains(log, tc.says) {
 				t.Errorf("told %v, retry at %v, log: %s", tc.q.told, tc.q.retry, log)
 			}
-			if !tc.told && !tc.q.retry.After(time.Now().Add(tc.age/3)) {
+			if got := strings.Join(tc.q.counts, ", "); got != tc.counts {
+				t.Errorf("counted %s, want %s", got, tc.counts)
+			}
+			if !tc.told && tc.q.since.Before(time.Now().Add(-time.Minute)) && !tc.q.retry.After(time.Now().Add(tc.age/3)) {
 				t.Errorf("tried again at %s", tc.q.retry)
 			}
 		})
+	}
+}
+
+// TestRetryAfter: a receiver that asks to wait is not asked before, and none can
+// make an outcome wait for longer than an hour and the fifth that is added.
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	ahead := time.Now().Add(72 * time.Hour) // the receiver's clock
+	date := func(at time.Time) string { return at.UTC().Format(http.TimeFormat) }
+	for _, tc := range []struct {
+		name, after, date string
+		want              time.Duration
+	}{
+		{"none", "", "", 0},
+		{"seconds", "90", "", 90 * time.Second},
+		{"no time", "0", "", 0},
+		{"many seconds", "86400", "", retryMost},
+		{"more than any number", "99999999999999999999999", "", retryMost},
+		{"a date", date(ahead.Add(5 * time.Minute)), date(ahead), 5 * time.Minute},
+		{"a date far away", date(ahead.Add(10000 * time.Hour)), date(ahead), retryMost},
+		{"a date long past", date(ahead.Add(-time.Hour)), date(ahead), 0},
+		{"a date without the receiver's own", date(time.Now().Add(10 * time.Minute)), "no date", 10 * time.Minute},
+		{"less than nothing", "-5", "", 0},
+		{"no number", "soon", "", 0},
+		{"a fraction", "1.5", "", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			q := new(queue)
+			begun := time.Now()
+			told(t, q, 0, func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Retry-After", tc.after)
+				if tc.date != "" {
+					w.Header().Set("Date", tc.date)
+				}
+				w.WriteHeader(http.StatusServiceUnavailable)
+			})
+			const grace = 30 * time.Second // a busy machine; and dates have whole seconds
+			least := max(tc.want, retryFirst)
+			if early, late := begun.Add(least-time.Second), begun.Add(least*6/5+grace); q.retry.Before(early) || q.retry.After(late) {
+				t.Errorf("tried again in %s, want %s", q.retry.Sub(begun), least)
+			}
+		})
+	}
+}
+
+// TestAgain: an outcome that is asked for again is sent under the id that it had.
+func TestAgain(t *testing.T) {
+	t.Parallel()
+	ids := make(chan string, 2)
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ids <- r.Header.Get("webhook-id") }))
+	defer srv.Close()
+	q := &queue{session: session.Session{ID: "sg-1", Kind: session.Sign, Phase: session.Completed, EndedAt: time.Now()}}
+	s, err := New(Config{URL: srv.URL, Secrets: [][]byte{testSecret}, Queue: q})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, again := range []bool{false, true} {
+		if again {
+			err = s.Again(t.Context(), q.session, time.Now())
+		} else {
+			err = s.Ended(t.Context(), q.session)
+		}
+		if err != nil || s.batch(t.Context()) != 1 {
+			t.Fatalf("not sent: %v", err)
+		}
+	}
+	if first, second := <-ids, <-ids; first != second || first == "" {
+		t.Errorf("sent as %s and then as %s", first, second)
+	}
+	q.full = true
+	var told *wire.Error
+	if err := s.Again(t.Context(), q.session, time.Now()); !errors.As(err, &told) || told.Code != wire.CodeUnavailable || !told.Temporary {
+		t.Errorf("too much waits: %v", err)
+	}
+}
+
+// TestWaiting: what waits is counted while Run runs, and how long the oldest has.
+func TestWaiting(t *testing.T) {
+	t.Parallel()
+	q := &queue{since: time.Now().Add(-time.Hour)}
+	s, err := New(Config{URL: "http://127.0.0.1:1", Secrets: [][]byte{testSecret}, Queue: q})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.due = []string{"a", "b"}
+	s.count(t.Context())
+	if n, oldest := s.Waiting(); n != 2 || oldest < time.Hour || oldest > 2*time.Hour {
+		t.Errorf("%d wait, the oldest for %s", n, oldest)
+	}
+	q.since = time.Now().Add(time.Hour) // its first try is to come
+	s.count(t.Context())
+	if _, oldest := s.Waiting(); oldest != 0 {
+		t.Errorf("the oldest waits for %s, before its time", oldest)
 	}
 }
 
@@ -160,7 +340,7 @@ func TestRetries(t *testing.T) {
 		if age < time.Minute {
 			minute++
 		}
-		pause := retryIn(age)
+		pause := retryIn(age, 0)
 		if pause < retryFirst || pause > retryMost*6/5 {
 			t.Fatalf("a pause of %s at the age of %s", pause, age)
 		}
