@@ -7,6 +7,6 @@
 -- Returns 1.
 local nodes, id, now = KEYS[1], ARGV[1], ARGV[2]
 
-redis.call('ZREM', nodes, id) -- first, so that the rest is not refused
+redis.call('ZREM', nodes, '') -- nothing, and not refused
 redis.call('ZADD', nodes, now, id)
 return 1

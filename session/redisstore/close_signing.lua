@@ -3,8 +3,11 @@
 -- ARGV[1] = session id
 -- When Redis is full: goes on
 -- returns  1; 0 if it was not open
-if redis.call('HDEL', KEYS[1], 'open:' .. ARGV[1]) == 0 then
+local open = 'open:' .. ARGV[1]
+if redis.call('HEXISTS', KEYS[1], open) == 0 then
   return 0
 end
+redis.call('HDEL', KEYS[1], '') -- nothing, and not refused
 redis.call('HSET', KEYS[1], 'last_signing', ARGV[1])
+redis.call('HDEL', KEYS[1], open)
 return 1

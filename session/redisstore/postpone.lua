@@ -12,7 +12,7 @@ end
 if ARGV[3] == '' then
   redis.call('ZREM', KEYS[1], ARGV[1])
 else
-  redis.call('ZREM', KEYS[1], ARGV[1]) -- first, so that the rest is not refused
+  redis.call('ZREM', KEYS[1], '') -- nothing, and not refused
   redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
 end
 return 1

@@ -16,15 +16,27 @@ end
 if ARGV[4] == '1' then
   redis.call('HDEL', KEYS[1], '') -- nothing, and not refused
 end
-redis.call('HSET', KEYS[1], unpack(ARGV, 5))
-if ARGV[3] == '1' then
-  redis.call('DEL', KEYS[2])
-end
-for i = 1, 2 do
-  if tonumber(ARGV[2]) > 0 then
-    redis.call('PEXPIRE', KEYS[i], ARGV[2])
-  else
-    redis.call('PERSIST', KEYS[i])
+-- A command may fail (a right was withdrawn). The record changes last: whoever
+-- reads the new one must be able to rely on how long it and its shares are kept.
+local new = redis.call('EXISTS', KEYS[1]) == 0
+redis.call('HSET', KEYS[1], 'version', version) -- as it is: whether it can be written
+local done, why = pcall(function()
+  if ARGV[3] == '1' then
+    redis.call('DEL', KEYS[2])
   end
+  for i = 1, 2 do
+    if tonumber(ARGV[2]) > 0 then
+      redis.call('PEXPIRE', KEYS[i], ARGV[2])
+    else
+      redis.call('PERSIST', KEYS[i])
+    end
+  end
+end)
+if not done then
+  if new then
+    redis.pcall('HDEL', KEYS[1], 'version') -- nothing is left
+  end
+  return type(why) == 'table' and why or redis.error_reply(tostring(why))
 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
 return 1

@@ -4,6 +4,6 @@
 -- ARGV[2] = its score
 -- When Redis is full: goes on
 -- returns  1
-redis.call('ZREM', KEYS[1], ARGV[1]) -- first, so that the rest is not refused
+redis.call('ZREM', KEYS[1], '') -- nothing, and not refused
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 return 1

@@ -18,8 +18,8 @@ if #ids == 0 then
 end
 local hold = string.format('%.3f', now + tonumber(ARGV[2])) -- a number would lose digits on its way
 local reply = {hold}
+redis.call('ZREM', KEYS[1], '') -- nothing, and not refused
 for i, id in ipairs(ids) do
-  redis.call('ZREM', KEYS[1], id) -- first, so that the rest is not refused
   redis.call('ZADD', KEYS[1], hold, id)
   reply[i + 1] = id
 end

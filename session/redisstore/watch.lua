@@ -7,7 +7,7 @@
 -- returns  the session's version; false if there is no such session
 local version = redis.call('HGET', KEYS[1], 'version')
 if version then
-  redis.call('SREM', KEYS[2], ARGV[1]) -- first, so that the rest is not refused
+  redis.call('SREM', KEYS[2], '') -- nothing, and not refused
   redis.call('SADD', KEYS[2], ARGV[1])
   redis.call('PEXPIRE', KEYS[2], ARGV[2])
 end

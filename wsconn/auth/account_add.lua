@@ -17,9 +17,9 @@ local exists = redis.call('HEXISTS', account, 'password_hash') == 1
 if exists and replace ~= '1' then
   return 0
 end
-redis.call('HSET', account, 'password_hash', password, 'roles', roles)
 redis.call('HSETNX', account, 'disabled', 'false')
 redis.call('HSETNX', account, 'created_at', now)
+redis.call('HSET', account, 'password_hash', password, 'roles', roles) -- which makes it one
 if exists then
   return 2
 end

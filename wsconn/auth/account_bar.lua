@@ -8,6 +8,6 @@
 -- Returns 1.
 local disabled, user, since = KEYS[1], ARGV[1], ARGV[2]
 
-redis.call('HDEL', disabled, user) -- first, so that the rest is not refused
+redis.call('HDEL', disabled, '') -- nothing, and not refused
 redis.call('HSET', disabled, user, since)
 return 1

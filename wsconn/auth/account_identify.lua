@@ -11,6 +11,6 @@ local account, identity = KEYS[1], ARGV[1]
 if redis.call('HGET', account, 'identity') == identity then
   return 0
 end
-redis.call('HDEL', account, 'identity') -- first, so that the rest is not refused
+redis.call('HDEL', account, '') -- nothing, and not refused
 redis.call('HSET', account, 'identity', identity)
 return 1

@@ -16,8 +16,10 @@ if redis.call('HEXISTS', account, 'password_hash') == 0 then
   return 0
 end
 redis.call('HDEL', account, '') -- nothing, and not refused
+-- The generation first: it alone does no harm.
+redis.call('HSETNX', account, 'generation', 1)
+local generation = redis.call('HINCRBY', account, 'generation', 1)
 if field ~= '' then
   redis.call('HSET', account, field, value)
 end
-redis.call('HSETNX', account, 'generation', 1)
-return redis.call('HINCRBY', account, 'generation', 1)
+return generation

@@ -9,9 +9,9 @@
 -- Returns 1.
 local known, name, most, life = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
-redis.call('ZREM', known, name) -- first, so that the rest is not refused
-redis.call('ZREMRANGEBYRANK', known, 0, -most)
+redis.call('ZREM', known, '') -- nothing, and not refused
 local time = redis.call('TIME')
 redis.call('ZADD', known, string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)), name)
+redis.call('ZREMRANGEBYRANK', known, 0, -(most + 1))
 redis.call('PEXPIRE', known, life)
 return 1

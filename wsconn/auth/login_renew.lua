@@ -26,7 +26,7 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 local function put(noted)
-  redis.call('HDEL', logins, login) -- first, so that the rest is not refused
+  redis.call('HDEL', logins, '') -- nothing, and not refused
   redis.call('HSET', logins, login, cjson.encode(noted))
   redis.call('PEXPIRE', logins, life)
   return noted.number

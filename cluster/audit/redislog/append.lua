@@ -61,7 +61,7 @@ local at, place = 4, 0
 while at <= #ARGV do
   place = place + 1
   if ARGV[at] ~= '' and redis.call('ZSCORE', audited, ARGV[at]) then
-    redis.call('ZREM', audited, ARGV[at]) -- first, so that the rest is not refused
+    redis.call('ZREM', audited, '') -- nothing, and not refused
     redis.call('ZADD', audited, now, ARGV[at]) -- who asks again may do so once more
     reply[1] = 3
     reply[#reply + 1] = place
@@ -72,15 +72,26 @@ if reply[1] == 3 then
   return reply
 end
 redis.call('ZREMRANGEBYRANK', audited, 0, -(keep + 1)) -- first, so that the rest is not refused
-at = 4
-while at <= #ARGV do
-  local first, size = at + 2, tonumber(ARGV[at + 1])
-  redis.call('XADD', stream, '*', unpack(ARGV, first, first + size - 1))
-  if ARGV[at] ~= '' then
-    redis.call('ZADD', audited, now, ARGV[at])
+-- A command may fail (a right was withdrawn). Then the entries and their names are
+-- taken back: one of the two without the other would be repeated, or missing.
+local entries, names = {}, {}
+local done, why = pcall(function()
+  at = 4
+  while at <= #ARGV do
+    local first, size = at + 2, tonumber(ARGV[at + 1])
+    entries[#entries + 1] = redis.call('XADD', stream, '*', unpack(ARGV, first, first + size - 1))
+    if ARGV[at] ~= '' then
+      redis.call('ZADD', audited, now, ARGV[at])
+      names[#names + 1] = ARGV[at]
+    end
+    at = first + size
   end
-  at = first + size
+  redis.call('ZADD', audited, now, batch)
+end)
+if not done then
+  for _, entry in ipairs(entries) do redis.pcall('XDEL', stream, entry) end
+  for _, name in ipairs(names) do redis.pcall('ZREM', audited, name) end
+  return type(why) == 'table' and why or redis.error_reply(tostring(why))
 end
-redis.call('ZADD', audited, now, batch)
 reply[1] = 1
 return reply

@@ -585,3 +585,43 @@ func busy(b *testing.B, rdb redis.UniversalClient) (all int64) {
 	}
 	return all
 }
+
+// A right is withdrawn in the middle of what is written: each entry is there once
+// when it is back, and the audit is whole.
+func TestWithdrawnRights(t *testing.T) {
+	t.Parallel()
+	b := &bench{T: t, ctx: context.Background(), rdb: clustertest.StartRedis(t).Client(t), prefix: clustertest.Prefix()}
+	l := b.open("n1", nil)
+	b.run(l)
+	for i, command := range []string{"zadd", "xadd"} {
+		l.Record(decision(3 * i))
+		b.written(3*i + 1)
+		refused := func() int64 {
+			var n int64
+			for line := range strings.Lines(b.rdb.Info(b.ctx, "stats").Val()) {
+				if text, ok := strings.CutPrefix(line, "total_error_replies:"); ok {
+					_, _ = fmt.Sscan(text, &n)
+				}
+			}
+			return n
+		}
+		before := refused()
+		if err := b.rdb.Do(b.ctx, "acl", "setuser", "default", "-"+command).Err(); err != nil {
+			b.Fatal(err)
+		}
+		l.Record(decision(3*i + 1))
+		l.Record(decision(3*i + 2))
+		b.eventually("it is refused", func() bool { return refused() > before+1 })
+		if err := b.rdb.Do(b.ctx, "acl", "setuser", "default", "+"+command).Err(); err != nil {
+			b.Fatal(err)
+		}
+		b.written(3*i + 3)
+	}
+	l.Record(decision(6))
+	b.written(7)
+	for i, f := range b.whole() {
+		if want := fmt.Sprint(i); f["detail"] != want {
+			b.Errorf("entry %d is %v, want detail %s", i, f, want)
+		}
+	}
+}
