@@ -130,7 +130,7 @@ func (v *verdict) checkMail(u *userHistory) {
 			v.breach(duplicated, "a socket went back", "%s: the mailbox began with %d, then came %s", u.user, first, e)
 		case e.seq >= max(on, newest)+generationGap:
 			begunAnew = true
-		case (on == 0 && e.seq > newest+1 || on > 0 && e.seq > on+1 && !v.had(bySeq, on+1, e.seq)) && e.seq <= min(newestEnd, waited[e.conn]):
+		case (on == 0 && e.seq > newest+1 || on > 0 && e.seq > on+1 && !v.had(bySeq, on+1, e.seq)) && e.seq <= newestEnd && (v.waits || e.seq <= waited[e.conn]):
 			for seq := max(on, newest) + 1; seq < e.seq; seq++ {
 				removed++
 			}

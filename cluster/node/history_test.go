@@ -15,6 +15,7 @@ type history struct {
 	users  []*userHistory
 	stored storedState
 	within time.Duration // from a request's acceptance to its outcome, at most
+	waits  bool          // mail may also wait for an open socket: Redis did not know of it for a while
 }
 
 // userHistory is one user's side, over all of its sockets, in the order in which

@@ -5,6 +5,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"net"
+	"regexp"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +26,7 @@ type link struct {
 	free  chan struct{} // closed when nothing is held
 	conns map[net.Conn]struct{}
 	tapes map[net.Conn]*bytes.Buffer // what each connection has sent; nil unless recording
+	subs  map[net.Conn]struct{}      // ends, at Redis, of connections that subscribe
 }
 
 // record keeps all that passes from now on.
@@ -66,6 +69,9 @@ type linkFault struct {
 
 	holdAt string // if not empty, hold begins when a request with this text in it comes by
 	loseAt string // if not empty, each request with this text in it is lost with its connection
+
+	deaf  bool          // what Redis publishes does not arrive, and the connections stay
+	clock time.Duration // what the node is told of Redis's clock is so much later than it is
 }
 
 func newLink(tb testing.TB, target string) *link {
@@ -74,7 +80,7 @@ func newLink(tb testing.TB, target string) *link {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	k := &link{listen: l, target: target, free: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	k := &link{listen: l, target: target, free: make(chan struct{}), conns: map[net.Conn]struct{}{}, subs: map[net.Conn]struct{}{}}
 	close(k.free)
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	k.wg.Go(k.accept)
@@ -113,7 +119,10 @@ func (k *link) accept() {
 		if err != nil {
 			return
 		}
-		out, err := net.Dial("tcp", k.target)
+		k.mu.Lock()
+		target := k.target
+		k.mu.Unlock()
+		out, err := net.Dial("tcp", target)
 		if err != nil {
 			_ = in.Close()
 			continue
@@ -137,14 +146,20 @@ func (k *link) pass(from, to net.Conn, requests bool) {
 		defer k.mu.Unlock()
 		delete(k.conns, from)
 		delete(k.conns, to)
+		delete(k.subs, from)
 	}()
 	piece := make([]byte, 64<<10)
+	deafened := false // for good: what was lost leaves a gap in the stream
 	for {
 		n, err := from.Read(piece)
 		if n > 0 {
 			k.keep(from, piece[:n])
 			if requests {
-				k.watch(piece[:n])
+				k.watch(piece[:n], to)
+			} else if deafened = deafened || k.deafens(from); deafened {
+				continue
+			} else {
+				k.tell(piece[:n])
 			}
 			if !k.transit() || requests && k.loses(piece[:n]) {
 				return
@@ -159,10 +174,45 @@ func (k *link) pass(from, to net.Conn, requests bool) {
 	}
 }
 
-// watch begins to hold when it sees what it is to hold at.
-func (k *link) watch(piece []byte) {
+// turn lets new connections lead to another server. Those that are open stay.
+func (k *link) turn(target string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.target = target
+}
+
+// deafens reports whether what comes from Redis on this connection is lost.
+func (k *link) deafens(from net.Conn) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, subscribes := k.subs[from]
+	return subscribes && k.fault.deaf
+}
+
+// timeReply is Redis's answer to TIME.
+var timeReply = regexp.MustCompile(`\*2\r\n\$10\r\n(\d{10})\r\n\$\d\r\n\d{1,6}\r\n`)
+
+// tell changes the times in a piece as the fault has it.
+func (k *link) tell(piece []byte) {
+	k.mu.Lock()
+	off := k.fault.clock
+	k.mu.Unlock()
+	if off == 0 {
+		return
+	}
+	for _, at := range timeReply.FindAllSubmatchIndex(piece, -1) {
+		seconds, _ := strconv.ParseInt(string(piece[at[2]:at[3]]), 10, 64)
+		copy(piece[at[2]:at[3]], strconv.FormatInt(seconds+int64(off/time.Second), 10))
+	}
+}
+
+// watch begins to hold when it sees what it is to hold at, and notes who subscribes.
+func (k *link) watch(piece []byte, to net.Conn) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if bytes.Contains(piece, []byte("\r\nsubscribe\r\n")) {
+		k.subs[to] = struct{}{}
+	}
 	if k.fault.holdAt != "" && !k.fault.hold && bytes.Contains(piece, []byte(k.fault.holdAt)) {
 		k.fault.hold = true
 		k.free = make(chan struct{})

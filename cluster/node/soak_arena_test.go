@@ -38,6 +38,10 @@ type arena struct {
 
 	// brief lets faults last no longer than they need to be felt.
 	brief bool
+	// docile means that members have no whims.
+	docile bool
+	// waits is as in history.
+	waits bool
 
 	redisTurn sync.Mutex // one fault of Redis at a time
 	users     []*userHistory
@@ -203,7 +207,7 @@ func (a *arena) settle() []breach {
 	if a.real != nil {
 		a.real.close(stored)
 	}
-	return check(&history{users: a.users, stored: stored, within: a.within})
+	return check(&history{users: a.users, stored: stored, within: a.within, waits: a.waits})
 }
 
 // calm waits, but a failure to become calm is for the checker to word.

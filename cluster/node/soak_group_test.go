@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,9 @@ type group struct {
 	waiting map[string]chan wire.Payload // outcomes, by request id
 	early   map[string]wire.Payload      // outcomes that came before somebody waited for them
 }
+
+// unanswered begins the data of requests that nobody answers.
+const unanswered = "unanswered"
 
 // member plays one participant.
 type member struct {
@@ -179,6 +183,9 @@ func (g *group) work(ctx, life context.Context, r *rand.Rand, think time.Duratio
 // whim decides for a member, the same way each time it is asked: what it does
 // that is neither agreeing nor right.
 func (m *member) whim(data string, one int) bool {
+	if m.g.a.docile {
+		return false
+	}
 	h := fnv.New32a()
 	_, _ = fmt.Fprint(h, m.g.a.seed, m.user, data)
 	return h.Sum32()%uint32(one) == 0
@@ -193,6 +200,9 @@ func (m *member) hear(_ wire.Message, p wire.Payload) {
 		yes := !m.whim(p.KeyID, 60)
 		m.say(&wire.KeygenResponse{KeyID: p.KeyID, PartIndex: p.PartIndex, Response: &yes, SessionID: p.SessionID}, "", nil)
 	case *wire.SignInvite:
+		if strings.HasPrefix(p.Data, unanswered) {
+			return
+		}
 		yes := len(p.Participants) == 2 || !m.whim(p.Data, 30)
 		m.say(&wire.SignResponse{KeyID: p.KeyID, PartIndex: p.PartIndex, Response: &yes, SessionID: p.SessionID}, "", nil)
 	case *wire.KeygenParams:

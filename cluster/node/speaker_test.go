@@ -38,6 +38,9 @@ type speaker struct {
 	bases func() []string                  // of nodes, to choose from
 	take  func(wire.Message, wire.Payload) // each mailbox message once, in order
 	past  *userHistory
+	// patient means that no socket is closed by this side, however long it is silent:
+	// one that is deaf shows.
+	patient bool
 
 	absent  atomic.Bool                   // connects nowhere
 	deaf    atomic.Pointer[chan struct{}] // while set, nothing is read
@@ -116,7 +119,11 @@ func (s *speaker) connect(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { _ = ws.Close() })
 	defer stop()
 	k := &spokenSocket{conn: int(s.conns.Add(1)), ws: ws}
-	alive := func() { _ = ws.SetReadDeadline(time.Now().Add(speakerSilence)) }
+	alive := func() {
+		if !s.patient {
+			_ = ws.SetReadDeadline(time.Now().Add(speakerSilence))
+		}
+	}
 	alive()
 	ws.SetPongHandler(func(string) error { alive(); return nil })
 	if s.register(k) != nil {
@@ -305,7 +312,7 @@ func (s *speaker) nag(ctx context.Context) {
 		for k := range s.live {
 			live = append(live, k)
 		}
-		overdue := slices.ContainsFunc(s.parcels, func(q *spoken) bool { return !q.sent.IsZero() && now.Sub(q.sent) > speakerAnswer })
+		overdue := !s.patient && slices.ContainsFunc(s.parcels, func(q *spoken) bool { return !q.sent.IsZero() && now.Sub(q.sent) > speakerAnswer })
 		s.mu.Unlock()
 		for _, k := range live {
 			if overdue || k.ws.WriteControl(websocket.PingMessage, nil, now.Add(speakerWrite)) != nil {
