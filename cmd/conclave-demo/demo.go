@@ -54,9 +54,7 @@ func demonstrate(ctx context.Context, d *display, serve bool) (err error) {
 	if !serve {
 		return nil
 	}
-	demo.printAccess()
-	<-ctx.Done()
-	return nil
+	return demo.serve(ctx)
 }
 
 // startCluster starts Redis, the nodes and the front door.
@@ -141,7 +139,7 @@ func (m *demo) connectParties(ctx context.Context) error {
 		if err := p.join(ctx, m.door.URL(), m.d); err != nil {
 			return err
 		}
-		group.Go(func() error { return p.run(running) })
+		group.Go(func() error { return p.run(running, m.d) })
 		if err := p.client.WaitConnected(ctx); err != nil {
 			return fmt.Errorf("connect %s: %w", p.user, err)
 		}
@@ -269,19 +267,6 @@ func (m *demo) follow(preparing bool, also func(*member, client.Event)) (stop fu
 		}
 		m.d.done()
 	}
-}
-
-// printAccess tells how to play with the cluster.
-func (m *demo) printAccess() {
-	m.d.title("The cluster stays up until Ctrl-C")
-	m.d.line(fmt.Sprintf("  url      %s", m.door.URL()))
-	m.d.line(fmt.Sprintf("  redis    redis-cli -p %s --scan --pattern 'conclave:*'", m.redis.Port()))
-	for _, p := range m.everyone() {
-		m.d.line(fmt.Sprintf("\n  %s (%s)\n  token    %s", p.user, p.role, p.token))
-	}
-	m.d.line("\n  with TOKEN=alice's token:")
-	m.d.line(fmt.Sprintf("  curl -s -H \"Authorization: Bearer $TOKEN\" %s/v1/keys", m.door.URL()))
-	m.d.line(fmt.Sprintf("  CONCLAVE_URL=%s CONCLAVE_TOKEN=$TOKEN go run ./cmd/conclave sign treasury --data 'hello'", m.door.URL()))
 }
 
 // end takes everything down, in the order opposite to that in which it came up.

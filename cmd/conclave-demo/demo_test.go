@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net/http"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
 const demoWithin = 8 * time.Minute // on a busy machine; a free one needs half a minute
@@ -27,7 +30,8 @@ func build(t *testing.T) string {
 	return binary
 }
 
-// TestDemo runs the whole demonstration, leaves it up, and asks it something.
+// TestDemo runs the whole demonstration, leaves it up, and runs the commands that
+// it prints.
 func TestDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the demonstration makes real pre-parameters and keys; left out with -short")
@@ -36,22 +40,20 @@ func TestDemo(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), demoWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, build(t), "-serve")
+	cmd.Dir = filepath.Join("..", "..")
+	temp := t.TempDir()
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp)
 	var out shared
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for !strings.Contains(out.String(), "go run ./cmd/conclave") {
-		select {
-		case err := <-ended:
-			t.Fatalf("ended: %v\n%s", err, out.String())
-		case <-tick.C:
-		}
-	}
+	go func() {
+		ended <- cmd.Wait()
+		cancel() // nothing more comes
+	}()
+	waitFor(ctx, t, &out, "Ctrl-C ends it")
 	text := out.String()
 	for _, want := range []string{
 		`node n1 on`, `node n2 on`, `node n3 on`, `alice is connected to node n\d`, `dave is connected to node n\d`,
@@ -70,7 +72,8 @@ func TestDemo(t *testing.T) {
 	if len(spread) != 3 {
 		t.Errorf("parties are on the nodes %v, want all three", spread)
 	}
-	askKeys(t, text)
+	takePlace(ctx, t, &out)
+	runPrinted(ctx, t, cmd.Dir, text)
 	if t.Failed() {
 		t.Log(text)
 	}
@@ -80,29 +83,88 @@ func TestDemo(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("after an interrupt: %v, want exit 0\n%s", err, out.String())
 	}
+	if left, err := filepath.Glob(filepath.Join(temp, "conclave-demo-*")); err != nil || len(left) > 0 {
+		t.Errorf("it leaves %v behind, %v", left, err)
+	}
 }
 
-// askKeys uses what -serve printed: the URL and the coordinator's token.
-func askKeys(t *testing.T, text string) {
+// printedOutcomes is what the commands that -serve prints must show, by what is in
+// the command.
+var printedOutcomes = map[string]string{
+	"conclave sign treasury": `(?m)^signature +0x[0-9a-f]{130}$`,
+	"conclave keys show":     `(?m)^key +treasury$`,
+	"conclave sessions list": `(?m)sign .*completed`,
+	"conclave whoami":        `(?m)^user +alice`,
+	"/v1/keys":               `"key_id":"releases"(.|\n)*"key_id":"treasury"`,
+	"redis-cli":              `(?m)^conclave:key:\{treasury\}$`,
+}
+
+// runPrinted runs each command that the demonstration has printed, as it is
+// printed, in the directory in which it was started.
+func runPrinted(ctx context.Context, t *testing.T, dir, text string) {
 	t.Helper()
+	missing := maps.Clone(printedOutcomes)
+	for line := range strings.Lines(text) {
+		command, ok := strings.CutPrefix(strings.TrimRight(line, "\n"), commandMark)
+		if !ok {
+			if strings.Contains(line, "go run") || strings.Contains(line, "curl ") {
+				t.Errorf("a command without %q before it: %s", commandMark, line)
+			}
+			continue
+		}
+		what := slices.Collect(maps.Keys(printedOutcomes))
+		what = slices.DeleteFunc(what, func(part string) bool { return !strings.Contains(command, part) })
+		if len(what) != 1 {
+			t.Errorf("nothing says what this must show: %s", command)
+			continue
+		}
+		delete(missing, what[0])
+		cmd := exec.CommandContext(ctx, "bash", "-c", command)
+		cmd.Dir = dir
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Run(); err != nil || !regexp.MustCompile(printedOutcomes[what[0]]).Match(stdout.Bytes()) {
+			t.Errorf("$ %s\n%v, want exit 0 and %s\n%s%s", command, err, printedOutcomes[what[0]], &stdout, &stderr)
+		}
+	}
+	for part := range missing {
+		if program, _, _ := strings.Cut(strings.Replace(part, "/v1/keys", "curl", 1), " "); program != "conclave" {
+			if _, err := exec.LookPath(program); err != nil {
+				continue // then it is not printed
+			}
+		}
+		t.Errorf("no command with %s is printed", part)
+	}
+}
+
+// takePlace connects as alice with the printed token, as somebody may who tries it.
+// The demonstration goes on without its own alice.
+func takePlace(ctx context.Context, t *testing.T, out *shared) {
+	t.Helper()
+	text := out.String()
 	url := regexp.MustCompile(`url      (http://\S+)`).FindStringSubmatch(text)
-	token := regexp.MustCompile(`alice \(coordinator\)\n  token    (\S+)`).FindStringSubmatch(text)
+	token := regexp.MustCompile(`alice \(coordinator\), until .*\n  token    (\S+)`).FindStringSubmatch(text)
 	if url == nil || token == nil {
-		t.Fatal("no URL or no token")
+		t.Fatalf("no URL or no token:\n%s", text)
 	}
-	req, err := http.NewRequest("GET", url[1]+"/v1/keys", nil)
+	c, err := client.Dial(ctx, client.Config{URLs: url[1:], Token: client.StaticToken(token[1])})
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer "+token[1])
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || !bytes.Contains(body, []byte(`"key_id":"treasury"`)) || !bytes.Contains(body, []byte(`"key_id":"releases"`)) {
-		t.Errorf("GET /v1/keys: %v, %s", err, body)
+	t.Cleanup(func() { _ = c.Close() })
+	waitFor(ctx, t, out, "alice has connected from elsewhere")
+}
+
+func waitFor(ctx context.Context, t *testing.T, out *shared, text string) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !strings.Contains(out.String(), text) {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%q is not printed:\n%s", text, out.String())
+		case <-tick.C:
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -14,7 +15,7 @@ import (
 type member struct {
 	user     string
 	role     wire.Role
-	token    string
+	token    client.Token
 	password string
 	client   *client.Client
 	identity *party.Identity
@@ -36,21 +37,29 @@ func (m *member) join(ctx context.Context, url string, d *display) error {
 	if err != nil {
 		return fmt.Errorf("log %s in: %w", m.user, err)
 	}
-	m.token = token.Secret
+	m.token = token
 	m.client, err = client.New(client.Config{
-		URLs: []string{url}, Token: client.StaticToken(m.token), Role: m.role,
+		URLs: []string{url}, Token: client.StaticToken(m.token.Secret), Role: m.role,
 		Identity: m.identity, Store: m.store,
 		OnEvent: func(ev client.Event) { m.happened(ev, d) },
 	})
 	return err
 }
 
-// run keeps the client going until ctx ends.
-func (m *member) run(ctx context.Context) error {
+// run keeps the client going until ctx ends. With the printed tokens others may
+// connect as this user, and take its place: the demonstration goes on without it.
+func (m *member) run(ctx context.Context, d *display) error {
+	var err error
 	if m.role == wire.RoleParticipant {
-		return m.client.Serve(ctx, client.ApproveAll)
+		err = m.client.Serve(ctx, client.ApproveAll)
+	} else {
+		err = m.client.Run(ctx)
 	}
-	return m.client.Run(ctx)
+	if errors.Is(err, client.ErrSuperseded) {
+		d.say("%s has connected from elsewhere, and takes no part here any more", m.user)
+		return nil
+	}
+	return err
 }
 
 func (m *member) happened(ev client.Event, d *display) {
