@@ -152,6 +152,8 @@ func takePlace(ctx context.Context, t *testing.T, out *shared) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	waitFor(ctx, t, out, "alice has connected from elsewhere")
 }
 

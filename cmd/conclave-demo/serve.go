@@ -26,7 +26,7 @@ func (m *demo) serve(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	home := filepath.Join(dir, m.asks.user)
-	if err := m.asks.writeHome(home, m.door.URL()); err != nil {
+	if err := m.asks.writeHome(home, m.door.URL(), m.holds); err != nil {
 		return fmt.Errorf("write the home of %s: %w", m.asks.user, err)
 	}
 	m.printAccess(home)
@@ -35,11 +35,18 @@ func (m *demo) serve(ctx context.Context) (err error) {
 }
 
 // writeHome makes a home directory of the conclave command, as conclave login
-// leaves it, with the identity that the participants have pinned. A file token holds the
-// token for other programs.
-func (m *member) writeHome(dir, url string) error {
-	if err := secret.MakeDir(dir); err != nil {
+// leaves it, with the identity that the participants have pinned, and theirs pinned.
+// A file token holds the token for other programs.
+func (m *member) writeHome(dir, url string, pinned []*member) error {
+	store, err := client.OpenDirStore(dir)
+	if err != nil {
 		return err
+	}
+	defer store.Close()
+	for _, p := range pinned {
+		if err := store.Pin(p.user, p.identity.Public().Fingerprint()); err != nil {
+			return err
+		}
 	}
 	login, err := json.Marshal(map[string]any{
 		"urls": []string{url}, "user_id": m.user, "roles": []string{string(m.role)}, "token": m.token.Secret, "expires_at": m.token.ExpiresAt,
