@@ -36,7 +36,7 @@ func commandTable() []command {
 		participantCommand, keygenCommand, signCommand,
 		keysCommand, sessionsCommand, nodesCommand, presenceCommand, tokensCommand,
 		verifyCommand, auditCommand,
-		identityCommand, trustCommand, shareCommand, recoverCommand,
+		identityCommand, trustCommand, shareCommand, backupCommand, recoverCommand,
 		completionCommand, versionCommand, helpCommand,
 	}
 }

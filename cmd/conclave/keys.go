@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -156,7 +158,7 @@ func (k shownKey) rows() (rows [][2]string) {
 	case len(k.Shares) == 0:
 		rows = append(rows, [2]string{"share", "none is here"})
 	case len(k.Backups) == 0:
-		rows = append(rows, [2]string{"backup", "none made from here: conclave share export " + k.KeyID + " --to FILE"})
+		rows = append(rows, [2]string{"backup", "none made from here: conclave backup create --to FILE"})
 	}
 	return rows
 }
@@ -185,7 +187,8 @@ type backup struct {
 	AccountAddr string    `json:"account_addr"`
 	File        string    `json:"file"`
 	At          time.Time `json:"at"`
-	State       string    `json:"state,omitempty"` // not kept: how the file is now
+	Sum         string    `json:"sha256,omitempty"` // of the file, hex, if it holds more than the share
+	State       string    `json:"state,omitempty"`  // not kept: how the file is now
 }
 
 func (c *cli) backups() (list []backup, path string, err error) {
@@ -201,8 +204,16 @@ func (c *cli) noteBackup(b backup) error {
 	if err != nil {
 		return err
 	}
-	list = slices.DeleteFunc(list, func(old backup) bool { return old.File == b.File })
+	list = slices.DeleteFunc(list, func(old backup) bool {
+		return old.File == b.File && (b.Sum == "" || old.Sum != b.Sum || old.KeyID == b.KeyID && old.AccountAddr == b.AccountAddr)
+	})
 	return writeJSON(path, append(list, b))
+}
+
+func sumOfFile(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:]), err
 }
 
 // backupsOf are those of a key, with what has become of them.
@@ -220,7 +231,12 @@ func (c *cli) backupsOf(ctx context.Context, store *client.DirStore, keyID strin
 		if err != nil && !errors.Is(err, client.ErrNoShare) {
 			return nil, err
 		}
-		switch text, err := readShareFile(b.File); {
+		text, err := readShareFile(b.File)
+		if b.Sum != "" && err == nil {
+			text, err = sumOfFile(b.File)
+			share = b.Sum
+		}
+		switch {
 		case errors.Is(err, os.ErrNotExist):
 			b.State = "not there now"
 		case err != nil:

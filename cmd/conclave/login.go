@@ -17,7 +17,7 @@ import (
 )
 
 var loginCommand = command{
-	name: "login", args: "URL[,URL…] USER",
+	name: "login", args: "[URL[,URL…] USER]",
 	brief: "log in and remember it; the password is asked for, or read from stdin",
 	about: `
 Logs in and remembers URL, tokens and --ca for the other commands, never the
@@ -30,7 +30,8 @@ stdin:
   conclave: logged in as alice (coordinator) until 2026-03-01 20:15
   $ conclave login http://127.0.0.1:8080 alice < password.txt
 
-With --profile NAME it is remembered beside other logins: see conclave profile -h.`,
+Without a URL and a user it is the servers and the user of the last login, or of a
+restored backup. With --profile NAME it is remembered beside other logins: see conclave profile -h.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		c.caFlag(flags)
@@ -39,11 +40,7 @@ With --profile NAME it is remembered beside other logins: see conclave profile -
 }
 
 func (c *cli) login(ctx context.Context, args []string) error {
-	if len(args) != 2 {
-		return misuse("login needs a URL and a user")
-	}
-	urls, user := splitList(args[0]), args[1]
-	ca, err := c.caGiven()
+	urls, user, ca, err := c.whereToLogIn(args)
 	if err != nil {
 		return err
 	}
@@ -84,6 +81,28 @@ func (c *cli) login(ctx context.Context, args []string) error {
 		Roles     []wire.Role `json:"roles"`
 		ExpiresAt time.Time   `json:"expires_at"`
 	}{t.UserID, t.Roles, t.ExpiresAt})
+}
+
+// whereToLogIn returns what the arguments name, or without any the servers, user and
+// authorities of the last login.
+func (c *cli) whereToLogIn(args []string) (urls []string, user, ca string, err error) {
+	if ca, err = c.caGiven(); err != nil {
+		return nil, "", "", err
+	}
+	switch len(args) {
+	case 0:
+		p, err := c.profile()
+		if err == nil && (len(p.URLs) == 0 || p.User == "") {
+			err = misuse("login needs a URL and a user: nobody has logged in from here yet")
+		}
+		if ca == "" {
+			ca = p.CA
+		}
+		return p.URLs, p.User, ca, err
+	case 2:
+		return splitList(args[0]), args[1], ca, nil
+	}
+	return nil, "", "", misuse("login needs a URL and a user")
 }
 
 // loginLabel is what lists of logins call this machine's.

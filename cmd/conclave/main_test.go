@@ -26,6 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	scryptWork = 8
 	testscript.Main(idling{m}, map[string]func(){"conclave": main, "testnode": testNode})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -60,7 +61,7 @@ with status 6 when the login is revoked. A token of --token-file is read again a
 again: replace the file before the token expires.
 
 Shares are kept in the home directory, sealed to this client's
-identity; keep a copy of both (see conclave share -h).`,
+identity; keep a copy of all of it (see conclave backup -h).`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
@@ -79,14 +80,14 @@ identity; keep a copy of both (see conclave share -h).`,
 			case *keygens < 1:
 				return misuse("--keygens-per-hour must be at least 1")
 			}
-			how, err := c.approval(*approve)
+			approver, err := c.approval(*approve)
 			if err != nil {
 				return err
 			}
-			if how == nil && !c.onTerminal() {
+			if approver == nil && !c.onTerminal() {
 				return misuse("--approve prompt asks a person, and stdin is not a terminal; approve by --approve always, a policy FILE.json, or exec:COMMAND")
 			}
-			return c.participant(ctx, how, func(cfg *client.Config) {
+			return c.participant(ctx, *approve, approver, func(cfg *client.Config) {
 				cfg.PinnedOnly, cfg.KeygensPerHour = pinnedOnly, *keygens
 			}, *ahead)
 		}
@@ -94,7 +95,7 @@ identity; keep a copy of both (see conclave share -h).`,
 }
 
 // participant asks at the prompt where approve is nil.
-func (c *cli) participant(ctx context.Context, approve client.Approver, set func(*client.Config), ahead int) error {
+func (c *cli) participant(ctx context.Context, how string, approve client.Approver, set func(*client.Config), ahead int) error {
 	c.reach.reached() // it looks for a server until it is interrupted
 	cfg, err := c.config()
 	if err != nil {
@@ -112,6 +113,9 @@ func (c *cli) participant(ctx context.Context, approve client.Approver, set func
 		return err
 	}
 	defer store.Close()
+	if err := c.noteApproval(how); err != nil {
+		return fmt.Errorf("note how requests are approved: %w", err)
+	}
 	d := display{console: c.console, began: time.Now(), asks: approve == nil}
 	cfg.Store, cfg.OnEvent, cfg.Token = store, d.event, c.tokens(c.awaitLogin())
 	set(&cfg)

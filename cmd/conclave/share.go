@@ -28,7 +28,8 @@ share that is sealed to it. Neither is of use without the other.
   signing     2 of 3: alice, bob, carol
   …
 
-When the disk has died: put the identity's copy into a new home, and import.
+For a backup of all that a participant needs, pins and policy among it, see
+conclave backup -h. From the two files alone: put the identity's copy into a new home, and import.
 
   $ mkdir -m 700 ~/.conclave && install -m 600 /mnt/backup/identity ~/.conclave/identity
   $ conclave share import /mnt/backup/*.json`,

@@ -91,6 +91,17 @@ func readKnown(path string) ([]Known, map[string]string, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("read known identities: %w", err)
 	}
+	return parseAllKnown(text)
+}
+
+// ParseKnown returns what the text of a file known_identities of a [DirStore] says, by
+// user. An empty text says nothing.
+func ParseKnown(text []byte) ([]Known, error) {
+	list, _, err := parseAllKnown(text)
+	return list, err
+}
+
+func parseAllKnown(text []byte) ([]Known, map[string]string, error) {
 	var list []Known
 	lines := map[string]string{}
 	for line := range strings.Lines(string(text)) {

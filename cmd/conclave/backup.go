@@ -1,0 +1,413 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
+)
+
+var backupCommand = command{
+	name: "backup", brief: "back up all that a participant needs, or restore it; needs no server",
+	about: `
+Backs up a home directory (of a profile: that profile) into one encrypted file, and
+restores it. In the file are the identity, the shares, who is trusted and pinned, the
+policy with its counts, the journal, evidence, the addresses of keys, and the servers
+with their authorities. Not in it are tokens and pre-parameters, which are good once.
+
+  $ conclave backup create --passphrase-file key --to /mnt/backup/bob.backup
+  file        /mnt/backup/bob.backup
+  identity    MPI7M-RPR7R-GCKCC-…
+  user        bob
+  shares      treasury
+  trusted     alice (pinned), carol (first use)
+  policy      policy.json
+  $ conclave backup restore --passphrase-file key /mnt/backup/bob.backup
+  $ conclave login < password
+  $ conclave participant --approve ~/.conclave/policy.json
+
+The passphrase is at least 8 bytes in a private file, or asked for on a terminal. If
+the identity is protected it must be the identity's own, so that one opens both. The file
+is a tar archive encrypted with age: "age -d" and "tar" open it too.`,
+	subs: []command{backupCreate, backupCheck, backupRestore},
+}
+
+var backupCreate = command{
+	name: "create", args: "--to FILE", brief: "write a new encrypted file with all that is needed to go on",
+	about: `
+Writes a new encrypted file with all that is needed to go on, once the identity and
+every share in it are checked. It may run beside a participant.
+
+  $ conclave backup create --passphrase-file key --to /mnt/backup/bob-$(date +%F).backup
+  file        /mnt/backup/bob-2026-03-01.backup
+  identity    MPI7M-RPR7R-GCKCC-…
+  …
+
+The policy is the one with which conclave participant was last started here, or that
+of --policy. A command that approves (exec:COMMAND) is not in the backup.`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		to := flags.String("to", "", "new `file` to write")
+		policy := flags.String("policy", "", "policy `FILE.json` to back up (default: that of the last conclave participant)")
+		return func(_ context.Context, args []string) error {
+			if len(args) > 0 || *to == "" {
+				return misuse("backup create needs --to, and no other arguments")
+			}
+			return c.createBackup(*to, *policy)
+		}
+	},
+}
+
+var backupCheck = command{
+	name: "check", args: "FILE", brief: "open a backup and check all that is in it, without writing anything",
+	about: `
+Opens a backup and checks the identity, the policy and every share in it. It
+writes nothing.
+
+  $ conclave backup check --passphrase-file key /mnt/backup/bob.backup
+  file        /mnt/backup/bob.backup
+  identity    MPI7M-RPR7R-GCKCC-…
+  …`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(_ context.Context, args []string) error {
+			if len(args) != 1 {
+				return misuse("backup check needs the file of a backup")
+			}
+			files, err := c.openBackup(args[0])
+			files.clear()
+			return err
+		}
+	},
+}
+
+var backupRestore = command{
+	name: "restore", args: "FILE", brief: "put a backup into an empty home directory",
+	about: `
+Puts what is in a backup into an empty home directory, once all of it is checked. What
+is there already with the same content stays, so that a restore that was cut off can be
+repeated; with other content it is an error, and nothing is changed. Log in afterwards,
+and never start it beside the participant of which it is the copy.
+
+  $ conclave backup restore --passphrase-file key /mnt/backup/bob.backup
+  file        /mnt/backup/bob.backup
+  identity    MPI7M-RPR7R-GCKCC-…
+  …
+  $ conclave login < password`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		c.localFlags(flags)
+		return func(_ context.Context, args []string) error {
+			if len(args) != 1 {
+				return misuse("backup restore needs the file of a backup")
+			}
+			return c.restoreBackup(args[0])
+		}
+	},
+}
+
+const (
+	participantFile = "participant.json"
+	policyFile      = "policy.json" // of a backup, and where restore puts it
+	authoritiesFile = "ca.pem"      // likewise
+)
+
+// participation is how conclave participant was last started here.
+type participation struct {
+	Approve string `json:"approve"` // as --approve, a policy by its absolute path
+}
+
+// noteApproval remembers how requests are approved, for backups.
+func (c *cli) noteApproval(how string) error {
+	if filepath.Ext(how) == ".json" && !strings.HasPrefix(how, "exec:") {
+		var err error
+		if how, err = filepath.Abs(how); err != nil {
+			return err
+		}
+	}
+	path, err := c.path(participantFile)
+	if err != nil {
+		return err
+	}
+	var before participation
+	if readJSON(path, &before) == nil && before.Approve == how {
+		return nil
+	}
+	return writeJSON(path, participation{Approve: how})
+}
+
+// policyToBackUp returns the path of the policy, "" for none.
+func (c *cli) policyToBackUp(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	path, err := c.path(participantFile)
+	if err != nil {
+		return "", err
+	}
+	var p participation
+	if err := readJSON(path, &p); err != nil {
+		return "", err
+	}
+	if strings.HasPrefix(p.Approve, "exec:") {
+		c.console.say("the participant here approves by %s, which is not in the backup", clean(p.Approve))
+		return "", nil
+	}
+	if filepath.Ext(p.Approve) != ".json" {
+		return "", nil
+	}
+	return p.Approve, nil
+}
+
+// backupPassphrase returns what a backup is encrypted with.
+func (c *cli) backupPassphrase(text []byte) ([]byte, error) {
+	switch file := c.passphraseSource(); {
+	case file != "":
+		return newPassphrase(file)
+	case !c.onTerminal():
+		return nil, misuse("there is no terminal to ask for the passphrase on; give --passphrase-file")
+	case text != nil && party.IsProtected(text):
+		return c.askHidden("passphrase of the identity, and so of the backup")
+	case text != nil:
+		return c.askNewPassphrase()
+	}
+	return c.askHidden("passphrase of the backup")
+}
+
+func (c *cli) createBackup(to, policy string) error {
+	files, err := c.collect(policy)
+	if err != nil {
+		return err
+	}
+	defer files.clear()
+	passphrase, err := c.backupPassphrase(files[identityFile])
+	defer clear(passphrase)
+	if err != nil {
+		return err
+	}
+	content, err := checkBackup(files, passphrase)
+	if err != nil {
+		return err
+	}
+	text, err := files.seal(passphrase)
+	if err != nil {
+		return fmt.Errorf("encrypt the backup: %w", err)
+	}
+	if err := secret.CreateFile(to, text); err != nil {
+		return fmt.Errorf("write the backup: %w", err)
+	}
+	if err := c.noteArchive(to, text, content.shares); err != nil {
+		return fmt.Errorf("%s was written, but noting so: %w", to, err)
+	}
+	return c.printBackup(to, content)
+}
+
+// noteArchive notes the backup of each share in it, for conclave keys show.
+func (c *cli) noteArchive(to string, text []byte, shares []party.SharePublic) error {
+	file, err := filepath.Abs(to)
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(text)
+	for _, s := range shares {
+		err := c.noteBackup(backup{
+			KeyID: s.KeyID, AccountAddr: s.AccountAddr, File: file, At: time.Now().UTC().Truncate(time.Second), Sum: hex.EncodeToString(sum[:]),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect reads what a backup has. The journal comes before the shares: what it says
+// to be stored then is among them.
+func (c *cli) collect(policy string) (archive, error) {
+	dir, err := c.homeDir()
+	if err != nil {
+		return nil, err
+	}
+	identity, err := secret.ReadFile(filepath.Join(dir, identityFile))
+	if err != nil {
+		return nil, fmt.Errorf("read identity: %w", err)
+	}
+	files := archive{identityFile: identity}
+	for _, name := range []string{"journal.log", "known_identities", knownFile, ratesFile} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files[name] = text
+	}
+	for _, name := range []string{"shares", "evidence"} {
+		if err := files.addDir(dir, name); err != nil {
+			return nil, err
+		}
+	}
+	if policy, err = c.policyToBackUp(policy); err != nil {
+		return nil, err
+	}
+	if policy != "" {
+		if files[policyFile], err = os.ReadFile(policy); err != nil {
+			return nil, fmt.Errorf("read policy: %w; name another with --policy", err)
+		}
+	}
+	return files, c.collectLogin(files)
+}
+
+// collectLogin adds the servers, with the authorities that they are trusted by, and
+// whose login it is. A token would be out of date, and a refresh token that is used
+// again ends its login.
+func (c *cli) collectLogin(files archive) error {
+	p, err := c.profile()
+	if err != nil || len(p.URLs) == 0 {
+		return err
+	}
+	if p.CA != "" {
+		if files[authoritiesFile], err = os.ReadFile(p.CA); err != nil {
+			return fmt.Errorf("read authorities: %w", err)
+		}
+		p.CA = authoritiesFile
+	}
+	files[profileFile], err = json.Marshal(profile{URLs: p.URLs, CA: p.CA, User: p.User, Roles: p.Roles})
+	return err
+}
+
+// openBackup reads a backup, checks all that is in it, and prints what that is.
+func (c *cli) openBackup(file string) (archive, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	passphrase, err := c.backupPassphrase(nil)
+	defer clear(passphrase)
+	if err != nil {
+		return nil, err
+	}
+	files, err := openArchive(text, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	content, err := checkBackup(files, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return files, c.printBackup(file, content)
+}
+
+func (c *cli) restoreBackup(file string) error {
+	files, err := c.openBackup(file)
+	if err != nil {
+		return err
+	}
+	defer files.clear()
+	dir, err := c.homeDir()
+	if err != nil {
+		return err
+	}
+	if err := files.setLogin(dir); err != nil {
+		return err
+	}
+	if err := files.write(dir); err != nil {
+		return fmt.Errorf("restore into %s: %w", dir, err)
+	}
+	next := "conclave login, then conclave participant"
+	if files[policyFile] != nil {
+		next += " --approve " + filepath.Join(dir, policyFile)
+	}
+	c.console.say("restored into %s; next: %s", dir, next)
+	return nil
+}
+
+// content is what is in a backup.
+type content struct {
+	Identity string         `json:"identity"` // fingerprint
+	User     string         `json:"user_id,omitempty"`
+	URLs     []string       `json:"urls,omitempty"`
+	Shares   []string       `json:"shares"` // key ids
+	Trusted  []client.Known `json:"trusted"`
+	Policy   bool           `json:"policy"`
+	Files    []string       `json:"files"`
+
+	shares []party.SharePublic
+}
+
+// checkBackup finds out whether files are enough to go on with: the identity opens
+// with the passphrase, and what is for it is good.
+func checkBackup(files archive, passphrase []byte) (content, error) {
+	text, ok := files[identityFile]
+	if !ok {
+		return content{}, errors.New("there is no identity in it")
+	}
+	id, err := party.OpenIdentity(text, passphrase)
+	if errors.Is(err, party.ErrPassphrase) {
+		return content{}, fmt.Errorf("the identity is protected by another passphrase, and a backup needs the same: %w", err)
+	}
+	if err != nil {
+		return content{}, fmt.Errorf("identity: %w", err)
+	}
+	found := content{Identity: id.Public().Fingerprint(), Shares: []string{}, Files: files.names()}
+	for _, name := range found.Files {
+		if !strings.HasPrefix(name, "shares/") {
+			continue
+		}
+		public, err := client.CheckShare(strings.TrimSpace(string(files[name])), id)
+		if err != nil {
+			return content{}, fmt.Errorf("%s: %w", name, err)
+		}
+		found.Shares, found.shares = append(found.Shares, public.KeyID), append(found.shares, public)
+	}
+	if found.Trusted, err = client.ParseKnown(files["known_identities"]); err != nil {
+		return content{}, err
+	}
+	if policy, ok := files[policyFile]; ok {
+		if _, err := client.ParsePolicy(policy, new(client.RateLog)); err != nil {
+			return content{}, fmt.Errorf("%s: %w", policyFile, err)
+		}
+		found.Policy = true
+	}
+	if login, ok := files[profileFile]; ok {
+		var p profile
+		if err := json.Unmarshal(login, &p); err != nil {
+			return content{}, fmt.Errorf("%s is damaged", profileFile)
+		}
+		found.User, found.URLs = p.User, p.URLs
+	}
+	return found, nil
+}
+
+func (c *cli) printBackup(file string, found content) error {
+	trusted := make([]string, len(found.Trusted))
+	for i, k := range found.Trusted {
+		trusted[i] = fmt.Sprintf("%s (%s)", k.User, trustOf(k.Pinned))
+	}
+	policy := "none"
+	if found.Policy {
+		policy = policyFile
+	}
+	shares := strings.Join(slices.Compact(slices.Clone(found.Shares)), ", ")
+	if shares == "" {
+		shares = "none yet"
+	}
+	return c.print(struct {
+		File string `json:"file"`
+		content
+	}{file, found}, [2]string{"file", file}, [2]string{"identity", found.Identity}, [2]string{"user", found.User},
+		[2]string{"servers", strings.Join(found.URLs, ", ")}, [2]string{"shares", shares},
+		[2]string{"trusted", strings.Join(trusted, ", ")}, [2]string{"policy", policy})
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/node"
+)
+
+// readmeCommands returns the lines of a section of README that are to be typed,
+// without their prompt; a line that ends in \ goes on in the next.
+func readmeCommands(t *testing.T, heading string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(text), "\n"+heading+"\n")
+	if !ok {
+		t.Fatalf("README has no section %q", heading)
+	}
+	section = regexp.MustCompile(`(?m)^#+ `).Split(section, 2)[0]
+	var list []string
+	for line := range strings.Lines(section) {
+		line = strings.TrimSuffix(line, "\n")
+		if n := len(list); n > 0 && strings.HasSuffix(list[n-1], `\`) {
+			list[n-1] += "\n" + line
+		} else if typed, ok := strings.CutPrefix(line, "    $ "); ok {
+			list = append(list, typed)
+		}
+	}
+	return list
+}
+
+// needPrograms skips or fails the test where a program is missing.
+func needPrograms(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		if _, err := exec.LookPath(name); err != nil {
+			if os.Getenv("CONCLAVE_REQUIRE_REAL") == "1" {
+				t.Fatalf("%v and CONCLAVE_REQUIRE_REAL=1", err)
+			}
+			t.Skip(err)
+		}
+	}
+}
+
+const drillPassword = "open sesame"
+
+// drill is a real Redis, nodes on it, and homes of users in which shells run what
+// README says.
+type drill struct {
+	t        *testing.T
+	dir      string // of everything
+	redisDir string
+	redis    *clustertest.RealRedis
+	cfg      node.Config
+	urls     []string
+	exits    map[string]*exec.Cmd // participants by home
+	said     map[string]*output
+}
+
+func newDrill(t *testing.T) *drill {
+	t.Helper()
+	needPrograms(t, "bash", "redis-server", "redis-cli", "redis-check-rdb")
+	d := &drill{t: t, dir: t.TempDir(), exits: map[string]*exec.Cmd{}, said: map[string]*output{}}
+	d.redisDir = filepath.Join(d.dir, "redis")
+	for _, dir := range []string{"redis", "backup"} {
+		if err := os.Mkdir(filepath.Join(d.dir, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.redis = clustertest.StartRedis(t, "--dir", d.redisDir, "--appendfsync", "always")
+	d.cfg = node.Config{
+		Listen: "127.0.0.1:0", Redis: d.redis.URL(), JWTSecret: []byte("a secret of tests, of 32 bytes and more"), DrainSpread: time.Millisecond,
+	}
+	for user, role := range map[string]string{"alice": "coordinator", "bob": "participant", "carol": "participant"} {
+		if err := node.AddUser(t.Context(), d.cfg, user, drillPassword, []string{role}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.startNode()
+	return d
+}
+
+func (d *drill) startNode() {
+	d.t.Helper()
+	n, err := node.New(d.cfg)
+	if err == nil {
+		err = n.Start()
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.urls = append(d.urls, "http://"+n.Addr())
+	d.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		_ = n.Stop(ctx) // the test has judged by then
+	})
+}
+
+// awaitReady waits until all nodes are.
+func (d *drill) awaitReady() {
+	d.t.Helper()
+	for _, url := range d.urls {
+		d.wait(url+" is ready", func() bool {
+			resp, err := http.Get(url + "/readyz")
+			if err != nil {
+				return false
+			}
+			_ = resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		})
+	}
+}
+
+func (d *drill) wait(what string, until func() bool) {
+	d.t.Helper()
+	again, deadline := time.NewTicker(20*time.Millisecond), time.After(90*time.Second)
+	defer again.Stop()
+	for !until() {
+		select {
+		case <-again.C:
+		case <-deadline:
+			for home, said := range d.said {
+				d.t.Logf("%s: %s", home, said)
+			}
+			d.t.Fatalf("not within 90s: %s", what)
+		}
+	}
+}
+
+// shell is a line that is typed in a home, which has a file password.
+func (d *drill) shell(home, line string) *exec.Cmd {
+	d.t.Helper()
+	dir := filepath.Join(d.dir, home)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(drillPassword+"\n"), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "-e", "-o", "pipefail", "-c", line)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir, "BACKUP="+filepath.Join(d.dir, "backup"), "REDIS_DIR="+d.redisDir, "REDIS_URL="+d.redis.URL(),
+		"CONCLAVE_HOME=", "CONCLAVE_PASSPHRASE_FILE=", "CONCLAVE_URL=", "CONCLAVE_TOKEN=", "CONCLAVE_PROFILE=")
+	return cmd
+}
+
+// run runs a line and returns what it prints; it must end with that status.
+func (d *drill) run(home string, status int, line string) string {
+	d.t.Helper()
+	cmd := d.shell(home, line)
+	text, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != status {
+		d.t.Fatalf("%s$ %s\n%v, want exit status %d\n%s", home, line, err, status, text)
+	}
+	return string(text)
+}
+
+// participate runs a line that starts a participant, and waits until it is
+// connected.
+func (d *drill) participate(home, line string) {
+	d.t.Helper()
+	cmd := d.shell(home, "exec "+line)
+	said := new(output)
+	cmd.Stdout, cmd.Stderr = said, said
+	if err := cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.exits[home], d.said[home] = cmd, said
+	d.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); _ = cmd.Wait() })
+	d.wait(home+" is connected", func() bool { return strings.Contains(said.String(), "connected to") })
+}
+
+// typed runs the lines of a section of README in a home, those that start a
+// participant in the background.
+func (d *drill) typed(home string, lines []string) {
+	d.t.Helper()
+	for _, line := range lines {
+		if strings.HasPrefix(line, "conclave participant") {
+			d.participate(home, line)
+			continue
+		}
+		d.run(home, 0, line)
+	}
+}
+
+const drillPolicy = `{"version": 1, "rules": [
+  {"name": "words", "coordinators": ["alice"], "kinds": ["sign"], "keys": ["treasury"], "hashes": ["none"], "text": ["pay [0-9] to bob"],
+   "rate": {"count": 2, "per": "24h"}},
+  {"name": "new keys", "coordinators": ["alice"], "kinds": ["keygen"], "keys": ["*"], "participants": ["bob", "carol"]}
+]}`
+
+// begin logs everybody in, pins alice, starts the participants and makes a key.
+func (d *drill) begin() {
+	d.t.Helper()
+	for _, user := range []string{"alice", "bob", "carol"} {
+		d.run(user, 0, fmt.Sprintf("conclave login %s %s < ~/password", strings.Join(d.urls, ","), user))
+	}
+	fingerprint := strings.Fields(d.run("alice", 0, "conclave identity 2>/dev/null"))[1]
+	for _, user := range []string{"bob", "carol"} {
+		d.run(user, 0, "conclave trust add alice "+fingerprint)
+	}
+	if err := os.WriteFile(filepath.Join(d.dir, "bob", "rules.json"), []byte(drillPolicy), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	d.participate("bob", "conclave participant --preparams 0 --approve rules.json")
+	d.participate("carol", "conclave participant --preparams 0 --approve always")
+	d.run("alice", 0, "conclave keygen --key-id treasury --curve ed25519 bob carol")
+}
+
+// lose ends what holds files as a dead machine does, and removes them.
+func (d *drill) lose() {
+	d.t.Helper()
+	_ = d.exits["bob"].Process.Kill()
+	_ = d.exits["bob"].Wait()
+	d.redis.Kill()
+	for _, dir := range []string{filepath.Join(d.dir, "bob", ".conclave"), d.redisDir} {
+		if err := os.RemoveAll(dir); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	_ = os.Remove(filepath.Join(d.dir, "bob", "rules.json"))
+	if err := os.Mkdir(d.redisDir, 0o700); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// split returns the lines that make backups and those that restore them: the first
+// one that restores begins so.
+func split(t *testing.T, lines []string, restoring string) (before, after []string) {
+	t.Helper()
+	for i, line := range lines {
+		if strings.HasPrefix(line, restoring) {
+			return lines[:i], lines[i:]
+		}
+	}
+	t.Fatalf("README has no line that begins with %q among %q", restoring, lines)
+	return nil, nil
+}
+
+// TestRestoreDrill backs a participant and Redis up by the commands that README
+// prints, loses both, restores both by what it prints, with nobody at a terminal, and
+// goes on: the participant signs with its share, refuses what its policy does not
+// allow, counts on where it was, and keeps to its pins. A node and another participant
+// are up all the time, another node comes later.
+func TestRestoreDrill(t *testing.T) {
+	t.Parallel()
+	d := newDrill(t)
+	own, restoreOwn := split(t, readmeCommands(t, "### Backups, and the day it is needed"), "conclave backup restore")
+	restoreOwn, gone := split(t, restoreOwn, "conclave recover")
+	if len(gone) != 1 { // shares of several people, see testdata/recover.txt
+		t.Errorf("README has commands that nothing tries: %q", gone[1:])
+	}
+	redis, restoreRedis := split(t, readmeCommands(t, "### Backup"), "mkdir")
+	d.begin()
+	d.run("alice", 0, "conclave sign treasury --data 'pay 1 to bob'")
+	d.typed("bob", own)
+	d.typed("operator", redis)
+
+	d.lose()
+	d.typed("operator", restoreRedis)
+	d.redis.Restart(t)
+	d.startNode()
+	d.awaitReady()
+	d.typed("bob", restoreOwn)
+
+	alice := "conclave sign --url " + d.urls[1] + " treasury --data "
+	if text := d.run("alice", 3, alice+"'pay 100 to bob'"); !strings.Contains(text, "bob") {
+		t.Errorf("what the policy does not allow: %s", text)
+	}
+	d.run("alice", 0, alice+"'pay 2 to bob'")
+	if text := d.run("alice", 3, alice+"'pay 3 to bob'"); !strings.Contains(text, "2 in 24h") {
+		t.Errorf("more than the policy's rate: %s", text)
+	}
+	d.run("mallory", 0, "conclave login "+d.urls[0]+" alice < ~/password")
+	if text := d.run("mallory", 3, alice+"'pay 4 to bob'"); !strings.Contains(text, "identity has changed: alice was pinned") {
+		t.Errorf("with an identity that is not the pinned one: %s", text)
+	}
+}
