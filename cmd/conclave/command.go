@@ -33,7 +33,7 @@ type command struct {
 func commandTable() []command {
 	return []command{
 		loginCommand, logoutCommand, whoamiCommand, profileCommand,
-		participantCommand, keygenCommand, signCommand,
+		participantCommand, keygenCommand, signCommand, requestCommand,
 		keysCommand, sessionsCommand, nodesCommand, presenceCommand, tokensCommand,
 		verifyCommand, auditCommand,
 		identityCommand, trustCommand, shareCommand, backupCommand, recoverCommand,

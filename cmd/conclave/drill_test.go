@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // readmeCommands returns the lines of a section of README that are to be typed,
@@ -66,6 +68,7 @@ type drill struct {
 	redis    *clustertest.RealRedis
 	cfg      node.Config
 	urls     []string
+	env      map[string]string
 	exits    map[string]*exec.Cmd // participants by home
 	said     map[string]*output
 }
@@ -153,8 +156,8 @@ func (d *drill) shell(home, line string) *exec.Cmd {
 	}
 	cmd := exec.Command("bash", "-e", "-o", "pipefail", "-c", line)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HOME="+dir, "BACKUP="+filepath.Join(d.dir, "backup"), "REDIS_DIR="+d.redisDir, "REDIS_URL="+d.redis.URL(),
-		"CONCLAVE_HOME=", "CONCLAVE_PASSPHRASE_FILE=", "CONCLAVE_URL=", "CONCLAVE_TOKEN=", "CONCLAVE_PROFILE=")
+	cmd.Env = append(os.Environ(), "HOME="+dir, "BACKUP="+filepath.Join(d.dir, "backup"), "REDIS_DIR="+d.redisDir, "REDIS_URL="+d.cfg.Redis,
+		"CONCLAVE_HOME=", "CONCLAVE_PASSPHRASE_FILE=", "CONCLAVE_URL="+d.env["CONCLAVE_URL"], "CONCLAVE_TOKEN=", "CONCLAVE_PROFILE=")
 	return cmd
 }
 
@@ -203,8 +206,8 @@ const drillPolicy = `{"version": 1, "rules": [
   {"name": "new keys", "coordinators": ["alice"], "kinds": ["keygen"], "keys": ["*"], "participants": ["bob", "carol"]}
 ]}`
 
-// begin logs everybody in, pins alice, starts the participants and makes a key.
-func (d *drill) begin() {
+// pinAlice logs everybody in, and has the participants pin alice.
+func (d *drill) pinAlice() {
 	d.t.Helper()
 	for _, user := range []string{"alice", "bob", "carol"} {
 		d.run(user, 0, fmt.Sprintf("conclave login %s %s < ~/password", strings.Join(d.urls, ","), user))
@@ -213,6 +216,12 @@ func (d *drill) begin() {
 	for _, user := range []string{"bob", "carol"} {
 		d.run(user, 0, "conclave trust add alice "+fingerprint)
 	}
+}
+
+// begin starts the participants and makes a key.
+func (d *drill) begin() {
+	d.t.Helper()
+	d.pinAlice()
 	if err := os.WriteFile(filepath.Join(d.dir, "bob", "rules.json"), []byte(drillPolicy), 0o600); err != nil {
 		d.t.Fatal(err)
 	}
@@ -288,5 +297,51 @@ func TestRestoreDrill(t *testing.T) {
 	d.run("mallory", 0, "conclave login "+d.urls[0]+" alice < ~/password")
 	if text := d.run("mallory", 3, alice+"'pay 4 to bob'"); !strings.Contains(text, "identity has changed: alice was pinned") {
 		t.Errorf("with an identity that is not the pinned one: %s", text)
+	}
+}
+
+// TestCurl asks for a key and a signature as README says, with curl against a node, of
+// participants that approve only what a pinned coordinator has signed.
+func TestCurl(t *testing.T) {
+	t.Parallel()
+	needPrograms(t, "bash", "curl", "sed")
+	url, err := realNode(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &drill{
+		t: t, dir: t.TempDir(), urls: []string{url}, env: map[string]string{"CONCLAVE_URL": url}, exits: map[string]*exec.Cmd{}, said: map[string]*output{},
+	}
+	d.pinAlice()
+	for _, user := range []string{"bob", "carol"} {
+		d.participate(user, "conclave participant --preparams 0 --approve always")
+	}
+	login := fmt.Sprintf(`{"username":"alice","password":%q}`, drillPassword)
+	if err := os.WriteFile(filepath.Join(d.dir, "alice", "login.json"), []byte(login), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lines := readmeCommands(t, "### A signature that pinned participants approve, by curl")
+	if len(lines) < 5 {
+		t.Fatalf("README has only %q", lines)
+	}
+	text := d.run("alice", 0, strings.Join(lines, "\n"))
+	var answer wire.Task
+	if err := json.Unmarshal([]byte(text[strings.LastIndex(text, "\n{")+1:]), &answer); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	s := answer.Session
+	if s == nil || s.Phase != "completed" {
+		t.Fatalf("the outcome is %+v, want completed", s)
+	}
+	d.run("alice", 0, fmt.Sprintf("conclave verify --address %s --data 'Pay 5 ether to Bob' --signature %s", s.AccountAddr, s.Signature))
+
+	// The same again starts nothing. What alice has not signed is declined.
+	last := lines[len(lines)-1]
+	if text := d.run("alice", 0, last); !strings.Contains(text, s.SessionID) || !strings.Contains(text, s.Signature) {
+		t.Errorf("the same again: %s", text)
+	}
+	unsigned := strings.NewReplacer("order-4711", "order-4712", "-d @body.json", `-d '{"data":"Pay 5 ether to Bob"}'`).Replace(last)
+	if text := d.run("alice", 0, unsigned); !strings.Contains(text, `"phase":"rejected"`) {
+		t.Errorf("without a signature: %s", text)
 	}
 }

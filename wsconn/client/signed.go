@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -200,4 +201,45 @@ func usersOf(members []party.Member) []string {
 		users[i] = m.User
 	}
 	return slices.Clip(users)
+}
+
+// errNoRequestID is returned by Body.
+var errNoRequestID = errors.New("client: a request that another program sends needs a RequestID, which it sends as Idempotency-Key")
+
+// Body returns the JSON body of POST /v1/keys/{key_id}/signatures?start=true by which a
+// program without this package asks for the signature as user, signed by that
+// user's identity. The program must send RequestID as Idempotency-Key. AccountAddr must be known. The
+// body holds for ExpiresIn, or an hour. It asks no server. Errors are those of
+// [API.Sign] before it asks anybody.
+func (r SignRequest) Body(user string, id *party.Identity) ([]byte, error) {
+	if r.RequestID == "" {
+		return nil, errNoRequestID
+	}
+	if err := r.check(); err != nil {
+		return nil, err
+	}
+	if err := signSigning(id, user, &r); err != nil {
+		return nil, err
+	}
+	return json.Marshal(r.wire())
+}
+
+// Body returns the JSON body of POST /v1/keys?start=true, as [SignRequest.Body] does. A
+// KeyID that is empty becomes the one that the server derives from user and
+// RequestID.
+func (r KeygenRequest) Body(user string, id *party.Identity) ([]byte, error) {
+	if r.RequestID == "" {
+		return nil, errNoRequestID
+	}
+	if r.KeyID == "" {
+		r.KeyID = wire.TaskKeyID(user, r.RequestID)
+	}
+	curve, err := r.complete()
+	if err != nil {
+		return nil, err
+	}
+	if err := signKeygen(id, user, &r, curve); err != nil {
+		return nil, err
+	}
+	return json.Marshal(r.wire())
 }
