@@ -10,7 +10,7 @@ import (
 
 // breach is a promise of the README's that a history shows broken.
 type breach struct {
-	class string // lost, duplicated, contradictory, stuck or refused
+	class string // lost, duplicated, contradictory, stuck, refused or deaf
 	rule  string
 	text  string
 }
@@ -24,6 +24,7 @@ const (
 	contradictory = "contradictory"
 	stuck         = "stuck"
 	refused       = "refused"
+	deaf          = "deaf" // found while sockets are open, by arena.settle
 )
 
 // check judges a history. It is a pure function: each rule sees the same

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -74,22 +75,33 @@ func (w *stage) rights(sign string, names []string) {
 // connections stay open.
 func switchOver(w *stage) {
 	w.t.Helper()
-	ctx, master, replica := context.Background(), w.servers[0], w.servers[1]
 	w.level()
-	// As a planned one: what is under way is in the replica before it is the master.
-	if err := master.Client(w.t).Do(ctx, "client", "pause", 300, "write").Err(); err != nil {
-		w.t.Error(err)
+	if !exchange(w.t, w.servers[0], w.servers[1]) {
+		w.t.Error("the replica was not made the master")
 	}
-	w.level()
-	if err := replica.Client(w.t).Do(ctx, "replicaof", "no", "one").Err(); err != nil {
-		w.t.Error(err)
-	}
+	w.turn(w.servers[1])
+	w.servers[0], w.servers[1] = w.servers[1], w.servers[0]
+}
+
+// exchange lets a master and its replica change places, as a planned switchover
+// does: nothing is lost. It reports whether they have.
+func exchange(t *testing.T, master, replica *clustertest.RealRedis) bool {
+	t.Helper()
+	ctx := context.Background()
+	one := redis.NewClient(&redis.Options{Addr: master.Addr()})
+	defer one.Close()
 	host, port, _ := strings.Cut(replica.Addr(), ":")
-	if err := master.Client(w.t).Do(ctx, "replicaof", host, port).Err(); err != nil {
-		w.t.Error(err)
+	if err := one.Do(ctx, "failover", "to", host, port, "timeout", 5000).Err(); err != nil {
+		t.Logf("failover: %v", err)
+		return false
 	}
-	w.turn(replica)
-	w.servers[0], w.servers[1] = replica, master
+	done := false
+	eventually(t, "the switchover is over", func() bool {
+		now := one.InfoMap(ctx, "replication").Val()["Replication"]
+		done = now["role"] == "slave"
+		return done || now["master_failover_state"] == "no-failover"
+	})
+	return done
 }
 
 // level waits until the replica has all that the master has.

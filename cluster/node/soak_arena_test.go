@@ -27,8 +27,10 @@ import (
 type arena struct {
 	t       *testing.T
 	c       *testCluster
-	redis   *clustertest.RealRedis
-	rdb     redis.UniversalClient // past the links
+	redis   *clustertest.RealRedis // the master
+	replica *clustertest.RealRedis // nil without; see newArenaWithReplica
+	way     *link                  // of rdb, in an arena with a replica
+	rdb     redis.UniversalClient  // past the nodes' links
 	seed    uint64
 	nodes   []*arenaNode
 	groups  []*group
@@ -76,6 +78,14 @@ func newArena(t *testing.T, seed uint64, nodes, groups int, flags ...string) *ar
 	a := &arena{t: t, seed: seed, figures: newFigures(), within: 90 * time.Second}
 	a.redis = clustertest.StartRedis(t, "--appendfsync", "always")
 	a.rdb = a.redis.Client(t)
+	a.populate(nodes, groups, flags...)
+	return a
+}
+
+// populate starts the nodes and connects the groups.
+func (a *arena) populate(nodes, groups int, flags ...string) {
+	t := a.t
+	t.Helper()
 	a.c = newCluster(t, a.rdb, clustertest.Prefix(), append(slices.Clone(arenaFlags), flags...)...)
 	for range nodes {
 		l := newLink(t, a.redis.Addr())
@@ -107,7 +117,6 @@ func newArena(t *testing.T, seed uint64, nodes, groups int, flags ...string) *ar
 			t.Fatalf("%s has no key to begin with", g.name)
 		}
 	}
-	return a
 }
 
 func (a *arena) speaker(user string, role wire.Role, acks bool, take func(wire.Message, wire.Payload)) *speaker {
@@ -197,6 +206,12 @@ func (a *arena) settle() []breach {
 		}
 		return true
 	})
+	unread := map[string]int{}
+	for user, box := range a.mailboxes() {
+		if box.left > 0 {
+			unread[user] = box.left
+		}
+	}
 	a.end()
 	a.lives.Wait()
 	if a.real != nil {
@@ -207,7 +222,11 @@ func (a *arena) settle() []breach {
 	if a.real != nil {
 		a.real.close(stored)
 	}
-	return check(&history{users: a.users, stored: stored, within: a.within, waits: a.waits})
+	breaches := check(&history{users: a.users, stored: stored, within: a.within, waits: a.waits})
+	for user, left := range unread {
+		breaches = append(breaches, breach{deaf, "a socket was left deaf", fmt.Sprintf("%s: %d messages wait", user, left)})
+	}
+	return breaches
 }
 
 // calm waits, but a failure to become calm is for the checker to word.

@@ -24,6 +24,8 @@ type fault struct {
 	// promptly is how long a signature may take at most when this fault is the
 	// only one; zero where it must wait for the fault to end.
 	promptly time.Duration
+	// act means that TestMatrix has it as an act too.
+	act bool
 }
 
 // soon is more than anything takes that waits for no lease and no deadline, unless
@@ -32,23 +34,32 @@ const soon = 10 * time.Second
 
 // faults are those of the long soak, and each has a short test of its own.
 var faults = []fault{
-	{"kill -9 of a node", killNode, soon},
-	{"SIGTERM of each node in turn", rollingRestart, soon},
-	{"node stopped for longer than its leases", stopNode(7*time.Second, 9*time.Second), 0},
-	{"node stopped for longer than a lock", stopNode(1200*time.Millisecond, 3*time.Second), soon},
-	{"clients dropped", dropClients, soon},
-	{"two sockets of one user", raceSockets, soon},
-	{"client that does not read", deafClient, soon},
-	{"old requests replayed", replayRequests, soon},
-	{"Redis killed", killRedis, 0},
-	{"Redis frozen", freezeRedis, 0},
-	{"link cut", ailLink(linkFault{cut: true}, time.Second, 8*time.Second), 0},
-	{"link slow", ailLink(linkFault{delay: 60 * time.Millisecond}, 3*time.Second, 6*time.Second), soon},
-	{"link losing", ailLink(linkFault{lose: 0.03, delay: time.Millisecond}, 3*time.Second, 6*time.Second), 0},
-	{"link held, then released", ailLink(linkFault{hold: true}, 1200*time.Millisecond, 8*time.Second), 0},
-	{"link held in the middle of a commit", staleCommit, 0},
-	{"commits lost", loseCommits, 0},
-	{"pub/sub dropped", dropPubSub, soon},
+	{"kill -9 of a node", killNode, soon, false},
+	{"SIGTERM of each node in turn", rollingRestart, soon, false},
+	{"node stopped for longer than its leases", stopNode(7*time.Second, 9*time.Second), 0, false},
+	{"node stopped for longer than a lock", stopNode(1200*time.Millisecond, 3*time.Second), soon, false},
+	{"clients dropped", dropClients, soon, false},
+	{"two sockets of one user", raceSockets, soon, false},
+	{"client that does not read", deafClient, soon, false},
+	{"old requests replayed", replayRequests, soon, false},
+	{"Redis killed", killRedis, 0, false},
+	{"Redis frozen", freezeRedis, 0, false},
+	{"link cut", ailLink(linkFault{cut: true}, time.Second, 8*time.Second), 0, false},
+	{"link slow", ailLink(linkFault{delay: 60 * time.Millisecond}, 3*time.Second, 6*time.Second), soon, false},
+	{"link losing", ailLink(linkFault{lose: 0.03, delay: time.Millisecond}, 3*time.Second, 6*time.Second), 0, false},
+	{"link held, then released", ailLink(linkFault{hold: true}, 1200*time.Millisecond, 8*time.Second), 0, false},
+	{"link held in the middle of a commit", staleCommit, 0, false},
+	{"commits lost", loseCommits, 0, false},
+	{"pub/sub dropped", dropPubSub, soon, false},
+	{"switchover behind one address", switchMaster, 0, true},
+	{"presence lost", forgetPresence, 0, true},
+	{"subscription deafened", ailLink(linkFault{deaf: true}, time.Second, 8*time.Second), 0, true},
+	{"connections refused", turnAway, 0, true},
+	{"rights withdrawn", withdrawRights, 0, true},
+	{"maxmemory reached", fillRedis, 0, true},
+	{"scripts flushed", forgetScripts, 0, true},
+	{"clock of a node 300 s behind", ailLink(linkFault{clock: 300 * time.Second}, 3*time.Second, 8*time.Second), 0, true},
+	{"clock of a node 300 s ahead", ailLink(linkFault{clock: -300 * time.Second}, 3*time.Second, 8*time.Second), 0, true},
 }
 
 // between returns a time from the shorter to the longer, in a brief arena near the
@@ -287,7 +298,7 @@ func dropPubSub(a *arena, r *rand.Rand) bool {
 	}
 	defer a.redisTurn.Unlock()
 	for range 20 {
-		if err := a.rdb.ClientKillByFilter(a.life, "TYPE", "pubsub").Err(); err != nil {
+		if err := a.rdb.ClientKillByFilter(a.life, "TYPE", "pubsub").Err(); err != nil && a.life.Err() == nil {
 			a.t.Errorf("drop subscriptions: %v", err)
 		}
 		waitFor(a.life, a.between(r, 0, 60*time.Millisecond))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
@@ -39,13 +40,19 @@ func (h *truth) sign(ctx context.Context) {
 	})
 }
 
+var storageFull = &wire.Error{Code: wire.CodeStorageFull}
+
 // signOne reports whether the client can go on.
 func (h *truth) signOne(n int) bool {
 	request, data := fmt.Sprintf("truth-%d", n), fmt.Sprintf("the truth, %d", n)
 	h.past.note(event{what: asked, request: request, kind: wire.TypeSignRequest, key: h.key.KeyID})
 	within, cancel := context.WithTimeout(h.a.life, h.a.within)
 	defer cancel()
-	sig, err := h.crew.asks.Sign(within, client.SignRequest{KeyID: h.key.KeyID, AccountAddr: h.key.AccountAddr, Data: data, RequestID: request})
+	req := client.SignRequest{KeyID: h.key.KeyID, AccountAddr: h.key.AccountAddr, Data: data, RequestID: request}
+	sig, err := h.crew.asks.Sign(within, req)
+	for errors.Is(err, storageFull) && waitFor(within, 200*time.Millisecond) {
+		sig, err = h.crew.asks.Sign(within, req)
+	}
 	e := event{what: reported, request: request, kind: wire.TypeSignComplete, key: h.key.KeyID}
 	var other *client.OutcomeError
 	switch {
