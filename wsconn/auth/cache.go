@@ -50,9 +50,3 @@ func (t *tokenCache) add(sum [sha256.Size]byte, c Claims) {
 	}
 	t.young[sum] = c
 }
-
-func (t *tokenCache) len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.young) + len(t.old)
-}

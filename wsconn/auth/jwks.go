@@ -270,48 +270,50 @@ func (j *JWKS) Verify(ctx context.Context, token string) (Claims, error) {
 	if h.kid == "" {
 		return Claims{}, badToken("header has no kid")
 	}
-	if set == nil || !set.has(h.kid) {
-		if set, err = j.lookAgain(ctx, h.kid); err != nil {
-			return Claims{}, err
-		}
+	set, key, err := j.key(ctx, set, h.kid)
+	if err != nil {
+		return Claims{}, err
 	}
-	c, _, err := j.policy.verify(token, set.lookup.KeyfuncCtx(ctx))
+	c, _, err := j.policy.verify(token, key.of)
 	if err == nil {
 		err = c.nameable()
 	}
 	if err != nil {
 		return Claims{}, err
 	}
-	c.Key = set.keys[h.kid]
+	c.Key = key.thumbprint
 	set.cache.put(sum, c)
 	return c, nil
 }
 
-// lookAgain reads the source for a kid that the set does not have, unless that
-// was tried just now, and returns the set that has it.
-func (j *JWKS) lookAgain(ctx context.Context, kid string) (*keySet, error) {
+// key returns the key that has that kid, and its set: the one at hand, nil for
+// none, or a newer one. The source is read for a kid that the set does not have,
+// unless that was tried just now.
+func (j *JWKS) key(ctx context.Context, set *keySet, kid string) (*keySet, publicKey, error) {
+	if key, ok := set.find(kid); ok {
+		return set, key, nil
+	}
 	select {
 	case j.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("wait for the JWKS: %w: %w", errKeysUnavailable, ctx.Err())
+		return nil, publicKey{}, fmt.Errorf("wait for the JWKS: %w: %w", errKeysUnavailable, ctx.Err())
 	}
 	defer func() { <-j.turn }()
-	set := j.set.Load()
-	if set != nil && set.has(kid) {
-		return set, nil
-	}
-	if j.tried.IsZero() || j.cfg.Now().Sub(j.tried) >= j.cfg.UnknownEvery {
+	set = j.set.Load()
+	key, ok := set.find(kid)
+	if !ok && (j.tried.IsZero() || j.cfg.Now().Sub(j.tried) >= j.cfg.UnknownEvery) {
 		// For all who ask, not only for this one, who may go away meanwhile.
 		_ = j.load(context.WithoutCancel(ctx))
 		set = j.set.Load()
+		key, ok = set.find(kid)
 	}
 	switch {
-	case set != nil && set.has(kid):
-		return set, nil
+	case ok:
+		return set, key, nil
 	case j.failing != nil:
-		return nil, fmt.Errorf("%w: %w", errKeysUnavailable, j.failing)
+		return nil, key, fmt.Errorf("%w: %w", errKeysUnavailable, j.failing)
 	}
-	return nil, badToken(whatNoKey)
+	return nil, key, badToken(whatNoKey)
 }
 
 var errKeysUnavailable = wire.Errorf(wire.CodeUnavailable, "the token issuer's keys cannot be read now; try again")

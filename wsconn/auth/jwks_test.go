@@ -318,6 +318,26 @@ func TestJWKSRun(t *testing.T) {
 	wg.Wait()
 }
 
+// TestJWKSPinsAlgorithm: a key verifies its own algorithm only, whatever the
+// token's header says.
+func TestJWKSPinsAlgorithm(t *testing.T) {
+	t.Parallel()
+	i, c := newIssuer(), &clock{t: epoch}
+	file := filepath.Join(t.TempDir(), "jwks.json")
+	if err := os.WriteFile(file, jwksText(t, rsaJWK("k", &i.rsa.PublicKey)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j, _ := newJWKS(t, c, file)
+	if err := j.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for alg, token := range map[string]string{"ES256": signedBy("ES256", "k", ecSigner(i.ec)), "EdDSA": signedBy("EdDSA", "k", edSigner(i.ed))} {
+		if _, err := j.Verify(t.Context(), token); codeOf(err) != wire.CodeUnauthenticated || !strings.Contains(err.Error(), "algorithm or header not supported") {
+			t.Errorf("%s for an RSA key: %v", alg, err)
+		}
+	}
+}
+
 // TestJWKSKeys is which keys verify, and what is said of the others.
 func TestJWKSKeys(t *testing.T) {
 	t.Parallel()
@@ -358,14 +378,19 @@ func TestJWKSKeys(t *testing.T) {
 		{"short RSA", rsaJWK("k", &small.PublicKey), "1024 bits"},
 		{"RSA without modulus", with(good, jwk{"n": nil}), "parameters"},
 		{"RSA with an even exponent", even, "exponent"},
-		{"RSA with exponent 1", with(good, jwk{"e": "AQ"}), "parameters"},
-		{"RSA with an exponent beyond 64 bits", with(good, jwk{"e": b64.EncodeToString(append([]byte{1}, make([]byte, 8)...))}), "parameters"},
+		{"RSA with exponent 1", with(good, jwk{"e": "AQ"}), "exponent"},
+		{"RSA with an exponent beyond 64 bits", with(good, jwk{"e": b64.EncodeToString([]byte{1, 0, 0, 0, 0, 0, 0, 0, 3})}), "exponent"},
+		{"RSA with an exponent beyond 31 bits", with(good, jwk{"e": b64.EncodeToString([]byte{1, 0, 0, 0, 3})}), "exponent"},
+		{"RSA with padding", with(good, jwk{"e": "AQAB====", "n": good["n"].(string) + "="}), ""},
+		{"RSA in another alphabet", with(good, jwk{"n": "+" + good["n"].(string)}), "parameters"},
 		{"RSA with its private part", with(good, jwk{"d": b64.EncodeToString(i.rsa.D.Bytes())}), "private part"},
 		{"EC", ec, ""},
 		{"EC of P-384", ecJWK("k", "P-384", &p384.PublicKey), "P-256"},
 		{"EC of no curve", with(ec, jwk{"crv": "P-255"}), "parameters"},
 		{"EC off the curve", with(ec, jwk{"x": ec["y"]}), "parameters"},
 		{"EC at infinity", with(ec, jwk{"x": b64.EncodeToString(make([]byte, 32)), "y": b64.EncodeToString(make([]byte, 32))}), "parameters"},
+		{"EC without a coordinate", with(ec, jwk{"y": nil}), "parameters"},
+		{"EC with a long coordinate", with(ec, jwk{"x": b64.EncodeToString(make([]byte, 64)) + ec["x"].(string)}), "parameters"},
 		{"Ed25519", ed, ""},
 		{"Ed25519 cut", with(ed, jwk{"x": "AAAA"}), "parameters"},
 		{"X25519", with(ed, jwk{"crv": "X25519"}), "not a key that verifies"},

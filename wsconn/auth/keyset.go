@@ -1,20 +1,22 @@
 package auth
 
 import (
-	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"math/big"
 	"slices"
+	"strings"
 
-	"github.com/MicahParks/jwkset"
-	"github.com/MicahParks/keyfunc/v3"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -26,15 +28,35 @@ const (
 )
 
 // jwksAlgorithms are those that a key in a JWKS may verify.
-var jwksAlgorithms = []string{jwt.SigningMethodRS256.Alg(), jwt.SigningMethodES256.Alg(), jwt.SigningMethodEdDSA.Alg()}
+var jwksAlgorithms = []string{algRS256, algES256, algEdDSA}
 
-// keySet is one state of an issuer's JWKS: its usable keys, each with the one
-// algorithm it verifies, and the tokens found good under them. It does not
-// change; what is verified under one set is not believed under the next.
+const (
+	algRS256 = "RS256"
+	algES256 = "ES256"
+	algEdDSA = "EdDSA"
+)
+
+// keySet is one state of an issuer's JWKS: its usable keys by kid, and the tokens
+// found good under them. It does not change; what is verified under one set is not
+// believed under the next.
 type keySet struct {
-	keys   map[string]string // kid to thumbprint
-	lookup keyfunc.Keyfunc
-	cache  *tokenCache
+	keys  map[string]publicKey
+	cache *tokenCache
+}
+
+// publicKey is a key of a set, with the one algorithm that it verifies.
+type publicKey struct {
+	key        crypto.PublicKey
+	alg        string
+	thumbprint string
+}
+
+// of returns the key if a token's header names its algorithm. It is a jwt.Keyfunc.
+func (k publicKey) of(token *jwt.Token) (any, error) {
+	if token.Method.Alg() != k.alg {
+		return nil, fmt.Errorf("the key verifies %s", k.alg)
+	}
+	return k.key, nil
 }
 
 // parseKeySet reads a JWKS (RFC 7517 section 5). Keys that cannot verify a token
@@ -53,7 +75,7 @@ func parseKeySet(raw []byte) (set *keySet, passedOver []error, err error) {
 	if len(doc.Keys) > maxKeys {
 		return nil, nil, fmt.Errorf("the JWKS has %d keys, at most %d are read", len(doc.Keys), maxKeys)
 	}
-	usable := make(map[string][]jwkset.JWK)
+	usable := make(map[string][]publicKey)
 	for i, raw := range doc.Keys {
 		kid, key, err := parseKey(raw)
 		if err != nil {
@@ -62,29 +84,46 @@ func parseKeySet(raw []byte) (set *keySet, passedOver []error, err error) {
 		}
 		usable[kid] = append(usable[kid], key)
 	}
-	set = &keySet{keys: make(map[string]string), cache: newTokenCache(maxCachedTokens)}
-	store := jwkset.NewMemoryStorage()
+	set = &keySet{keys: make(map[string]publicKey), cache: newTokenCache(maxCachedTokens)}
 	for kid, keys := range usable {
 		if len(keys) > 1 {
 			passedOver = append(passedOver, fmt.Errorf("%d keys are named %.64q: which is meant cannot be told", len(keys), kid))
 			continue
 		}
-		if set.keys[kid], err = thumbprint(keys[0]); err != nil {
-			return nil, nil, err
-		}
-		if err := store.KeyWrite(context.Background(), keys[0]); err != nil {
-			return nil, nil, fmt.Errorf("keep key: %w", err)
-		}
+		set.keys[kid] = keys[0]
 	}
-	set.lookup, err = keyfunc.New(keyfunc.Options{Storage: store, UseWhitelist: []jwkset.USE{jwkset.UseSig}})
-	return set, passedOver, err
+	return set, passedOver, nil
+}
+
+// jwk is a JSON Web Key, as far as it is looked at. A certificate beside the key
+// (x5c, x5u, x5t) is not, nor is it fetched.
+type jwk struct {
+	KTY    string   `json:"kty"`
+	KID    string   `json:"kid"`
+	Use    string   `json:"use"`
+	KeyOps []string `json:"key_ops"`
+	Alg    string   `json:"alg"`
+	Crv    string   `json:"crv"`
+	X      string   `json:"x"`
+	Y      string   `json:"y"`
+	N      string   `json:"n"`
+	E      string   `json:"e"`
+
+	// Secrets.
+	K   string            `json:"k"`
+	D   string            `json:"d"`
+	P   string            `json:"p"`
+	Q   string            `json:"q"`
+	DP  string            `json:"dp"`
+	DQ  string            `json:"dq"`
+	QI  string            `json:"qi"`
+	OTH []json.RawMessage `json:"oth"`
 }
 
 // parseKey reads one key and pins its algorithm: the one that it names, or the
-// only one its type allows. The key that it returns always has kid, alg and use,
-// so that the lookup compares them.
-func parseKey(raw json.RawMessage) (kid string, key jwkset.JWK, err error) {
-	var m jwkset.JWKMarshal
+// only one its type allows.
+func parseKey(raw json.RawMessage) (kid string, key publicKey, err error) {
+	var m jwk
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return "", key, errors.New("not a JWK")
 	}
@@ -92,78 +131,131 @@ func parseKey(raw json.RawMessage) (kid string, key jwkset.JWK, err error) {
 	switch {
 	case m.KID == "" || len(m.KID) > maxKeyIDBytes:
 		return m.KID, key, errors.New("it has no kid, or a very long one")
-	case m.KTY == jwkset.KtyOct || m.K != "":
+	case m.KTY == "oct" || m.K != "":
 		// Published, it is no secret; and a set that may hold one invites tokens
 		// signed with whatever it publishes.
 		return m.KID, key, errors.New("a symmetric key is not taken from a JWKS")
 	case private:
 		return m.KID, key, errors.New("its private part is in the set: replace this key")
-	case m.USE != "" && m.USE != jwkset.UseSig:
-		return m.KID, key, fmt.Errorf("its use is %q", m.USE)
-	case m.KEYOPS != nil && !slices.Contains(m.KEYOPS, jwkset.KeyOpsVerify):
+	case m.Use != "" && m.Use != "sig":
+		return m.KID, key, fmt.Errorf("its use is %q", m.Use)
+	case m.KeyOps != nil && !slices.Contains(m.KeyOps, "verify"):
 		return m.KID, key, errors.New("its key_ops have no verify")
 	}
-	// A certificate beside the key is not looked at, nor fetched.
-	m.X5C, m.X5U, m.X5T, m.X5TS256 = nil, "", "", ""
-	parsed, err := jwkset.NewJWKFromMarshal(m, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
-	if err != nil {
-		return m.KID, key, errors.New("its parameters are not those of a supported key")
-	}
-	alg, err := algorithmOf(parsed.Key())
-	if err != nil {
+	if key.key, key.alg, err = m.public(); err != nil {
 		return m.KID, key, err
 	}
-	if m.ALG != "" && m.ALG != alg {
-		return m.KID, key, fmt.Errorf("its alg is %q; a key of its type verifies %s here", m.ALG, alg)
+	if m.Alg != "" && m.Alg != key.alg {
+		return m.KID, key, fmt.Errorf("its alg is %q; a key of its type verifies %s here", m.Alg, key.alg)
 	}
-	key, err = jwkset.NewJWKFromKey(parsed.Key(), jwkset.JWKOptions{
-		Metadata: jwkset.JWKMetadataOptions{KID: m.KID, ALG: alg, USE: jwkset.UseSig},
-	})
+	key.thumbprint, err = thumbprint(key.key, m.KID)
 	return m.KID, key, err
 }
 
-// algorithmOf returns the one algorithm that a key may verify.
-func algorithmOf(key any) (jwkset.ALG, error) {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits < minRSABits || bits > maxRSABits {
-			return "", fmt.Errorf("an RSA key of %d bits; it must have from %d to %d", bits, minRSABits, maxRSABits)
+var errParameters = errors.New("its parameters are not those of a supported key")
+
+// public returns the key and the one algorithm that it may verify (RFC 7518
+// section 6, RFC 8037 section 2).
+func (m jwk) public() (key crypto.PublicKey, alg string, err error) {
+	switch m.KTY {
+	case "RSA":
+		key, err = m.rsa()
+		return key, algRS256, err
+	case "EC":
+		key, err = m.ec()
+		return key, algES256, err
+	case "OKP":
+		x, err := coordinate(m.X)
+		switch {
+		case err != nil:
+			return nil, "", err
+		case m.Crv == "X25519":
+			return nil, "", errors.New("not a key that verifies signatures")
+		case m.Crv != "Ed25519" || len(x) != ed25519.PublicKeySize:
+			return nil, "", errParameters
 		}
-		if key.E < 3 || key.E%2 == 0 {
-			return "", errors.New("an RSA key with an exponent that is none")
-		}
-		return jwkset.AlgRS256, nil
-	case *ecdsa.PublicKey:
-		if key.Curve != elliptic.P256() {
-			return "", errors.New("an EC key on another curve than P-256")
-		}
-		return jwkset.AlgES256, nil
-	case ed25519.PublicKey:
-		return jwkset.AlgEdDSA, nil
+		return ed25519.PublicKey(x), algEdDSA, nil
 	}
-	return "", errors.New("not a key that verifies signatures")
+	return nil, "", errParameters
+}
+
+func (m jwk) rsa() (*rsa.PublicKey, error) {
+	n, err := coordinate(m.N)
+	if err != nil {
+		return nil, err
+	}
+	e, err := coordinate(m.E)
+	if err != nil {
+		return nil, err
+	}
+	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e)
+	if bits := modulus.BitLen(); bits < minRSABits || bits > maxRSABits {
+		return nil, fmt.Errorf("an RSA key of %d bits; it must have from %d to %d", bits, minRSABits, maxRSABits)
+	}
+	if !exponent.IsInt64() || exponent.Int64() < 3 || exponent.Int64() > math.MaxInt32 || exponent.Bit(0) == 0 {
+		return nil, errors.New("an RSA key with an invalid exponent")
+	}
+	return &rsa.PublicKey{N: modulus, E: int(exponent.Int64())}, nil
+}
+
+func (m jwk) ec() (*ecdsa.PublicKey, error) {
+	if m.Crv == "P-384" || m.Crv == "P-521" {
+		return nil, errors.New("an EC key on another curve than P-256")
+	}
+	x, err := coordinate(m.X)
+	if err != nil {
+		return nil, err
+	}
+	y, err := coordinate(m.Y)
+	if err != nil {
+		return nil, err
+	}
+	const size = 32
+	if x, y := new(big.Int).SetBytes(x), new(big.Int).SetBytes(y); m.Crv == "P-256" && x.BitLen() <= 8*size && y.BitLen() <= 8*size {
+		point := make([]byte, 1+2*size)
+		point[0] = 4 // uncompressed
+		x.FillBytes(point[1 : 1+size])
+		y.FillBytes(point[1+size:])
+		if key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point); err == nil {
+			return key, nil
+		}
+	}
+	return nil, errParameters
+}
+
+// coordinate decodes a parameter that must be there: base64url, with or without
+// padding.
+func coordinate(text string) ([]byte, error) {
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
+	if err != nil || len(b) == 0 {
+		return nil, errParameters
+	}
+	return b, nil
 }
 
 // thumbprint tells a key from another that later has its kid.
-func thumbprint(key jwkset.JWK) (string, error) {
-	text, err := json.Marshal(key.Marshal())
+func thumbprint(key crypto.PublicKey, kid string) (string, error) {
+	text, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return "", fmt.Errorf("key thumbprint: %w", err)
 	}
-	sum := sha256.Sum256(text)
+	sum := sha256.Sum256(append(text, kid...)) // DER ends where it says
 	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
 }
 
-// has reports whether the set has a key of that name.
-func (s *keySet) has(kid string) bool {
-	_, ok := s.keys[kid]
-	return ok
+// find returns the key of that name. A nil set has none.
+func (s *keySet) find(kid string) (publicKey, bool) {
+	if s == nil {
+		return publicKey{}, false
+	}
+	key, ok := s.keys[kid]
+	return key, ok
 }
 
 // holds reports whether the set has the key with that thumbprint.
 func (s *keySet) holds(thumbprint string) bool {
-	for _, t := range s.keys {
-		if t == thumbprint {
+	for _, key := range s.keys {
+		if key.thumbprint == thumbprint {
 			return true
 		}
 	}

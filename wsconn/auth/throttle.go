@@ -186,9 +186,3 @@ func (t *Throttle) makeRoom() {
 	}
 	delete(t.young, least)
 }
-
-func (t *Throttle) len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.young) + len(t.old)
-}
