@@ -107,7 +107,8 @@ func New(cfg Config) (*Service, error) {
 // Handle carries out one message of a registered client and returns the direct
 // reply, nil if there is none: an ack once the message has taken effect durably,
 // for a sender that named a request_id, or the outcome, for a request that was
-// answered before. Errors that are not *wire.Error are faults of the server.
+// answered before. Round messages go to [Service.Relay] instead. Errors that are
+// not *wire.Error are faults of the server.
 func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.Payload) (wire.Payload, error) {
 	var s Session
 	var err error
@@ -128,13 +129,6 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 		s, err = v.partyFailed(ctx, c, p)
 	case *wire.SessionCancel:
 		s, err = v.Cancel(ctx, c, p.SessionID, p.Reason)
-	case *wire.TSSMessage:
-		r, err := v.Relay(ctx, c, m, p)
-		if err != nil {
-			return nil, err
-		}
-		<-r.Done()
-		return r.Answer()
 	default:
 		return nil, wire.Errorf(wire.CodeUnknownType, "%s is not a message that a client sends", p.Type())
 	}

@@ -67,7 +67,12 @@ func TestTurns(t *testing.T) {
 		}
 	}
 	round := &wire.TSSMessage{SessionID: running.ID, Attempt: running.Attempt, From: 1, To: 2, Body: "QUFB"}
-	if _, err := v.Handle(t.Context(), alice, wire.Message{}, round); err != nil {
+	relayed, err := v.Relay(t.Context(), alice, wire.Message{}, round)
+	if err == nil {
+		<-relayed.Done()
+		_, err = relayed.Answer()
+	}
+	if err != nil {
 		t.Errorf("a round message: %v", err)
 	}
 	close(locks.proceed)

@@ -148,7 +148,16 @@ func (w *world) say(v *session.Service, user string, p wire.Payload, requestID s
 	if err != nil {
 		return nil, err
 	}
-	return v.Handle(w.ctx, caller(user), m, q)
+	round, ok := q.(*wire.TSSMessage)
+	if !ok {
+		return v.Handle(w.ctx, caller(user), m, q)
+	}
+	r, err := v.Relay(w.ctx, caller(user), m, round)
+	if err != nil {
+		return nil, err
+	}
+	<-r.Done()
+	return r.Answer()
 }
 
 // must says what may not be refused.

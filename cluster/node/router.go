@@ -54,7 +54,6 @@ func (r *router) Connected(ctx context.Context, c *wsconn.Conn, reg *wire.Regist
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
 	}
 	r.members.Store(c, m)
-	r.log.Info().Str("conn", c.ID()).Str("account", reg.UserID).Str("role", string(reg.Role)).Msg("registered")
 	return &wire.RegisterConfirm{Status: wire.StatusSuccess, Node: r.node, LastSeq: m.LastSeq(), RolledBack: m.RolledBack()}, nil
 }
 

@@ -87,6 +87,23 @@ func TestSessionStory(t *testing.T) {
 		if len(nodes) < 2 {
 			t.Errorf("it is told by %v alone", nodes)
 		}
+		for user, registered := range c.registered() {
+			if registered != 1 {
+				t.Errorf("%s registered once, and is told of %d times", user, registered)
+			}
+		}
 		g.noSecrets(t, c)
 	})
+}
+
+// registered counts the log's lines that tell of a registration, by account.
+func (c *testCluster) registered() map[string]int {
+	all := map[string]int{}
+	for text := range strings.Lines(c.logs.String()) {
+		var l struct{ Message, Account string }
+		if json.Unmarshal([]byte(text), &l) == nil && l.Message == "registered" {
+			all[l.Account]++
+		}
+	}
+	return all
 }
