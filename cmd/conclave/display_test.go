@@ -200,3 +200,12 @@ func TestSpeaksUTF8(t *testing.T) {
 		t.Errorf("wrote %q", b.String())
 	}
 }
+
+// printable is data as it is shown, unbroken, on a terminal that shows everything.
+func printable(data string) string {
+	var b strings.Builder
+	for _, u := range dataUnits(data, func(shown string) string { return shown }) {
+		b.WriteString(u.shown)
+	}
+	return b.String()
+}

@@ -4,7 +4,7 @@
 //
 // Results go to stdout, everything else to stderr with "conclave:" before it.
 // Nothing that comes from others, a server or a request, reaches a terminal but
-// as printable text: see clean and printable. The exit status is 0 for success,
+// as printable text: see clean and dataUnits. The exit status is 0 for success,
 // 1 for failure, 2 for a command that was not understood; conclave help
 // exit-codes tells the others. The process leaves no core dump: see package
 // secret.

@@ -45,23 +45,6 @@ func spelled(text string) string {
 	return b.String()
 }
 
-// printable shows data that comes from others: hex as it is, text quoted, so
-// that nothing in it can pass for something else on a terminal. Text with letters
-// that run from right to left is spelled out, for terminals reorder what stands
-// beside them.
-func printable(data string) string {
-	if isHex(data) {
-		return data
-	}
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, u := range unitsOf(data, true) {
-		b.WriteString(u.shown)
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
 // isHex reports whether data is 0x and whole bytes of hex, which stand for bytes.
 func isHex(data string) bool {
 	digits, ok := strings.CutPrefix(data, "0x")
@@ -271,8 +254,10 @@ func excerptOf(data string, n, lines int, plain func(string) string) excerpt {
 	return e
 }
 
-// dataUnits are the units of data as printable shows it, on a terminal that shows
-// what plain leaves.
+// dataUnits are the units in which data that comes from others is shown: hex as it
+// is, text quoted, so that nothing in it can pass for something else on a terminal
+// that shows what plain leaves. Text with letters that run from right to left is
+// spelled out, for terminals reorder what stands beside them.
 func dataUnits(data string, plain func(string) string) []unit {
 	if isHex(data) {
 		return hexUnits(data)
