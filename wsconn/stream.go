@@ -14,8 +14,7 @@ import (
 // something to hold. Writing and flushing are one goroutine's at a time.
 type stream struct {
 	net.Conn
-	ahead    *readAhead // nil if Conn is read as it is
-	upgraded bool       // what is written before is the handshake, and not held
+	upgraded bool // what is written before is the handshake, and not held
 	held     *[]byte
 	deadline time.Time // of writing, as it is wanted
 	set      time.Time // as it is set
@@ -29,14 +28,6 @@ var streamBuffers = sync.Pool{New: func() any {
 	buf := make([]byte, 0, streamBytes)
 	return &buf
 }}
-
-// Read implements net.Conn.
-func (s *stream) Read(p []byte) (int, error) {
-	if s.ahead == nil {
-		return s.Conn.Read(p)
-	}
-	return s.ahead.Read(p)
-}
 
 // Write implements net.Conn.
 func (s *stream) Write(p []byte) (int, error) {
@@ -109,6 +100,6 @@ func (w *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	w.stream.Conn, w.stream.ahead = conn, newReadAhead(conn)
+	w.stream.Conn = conn
 	return w.stream, buffers, nil
 }

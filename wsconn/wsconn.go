@@ -84,7 +84,7 @@ const (
 	// How long the answer to a client's close may take.
 	echoWithin = time.Second
 
-	readBufferBytes  = 256     // of a socket, beside what it reads ahead
+	readBufferBytes  = 256     // of a socket; the rest of a longer frame is read straight into the message
 	writeBufferBytes = 4 << 10 // lent to a socket while it writes
 
 	// A message of a user costs as many of Config.Users as it has pieces of that size.
