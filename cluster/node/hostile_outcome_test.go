@@ -4,11 +4,13 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
@@ -147,7 +149,7 @@ func TestKeygenParamsTwice(t *testing.T) {
 	h := captured(t, true)
 	h.honest(pubkey.Ed25519)
 	stranger := partytest.Identity(t).Public().String()
-	for name, again := range map[string]struct {
+	tries := map[string]struct {
 		change func(p *wire.KeygenParams)
 		reason string
 	}{
@@ -159,8 +161,9 @@ func TestKeygenParamsTwice(t *testing.T) {
 		"another attempt, for bob alone":    {func(p *wire.KeygenParams) { p.Attempt = 2 }, refusesRound},
 		"another attempt and own identity":  {func(p *wire.KeygenParams) { p.Attempt, p.Parties[0].Identity = 2, stranger }, "another identity than the own one"},
 		"another attempt and fewer parties": {func(p *wire.KeygenParams) { p.Attempt, p.Parties = 2, p.Parties[:2] }, differ},
-	} {
-		mark := h.mark()
+	}
+	for _, name := range sample.Of(3, slices.Sorted(maps.Keys(tries))) {
+		again, mark := tries[name], h.mark()
 		h.attack(func(f frame) []wire.Message {
 			p, ok := read[wire.KeygenParams](f.m)
 			if !ok || f.up || f.user != "bob" {
@@ -213,7 +216,8 @@ func TestReturnedShares(t *testing.T) {
 	}
 	h.enter("bob")
 	sealed := func(share string) string { _, s, _ := strings.Cut(share, `"sealed":`); return s }
-	for _, tc := range []struct{ name, share, reason string }{
+	type row struct{ name, share, reason string }
+	wrong := []row{
 		{"nothing", "", "there is no share of the key here"},
 		{"garbage", "garbage", "parse share"},
 		{"carol's", carols, "the share is sealed to another identity"},
@@ -223,8 +227,8 @@ func TestReturnedShares(t *testing.T) {
 		{"with another threshold", strings.Replace(own, `"threshold":2`, `"threshold":3`, 1), "the public part was changed after sealing"},
 		{"with another identity of carol", strings.ReplaceAll(own, h.p["carol"].cfg.Identity.Public().String(), partytest.Identity(t).Public().String()), "the public part was changed after sealing"},
 		{"cut off", own[:len(own)/2], "parse share"},
-		{"the right one", own, ""},
-	} {
+	}
+	for _, tc := range append(sample.Of(4, wrong), row{"the right one", own, ""}) {
 		if tc.share == own && tc.reason != "" {
 			t.Errorf("%s: nothing is changed", tc.name)
 		}

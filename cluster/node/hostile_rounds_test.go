@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -292,7 +293,7 @@ func TestWithheldRounds(t *testing.T) {
 	fromEarlier := func(m *wire.TSSMessage) []*wire.TSSMessage {
 		return slices.DeleteFunc(relabelled(earlier, "carol", m), func(e *wire.TSSMessage) bool { return e.From != 3 || roundCode(e) != roundCode(m) })
 	}
-	for _, tc := range []struct {
+	for _, tc := range sample.Of(2, []struct {
 		name    string
 		code    byte
 		instead func(*wire.TSSMessage) []*wire.TSSMessage
@@ -304,7 +305,7 @@ func TestWithheldRounds(t *testing.T) {
 		{"a decommitment", 3, nil},
 		{"an echo", 0x80 | 1, nil},
 		{"the last echo", 0x80 | 2, nil},
-	} {
+	}) {
 		mark, refused := h.mark(), h.unauthentic()
 		h.attack(withhold(tc.code, tc.instead))
 		_, err := h.keygen(pubkey.Ed25519, 0)
