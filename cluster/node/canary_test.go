@@ -54,6 +54,7 @@ const (
 // damaged files, crashes. No secret is found in what they logged, said, answered,
 // stored in Redis, were started with, or wrote when they crashed.
 func TestCanary(t *testing.T) {
+	inTurn(t, "long stories", 0, 2)
 	t.Parallel()
 	binary := conclaveBinary(t)
 	eachCluster(t, 0, withKEK, func(t *testing.T, c *testCluster) {

@@ -398,6 +398,7 @@ func TestMemoryReserve(t *testing.T) {
 // TestFullShard fills one master of a Redis Cluster, the one with the list of what
 // is due and then the one with the node's record: it is as if all were full.
 func TestFullShard(t *testing.T) {
+	inTurn(t, "shards", 2, 4)
 	t.Parallel()
 	shards := clustertest.StartShards(t, 3, 0)
 	c := newClusterAt(t, shards.URL(), wholeCluster{shards.Client(t)}, withKEK...)

@@ -161,6 +161,7 @@ func stickyConfig(t *testing.T) string {
 // TestHAProxy runs the file that deploy/ ships, as it is and with its sticky
 // alternative: the same things happen.
 func TestHAProxy(t *testing.T) {
+	inTurn(t, "proxies", 0, 2)
 	t.Parallel()
 	needTool(t, "haproxy")
 	for _, sticky := range []bool{false, true} {

@@ -69,6 +69,7 @@ func startNginx(t *testing.T, c *testCluster) *process {
 
 // TestNginx runs the file that deploy/ ships in front of three nodes.
 func TestNginx(t *testing.T) {
+	inTurn(t, "proxies", 1, 2)
 	t.Parallel()
 	needTool(t, "nginx")
 	rdb := clustertest.Mini(t)

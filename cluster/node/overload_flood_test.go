@@ -202,6 +202,7 @@ func (f *flooder) count(conn net.Conn) {
 // whatever else slows the machine slows both; as a machine may be busy with
 // something else all the same, the first good one of eight tries counts.
 func TestFloodBesideSigner(t *testing.T) {
+	inTurn(t, "long stories", 1, 2)
 	needRedis(t)
 	if testing.Short() {
 		t.Skip("a flood is left out with -short")

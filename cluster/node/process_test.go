@@ -57,6 +57,14 @@ func build(program string) (string, error) {
 	return binary, nil
 }
 
+// inTurn skips a test of a group that takes turns, see [sample.Turn].
+func inTurn(t *testing.T, group string, row, rows int) {
+	t.Helper()
+	if !sample.Turn(group, row, rows) {
+		t.Skip(sample.Reason)
+	}
+}
+
 func TestMain(m *testing.M) {
 	sample.Idling()
 	code := m.Run()

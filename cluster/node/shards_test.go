@@ -58,6 +58,7 @@ func flags(sets ...[]string) []string { return slices.Concat(sets...) }
 // on nodes whose Redis is a cluster of three shards. Redis Cluster refuses any
 // script that does not keep to one slot.
 func TestOnRedisCluster(t *testing.T) {
+	inTurn(t, "shards", 0, 4)
 	t.Parallel()
 	shards := clustertest.StartShards(t, 3, 1)
 	c := newClusterAt(t, shards.URL(), wholeCluster{shards.Client(t)}, flags(safely, withKEK)...)
@@ -102,6 +103,7 @@ func TestOnRedisCluster(t *testing.T) {
 // TestShardFailover kills -9 masters of shards under load: the one with the list
 // of what is due, and one with a node's channel.
 func TestShardFailover(t *testing.T) {
+	inTurn(t, "shards", 1, 4)
 	t.Parallel()
 	shards := clustertest.StartShards(t, 3, 2)
 	c := newClusterAt(t, shards.URL(), wholeCluster{shards.Client(t)}, flags(arenaFlags, surely)...)
@@ -130,6 +132,7 @@ func TestShardFailover(t *testing.T) {
 
 // TestSentinelFailover kills -9 the master under load.
 func TestSentinelFailover(t *testing.T) {
+	inTurn(t, "shards", 3, 4)
 	t.Parallel()
 	s := clustertest.StartSentinels(t, 2)
 	c := newClusterAt(t, s.URL(), s.Client(t), flags(arenaFlags, surely)...)

@@ -13,6 +13,10 @@
 //	for range sample.Or(4, 16) { … }                  // 4, or 16 in the full set
 //	if !sample.Full() && total > 2 { t.Skip(sample.Reason) }
 //
+// Tests that are long and of one kind take turns:
+//
+//	if !sample.Turn("topologies", 0, 6) { t.Skip(sample.Reason) } // the first of six
+//
 // -short is less than the sample: it leaves out what takes more than a few seconds.
 //
 // The package is for tests only; no program of this module links it. It starts no
@@ -25,6 +29,7 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync"
 )
 
 // Idling is for the TestMain of a package whose parallel tests wait more than they
@@ -70,4 +75,15 @@ func Of[T any](n int, rows []T) []T {
 		some[i] = rows[(first+i)%len(rows)]
 	}
 	return some
+}
+
+// turns has the row of each group of [Turn] that runs in this process.
+var turns sync.Map
+
+// Turn reports whether the row of that number, from 0, of a group of rows has its
+// turn in this process: one of them in the sample, chosen by chance, and all in the
+// full set.
+func Turn(group string, row, rows int) bool {
+	chosen, _ := turns.LoadOrStore(group, rand.IntN(rows))
+	return Full() || chosen == row
 }

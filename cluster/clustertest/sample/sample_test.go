@@ -39,7 +39,23 @@ func TestOf(t *testing.T) {
 		t.Error("the full set runs unasked")
 	}
 
+	turns := 0
+	for row := range 5 {
+		if sample.Turn("test", row, 5) {
+			turns++
+		}
+		if sample.Turn("test", row, 5) != sample.Turn("test", row, 5) {
+			t.Error("a turn changes")
+		}
+	}
+	if turns != 1 {
+		t.Errorf("%d of 5 rows have their turn, want 1", turns)
+	}
+
 	t.Setenv("CONCLAVE_FULL", "1")
+	if !sample.Turn("test", 0, 2) || !sample.Turn("test", 1, 2) {
+		t.Error("in the full set not every row has its turn")
+	}
 	if all := sample.Of(2, rows); !slices.Equal(all, rows) || !sample.Full() || sample.Or("some", "all") != "all" {
 		t.Errorf("in the full set: got %v, want %v", all, rows)
 	}
