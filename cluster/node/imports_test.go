@@ -16,33 +16,34 @@ const module = "github.com/conclave-mpc/conclave/"
 // allowed is the import graph: what each package may import of this module.
 // Tests may import more.
 var allowed = map[string][]string{
-	"cluster/audit":           {},
-	"cluster/audit/redislog":  {"cluster/audit"},
-	"wsconn/wire":             {},
-	"session/pubkey":          {},
-	"wsconn/secret":           {},
-	"wsconn/auth":             {"wsconn/wire"},
-	"cluster/pipeline":        {},
-	"cluster":                 {"cluster/pipeline"},
-	"cluster/metrics":         {"cluster", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
-	"cluster/tracing":         {"session", "wsconn/wire"},                                             // likewise
-	"session/party":           {"session/pubkey"},
-	"session":                 {"cluster/audit", "session/pubkey", "wsconn/wire"},
-	"session/redisstore":      {"cluster/pipeline", "session", "session/pubkey", "wsconn/wire"},
-	"wsconn":                  {"cluster/audit", "wsconn/auth", "wsconn/wire"},
-	"wsconn/httpapi":          {"cluster/audit", "session", "wsconn/auth", "wsconn/wire"},
-	"wsconn/webhook":          {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
-	"wsconn/client":           {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
-	"cluster/node":            {"cluster/audit", "cluster/audit/redislog", "cluster/metrics", "cluster/pipeline", "cluster/tracing", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
-	"cmd/internal/spell":      {},
-	"cmd/conclaved":           {"cluster/node", "cmd/internal/spell", "wsconn/secret"},
-	"cmd/conclave":            {"cmd/internal/spell", "cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
-	"cmd/conclave-demo":       {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
-	"cmd/conclave-bench":      {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
-	"cluster/clustertest":     {"cluster/clustertest/sample"},
-	"session/party/partytest": {"session/party", "session/pubkey"},
-	"wsconn/auth/authtest":    {"wsconn/auth", "wsconn/wire"},
-	"deploy":                  {}, // tests of what stands around the programs
+	"cluster/audit":             {},
+	"cluster/audit/redislog":    {"cluster/audit"},
+	"wsconn/wire":               {},
+	"session/pubkey":            {},
+	"wsconn/secret":             {},
+	"wsconn/auth":               {"wsconn/wire"},
+	"cluster/pipeline":          {},
+	"cluster":                   {"cluster/pipeline"},
+	"cluster/metrics":           {"cluster", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
+	"cluster/tracing":           {"session", "wsconn/wire"},                                             // likewise
+	"session/internal/testonly": {},
+	"session/party":             {"session/internal/testonly", "session/pubkey"},
+	"session":                   {"cluster/audit", "session/pubkey", "wsconn/wire"},
+	"session/redisstore":        {"cluster/pipeline", "session", "session/pubkey", "wsconn/wire"},
+	"wsconn":                    {"cluster/audit", "wsconn/auth", "wsconn/wire"},
+	"wsconn/httpapi":            {"cluster/audit", "session", "wsconn/auth", "wsconn/wire"},
+	"wsconn/webhook":            {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
+	"wsconn/client":             {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
+	"cluster/node":              {"cluster/audit", "cluster/audit/redislog", "cluster/metrics", "cluster/pipeline", "cluster/tracing", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
+	"cmd/internal/spell":        {},
+	"cmd/conclaved":             {"cluster/node", "cmd/internal/spell", "wsconn/secret"},
+	"cmd/conclave":              {"cmd/internal/spell", "cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cmd/conclave-demo":         {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/secret", "wsconn/wire"},
+	"cmd/conclave-bench":        {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cluster/clustertest":       {"cluster/clustertest/sample"},
+	"session/party/partytest":   {"session/internal/testonly", "session/party", "session/pubkey"},
+	"wsconn/auth/authtest":      {"wsconn/auth", "wsconn/wire"},
+	"deploy":                    {}, // tests of what stands around the programs
 
 	"cluster/clustertest/sample": {}, // the tests of every package ask it
 	"cluster/tracing/otlptest":   {}, // tests against the collector's parser
@@ -66,6 +67,9 @@ func TestImports(t *testing.T) {
 			t.Errorf("package %s has no place in the import graph", name)
 		}
 		for _, imported := range fields[1:] {
+			if imported == "testing" && !strings.HasSuffix(name, "test") {
+				t.Errorf("%s imports testing", name)
+			}
 			ours, ok := strings.CutPrefix(imported, module)
 			if ok && !slices.Contains(may, ours) {
 				t.Errorf("%s may not import %s", name, ours)

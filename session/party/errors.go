@@ -27,7 +27,8 @@ var (
 	// ErrNotOwner is returned by [OpenShare] when a share is sealed to others than
 	// the identities given.
 	ErrNotOwner = errors.New("party: the share is sealed to another identity")
-	// ErrTestOnly is returned for test fixtures in a program that is no test.
+	// ErrTestOnly is returned for the fixtures of package partytest in a program that
+	// does not import it.
 	ErrTestOnly = errors.New("party: pre-parameters marked test_only are refused outside tests")
 )
 

@@ -9,10 +9,11 @@ import (
 	"math/big"
 	"runtime"
 	"sync"
-	"testing"
 
 	"github.com/bnb-chain/tss-lib/v2/crypto/paillier"
 	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
+
+	"github.com/conclave-mpc/conclave/session/internal/testonly"
 )
 
 const (
@@ -284,7 +285,7 @@ func (p *PreParams) take() (*ecdsakeygen.LocalPreParams, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.testOnly && !testing.Testing() {
+	if p.testOnly && !testonly.Allowed() {
 		return nil, ErrTestOnly
 	}
 	if p.used {
@@ -325,7 +326,7 @@ func UnmarshalPreParams(data []byte) (*PreParams, error) {
 	if in.Version != preParamsVersion {
 		return nil, fmt.Errorf("read pre-parameters: format %d is not known", in.Version)
 	}
-	if in.TestOnly && !testing.Testing() {
+	if in.TestOnly && !testonly.Allowed() {
 		return nil, ErrTestOnly
 	}
 	if err := checkPreParams(in.Params); err != nil {

@@ -7,16 +7,17 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"testing"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+
+	"github.com/conclave-mpc/conclave/session/internal/testonly"
 )
 
 const (
 	// scryptWork is the logarithm of scrypt's work factor for what is protected
 	// here: 256 MiB and about a second. A file may ask for maxScryptWork at most.
-	// In test binaries it costs next to nothing.
+	// In tests it costs next to nothing.
 	scryptWork     = 18
 	maxScryptWork  = 20
 	testScryptWork = 8
@@ -27,7 +28,7 @@ const (
 // Protect returns the private text form encrypted with a passphrase: an armored
 // age file, which age itself decrypts too. [OpenIdentity] reads it.
 func (id Identity) Protect(passphrase []byte) (string, error) {
-	if testing.Testing() {
+	if testonly.Allowed() {
 		return id.protect(passphrase, testScryptWork)
 	}
 	return id.protect(passphrase, scryptWork)

@@ -3,7 +3,8 @@
 // lets a test tamper with them, and pre-parameters made beforehand.
 //
 // The pre-parameters in testdata are public and therefore worthless. They are
-// marked test_only, and package party refuses them in any program that is no test.
+// marked test_only, and package party refuses them in any program that does not
+// import this package.
 // The key there, with its identities, is known to everybody too.
 package partytest
 
@@ -13,12 +14,15 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/session/internal/testonly"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
 //go:embed testdata/preparams-test-only-*.json testdata/key-test-only-secp256k1.json
 var fixtures embed.FS
+
+func init() { testonly.Allow() }
 
 // Sets is how many different pre-parameters there are.
 const Sets = 6
