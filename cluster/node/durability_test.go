@@ -84,7 +84,7 @@ func TestRequireDurableRedis(t *testing.T) {
 // keygen: nothing is confirmed, however often it is asked for, until the replica
 // has the key and every share.
 func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
-	inTurn(t, "replicas", 1, 3)
+	inTurn(t, "replicas", 1, 4)
 	t.Parallel()
 	master := clustertest.StartRedis(t)
 	host, port, _ := net.SplitHostPort(master.Addr())
@@ -162,7 +162,7 @@ func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
 // TestNothingMoreIsAcknowledged freezes the only replica under every kind of
 // thing that a client is told has taken effect.
 func TestNothingMoreIsAcknowledged(t *testing.T) {
-	inTurn(t, "replicas", 0, 3)
+	inTurn(t, "replicas", 0, 4)
 	t.Parallel()
 	master := clustertest.StartRedis(t)
 	host, port, _ := net.SplitHostPort(master.Addr())

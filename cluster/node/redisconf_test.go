@@ -282,7 +282,7 @@ func (r *shippedRedis) refuses(t *testing.T) {
 // TestRedisConfWithReplicas takes the lines for replicas in: with one the nodes
 // work, and without it Redis takes no writes.
 func TestRedisConfWithReplicas(t *testing.T) {
-	inTurn(t, "replicas", 2, 3)
+	inTurn(t, "replicas", 2, 4)
 	t.Parallel()
 	needTool(t, "redis-server")
 	dir := t.TempDir()

@@ -13,6 +13,7 @@ import (
 // identity and its share it comes back on a new one and signs again, also if the
 // servers have lost theirs of the share.
 func TestRestoredFromBackup(t *testing.T) {
+	inTurn(t, "replicas", 3, 4)
 	t.Parallel()
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
 		users := enrol(t, c, "alice", "bob", "carol")
