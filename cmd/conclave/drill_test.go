@@ -16,6 +16,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -87,10 +88,9 @@ func newDrill(t *testing.T) *drill {
 	d.cfg = node.Config{
 		Listen: "127.0.0.1:0", Redis: d.redis.URL(), JWTSecret: []byte("a secret of tests, of 32 bytes and more"), DrainSpread: time.Millisecond,
 	}
-	for user, role := range map[string]string{"alice": "coordinator", "bob": "participant", "carol": "participant"} {
-		if err := node.AddUser(t.Context(), d.cfg, user, drillPassword, []string{role}, false); err != nil {
-			t.Fatal(err)
-		}
+	rdb := d.redis.Client(t)
+	for user, role := range map[string]wire.Role{"alice": wire.RoleCoordinator, "bob": wire.RoleParticipant, "carol": wire.RoleParticipant} {
+		authtest.AddUser(t, rdb, "", user, drillPassword, role)
 	}
 	d.startNode()
 	return d

@@ -158,7 +158,7 @@ func hintForOutcome(e *client.OutcomeError) string {
 func hintForCode(e *wire.Error) string {
 	switch e.Code {
 	case wire.CodeTokenExpired, wire.CodeUnauthenticated:
-		return "log in with conclave login URL USER"
+		return "log in with conclave login URL USER, or without both where and as whom it was before"
 	case wire.CodeUnavailable:
 		return "try again in a moment"
 	case wire.CodeStorageFull:

@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"fmt"
 	"math/big"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/bnb-chain/tss-lib/v2/common"
@@ -181,6 +183,15 @@ func TestRoundTables(t *testing.T) {
 func TestRoundsFitAMailbox(t *testing.T) {
 	t.Parallel()
 	const most, mostBytes, overhead = 512, 4 << 20, 256 + 512 // cluster.Config.GroupMax, GroupMaxBytes; a frame's other fields
+	source, err := os.ReadFile("../../cluster/cluster.go") // which this package does not import
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, preset := range []string{"number(&c.GroupMax, 512)", "number(&c.GroupMaxBytes, 4<<20)"} {
+		if !strings.Contains(string(source), preset) {
+			t.Errorf("cluster's limits are others: it has no %s", preset)
+		}
+	}
 	for _, c := range []pubkey.Curve{pubkey.Secp256k1, pubkey.Ed25519} {
 		for k, attempts := range map[kind]int{kindKeygen: 1, kindSign: 2} {
 			messages, bytes := 0, 0
