@@ -183,7 +183,7 @@ func TestRoundTables(t *testing.T) {
 func TestRoundsFitAMailbox(t *testing.T) {
 	t.Parallel()
 	const most, mostBytes, overhead = 512, 4 << 20, 256 + 512 // cluster.Config.GroupMax, GroupMaxBytes; a frame's other fields
-	source, err := os.ReadFile("../../cluster/cluster.go") // which this package does not import
+	source, err := os.ReadFile("../../cluster/cluster.go")    // which this package does not import
 	if err != nil {
 		t.Fatal(err)
 	}
