@@ -275,11 +275,16 @@ func TestServersOrder(t *testing.T) {
 	check("much later", now.Add(2*avoidMost), 2, 0, 1)
 	s.answered(1)
 	check("the one that has answered is first", now, 1, 2, 0)
+	later := now.Add(2 * avoidMost)
+	s.failing(2, later)
+	check("one that has failed is last, though it was not preferred", later, 1, 0, 2)
 	for range 40 {
-		s.failing(2, now)
+		s.failing(2, later)
 	}
-	if until := s.failed[2].until; until.After(now.Add(avoidMost)) {
-		t.Errorf("avoided for %s", until.Sub(now))
+	s.failing(0, later)
+	check("of those that have failed, the one that may be tried sooner is first", later, 1, 0, 2)
+	if until := s.failed[2].until; until.After(later.Add(avoidMost)) {
+		t.Errorf("avoided for %s", until.Sub(later))
 	}
 }
 
