@@ -31,6 +31,13 @@
 // package session/party. [Login] and [API] are the HTTP side. The package does
 // not log or report tokens, round messages or shares.
 //
+// # Requirements
+//
+// A program that imports this package needs one line in its go.mod beside the
+// requirement. tss-lib demands it, and Go takes it from the main module only:
+//
+//	replace github.com/agl/ed25519 => github.com/binance-chain/edwards25519 v0.0.0-20200305024217-f36fc4b53d43
+//
 // # Goroutines and locks
 //
 // [Client.Run] and [Client.Serve] own all goroutines and return when these have
