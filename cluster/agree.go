@@ -72,6 +72,7 @@ func (n *Node) compare(ctx context.Context) {
 		}
 	}
 	n.noteDifference(strings.Trim(found, " ;"), later)
+	n.compared.Store(true)
 }
 
 // difference says in what another node differs; empty for nothing. A node of an
@@ -113,8 +114,20 @@ type difference struct {
 	later bool // this node started after the other
 }
 
-// agrees returns an error while this node differs from an older one and is not to serve.
-func (n *Node) agrees() error {
+// Agrees returns an error while this node is not to serve because of others:
+// ErrDiffers, ErrIDTaken, or ErrNotReady before it has looked at them.
+func (n *Node) Agrees() error {
+	if err := n.disagreement(); err != nil {
+		return err
+	}
+	if !n.compared.Load() {
+		return ErrNotReady
+	}
+	return nil
+}
+
+// disagreement is Agrees of what is known.
+func (n *Node) disagreement() error {
 	if n.taken.Load() {
 		return ErrIDTaken
 	}

@@ -334,6 +334,7 @@ type Node struct {
 	acks       pipeline.Gatherer[*Membership]
 	renewed    renewals
 	differs    atomic.Pointer[difference] // nil: all nodes agree
+	compared   atomic.Bool                // it has looked at the others
 	taken      atomic.Bool                // another process has the node's id
 	hung       hung                       // members whose mailbox is out of reach
 	checks     checks
@@ -405,7 +406,7 @@ func (n *Node) Ready(ctx context.Context) error {
 	if !n.subscribed.Load() || n.since(&n.heard) > 3*n.cfg.ProbeEvery || n.echo.deaf() {
 		return ErrNotReady
 	}
-	if err := n.agrees(); err != nil {
+	if err := n.disagreement(); err != nil {
 		return err
 	}
 	return n.clockError()

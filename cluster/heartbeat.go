@@ -82,6 +82,9 @@ func (n *Node) heartbeats(ctx context.Context) {
 		}
 		switch {
 		case err == nil:
+			if turn%compareEvery == 0 || !n.compared.Load() {
+				n.compare(ctx)
+			}
 			n.lastBeat.Store(int64(begun))
 			n.registered.Store(true)
 			if failing {
@@ -89,9 +92,6 @@ func (n *Node) heartbeats(ctx context.Context) {
 			}
 			wrong = n.watchClock(ctx, wrong)
 			n.tellSelf(ctx)
-			if turn%compareEvery == 0 {
-				n.compare(ctx)
-			}
 			n.leaveDangling(ctx)
 		case ctx.Err() == nil && !failing:
 			n.log.Warn().Err(err).Msg("heartbeat failed")

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
@@ -18,20 +19,34 @@ func (n *Node) doubts() error {
 	return nil
 }
 
-// clockGuard is a Verifier of a node whose clock may be wrong: meanwhile what has
-// expired by it, or is not valid yet, is only unavailable here, since another node
-// may take it.
-type clockGuard struct {
+// disagrees returns an error while this node is not to serve because of others: its
+// secret may be wrong.
+func (n *Node) disagrees() error {
+	if err := n.cluster.Agrees(); err != nil {
+		return wire.Errorf(wire.CodeUnavailable, "node %s is not ready: %s", n.cfg.NodeID, strings.TrimPrefix(err.Error(), "cluster: "))
+	}
+	return nil
+}
+
+// doubtGuard is a Verifier of a node whose clock, or secret, may be wrong: meanwhile
+// what is not good by it is only unavailable here, since another node may take it.
+type doubtGuard struct {
 	auth.Verifier
-	doubts func() error
+	doubts    func() error // of the clock
+	disagrees func() error // of secrets
 }
 
 // Verify implements auth.Verifier.
-func (g clockGuard) Verify(ctx context.Context, token string) (auth.Claims, error) {
+func (g doubtGuard) Verify(ctx context.Context, token string) (auth.Claims, error) {
 	claims, err := g.Verifier.Verify(ctx, token)
 	var e *wire.Error
 	if errors.As(err, &e) && (e.Code == wire.CodeTokenExpired || e.Code == wire.CodeUnauthenticated && e.Temporary) {
 		if wrong := g.doubts(); wrong != nil {
+			return auth.Claims{}, wrong
+		}
+	}
+	if errors.As(err, &e) && e.Code == wire.CodeUnauthenticated {
+		if wrong := g.disagrees(); wrong != nil {
 			return auth.Claims{}, wrong
 		}
 	}

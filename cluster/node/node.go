@@ -346,7 +346,11 @@ func (n *Node) Ready(ctx context.Context) error {
 	if err := n.tokens.revoked.Ready(); err != nil {
 		return err
 	}
-	return n.cluster.Ready(ctx)
+	err := n.cluster.Ready(ctx)
+	if errors.Is(err, cluster.ErrDiffers) || errors.Is(err, cluster.ErrIDTaken) {
+		return errors.Join(n.disagrees(), err)
+	}
+	return err
 }
 
 // Stop drains the node and stops it: not ready, sockets closed with "going

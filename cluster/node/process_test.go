@@ -40,8 +40,8 @@ var builds struct {
 	dirs []string
 }
 
-// build builds one of the programs.
-func build(program string) (string, error) {
+// build builds one of the programs, with flags for go build.
+func build(program string, flags ...string) (string, error) {
 	dir, err := os.MkdirTemp("", program+"-")
 	if err != nil {
 		return "", err
@@ -50,7 +50,8 @@ func build(program string) (string, error) {
 	builds.dirs = append(builds.dirs, dir)
 	builds.Unlock()
 	binary := filepath.Join(dir, program)
-	build := exec.Command("go", "build", "-o", binary, "github.com/conclave-mpc/conclave/cmd/"+program)
+	args := append([]string{"build", "-o", binary}, flags...)
+	build := exec.Command("go", append(args, "github.com/conclave-mpc/conclave/cmd/"+program)...)
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", program, err, out)
 	}
@@ -100,6 +101,8 @@ type testCluster struct {
 	// secretFile, if set, is where the nodes find testSecret instead of in their
 	// environment.
 	secretFile string
+	// binary, if set, is the program of nodes that start from now on.
+	binary string
 	// computes says that the parties compute for so long that their silence means
 	// nothing.
 	computes bool
@@ -166,6 +169,9 @@ func (c *testCluster) launch(id string, flags ...string) (*process, error) {
 	binary, err := conclaved()
 	if err != nil {
 		return nil, err
+	}
+	if c.binary != "" {
+		binary = c.binary
 	}
 	args := append([]string{"--listen", "127.0.0.1:0", "--redis", c.url, "--redis-prefix", c.prefix,
 		"--node-id", id, "--log-level", "debug", "--drain-spread", "100ms"}, c.flags...)

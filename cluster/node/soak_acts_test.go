@@ -23,8 +23,12 @@ func newArenaWithReplica(t *testing.T, seed uint64, nodes, groups int, flags ...
 	a := &arena{t: t, seed: seed, figures: newFigures(), within: 90 * time.Second, waits: true}
 	args := []string{"--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 	a.redis = clustertest.StartRedis(t, args...)
+	a.replica = clustertest.StartRedis(t, args...)
 	host, port, _ := net.SplitHostPort(a.redis.Addr())
-	a.replica = clustertest.StartRedis(t, append(args, "--replicaof", host+" "+port)...)
+	// Not in its arguments: who is killed was the master, and starts again as one.
+	if err := a.replica.Client(t).Do(context.Background(), "replicaof", host, port).Err(); err != nil {
+		t.Fatal(err)
+	}
 	a.way = newLink(t, a.redis.Addr())
 	opt, err := redis.ParseURL(a.way.url())
 	if err != nil {

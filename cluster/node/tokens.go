@@ -63,7 +63,7 @@ func (n *Node) assembleTokens() (err error) {
 	default:
 		t.verifier = t.own
 	}
-	t.verifier = clockGuard{t.revoked.Guard(t.verifier), n.doubts}
+	t.verifier = doubtGuard{t.revoked.Guard(t.verifier), n.doubts, n.disagrees}
 	return nil
 }
 

@@ -71,7 +71,7 @@ type Config struct {
 	// Doubts returns an error while this process's clock is known to be wrong, which
 	// what has expired by it is told. Nil: it is believed.
 	Doubts   func() error
-	Ready    func(ctx context.Context) error // why the node should get no new clients
+	Ready    func(ctx context.Context) error // why the node should get no new clients; who asks is told a *wire.Error of code unavailable
 	Room     func() error                    // why nothing new is begun; nil for no such thing
 	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
 	Cluster  Directory                       // nil: nodes and presence are not shown here
@@ -285,6 +285,9 @@ func (a *api) ready(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if err := a.alive.get(r.Context()); err != nil {
 		if a.cfg.Doubts != nil && a.cfg.Doubts() != nil {
 			return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready: %s", a.cfg.Doubts()), err)
+		}
+		if errors.Is(err, wire.Errorf(wire.CodeUnavailable, "")) {
+			return 0, nil, err // which says why
 		}
 		return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready"), err)
 	}
