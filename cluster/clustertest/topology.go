@@ -241,10 +241,7 @@ func StartSentinels(tb testing.TB, replicas int, args ...string) *Sentinels {
 	conf := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]s 2\nsentinel down-after-milliseconds %[1]s 1000\n"+
 		"sentinel failover-timeout %[1]s 5000\nsentinel parallel-syncs %[1]s 2\n", SentinelName, host, port)
 	for range 3 {
-		w, err := startWith(RealRedis{conf: conf})
-		must(tb, err)
-		tb.Cleanup(w.remove)
-		s.Watchers = append(s.Watchers, w)
+		s.Watchers = append(s.Watchers, StartSentinel(tb, conf))
 	}
 	for _, w := range s.Watchers {
 		one := redis.NewSentinelClient(&redis.Options{Addr: w.addr})
@@ -255,6 +252,18 @@ func StartSentinels(tb testing.TB, replicas int, args ...string) *Sentinels {
 		})
 	}
 	return s
+}
+
+// StartSentinel starts one Sentinel, for the time of the test, with lines of
+// configuration besides its address. Without redis-server the test is skipped, as
+// with [StartRedis].
+func StartSentinel(tb testing.TB, conf string) *RealRedis {
+	tb.Helper()
+	needServer(tb)
+	w, err := startWith(RealRedis{conf: conf})
+	must(tb, err)
+	tb.Cleanup(w.remove)
+	return w
 }
 
 func (s *Sentinels) awaitReplicas(tb testing.TB, ctx context.Context, master *RealRedis, n int) {
