@@ -130,12 +130,17 @@ local function append_entry(...)
 end
 
 local out, refused, turn = {}, {}, false
+local noted -- the id that this call has put into seen for what is not appended yet
 
 -- take_message appends message i, if it may be, and returns what is said of it.
 local function take_message(i)
   local id, payer, group, last_word, send, payload = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1', ARGV[i + 4], ARGV[i + 5]
   if refused[send] then return refused[send] end -- nothing overtakes what was refused
-  if id ~= '' and (redis.call('SADD', seen, id) == 0 or redis.call('SISMEMBER', old, id) == 1) then return 0 end
+  if id ~= '' then
+    if redis.call('SADD', seen, id) == 0 then return 0 end
+    noted = id
+    if redis.call('SISMEMBER', old, id) == 1 then return 0 end
+  end
   local r, link, cost = nil, last_word and 'end' or '', 0
   if account then
     local ended
@@ -157,9 +162,17 @@ local function take_message(i)
     return r
   end
   r = string.sub(append_entry('payload', payload, 'payer', payer, 'group', group, 'link', link), 3)
+  noted = nil -- it stays in seen, whatever fails from here on
   len = len + 1
   turn = turn or r % 64 == 0 -- seen need not be exact, and counting it costs
-  if account then account.appended(r, payer, group, last_word, cost) end
+  if account then
+    local kept, why = pcall(account.appended, r, payer, group, last_word, cost)
+    if not kept then -- it is made anew from the entries
+      note_failure(why)
+      redis.pcall('DEL', usage)
+      account = nil
+    end
+  end
   if node and channels ~= '' then
     local heard = redis.pcall('PUBLISH', channels .. node, 'm ' .. conn .. ' ' .. r .. ' ' .. sent .. ' ' .. payload)
     if type(heard) == 'table' then note_failure(heard) end
@@ -168,9 +181,10 @@ local function take_message(i)
 end
 
 for i = first, #ARGV, width do
+  noted = nil
   local done, r = pcall(take_message, i)
   if not done then
-    if ARGV[i] ~= '' then redis.pcall('SREM', seen, ARGV[i]) end
+    if noted then redis.pcall('SREM', seen, noted) end -- not one that was appended before
     return type(r) == 'table' and r or redis.error_reply(tostring(r))
   end
   out[#out + 1] = r

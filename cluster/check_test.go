@@ -154,6 +154,21 @@ func TestAppendThatFails(t *testing.T) {
 		change("+" + command)
 		s.want(command, command+"'")
 	}
+	for _, command := range []string{"xadd", "sadd", "sismember", "get", "hget", "hset", "xrange", "publish", "del"} { // of what was taken before
+		if err := try("before -" + command); err != nil {
+			t.Errorf("before -%s: %v", command, err)
+		}
+		change("-" + command)
+		_ = try("before -" + command)
+		_ = try("under -" + command)
+		change("+" + command)
+		for _, what := range []string{"before -" + command, "under -" + command} {
+			if err := try(what); err != nil {
+				t.Errorf("%s and back: %v", what, err)
+			}
+			s.want(what, what+"'")
+		}
+	}
 	for _, key := range []string{k.seenBefore("alice"), k.seen("bob")} {
 		if err := w.rdb.Set(ctx, key, "somebody's", 0).Err(); err != nil {
 			t.Fatal(err)
@@ -169,6 +184,32 @@ func TestAppendThatFails(t *testing.T) {
 			t.Errorf("a string at %s and gone: %v", key, err)
 		}
 		s.want(key, key+"'")
+	}
+	w.wantNothing(a, "alice", s)
+}
+
+// A message is sent again while Redis is full, because its sender does not know
+// that it was taken. It arrives once.
+func TestSentAgainWhileFull(t *testing.T) {
+	t.Parallel()
+	rdb := clustertest.StartRedis(t).Client(t)
+	w := newWorld(t, rdb, clustertest.Prefix())
+	a, ctx := w.node("a"), context.Background()
+	_, s := w.join(a, "alice", 0, 10)
+	again := func() error { return a.Send(ctx, Message{To: "alice", Payload: []byte("one"), ID: "one"}) }
+	if err := again(); err != nil {
+		t.Fatal(err)
+	}
+	s.want("one")
+	if err := rdb.ConfigSet(ctx, "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	_ = again()
+	if err := rdb.ConfigSet(ctx, "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := again(); err != nil {
+		t.Fatal(err)
 	}
 	w.wantNothing(a, "alice", s)
 }
