@@ -20,7 +20,8 @@ import (
 // for each node, and another for the test itself.
 func newArenaWithReplica(t *testing.T, seed uint64, nodes, groups int, flags ...string) *arena {
 	t.Helper()
-	a := &arena{t: t, seed: seed, figures: newFigures(), within: 90 * time.Second, waits: true}
+	// In the soak something befalls Redis most of the time.
+	a := &arena{t: t, seed: seed, figures: newFigures(), within: 3 * time.Minute, waits: true}
 	args := []string{"--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 	a.redis = clustertest.StartRedis(t, args...)
 	a.replica = clustertest.StartRedis(t, args...)
