@@ -35,6 +35,7 @@ var acts = append([]act{
 	{name: "Redis hung", lasts: 2 * time.Second, do: stopRedis, undo: continueRedis},
 	{name: "Redis hung for longer than a lease", lasts: 8 * time.Second, closes: true, do: stopRedis, undo: continueRedis},
 	{name: "one shard hung", on: onShards, lasts: 4 * time.Second, closes: true, do: stopShard, undo: continueShard},
+	{name: "a shard fails over", on: onDoubles, lasts: time.Second, closes: true, do: killShard, undo: func(w *stage) { w.shards.Rejoin(w.t, w.dead) }},
 	{name: "links cut for longer than a lease", lasts: 8 * time.Second, closes: true, do: cutLinks, undo: mendLinks},
 	{name: "subscription deafened", lasts: 1500 * time.Millisecond, do: deafen, undo: mendLinks},
 	{name: "subscription deafened for longer than a lease", lasts: 8 * time.Second, closes: true, do: deafen, undo: mendLinks},
@@ -247,6 +248,11 @@ func (w *stage) signalRedis(r *clustertest.RealRedis, sig syscall.Signal) {
 
 func stopRedis(w *stage)     { w.signalRedis(w.redis, syscall.SIGSTOP) }
 func continueRedis(w *stage) { w.signalRedis(w.redis, syscall.SIGCONT) }
+
+// killShard kills the master of a shard; a replica takes over, and is alone then.
+func killShard(w *stage) {
+	w.dead = w.shards.KillMaster(w.t, w.c.prefix+"presence:{"+w.main.users[0]+"}")
+}
 
 func stopShard(w *stage)     { w.signalRedis(w.shards.Servers[1], syscall.SIGSTOP) }
 func continueShard(w *stage) { w.signalRedis(w.shards.Servers[1], syscall.SIGCONT) }

@@ -25,9 +25,10 @@ import (
 type redisKind int
 
 const (
-	onOne    redisKind = iota // one server
-	onPair                    // a master and its replica, behind one address
-	onShards                  // a Redis Cluster of three shards
+	onOne     redisKind = iota // one server
+	onPair                     // a master and its replica, behind one address
+	onShards                   // a Redis Cluster of three shards
+	onDoubles                  // the same with replicas, which nodes wait for
 )
 
 // stage is where an act is done: two nodes, each with its link to Redis unless that
@@ -43,6 +44,7 @@ type stage struct {
 	early   *group // has been asked for a key, by one who is away
 	lost    *group // uses what Redis loses; nil unless it does
 	backup  string // what an act has put aside
+	dead    *clustertest.RealRedis
 
 	operator *redis.Conn // past everything that an act does to connections
 }
@@ -63,6 +65,9 @@ func newStage(t *testing.T, a act) *stage {
 	}
 	w.hooks = newReceiver(t, secret)
 	flags := append(slices.Clone(stageFlags), "--webhook", w.hooks.URL, "--webhook-secret-file", file)
+	if a.on == onDoubles {
+		flags = append(flags, "--redis-wait-replicas", "1")
+	}
 	w.c = newClusterAt(t, w.url(), w.rdb, flags...)
 	for range 2 {
 		w.startNode()
@@ -91,8 +96,8 @@ func newStage(t *testing.T, a act) *stage {
 func (w *stage) startRedis() {
 	t := w.t
 	t.Helper()
-	if w.act.on == onShards {
-		w.shards = clustertest.StartShards(t, 3, 0)
+	if w.act.on == onShards || w.act.on == onDoubles {
+		w.shards = clustertest.StartShards(t, 3, int(w.act.on-onShards))
 		w.rdb = wholeCluster{w.shards.Client(t)}
 		return
 	}

@@ -65,7 +65,7 @@ func TestMatrix(t *testing.T) {
 	run := acts
 	if !sample.Full() {
 		run = sample.Of(3, slices.DeleteFunc(slices.Clone(acts), func(a act) bool {
-			return a.on == onShards || a.loses || a.lasts > 2*time.Second
+			return a.on >= onShards || a.loses || a.lasts > 2*time.Second
 		}))
 	}
 	for _, a := range run {
@@ -101,13 +101,7 @@ func (a act) run(t *testing.T) {
 	}
 	ended := time.Now()
 	w.judge(cells, ended)
-	if after := w.connections(); !a.closes {
-		for user, n := range before {
-			if after[user] != n {
-				t.Errorf("%s has connected %d times since, want none", user, after[user]-n)
-			}
-		}
-	}
+	w.noneConnectedAgain(before)
 	w.hold()
 	breaches := w.excused(w.settle())
 	t.Run("history", func(t *testing.T) {
@@ -198,6 +192,20 @@ func (w *stage) connections() map[string]int64 {
 		}
 	}
 	return all
+}
+
+// noneConnectedAgain holds that no node closed a socket, unless it may. A busy
+// machine can take a node's lease in an act that is too short for that.
+func (w *stage) noneConnectedAgain(before map[string]int64) {
+	w.t.Helper()
+	if w.act.closes || w.act.lasts < leaseTTL/2 && strings.Contains(w.c.logs.String(), `"message":"lease lost"`) {
+		return
+	}
+	for user, n := range w.connections() {
+		if n != before[user] {
+			w.t.Errorf("%s has connected %d times since, want none", user, n-before[user])
+		}
+	}
 }
 
 // success waits for an outcome and returns an error unless it is the one that was
