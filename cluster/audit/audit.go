@@ -89,6 +89,8 @@ const (
 	UserPassword = "user_password" // of an account, set anew; its tokens are revoked
 	UserDisable  = "user_disable"  // likewise
 	UserEnable   = "user_enable"   // likewise
+	UserRoles    = "user_roles"    // likewise
+	UserRemove   = "user_remove"   // likewise
 	TokenRevoke  = "token_revoke"  // one, or all that a user has
 	TokenRefresh = "token_refresh" // a login renewed by its refresh token
 	Logout       = "logout"

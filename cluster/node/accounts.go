@@ -86,6 +86,26 @@ func SetUserDisabled(ctx context.Context, cfg Config, user string, disabled bool
 	})
 }
 
+// SetUserRoles gives an account other roles and ends its tokens, which speak of the
+// old ones.
+func SetUserRoles(ctx context.Context, cfg Config, user string, roles []string) error {
+	var list []wire.Role
+	for _, r := range roles {
+		list = append(list, wire.Role(r))
+	}
+	return withAccounts(cfg, func(a accounts) error {
+		return a.audited(ctx, audit.UserRoles, user, "roles "+strings.Join(roles, ","), a.SetRoles(ctx, user, list))
+	})
+}
+
+// RemoveUser removes an account and ends its tokens; every node closes their sockets
+// within a second. Its keys and sessions stay, under the name.
+func RemoveUser(ctx context.Context, cfg Config, user string) error {
+	return withAccounts(cfg, func(a accounts) error {
+		return a.audited(ctx, audit.UserRemove, user, "tokens revoked", a.Delete(ctx, user))
+	})
+}
+
 // ListUsers returns the accounts that can log in.
 func ListUsers(ctx context.Context, cfg Config) (list []auth.Account, err error) {
 	err = withAccounts(cfg, func(a accounts) (err error) {

@@ -117,10 +117,69 @@ func (s *contract) successes(c *testCluster, n *process) {
 			s.is(n, 200, call{op: "GET /v1/presence/{user}", token: who, path: map[string]string{"user": user}})
 		}
 	}
+	s.users(n, admin)
 	s.is(n, 200, call{op: "POST /v1/tokens/revoke", token: admin, body: `{"jti":"none","reason":"a test"}`})
 	s.is(n, 200, call{op: "GET /v1/audit", token: admin, query: url.Values{"limit": {"3"}}})
 	s.is(n, 200, call{op: "GET /healthz"})
 	s.is(n, 200, call{op: "GET /readyz"})
+}
+
+// users makes an account, changes all of it, and removes it.
+func (s *contract) users(n *process, admin string) {
+	zed := map[string]string{"user": "zed"}
+	s.is(n, 201, call{op: "POST /v1/users", token: admin, body: fmt.Sprintf(`{"user_id":"zed","roles":["participant"],"password":%q}`, testPassword)})
+	s.is(n, 200, call{op: "PUT /v1/users/{user}/roles", token: admin, path: zed, body: `{"roles":["admin"]}`})
+	s.is(n, 200, call{op: "POST /v1/users/{user}/disable", token: admin, path: zed, query: url.Values{"reason": {"a test"}}})
+	s.is(n, 200, call{op: "GET /v1/users", token: admin, query: url.Values{"limit": {"1"}, "prefix": {"z"}, "role": {"admin"}, "state": {"disabled"}}})
+	s.is(n, 200, call{op: "POST /v1/users/{user}/enable", token: admin, path: zed})
+	s.is(n, 200, call{op: "POST /v1/users/{user}/password", token: admin, path: zed, body: `{}`})
+	s.is(n, 200, call{op: "GET /v1/users/{user}", token: admin, path: zed})
+	s.is(n, 200, call{op: "DELETE /v1/users/{user}", token: admin, path: zed, query: url.Values{"reason": {"a test"}}})
+}
+
+// wrongUsers asks for what is refused of accounts.
+func (s *contract) wrongUsers(c *testCluster, n *process, alice, huge string) {
+	c.addUser("root", wire.RoleAdmin) // the only one with an account
+	root, _ := c.login(n, "root")
+	self, none := map[string]string{"user": "root"}, map[string]string{"user": "nobody"}
+	for op, most := range map[string]int{
+		"GET /v1/users": 404, "POST /v1/users": 413, "GET /v1/users/{user}": 404, "PUT /v1/users/{user}/roles": 413, "POST /v1/users/{user}/password": 413,
+		"POST /v1/users/{user}/disable": 404, "POST /v1/users/{user}/enable": 404, "DELETE /v1/users/{user}": 404,
+	} {
+		one := s.anything(op, alice)
+		s.is(n, 403, one)
+		if most == 413 {
+			one.token, one.body = root, huge
+			s.is(n, 413, one)
+			one.body = `[]`
+			s.is(n, 400, one)
+		}
+	}
+	two := url.Values{"reason": {"two\nlines"}}
+	for _, r := range []struct {
+		want int
+		call
+	}{
+		{400, call{op: "GET /v1/users", query: url.Values{"state": {"x"}}, bad: true}},
+		{400, call{op: "GET /v1/users", query: url.Values{"role": {"x"}}, bad: true}},
+		{400, call{op: "GET /v1/users", query: url.Values{"cursor": {"%"}}}},
+		{409, call{op: "POST /v1/users", body: fmt.Sprintf(`{"user_id":"root","roles":["admin"],"password":%q}`, testPassword)}},
+		{404, call{op: "GET /v1/users/{user}", path: none}},
+		{404, call{op: "PUT /v1/users/{user}/roles", path: none, body: `{"roles":["admin"]}`}},
+		{409, call{op: "PUT /v1/users/{user}/roles", path: self, body: `{"roles":["participant"]}`}},
+		{404, call{op: "POST /v1/users/{user}/password", path: none, body: fmt.Sprintf(`{"password":%q}`, testPassword)}},
+		{400, call{op: "POST /v1/users/{user}/disable", path: none, query: two}},
+		{404, call{op: "POST /v1/users/{user}/disable", path: none}},
+		{409, call{op: "POST /v1/users/{user}/disable", path: self}},
+		{404, call{op: "POST /v1/users/{user}/enable", path: none}},
+		{400, call{op: "POST /v1/users/{user}/enable", path: none, query: two}},
+		{400, call{op: "DELETE /v1/users/{user}", path: none, query: two}},
+		{404, call{op: "DELETE /v1/users/{user}", path: none}},
+		{409, call{op: "DELETE /v1/users/{user}", path: self}},
+	} {
+		r.token = root
+		s.is(n, r.want, r.call)
+	}
 }
 
 // renew exchanges s.refresh.
@@ -138,6 +197,7 @@ func (s *contract) noRoom(c *testCluster, n *process) {
 	s.is(n, 507, call{op: "POST /v1/keys", token: alice, body: fmt.Sprintf(`{"threshold":2,"participants":[%q,%q]}`, partNames[1], partNames[2])})
 	start := url.Values{"start": {"true"}}
 	s.is(n, 507, call{op: "POST /v1/keys/{key_id}/signatures", token: alice, path: key, body: `{"data":"no room"}`, query: start})
+	s.is(n, 507, s.anything("POST /v1/users", c.token("root", wire.RoleAdmin)))
 	s.is(n, 200, call{op: "GET /readyz"})
 }
 
@@ -203,6 +263,7 @@ func (s *contract) refusals(c *testCluster, n *process) {
 	} {
 		s.is(n, r.want, r.call)
 	}
+	s.wrongUsers(c, n, alice, huge)
 	for op := range s.guarded() {
 		s.is(n, 401, call{op: op, path: none, bad: true})
 	}
@@ -235,6 +296,12 @@ func (s *contract) anything(op, token string) call {
 		c.body = `{"threshold":2,"participants":["a","b"]}`
 	case "POST /v1/keys/{key_id}/signatures":
 		c.body = `{"data":"x"}`
+	case "POST /v1/users":
+		c.body = fmt.Sprintf(`{"user_id":"late","roles":["participant"],"password":%q}`, testPassword)
+	case "PUT /v1/users/{user}/roles":
+		c.body = `{"roles":["participant"]}`
+	case "POST /v1/users/{user}/password":
+		c.body = `{}`
 	case "POST /v1/tokens/revoke":
 		c.body = `{"jti":"x"}`
 	case "POST /v1/login":
@@ -278,6 +345,9 @@ func (s *contract) noLogin(c *testCluster) {
 	n := c.start("--jwt-secret", "", "--jwks", issuer.file, "--jwks-issuer", "https://issuer.example", "--jwks-audience", "conclave")
 	for _, op := range []string{"POST /v1/login", "POST /v1/token/refresh", "POST /v1/logout"} {
 		s.is(n, 404, s.anything(op, ""))
+	}
+	for _, op := range []string{"GET /v1/users", "POST /v1/users"} {
+		s.is(n, 404, s.anything(op, issuer.token("root", "admin")))
 	}
 }
 

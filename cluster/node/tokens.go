@@ -108,7 +108,7 @@ func (n *Node) closeRevoked() {
 func (t *tokens) issue(cfg *httpapi.Config, accounts *auth.Accounts) {
 	cfg.Verifier, cfg.Revoker = t.verifier, accounts
 	if t.own != nil {
-		cfg.Logins, cfg.Issuer = accounts, t.own
+		cfg.Logins, cfg.Issuer, cfg.Accounts = accounts, t.own, accounts
 	}
 	if t.renewals != nil { // and no nil pointer in an interface
 		cfg.Renewals = t.renewals

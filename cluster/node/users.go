@@ -24,7 +24,7 @@ const (
 )
 
 const (
-	userKnownFor = time.Minute // accounts are not removed
+	userKnownFor = time.Minute // also after its account was removed
 	usersKnown   = 8192
 )
 

@@ -66,20 +66,11 @@ func (c *cli) logout(ctx context.Context, local bool) error {
 
 // logoutThere ends a login at the servers. One that is over needs no ending.
 func (c *cli) logoutThere(ctx context.Context, p profile) error {
-	urls, err := c.servers()
-	if err != nil {
-		return err
-	}
-	secure, err := c.tls()
-	if err != nil {
-		return err
-	}
-	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure, Token: client.StaticToken(p.Token), OnAnswer: c.reach.reached})
+	api, err := c.open(client.APIConfig{Token: client.StaticToken(p.Token)})
 	if err != nil {
 		return err
 	}
 	defer api.Close()
-	c.reach.seek(urls)
 	err = api.Logout(ctx, p.Refresh)
 	var told *wire.Error
 	if errors.As(err, &told) && (told.Code == wire.CodeUnauthenticated || told.Code == wire.CodeTokenExpired) {

@@ -227,23 +227,14 @@ func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.Tok
 
 // renewer renews this profile's login, and saves it in the profile.
 func (c *cli) renewer() (*client.Renewer, error) {
-	urls, err := c.servers()
-	if err != nil {
-		return nil, err
-	}
-	secure, err := c.tls()
-	if err != nil {
-		return nil, err
-	}
 	path, err := c.path(profileFile)
 	if err != nil {
 		return nil, err
 	}
-	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure, OnAnswer: c.reach.reached})
+	api, err := c.open(client.APIConfig{})
 	if err != nil {
 		return nil, err
 	}
-	c.reach.seek(urls)
 	return client.NewRenewer(client.RenewerConfig{
 		API: api,
 		Load: func() (client.Token, error) {
@@ -280,17 +271,28 @@ func (c *cli) config() (client.Config, error) {
 	return cfg, nil
 }
 
+// api returns the web API of the servers, with this profile's tokens.
 func (c *cli) api() (*client.API, error) {
-	urls, err := c.servers()
+	return c.open(client.APIConfig{Token: c.tokens(nil), User: c.user})
+}
+
+// open returns the web API of the servers that were logged in to, or given, as cfg
+// says it otherwise. From here on it is looked for a server that answers.
+func (c *cli) open(cfg client.APIConfig) (*client.API, error) {
+	var err error
+	if cfg.URLs, err = c.servers(); err != nil {
+		return nil, err
+	}
+	if cfg.TLS, err = c.tls(); err != nil {
+		return nil, err
+	}
+	cfg.OnAnswer = c.reach.reached
+	api, err := client.NewAPI(cfg)
 	if err != nil {
 		return nil, err
 	}
-	secure, err := c.tls()
-	if err != nil {
-		return nil, err
-	}
-	c.reach.seek(urls)
-	return client.NewAPI(client.APIConfig{URLs: urls, Token: c.tokens(nil), User: c.user, TLS: secure, OnAnswer: c.reach.reached})
+	c.reach.seek(cfg.URLs)
+	return api, nil
 }
 
 // print writes a result: as JSON if that was asked for, else as rows of a name

@@ -34,7 +34,7 @@ func commandTable() []command {
 	return []command{
 		loginCommand, logoutCommand, whoamiCommand, profileCommand,
 		participantCommand, keygenCommand, signCommand, requestCommand,
-		keysCommand, sessionsCommand, nodesCommand, presenceCommand, tokensCommand,
+		keysCommand, sessionsCommand, nodesCommand, presenceCommand, tokensCommand, usersCommand,
 		verifyCommand, auditCommand,
 		identityCommand, trustCommand, shareCommand, backupCommand, recoverCommand,
 		completionCommand, versionCommand, helpCommand,

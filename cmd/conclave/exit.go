@@ -168,7 +168,7 @@ func hintForCode(e *wire.Error) string {
 	case wire.CodeQuotaExceeded:
 		return "conclave sessions list shows what is open; conclave sessions show ID tells more, and the server's operator can raise the limit"
 	case wire.CodeUnknownUser:
-		return "is the name spelled as its account is? the server's operator adds accounts with conclaved user add"
+		return "is the name spelled as its account is? admins add accounts with conclave users add, the server's operator with conclaved user add"
 	case wire.CodeNotFound:
 		return "conclave keys and conclave sessions list what there is"
 	case wire.CodeForbidden:

@@ -184,14 +184,6 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest, pinnedOnly bool) e
 // what becomes of a session that is left. The same requestID again is the same
 // request.
 func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string, do func(*client.API) error) error {
-	urls, err := c.servers()
-	if err != nil {
-		return err
-	}
-	secure, err := c.tls()
-	if err != nil {
-		return err
-	}
 	identity, err := c.identity()
 	if err != nil {
 		return err
@@ -202,9 +194,8 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string,
 	}
 	d := display{console: c.console, began: time.Now()}
 	var end client.Event // told after how it came about, which another connection brings
-	api, err := client.NewAPI(client.APIConfig{
-		URLs: urls, Token: c.tokens(nil), TLS: secure, Identity: identity,
-		Known: store.Known, Trust: store.Trust, PinnedOnly: pinnedOnly, OnAnswer: c.reach.reached,
+	api, err := c.open(client.APIConfig{
+		Token: c.tokens(nil), User: c.user, Identity: identity, Known: store.Known, Trust: store.Trust, PinnedOnly: pinnedOnly,
 		OnEvent: func(e client.Event) {
 			if _, ok := e.(client.Ended); ok {
 				end = e
@@ -218,7 +209,6 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string,
 	}
 	defer api.Close()
 	c.console.say("request id %s (give it with --request-id to try again safely)", clean(requestID))
-	c.reach.seek(urls)
 	stop := c.accompany(ctx, &d)
 	err = do(api)
 	stop()

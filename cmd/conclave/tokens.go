@@ -74,7 +74,7 @@ var tokensRevoke = command{
 	about: `
 Ends all tokens that a user has now, with its logins, or, with --id, one login (as
 tokens list shows it) or one token (the token id of whoami). Every node closes their
-sockets within a second. The user can log in again: conclaved user disable keeps it
+sockets within a second. The user can log in again: conclave users disable keeps it
 out. For admins.
 
   $ conclave tokens revoke bob --reason "laptop lost"

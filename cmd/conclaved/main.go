@@ -23,8 +23,10 @@ const usage = `Conclaved is one node of a Conclave cluster.
 Usage:
     conclaved [flags]                        serve
     conclaved user add NAME --role ROLE      make an account
+    conclaved user roles NAME --role ROLE    give it other roles, and end its tokens
     conclaved user passwd NAME               give it another password, and end its tokens
     conclaved user disable|enable NAME       bar it and end its tokens, or let it in again
+    conclaved user remove NAME               remove it, and end its tokens
     conclaved user list [--json]             the accounts
     conclaved health [flags]                 ask the node of these flags whether it is ready
 

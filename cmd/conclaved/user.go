@@ -24,7 +24,7 @@ import (
 // maxPasswordLine is far more than a password may have.
 const maxPasswordLine = 64 << 10
 
-const userSynopsis = "want: conclaved user add|passwd|disable|enable NAME, or user list"
+const userSynopsis = "want: conclaved user add|roles|passwd|disable|enable|remove NAME, or user list"
 
 // userCommand is one "conclaved user …" with its flags read.
 type userCommand struct {
@@ -42,7 +42,7 @@ type userCommand struct {
 func user(args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) error {
 	do := map[string]func(*userCommand, context.Context) error{
 		"add": (*userCommand).add, "passwd": (*userCommand).passwd, "disable": (*userCommand).disable,
-		"enable": (*userCommand).enable, "list": (*userCommand).list,
+		"enable": (*userCommand).enable, "list": (*userCommand).list, "roles": (*userCommand).setRoles, "remove": (*userCommand).remove,
 	}
 	if len(args) == 0 || do[args[0]] == nil {
 		if len(args) > 0 {
@@ -62,6 +62,8 @@ func user(args []string, env func(string) (string, bool), stdin io.Reader, stdou
 	case "add":
 		u.flags.StringVar(&u.roles, "role", "", "`roles` of the account, separated by commas: coordinator, participant, admin")
 		u.flags.BoolVar(&u.replace, "replace", false, "set the password and roles of an account that exists, and end its tokens")
+	case "roles":
+		u.flags.StringVar(&u.roles, "role", "", "`roles` of the account, separated by commas: coordinator, participant, admin")
 	case "list":
 		u.flags.BoolVar(&u.asJSON, "json", false, "print the accounts as JSON")
 	}
@@ -81,8 +83,8 @@ func user(args []string, env func(string) (string, bool), stdin io.Reader, stdou
 		return misuse("user %s: unexpected argument", verb) // which may be a password
 	case verb == "list" && u.name != "":
 		return misuse("user list: unexpected argument")
-	case verb == "add" && (u.name == "" || u.roles == ""):
-		return misuse("user add: want a name and --role")
+	case (verb == "add" || verb == "roles") && (u.name == "" || u.roles == ""):
+		return misuse("user %s: want a name and --role", verb)
 	case verb != "list" && u.name == "":
 		return misuse("user %s: want a name", verb)
 	}
@@ -100,6 +102,22 @@ func (u *userCommand) add(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(u.stdout, "account %s added (%s)\n", u.name, u.roles)
+	return nil
+}
+
+func (u *userCommand) setRoles(ctx context.Context) error {
+	if err := node.SetUserRoles(ctx, u.cfg, u.name, strings.Split(u.roles, ",")); err != nil {
+		return err
+	}
+	fmt.Fprintf(u.stdout, "account %s is %s, its tokens are revoked\n", u.name, u.roles)
+	return nil
+}
+
+func (u *userCommand) remove(ctx context.Context) error {
+	if err := node.RemoveUser(ctx, u.cfg, u.name); err != nil {
+		return err
+	}
+	fmt.Fprintf(u.stdout, "account %s removed, its tokens are revoked\n", u.name)
 	return nil
 }
 

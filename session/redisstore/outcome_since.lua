@@ -9,6 +9,6 @@ local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if known and ARGV[3] ~= '1' then
   return string.format('%.3f', tonumber(known))
 end
-redis.call('ZREM', KEYS[1], ARGV[1]) -- first, so that the rest is not refused
+redis.call('ZREM', KEYS[1], '') -- nothing, and not refused
 redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
 return ARGV[2]

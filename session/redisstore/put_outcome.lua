@@ -13,7 +13,7 @@ local waits = known and tonumber(known) > 0
 if not waits and redis.call('ZCOUNT', KEYS[1], '(0', '+inf') >= tonumber(ARGV[2]) then
   return 0
 end
-redis.call('ZREM', KEYS[1], ARGV[1]) -- where it is none, nothing, and not refused
+redis.call('ZREM', KEYS[1], '') -- nothing, and not refused
 local time = redis.call('TIME')
 redis.call('ZADD', KEYS[1], string.format('%.3f', time[1] * 1000 + time[2] / 1000), ARGV[1])
 return 1

@@ -92,6 +92,25 @@ func TestWithdrawnRightsOfDue(t *testing.T) {
 	}
 }
 
+// A right is withdrawn while an outcome is asked for again: it waits as it did.
+func TestWithdrawnRightsOfOutcomes(t *testing.T) {
+	t.Parallel()
+	rdb := clustertest.StartRedis(t).Client(t)
+	b := bench{T: t, ctx: context.Background(), rdb: rdb, prefix: clustertest.Prefix()}
+	b.Store = redisstore.New(redisstore.Config{Redis: rdb, Prefix: b.prefix, Retention: time.Hour})
+	_, err := b.PutOutcome(b.ctx, "s")
+	b.ok(err)
+	since, err := b.OutcomeSince(b.ctx, "s", b.now().Truncate(time.Microsecond))
+	b.ok(err)
+	b.withoutRight("zadd", "to send again", func() error { _, err := b.RepeatOutcome(b.ctx, "s", b.now()); return err })
+	if n, oldest, err := b.OutcomesWaiting(b.ctx); err != nil || n != 1 || oldest.After(since) {
+		b.Errorf("%d wait, since %s, want one since %s: %v", n, oldest, since, err)
+	}
+	if at, err := b.OutcomeSince(b.ctx, "s", b.now()); err != nil || !at.Equal(since) {
+		b.Errorf("it waits since %s, want %s: %v", at, since, err)
+	}
+}
+
 // A right is withdrawn while a key comes about: it is as it was, and neither a key
 // that can sign expires nor is a share of its dropped.
 func TestWithdrawnRightsOfKeys(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,9 @@ const DefaultPrefix = "conclave:"
 // operator is who did it where no token says so: whoever may run conclaved user.
 const operator = "operator"
 
+// spentHash stands in place of the hash of a password that was good for one login.
+const spentHash = "!"
+
 // accountReplaced is what account_add.lua returns for an account that existed.
 const accountReplaced = 2
 
@@ -35,11 +39,20 @@ var (
 	accountIdentify string
 	//go:embed account_bar.lua
 	accountBar string
+	//go:embed account_spend.lua
+	accountSpend string
+	//go:embed account_remove.lua
+	accountRemove string
+	//go:embed accounts_unlock.lua
+	accountsUnlock string
 
 	addScript      = redis.NewScript(accountAdd)
 	setScript      = redis.NewScript(accountSet)
 	identifyScript = redis.NewScript(accountIdentify)
 	barScript      = redis.NewScript(accountBar)
+	spendScript    = redis.NewScript(accountSpend)
+	removeScript   = redis.NewScript(accountRemove)
+	unlockScript   = redis.NewScript(accountsUnlock)
 )
 
 // AccountsConfig is what [NewAccounts] needs.
@@ -63,9 +76,11 @@ type AccountsConfig struct {
 // Accounts keeps who may log in: one hash a user under account:{user}, with the
 // fields password_hash (argon2id, PHC format), roles (separated by commas),
 // identity (public, opaque here), disabled (true or false), created_at (RFC
-// 3339) and generation (how often its tokens have been revoked, and one). A hash
-// without password_hash holds the identity of a user whose tokens another issuer
-// makes, and nobody logs in by it.
+// 3339), generation (how often its tokens have been revoked, and one) and once
+// (RFC 3339: its password is good for one login before then; its password_hash is !
+// after that). A hash without password_hash holds the identity of a user whose
+// tokens another issuer makes, or the generation of an account that was removed,
+// and nobody logs in by it.
 //
 // What changes an account changes its hash first and then tells all nodes, in
 // separate steps: after an error the same again completes it.
@@ -85,6 +100,8 @@ type Account struct {
 	Disabled  bool
 	LogsIn    bool      // has a password; false where only an identity is known
 	CreatedAt time.Time // zero where only an identity is known
+	Once      time.Time // its password is good for one login, before then; zero for any other
+	Spent     bool      // its password was, and that login has been
 	// Generation is what a token issued now belongs to; the account's earlier
 	// tokens have a lesser one.
 	Generation int64
@@ -143,18 +160,18 @@ func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.
 	if err := a.nameable(ctx, user, replace); err != nil {
 		return err
 	}
+	return a.add(ctx, user, password, roles, replace, "")
+}
+
+// add is Add of a name that is acceptable; once is when the password is good for one
+// login before, "" for any other.
+func (a *Accounts) add(ctx context.Context, user, password string, roles []wire.Role, replace bool, once string) error {
 	if err := acceptable(password); err != nil {
 		return err
 	}
-	if len(roles) == 0 {
-		return wire.Errorf(wire.CodeBadRequest, "an account needs a role: coordinator, participant or admin")
-	}
-	var names []string
-	for _, r := range roles {
-		if !r.Valid() {
-			return wire.Errorf(wire.CodeBadRequest, "no such role: %q; there are coordinator, participant and admin", r)
-		}
-		names = append(names, string(r))
+	names, err := roleNames(roles)
+	if err != nil {
+		return err
 	}
 	h, err := a.hasher.make(ctx, password)
 	if err != nil {
@@ -164,8 +181,7 @@ func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.
 	if replace {
 		flag = "1"
 	}
-	created, err := addScript.Run(ctx, a.rdb, []string{a.key(user)},
-		h.String(), strings.Join(names, ","), a.now().UTC().Format(time.RFC3339), flag).Int()
+	created, err := addScript.Run(ctx, a.rdb, []string{a.key(user)}, h.String(), names, a.now().UTC().Format(time.RFC3339), flag, once).Int()
 	switch {
 	case err != nil:
 		return unavailable("add account "+user, err)
@@ -175,6 +191,23 @@ func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.
 		return a.RevokeTokens(ctx, user, operator, "password and roles replaced")
 	}
 	return nil
+}
+
+// roleNames are an account's roles as they are stored.
+func roleNames(roles []wire.Role) (string, error) {
+	if len(roles) == 0 {
+		return "", wire.Errorf(wire.CodeBadRequest, "an account needs a role: coordinator, participant or admin")
+	}
+	var names []string
+	for _, r := range roles {
+		if !r.Valid() {
+			return "", wire.Errorf(wire.CodeBadRequest, "no such role: %.64q; there are coordinator, participant and admin", r)
+		}
+		if !slices.Contains(names, string(r)) {
+			names = append(names, string(r))
+		}
+	}
+	return strings.Join(names, ","), nil
 }
 
 // nameable refuses names that no new account may have. An account from before
@@ -221,7 +254,7 @@ func (a *Accounts) Authenticate(ctx context.Context, user, password string, turn
 		}
 	}
 	h, broken := a.hasher.decoy, error(nil)
-	if stored != "" {
+	if stored != "" && !known.Spent {
 		if h, broken = parseHash(stored); broken != nil {
 			h = a.hasher.decoy
 		}
@@ -235,7 +268,18 @@ func (a *Accounts) Authenticate(ctx context.Context, user, password string, turn
 		return Account{}, fmt.Errorf("check password: %w", err)
 	case broken != nil:
 		return Account{}, fmt.Errorf("account %s: %w", user, broken)
-	case !match || !known.LogsIn || known.Disabled:
+	case !match || !known.LogsIn || known.Disabled || known.Spent:
+		return Account{}, refused
+	case known.Once.IsZero():
+		return known, nil
+	case !a.now().Before(known.Once):
+		return Account{}, refused
+	}
+	taken, err := spendScript.Run(ctx, a.rdb, []string{a.key(user)}, stored, spentHash).Int()
+	switch {
+	case err != nil:
+		return Account{}, unavailable("use password of "+user, err)
+	case taken == 0:
 		return Account{}, refused
 	}
 	return known, nil
@@ -255,10 +299,10 @@ func (a *Accounts) Get(ctx context.Context, user string) (Account, error) {
 // Exist returns those of users of whom something is known: an account that logs
 // in, or an identity. It returns a *wire.Error with CodeUnavailable.
 func (a *Accounts) Exist(ctx context.Context, users ...string) (map[string]bool, error) {
-	found := make([]*redis.IntCmd, len(users))
+	found := make([]*redis.SliceCmd, len(users))
 	_, err := a.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, user := range users {
-			found[i] = p.Exists(ctx, a.key(user))
+			found[i] = p.HMGet(ctx, a.key(user), "password_hash", "identity")
 		}
 		return nil
 	})
@@ -267,7 +311,7 @@ func (a *Accounts) Exist(ctx context.Context, users ...string) (map[string]bool,
 	}
 	known := make(map[string]bool, len(users))
 	for i, user := range users {
-		if found[i].Val() > 0 {
+		if slices.ContainsFunc(found[i].Val(), func(v any) bool { return v != nil }) {
 			known[user] = true
 		}
 	}
@@ -280,13 +324,21 @@ func (a *Accounts) load(ctx context.Context, user string) (Account, string, erro
 	if err != nil {
 		return Account{}, "", unavailable("read account "+user, err)
 	}
-	if len(fields) == 0 {
+	return readAccount(user, fields)
+}
+
+// readAccount reads an account's hash, and returns its password hash beside it. It
+// returns the zero Account where there is nothing, or what is left of one that was
+// removed.
+func readAccount(user string, fields map[string]string) (known Account, stored string, err error) {
+	if fields["password_hash"] == "" && fields["identity"] == "" {
 		return Account{}, "", nil
 	}
-	known := Account{
+	known = Account{
 		User:     user,
 		Identity: fields["identity"],
 		LogsIn:   fields["password_hash"] != "",
+		Spent:    fields["password_hash"] == spentHash,
 		// Anything but a plain "false" keeps the door shut.
 		Disabled: fields["password_hash"] != "" && fields["disabled"] != "false",
 	}
@@ -301,9 +353,12 @@ func (a *Accounts) load(ctx context.Context, user string) (Account, string, erro
 			return Account{}, "", fmt.Errorf("read account %s: generation is not a number", user)
 		}
 	}
-	if at := fields["created_at"]; at != "" {
-		if known.CreatedAt, err = time.Parse(time.RFC3339, at); err != nil {
-			return Account{}, "", fmt.Errorf("read account %s: created_at is not a time", user)
+	for field, at := range map[string]*time.Time{"created_at": &known.CreatedAt, "once": &known.Once} {
+		if fields[field] == "" {
+			continue
+		}
+		if *at, err = time.Parse(time.RFC3339, fields[field]); err != nil {
+			return Account{}, "", fmt.Errorf("read account %s: %s is not a time", user, field)
 		}
 	}
 	return known, fields["password_hash"], nil

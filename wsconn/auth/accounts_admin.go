@@ -14,14 +14,15 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// set changes one field of an account and begins a new generation of its tokens.
+// set changes fields of an account, given as names and values in turn, and begins a
+// new generation of its tokens.
 // The account forgets where it was logged in from: whoever has lost its password
 // may not have been the only one who knew it.
-func (a *Accounts) set(ctx context.Context, user, field, value string) (generation int64, err error) {
+func (a *Accounts) set(ctx context.Context, user string, fields ...any) (generation int64, err error) {
 	if !wire.StoredID(user) {
 		return 0, errNoAccount()
 	}
-	generation, err = setScript.Run(ctx, a.rdb, []string{a.key(user)}, field, value).Int64()
+	generation, err = setScript.Run(ctx, a.rdb, []string{a.key(user)}, fields...).Int64()
 	switch {
 	case err != nil:
 		return 0, unavailable("change account "+user, err)
@@ -40,21 +41,31 @@ func errNoAccount() *wire.Error { return wire.Errorf(wire.CodeNotFound, "no such
 // returns a *wire.Error with CodeNotFound if there is no such account, and with
 // CodeBadRequest for a password that is not acceptable.
 func (a *Accounts) SetPassword(ctx context.Context, user, password string) error {
+	return a.setPassword(ctx, user, password, "", operator)
+}
+
+func (a *Accounts) setPassword(ctx context.Context, user, password, once, by string) error {
 	if err := acceptable(password); err != nil {
 		return err
 	}
-	if _, err := a.Get(ctx, user); err != nil {
-		return err // before the cost of a hash
+	if known, err := a.Get(ctx, user); err != nil { // before the cost of a hash
+		return err
+	} else if !known.LogsIn {
+		return errNoAccount()
 	}
 	h, err := a.hasher.make(ctx, password)
 	if err != nil {
 		return fmt.Errorf("hash password: %w", err)
 	}
-	generation, err := a.set(ctx, user, "password_hash", h.String())
+	fields := []any{"password_hash", h.String(), "once", once}
+	if once != "" { // first, or the password would be good for ever if the rest failed
+		fields = []any{"once", once, "password_hash", h.String()}
+	}
+	generation, err := a.set(ctx, user, fields...)
 	if err != nil {
 		return err
 	}
-	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: operator, Reason: "password changed"})
+	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: by, Reason: "password changed"})
 }
 
 // SetDisabled bars an account, or lets it in again. While it is barred nobody
@@ -62,6 +73,10 @@ func (a *Accounts) SetPassword(ctx context.Context, user, password string) error
 // tokens that it had stay revoked when it is let in again. It returns a
 // *wire.Error with CodeNotFound if there is no such account.
 func (a *Accounts) SetDisabled(ctx context.Context, user string, disabled bool) error {
+	return a.setDisabled(ctx, user, disabled, operator, "")
+}
+
+func (a *Accounts) setDisabled(ctx context.Context, user string, disabled bool, by, why string) error {
 	generation, err := a.set(ctx, user, "disabled", strconv.FormatBool(disabled))
 	if err != nil {
 		return err
@@ -76,7 +91,10 @@ func (a *Accounts) SetDisabled(ctx context.Context, user string, disabled bool) 
 	if err != nil {
 		return unavailable("tell the nodes of account "+user, err)
 	}
-	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: operator, Reason: reason})
+	if why != "" {
+		reason = why
+	}
+	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: by, Reason: reason})
 }
 
 // Revoke ends one token, by its jti, or all that a user has now. Only an admin
@@ -99,7 +117,7 @@ func (a *Accounts) RevokeTokens(ctx context.Context, user, by, reason string) er
 	if !wire.StoredID(user) {
 		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
 	}
-	generation, err := a.set(ctx, user, "", "")
+	generation, err := a.set(ctx, user)
 	if err != nil && AsWire(err).Code != wire.CodeNotFound {
 		return err
 	}
@@ -113,19 +131,48 @@ func (a *Accounts) List(ctx context.Context) ([]Account, error) {
 	if err != nil {
 		return nil, unavailable("list accounts", err)
 	}
-	var all []Account
+	var users []string
 	for _, key := range keys {
-		user := strings.TrimSuffix(strings.TrimPrefix(key, a.prefix+"account:{"), "}")
-		known, _, err := a.load(ctx, user)
+		users = append(users, strings.TrimSuffix(strings.TrimPrefix(key, a.prefix+"account:{"), "}"))
+	}
+	var all []Account
+	for some := range slices.Chunk(users, accountsAtOnce) {
+		accounts, err := a.loadAll(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, accounts...)
+	}
+	slices.SortFunc(all, func(x, y Account) int { return strings.Compare(x.User, y.User) })
+	return all, nil
+}
+
+// accountsAtOnce is how many accounts are read in one round trip.
+const accountsAtOnce = 200
+
+// loadAll returns those of users who have an account that can log in, in their
+// order.
+func (a *Accounts) loadAll(ctx context.Context, users []string) (list []Account, err error) {
+	hashes := make([]*redis.MapStringStringCmd, len(users))
+	_, err = a.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, user := range users {
+			hashes[i] = p.HGetAll(ctx, a.key(user))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, unavailable("read accounts", err)
+	}
+	for i, user := range users {
+		known, _, err := readAccount(user, hashes[i].Val())
 		if err != nil {
 			return nil, err
 		}
 		if known.LogsIn {
-			all = append(all, known)
+			list = append(list, known)
 		}
 	}
-	slices.SortFunc(all, func(x, y Account) int { return strings.Compare(x.User, y.User) })
-	return all, nil
+	return list, nil
 }
 
 // accountKeys scans each master of a cluster, or the one server there is.

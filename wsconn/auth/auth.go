@@ -14,7 +14,8 @@
 //
 // All after the prefix.
 //
-//	account:{<user>}   hash    password_hash, roles, identity, disabled, created_at, generation
+//	account:{<user>}   hash    password_hash, roles, identity, disabled, created_at, once, generation; the last alone of one that was removed
+//	accounts:lock      string  token of a change that may take an admin away; TTL adminsLockFor
 //	logins:{<user>}    hash    login to JSON: number of the next refresh token, label, began, renewed, until_ms; TTL until none can be renewed
 //	accounts:disabled  hash    user to since when (RFC 3339): whose tokens no node takes
 //	revoked            stream  token or user, generation, by, at, reason; the id is when, by Redis's clock, ms; TTL MaxTTL

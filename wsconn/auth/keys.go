@@ -9,6 +9,10 @@ package auth
 // in the slot of the user's account.
 func knownKey(prefix, user string) string { return prefix + "known:{" + user + "}" }
 
+// accountsLockKey names the lock under which admins are taken away: a token, of
+// whoever does it, set and removed by that. TTL: adminsLockFor.
+func accountsLockKey(prefix string) string { return prefix + "accounts:lock" }
+
 // loginsKey names the budgets of failed logins of the accounts in one of
 // loginBuckets buckets: a hash of fields to when, in ms, the budget will be whole
 // again. Written and read before each login, and after one that succeeds. TTL:

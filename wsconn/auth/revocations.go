@@ -160,8 +160,8 @@ func plain(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(
 
 // append adds an entry to the stream.
 func (r *Revocations) append(ctx context.Context, e Revocation) error {
-	if len(e.Reason) > wire.MaxReasonBytes || !plain(e.Reason) {
-		return wire.Errorf(wire.CodeBadRequest, "reason must be up to %d bytes of text", wire.MaxReasonBytes)
+	if err := checkReason(e.Reason); err != nil {
+		return err
 	}
 	args := []any{MaxTTL.Milliseconds()}
 	add := func(field, value string) {

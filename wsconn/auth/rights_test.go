@@ -26,7 +26,8 @@ func TestWithdrawnRights(t *testing.T) {
 	}{
 		{"account_bar", "hset", "hash", []any{"bob", "2030-01-02T03:04:05Z"}, nil},
 		{"account_identify", "hset", "hash", []any{"one"}, []any{"another"}},
-		{"account_add", "hsetnx", "none", nil, []any{"hash", "participant", "now", "0"}},
+		{"account_add", "hsetnx", "none", nil, []any{"hash", "participant", "now", "0", "until"}},
+		{"account_spend", "hset", "hash", nil, []any{"hash", "!"}},
 		{"login_known", "zadd", "zset", []any{"network", 1, 60000}, nil},
 		{"login_renew", "hset", "hash", []any{"login", 0, "a", "", 1, 60000, 1000, 4}, []any{"login", 1, "b", "", 1, 60000, 1000, 4}},
 	} {
@@ -35,6 +36,11 @@ func TestWithdrawnRights(t *testing.T) {
 			t.Fatal(err)
 		}
 		key, script := prefix+c.script, redis.NewScript(string(source))
+		if c.script == "account_spend" {
+			if err := rdb.HSet(ctx, key, "password_hash", "hash", "once", "until").Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
 		if c.args != nil {
 			if err := script.Run(ctx, rdb, []string{key}, c.args...).Err(); err != nil {
 				t.Fatalf("%s: %v", c.script, err)

@@ -266,11 +266,7 @@ func (a *API) CancelSession(ctx context.Context, sessionID string) (SessionInfo,
 // CancelSessionFor is CancelSession with a reason, for the participants.
 func (a *API) CancelSessionFor(ctx context.Context, sessionID, reason string) (SessionInfo, error) {
 	var s SessionInfo
-	c := webCall{method: http.MethodDelete, path: sessionPath(sessionID)}
-	if reason != "" {
-		c.query = url.Values{"reason": {reason}}
-	}
-	err := a.do(ctx, c, &s)
+	err := a.do(ctx, webCall{method: http.MethodDelete, path: sessionPath(sessionID), query: reasonQuery(reason)}, &s)
 	return s, err
 }
 

@@ -4,9 +4,9 @@
 //
 // It is an edge, as thin as the WebSocket's: it decodes, authenticates, calls
 // the session service and encodes. There are no rules in it about who may do
-// what, but for those that reading the audit takes an admin, that only an admin is
-// told where nodes and users are, and that presence is shown to who has a key in
-// common with a user. Errors are problem documents (RFC
+// what, but for those that reading the audit and looking after accounts take an
+// admin, that only an admin is told where nodes and users are, and that presence is
+// shown to who has a key in common with a user. Errors are problem documents (RFC
 // 9457) whose code is that of the WebSocket's error message.
 //
 // Its operations are a table, in operations.go: what is routed, and what the
@@ -63,6 +63,7 @@ type Config struct {
 	Logins   Logins   // nil: no login here, tokens come from another issuer
 	Issuer   Issuer   // nil: likewise
 	Revoker  Revoker  // nil: no token can be revoked here
+	Accounts Accounts // nil: there are none here
 	Renewals Renewals // nil: no login can be renewed here
 	TokenTTL time.Duration
 	// Still returns an error for claims that were good once and are not any more.

@@ -46,6 +46,7 @@ const (
 func (a *api) operations() []operation {
 	ops := a.tasks()
 	ops = append(ops, a.readings()...)
+	ops = append(ops, a.accounts()...)
 	return append(ops, a.administration()...)
 }
 

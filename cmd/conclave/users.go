@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+var usersCommand = command{
+	name: "users", brief: "look after the accounts at the servers; for admins",
+	about: `
+Lists, shows, makes, changes and removes accounts, through any server. For admins.
+conclaved user does the same without one, beside Redis.
+
+  $ conclave users add bob --role participant --one-time
+  conclave: made bob (participant)
+  conclave: its password is good for one login, until 2026-03-04 12:00:00
+  password    7Q2TJ…
+  $ conclave users list --role participant
+  USER  ROLES        STATE    PASSWORD  CREATED
+  bob   participant  enabled  one_time  2026-03-01 12:00:00
+  $ conclave users disable bob --reason "laptop lost"
+  conclave: disabled bob; its tokens have ended`,
+	subs: []command{usersList, usersShow, usersAdd, usersRoles, usersDisable, usersEnable, usersPasswd, usersRemove},
+}
+
+var usersList = command{
+	name: "list", brief: "list accounts",
+	about: `
+Lists accounts by user id. For admins.
+
+  $ conclave users list --role admin --state enabled
+  USER  ROLES  STATE    PASSWORD  CREATED
+  root  admin  enabled  set       2026-03-01 12:00:00`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		var p client.UserPage
+		role := flags.String("role", "", "only accounts in this `role`")
+		flags.StringVar(&p.State, "state", "", "only accounts that are `enabled or disabled`")
+		flags.StringVar(&p.Prefix, "prefix", "", "only accounts whose user id begins with this `text`")
+		return listAction(c, flags, func(c *cli, ctx context.Context, api *client.API, limit int) error {
+			p.Role = wire.Role(*role)
+			return c.listUsers(ctx, api, p, limit)
+		})
+	},
+}
+
+func (c *cli) listUsers(ctx context.Context, api *client.API, p client.UserPage, limit int) error {
+	users, err := pages(ctx, limit, func(ctx context.Context, page client.Page) (client.List[client.UserInfo], error) {
+		p.After, p.Limit = page.Before, page.Limit
+		return api.Users(ctx, p)
+	})
+	if err != nil {
+		return fmt.Errorf("list users: %w", err)
+	}
+	if c.asJSON {
+		return c.print(users)
+	}
+	return table(c.stdout, "USER\tROLES\tSTATE\tPASSWORD\tCREATED", func(row func(...any)) {
+		for _, u := range users {
+			row(u.UserID, rolesText(u.Roles), stateText(u), u.Password, when(u.CreatedAt))
+		}
+	})
+}
+
+func stateText(u client.UserInfo) string {
+	if u.Disabled {
+		return "disabled"
+	}
+	return "enabled"
+}
+
+// ofUser is a command on one account.
+func ofUser(c *cli, flags *flag.FlagSet, path string, do func(ctx context.Context, api *client.API, user string) error) action {
+	c.serverFlags(flags)
+	return func(ctx context.Context, args []string) error {
+		if len(args) != 1 {
+			return misuse("%s needs a user", path)
+		}
+		return c.withAPI(args, func(api *client.API) error { return do(ctx, api, args[0]) })
+	}
+}
+
+var usersShow = command{
+	name: "show", args: "USER", brief: "show an account",
+	about: `
+Shows an account. For admins.
+
+  $ conclave users show bob
+  user        bob
+  roles       participant
+  state       enabled
+  password    set
+  created     2026-03-01 12:00:00`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		return ofUser(c, flags, "users show", func(ctx context.Context, api *client.API, user string) error {
+			u, err := api.User(ctx, user)
+			if err != nil {
+				return fmt.Errorf("user %s: %w", user, err)
+			}
+			return c.print(u, [2]string{"user", u.UserID}, [2]string{"roles", rolesText(u.Roles)}, [2]string{"state", stateText(u)},
+				[2]string{"password", u.Password}, [2]string{"good until", when(u.OneTimeUntil)}, [2]string{"created", when(u.CreatedAt)})
+		})
+	},
+}
+
+// done says what was done to an account, and prints it as JSON if that was asked
+// for.
+func (c *cli) done(u any, format string, args ...any) error {
+	c.console.say("%s", clean(fmt.Sprintf(format, args...)))
+	if c.asJSON {
+		return c.print(u)
+	}
+	return nil
+}
+
+// issued is done for an account with a new password, which is printed if the servers
+// have made it.
+func (c *cli) issued(u client.UserPassword, format string, args ...any) error {
+	if u.OneTimePassword == "" {
+		return c.done(u, format, args...)
+	}
+	c.console.say("%s", clean(fmt.Sprintf(format, args...)))
+	c.console.say("its password is good for one login, until %s", when(u.OneTimeUntil))
+	return c.print(u, [2]string{"password", u.OneTimePassword})
+}
+
+// rolesFlag is for the roles of an account.
+func rolesFlag(flags *flag.FlagSet) func() ([]wire.Role, error) {
+	text := flags.String("role", "", "`roles` of the account, separated by commas: coordinator, participant, admin")
+	return func() ([]wire.Role, error) {
+		var roles []wire.Role
+		for _, name := range splitList(*text) {
+			if !wire.Role(name).Valid() {
+				return nil, misuse("no such role: %s; there are coordinator, participant and admin", name)
+			}
+			roles = append(roles, wire.Role(name))
+		}
+		if len(roles) == 0 {
+			return nil, misuse("--role is needed: coordinator, participant or admin")
+		}
+		return roles, nil
+	}
+}
+
+const oneTimeHelp = "have the servers make a password that is good for one login, within three days"
+
+// newPassword asks for a password twice on a terminal, or reads a line; "" with
+// oneTime.
+func (c *cli) newPassword(user string, oneTime bool) (string, error) {
+	if oneTime {
+		return "", nil
+	}
+	first, err := c.password(user)
+	if err != nil || !c.onTerminal() {
+		return first, err
+	}
+	second, err := c.askHidden("the same again")
+	if err != nil {
+		return "", err
+	}
+	if first != string(second) {
+		return "", errors.New("the two are not the same; nothing was changed")
+	}
+	return first, nil
+}
+
+var usersAdd = command{
+	name: "add", args: "USER --role ROLE[,ROLE]", brief: "make an account",
+	about: `
+Makes an account. Its password is asked for without echo; without a terminal it is
+the first line of stdin. With --one-time the servers make one, which is printed and
+shown nowhere else: it is good for one login, and conclave renews that from then on,
+so that a participant never has a password that lasts. For admins.
+
+  $ conclave users add bob --role participant --one-time
+  conclave: made bob (participant)
+  conclave: its password is good for one login, until 2026-03-04 12:00:00
+  password    7Q2TJ…`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		roles := rolesFlag(flags)
+		oneTime := flags.Bool("one-time", false, oneTimeHelp)
+		return ofUser(c, flags, "users add", func(ctx context.Context, api *client.API, user string) error {
+			list, err := roles()
+			if err != nil {
+				return err
+			}
+			password, err := c.newPassword(user, *oneTime)
+			if err != nil {
+				return err
+			}
+			u, err := api.AddUser(ctx, user, password, list...)
+			if err != nil {
+				return fmt.Errorf("make %s: %w", user, err)
+			}
+			return c.issued(u, "made %s (%s)", u.UserID, rolesText(u.Roles))
+		})
+	},
+}
+
+var usersRoles = command{
+	name: "roles", args: "USER --role ROLE[,ROLE]", brief: "give an account other roles",
+	about: `
+Gives an account these roles and no others, and ends its tokens and logins, which speak
+of the old ones. The last admin who can log in cannot stop being one. For admins.
+
+  $ conclave users roles bob --role participant,coordinator
+  conclave: bob is participant, coordinator; its tokens have ended`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		roles := rolesFlag(flags)
+		return ofUser(c, flags, "users roles", func(ctx context.Context, api *client.API, user string) error {
+			list, err := roles()
+			if err != nil {
+				return err
+			}
+			u, err := api.SetUserRoles(ctx, user, list...)
+			if err != nil {
+				return fmt.Errorf("change roles of %s: %w", user, err)
+			}
+			return c.done(u, "%s is %s; its tokens have ended", user, rolesText(u.Roles))
+		})
+	},
+}
+
+var usersDisable = command{
+	name: "disable", args: "USER", brief: "bar an account, and end its tokens",
+	about: `
+Bars an account: nobody logs in to it, no server takes a token of the user, and its
+sockets are closed within a second. The last admin who can log in cannot bar
+themselves. For admins.
+
+  $ conclave users disable bob --reason "laptop lost"
+  conclave: disabled bob; its tokens have ended`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		reason := flags.String("reason", "", "`why`, for the audit")
+		return ofUser(c, flags, "users disable", func(ctx context.Context, api *client.API, user string) error {
+			u, err := api.DisableUser(ctx, user, *reason)
+			if err != nil {
+				return fmt.Errorf("disable %s: %w", user, err)
+			}
+			return c.done(u, "disabled %s; its tokens have ended", user)
+		})
+	},
+}
+
+var usersEnable = command{
+	name: "enable", args: "USER", brief: "let an account in again",
+	about: `
+Lets an account in again. It must log in anew. For admins.
+
+  $ conclave users enable bob
+  conclave: enabled bob`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		return ofUser(c, flags, "users enable", func(ctx context.Context, api *client.API, user string) error {
+			u, err := api.EnableUser(ctx, user)
+			if err != nil {
+				return fmt.Errorf("enable %s: %w", user, err)
+			}
+			return c.done(u, "enabled %s", user)
+		})
+	},
+}
+
+var usersPasswd = command{
+	name: "passwd", args: "USER", brief: "give an account another password, and end its tokens",
+	about: `
+Gives an account another password, as conclave users add does, and ends its tokens and
+logins. For admins.
+
+  $ conclave users passwd bob --one-time
+  conclave: bob has a new password; its tokens have ended
+  conclave: its password is good for one login, until 2026-03-04 12:00:00
+  password    9K4R…`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		oneTime := flags.Bool("one-time", false, oneTimeHelp)
+		return ofUser(c, flags, "users passwd", func(ctx context.Context, api *client.API, user string) error {
+			password, err := c.newPassword(user, *oneTime)
+			if err != nil {
+				return err
+			}
+			u, err := api.SetUserPassword(ctx, user, password)
+			if err != nil {
+				return fmt.Errorf("change password of %s: %w", user, err)
+			}
+			return c.issued(u, "%s has a new password; its tokens have ended", user)
+		})
+	},
+}
+
+var usersRemove = command{
+	name: "remove", args: "USER", brief: "remove an account, and end its tokens",
+	about: `
+Removes an account, and ends its tokens and logins. Its keys and sessions stay under the
+name: a new account of that name is that user again, so disable an account whose name
+others might be given. The last admin who can log in cannot remove themselves. For
+admins.
+
+  $ conclave users remove bob --reason "left"
+  conclave: removed bob; its tokens have ended`,
+	setup: func(c *cli, flags *flag.FlagSet) action {
+		reason := flags.String("reason", "", "`why`, for the audit")
+		return ofUser(c, flags, "users remove", func(ctx context.Context, api *client.API, user string) error {
+			if err := api.RemoveUser(ctx, user, *reason); err != nil {
+				return fmt.Errorf("remove %s: %w", user, err)
+			}
+			return c.done(map[string]string{"status": "removed", "user_id": user}, "removed %s; its tokens have ended", user)
+		})
+	},
+}
