@@ -28,6 +28,7 @@ type renewServer struct {
 	lost     int // answers that shall be lost
 	ended    bool
 	renewals int
+	calls    int // renewals and their repetitions
 }
 
 func newRenewServer(t *testing.T) *renewServer {
@@ -54,6 +55,7 @@ func (s *renewServer) serve(w http.ResponseWriter, r *http.Request) {
 		Attempt      string `json:"attempt"`
 	}
 	_ = json.NewDecoder(r.Body).Decode(&body)
+	s.calls++
 	switch {
 	case s.ended:
 	case body.RefreshToken == fmt.Sprint("refresh-", s.number):
@@ -211,9 +213,20 @@ func TestRenewersShare(t *testing.T) {
 	s := newRenewServer(t)
 	h := &renewHome{token: s.old(-time.Second)}
 	lock := filepath.Join(t.TempDir(), "lock")
-	var all sync.WaitGroup
-	for range 8 {
+	const many = 8
+	var all, loaded sync.WaitGroup
+	loaded.Add(many)
+	for range many {
 		r := newTestRenewer(t, s, h, lock)
+		var first sync.Once
+		r.cfg.Load = func() (Token, error) {
+			token, err := h.load()
+			first.Do(func() { // all have seen the old one before any renews it
+				loaded.Done()
+				loaded.Wait()
+			})
+			return token, err
+		}
 		all.Go(func() {
 			token := get(t, r)
 			if saved, _ := h.load(); token != saved.Secret {
@@ -222,7 +235,7 @@ func TestRenewersShare(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if s.renewals != 1 || s.ended {
-		t.Errorf("%d renewals, ended %t", s.renewals, s.ended)
+	if s.renewals != 1 || s.calls != 1 || s.ended {
+		t.Errorf("%d renewals in %d calls, want 1 in 1; ended %t", s.renewals, s.calls, s.ended)
 	}
 }
