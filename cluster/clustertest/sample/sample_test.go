@@ -41,10 +41,11 @@ func TestOf(t *testing.T) {
 
 	turns := 0
 	for row := range 5 {
-		if sample.Turn("test", row, 5) {
+		turn := sample.Turn("test", row, 5)
+		if turn {
 			turns++
 		}
-		if sample.Turn("test", row, 5) != sample.Turn("test", row, 5) {
+		if sample.Turn("test", row, 5) != turn {
 			t.Error("a turn changes")
 		}
 	}
