@@ -76,7 +76,7 @@ func TestSentinelTLS(t *testing.T) {
 // servesThroughFailover runs a node and kills the master under it.
 func servesThroughFailover(t *testing.T, good node.Config, master *clustertest.RealRedis) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
 	bad := good
 	bad.RedisCert, bad.RedisKey = "", ""
