@@ -2,10 +2,12 @@ package wire
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -36,7 +38,7 @@ func unmarshal(text []byte, into any, skipRaw bool) error {
 	valid := utf8.Valid(text)
 	if valid {
 		if err := json.Unmarshal(text, into); err != nil {
-			return Errorf(CodeBadRequest, "%s", jsonFault(err))
+			return Errorf(CodeBadRequest, "%s", typeFault(text, into, err))
 		}
 	} else if !json.Valid(text) {
 		return Errorf(CodeBadRequest, "malformed JSON, and not UTF-8")
@@ -48,21 +50,121 @@ func unmarshal(text []byte, into any, skipRaw bool) error {
 	return nil
 }
 
+// typeFault words why text cannot be decoded into a type, without quoting it: it may
+// hold a secret. Of a value of the wrong type it says in which field it is, which
+// encoding/json does not say of lists.
+func typeFault(text []byte, into any, err error) string {
+	var malformed *json.SyntaxError
+	if !errors.As(err, &malformed) {
+		r := reading{text: text, types: true}
+		if !r.value(reflect.TypeOf(into)) && len(r.path) > 0 {
+			return r.fault()
+		}
+	}
+	return jsonFault(err)
+}
+
 // reading goes once more over text that is valid JSON but for its encoding. Its
 // methods report false at the first fault.
 type reading struct {
 	text    []byte
 	at      int
-	path    []string // of members around at
-	what    string   // the fault
+	path    []step // of members and entries around at
+	what    string // the fault
 	skipRaw bool
+	types   bool // looks at the types of values, and at nothing else
+}
+
+// step is a member of an object, or, where that has no name, an entry of a list.
+type step struct {
+	name  string
+	entry int
 }
 
 func (r *reading) fault() string {
 	if len(r.path) == 0 {
 		return r.what
 	}
-	return "field " + strings.Join(r.path, ".") + " " + r.what
+	var b strings.Builder
+	for i, s := range r.path {
+		switch {
+		case s.name == "":
+			b.WriteString("[" + strconv.Itoa(s.entry) + "]")
+		case i > 0:
+			b.WriteString("." + s.name)
+		default:
+			b.WriteString(s.name)
+		}
+	}
+	return "field " + b.String() + " " + r.what
+}
+
+// fits reports whether the value at at may be decoded into a t.
+func (r *reading) fits(t reflect.Type) bool {
+	if t == timeType || t != nil && t.Kind() == reflect.Pointer && t.Elem() == timeType {
+		return r.isTime()
+	}
+	if t = pointedTo(t); t == nil || t.Kind() == reflect.Interface {
+		return true
+	}
+	got := r.kind()
+	if got == "null" { // it leaves a value as it is
+		return true
+	}
+	want := map[reflect.Kind]string{
+		reflect.Struct: "object", reflect.Map: "object", reflect.Slice: "array", reflect.Array: "array", reflect.String: "string", reflect.Bool: "bool",
+	}[t.Kind()]
+	switch {
+	case want == "" && got == "number":
+		if json.Unmarshal(r.number(), reflect.New(t).Interface()) == nil {
+			return true
+		}
+	case want == got:
+		return true
+	}
+	return r.fail("must be " + jsonName(t.Kind().String()) + ", got " + got)
+}
+
+// kind says what the value at at is, in encoding/json's words.
+func (r *reading) kind() string {
+	switch r.next() {
+	case 'n':
+		return "null"
+	case '{':
+		return "object"
+	case '[':
+		return "array"
+	case '"':
+		return "string"
+	case 't', 'f':
+		return "bool"
+	}
+	return "number"
+}
+
+// isTime reports whether the value at at may be decoded into a time.
+func (r *reading) isTime() bool {
+	got := r.kind()
+	if got == "null" {
+		return true
+	}
+	if got == "string" {
+		there := reading{text: r.text, at: r.at}
+		raw, _ := there.str()
+		if json.Unmarshal(raw, new(time.Time)) == nil {
+			return true
+		}
+	}
+	return r.fail("must be an RFC 3339 time, got " + got)
+}
+
+// number is the text of the number at at.
+func (r *reading) number() []byte {
+	end := r.at
+	for end < len(r.text) && !strings.ContainsRune(",]} \t\r\n", rune(r.text[end])) {
+		end++
+	}
+	return r.text[r.at:end]
 }
 
 func (r *reading) fail(what string) bool {
@@ -86,25 +188,28 @@ func (r *reading) next() byte {
 // value reads a value that is decoded into a t, which is nil where that is not
 // known.
 func (r *reading) value(t reflect.Type) bool {
+	if r.types && !r.fits(t) {
+		return false
+	}
 	switch r.next() {
 	case '{':
 		return r.object(t)
 	case '[':
 		r.at++
-		for r.next() != ']' && r.at < len(r.text) {
+		r.path = append(r.path, step{})
+		for ; r.next() != ']' && r.at < len(r.text); r.path[len(r.path)-1].entry++ {
 			if !r.value(elementOf(t)) {
 				return false
 			}
 		}
+		r.path = r.path[:len(r.path)-1]
 		r.at++
 		return true
 	case '"':
 		_, ok := r.str()
 		return ok
 	}
-	for r.at < len(r.text) && !strings.ContainsRune(",]} \t\r\n", rune(r.text[r.at])) {
-		r.at++
-	}
+	r.at += len(r.number())
 	return true
 }
 
@@ -122,10 +227,11 @@ func (r *reading) object(t reflect.Type) bool {
 		if json.Unmarshal(raw, &name) != nil {
 			return r.fail("has a member without a name")
 		}
-		r.path = append(r.path, shownName(name))
+		r.path = append(r.path, step{name: shownName(name)})
 		folded := fold(name)
 		field, known := fields[folded]
 		switch {
+		case r.types:
 		case seen[folded]:
 			return r.fail("is there twice")
 		case known && field.name != name:
@@ -280,6 +386,7 @@ func elementOf(t reflect.Type) reflect.Type {
 var (
 	unmarshaler = reflect.TypeFor[json.Unmarshaler]()
 	rawMessage  = reflect.TypeFor[json.RawMessage]()
+	timeType    = reflect.TypeFor[time.Time]()
 )
 
 // pointedTo returns what is decoded into a t by its fields, or nil for what reads

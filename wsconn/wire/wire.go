@@ -114,6 +114,9 @@ func (m Message) DecodePayload() (Payload, error) {
 	if t, ok := p.(*TSSMessage); !ok || !scanTSSMessage(raw, t) {
 		p = make() // without what the scanner has left
 		if err := Unmarshal(raw, p); err != nil {
+			if raw[0] != '{' && json.Valid(raw) {
+				return nil, Errorf(CodeBadRequest, "%s: payload must be an object", m.Type)
+			}
 			return nil, Errorf(CodeBadRequest, "%s: %s", m.Type, err)
 		}
 	}
