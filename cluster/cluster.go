@@ -319,6 +319,7 @@ type Node struct {
 
 	draining   atomic.Bool
 	registered atomic.Bool   // a heartbeat has succeeded
+	contact    atomic.Int64  // when the first began after one that failed, ns after started; 0 for never
 	lastBeat   atomic.Int64  // when the last successful one began, ns after started
 	beatNow    chan struct{} // asks for a heartbeat before its time
 	lost       chan struct{}

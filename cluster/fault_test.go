@@ -155,10 +155,18 @@ func TestRedisFrozen(t *testing.T) {
 		defer cancel()
 		return a.Ready(short) != nil
 	})
+	if since := a.Contact(); a.Now().Sub(since) > time.Second {
+		t.Errorf("contact since %s while there is none", since)
+	}
+	resumed := a.Now()
 	if err := syscall.Kill(server.Pid(), syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	w.eventually("ready again", func() bool { return a.Ready(ctx) == nil })
+	w.eventually("the contact begins anew", func() bool {
+		since := a.Contact()
+		return since.After(resumed.Add(-time.Second)) && a.Contact().Equal(since)
+	})
 	w.send(a, "alice", "two")
 	s.want("two")
 }

@@ -85,6 +85,7 @@ func (n *Node) heartbeats(ctx context.Context) {
 			if turn%compareEvery == 0 || !n.compared.Load() {
 				n.compare(ctx)
 			}
+			n.noteContact(begun)
 			n.lastBeat.Store(int64(begun))
 			n.registered.Store(true)
 			if failing {
@@ -104,6 +105,30 @@ func (n *Node) heartbeats(ctx context.Context) {
 		case <-n.beatNow:
 		}
 	}
+}
+
+// noteContact notes a heartbeat that has succeeded, before lastBeat is set: the
+// first after one that failed begins a new contact with Redis.
+func (n *Node) noteContact(begun time.Duration) {
+	if n.registered.Load() && begun-time.Duration(n.lastBeat.Load()) > 2*n.cfg.HeartbeatEvery {
+		n.contact.Store(int64(time.Since(n.started)))
+	}
+}
+
+// Contact returns since when, by the cluster's clock, this node's heartbeats have
+// reached Redis without a break; the zero time if there has been none since it
+// started, and now while they do not. Where Redis itself was away, other nodes may
+// have been cut off as well: that a member of theirs is not Present says nothing of
+// the time before.
+func (n *Node) Contact() time.Time {
+	if n.registered.Load() && n.since(&n.lastBeat) > 2*n.cfg.HeartbeatEvery {
+		return n.Now()
+	}
+	at := n.contact.Load()
+	if at == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(n.ahead.Load() + at/int64(time.Microsecond))
 }
 
 // beat writes the record and its lease in one step, says in the list of nodes that

@@ -285,7 +285,7 @@ type Presence interface {
 	// Online returns the users of those asked who have one.
 	Online(ctx context.Context, users ...string) (map[string]bool, error)
 	// LastSeen returns when users who have none came or went last, as far as that is
-	// known.
+	// known, or a later time before which they may have had one unseen.
 	LastSeen(ctx context.Context, users ...string) (map[string]time.Time, error)
 }
 

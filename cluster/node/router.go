@@ -274,11 +274,18 @@ func (p presence) Online(ctx context.Context, users ...string) (map[string]bool,
 	return online, nil
 }
 
-// LastSeen implements session.Presence.
+// LastSeen implements session.Presence. While Redis was away a user with a socket
+// could not be seen, so what is known of absence begins with the contact to it.
 func (p presence) LastSeen(ctx context.Context, users ...string) (map[string]time.Time, error) {
 	seen, err := p.cluster.LastSeen(ctx, users...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+	}
+	since := p.cluster.Contact()
+	for _, user := range users {
+		if since.After(seen[user]) {
+			seen[user] = since
+		}
 	}
 	return seen, nil
 }
