@@ -224,7 +224,7 @@ func TestSettings(t *testing.T) {
 	for _, m := range preset.FindAllStringSubmatch(read(t, "haproxy.cfg"), -1) {
 		known = append(known, m[1])
 	}
-	known = append(known, "CONCLAVE_FULL", "CONCLAVE_REQUIRE_REAL", "CONCLAVE_SECRETS") // the tests', and compose.sh's own
+	known = append(known, "CONCLAVE_FULL", "CONCLAVE_REQUIRE_REAL", "CONCLAVE_SOAK", "CONCLAVE_MATRIX", "CONCLAVE_SECRETS") // the tests', and compose.sh's own
 	found := 0
 	err := shipped(func(path string) error {
 		for _, name := range variable.FindAllString(read(t, path), -1) {
@@ -289,7 +289,7 @@ func TestChineseReadme(t *testing.T) {
 	t.Parallel()
 	text := read(t, "docs/README.zh-CN.md")
 	known := []string{"port", "appendonly", "maxmemory-policy", "role"} // redis-server's, and user add's
-	for _, command := range [][]string{{"conclaved"}, {"conclave", "participant"}, {"conclave", "keygen"}, {"conclave", "sign"}, {"conclave", "verify"}} {
+	for _, command := range [][]string{{"conclaved"}, {"conclave", "participant"}, {"conclave", "keygen"}, {"conclave", "sign"}, {"conclave", "verify"}, {"conclave", "users", "add"}} {
 		for _, m := range flagLine.FindAllStringSubmatch(help(t, command[0], command[1:]...), -1) {
 			known = append(known, m[1])
 		}

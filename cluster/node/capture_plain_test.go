@@ -67,7 +67,7 @@ func TestCapturePlainShares(t *testing.T) {
 		return ok && fits(pubkey.Ed25519, private, made.public)
 	}
 	if !gives(rec.frames) {
-		t.Error("the node's frames do not give the key: README's table can say so")
+		t.Error("the node's frames do not give the key: the table in deploy/docs/SECURITY.md can say so")
 	}
 	stored := slices.Concat(rec.redis, rec.logs)
 	secrets := map[string]*big.Int{}
@@ -82,7 +82,7 @@ func TestCapturePlainShares(t *testing.T) {
 		t.Errorf("Redis and the logs hold %s", strings.Join(found, "; "))
 	}
 	if !gives(decrypted(t, stored, keyID)) {
-		t.Error("Redis and the key for shares do not give the key: README's table can say so")
+		t.Error("Redis and the key for shares do not give the key: the table in deploy/docs/SECURITY.md can say so")
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// breach is a promise of the README's that a history shows broken.
+// breach is a promise of the documents that a history shows broken.
 type breach struct {
 	class string // lost, duplicated, contradictory, stuck, refused or deaf
 	rule  string

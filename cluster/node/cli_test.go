@@ -126,7 +126,7 @@ func (u *cli) participate(user string, flags ...string) (*exec.Cmd, *lockedBuffe
 	return p, out
 }
 
-// TestCommandLine goes README's quick start: accounts, logins, participants, a
+// TestCommandLine follows README's quick start: accounts, logins, participants, a
 // key and a signature, each by the real programs.
 func TestCommandLine(t *testing.T) {
 	t.Parallel()

@@ -66,7 +66,7 @@ func TestFirstContact(t *testing.T) {
 			}
 			list, _ := h.p["bob"].store.List(t.Context())
 			if len(list) != 1 {
-				t.Fatalf("bob has %d shares: the attack does not work, and README's table can say so", len(list))
+				t.Fatalf("bob has %d shares: the attack does not work, and the table in deploy/docs/SECURITY.md can say so", len(list))
 			}
 			for _, p := range list[0].Parties[1:] {
 				if p.Identity == h.p[p.User].cfg.Identity.Public() {

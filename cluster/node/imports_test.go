@@ -45,8 +45,9 @@ var allowed = map[string][]string{
 	"wsconn/auth/authtest":      {"wsconn/auth", "wsconn/wire"},
 	"deploy":                    {}, // tests of what stands around the programs
 
-	"cluster/clustertest/sample": {}, // the tests of every package ask it
-	"cluster/tracing/otlptest":   {}, // tests against the collector's parser
+	"cluster/clustertest/docstest": {}, // the documents, for tests that compare them with the programs
+	"cluster/clustertest/sample":   {}, // the tests of every package ask it
+	"cluster/tracing/otlptest":     {}, // tests against the collector's parser
 }
 
 // modules are the packages that are modules of their own, for what only they need.

@@ -2,22 +2,19 @@ package node_test
 
 import (
 	"context"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/cluster/clustertest/docstest"
 	"github.com/conclave-mpc/conclave/cluster/node"
 )
 
-// documentedKeys is README's table of keys, as patterns with their types.
+// documentedKeys is the table of keys in OPERATIONS, as patterns with their types.
 func documentedKeys(t *testing.T, prefix string) map[*regexp.Regexp]string {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := regexp.MustCompile("(?m)^\\| `([a-z]+[^`]*)` \\| (hash|stream|string|set|zset|pub/sub) \\|").FindAllStringSubmatch(string(readme), -1)
+	page := docstest.Section(t, docstest.Operations, "## Redis keys")
+	rows := regexp.MustCompile("(?m)^\\| `([a-z]+[^`]*)` \\| (hash|stream|string|set|zset|pub/sub) \\|").FindAllStringSubmatch(page, -1)
 	keys := make(map[*regexp.Regexp]string)
 	for _, row := range rows {
 		pattern := regexp.QuoteMeta(strings.ReplaceAll(row[1], "{conclave:", "{"+prefix))
@@ -25,13 +22,13 @@ func documentedKeys(t *testing.T, prefix string) map[*regexp.Regexp]string {
 		keys[regexp.MustCompile("^"+regexp.QuoteMeta(prefix)+pattern+"$")] = row[2]
 	}
 	if len(keys) < 10 {
-		t.Fatalf("README's key table has only %d rows", len(keys))
+		t.Fatalf("the table of keys has only %d rows", len(keys))
 	}
 	return keys
 }
 
 // TestKeysDocumented runs both flows and holds every key that Redis has then,
-// or had meanwhile, against README's table.
+// or had meanwhile, against the table in OPERATIONS.
 func TestKeysDocumented(t *testing.T) {
 	t.Parallel()
 	flags := append([]string{"--login-address-limit", "6"}, withKEK...) // a failed login is remembered for 10 s
@@ -92,14 +89,14 @@ func TestKeysDocumented(t *testing.T) {
 				}
 			}
 			if !known {
-				t.Errorf("%s (%s) is in no row of README's table", key, kind)
+				t.Errorf("%s (%s) is in no row of the table in OPERATIONS", key, kind)
 			}
 		}
 		for pattern, kind := range documented {
 			text := pattern.String()
 			rare := strings.Contains(text, "lock:") || strings.Contains(text, "account:") || strings.Contains(text, "outbox") || strings.Contains(text, ":old") || strings.Contains(text, "webhooks") || strings.Contains(text, "accounts:lock")
 			if !used[pattern] && kind != "pub/sub" && !rare {
-				t.Errorf("README documents %s, which no key was", text)
+				t.Errorf("OPERATIONS documents %s, which no key was", text)
 			}
 		}
 	})

@@ -148,6 +148,12 @@ func TestMetrics(t *testing.T) {
 		if n := c.value("conclave_sessions_ended_total"); n != 2 {
 			t.Errorf("%g ends of 2 sessions", n)
 		}
+		documented := documentedMetrics(t)
+		for name := range c.nodes[0].scrape() {
+			if strings.HasPrefix(name, "conclave_") && !documented(name) {
+				t.Errorf("OPERATIONS has no row for %s", name)
+			}
+		}
 	})
 }
 

@@ -19,7 +19,7 @@ import (
 // notice, and Sentinels take ten seconds or so to make a replica of it.
 const afterFailover = 40 * time.Second
 
-// safely is how README says to run on a Redis that fails over: nothing is
+// safely is how OPERATIONS says to run on a Redis that fails over: nothing is
 // acknowledged that a replica does not have.
 var safely = []string{"--redis-wait-replicas", "1"}
 

@@ -8,42 +8,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/clustertest/docstest"
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
-
-// readmeCommands returns the lines of a section of README that are to be typed,
-// without their prompt; a line that ends in \ goes on in the next.
-func readmeCommands(t *testing.T, heading string) []string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, ok := strings.Cut(string(text), "\n"+heading+"\n")
-	if !ok {
-		t.Fatalf("README has no section %q", heading)
-	}
-	section = regexp.MustCompile(`(?m)^#+ `).Split(section, 2)[0]
-	var list []string
-	for line := range strings.Lines(section) {
-		line = strings.TrimSuffix(line, "\n")
-		if n := len(list); n > 0 && strings.HasSuffix(list[n-1], `\`) {
-			list[n-1] += "\n" + line
-		} else if typed, ok := strings.CutPrefix(line, "    $ "); ok {
-			list = append(list, typed)
-		}
-	}
-	return list
-}
 
 // needPrograms skips or fails the test where a program is missing.
 func needPrograms(t *testing.T, names ...string) {
@@ -61,7 +36,7 @@ func needPrograms(t *testing.T, names ...string) {
 const drillPassword = "open sesame"
 
 // drill is a real Redis, nodes on it, and homes of users in which shells run what
-// README says.
+// the pages say.
 type drill struct {
 	t        *testing.T
 	dir      string // of everything
@@ -187,7 +162,7 @@ func (d *drill) participate(home, line string) {
 	d.wait(home+" is connected", func() bool { return strings.Contains(said.String(), "connected to") })
 }
 
-// typed runs the lines of a section of README in a home, those that start a
+// typed runs the lines of a section of a page in a home, those that start a
 // participant in the background.
 func (d *drill) typed(home string, lines []string) {
 	d.t.Helper()
@@ -256,24 +231,24 @@ func split(t *testing.T, lines []string, restoring string) (before, after []stri
 			return lines[:i], lines[i:]
 		}
 	}
-	t.Fatalf("README has no line that begins with %q among %q", restoring, lines)
+	t.Fatalf("the page has no line that begins with %q among %q", restoring, lines)
 	return nil, nil
 }
 
-// TestRestoreDrill backs a participant and Redis up by the commands that README
-// prints, loses both, restores both by what it prints, with nobody at a terminal, and
+// TestRestoreDrill backs a participant and Redis up by the commands that PARTICIPANTS and
+// OPERATIONS print, loses both, restores both by what they print, with nobody at a terminal, and
 // goes on: the participant signs with its share, refuses what its policy does not
 // allow, counts on where it was, and keeps to its pins. A node and another participant
 // are up all the time, another node comes later.
 func TestRestoreDrill(t *testing.T) {
 	t.Parallel()
 	d := newDrill(t)
-	own, restoreOwn := split(t, readmeCommands(t, "### Backups, and the day it is needed"), "conclave backup restore")
+	own, restoreOwn := split(t, docstest.Commands(t, docstest.Participants, "## Backups, and the day it is needed"), "conclave backup restore")
 	restoreOwn, gone := split(t, restoreOwn, "conclave recover")
 	if len(gone) != 1 { // shares of several people, see testdata/recover.txt
-		t.Errorf("README has commands that nothing tries: %q", gone[1:])
+		t.Errorf("PARTICIPANTS has commands that nothing tries: %q", gone[1:])
 	}
-	redis, restoreRedis := split(t, readmeCommands(t, "### Backup"), "mkdir")
+	redis, restoreRedis := split(t, docstest.Commands(t, docstest.Operations, "## Backup"), "mkdir")
 	d.begin()
 	d.run("alice", 0, "conclave sign treasury --data 'pay 1 to bob'")
 	d.typed("bob", own)
@@ -300,7 +275,7 @@ func TestRestoreDrill(t *testing.T) {
 	}
 }
 
-// TestCurl asks for a key and a signature as README says, with curl against a node, of
+// TestCurl asks for a key and a signature as INTEGRATION says, with curl against a node, of
 // participants that approve only what a pinned coordinator has signed.
 func TestCurl(t *testing.T) {
 	t.Parallel()
@@ -320,9 +295,9 @@ func TestCurl(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(d.dir, "alice", "login.json"), []byte(login), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	lines := readmeCommands(t, "### A signature that pinned participants approve, by curl")
+	lines := docstest.Commands(t, docstest.Integration, "## A signature that pinned participants approve, by curl")
 	if len(lines) < 5 {
-		t.Fatalf("README has only %q", lines)
+		t.Fatalf("INTEGRATION has only %q", lines)
 	}
 	text := d.run("alice", 0, strings.Join(lines, "\n"))
 	var answer wire.Task

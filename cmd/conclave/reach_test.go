@@ -69,7 +69,7 @@ func TestUnreached(t *testing.T) {
 	}
 }
 
-// TestReachIsShort: what README promises, with room for a slow machine.
+// TestReachIsShort: what PARTICIPANTS promises, with room for a slow machine.
 func TestReachIsShort(t *testing.T) {
 	t.Parallel()
 	if c := newCLI(nil, nil, io.Discard, func(string) string { return "" }); c.reachWithin <= 0 || c.reachWithin > 14*time.Second {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/clustertest/docstest"
 	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 )
 
@@ -134,18 +136,24 @@ func TestUserAdd(t *testing.T) {
 	})
 }
 
-// TestReadmeNamesEveryFlag holds README's table of settings against the flags.
-func TestReadmeNamesEveryFlag(t *testing.T) {
+// TestDocsNameEveryFlag: each flag has its row in the table of settings, and in no
+// other table; and the table has no other flags.
+func TestDocsNameEveryFlag(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	known := map[string]bool{}
 	newOptions(&bytes.Buffer{}).flags.VisitAll(func(f *flag.Flag) {
-		if f.Name != "version" && !strings.Contains(string(readme), "`--"+f.Name+"`") {
-			t.Errorf("README does not name --%s", f.Name)
+		known["`--"+f.Name+"`"] = true
+		if rows := docstest.Rows(t, "`--"+f.Name+"`"); f.Name != "version" && (len(rows) != 1 || !strings.HasPrefix(rows[0], docstest.Operations)) {
+			t.Errorf("--%s has %d rows in tables, want one, in %s: %q", f.Name, len(rows), docstest.Operations, rows)
 		}
 	})
+	for _, row := range strings.Split(docstest.Section(t, docstest.Operations, "## Configuration"), "\n| ") {
+		for _, name := range regexp.MustCompile("`--[a-z-]+`").FindAllString(strings.Split(row, " | ")[0], -1) {
+			if strings.HasPrefix(row, "`") && !known[name] {
+				t.Errorf("conclaved has no flag %s", name)
+			}
+		}
+	}
 }
 
 // TestVariablesAreKnown: each flag's variable is one that both programs know, so

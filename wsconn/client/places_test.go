@@ -20,7 +20,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What README promises of a participant's directory and memory.
+// What PARTICIPANTS promises of a participant's directory and memory.
 const (
 	statedJournal = 16 << 20 // of journal.log under a flood of strangers
 	statedPinned  = 40 << 20 // and of one pinned coordinator that floods

@@ -30,7 +30,7 @@ type SignatureRequest struct {
 	Data          string   `json:"data" minLength:"1" maxLength:"131072" doc:"0x and hex, or text"`
 	AccountAddr   string   `json:"account_addr,omitempty" maxLength:"128" doc:"where given it must be the key's"`
 	Participants  []string `json:"participants,omitempty" maxItems:"128" uniqueItems:"true" doc:"user ids to invite; without it every holder of the key"`
-	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true one that was handed out for this request, or the one that follows from user, key_id and Idempotency-Key (README, Ids); otherwise ignored; needed for signed_request"`
+	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true one that was handed out for this request, or the one that follows from user, key_id and Idempotency-Key (deploy/docs/INTEGRATION.md, Ids); otherwise ignored; needed for signed_request"`
 	Hash          string   `json:"hash,omitempty" maxLength:"64" doc:"none, keccak256, sha256, sha256d or eip191; without it, on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text. It is needed for 32 bytes that are an Ethereum transaction too"`
 	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; without it the server's own deadlines hold"`
 	SignedRequest string   `json:"signed_request,omitempty" maxLength:"52480" doc:"the coordinator's signature over its request, as in sign_request"`

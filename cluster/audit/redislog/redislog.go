@@ -30,9 +30,9 @@
 // node_start that no node_stop precedes. What is asked for until it is written, as
 // package session does for the end of each session, is not lost then either.
 //
-// Redis itself may lose its newest writes (see README), and somebody who controls
-// it can remove the last entries. A node that had seen them says so in an entry
-// "cut".
+// Redis itself may lose its newest writes (deploy/docs/OPERATIONS.md#what-redis-may-lose),
+// and somebody who controls it can remove the last entries. A node that had seen them
+// says so in an entry "cut".
 //
 // # Keys
 //
