@@ -39,6 +39,8 @@ var (
 	accountIdentify string
 	//go:embed account_bar.lua
 	accountBar string
+	//go:embed accounts_lock.lua
+	accountsLock string
 	//go:embed account_spend.lua
 	accountSpend string
 	//go:embed account_remove.lua
@@ -50,6 +52,7 @@ var (
 	setScript      = redis.NewScript(accountSet)
 	identifyScript = redis.NewScript(accountIdentify)
 	barScript      = redis.NewScript(accountBar)
+	lockScript     = redis.NewScript(accountsLock)
 	spendScript    = redis.NewScript(accountSpend)
 	removeScript   = redis.NewScript(accountRemove)
 	unlockScript   = redis.NewScript(accountsUnlock)

@@ -256,7 +256,7 @@ func (a *Accounts) remains(ctx context.Context, by Claims, user string) error {
 func (a *Accounts) lockAdmins(ctx context.Context) (unlock func(), err error) {
 	key, token := accountsLockKey(a.prefix), rand.Text()
 	for {
-		taken, err := a.rdb.SetNX(ctx, key, token, adminsLockFor).Result()
+		taken, err := lockScript.Run(ctx, a.rdb, []string{key}, token, adminsLockFor.Milliseconds()).Bool()
 		if err != nil {
 			return nil, unavailable("lock the accounts", err)
 		}
