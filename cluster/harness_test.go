@@ -11,14 +11,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
-
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 )
 
-func TestMain(m *testing.M) {
-	sample.Idling()
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const patience = 20 * time.Second
 

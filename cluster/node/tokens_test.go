@@ -277,7 +277,7 @@ func (i *otherIssuer) tokenFor(user, role, audience string) string {
 // one that takes the other's alone, through a change of the issuer's key.
 func TestOtherIssuer(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		issuer, next := newOtherIssuer(t), newOtherIssuer(t)
 		c := newCluster(t, rdb, prefix, "--jwks", issuer.file, "--jwks-issuer", "https://issuer.example", "--jwks-audience", "conclave")
 		both := c.start()
@@ -329,7 +329,7 @@ func (c *testCluster) notTaken(n *process, token string) {
 // TestSecretRotation changes the secret under a running cluster, a node at a time.
 func TestSecretRotation(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		c := newCluster(t, rdb, prefix)
 		c.addUser("alice", "participant")
 		const next = "the secret to come, of 32 bytes too"
