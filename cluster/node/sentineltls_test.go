@@ -97,11 +97,10 @@ func servesThroughFailover(t *testing.T, good node.Config, master *clustertest.R
 		t.Error(err)
 	}
 	master.Kill()
-	eventually(t, "the node knows that the master is gone", func() bool { return n.Ready(ctx) != nil })
-	eventually(t, "the node is ready with the new master", func() bool { return n.Ready(ctx) == nil })
-	if err := node.AddUser(ctx, good, "bob", testPassword, []string{"participant"}, false); err != nil {
-		t.Error(err)
-	}
+	eventually(t, "there is a new master", func() bool {
+		return node.AddUser(ctx, good, "bob", testPassword, []string{"participant"}, true) == nil
+	})
+	eventually(t, "the node is ready with it", func() bool { return n.Ready(ctx) == nil })
 	if err := n.Stop(ctx); err != nil {
 		t.Error(err)
 	}

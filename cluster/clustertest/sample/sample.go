@@ -5,7 +5,7 @@
 // too long for that a sample, some rows of each, never none. CONCLAVE_FULL=1 runs
 // them whole, as .ci/run does: every threshold on secp256k1, every attack and
 // mutation with a real key generation, long fault schedules, crowds of ten
-// thousand, and every test of real nodes on miniredis as well as on redis-server.
+// thousand, and one of four tests of real nodes on miniredis as well as on redis-server.
 //
 // A test asks in one line:
 //
@@ -33,8 +33,8 @@ import (
 )
 
 // Idling is for the TestMain of a package whose parallel tests wait more than they
-// compute: four for each core run at one time instead of one, unless -parallel says
-// how many.
+// compute: four for each core run at one time instead of one, two with the race
+// detector, unless -parallel says how many.
 func Idling() {
 	flag.Parse()
 	given := false
@@ -42,7 +42,7 @@ func Idling() {
 	if given {
 		return
 	}
-	if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(PerCore*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err) // not in a test binary
 	}
 }

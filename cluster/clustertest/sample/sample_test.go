@@ -69,7 +69,7 @@ func TestIdling(t *testing.T) {
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f == parallel })
 	sample.Idling()
-	want := strconv.Itoa(4 * runtime.GOMAXPROCS(0))
+	want := strconv.Itoa(sample.PerCore * runtime.GOMAXPROCS(0))
 	if given {
 		want = before
 	}
