@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -24,14 +25,25 @@ func TestHungShardHoldsNobodyUp(t *testing.T) {
 	}
 	w := newWorld(t, shards.Client(t), clustertest.Prefix())
 	// Names whose keys are where the node's are, and one whose are elsewhere.
-	home := shards.Master(t, w.keys().nodes())
+	client := shards.Client(t)
+	at := func(key string) string {
+		master, err := client.MasterForKey(context.Background(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return master.Options().Addr
+	}
+	home := at(w.keys().nodes())
 	name := func(like string, here bool) string {
-		for i := 0; ; i++ {
-			id := fmt.Sprint(like, i)
-			if (shards.Master(t, w.keys().mailbox(id)) == home) == here && (!here || shards.Master(t, w.keys().channel(id)) == home) {
+		for i := range 1000 {
+			// Of names of one length the slots of both keys differ in the same bits.
+			id := fmt.Sprint(like, strings.Repeat("x", i%50), i)
+			if (at(w.keys().mailbox(id)) == home) == here && (!here || at(w.keys().channel(id)) == home) {
 				return id
 			}
 		}
+		t.Fatal("no name of a thousand has its keys where it should")
+		return ""
 	}
 	id, near, far := name("n", true), name("near", true), name("far", false)
 	n := w.node(id, func(c *Config) { c.LeaseTTL = 20 * time.Second })
