@@ -245,7 +245,10 @@ func (a *Accounts) remains(ctx context.Context, by Claims, user string) error {
 	if err != nil {
 		return err
 	}
-	others := slices.DeleteFunc(all, func(known Account) bool { return !admin(known) || known.Spent || known.User == user })
+	others := slices.DeleteFunc(all, func(known Account) bool {
+		late := !known.Once.IsZero() && !a.now().Before(known.Once)
+		return !admin(known) || known.Spent || late || known.User == user
+	})
 	if len(others) == 0 {
 		return errLastAdmin
 	}

@@ -199,7 +199,10 @@ func TestLastAdmin(t *testing.T) {
 		s.add("bob", participant...)
 		s.add("barred", admin...)
 		s.ok(s.SetDisabled(s.ctx, "barred", true))
-		_, err := s.Create(s.ctx, root, "spent", "", admin)
+		_, err := s.Create(s.ctx, root, "late", "", admin)
+		s.ok(err)
+		s.ahead.Add(int64(auth.OneTimeFor / time.Second)) // nobody logs in as late any more
+		_, err = s.Create(s.ctx, root, "spent", "", admin)
 		s.ok(err)
 		ann := s.claims("ann")
 		spend, err := s.ChangePassword(s.ctx, ann, "spent", "")
