@@ -158,6 +158,9 @@ func (a *api) changed(r *http.Request, by auth.Claims, what, user, detail string
 	a.record(audit.Decision{Who: by.Subject, What: what, Outcome: audit.OK, Account: user, Detail: detail})
 	a.log.Info().Str("by", by.Subject).Str("account", user).Msg("account changed: " + what)
 	known, err := a.cfg.Accounts.Account(r.Context(), by, user)
+	if err != nil {
+		known.User = user
+	}
 	return userInfo(known), err
 }
 
@@ -229,7 +232,16 @@ func (a *api) createUser(_ http.ResponseWriter, r *http.Request) (int, any, erro
 		return 0, nil, err
 	}
 	info, err := a.changed(r, by, audit.UserAdd, req.UserID, "roles "+roleWords(req.Roles)+passwordWords(oneTime))
-	return http.StatusCreated, UserPassword{info, oneTime}, err
+	return withPassword(http.StatusCreated, info, oneTime, err)
+}
+
+// withPassword answers with a password that was made. Nobody else knows it, so it is
+// told even where the account cannot be read again, by its id alone.
+func withPassword(status int, info UserInfo, oneTime string, err error) (int, any, error) {
+	if err != nil && oneTime != "" {
+		info.Password, err = "one_time", nil
+	}
+	return status, UserPassword{info, oneTime}, err
 }
 
 func roleWords(roles []wire.Role) string {
@@ -280,7 +292,7 @@ func (a *api) changePassword(_ http.ResponseWriter, r *http.Request) (int, any, 
 		return 0, nil, err
 	}
 	info, err := a.changed(r, by, audit.UserPassword, user, "password set, tokens revoked"+passwordWords(oneTime))
-	return http.StatusOK, UserPassword{info, oneTime}, err
+	return withPassword(http.StatusOK, info, oneTime, err)
 }
 
 func (a *api) bar(r *http.Request, disabled bool) (int, any, error) {
