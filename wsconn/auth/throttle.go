@@ -59,29 +59,14 @@ func NewThrottle(perSecond float64, burst int) *Throttle {
 // Take lets key do what costs as much as that many events, at most half a burst,
 // and returns 0. If that is too much now, it takes nothing and returns how long to
 // wait.
-func (t *Throttle) Take(key string, cost int) (wait time.Duration) {
-	if t == nil {
-		return 0
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.clock()
-	t.turn(now)
-	h := maphash.String(t.seed, key)
-	whole := max(t.at(h), now) + t.price(cost)
-	if wait := whole - now - t.ahead; wait > 0 {
-		t.refused.Add(1)
-		return wait
-	}
-	t.put(h, whole)
-	return 0
-}
+func (t *Throttle) Take(key string, cost int) (wait time.Duration) { return t.take(key, cost, false) }
 
-// Spend lets key do what costs as much as that many events, at most half a burst,
-// without regard to what is left, and returns how long key should pause before it
-// does anything more: 0 while it keeps within its burst. It is for a caller that
-// can put the key off and so need refuse nothing.
-func (t *Throttle) Spend(key string, cost int) (pause time.Duration) {
+// Spend takes whether or not there is enough left, and returns how long key should
+// pause before it does anything more: 0 while it keeps within its burst. It is for a
+// caller that can put the key off and so need refuse nothing.
+func (t *Throttle) Spend(key string, cost int) (pause time.Duration) { return t.take(key, cost, true) }
+
+func (t *Throttle) take(key string, cost int, always bool) (beyond time.Duration) {
 	if t == nil {
 		return 0
 	}
@@ -91,12 +76,14 @@ func (t *Throttle) Spend(key string, cost int) (pause time.Duration) {
 	t.turn(now)
 	h := maphash.String(t.seed, key)
 	whole := max(t.at(h), now) + t.price(cost)
-	t.put(h, whole)
-	if pause := whole - now - t.ahead; pause > 0 {
+	beyond = max(whole-now-t.ahead, 0)
+	if beyond > 0 {
 		t.refused.Add(1)
-		return pause
 	}
-	return 0
+	if beyond == 0 || always {
+		t.put(h, whole)
+	}
+	return beyond
 }
 
 // Refused returns how often Take has refused and Spend has asked for a pause.
