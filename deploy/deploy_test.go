@@ -224,7 +224,7 @@ func TestSettings(t *testing.T) {
 	for _, m := range preset.FindAllStringSubmatch(read(t, "haproxy.cfg"), -1) {
 		known = append(known, m[1])
 	}
-	known = append(known, "CONCLAVE_FULL", "CONCLAVE_REQUIRE_REAL", "CONCLAVE_SOAK", "CONCLAVE_MATRIX", "CONCLAVE_SECRETS") // the tests', and compose.sh's own
+	known = append(known, "CONCLAVE_FULL", "CONCLAVE_REQUIRE_REAL", "CONCLAVE_SOAK", "CONCLAVE_MATRIX", "CONCLAVE_MINIREDIS", "CONCLAVE_SECRETS") // the tests', and compose.sh's own
 	found := 0
 	err := shipped(func(path string) error {
 		for _, name := range variable.FindAllString(read(t, path), -1) {
