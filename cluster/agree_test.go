@@ -7,7 +7,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // A node with another secret, or of a version that is not adjacent, is not ready
@@ -30,7 +30,7 @@ func TestDisagreement(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, clustertest.Mini(t), clustertest.Prefix())
+			w := newWorld(t, redistest.Mini(t), redistest.Prefix())
 			first := w.node("n1", func(cfg *Config) { cfg.Agree, cfg.protocol = map[string][]string{"secret": {"a"}}, 5 })
 			second := w.unready("n2", func(cfg *Config) { cfg.Agree, cfg.protocol = map[string][]string{"secret": c.secret}, c.protocol })
 			ctx := context.Background()
@@ -53,7 +53,7 @@ func TestDisagreement(t *testing.T) {
 // Of two processes with one id the later has it, and the earlier says that it is out.
 func TestSameNodeIDTwice(t *testing.T) {
 	t.Parallel()
-	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		first := w.node("n1")
 		second := w.node("n1")

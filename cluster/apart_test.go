@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // A server of Redis Cluster hangs, and has one member's mailbox. Messages for others,
@@ -17,13 +17,13 @@ import (
 // and the member has its messages when the server goes on.
 func TestHungShardHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
-	shards := clustertest.StartShards(t, 3, 0)
+	shards := redistest.StartShards(t, 3, 0)
 	for _, r := range shards.Servers { // or the others would stop, too
 		if err := r.Client(t).ConfigSet(context.Background(), "cluster-require-full-coverage", "no").Err(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w := newWorld(t, shards.Client(t), clustertest.Prefix())
+	w := newWorld(t, shards.Client(t), redistest.Prefix())
 	// Names whose keys are where the node's are, and one whose are elsewhere.
 	client := shards.Client(t)
 	at := func(key string) string {

@@ -6,14 +6,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // One message from a node to a socket on another, one at a time, acknowledged.
 func BenchmarkSendToOffer(b *testing.B) {
 	for _, size := range []int{1 << 10, 64 << 10} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			w := newWorld(b, clustertest.Real(b), clustertest.Prefix())
+			w := newWorld(b, redistest.Real(b), redistest.Prefix())
 			from, to := w.node("a"), w.node("b")
 			m, s := w.join(to, "alice", 0, 1000)
 			payload := strings.Repeat("x", size)
@@ -38,7 +38,7 @@ func BenchmarkSendToOffer(b *testing.B) {
 
 // Many members at once: what one node and Redis carry.
 func BenchmarkSendParallel(b *testing.B) {
-	w := newWorld(b, clustertest.Real(b), clustertest.Prefix())
+	w := newWorld(b, redistest.Real(b), redistest.Prefix())
 	from, to := w.node("a"), w.node("b")
 	payload := []byte(strings.Repeat("x", 1<<10))
 	b.ReportAllocs()

@@ -8,14 +8,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // Redis loses presences while nothing else happens: their sockets are found, their
 // presences are there again, and they get what was sent meanwhile.
 func TestLostPresence(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		patient := func(c *Config) { c.LeaseTTL = patience } // the machine may be busy
 		a, b := w.node("a", patient), w.node("b", patient)
@@ -49,7 +49,7 @@ func TestLostPresence(t *testing.T) {
 // superseded by it, and the older one is.
 func TestOlderPresence(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		ctx, key := context.Background(), w.keys().presence("alice")
@@ -78,7 +78,7 @@ func TestOlderPresence(t *testing.T) {
 // A newer socket of which a node was not told.
 func TestUnheardSupersession(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		_, s := w.join(a, "alice", 0, 10)
@@ -91,8 +91,8 @@ func TestUnheardSupersession(t *testing.T) {
 
 // withoutRights starts a Redis whose clients' rights change, and nodes on it.
 func withoutRights(t *testing.T) (w *world, change func(rights ...any)) {
-	rdb := clustertest.StartRedis(t).Client(t)
-	return newWorld(t, rdb, clustertest.Prefix()), func(rights ...any) {
+	rdb := redistest.StartRedis(t).Client(t)
+	return newWorld(t, rdb, redistest.Prefix()), func(rights ...any) {
 		t.Helper()
 		if err := rdb.Do(context.Background(), append([]any{"acl", "setuser", "default"}, rights...)...).Err(); err != nil {
 			t.Fatal(err)
@@ -197,8 +197,8 @@ func TestAppendThatFails(t *testing.T) {
 // that it was taken. It arrives once.
 func TestSentAgainWhileFull(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.StartRedis(t).Client(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	rdb := redistest.StartRedis(t).Client(t)
+	w := newWorld(t, rdb, redistest.Prefix())
 	a, ctx := w.node("a"), context.Background()
 	_, s := w.join(a, "alice", 0, 10)
 	again := func() error { return a.Send(ctx, Message{To: "alice", Payload: []byte("one"), ID: "one"}) }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // slowScripts is a redis.Hook that slows what joins and leaves, and notes how
@@ -78,7 +78,7 @@ func (w *world) slowed() (*slowScripts, func(*Config)) {
 // at any moment, all get their turn, and nothing is left behind.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		const crowd = 400
 		w := newWorld(t, rdb, prefix)
 		slow, slowed := w.slowed()
@@ -133,7 +133,7 @@ func TestCrowd(t *testing.T) {
 func TestCrowdBeforeHangingRedis(t *testing.T) {
 	t.Parallel()
 	const crowd = 200
-	w := newWorld(t, clustertest.Mini(t), clustertest.Prefix())
+	w := newWorld(t, redistest.Mini(t), redistest.Prefix())
 	slow, slowed := w.slowed()
 	n := w.node("n1", slowed)
 	slow.hang.Store(true)

@@ -11,12 +11,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 func TestLiveDelivery(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		w.send(a, "alice", "early")
@@ -39,7 +39,7 @@ func TestLiveDelivery(t *testing.T) {
 // Live messages do not need the pump: it would cost a read each.
 func TestLiveDeliveryReadsNoMailbox(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		w.send(a, "alice", "first")
@@ -84,7 +84,7 @@ func TestHoppingMemberGetsEachOnceInOrder(t *testing.T) {
 	for _, sharded := range []bool{false, true} {
 		t.Run(fmt.Sprint("sharded=", sharded), func(t *testing.T) {
 			t.Parallel()
-			clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 				if sharded && rdb.SPublish(context.Background(), "x", "y").Err() != nil {
 					t.Skip("no sharded pub/sub here")
 				}
@@ -180,7 +180,7 @@ func (c *client) check(senders, each int) {
 
 func TestFullSocketThenDrains(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		m, s := w.join(b, "alice", 0, 2)
@@ -203,7 +203,7 @@ func TestFullSocketThenDrains(t *testing.T) {
 // Batches are bounded in bytes as well as in messages.
 func TestBacklogOfLargeMessages(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		var want []string
@@ -237,7 +237,7 @@ func TestBacklogOfLargeMessages(t *testing.T) {
 
 func TestResumeAfterSeq(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		m, s := w.join(a, "alice", 0, 100)
@@ -259,7 +259,7 @@ func TestResumeAfterSeq(t *testing.T) {
 // Messages that arrive between Join and Start are not lost and not early.
 func TestNothingBeforeStart(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		s := w.socket(100)
@@ -283,7 +283,7 @@ func TestNothingBeforeStart(t *testing.T) {
 // under numbers after that.
 func TestSeqBeyondTheMailbox(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		w.send(a, "alice", "kept-1", "kept-2")
@@ -329,7 +329,7 @@ func (w *world) expireMailbox(member string, last uint64) {
 // one gives none of the numbers that the client has seen.
 func TestExpiredMailboxGivesNewNumbers(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		m, s := w.join(a, "alice", 0, 100)
@@ -350,7 +350,7 @@ func TestExpiredMailboxGivesNewNumbers(t *testing.T) {
 // comes afterwards is delivered all the same.
 func TestMailboxGoneUnderLiveSocket(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		_, s := w.join(a, "alice", 0, 100)
@@ -379,7 +379,7 @@ func TestMailboxGoneUnderLiveSocket(t *testing.T) {
 // Redis has lost the presence of a connected member: it is recorded again.
 func TestPresenceRestored(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		m, s := w.join(a, "alice", 0, 100)

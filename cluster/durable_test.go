@@ -6,18 +6,18 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // What the durable client does not confirm is not sent.
 func TestSendThroughDurable(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.Mini(t)
+	rdb := redistest.Mini(t)
 	strict := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	if err := strict.Close(); err != nil {
 		t.Fatal(err)
 	}
-	n, err := New(Config{Redis: rdb, Durable: strict, Prefix: clustertest.Prefix(), NodeID: "a"})
+	n, err := New(Config{Redis: rdb, Durable: strict, Prefix: redistest.Prefix(), NodeID: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,8 +30,8 @@ func TestSendThroughDurable(t *testing.T) {
 // nothing may depend on reaching every server.
 func TestSendWithoutScriptsAndAServer(t *testing.T) {
 	t.Parallel()
-	shards := clustertest.StartShards(t, 1, 1)
-	n, err := New(Config{Redis: shards.Client(t), Prefix: clustertest.Prefix(), NodeID: "a"})
+	shards := redistest.StartShards(t, 1, 1)
+	n, err := New(Config{Redis: shards.Client(t), Prefix: redistest.Prefix(), NodeID: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // A node's subscription is with a server that answers, and that nothing reaches:
@@ -14,11 +14,11 @@ import (
 // meanwhile, and what was sent reaches its sockets, without any of them coming anew.
 func TestDeafSubscription(t *testing.T) {
 	t.Parallel()
-	old, now := clustertest.StartRedis(t), clustertest.StartRedis(t)
-	w := newWorld(t, now.Client(t), clustertest.Prefix())
+	old, now := redistest.StartRedis(t), redistest.StartRedis(t)
+	w := newWorld(t, now.Client(t), redistest.Prefix())
 	// Subscriptions are made by connections of their own: this client's first is
 	// with the old server, and those of its commands are with the new one.
-	client := func(r *clustertest.RealRedis) *redis.Client {
+	client := func(r *redistest.RealRedis) *redis.Client {
 		return redis.NewClient(&redis.Options{Addr: r.Addr(), ContextTimeoutEnabled: true})
 	}
 	rdb := &divided{Client: client(now), old: client(old)}

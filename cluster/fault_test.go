@@ -10,15 +10,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // Subscriptions are dropped again and again while messages flow: what is
 // published into the gap is read from the mailbox.
 func TestSubscriptionDropped(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.StartRedis(t).Client(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	rdb := redistest.StartRedis(t).Client(t)
+	w := newWorld(t, rdb, redistest.Prefix())
 	a, b := w.node("a"), w.node("b")
 	_, s := w.join(b, "alice", 0, 10)
 	const total = 600
@@ -44,8 +44,8 @@ func TestSubscriptionDropped(t *testing.T) {
 // A message that is published while nobody listens, and none after it.
 func TestMissedPublication(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.StartRedis(t).Client(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	rdb := redistest.StartRedis(t).Client(t)
+	w := newWorld(t, rdb, redistest.Prefix())
 	a, b := w.node("a"), w.node("b")
 	ctx := context.Background()
 	_, s := w.join(b, "alice", 0, 10)
@@ -67,8 +67,8 @@ func TestMissedPublication(t *testing.T) {
 // A notice of supersession is missed: the subscription that comes back finds out.
 func TestMissedSupersession(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.StartRedis(t).Client(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	rdb := redistest.StartRedis(t).Client(t)
+	w := newWorld(t, rdb, redistest.Prefix())
 	w.node("a")
 	b := w.node("b")
 	ctx := context.Background()
@@ -88,9 +88,9 @@ func TestMissedSupersession(t *testing.T) {
 // confirmed is delivered once, and everything goes on.
 func TestRedisKilledAndRestarted(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	w := newWorld(t, rdb, redistest.Prefix())
 	a, b := w.node("a"), w.node("b")
 	ctx := context.Background()
 	m, s := w.join(b, "alice", 0, 10)
@@ -133,10 +133,10 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 // Redis hangs: connections stay open, and nothing answers.
 func TestRedisFrozen(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = rdb.Close() })
-	w := newWorld(t, rdb, clustertest.Prefix())
+	w := newWorld(t, rdb, redistest.Prefix())
 	a := w.node("a")
 	ctx := context.Background()
 	_, s := w.join(a, "alice", 0, 10)
@@ -175,7 +175,7 @@ func TestRedisFrozen(t *testing.T) {
 // to Redis swallows everything that Redis publishes.
 func TestSilentSubscription(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		opt := *rdb.(*redis.Client).Options()
 		proxy := newCutter(t, opt.Addr)
 		through := redis.NewClient(&redis.Options{Addr: proxy.addr(), DB: opt.DB})

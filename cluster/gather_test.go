@@ -12,14 +12,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // Sends of many callers share pipelines. Each has its own answer, and what one
 // caller sends one after the other arrives so.
 func TestSendsShareARoundTrip(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		count := &pipeCount{}
 		opt := *rdb.(*redis.Client).Options()
@@ -64,7 +64,7 @@ func TestSendsShareARoundTrip(t *testing.T) {
 // A caller's end is its own: the others of the same pipeline have their answers.
 func TestSendOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		_, s := w.join(a, "alice", 0, 10)
@@ -110,7 +110,7 @@ func (p *pipeCount) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 
 func TestAckLater(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
@@ -155,7 +155,7 @@ func TestAckLater(t *testing.T) {
 // Leave does not leave behind what the gatherer had not come to.
 func TestLeaveFlushesAck(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
@@ -201,10 +201,10 @@ func TestPlanKeepsKindsApart(t *testing.T) {
 // are carried out.
 func TestSendLeadsNoLongerThanItsCaller(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
 	strict := strictClient(t, rdb)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	w := newWorld(t, rdb, redistest.Prefix())
 	a := w.node("a", func(c *Config) { c.Durable, c.LeaseTTL = strict, time.Minute })
 	_, s := w.join(a, "alice", 0, 10)
 	if err := syscall.Kill(server.Pid(), syscall.SIGSTOP); err != nil {

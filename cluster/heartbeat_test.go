@@ -8,7 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // cutOff starts a node whose way to Redis the test can cut.
@@ -22,7 +22,7 @@ func (w *world) cutOff(id string) (*running, *cutter) {
 
 func TestNodesAreListed(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		ctx := context.Background()
@@ -65,7 +65,7 @@ func TestNodesAreListed(t *testing.T) {
 
 func TestDeadNode(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		dead, proxy := w.cutOff("dead")
@@ -107,7 +107,7 @@ func TestDeadNode(t *testing.T) {
 // the dead one's members for its own.
 func TestPresenceOfEarlierProcessIsVoid(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		ctx := context.Background()
 		first, proxy := w.cutOff("a")
@@ -132,7 +132,7 @@ func TestPresenceOfEarlierProcessIsVoid(t *testing.T) {
 // A Leave that Redis did not hear is made up for.
 func TestLeaveWhileCutOff(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, proxy := w.cutOff("a")
 		ctx := context.Background()
@@ -158,7 +158,7 @@ func TestLeaveWhileCutOff(t *testing.T) {
 
 func TestReadyNeedsRun(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		n, err := New(Config{Redis: rdb, Prefix: prefix, NodeID: "a"})
 		if err != nil {
 			t.Fatal(err)

@@ -12,12 +12,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 func TestLock(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		short := func(c *Config) { c.LockTTL, c.LockWait = 10*time.Second, 30*time.Millisecond }
 		a, b := w.node("a", short), w.node("b", short)
@@ -59,7 +59,7 @@ func TestLock(t *testing.T) {
 
 func TestLockExpires(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a", func(c *Config) { c.LockTTL, c.LockWait = 50*time.Millisecond, patience })
 		ctx := context.Background()
@@ -82,7 +82,7 @@ func TestLockExpires(t *testing.T) {
 
 func TestLockContenders(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		long := func(c *Config) { c.LockTTL, c.LockWait = patience, patience }
 		nodes := []*running{w.node("a", long), w.node("b", long)}
@@ -115,10 +115,10 @@ func TestLockContenders(t *testing.T) {
 // given up, it could leave a lock that is nobody's.
 func TestLockOnTheWay(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
 	strict := strictClient(t, rdb)
-	n, err := New(Config{Redis: strict, Prefix: clustertest.Prefix(), NodeID: "a", LockTTL: 10 * time.Second, LockWait: 30 * time.Millisecond})
+	n, err := New(Config{Redis: strict, Prefix: redistest.Prefix(), NodeID: "a", LockTTL: 10 * time.Second, LockWait: 30 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // observed keeps what an Observer is told.
@@ -38,7 +38,7 @@ func (o *observed) seen() (depths []int, full, drained int) {
 // from one.
 func TestObserver(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		var o observed
 		w := newWorld(t, rdb, prefix)
 		n := w.node("a", func(c *Config) { c.MailboxMax, c.Observer = 3, &o })
@@ -61,7 +61,7 @@ func TestObserver(t *testing.T) {
 // clocks of the nodes say: also of the first that it had no room for.
 func TestSentIsTold(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		from, to := w.node("a"), w.node("b")
 		from.ahead.Add(time.Hour.Microseconds()) // until it asks Redis again

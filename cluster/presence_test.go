@@ -12,12 +12,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 func TestNewerConnectionSupersedes(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		ctx := context.Background()
@@ -56,7 +56,7 @@ func TestNewerConnectionSupersedes(t *testing.T) {
 // takes nothing away when it leaves.
 func TestStaleNodeIsFenced(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
@@ -94,7 +94,7 @@ func TestStaleNodeIsFenced(t *testing.T) {
 // However joins of one member race, one live socket is left: the one in Redis.
 func TestRacingJoins(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		nodes := []*running{w.node("a"), w.node("b"), w.node("c")}
 		ctx := context.Background()
@@ -146,7 +146,7 @@ func TestRacingJoins(t *testing.T) {
 // its way.
 func TestSupersededWhileJoining(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		b := w.node("b")
 		hooked := redis.NewClient(rdb.(*redis.Client).Options())
@@ -196,7 +196,7 @@ func (h *afterCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func TestAckTrims(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
@@ -246,7 +246,7 @@ func TestAckTrims(t *testing.T) {
 
 func TestPresence(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		ctx := context.Background()
@@ -278,7 +278,7 @@ func TestPresence(t *testing.T) {
 
 func TestBadIDs(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
@@ -319,7 +319,7 @@ func TestBadIDs(t *testing.T) {
 // that it comes and goes.
 func TestLastSeen(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		n, ctx := w.node("a"), context.Background()
 		seen := func() time.Time {
@@ -359,7 +359,7 @@ func TestLastSeen(t *testing.T) {
 // had come before, until it has a lease again.
 func TestNoJoinWithoutALease(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		n, ctx := w.node("a"), context.Background()
 		w.eventually("the node is registered", n.registered.Load)
@@ -381,7 +381,7 @@ func TestNoJoinWithoutALease(t *testing.T) {
 // What waits in a mailbox is what has not been acknowledged, the newest first.
 func TestWaiting(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		n, ctx := w.node("a"), context.Background()
 		m, s := w.join(n, "alice", 0, 10)

@@ -6,15 +6,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // On Redis Cluster every script and transaction keeps to one slot, publishing
 // is sharded, and delivery is what it is elsewhere.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.StartRedisCluster(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	rdb := redistest.StartRedisCluster(t)
+	w := newWorld(t, rdb, redistest.Prefix())
 	testHopping(t, w, func(*Config) {})
 
 	a, b := w.node("a"), w.node("b")

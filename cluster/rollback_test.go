@@ -11,22 +11,22 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 )
 
 // failover is a master with a replica behind one address.
 type failover struct {
 	t               *testing.T
-	master, replica *clustertest.RealRedis
+	master, replica *redistest.RealRedis
 	addr            atomic.Value // of whichever is the master
 	rdb             *redis.Client
 }
 
 func startFailover(t *testing.T) *failover {
-	f := &failover{t: t, master: clustertest.StartRedis(t)}
+	f := &failover{t: t, master: redistest.StartRedis(t)}
 	host, port, _ := net.SplitHostPort(f.master.Addr())
-	f.replica = clustertest.StartRedis(t, "--replicaof", host+" "+port)
+	f.replica = redistest.StartRedis(t, "--replicaof", host+" "+port)
 	f.addr.Store(f.master.Addr())
 	f.rdb = redis.NewClient(&redis.Options{Addr: "master", ContextTimeoutEnabled: true,
 		Dialer: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -85,7 +85,7 @@ func TestLostTail(t *testing.T) {
 		t.Run(fmt.Sprint("then ", after, " more"), func(t *testing.T) {
 			t.Parallel()
 			f := startFailover(t)
-			w := newWorld(t, f.rdb, clustertest.Prefix())
+			w := newWorld(t, f.rdb, redistest.Prefix())
 			a, b := w.node("a"), w.node("b")
 			_, s := w.join(b, "bob", 0, 100)
 			w.send(a, "bob", numbered("kept", 4)...)
@@ -124,7 +124,7 @@ func TestLostTail(t *testing.T) {
 func TestLostTailUnderLiveSocket(t *testing.T) {
 	t.Parallel()
 	f := startFailover(t)
-	w := newWorld(t, f.rdb, clustertest.Prefix())
+	w := newWorld(t, f.rdb, redistest.Prefix())
 	a, b := w.node("a"), w.node("b")
 	m, s := w.join(b, "bob", 0, 3)
 	w.send(a, "bob", numbered("kept", 4)...)
@@ -149,9 +149,9 @@ func TestLostTailUnderLiveSocket(t *testing.T) {
 // that is sent from then on.
 func TestOlderFileRestored(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t, "--appendfsync", "always")
+	server := redistest.StartRedis(t, "--appendfsync", "always")
 	rdb := server.Client(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	w := newWorld(t, rdb, redistest.Prefix())
 	a := w.node("a")
 	ctx := context.Background()
 	_, alice := w.join(a, "alice", 0, 100)
@@ -196,7 +196,7 @@ func TestOlderFileRestored(t *testing.T) {
 func TestLostGeneration(t *testing.T) {
 	t.Parallel()
 	f := startFailover(t)
-	w := newWorld(t, f.rdb, clustertest.Prefix())
+	w := newWorld(t, f.rdb, redistest.Prefix())
 	a := w.node("a")
 	w.send(a, "bob", numbered("first", 4)...)
 	f.detach()

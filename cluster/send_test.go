@@ -13,12 +13,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 func TestSendManyInOrder(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		const each = 3*callMessages + 7
@@ -48,7 +48,7 @@ func TestSendManyInOrder(t *testing.T) {
 
 func TestMailboxFull(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a", func(c *Config) { c.MailboxMax = 5 })
 		ctx := context.Background()
@@ -87,8 +87,8 @@ func TestMailboxFull(t *testing.T) {
 // does; what is read makes room again.
 func TestMailboxFullOfBytes(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.Real(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	rdb := redistest.Real(t)
+	w := newWorld(t, rdb, redistest.Prefix())
 	a := w.node("a", func(c *Config) { c.MailboxMaxBytes = 4 << 20 })
 	ctx := context.Background()
 	large := Message{To: "alice", Payload: bytes.Repeat([]byte("x"), 100<<10)}
@@ -115,7 +115,7 @@ func TestMailboxFullOfBytes(t *testing.T) {
 // After a failure nothing later goes to the same member, however long the Send.
 func TestNothingAfterAFailure(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a", func(c *Config) { c.MailboxMax = callMessages - 1 })
 		var msgs []Message
@@ -140,7 +140,7 @@ func TestNothingAfterAFailure(t *testing.T) {
 
 func TestSameIDOnce(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		nodes := []*running{w.node("a"), w.node("b")}
 		ctx := context.Background()
@@ -174,7 +174,7 @@ func TestSameIDOnce(t *testing.T) {
 
 func TestSeenIsBounded(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
@@ -216,7 +216,7 @@ func TestSeenIsBounded(t *testing.T) {
 // and so do the ids that it has seen.
 func TestMailboxLifeIsRenewed(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		hour := func(c *Config) { c.MailboxTTL = time.Hour }
 		a := w.node("a", hour)
@@ -303,11 +303,11 @@ func TestSendLoadsScripts(t *testing.T) {
 			t.Parallel()
 			var rdb redis.UniversalClient
 			if backend == "redis" {
-				rdb = clustertest.StartRedis(t).Client(t) // others need their scripts
+				rdb = redistest.StartRedis(t).Client(t) // others need their scripts
 			} else {
-				rdb = clustertest.Mini(t)
+				rdb = redistest.Mini(t)
 			}
-			w := newWorld(t, rdb, clustertest.Prefix())
+			w := newWorld(t, rdb, redistest.Prefix())
 			a := w.node("a")
 			_, s := w.join(a, "alice", 0, 1000)
 			for i := 0; i < 200; i += 20 {
@@ -326,7 +326,7 @@ func TestSendLoadsScripts(t *testing.T) {
 // the client library; one with an id may.
 func TestLostReplyIsNotRepeated(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		proxy := newCutter(t, rdb.(*redis.Client).Options().Addr)
 		through := redis.NewClient(&redis.Options{Addr: proxy.addr(), DB: rdb.(*redis.Client).Options().DB})
 		t.Cleanup(func() { _ = through.Close() })

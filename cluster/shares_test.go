@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // fill sends messages of a payer until one is refused, and returns how many were
@@ -36,7 +36,7 @@ func TestStrangerFillsItsShareOnly(t *testing.T) {
 	for what, size := range map[string]int{"bytes": 100 << 10, "entries": 100} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+			redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 				w := newWorld(t, rdb, prefix)
 				a := w.node("a", func(c *Config) { c.MailboxMax, c.MailboxMaxBytes = 400, 16<<20 })
 				quarter := min(400/4, 4<<20/(size+256))
@@ -66,7 +66,7 @@ func TestStrangerFillsItsShareOnly(t *testing.T) {
 // same Send and pipeline.
 func TestPartOfAGroup(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a", func(c *Config) { c.GroupMax, c.GroupMaxBytes = 10, 8<<10 })
 		ctx := context.Background()
@@ -109,7 +109,7 @@ func TestPartOfAGroup(t *testing.T) {
 // it. What comes after an end is worth nothing.
 func TestEndRemovesItsGroup(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
@@ -156,7 +156,7 @@ func TestEndRemovesItsGroup(t *testing.T) {
 // its reading.
 func TestEndUnderASocket(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		ctx := context.Background()
@@ -209,7 +209,7 @@ func TestEndUnderASocket(t *testing.T) {
 // without leaving a week's worth.
 func TestEndOfFewLargeMessages(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a, b := w.node("a"), w.node("b")
 		ctx := context.Background()
@@ -237,7 +237,7 @@ func TestEndOfFewLargeMessages(t *testing.T) {
 // all the room and time.
 func TestUnseenMember(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a", func(c *Config) { c.UnseenMax, c.UnseenMaxBytes = 0, 0 })
 		ctx, k := context.Background(), w.keys()
@@ -282,7 +282,7 @@ func TestUnseenMember(t *testing.T) {
 // whoever caused it, and its member has been seen.
 func TestMailboxOfTheVersionBefore(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a", func(c *Config) { c.MailboxMaxBytes, c.UnseenMax, c.UnseenMaxBytes = 2<<20, 0, 0 })
 		for i := range 100 {

@@ -15,7 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"pgregory.net/rapid"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // The scripts of the version before mailboxes had an account.
@@ -51,7 +51,7 @@ func (w *world) ackBefore(member, conn string, seq uint64) {
 // or between, are numbers as any.
 func TestNumbersOfTheVersionBefore(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		w.sendBefore("alice", "old-1")
@@ -149,7 +149,7 @@ func (w *world) charged(member string) int {
 // TestMailboxBoundIsExact: small messages first make the large ones count no less.
 func TestMailboxBoundIsExact(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		w := newWorld(t, rdb, prefix)
 		a := w.node("a")
 		ctx := context.Background()
@@ -179,8 +179,8 @@ func TestMailboxBoundIsExact(t *testing.T) {
 // Redis needs for it, whatever its messages and whatever was removed from it.
 func TestChargeCoversMemory(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.Real(t)
-	w := newWorld(t, rdb, clustertest.Prefix())
+	rdb := redistest.Real(t)
+	w := newWorld(t, rdb, redistest.Prefix())
 	a := w.node("a")
 	ctx := context.Background()
 	long := func(i int) string { return fmt.Sprintf("sg-%026d", i) }
@@ -217,7 +217,7 @@ func TestChargeCoversMemory(t *testing.T) {
 // beside a node of the version before, and counts again after each step.
 func TestAccountIsExact(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		n := 0
 		small := func(bytes int) func(*Config) {
 			return func(c *Config) {

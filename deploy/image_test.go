@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 )
 
 // instructions are the Dockerfile's, a name and its argument each.

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -61,7 +61,7 @@ func TestExampleModulesRun(t *testing.T) {
 		}
 		t.Cleanup(func() { cancel(); _ = cmd.Wait() })
 	}
-	node := program("node", []string{"CONCLAVE_LISTEN=127.0.0.1:0", "CONCLAVE_JWT_SECRET=" + secret, "CONCLAVE_REDIS=redis://" + clustertest.StartMini(t).Addr() + "/0"})
+	node := program("node", []string{"CONCLAVE_LISTEN=127.0.0.1:0", "CONCLAVE_JWT_SECRET=" + secret, "CONCLAVE_REDIS=redis://" + redistest.StartMini(t).Addr() + "/0"})
 	stdout, err := node.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -17,8 +17,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -33,7 +33,7 @@ func expose(t *testing.T) exposed {
 	t.Helper()
 	n, err := node.New(node.Config{
 		Listen: "127.0.0.1:0", AdminAddr: "127.0.0.1:0", NodeID: "n1", JWTSecret: []byte("test-only secret of 32 bytes or more"),
-		Redis: "redis://" + clustertest.StartMini(t).Addr() + "/0",
+		Redis: "redis://" + redistest.StartMini(t).Addr() + "/0",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 

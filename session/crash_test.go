@@ -8,10 +8,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/audit"
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -49,7 +49,7 @@ func TestNodeDiesAnywhere(t *testing.T) {
 func (w *world) lives(n int64, seed, after bool) bool {
 	w.Helper()
 	life := &world{
-		T: w.T, ctx: w.ctx, rdb: w.rdb, prefix: w.prefix + clustertest.Prefix(), away: w.away,
+		T: w.T, ctx: w.ctx, rdb: w.rdb, prefix: w.prefix + redistest.Prefix(), away: w.away,
 		mail: &mailboxes{taken: map[string]bool{}, boxes: map[string][]wire.Message{}},
 	}
 	life.store = w.storeAt(life.prefix)
@@ -157,7 +157,7 @@ func TestDyingKeygenFails(t *testing.T) {
 	each(t, func(w *world) {
 		for n := int64(1); ; n++ {
 			life := &world{
-				T: w.T, ctx: w.ctx, rdb: w.rdb, prefix: w.prefix + clustertest.Prefix(), away: w.away,
+				T: w.T, ctx: w.ctx, rdb: w.rdb, prefix: w.prefix + redistest.Prefix(), away: w.away,
 				mail: &mailboxes{taken: map[string]bool{}, boxes: map[string][]wire.Message{}},
 			}
 			life.store = w.storeAt(life.prefix)

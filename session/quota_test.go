@@ -11,14 +11,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
-	"github.com/conclave-mpc/conclave/session/redisstore"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // limited gives the world a store with that quota of each account.
 func (w *world) limited(q session.Quota) {
-	w.store = redisstore.New(redisstore.Config{Redis: w.rdb, Prefix: w.prefix, Quota: q})
+	w.store = sessions.New(sessions.Config{Redis: w.rdb, Prefix: w.prefix, Quota: q})
 }
 
 // snapshot is all that Redis has but for the counts of quotas and the audit.

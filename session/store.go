@@ -133,7 +133,7 @@ func (p Place) Follows(q Place) bool {
 
 // Store keeps sessions, keys and the list of what is due. Methods return
 // ErrUnavailable (wrapped, with the cause) when the store does not answer, and
-// are safe for concurrent use by any number of nodes. See session/redisstore.
+// are safe for concurrent use by any number of nodes. See cluster/store/sessions.
 type Store interface {
 	Sessions
 	Keys

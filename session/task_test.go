@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
-	"github.com/conclave-mpc/conclave/session/redisstore"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -138,7 +138,7 @@ func TestOutcomeOfTheWeb(t *testing.T) {
 // TestListsByFilter lists what is wanted among much that is not, in bounded steps.
 func TestListsByFilter(t *testing.T) {
 	best(t, func(w *world) {
-		w.store = redisstore.New(redisstore.Config{Redis: w.rdb, Prefix: w.prefix, Quota: session.Quota{OpenBytes: -1}})
+		w.store = sessions.New(sessions.Config{Redis: w.rdb, Prefix: w.prefix, Quota: session.Quota{OpenBytes: -1}})
 		v := w.node(nil)
 		boss, want := caller("boss"), []string(nil)
 		const many = 520 // more than one call looks at

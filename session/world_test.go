@@ -13,10 +13,10 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/conclave-mpc/conclave/cluster/audit/redislog"
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	auditstore "github.com/conclave-mpc/conclave/cluster/store/audit"
+	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
-	"github.com/conclave-mpc/conclave/session/redisstore"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -28,36 +28,36 @@ type world struct {
 	ctx    context.Context
 	rdb    redis.UniversalClient
 	prefix string
-	store  *redisstore.Store
+	store  *sessions.Store
 	mail   *mailboxes
 	away   *presence
-	audit  *redislog.Log // of every node made by node; nil for none
+	audit  *auditstore.Log // of every node made by node; nil for none
 }
 
 // each runs a test on miniredis and on a real Redis.
 func each(t *testing.T, test func(w *world)) {
 	t.Parallel()
-	clustertest.Each(t, inWorld(test))
+	redistest.Each(t, inWorld(test))
 }
 
 // best is each for a test that takes long.
 func best(t *testing.T, test func(w *world)) {
 	t.Parallel()
-	clustertest.Best(t, inWorld(test))
+	redistest.Best(t, inWorld(test))
 }
 
 func inWorld(test func(w *world)) func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 	return func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		test(&world{
 			T: t, ctx: context.Background(), rdb: rdb, prefix: prefix,
-			store: redisstore.New(redisstore.Config{Redis: rdb, Prefix: prefix}),
+			store: sessions.New(sessions.Config{Redis: rdb, Prefix: prefix}),
 			mail:  &mailboxes{taken: map[string]bool{}, boxes: map[string][]wire.Message{}}, away: &presence{},
 		})
 	}
 }
 
-func (w *world) storeAt(prefix string) *redisstore.Store {
-	return redisstore.New(redisstore.Config{Redis: w.rdb, Prefix: prefix})
+func (w *world) storeAt(prefix string) *sessions.Store {
+	return sessions.New(sessions.Config{Redis: w.rdb, Prefix: prefix})
 }
 
 // node returns a Service of its own on the world's Redis. Change may be nil.
@@ -85,9 +85,9 @@ func (w *world) node(change func(*session.Config)) *session.Service {
 }
 
 // openAudit makes an audit's Log whose writer does not run.
-func (w *world) openAudit(node string) *redislog.Log {
+func (w *world) openAudit(node string) *auditstore.Log {
 	w.Helper()
-	l, err := redislog.New(redislog.Config{Redis: w.rdb, Prefix: w.prefix, NodeID: node, Linger: time.Millisecond})
+	l, err := auditstore.New(auditstore.Config{Redis: w.rdb, Prefix: w.prefix, NodeID: node, Linger: time.Millisecond})
 	if err != nil {
 		w.Fatal(err)
 	}

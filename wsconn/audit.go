@@ -1,7 +1,7 @@
 package wsconn
 
 import (
-	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 

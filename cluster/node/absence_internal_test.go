@@ -9,17 +9,17 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/cluster"
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // TestNobodyIsAbsentBeforeTheContact: what a node says of when users were seen last
 // is no earlier than its contact with Redis, after that was broken.
 func TestNobodyIsAbsentBeforeTheContact(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	const patience = 30 * time.Second
 	n, err := cluster.New(cluster.Config{
-		Redis: server.Client(t), Prefix: clustertest.Prefix(), NodeID: "n1", HeartbeatEvery: 100 * time.Millisecond, LeaseTTL: 400 * time.Millisecond,
+		Redis: server.Client(t), Prefix: redistest.Prefix(), NodeID: "n1", HeartbeatEvery: 100 * time.Millisecond, LeaseTTL: 400 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -9,8 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/audit"
-	"github.com/conclave-mpc/conclave/cluster/audit/redislog"
+	auditstore "github.com/conclave-mpc/conclave/cluster/store/audit"
+	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -34,13 +34,13 @@ func (n *Node) stopAudit() {
 }
 
 // trail is httpapi.Trail on the audit.
-type trail struct{ log *redislog.Log }
+type trail struct{ log *auditstore.Log }
 
 // Read implements httpapi.Trail.
 func (t trail) Read(ctx context.Context, after string, limit int) ([]audit.Fields, string, error) {
 	entries, next, err := t.log.Read(ctx, after, limit)
 	switch {
-	case errors.Is(err, redislog.ErrCursor):
+	case errors.Is(err, auditstore.ErrCursor):
 		return nil, "", wire.Errorf(wire.CodeBadRequest, "after is not the next of a page of the audit")
 	case err != nil:
 		return nil, "", fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
@@ -54,7 +54,7 @@ const cliNode = "cli"
 // auditOperator records what an operator has done to an account, at once, and
 // says so if that fails.
 func auditOperator(ctx context.Context, rdb redis.UniversalClient, prefix, what, account, detail string) error {
-	log, err := redislog.New(redislog.Config{Redis: rdb, Prefix: prefix, NodeID: cliNode})
+	log, err := auditstore.New(auditstore.Config{Redis: rdb, Prefix: prefix, NodeID: cliNode})
 	if err == nil {
 		err = log.Append(ctx, audit.Decision{
 			What: what, Outcome: audit.OK, Account: account, Detail: detail + ", by " + operator(),

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -44,7 +44,7 @@ type cheats struct {
 }
 
 func newCheats(t *testing.T) *cheats {
-	c := newCluster(t, clustertest.Mini(t), clustertest.Prefix())
+	c := newCluster(t, redistest.Mini(t), redistest.Prefix())
 	c.start()
 	c.start()
 	m := &cheats{c: c, hold: make(chan struct{}), ended: map[string][]client.Ended{}}

@@ -13,8 +13,8 @@ import (
 	"github.com/bnb-chain/tss-lib/v2/tss"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -123,8 +123,8 @@ func (r recording) all() [][]byte { return slices.Concat(r.frames, r.redis, r.lo
 // tappedCluster is a node, captured, whose way to Redis is recorded as well.
 func tappedCluster(t *testing.T, flags ...string) (*hostile, *link) {
 	t.Helper()
-	rdb := clustertest.Mini(t)
-	c := newCluster(t, rdb, clustertest.Prefix(), flags...)
+	rdb := redistest.Mini(t)
+	c := newCluster(t, rdb, redistest.Prefix(), flags...)
 	k := newLink(t, rdb.(*redis.Client).Options().Addr)
 	k.record()
 	c.url = k.url()

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -84,7 +84,7 @@ func TestExpiredByAWrongClock(t *testing.T) {
 // clusterWithClock is a cluster whose Redis's clock is that far ahead.
 func clusterWithClock(t *testing.T, off time.Duration) (*testCluster, *atomic.Int64) {
 	t.Helper()
-	m, ahead := clustertest.StartMini(t), new(atomic.Int64)
+	m, ahead := redistest.StartMini(t), new(atomic.Int64)
 	ahead.Store(int64(off))
 	set := func() { m.SetTime(time.Now().Add(time.Duration(ahead.Load()))) }
 	set()
@@ -99,5 +99,5 @@ func clusterWithClock(t *testing.T, off time.Duration) (*testCluster, *atomic.In
 	t.Cleanup(func() { cancel(); <-done })
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
 	t.Cleanup(func() { _ = rdb.Close() })
-	return newCluster(t, rdb, clustertest.Prefix()), ahead
+	return newCluster(t, rdb, redistest.Prefix()), ahead
 }

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -23,9 +23,9 @@ import (
 // seen, and no other.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
-	redis := clustertest.StartRedis(t)
+	redis := redistest.StartRedis(t)
 	hook := newReceiver(t, []byte("test-only secret of a webhook"))
-	c := newCluster(t, redis.Client(t), clustertest.Prefix(), slices.Concat([]string{"--login-limit", "5"}, withKEK, hook.flags())...)
+	c := newCluster(t, redis.Client(t), redistest.Prefix(), slices.Concat([]string{"--login-limit", "5"}, withKEK, hook.flags())...)
 	n := c.start()
 	s := contractOf(t, n)
 	s.successes(c, n)

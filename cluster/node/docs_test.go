@@ -12,7 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest/docstest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/docstest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -21,17 +21,17 @@ func TestRequireDurableRedis(t *testing.T) {
 	t.Parallel()
 	one := func(args ...string) func(t *testing.T) (string, redis.UniversalClient) {
 		return func(t *testing.T) (string, redis.UniversalClient) {
-			r := clustertest.StartRedis(t, args...)
+			r := redistest.StartRedis(t, args...)
 			return r.URL(), r.Client(t)
 		}
 	}
 	sentinels := func(t *testing.T) (string, redis.UniversalClient) {
-		s := clustertest.StartSentinels(t, 1)
+		s := redistest.StartSentinels(t, 1)
 		return s.URL(), s.Client(t)
 	}
 	shards := func(spoil string) func(t *testing.T) (string, redis.UniversalClient) {
 		return func(t *testing.T) (string, redis.UniversalClient) {
-			s := clustertest.StartShards(t, 3, 0)
+			s := redistest.StartShards(t, 3, 0)
 			if spoil != "" { // one of three
 				if err := s.Servers[2].Client(t).ConfigSet(context.Background(), "maxmemory-policy", spoil).Err(); err != nil {
 					t.Fatal(err)
@@ -86,9 +86,9 @@ func TestRequireDurableRedis(t *testing.T) {
 func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
 	inTurn(t, "replicas", 1, 4)
 	t.Parallel()
-	master := clustertest.StartRedis(t)
+	master := redistest.StartRedis(t)
 	host, port, _ := net.SplitHostPort(master.Addr())
-	replica := clustertest.StartRedis(t, "--replicaof", host+" "+port)
+	replica := redistest.StartRedis(t, "--replicaof", host+" "+port)
 	copied := replica.Client(t)
 	ctx := context.Background()
 	eventually(t, "the replica is level", func() bool {
@@ -164,9 +164,9 @@ func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
 func TestNothingMoreIsAcknowledged(t *testing.T) {
 	inTurn(t, "replicas", 0, 4)
 	t.Parallel()
-	master := clustertest.StartRedis(t)
+	master := redistest.StartRedis(t)
 	host, port, _ := net.SplitHostPort(master.Addr())
-	replica := clustertest.StartRedis(t, "--replicaof", host+" "+port)
+	replica := redistest.StartRedis(t, "--replicaof", host+" "+port)
 	ctx := context.Background()
 	eventually(t, "the replica is level", func() bool {
 		return replica.Client(t).InfoMap(ctx, "replication").Val()["Replication"]["master_link_status"] == "up"

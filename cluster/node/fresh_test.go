@@ -13,8 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // door is one address before several servers: where it leads can be changed, and
@@ -71,14 +71,14 @@ func newDoor(t *testing.T, to string) *door {
 }
 
 // pair is a master and its replica.
-func pair(t *testing.T) (master, replica *clustertest.RealRedis) {
+func pair(t *testing.T) (master, replica *redistest.RealRedis) {
 	t.Helper()
-	master, replica = clustertest.StartRedis(t, "--repl-diskless-sync-delay", "0"), clustertest.StartRedis(t, "--repl-diskless-sync-delay", "0")
+	master, replica = redistest.StartRedis(t, "--repl-diskless-sync-delay", "0"), redistest.StartRedis(t, "--repl-diskless-sync-delay", "0")
 	follow(t, replica, master)
 	return master, replica
 }
 
-func follow(t *testing.T, replica, master *clustertest.RealRedis) {
+func follow(t *testing.T, replica, master *redistest.RealRedis) {
 	t.Helper()
 	host, port, _ := strings.Cut(master.Addr(), ":")
 	ctx, rdb := context.Background(), replica.Client(t)
@@ -97,7 +97,7 @@ func follow(t *testing.T, replica, master *clustertest.RealRedis) {
 }
 
 // switchover makes a master of the replica, and a replica of the master.
-func switchover(t *testing.T, d *door, master, replica *clustertest.RealRedis) {
+func switchover(t *testing.T, d *door, master, replica *redistest.RealRedis) {
 	t.Helper()
 	if err := replica.Client(t).Do(context.Background(), "replicaof", "no", "one").Err(); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster"
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // TestFullMailboxOfAHolder fills the mailbox of a holder who is away: two others
@@ -17,8 +17,8 @@ import (
 // and says why. Once it is back it signs again.
 func TestFullMailboxOfAHolder(t *testing.T) {
 	t.Parallel()
-	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
-		if clustertest.HasReal() && strings.HasSuffix(t.Name(), "miniredis") {
+	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+		if redistest.HasReal() && strings.HasSuffix(t.Name(), "miniredis") {
 			t.Skip("10,000 messages take miniredis minutes")
 		}
 		c := newCluster(t, rdb, prefix, withKEK...)

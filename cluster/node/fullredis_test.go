@@ -13,8 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/client"
@@ -67,9 +67,9 @@ func (c *testCluster) full() {
 // connected and reads, what has begun ends, and it heals by itself.
 func TestFullRedis(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
-	c := newCluster(t, rdb, clustertest.Prefix(), flags(withKEK, []string{"--redis-memory-reserve", "10"})...)
+	c := newCluster(t, rdb, redistest.Prefix(), flags(withKEK, []string{"--redis-memory-reserve", "10"})...)
 	c.start()
 	c.start()
 	f := &fullRedis{t: t, c: c, rdb: rdb, cfg: node.Config{Redis: c.url, RedisPrefix: c.prefix}}
@@ -283,9 +283,9 @@ func (f *fullRedis) after(room time.Time) {
 // and nobody is blamed. A request is refused at once, and not held back.
 func TestFullRedisWhileSigning(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
-	c := newCluster(t, rdb, clustertest.Prefix(), "--sign-timeout", "4s")
+	c := newCluster(t, rdb, redistest.Prefix(), "--sign-timeout", "4s")
 	c.start()
 	c.start()
 	m := c.crew()
@@ -343,9 +343,9 @@ func TestFullRedisWhileSigning(t *testing.T) {
 // has begun not.
 func TestMemoryReserve(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
-	c := newCluster(t, rdb, clustertest.Prefix(), flags(withKEK, []string{"--redis-memory-reserve", "50"})...)
+	c := newCluster(t, rdb, redistest.Prefix(), flags(withKEK, []string{"--redis-memory-reserve", "50"})...)
 	c.start()
 	g := gatherParts(t, c)
 	g.keygen(t)
@@ -400,7 +400,7 @@ func TestMemoryReserve(t *testing.T) {
 func TestFullShard(t *testing.T) {
 	inTurn(t, "shards", 2, 4)
 	t.Parallel()
-	shards := clustertest.StartShards(t, 3, 0)
+	shards := redistest.StartShards(t, 3, 0)
 	c := newClusterAt(t, shards.URL(), wholeCluster{shards.Client(t)}, withKEK...)
 	door := c.start()
 	g := gatherPartsAt(t, c, door)

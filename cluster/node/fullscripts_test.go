@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // What a script's header may say of a Redis that has reached its maxmemory.
@@ -22,7 +22,7 @@ var whenFull = regexp.MustCompile(`(?m)^-- When Redis is full: (goes on, writes 
 // refuses the script, which has then done nothing; else it lets it finish.
 func TestScriptsWhenFull(t *testing.T) {
 	t.Parallel()
-	flags := commandFlags(t, clustertest.Real(t))
+	flags := commandFlags(t, redistest.Real(t))
 	scripts := luaFiles(t)
 	for path, text := range scripts {
 		m := whenFull.FindStringSubmatch(text)
@@ -85,7 +85,7 @@ func inlined(path, text string, scripts map[string]string) string {
 // script, needs no memory: Redis would refuse it when full, whatever it is for.
 func TestCommandsWhenFull(t *testing.T) {
 	t.Parallel()
-	flags := commandFlags(t, clustertest.Real(t))
+	flags := commandFlags(t, redistest.Real(t))
 	typed := regexp.MustCompile(`(?:\brdb|\bpipe|\bp|\btx|\bone|\bRedis|\bDurable|\bclient)\.([A-Z][A-Za-z]+)\(ctx`)
 	spelled := regexp.MustCompile(`(?:redis\.New\w*Cmd\(ctx, |\.Do\(ctx, |args\[0\], args\[1\] = )"([a-zA-Z]+)"`)
 	found := map[string]bool{}
@@ -149,7 +149,7 @@ func goFiles(t *testing.T, folders ...string) map[string]string {
 	t.Helper()
 	files := sources(t, ".go", folders...)
 	for path := range files {
-		if strings.HasSuffix(path, "_test.go") || strings.Contains(path, "clustertest") {
+		if strings.HasSuffix(path, "_test.go") || strings.Contains(path, "redistest") {
 			delete(files, path)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -70,7 +70,7 @@ func TestRedisURLParts(t *testing.T) {
 // TestSentinelPassword: Sentinels with a password of their own are asked with it.
 func TestSentinelPassword(t *testing.T) {
 	t.Parallel()
-	s := clustertest.StartSentinels(t, 0)
+	s := redistest.StartSentinels(t, 0)
 	for _, w := range s.Watchers {
 		one := redis.NewClient(&redis.Options{Addr: w.Addr(), DisableIdentity: true, Protocol: 2})
 		defer one.Close()

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -167,11 +167,11 @@ func TestHAProxy(t *testing.T) {
 	for _, sticky := range []bool{false, true} {
 		t.Run(fmt.Sprintf("sticky=%t", sticky), func(t *testing.T) {
 			t.Parallel()
-			rdb := clustertest.Mini(t)
-			if clustertest.HasReal() {
-				rdb = clustertest.Real(t)
+			rdb := redistest.Mini(t)
+			if redistest.HasReal() {
+				rdb = redistest.Real(t)
 			}
-			c := newCluster(t, rdb, clustertest.Prefix(), append([]string{"--drain-spread", "2s"}, withKEK...)...)
+			c := newCluster(t, rdb, redistest.Prefix(), append([]string{"--drain-spread", "2s"}, withKEK...)...)
 			for range 3 {
 				c.start()
 			}

@@ -16,8 +16,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -173,8 +173,8 @@ func TestHostileAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	redis := clustertest.StartRedis(t)
-	c := newCluster(t, redis.Client(t), clustertest.Prefix(), withKEK...)
+	redis := redistest.StartRedis(t)
+	c := newCluster(t, redis.Client(t), redistest.Prefix(), withKEK...)
 	c.start("--log-level", "info")
 	c.start("--log-level", "info")
 	g := gatherParts(t, c)

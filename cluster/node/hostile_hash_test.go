@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
@@ -16,7 +16,7 @@ import (
 // itself here, and no session behind what it says.
 func TestLiesAboutHashing(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, clustertest.Mini(t), clustertest.Prefix())
+	c := newCluster(t, redistest.Mini(t), redistest.Prefix())
 	c.start()
 	h := capture(t, c)
 	committee, shares := partytest.Key(t)

@@ -15,7 +15,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/rs/zerolog"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -76,7 +76,7 @@ var partUsers = []string{"bob", "carol", "dave"}
 // neither attention nor her signature.
 func captured(t *testing.T, signs bool, flags ...string) *hostile {
 	t.Helper()
-	c := newCluster(t, clustertest.Mini(t), clustertest.Prefix(), flags...)
+	c := newCluster(t, redistest.Mini(t), redistest.Prefix(), flags...)
 	c.start()
 	h := capture(t, c)
 	h.gather(signs)

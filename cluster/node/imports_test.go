@@ -16,43 +16,44 @@ const module = "github.com/conclave-mpc/conclave/"
 // allowed is the import graph: what each package may import of this module.
 // Tests may import more.
 var allowed = map[string][]string{
-	"cluster/audit":             {},
-	"cluster/audit/redislog":    {"cluster/audit"},
+	"session/audit":             {},
+	"cluster/store/audit":       {"session/audit"},
 	"wsconn/wire":               {},
 	"session/pubkey":            {},
 	"wsconn/secret":             {},
 	"wsconn/auth":               {"wsconn/wire"},
 	"cluster/pipeline":          {},
 	"cluster":                   {"cluster/pipeline"},
-	"cluster/metrics":           {"cluster", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
-	"cluster/tracing":           {"session", "wsconn/wire"},                                             // likewise
+	"cluster/node/metrics":      {"cluster", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
+	"cluster/node/tracing":      {"session", "wsconn/wire"},                                             // likewise
 	"session/internal/testonly": {},
 	"session/party":             {"session/internal/testonly", "session/pubkey"},
-	"session":                   {"cluster/audit", "session/pubkey", "wsconn/wire"},
-	"session/redisstore":        {"cluster/pipeline", "session", "session/pubkey", "wsconn/wire"},
-	"wsconn":                    {"cluster/audit", "wsconn/auth", "wsconn/wire"},
-	"wsconn/httpapi":            {"cluster/audit", "session", "wsconn/auth", "wsconn/wire"},
+	"session":                   {"session/audit", "session/pubkey", "wsconn/wire"},
+	"cluster/store/sessions":    {"cluster/pipeline", "session", "session/pubkey", "wsconn/wire"},
+	"wsconn":                    {"session/audit", "wsconn/auth", "wsconn/wire"},
+	"wsconn/httpapi":            {"session/audit", "session", "wsconn/auth", "wsconn/wire"},
 	"wsconn/webhook":            {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
-	"wsconn/client":             {"cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
-	"cluster/node":              {"cluster/audit", "cluster/audit/redislog", "cluster/metrics", "cluster/pipeline", "cluster/tracing", "cluster", "session", "session/redisstore", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
+	"wsconn/client":             {"session/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
+	"cluster/node":              {"session/audit", "cluster/store/audit", "cluster/node/metrics", "cluster/pipeline", "cluster/node/tracing", "cluster", "session", "cluster/store/sessions", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
 	"cmd/internal/spell":        {},
-	"cmd/conclaved":             {"cluster/node", "cmd/internal/spell", "wsconn/secret"},
-	"cmd/conclave":              {"cmd/internal/spell", "cluster/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cmd/internal/proc":         {},
+	"cmd/conclaved":             {"cluster/node", "cmd/internal/proc", "cmd/internal/spell", "wsconn/secret"},
+	"cmd/conclave":              {"cmd/internal/proc", "cmd/internal/spell", "session/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cmd/conclave-demo":         {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/secret", "wsconn/wire"},
 	"cmd/conclave-bench":        {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
-	"cluster/clustertest":       {"cluster/clustertest/sample"},
+	"cluster/redistest":         {"cluster/redistest/sample"},
 	"session/party/partytest":   {"session/internal/testonly", "session/party", "session/pubkey"},
 	"wsconn/auth/authtest":      {"wsconn/auth", "wsconn/wire"},
 	"deploy":                    {}, // tests of what stands around the programs
 
-	"cluster/clustertest/docstest": {}, // the documents, for tests that compare them with the programs
-	"cluster/clustertest/sample":   {}, // the tests of every package ask it
-	"cluster/tracing/otlptest":     {}, // tests against the collector's parser
+	"cluster/redistest/docstest":    {}, // the documents, for tests that compare them with the programs
+	"cluster/redistest/sample":      {}, // the tests of every package ask it
+	"cluster/node/tracing/otlptest": {}, // tests against the collector's parser
 }
 
 // modules are the packages that are modules of their own, for what only they need.
 // Their tests are not read.
-var modules = []string{"cmd/conclave-bench", "cluster/tracing/otlptest", "deploy"}
+var modules = []string{"cmd/conclave-bench", "cluster/node/tracing/otlptest", "deploy"}
 
 func TestImports(t *testing.T) {
 	t.Parallel()
@@ -79,7 +80,7 @@ func TestImports(t *testing.T) {
 	}
 	// The rule for names needs Unicode's normal forms, which the standard library
 	// has no package for.
-	for leaf, more := range map[string]string{"wsconn/wire": "golang.org/x/text/unicode/norm", "cluster/audit": ""} {
+	for leaf, more := range map[string]string{"wsconn/wire": "golang.org/x/text/unicode/norm", "session/audit": ""} {
 		for _, line := range goList(t, "-f", `{{join .Imports "\n"}}`, module+leaf) {
 			if strings.Contains(strings.Split(line, "/")[0], ".") && line != more {
 				t.Errorf("%s imports %s; it may use the standard library only", leaf, line)

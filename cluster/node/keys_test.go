@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest/docstest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest/docstest"
 )
 
 // documentedKeys is the table of keys in OPERATIONS, as patterns with their types.

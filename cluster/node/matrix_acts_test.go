@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // acts are those of TestMatrix.
@@ -86,7 +86,7 @@ func switchOver(w *stage) {
 
 // exchange lets a master and its replica change places, as a planned switchover
 // does: nothing is lost. It reports whether they have.
-func exchange(t *testing.T, master, replica *clustertest.RealRedis) bool {
+func exchange(t *testing.T, master, replica *redistest.RealRedis) bool {
 	t.Helper()
 	ctx := context.Background()
 	one := redis.NewClient(&redis.Options{Addr: master.Addr()})
@@ -240,7 +240,7 @@ func flushScripts(w *stage) {
 	}
 }
 
-func (w *stage) signalRedis(r *clustertest.RealRedis, sig syscall.Signal) {
+func (w *stage) signalRedis(r *redistest.RealRedis, sig syscall.Signal) {
 	if err := syscall.Kill(r.Pid(), sig); err != nil {
 		w.t.Error(err)
 	}

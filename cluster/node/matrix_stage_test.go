@@ -17,7 +17,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -36,15 +36,15 @@ const (
 type stage struct {
 	*arena
 	act     act
-	servers []*clustertest.RealRedis // the master first
-	shards  *clustertest.Shards
+	servers []*redistest.RealRedis // the master first
+	shards  *redistest.Shards
 	way     *link // of the test itself
 	hooks   *receiver
 	main    *group // signs
 	early   *group // has been asked for a key, by one who is away
 	lost    *group // uses what Redis loses; nil unless it does
 	backup  string // what an act has put aside
-	dead    *clustertest.RealRedis
+	dead    *redistest.RealRedis
 
 	operator *redis.Conn // past everything that an act does to connections
 }
@@ -97,16 +97,16 @@ func (w *stage) startRedis() {
 	t := w.t
 	t.Helper()
 	if w.act.on == onShards || w.act.on == onDoubles {
-		w.shards = clustertest.StartShards(t, 3, int(w.act.on-onShards))
+		w.shards = redistest.StartShards(t, 3, int(w.act.on-onShards))
 		w.rdb = wholeCluster{w.shards.Client(t)}
 		return
 	}
 	args := []string{"--appendfsync", "always", "--repl-diskless-sync-delay", "0"}
-	w.redis = clustertest.StartRedis(t, args...)
-	w.servers = []*clustertest.RealRedis{w.redis}
+	w.redis = redistest.StartRedis(t, args...)
+	w.servers = []*redistest.RealRedis{w.redis}
 	if w.act.on == onPair {
 		host, port, _ := net.SplitHostPort(w.redis.Addr())
-		w.servers = append(w.servers, clustertest.StartRedis(t, append(args, "--replicaof", host+" "+port)...))
+		w.servers = append(w.servers, redistest.StartRedis(t, append(args, "--replicaof", host+" "+port)...))
 	}
 	w.way = newLink(t, w.redis.Addr())
 	opt, err := redis.ParseURL(w.way.url())
@@ -256,7 +256,7 @@ func (w *stage) tell(args ...any) {
 }
 
 // turn lets all new connections lead to another server.
-func (w *stage) turn(to *clustertest.RealRedis) {
+func (w *stage) turn(to *redistest.RealRedis) {
 	for _, n := range w.nodes {
 		n.link.turn(to.Addr())
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"github.com/conclave-mpc/conclave/cluster/metrics"
+	"github.com/conclave-mpc/conclave/cluster/node/metrics"
 	"github.com/conclave-mpc/conclave/session"
 )
 

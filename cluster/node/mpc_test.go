@@ -14,8 +14,8 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -254,12 +254,12 @@ func onBest(t *testing.T, nodes int, test func(t *testing.T, c *testCluster)) {
 		t.Skip(sample.Reason)
 	}
 	var rdb redis.UniversalClient
-	if clustertest.HasReal() {
-		rdb = clustertest.Real(t)
+	if redistest.HasReal() {
+		rdb = redistest.Real(t)
 	} else {
-		rdb = clustertest.Mini(t)
+		rdb = redistest.Mini(t)
 	}
-	c := newCluster(t, rdb, clustertest.Prefix(), "--keygen-timeout", mpcWithin.String(), "--sign-timeout", mpcWithin.String())
+	c := newCluster(t, rdb, redistest.Prefix(), "--keygen-timeout", mpcWithin.String(), "--sign-timeout", mpcWithin.String())
 	c.computes = true
 	for range nodes {
 		c.start()

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -72,11 +72,11 @@ func TestNginx(t *testing.T) {
 	inTurn(t, "proxies", 1, 2)
 	t.Parallel()
 	needTool(t, "nginx")
-	rdb := clustertest.Mini(t)
-	if clustertest.HasReal() {
-		rdb = clustertest.Real(t)
+	rdb := redistest.Mini(t)
+	if redistest.HasReal() {
+		rdb = redistest.Real(t)
 	}
-	c := newCluster(t, rdb, clustertest.Prefix(), append([]string{"--drain-spread", "2s"}, withKEK...)...)
+	c := newCluster(t, rdb, redistest.Prefix(), append([]string{"--drain-spread", "2s"}, withKEK...)...)
 	for range 3 {
 		c.start()
 	}

@@ -52,12 +52,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/conclave-mpc/conclave/cluster"
-	"github.com/conclave-mpc/conclave/cluster/audit/redislog"
-	"github.com/conclave-mpc/conclave/cluster/metrics"
+	"github.com/conclave-mpc/conclave/cluster/node/metrics"
+	"github.com/conclave-mpc/conclave/cluster/node/tracing"
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
-	"github.com/conclave-mpc/conclave/cluster/tracing"
+	auditstore "github.com/conclave-mpc/conclave/cluster/store/audit"
+	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
-	"github.com/conclave-mpc/conclave/session/redisstore"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"
@@ -89,7 +89,7 @@ type Node struct {
 	sockets  *wsconn.Server
 	server   *http.Server
 	webhook  *webhook.Sender // nil without one
-	audit    *redislog.Log
+	audit    *auditstore.Log
 	memory   *memory
 	metrics  *metrics.Metrics // nil for none
 	tracing  *tracing.Tracing // nil for none
@@ -160,7 +160,7 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	n.audit, err = redislog.New(redislog.Config{
+	n.audit, err = auditstore.New(auditstore.Config{
 		Redis: n.durable, Prefix: n.cfg.RedisPrefix, NodeID: n.cfg.NodeID, Log: &n.log,
 		Full: func() bool { return n.memory.Room() != nil },
 	})
@@ -179,7 +179,7 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	store := redisstore.New(redisstore.Config{Redis: n.durable, Pipeline: line, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention, Quota: n.cfg.quota()})
+	store := sessions.New(sessions.Config{Redis: n.durable, Pipeline: line, Prefix: n.cfg.RedisPrefix, Retention: n.cfg.SessionRetention, Quota: n.cfg.quota()})
 	outcomes, err := n.assembleWebhook(store, observers.webhook)
 	if err != nil {
 		return err
@@ -211,7 +211,7 @@ func (n *Node) assemble() error {
 }
 
 // assembleWebhook makes the webhook's sender, if there is to be one.
-func (n *Node) assembleWebhook(store *redisstore.Store, observer webhook.Observer) (session.Outcomes, error) {
+func (n *Node) assembleWebhook(store *sessions.Store, observer webhook.Observer) (session.Outcomes, error) {
 	if n.cfg.Webhook == "" {
 		return nil, nil
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster"
-	"github.com/conclave-mpc/conclave/cluster/metrics"
-	"github.com/conclave-mpc/conclave/cluster/tracing"
+	"github.com/conclave-mpc/conclave/cluster/node/metrics"
+	"github.com/conclave-mpc/conclave/cluster/node/tracing"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -246,8 +246,8 @@ func TestCrowd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("ten thousand sockets are left out with -short")
 	}
-	rdb := clustertest.StartRedis(t).Client(t)
-	c := newCluster(t, rdb, clustertest.Prefix(), "--log-level", "info", "--share-kek", testKEK)
+	rdb := redistest.StartRedis(t).Client(t)
+	c := newCluster(t, rdb, redistest.Prefix(), "--log-level", "info", "--share-kek", testKEK)
 	var bases []string
 	for range 3 {
 		bases = append(bases, c.start().base)

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -210,7 +210,7 @@ func TestFloodBesideSigner(t *testing.T) {
 	const tries, most = 8, 2.0
 	turns, signings := sample.Or(3, 8), sample.Or(5, 8)
 	const leastSaid = 500 // requests of the flood, a second
-	c := newCluster(t, clustertest.StartRedis(t).Client(t), clustertest.Prefix(), withKEK...)
+	c := newCluster(t, redistest.StartRedis(t).Client(t), redistest.Prefix(), withKEK...)
 	n := c.start("--log-level", "info")
 	g := gatherParts(t, c)
 	g.keygen(t)

@@ -13,9 +13,9 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -116,10 +116,10 @@ func TestNothingGrows(t *testing.T) {
 	}
 	const batches, most = 3, 300 << 10
 	sessions, guests := sample.Or(100, 500), sample.Or(30, 60)
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	before := goleak.IgnoreCurrent()
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr()})
-	c := newCluster(t, rdb, clustertest.Prefix())
+	c := newCluster(t, rdb, redistest.Prefix())
 	n, err := node.New(node.Config{
 		Listen: "127.0.0.1:0", Redis: server.URL() + "?pool_size=8", RedisPrefix: c.prefix, NodeID: "n1", JWTSecret: []byte(testSecret),
 		RequestLimit: 1e6, RegisterLimit: 1e6, RateLimit: 1e6, LoginLimit: 1e6, LoginAddressLimit: 1e6, LoginAccountLimit: 1e6, DrainSpread: time.Millisecond,

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -198,7 +198,7 @@ func TestCallRate(t *testing.T) {
 // TestByteRate: the bytes of a user's calls are limited however few the calls are.
 func TestByteRate(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, clustertest.Mini(t), clustertest.Prefix())
+	c := newCluster(t, redistest.Mini(t), redistest.Prefix())
 	n := c.start("--rate-limit", "-1", "--rate-limit-bytes", "262144")
 	token, large := c.token("alice", wire.RoleCoordinator), object{"label": strings.Repeat("a", 100<<10)}
 	status, answer, calls := 0, object(nil), 0

@@ -19,8 +19,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -80,7 +80,7 @@ func TestMain(m *testing.M) {
 // What differs between the two are scripts, which their packages run on both.
 func eachCluster(t *testing.T, nodes int, flags []string, test func(t *testing.T, c *testCluster)) {
 	t.Helper()
-	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		c := newCluster(t, rdb, prefix, flags...)
 		for range nodes {
 			c.start()

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -50,8 +50,8 @@ func manyUsers() []string {
 // coordinator's keygen and signing go on.
 func TestFloodOfLargestRequests(t *testing.T) {
 	t.Parallel()
-	redis := clustertest.StartRedis(t)
-	c := newCluster(t, redis.Client(t), clustertest.Prefix(), append([]string{"--request-limit", "-1", "--rate-limit", "-1"}, withKEK...)...)
+	redis := redistest.StartRedis(t)
+	c := newCluster(t, redis.Client(t), redistest.Prefix(), append([]string{"--request-limit", "-1", "--rate-limit", "-1"}, withKEK...)...)
 	c.start()
 	c.start()
 	mallory := c.token("mallory", wire.RoleCoordinator)
@@ -102,8 +102,8 @@ func TestFloodOfLargestRequests(t *testing.T) {
 // names, but for who has been here; who asks by a token of another making need not.
 func TestUnknownUsersOfAccounts(t *testing.T) {
 	t.Parallel()
-	redis := clustertest.StartRedis(t)
-	c := newCluster(t, redis.Client(t), clustertest.Prefix())
+	redis := redistest.StartRedis(t)
+	c := newCluster(t, redis.Client(t), redistest.Prefix())
 	n, open := c.start(), c.start("--unknown-users", "allow")
 	strict := c.start("--unknown-users", "refuse")
 	c.addUser("alice", "coordinator")

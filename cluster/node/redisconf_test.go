@@ -16,8 +16,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 const deployDir = "../../deploy/"
@@ -307,7 +307,7 @@ func TestRedisConfWithReplicas(t *testing.T) {
 		t.Errorf("without a replica: %v, want NOREPLICAS", err)
 	}
 	host, port, _ := net.SplitHostPort(r.addr)
-	replica := clustertest.StartRedis(t, "--masterauth", adminPassword, "--replicaof", host+" "+port)
+	replica := redistest.StartRedis(t, "--masterauth", adminPassword, "--replicaof", host+" "+port)
 	eventually(t, "the replica is level", func() bool {
 		return replica.Client(t).InfoMap(ctx, "replication").Val()["Replication"]["master_link_status"] == "up"
 	})

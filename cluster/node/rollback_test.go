@@ -12,8 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -113,9 +113,9 @@ func TestRolledBackRedis(t *testing.T) {
 	if !sample.Full() {
 		t.Skip(sample.Reason)
 	}
-	master := clustertest.StartRedis(t)
+	master := redistest.StartRedis(t)
 	host, port, _ := net.SplitHostPort(master.Addr())
-	replica := clustertest.StartRedis(t, "--replicaof", host+" "+port)
+	replica := redistest.StartRedis(t, "--replicaof", host+" "+port)
 	door := newRedisDoor(t, master.Addr())
 	opt, err := redis.ParseURL(door.url())
 	if err != nil {

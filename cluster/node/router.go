@@ -11,9 +11,9 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster"
-	"github.com/conclave-mpc/conclave/cluster/tracing"
+	"github.com/conclave-mpc/conclave/cluster/node/tracing"
+	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
-	"github.com/conclave-mpc/conclave/session/redisstore"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -231,7 +231,7 @@ func sendErrors(err error) []*cluster.SendError {
 // locker is session.Locker on the cluster's locks.
 type locker struct {
 	cluster *cluster.Node
-	store   *redisstore.Store
+	store   *sessions.Store
 	// Together says that the session is loaded in the step that takes its lock.
 	// Where what is read waits for replicas it is not: a lock that too few of them
 	// have is good enough.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // Passwords of the servers and of their Sentinel, with what must be encoded in a URL.
@@ -32,17 +32,17 @@ func TestSentinelTLS(t *testing.T) {
 			"tls-port": port, "tls-cert-file": serverCert, "tls-key-file": serverKey, "tls-ca-cert-file": a.file, "tls-auth-clients": "yes", "tls-replication": "yes",
 		}
 	}
-	server := func() (*clustertest.RealRedis, string) {
+	server := func() (*redistest.RealRedis, string) {
 		port := freePort(t)
 		args := []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 		for name, value := range secure(port) {
 			args = append(args, "--"+name, value)
 		}
-		return clustertest.StartRedis(t, args...), port
+		return redistest.StartRedis(t, args...), port
 	}
 	master, port := server()
 	replica, _ := server()
-	for _, r := range []*clustertest.RealRedis{replica, master} {
+	for _, r := range []*redistest.RealRedis{replica, master} {
 		command(t, r, "config", "set", "masterauth", serverPassword)
 	}
 	command(t, master, "config", "set", "requirepass", serverPassword)
@@ -57,24 +57,24 @@ func TestSentinelTLS(t *testing.T) {
 		conf += name + " " + value + "\n"
 	}
 	conf += fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]s 1\nsentinel auth-pass %[1]s %[3]s\nsentinel down-after-milliseconds %[1]s 1000\n"+
-		"sentinel failover-timeout %[1]s 5000\n", clustertest.SentinelName, port, serverPassword)
-	sentinel := clustertest.StartSentinel(t, conf)
+		"sentinel failover-timeout %[1]s 5000\n", redistest.SentinelName, port, serverPassword)
+	sentinel := redistest.StartSentinel(t, conf)
 	asked := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr(), Protocol: 2, DisableIdentity: true})
 	t.Cleanup(func() { _ = asked.Close() })
 	eventually(t, "the Sentinel knows the replica", func() bool {
-		m := asked.Master(t.Context(), clustertest.SentinelName).Val()
+		m := asked.Master(t.Context(), redistest.SentinelName).Val()
 		return m["num-slaves"] == "1" && m["flags"] == "master"
 	})
 	command(t, sentinel, "acl", "setuser", "default", "on", "resetpass", ">"+sentinelPassword)
 
 	servesThroughFailover(t, node.Config{
-		Redis:       "rediss+sentinel://:of%2Fservers@127.0.0.1:" + sentinelPort + "/" + clustertest.SentinelName + "?sentinel_password=of%40sentinels",
-		RedisPrefix: clustertest.Prefix(), RedisCA: a.file, RedisCert: cert, RedisKey: key,
+		Redis:       "rediss+sentinel://:of%2Fservers@127.0.0.1:" + sentinelPort + "/" + redistest.SentinelName + "?sentinel_password=of%40sentinels",
+		RedisPrefix: redistest.Prefix(), RedisCA: a.file, RedisCert: cert, RedisKey: key,
 	}, master)
 }
 
 // servesThroughFailover runs a node and kills the master under it.
-func servesThroughFailover(t *testing.T, good node.Config, master *clustertest.RealRedis) {
+func servesThroughFailover(t *testing.T, good node.Config, master *redistest.RealRedis) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
@@ -107,7 +107,7 @@ func servesThroughFailover(t *testing.T, good node.Config, master *clustertest.R
 }
 
 // command sends one to a server past TLS.
-func command(t *testing.T, r *clustertest.RealRedis, args ...any) {
+func command(t *testing.T, r *redistest.RealRedis, args ...any) {
 	t.Helper()
 	one := redis.NewClient(&redis.Options{Addr: r.Addr(), Protocol: 2, DisableIdentity: true})
 	defer one.Close()

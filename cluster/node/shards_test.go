@@ -9,8 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -60,7 +60,7 @@ func flags(sets ...[]string) []string { return slices.Concat(sets...) }
 func TestOnRedisCluster(t *testing.T) {
 	inTurn(t, "shards", 0, 4)
 	t.Parallel()
-	shards := clustertest.StartShards(t, 3, 1)
+	shards := redistest.StartShards(t, 3, 1)
 	c := newClusterAt(t, shards.URL(), wholeCluster{shards.Client(t)}, flags(safely, withKEK)...)
 	for range 3 {
 		c.start()
@@ -105,7 +105,7 @@ func TestOnRedisCluster(t *testing.T) {
 func TestShardFailover(t *testing.T) {
 	inTurn(t, "shards", 1, 4)
 	t.Parallel()
-	shards := clustertest.StartShards(t, 3, 2)
+	shards := redistest.StartShards(t, 3, 2)
 	c := newClusterAt(t, shards.URL(), wholeCluster{shards.Client(t)}, flags(arenaFlags, surely)...)
 	var bases []string
 	for range 3 {
@@ -134,7 +134,7 @@ func TestShardFailover(t *testing.T) {
 func TestSentinelFailover(t *testing.T) {
 	inTurn(t, "shards", 3, 4)
 	t.Parallel()
-	s := clustertest.StartSentinels(t, 2)
+	s := redistest.StartSentinels(t, 2)
 	c := newClusterAt(t, s.URL(), s.Client(t), flags(arenaFlags, surely)...)
 	var bases []string
 	for range 3 {

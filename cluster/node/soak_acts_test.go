@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // Faults of the soak that TestMatrix has too. One that loses what Redis has taken (a
@@ -23,8 +23,8 @@ func newArenaWithReplica(t *testing.T, seed uint64, nodes, groups int, flags ...
 	// In the soak something befalls Redis most of the time.
 	a := &arena{t: t, seed: seed, figures: newFigures(), within: 3 * time.Minute, waits: true}
 	args := []string{"--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
-	a.redis = clustertest.StartRedis(t, args...)
-	a.replica = clustertest.StartRedis(t, args...)
+	a.redis = redistest.StartRedis(t, args...)
+	a.replica = redistest.StartRedis(t, args...)
 	host, port, _ := net.SplitHostPort(a.redis.Addr())
 	// Not in its arguments: who is killed was the master, and starts again as one.
 	if err := a.replica.Client(t).Do(context.Background(), "replicaof", host, port).Err(); err != nil {

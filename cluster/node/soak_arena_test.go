@@ -15,8 +15,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -27,10 +27,10 @@ import (
 type arena struct {
 	t       *testing.T
 	c       *testCluster
-	redis   *clustertest.RealRedis // the master
-	replica *clustertest.RealRedis // nil without; see newArenaWithReplica
-	way     *link                  // of rdb, in an arena with a replica
-	rdb     redis.UniversalClient  // past the nodes' links
+	redis   *redistest.RealRedis  // the master
+	replica *redistest.RealRedis  // nil without; see newArenaWithReplica
+	way     *link                 // of rdb, in an arena with a replica
+	rdb     redis.UniversalClient // past the nodes' links
 	seed    uint64
 	nodes   []*arenaNode
 	groups  []*group
@@ -76,7 +76,7 @@ var arenaFlags = []string{
 func newArena(t *testing.T, seed uint64, nodes, groups int, flags ...string) *arena {
 	t.Helper()
 	a := &arena{t: t, seed: seed, figures: newFigures(), within: 90 * time.Second}
-	a.redis = clustertest.StartRedis(t, "--appendfsync", "always")
+	a.redis = redistest.StartRedis(t, "--appendfsync", "always")
 	a.rdb = a.redis.Client(t)
 	a.populate(nodes, groups, flags...)
 	return a
@@ -86,7 +86,7 @@ func newArena(t *testing.T, seed uint64, nodes, groups int, flags ...string) *ar
 func (a *arena) populate(nodes, groups int, flags ...string) {
 	t := a.t
 	t.Helper()
-	a.c = newCluster(t, a.rdb, clustertest.Prefix(), append(slices.Clone(arenaFlags), flags...)...)
+	a.c = newCluster(t, a.rdb, redistest.Prefix(), append(slices.Clone(arenaFlags), flags...)...)
 	for range nodes {
 		l := newLink(t, a.redis.Addr())
 		p := a.c.start("--redis", l.url())
@@ -285,7 +285,7 @@ func (n *arenaNode) away(g *group) []string {
 // needRedis skips a test where there is no redis-server.
 func needRedis(t *testing.T) {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil && !clustertest.HasReal() {
+	if _, err := exec.LookPath("redis-server"); err != nil && !redistest.HasReal() {
 		t.Skip("redis-server is not on the PATH")
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // TestOnlyRedisTellsTheTime has nodes whose clocks are a day before and a day
@@ -23,7 +23,7 @@ func TestOnlyRedisTellsTheTime(t *testing.T) {
 	for _, off := range []time.Duration{-26 * time.Hour, 26 * time.Hour} {
 		t.Run(off.String(), func(t *testing.T) {
 			t.Parallel()
-			m := clustertest.StartMini(t)
+			m := redistest.StartMini(t)
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan struct{})
 			m.SetTime(time.Now().Add(off))
@@ -36,7 +36,7 @@ func TestOnlyRedisTellsTheTime(t *testing.T) {
 			t.Cleanup(func() { cancel(); <-done })
 			rdb := redis.NewClient(&redis.Options{Addr: m.Addr()})
 			t.Cleanup(func() { _ = rdb.Close() })
-			c := newCluster(t, rdb, clustertest.Prefix(), append([]string{"--invite-timeout", "2s"}, withKEK...)...)
+			c := newCluster(t, rdb, redistest.Prefix(), append([]string{"--invite-timeout", "2s"}, withKEK...)...)
 			c.run()
 			c.run()
 			g := gatherParts(t, c)
@@ -80,7 +80,7 @@ func TestClocksOfNodes(t *testing.T) {
 		"session/relay.go":     2, // age of a cache entry, on the monotonic clock
 	}
 	found := map[string]int{}
-	for _, dir := range []string{"cluster", "session", "session/redisstore"} {
+	for _, dir := range []string{"cluster", "session", "cluster/store/sessions"} {
 		files, err := filepath.Glob(filepath.Join("../..", dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)

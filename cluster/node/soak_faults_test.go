@@ -282,9 +282,9 @@ func loseCommits(a *arena, r *rand.Rand) bool {
 	return ailLink(linkFault{loseAt: commitScript(a.t)}, 2*time.Second, 4*time.Second)(a, r)
 }
 
-// commitScript is how redisstore calls the script that replaces a session.
+// commitScript is how store/sessions calls the script that replaces a session.
 func commitScript(t *testing.T) string {
-	source, err := os.ReadFile("../../session/redisstore/commit.lua")
+	source, err := os.ReadFile("../../cluster/store/sessions/commit.lua")
 	if err != nil {
 		t.Error(err)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 )
 
 // TestFaults runs faults alone, under load, and lets the checker judge: each twice

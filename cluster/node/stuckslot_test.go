@@ -7,12 +7,12 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // stick lets each script that names a key's slot fail with TRYAGAIN: the slot is
 // being moved, and some of its keys have been. It returns what ends that.
-func stick(t *testing.T, shards *clustertest.Shards, key string) (heal func()) {
+func stick(t *testing.T, shards *redistest.Shards, key string) (heal func()) {
 	t.Helper()
 	ctx, all := context.Background(), shards.Client(t)
 	slot, err := all.ClusterKeySlot(ctx, key).Result()
@@ -20,7 +20,7 @@ func stick(t *testing.T, shards *clustertest.Shards, key string) (heal func()) {
 		t.Fatal(err)
 	}
 	from := shards.Master(t, key)
-	var to *clustertest.RealRedis
+	var to *redistest.RealRedis
 	for _, r := range shards.Servers {
 		if r != from {
 			to = r
@@ -60,7 +60,7 @@ func stick(t *testing.T, shards *clustertest.Shards, key string) (heal func()) {
 // its mailbox can be written again.
 func TestStuckSlotHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
-	shards := clustertest.StartShards(t, 3, 0)
+	shards := redistest.StartShards(t, 3, 0)
 	c := newClusterAt(t, shards.URL(), wholeCluster{shards.Client(t)}, withKEK...)
 	c.start()
 	g := gatherParts(t, c)

@@ -20,8 +20,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
@@ -110,7 +110,7 @@ func TestListenerTLS(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
 	cert, key := a.issue("server", 2)
-	mini := clustertest.StartMini(t)
+	mini := redistest.StartMini(t)
 	logs := &lockedBuffer{}
 	log := zerolog.New(logs)
 	cfg := node.Config{
@@ -245,7 +245,7 @@ func TestRedisTLS(t *testing.T) {
 			if name == "cluster" {
 				args = append(args, "--cluster-enabled", "yes", "--tls-cluster", "yes", "--cluster-announce-ip", "127.0.0.1") // which a certificate names
 			}
-			server := clustertest.StartRedis(t, args...)
+			server := redistest.StartRedis(t, args...)
 			if name == "cluster" {
 				plain, ok := server.Client(t).(*redis.Client)
 				if !ok || plain.ClusterAddSlotsRange(t.Context(), 0, 16383).Err() != nil {
@@ -255,7 +255,7 @@ func TestRedisTLS(t *testing.T) {
 					return strings.Contains(plain.ClusterInfo(t.Context()).Val(), "cluster_state:ok")
 				})
 			}
-			good := node.Config{Redis: scheme + "://" + addr, RedisPrefix: clustertest.Prefix(), RedisCA: a.file, RedisCert: cert, RedisKey: key}
+			good := node.Config{Redis: scheme + "://" + addr, RedisPrefix: redistest.Prefix(), RedisCA: a.file, RedisCert: cert, RedisKey: key}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if err := node.AddUser(ctx, good, "alice", testPassword, []string{"participant"}, false); err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -160,9 +160,9 @@ func TestRevocation(t *testing.T) {
 // cut as fast as it comes back.
 func TestRevocationWithoutPubSub(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
-	c := newCluster(t, rdb, clustertest.Prefix())
+	c := newCluster(t, rdb, redistest.Prefix())
 	one, two := c.start(), c.start()
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -187,8 +187,8 @@ func TestRevocationWithoutPubSub(t *testing.T) {
 // back knows what it has missed.
 func TestRevocationWhileCutOff(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
-	c := newCluster(t, server.Client(t), clustertest.Prefix())
+	server := redistest.StartRedis(t)
+	c := newCluster(t, server.Client(t), redistest.Prefix())
 	one := c.start()
 	k := newLink(t, server.Addr())
 	two := c.start("--redis", k.url())
@@ -277,7 +277,7 @@ func (i *otherIssuer) tokenFor(user, role, audience string) string {
 // one that takes the other's alone, through a change of the issuer's key.
 func TestOtherIssuer(t *testing.T) {
 	t.Parallel()
-	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		issuer, next := newOtherIssuer(t), newOtherIssuer(t)
 		c := newCluster(t, rdb, prefix, "--jwks", issuer.file, "--jwks-issuer", "https://issuer.example", "--jwks-audience", "conclave")
 		both := c.start()
@@ -329,7 +329,7 @@ func (c *testCluster) notTaken(n *process, token string) {
 // TestSecretRotation changes the secret under a running cluster, a node at a time.
 func TestSecretRotation(t *testing.T) {
 	t.Parallel()
-	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		c := newCluster(t, rdb, prefix)
 		c.addUser("alice", "participant")
 		const next = "the secret to come, of 32 bytes too"

@@ -8,7 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -21,7 +21,7 @@ func newClusterAt(t *testing.T, url string, rdb redis.UniversalClient, flags ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &testCluster{t: t, rdb: rdb, url: url, prefix: clustertest.Prefix(), flags: flags, tokens: tokens, logs: &lockedBuffer{}}
+	c := &testCluster{t: t, rdb: rdb, url: url, prefix: redistest.Prefix(), flags: flags, tokens: tokens, logs: &lockedBuffer{}}
 	t.Cleanup(func() {
 		for _, n := range c.nodes {
 			n.kill()

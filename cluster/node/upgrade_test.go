@@ -15,8 +15,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -144,7 +144,7 @@ func TestRollingUpgrade(t *testing.T) {
 // there: with another secret, another key-encryption key, or its id.
 func TestNodesThatDisagree(t *testing.T) {
 	t.Parallel()
-	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		c := newCluster(t, rdb, prefix, withKEK...)
 		first := c.start()
 		for _, row := range []struct {

@@ -19,7 +19,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -108,7 +108,7 @@ func (c *testCluster) cancelled(n *process, alice string) (id string) {
 // demand, through any node.
 func TestWebhookAnswers(t *testing.T) {
 	t.Parallel()
-	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx := context.Background()
 		r := newReceiver(t, []byte("test-only secret of a webhook"))
 		c := newCluster(t, rdb, prefix, r.flags()...)
@@ -180,7 +180,7 @@ func TestWebhookAnswers(t *testing.T) {
 // it, again and again while the receiver fails, under the same id.
 func TestWebhook(t *testing.T) {
 	t.Parallel()
-	clustertest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		secret := []byte("test-only secret of a webhook")
 		r := newReceiver(t, secret)
 		dead := make(chan struct{})

@@ -6,14 +6,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // 32 callers a core ask a real Redis for a small thing each: by themselves, and
 // through a Client.
 func BenchmarkRoundTrips(b *testing.B) {
-	rdb, ctx := clustertest.Real(b), context.Background()
+	rdb, ctx := redistest.Real(b), context.Background()
 	c := pipeline.New(rdb)
 	for _, way := range []struct {
 		name string

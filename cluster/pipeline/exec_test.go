@@ -10,15 +10,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // refusing starts a Redis that refuses new connections, and returns a client of it
 // that has no connection yet, and how its errors begin.
 var refusing = map[string]func(t *testing.T) (redis.UniversalClient, string){
 	"password changed": func(t *testing.T) (redis.UniversalClient, string) {
-		rdb := clustertest.StartRedis(t).Client(t)
+		rdb := redistest.StartRedis(t).Client(t)
 		ctx := context.Background()
 		if err := rdb.Set(ctx, "there", 1, 0).Err(); err != nil {
 			t.Fatal(err)
@@ -31,7 +31,7 @@ var refusing = map[string]func(t *testing.T) (redis.UniversalClient, string){
 		return redis.NewClient(&opt), "WRONGPASS"
 	},
 	"too many clients": func(t *testing.T) (redis.UniversalClient, string) {
-		server := clustertest.StartRedis(t)
+		server := redistest.StartRedis(t)
 		rdb, ctx := server.Client(t), context.Background()
 		if err := rdb.Set(ctx, "there", 1, 0).Err(); err != nil {
 			t.Fatal(err)
@@ -87,7 +87,7 @@ func TestRefusedConnection(t *testing.T) {
 // Redis.Nil is no error, and hides none.
 func TestExec(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, pipe := context.Background(), rdb.Pipeline()
 		if err := pipeline.Exec(ctx, pipe); err != nil {
 			t.Errorf("nothing: got %v", err)

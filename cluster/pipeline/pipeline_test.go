@@ -18,8 +18,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -52,7 +52,7 @@ func alone(t *testing.T, rdb redis.UniversalClient) *redis.Client {
 // order of what it asked.
 func TestRoundTripsAreShared(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		one, count := alone(t, rdb), &trips{}
 		one.AddHook(count)
 		c := pipeline.New(one)
@@ -89,7 +89,7 @@ func TestRoundTripsAreShared(t *testing.T) {
 // what it has.
 func TestMissingScripts(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		c, ctx := pipeline.New(rdb), context.Background()
 		script := pipeline.NewScript("return redis.call('INCRBY', KEYS[1], ARGV[1]) -- " + prefix)
 		key := []string{prefix + "n"}
@@ -117,7 +117,7 @@ func TestMissingScripts(t *testing.T) {
 // was not on its way is not done.
 func TestLeaving(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartRedis(t)
+	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
 	c, ctx := pipeline.New(alone(t, rdb)), context.Background()
 	if err := c.Do(ctx, redis.NewIntCmd(ctx, "incr", "n")); err != nil {
@@ -178,7 +178,7 @@ func TestLeaving(t *testing.T) {
 // A server of Redis Cluster is found out by what it refuses.
 func TestApart(t *testing.T) {
 	t.Parallel()
-	shards := clustertest.StartShards(t, 1, 0)
+	shards := redistest.StartShards(t, 1, 0)
 	c, ctx := pipeline.New(shards.Servers[0].Client(t)), context.Background()
 	script := pipeline.NewScript("return redis.call('INCR', KEYS[1]) + redis.call('INCR', KEYS[2])")
 	if err := c.Do(ctx, script.Call([]string{"a", "b"})); !redis.HasErrorPrefix(err, "CROSSSLOT") || c.Whole() {
@@ -209,7 +209,7 @@ func (g gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 // is left to wonder whether it was done.
 func TestCancelledOnTheWay(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		one, ctx, g := alone(t, rdb), context.Background(), gate{make(chan struct{}), make(chan struct{})}
 		if err := one.Ping(ctx).Err(); err != nil { // a new connection says something too
 			t.Fatal(err)
@@ -285,7 +285,7 @@ func fragileClient(t *testing.T, rdb redis.UniversalClient) (one *redis.Client, 
 // theirs nothing: only the others' commands are said again.
 func TestBrokenBetweenAnswers(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		one, breaks, _ := fragileClient(t, rdb)
 		ctx, g := context.Background(), gate{make(chan struct{}), make(chan struct{})}
 		one.AddHook(g)
@@ -338,7 +338,7 @@ func TestBrokenBetweenAnswers(t *testing.T) {
 // behind them for longer than a moment.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		one, _, silent := fragileClient(t, rdb)
 		c := pipeline.New(one)
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)

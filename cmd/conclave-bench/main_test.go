@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	sampling "github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	sampling "github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 )

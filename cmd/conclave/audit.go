@@ -10,7 +10,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 

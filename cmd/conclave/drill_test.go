@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/docstest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/docstest"
 	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -41,7 +41,7 @@ type drill struct {
 	t        *testing.T
 	dir      string // of everything
 	redisDir string
-	redis    *clustertest.RealRedis
+	redis    *redistest.RealRedis
 	cfg      node.Config
 	urls     []string
 	env      map[string]string
@@ -59,7 +59,7 @@ func newDrill(t *testing.T) *drill {
 			t.Fatal(err)
 		}
 	}
-	d.redis = clustertest.StartRedis(t, "--dir", d.redisDir, "--appendfsync", "always")
+	d.redis = redistest.StartRedis(t, "--dir", d.redisDir, "--appendfsync", "always")
 	d.cfg = node.Config{
 		Listen: "127.0.0.1:0", Redis: d.redis.URL(), JWTSecret: []byte("a secret of tests, of 32 bytes and more"), DrainSpread: time.Millisecond,
 	}

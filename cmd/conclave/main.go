@@ -23,12 +23,12 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/conclave-mpc/conclave/cmd/internal/proc"
 	"github.com/conclave-mpc/conclave/cmd/internal/spell"
-	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 func main() {
-	if err := secret.HideMemory(); err != nil {
+	if err := proc.HideMemory(); err != nil {
 		fmt.Fprintf(os.Stderr, "conclave: a crash may leave secrets in a core dump: %s\n", err)
 	}
 	for _, stranger := range spell.Strangers(os.Environ()) {

@@ -13,8 +13,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -24,7 +24,7 @@ import (
 // erin is both, root is an admin.
 func realNode(t *testing.T) (url string, err error) {
 	t.Helper()
-	mini := clustertest.StartMini(t)
+	mini := redistest.StartMini(t)
 	cfg := node.Config{
 		Listen: "127.0.0.1:0", Redis: "redis://" + mini.Addr(), NodeID: "n1",
 		JWTSecret: []byte("a secret of tests, of 32 bytes and more"), DrainSpread: time.Millisecond,

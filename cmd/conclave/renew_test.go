@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 const renewSecret = "a secret of tests, of 32 bytes and more"
@@ -63,7 +63,7 @@ type renewLab struct {
 func newRenewLab(t *testing.T) *renewLab {
 	t.Helper()
 	l := &renewLab{t: t, dir: t.TempDir()}
-	l.cfg = node.Config{Redis: "redis://" + clustertest.StartMini(t).Addr()}
+	l.cfg = node.Config{Redis: "redis://" + redistest.StartMini(t).Addr()}
 	for user, role := range map[string]string{"alice": "coordinator", "bob": "participant", "carol": "participant"} {
 		if err := node.AddUser(t.Context(), l.cfg, user, "open sesame", []string{role}, false); err != nil {
 			t.Fatal(err)

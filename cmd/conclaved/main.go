@@ -14,8 +14,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cmd/internal/proc"
 	"github.com/conclave-mpc/conclave/cmd/internal/spell"
-	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
 const usage = `Conclaved is one node of a Conclave cluster.
@@ -50,7 +50,7 @@ Flags:
 func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000000Z07:00" }
 
 func main() {
-	if err := secret.HideMemory(); err != nil {
+	if err := proc.HideMemory(); err != nil {
 		fmt.Fprintf(os.Stderr, "conclaved: a crash may leave secrets in a core dump: %s\n", err)
 	}
 	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))

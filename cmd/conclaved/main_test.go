@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
-	"github.com/conclave-mpc/conclave/cluster/clustertest/docstest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/docstest"
 	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 )
 
@@ -96,7 +96,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(e *testscript.Env) error {
-			e.Setenv("CONCLAVE_REDIS", "redis://"+clustertest.StartMini(t).Addr()+"/0")
+			e.Setenv("CONCLAVE_REDIS", "redis://"+redistest.StartMini(t).Addr()+"/0")
 			return nil
 		},
 	})
@@ -104,7 +104,7 @@ func TestScripts(t *testing.T) {
 
 func TestUserAdd(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		client, ok := rdb.(*redis.Client)
 		if !ok {
 			t.Fatalf("unexpected client %T", rdb)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/bnb-chain/tss-lib/v2/tss"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 )
 

@@ -18,7 +18,7 @@ import (
 	"github.com/bnb-chain/tss-lib/v2/tss"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"

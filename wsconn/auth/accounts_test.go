@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -33,7 +33,7 @@ func newAccounts(t testing.TB, rdb redis.UniversalClient, prefix string, cost au
 }
 
 func TestAccounts(t *testing.T) {
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, a := t.Context(), newAccounts(t, rdb, prefix, cheap)
 		roles := []wire.Role{wire.RoleCoordinator, wire.RoleParticipant}
 		if err := a.Add(ctx, "alice", password, roles, false); err != nil {
@@ -79,7 +79,7 @@ func TestAccounts(t *testing.T) {
 }
 
 func TestAuthenticateRefuses(t *testing.T) {
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, a := t.Context(), newAccounts(t, rdb, prefix, cheap)
 		for _, user := range []string{"alice", "barred", "broken", "odd"} {
 			if err := a.Add(ctx, user, password, []wire.Role{wire.RoleParticipant}, false); err != nil {
@@ -146,7 +146,7 @@ func TestAuthenticateRefuses(t *testing.T) {
 }
 
 func TestIdentityWithoutAccount(t *testing.T) {
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, a := t.Context(), newAccounts(t, rdb, prefix, cheap)
 		if err := a.SetIdentity(ctx, "elsewhere", "id-e"); err != nil {
 			t.Fatal(err)
@@ -174,7 +174,7 @@ func TestIdentityWithoutAccount(t *testing.T) {
 }
 
 func TestAccountsRefuse(t *testing.T) {
-	ctx, a := t.Context(), newAccounts(t, clustertest.Mini(t), "", cheap)
+	ctx, a := t.Context(), newAccounts(t, redistest.Mini(t), "", cheap)
 	roles := []wire.Role{wire.RoleParticipant}
 	for _, tt := range []struct {
 		name string
@@ -202,14 +202,14 @@ func TestAccountsRefuse(t *testing.T) {
 	if _, err := auth.NewAccounts(auth.AccountsConfig{}); err == nil {
 		t.Error("accounts without redis")
 	}
-	if _, err := auth.NewAccounts(auth.AccountsConfig{Redis: clustertest.Mini(t), Cost: auth.Cost{MemoryKiB: 64}}); err == nil {
+	if _, err := auth.NewAccounts(auth.AccountsConfig{Redis: redistest.Mini(t), Cost: auth.Cost{MemoryKiB: 64}}); err == nil {
 		t.Error("a cost of no passes")
 	}
 }
 
 // TestListAndPassword is what an operator does with accounts that exist.
 func TestListAndPassword(t *testing.T) {
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, a := t.Context(), newAccounts(t, rdb, prefix, cheap)
 		other := newAccounts(t, rdb, "x"+prefix, cheap)
 		for _, user := range []string{"carol", "alice", "参与方1"} {
@@ -255,7 +255,7 @@ func TestListAndPassword(t *testing.T) {
 }
 
 func TestAddRace(t *testing.T) {
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		a := newAccounts(t, rdb, prefix, cheap)
 		var wg sync.WaitGroup
 		won := make(chan int, 8)
@@ -279,7 +279,7 @@ func TestAddRace(t *testing.T) {
 }
 
 func TestRedisGone(t *testing.T) {
-	server := clustertest.StartMini(t)
+	server := redistest.StartMini(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
 	a := newAccounts(t, rdb, "", cheap)
@@ -304,7 +304,7 @@ func TestRedisGone(t *testing.T) {
 // TestLoginFlood: hashing is bounded, so is the queue for it, and who has gone
 // away does not wait in it.
 func TestLoginFlood(t *testing.T) {
-	rdb := clustertest.Mini(t)
+	rdb := redistest.Mini(t)
 	costly := auth.Cost{MemoryKiB: 8 << 10, Time: 1, Threads: 1}
 	a, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Cost: costly, Concurrency: 1})
 	if err != nil {
@@ -333,7 +333,7 @@ func TestLoginFlood(t *testing.T) {
 }
 
 func BenchmarkAuthenticate(b *testing.B) {
-	a := newAccounts(b, clustertest.Mini(b), "", auth.DefaultCost)
+	a := newAccounts(b, redistest.Mini(b), "", auth.DefaultCost)
 	if err := a.Add(b.Context(), "alice", password, []wire.Role{wire.RoleParticipant}, false); err != nil {
 		b.Fatal(err)
 	}

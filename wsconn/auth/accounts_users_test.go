@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -27,7 +27,7 @@ type staff struct {
 
 func eachStaff(t *testing.T, test func(s *staff)) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		s := &staff{T: t, ctx: t.Context()}
 		var err error
 		if s.revoked, err = auth.NewRevocations(auth.RevocationsConfig{Redis: rdb, Prefix: prefix}); err != nil {

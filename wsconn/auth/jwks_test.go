@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -435,7 +435,7 @@ func TestMalleable(t *testing.T) {
 	t.Parallel()
 	i, c := newIssuer(), &clock{t: epoch}
 	j := jwksFile(t, c, ecJWK("e1", "P-256", &i.ec.PublicKey))
-	revoked := newRevocations(t, clustertest.Mini(t), "")
+	revoked := newRevocations(t, redistest.Mini(t), "")
 	v := revoked.Guard(j)
 	first := kind{alg: "ES256", kid: "e1", sign: ecSigner(i.ec)}.claims(good(`,"iss":"conclave","aud":"mpc","jti":"j1"`))
 	cut := strings.LastIndexByte(first, '.') + 1

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -57,7 +57,7 @@ func failures(t *testing.T, l *auth.LoginThrottle, tries int, account func(i int
 // bounded, on all nodes together, and none of that keeps the account's owner out.
 func TestLoginBudgets(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		l, other := throttleOn(rdb, prefix, someLimits), throttleOn(rdb, prefix, someLimits)
 		always := func(name string) func(int) string { return func(int) string { return name } }
 		at := func(n int) func(int) netip.Addr { return func(int) netip.Addr { return addr(n) } }
@@ -110,7 +110,7 @@ func TestLoginBudgets(t *testing.T) {
 // TestLoginMemory: what is kept is bounded, tells no address, and ends.
 func TestLoginMemory(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		l := throttleOn(rdb, prefix, auth.LoginLimits{Pair: 3, Network: 1000, Account: 1000})
 		for i := range 40 {
 			let(t, l, "alice", auth.LoginFrom{Addr: addr(i)}, true)
@@ -153,7 +153,7 @@ func TestLoginMemory(t *testing.T) {
 // TestLoginWithoutRedis: a node whose Redis takes nothing counts by itself.
 func TestLoginWithoutRedis(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartMini(t)
+	server := redistest.StartMini(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
 	for name, l := range map[string]*auth.LoginThrottle{"closed": throttleOn(rdb, "", someLimits), "none": throttleOn(nil, "", someLimits)} {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -114,7 +114,7 @@ func TestSubjects(t *testing.T) {
 // TestNoAccountIsMapped: no account has the user id of another issuer's subject.
 func TestNoAccountIsMapped(t *testing.T) {
 	t.Parallel()
-	a := newAccounts(t, clustertest.Mini(t), "", cheap)
+	a := newAccounts(t, redistest.Mini(t), "", cheap)
 	for _, replace := range []bool{false, true} {
 		if err := a.Add(t.Context(), "_x_auth0_7c1", password, []wire.Role{wire.RoleAdmin}, replace); codeOf(err) != wire.CodeBadRequest {
 			t.Errorf("got %v, want a refusal", err)

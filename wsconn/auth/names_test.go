@@ -8,7 +8,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -47,7 +47,7 @@ func TestNamesInTokens(t *testing.T) {
 }
 
 func TestNamesOfAccounts(t *testing.T) {
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		a := newAccounts(t, rdb, prefix, cheap)
 		roles := []wire.Role{wire.RoleParticipant}
 		for _, name := range formerNames {

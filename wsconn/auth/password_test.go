@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -15,7 +15,7 @@ import (
 // answer. The one slot for hashing is taken here, so no login gets past it.
 func TestSameCost(t *testing.T) {
 	cost := Cost{MemoryKiB: 64, Time: 1, Threads: 1}
-	a, err := NewAccounts(AccountsConfig{Redis: clustertest.Mini(t), Cost: cost, Concurrency: 1})
+	a, err := NewAccounts(AccountsConfig{Redis: redistest.Mini(t), Cost: cost, Concurrency: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -105,7 +105,7 @@ func (r *renewing) heard() {
 
 func eachRenewing(t *testing.T, do func(t *testing.T, r *renewing)) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) { do(t, newRenewing(t, rdb, prefix)) })
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) { do(t, newRenewing(t, rdb, prefix)) })
 }
 
 // TestRenewals: a login lives on for as long as it is renewed, up to its longest.
@@ -293,7 +293,7 @@ func TestRefreshTokensOfOthers(t *testing.T) {
 // noted no more, and is good all the same.
 func TestLoginsAreBounded(t *testing.T) {
 	t.Parallel()
-	r := newRenewing(t, clustertest.Mini(t), "")
+	r := newRenewing(t, redistest.Mini(t), "")
 	account, err := r.accounts.Authenticate(t.Context(), "bob", password, auth.Turn{})
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +316,7 @@ func TestLoginsAreBounded(t *testing.T) {
 // TestLogoutsAreBounded: what one account can make all nodes remember.
 func TestLogoutsAreBounded(t *testing.T) {
 	t.Parallel()
-	r := newRenewing(t, clustertest.Mini(t), "")
+	r := newRenewing(t, redistest.Mini(t), "")
 	account, err := r.accounts.Authenticate(t.Context(), "bob", password, auth.Turn{})
 	if err != nil {
 		t.Fatal(err)
@@ -339,7 +339,7 @@ func TestLogoutsAreBounded(t *testing.T) {
 // TestRenewalEndsAtOnce: also at a node that has not heard of it.
 func TestRenewalEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	r := newRenewing(t, clustertest.Mini(t), "")
+	r := newRenewing(t, redistest.Mini(t), "")
 	login := r.login()
 	if err := r.accounts.SetPassword(t.Context(), "bob", password); err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -40,7 +40,7 @@ func newRevocations(t testing.TB, rdb redis.UniversalClient, prefix string, chan
 // token before, and a third that starts later.
 func TestRevocations(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx := t.Context()
 		accounts := newAccounts(t, rdb, prefix, cheap)
 		tokens, err := auth.NewHS256(secret, "", "")
@@ -149,7 +149,7 @@ func TestRevocations(t *testing.T) {
 // what it has to within a second.
 func TestRevocationsReach(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		var changes atomic.Int64
 		there := newRevocations(t, rdb, prefix)
 		here := newRevocations(t, rdb, prefix, func(cfg *auth.RevocationsConfig) { cfg.Changed = func() { changes.Add(1) } })
@@ -186,7 +186,7 @@ func TestRevocationsReach(t *testing.T) {
 // does, and what is new then is seen although its id may be a lesser one.
 func TestRevocationsOutliveRedis(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, key := t.Context(), prefix+"revoked"
 		r := newRevocations(t, rdb, prefix)
 		revoked := func(jti string) bool { return r.Check(auth.Claims{ID: jti}) == auth.ErrRevoked }
@@ -254,7 +254,7 @@ func TestRevocationsOutliveRedis(t *testing.T) {
 // what no token outlives.
 func TestManyRevocations(t *testing.T) {
 	t.Parallel()
-	clustertest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
+	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, key := t.Context(), prefix+"revoked"
 		early := newRevocations(t, rdb, prefix)
 		const n = 2500
@@ -293,7 +293,7 @@ func TestManyRevocations(t *testing.T) {
 // TestRevocationsWithoutRedis: a node that cannot know takes no token.
 func TestRevocationsWithoutRedis(t *testing.T) {
 	t.Parallel()
-	server := clustertest.StartMini(t)
+	server := redistest.StartMini(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
 	tokens, err := auth.NewHS256(secret, "", "")
@@ -343,7 +343,7 @@ func TestRevocationsWithoutRedis(t *testing.T) {
 
 func TestRevokeRefuses(t *testing.T) {
 	t.Parallel()
-	ctx, rdb := t.Context(), clustertest.Mini(t)
+	ctx, rdb := t.Context(), redistest.Mini(t)
 	a := newAccounts(t, rdb, "", cheap)
 	long := strings.Repeat("x", 1000)
 	user := auth.Claims{Subject: "alice", Roles: []wire.Role{wire.RoleCoordinator, wire.RoleParticipant}}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest"
+	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
 // A right is withdrawn in the middle of a script: it takes nothing away that was
@@ -16,8 +16,8 @@ import (
 // renewed, and what is no account yet has no password.
 func TestWithdrawnRights(t *testing.T) {
 	t.Parallel()
-	rdb := clustertest.StartRedis(t).Client(t)
-	ctx, prefix := context.Background(), clustertest.Prefix()
+	rdb := redistest.StartRedis(t).Client(t)
+	ctx, prefix := context.Background(), redistest.Prefix()
 	for _, c := range []struct {
 		script, right string
 		kind          string // of what the script has at its key

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/clustertest/sample"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"

@@ -3,7 +3,7 @@ package httpapi
 import (
 	"net/http"
 
-	"github.com/conclave-mpc/conclave/cluster/audit"
+	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 )
 

@@ -66,7 +66,7 @@ const (
 	maxHeader   = 64 << 10 // bytes of its header
 )
 
-// Queue remembers which outcomes are to be told; *redisstore.Store is one.
+// Queue remembers which outcomes are to be told; *sessions.Store is one.
 type Queue interface {
 	// PutOutcome and RepeatOutcome are false, and note nothing, where too much waits.
 	PutOutcome(ctx context.Context, id string) (bool, error)

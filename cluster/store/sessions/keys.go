@@ -1,0 +1,329 @@
+package sessions
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/session"
+)
+
+// maxOpenSignings bounds the signings open on one key at a time.
+const maxOpenSignings = 256
+
+var (
+	//go:embed put_key.lua
+	putKeySource string
+	//go:embed share_bytes.lua
+	shareBytesSource string
+	//go:embed put_share.lua
+	putShareSource string
+	//go:embed open_signing.lua
+	openSigningSource string
+	//go:embed close_signing.lua
+	closeSigningSource string
+	//go:embed take.lua
+	takeSource string
+	//go:embed postpone.lua
+	postponeSource string
+	//go:embed schedule.lua
+	scheduleSource string
+
+	putKeyScript       = pipeline.NewScript(putKeySource)
+	shareBytesScript   = pipeline.NewScript(shareBytesSource)
+	putShareScript     = pipeline.NewScript(putShareSource)
+	openSigningScript  = pipeline.NewScript(quotaSource + openSigningSource)
+	closeSigningScript = pipeline.NewScript(closeSigningSource)
+	takeScript         = pipeline.NewScript(takeSource)
+	postponeScript     = pipeline.NewScript(postponeSource)
+	scheduleScript     = pipeline.NewScript(scheduleSource)
+)
+
+// Fields of a key's hash beside the record's own.
+const (
+	openPrefix = "open:"        // open:<session id> -> fingerprint, coordinator, ms
+	lastField  = "last_signing" // session id of the signing that ended last
+)
+
+// Key implements session.Keys.
+func (s *Store) Key(ctx context.Context, id string) (session.Key, error) {
+	k, _, err := s.loadKey(ctx, id)
+	return k, err
+}
+
+// loadKey returns a key record and the whole of its hash.
+func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string]string, error) {
+	cmd := redis.NewMapStringStringCmd(ctx, "hgetall", s.keys.key(id))
+	if err := s.do(ctx, "load key "+id, cmd); err != nil {
+		return session.Key{}, nil, err
+	}
+	fields := cmd.Val()
+	if len(fields) == 0 {
+		return session.Key{}, nil, session.ErrNotFound
+	}
+	k, err := parseKey(id, fields)
+	if err != nil {
+		return session.Key{}, nil, fmt.Errorf("load key %s: %w", id, err)
+	}
+	return k, fields, nil
+}
+
+// PutKey implements session.Keys. A key that is being made, or is active, is first
+// listed with everyone involved: an entry without its key is skipped by readers. A
+// reserved key is not listed, since most that are never used would crowd out the
+// others, and one whose keygen failed no longer is. The record of a keygen that
+// failed is its coordinator's for as long as a reserved one; then the key_id is
+// free again, or whoever lets keygens fail could keep names from others for ever.
+func (s *Store) PutKey(ctx context.Context, k session.Key) error {
+	if k.Status == session.KeyGenerating || k.Status == session.KeyActive {
+		if err := s.indexKey(ctx, k); err != nil {
+			return err
+		}
+	}
+	var keep int64
+	dropShares := 0
+	switch k.Status {
+	case session.KeyReserved:
+		keep = s.idKept(k.Brief).Milliseconds()
+	case session.KeyFailed:
+		keep, dropShares = s.idKept(k.Brief).Milliseconds(), 1
+	case session.KeyGenerating:
+		dropShares = 1
+	}
+	// What ends a keygen must not fail where Redis is full; what begins one does.
+	ends := 0
+	if k.Status == session.KeyActive || k.Status == session.KeyFailed {
+		ends = 1
+	}
+	expected := k.Version
+	k.Version++
+	args := append([]any{expected, keep, dropShares, ends}, encodeKey(k)...)
+	err := s.accepted(ctx, "write key "+k.ID, putKeyScript.Call([]string{s.keys.key(k.ID), s.keys.shares(k.ID)}, args...))
+	if err == nil && k.Status == session.KeyFailed {
+		err = s.unindexKey(ctx, k)
+	}
+	return err
+}
+
+// PutShare implements session.Keys.
+func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, share, attestation string) error {
+	return s.accepted(ctx, "store share of key "+key,
+		putShareScript.Call([]string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share, attestation))
+}
+
+// accepted carries out a script that says whether what it stands on still holds.
+func (s *Store) accepted(ctx context.Context, doing string, call *pipeline.Call) error {
+	if err := s.do(ctx, doing, call); err != nil {
+		return err
+	}
+	ok, err := call.Bool()
+	if err != nil {
+		return unavailable(doing, err)
+	}
+	if !ok {
+		return session.ErrStale
+	}
+	return nil
+}
+
+// Shares implements session.Keys.
+func (s *Store) Shares(ctx context.Context, key string, parts ...int) ([]string, error) {
+	fields := make([]string, len(parts))
+	for i, part := range parts {
+		fields[i] = strconv.Itoa(part)
+	}
+	return s.shareFields(ctx, "load shares of key "+key, key, fields)
+}
+
+// ShareBytes implements session.Keys.
+func (s *Store) ShareBytes(ctx context.Context, key string, parts int) (int64, error) {
+	doing, args := "measure shares of key "+key, make([]any, parts)
+	for i := range args {
+		args[i] = i + 1
+	}
+	call := shareBytesScript.Call([]string{s.keys.shares(key)}, args...)
+	if err := s.do(ctx, doing, call); err != nil {
+		return 0, err
+	}
+	sum, err := call.Int64()
+	if err != nil {
+		return 0, unavailable(doing, err)
+	}
+	return sum, nil
+}
+
+// attestedPrefix begins the fields of attestations in a key's hash of shares.
+const attestedPrefix = "attestation:" // attestation:<part> -> text
+
+// Attestations implements session.Keys.
+func (s *Store) Attestations(ctx context.Context, key string, parts int) ([]string, error) {
+	fields := make([]string, parts)
+	for i := range fields {
+		fields[i] = attestedPrefix + strconv.Itoa(i+1)
+	}
+	return s.shareFields(ctx, "load attestations of key "+key, key, fields)
+}
+
+// shareFields reads fields of a key's hash of shares, empty where there is none.
+func (s *Store) shareFields(ctx context.Context, doing, key string, fields []string) ([]string, error) {
+	list := make([]string, len(fields))
+	if len(fields) == 0 {
+		return list, nil
+	}
+	args := make([]any, 2, 2+len(fields))
+	args[0], args[1] = "hmget", s.keys.shares(key)
+	for _, field := range fields {
+		args = append(args, field)
+	}
+	cmd := redis.NewSliceCmd(ctx, args...)
+	if err := s.do(ctx, doing, cmd); err != nil {
+		return nil, err
+	}
+	for i, v := range cmd.Val() {
+		list[i], _ = v.(string) // nil where there is none
+	}
+	return list, nil
+}
+
+// OpenSigning implements session.Keys. Where the account's quota is on another
+// server it is reserved first.
+func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing, r session.Reservation, match bool) (session.Opened, error) {
+	matching := 0
+	if match {
+		matching = 1
+	}
+	doing, note := "open signing on key "+key, sig.Fingerprint+" "+sig.Coordinator
+	args := append([]any{note, matching, maxOpenSignings, longestSession.Milliseconds()}, s.reserveArgs(r)...)
+	var grant session.Grant
+	call, err := s.write(ctx, doing, openSigningScript, writing{
+		keys: []string{s.keys.key(key)}, more: s.quotaKeys(r.User), args: args,
+		before: func() (err error) {
+			grant, err = s.Reserve(ctx, r)
+			return err
+		},
+	})
+	if err != nil {
+		return session.Opened{}, err
+	}
+	opened, err := s.opened(doing, call.Val())
+	if grant.Fresh && (err != nil || opened.SessionID != r.SessionID) {
+		never := session.Release{User: r.User, SessionID: r.SessionID, Reason: session.ReleaseNever}
+		return opened, errors.Join(err, s.Release(ctx, never))
+	}
+	if grant != (session.Grant{}) && opened.SessionID == r.SessionID {
+		opened.Grant = grant
+	}
+	return opened, err
+}
+
+// opened reads what open_signing.lua returns.
+func (s *Store) opened(doing string, reply any) (o session.Opened, err error) {
+	switch reply := reply.(type) {
+	case []any:
+		if len(reply) >= 3 && reply[0] == refused {
+			return o, quotaError(reply)
+		}
+		if len(reply) != 5 {
+			break
+		}
+		o.SessionID, _ = reply[2].(string)
+		o.Grant = grantOf(reply[3], reply[4])
+		if s.line.Whole() {
+			o.Now, err = scriptTime(reply[0], reply[1])
+		}
+		return o, err
+	case int64:
+		if reply == 1 {
+			return o, session.ErrTooMany
+		}
+		return o, session.ErrStale
+	}
+	return o, fmt.Errorf("%s: unexpected reply", doing)
+}
+
+// Signings implements session.Keys.
+func (s *Store) Signings(ctx context.Context, key string) (session.Key, []session.Signing, string, error) {
+	k, fields, err := s.loadKey(ctx, key)
+	if err != nil {
+		return session.Key{}, nil, "", err
+	}
+	var open []session.Signing
+	for name, note := range fields {
+		if id, ok := strings.CutPrefix(name, openPrefix); ok {
+			print, rest, _ := strings.Cut(note, " ")
+			coordinator, _, _ := strings.Cut(rest, " ")
+			open = append(open, session.Signing{SessionID: id, Fingerprint: print, Coordinator: coordinator})
+		}
+	}
+	return k, open, fields[lastField], nil
+}
+
+// Schedule implements session.Due.
+func (s *Store) Schedule(ctx context.Context, id string, at time.Time) error {
+	return s.do(ctx, "schedule session "+id, s.schedule(id, scoreText(score(at))))
+}
+
+func (s *Store) schedule(id, due string) redis.Cmder {
+	return scheduleScript.Call([]string{s.keys.due()}, id, due)
+}
+
+// Postpone implements session.Due.
+func (s *Store) Postpone(ctx context.Context, id string, from, to time.Time) error {
+	return s.do(ctx, "postpone session "+id, s.postpone(id, from, to))
+}
+
+func (s *Store) postpone(id string, from, to time.Time) redis.Cmder {
+	next := ""
+	if !to.IsZero() {
+		next = scoreText(score(to))
+	}
+	return postponeScript.Call([]string{s.keys.due()}, id, scoreText(score(from)), next)
+}
+
+// Unschedule implements session.Due.
+func (s *Store) Unschedule(ctx context.Context, ids ...string) error {
+	args := make([]any, 2, 2+len(ids))
+	args[0], args[1] = "zrem", s.keys.due()
+	for _, id := range ids {
+		args = append(args, id)
+	}
+	return s.do(ctx, "unschedule sessions", redis.NewIntCmd(ctx, args...))
+}
+
+// TakeDue implements session.Due.
+func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]session.Taken, error) {
+	list, err := s.take(ctx, s.keys.due(), limit, hold, "")
+	if err != nil {
+		return nil, unavailable("read due list", err)
+	}
+	return list, nil
+}
+
+// take runs the script of what is due. Remembered is its third argument.
+func (s *Store) take(ctx context.Context, key string, limit int, hold time.Duration, remembered any) ([]session.Taken, error) {
+	call := takeScript.Call([]string{key}, limit, hold.Milliseconds(), remembered)
+	if err := s.line.Do(ctx, call); err != nil {
+		return nil, err
+	}
+	reply, err := call.StringSlice()
+	if err != nil || len(reply) == 0 {
+		return nil, err
+	}
+	ms, err := strconv.ParseFloat(reply[0], 64)
+	if err != nil {
+		return nil, err
+	}
+	until := timeOf(ms)
+	list := make([]session.Taken, len(reply)-1)
+	for i, id := range reply[1:] {
+		list[i] = session.Taken{ID: id, Until: until}
+	}
+	return list, nil
+}

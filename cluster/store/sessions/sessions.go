@@ -1,0 +1,420 @@
+// Package sessions is session.Store on Redis: sessions as readable hashes
+// with their outbox streams, key records with their shares, and the list of what
+// is due.
+//
+// It keeps and compares; it decides nothing. A write that depends on what was
+// read is one script, with all that it depends on in one slot, so that it is safe
+// from any number of nodes and on Redis Cluster. What belongs to such a write and
+// is in another slot (lists, the time when a session is next looked at) is written
+// by the same script where one server has all keys, else before it.
+//
+// # Keys
+//
+// All begin with the configured prefix.
+//
+//	session:{id}           hash    one session; expires a while after its end
+//	session:{id}:outbox    stream  committed messages not yet delivered
+//	session:{id}:watch     set     nodes that want to be told of its commits; lives while they ask
+//	lock:{id}              string  read only, to fence commits; package cluster takes it
+//	key:{id}               hash    one key record, with open:<session> for each open signing
+//	key:{id}:shares        hash    <part index> -> the share as stored, attestation:<part index>
+//	sessions:due           zset    session ids by when to look at them, ms
+//	webhooks               zset    session ids whose outcomes are to be told, by the next try, ms; minus the ms of those that were
+//	webhooks:since         zset    session ids whose outcomes were not taken at the first try, or are asked for again, by since when, ms
+//	index:{user}:sessions  zset    session ids by creation, ms; expires like its newest session
+//	index:{user}:brief     zset    the same of sessions that are kept briefly; entries go with those
+//	index:{user}:keys      zset    key ids by creation, ms
+//	index:sessions         zset    all session ids by creation, ms; expires like its newest session
+//	index:brief            zset    the same of sessions that are kept briefly
+//	index:keys             zset    all key ids by creation, ms
+//	request:{id}           string  what was asked for under an idempotency key; id is a hash of it and the user
+//
+//	quota:{user}           hash    what an account, as coordinator, has in open and in ended sessions; see quota.lua
+//	quota:{user}:open      hash    session id -> what is reserved for it while it is open
+//	quota:{user}:keys      hash    how many keys the account has made, and their bytes; for ever
+//
+// Times are those of Redis. The package starts no goroutines; a Store is safe
+// for concurrent use.
+package sessions
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/session"
+)
+
+// Config tells New where to keep things.
+type Config struct {
+	Redis     redis.UniversalClient
+	Pipeline  *pipeline.Client // to the same Redis, to share round trips with others; nil for one of the store's own
+	Prefix    string           // of every key
+	Retention time.Duration    // how long a session is kept after its end; zero means 72 hours
+	Quota     session.Quota    // of each account
+}
+
+// Store implements session.Store.
+type Store struct {
+	rdb       redis.UniversalClient // for long answers
+	line      *pipeline.Client
+	keys      keys
+	retention time.Duration
+	quota     session.Quota
+}
+
+const (
+	defaultRetention = 72 * time.Hour
+	reservedFor      = session.ReservedFor // life of a key_id without a key: reserved, or of a keygen that failed
+	longestSession   = 14 * 24 * time.Hour // no session is open for longer
+	outboxBatch      = 64                  // entries of up to a frame each
+)
+
+// New returns a Store.
+func New(cfg Config) *Store {
+	if cfg.Retention == 0 {
+		cfg.Retention = defaultRetention
+	}
+	if cfg.Pipeline == nil {
+		cfg.Pipeline = pipeline.New(cfg.Redis)
+	}
+	return &Store{rdb: cfg.Redis, line: cfg.Pipeline, keys: keys(cfg.Prefix), retention: cfg.Retention, quota: cfg.Quota.Complete()}
+}
+
+// Scripts. What each does, its keys, arguments and results are at its head.
+var (
+	//go:embed load.lua
+	loadSource string
+	//go:embed create.lua
+	createSource string
+	//go:embed commit.lua
+	commitSource string
+
+	loadScript   = pipeline.NewScript(loadSource)
+	createScript = pipeline.NewScript(indexSource + createSource)
+	commitScript = pipeline.NewScript(commitSource)
+)
+
+// Now implements session.Sessions.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	now := redis.NewTimeCmd(ctx, "time")
+	if err := s.do(ctx, "read the time", now); err != nil {
+		return time.Time{}, err
+	}
+	return now.Val().UTC(), nil
+}
+
+// do carries out cmds and says what for if one fails.
+func (s *Store) do(ctx context.Context, doing string, cmds ...redis.Cmder) error {
+	if err := s.line.Do(ctx, cmds...); err != nil {
+		return unavailable(doing, err)
+	}
+	return nil
+}
+
+// Load implements session.Sessions.
+func (s *Store) Load(ctx context.Context, id string) (session.Session, time.Time, error) {
+	call := loadScript.Call([]string{s.keys.session(id)})
+	if err := s.do(ctx, "load session "+id, call); err != nil {
+		return session.Session{}, time.Time{}, err
+	}
+	reply, err := call.Slice()
+	if err != nil {
+		return session.Session{}, time.Time{}, unavailable("load session "+id, err)
+	}
+	return s.Loaded(id, reply)
+}
+
+// SessionKey returns the key of a session's hash, for whoever loads it together
+// with something else.
+func (s *Store) SessionKey(id string) string { return s.keys.session(id) }
+
+// Loaded returns what Load would have, where reply is the time (seconds and
+// microseconds) and then the fields and values of the session's hash.
+func (s *Store) Loaded(id string, reply []any) (session.Session, time.Time, error) {
+	if len(reply) < 2 {
+		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: unexpected reply", id)
+	}
+	now, err := scriptTime(reply[0], reply[1])
+	if err != nil {
+		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: %w", id, err)
+	}
+	if len(reply) == 2 {
+		return session.Session{}, now, session.ErrNotFound
+	}
+	fields := make(map[string]string, len(reply)/2)
+	for i := 2; i+1 < len(reply); i += 2 {
+		name, _ := reply[i].(string)
+		fields[name], _ = reply[i+1].(string)
+	}
+	loaded, err := parseSession(id, fields)
+	if err != nil {
+		return session.Session{}, now, fmt.Errorf("load session %s: %w", id, err)
+	}
+	return loaded, now, nil
+}
+
+// Create implements session.Sessions. Where the users' lists are on other servers
+// they are written first: an entry without its session is skipped by readers.
+func (s *Store) Create(ctx context.Context, ses session.Session, out []session.Entry, m session.Mark) (session.Receipt, bool, error) {
+	doing := "create session " + ses.ID
+	ses.Version = 1
+	due, listed := scoreText(score(m.Due)), s.listed(ses)
+	args := append([]any{m.By.UnixMilli(), ses.ID, due, listed.score, listed.life, listed.oldest}, encodeEntries(out)...)
+	args = append(args, encodeSession(ses)...)
+	made, err := s.write(ctx, doing, createScript, writing{
+		keys: s.sessionKeys(ses.ID)[:2], more: append([]string{s.keys.due()}, listed.lists...), args: args,
+		first: func() []redis.Cmder { return append(listed.calls(), s.schedule(ses.ID, due)) },
+	})
+	if err != nil {
+		return session.Receipt{}, false, err
+	}
+	reply, err := made.Slice()
+	if err != nil {
+		return session.Receipt{}, false, unavailable(doing, err)
+	}
+	if len(reply) == 0 {
+		return session.Receipt{}, false, nil
+	}
+	if made, _ := reply[0].(int64); made == 0 {
+		return session.Receipt{}, false, session.ErrStale
+	}
+	ids, err := texts(reply[1:])
+	return session.Receipt{IDs: ids}, true, err
+}
+
+// Commit implements session.Sessions.
+func (s *Store) Commit(ctx context.Context, ses session.Session, token string, out []session.Entry, m session.Mark) (session.Receipt, error) {
+	doing := "commit session " + ses.ID
+	var keep int64
+	if ses.Phase.Final() {
+		keep = s.kept(ses.Brief).Milliseconds()
+	}
+	w := writing{keys: s.sessionKeys(ses.ID)}
+	due, by := "", ""
+	if !m.Due.IsZero() {
+		due, by = scoreText(score(m.Due)), strconv.FormatInt(m.By.UnixMilli(), 10)
+		w.more = []string{s.keys.due()}
+		w.first = func() []redis.Cmder { return []redis.Cmder{s.schedule(ses.ID, due)} }
+	}
+	expected := ses.Version
+	ses.Version++
+	w.args = append([]any{expected, token, keep, by, ses.ID, due}, encodeEntries(out)...)
+	w.args = append(w.args, encodeSession(ses)...)
+	call, err := s.write(ctx, doing, commitScript, w)
+	if err != nil {
+		return session.Receipt{}, err
+	}
+	reply, err := call.Slice()
+	if err != nil {
+		return session.Receipt{}, unavailable(doing, err)
+	}
+	if len(reply) == 0 {
+		return session.Receipt{}, session.ErrStale
+	}
+	backlog, _ := reply[0].(int64)
+	ids, err := texts(reply[1:])
+	if err == nil && len(ids) < len(out) {
+		err = fmt.Errorf("%s: unexpected reply", doing)
+	}
+	if err != nil {
+		return session.Receipt{}, err
+	}
+	return session.Receipt{IDs: ids[:len(out)], Backlog: backlog > 0, Watchers: ids[len(out):]}, nil
+}
+
+// kept is how long a session is kept after its end.
+func (s *Store) kept(briefly bool) time.Duration {
+	if briefly {
+		return s.briefly()
+	}
+	return s.retention
+}
+
+// idKept is how long a key_id without a key is kept.
+func (s *Store) idKept(briefly bool) time.Duration {
+	if briefly {
+		return s.briefly()
+	}
+	return reservedFor
+}
+
+// writing is what a script writes that is about a session.
+type writing struct {
+	keys []string // of its slot
+	more []string // of others, for the script where they are on the same server
+	args []any
+	// First, where there is more, is what else must be written there before, where
+	// they are not.
+	first func() []redis.Cmder
+	// Before, where not nil, stands for first.
+	before func() error
+}
+
+func (s *Store) write(ctx context.Context, doing string, script *pipeline.Script, w writing) (*pipeline.Call, error) {
+	if len(w.more) > 0 && s.line.Whole() {
+		call := script.Call(slices.Concat(w.keys, w.more), w.args...)
+		if err := s.do(ctx, doing, call); err == nil || s.line.Whole() {
+			return call, err
+		}
+	}
+	if len(w.more) > 0 {
+		before := w.before
+		if before == nil {
+			before = func() error { return s.do(ctx, doing, w.first()...) }
+		}
+		if err := before(); err != nil {
+			return nil, err
+		}
+	}
+	call := script.Call(w.keys, w.args...)
+	return call, s.do(ctx, doing, call)
+}
+
+// Settle implements session.Sessions. Its parts may be on different servers, and
+// none depends on another.
+func (s *Store) Settle(ctx context.Context, id string, r session.Rest) error {
+	var cmds []redis.Cmder
+	if len(r.Delivered) > 0 {
+		args := make([]any, 2, 2+len(r.Delivered))
+		args[0], args[1] = "xdel", s.keys.outbox(id)
+		for _, entry := range r.Delivered {
+			args = append(args, entry)
+		}
+		cmds = append(cmds, redis.NewIntCmd(ctx, args...))
+	}
+	if r.ClosedOn != "" {
+		cmds = append(cmds, closeSigningScript.Call([]string{s.keys.key(r.ClosedOn)}, id))
+	}
+	if !r.From.IsZero() {
+		cmds = append(cmds, s.postpone(id, r.From, r.To))
+	}
+	if r.Release != nil {
+		cmds = append(cmds, s.release(*r.Release))
+	}
+	if len(cmds) == 0 {
+		return nil
+	}
+	return s.do(ctx, "settle session "+id, cmds...)
+}
+
+// Outbox implements session.Sessions.
+func (s *Store) Outbox(ctx context.Context, id, after string) ([]session.Entry, error) {
+	from := "-"
+	if after != "" {
+		from = "(" + after
+	}
+	stored, err := s.rdb.XRangeN(ctx, s.keys.outbox(id), from, "+", outboxBatch).Result()
+	if err != nil {
+		return nil, unavailable("read outbox of session "+id, err)
+	}
+	entries := make([]session.Entry, 0, len(stored))
+	for _, e := range stored {
+		to, _ := e.Values["to"].(string)
+		frame, _ := e.Values["message"].(string)
+		entries = append(entries, session.Entry{ID: e.ID, To: to, Frame: []byte(frame)})
+	}
+	return entries, nil
+}
+
+func (s *Store) sessionKeys(id string) []string {
+	return []string{s.keys.session(id), s.keys.outbox(id), s.keys.lock(id), s.keys.watch(id)}
+}
+
+// encodeEntries writes outbox entries as the scripts take them: their number,
+// then recipient and frame of each.
+func encodeEntries(out []session.Entry) []any {
+	args := make([]any, 0, 1+2*len(out))
+	args = append(args, len(out))
+	for _, e := range out {
+		args = append(args, e.To, e.Frame)
+	}
+	return args
+}
+
+// unavailable marks an error of Redis for what it is to a client, and keeps the
+// cause for the log.
+func unavailable(doing string, err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: %w", doing, err)
+	case redis.HasErrorPrefix(err, "OOM"):
+		return fmt.Errorf("%s: %w: %w", doing, session.ErrStorageFull, err)
+	}
+	return fmt.Errorf("%s: %w: %w", doing, session.ErrUnavailable, err)
+}
+
+func texts(reply []any) ([]string, error) {
+	list := make([]string, len(reply))
+	for i, r := range reply {
+		text, ok := r.(string)
+		if !ok {
+			return nil, fmt.Errorf("sessions: a script returned %T for a string", r)
+		}
+		list[i] = text
+	}
+	return list, nil
+}
+
+// score is a time as the sorted sets have it: ms, with the microseconds behind
+// the point, so that two of a user's sessions, or two writes to the due list,
+// are told apart.
+func score(t time.Time) float64 { return float64(t.UnixMicro()) / 1000 }
+
+func scoreText(ms float64) string { return strconv.FormatFloat(ms, 'f', 3, 64) }
+
+// scriptTime reads what TIME returned to a script: seconds and microseconds.
+func scriptTime(seconds, micros any) (time.Time, error) {
+	sec, err1 := strconv.ParseInt(fmt.Sprint(seconds), 10, 64)
+	usec, err2 := strconv.ParseInt(fmt.Sprint(micros), 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return time.Time{}, fmt.Errorf("time of redis: %w", err)
+	}
+	return time.UnixMicro(sec*1e6 + usec).UTC(), nil
+}
+
+// keys builds key names on a prefix. Ids have been validated: none holds a brace.
+type keys string
+
+func (k keys) session(id string) string      { return string(k) + "session:{" + id + "}" }
+func (k keys) outbox(id string) string       { return k.session(id) + ":outbox" }
+func (k keys) watch(id string) string        { return k.session(id) + ":watch" }
+func (k keys) request(id string) string      { return string(k) + "request:{" + id + "}" }
+func (k keys) lock(id string) string         { return string(k) + "lock:{" + id + "}" }
+func (k keys) key(id string) string          { return string(k) + "key:{" + id + "}" }
+func (k keys) shares(id string) string       { return k.key(id) + ":shares" }
+func (k keys) quota(user string) string      { return string(k) + "quota:{" + user + "}" }
+func (k keys) quotaOpen(user string) string  { return k.quota(user) + ":open" }
+func (k keys) quotaKeys(user string) string  { return k.quota(user) + ":keys" }
+func (k keys) due() string                   { return string(k) + "sessions:due" }
+func (k keys) webhooks() string              { return string(k) + "webhooks" }
+func (k keys) webhooksSince() string         { return k.webhooks() + ":since" }
+func (k keys) sessionsOf(user string) string { return k.index(user, "sessions") }
+func (k keys) briefOf(user string) string    { return k.index(user, "brief") }
+func (k keys) keysOf(user string) string     { return k.index(user, "keys") }
+
+// index names a user's list, or, of the user "", everybody's.
+func (k keys) index(user, of string) string {
+	if user == "" {
+		return string(k) + "index:" + of
+	}
+	return string(k) + "index:{" + user + "}:" + of
+}
+
+// joined writes a list of ids, none of which holds a comma.
+func joined(list []string) string { return strings.Join(list, ",") }
+
+func split(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, ",")
+}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package proc
+
+func noCore() error { return nil }

@@ -1,5 +1,0 @@
-//go:build !unix
-
-package secret
-
-func noCore() error { return nil }
