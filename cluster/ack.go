@@ -8,7 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 const (
@@ -86,7 +86,7 @@ func (n *Node) passAcks(batch []*Membership) {
 			w.cmd.SetFirstKeyPos(3)
 			_ = pipe.Process(ctx, w.cmd)
 		}
-		_ = pipeline.Exec(ctx, pipe) // each command has its own error
+		_ = redisx.Exec(ctx, pipe) // each command has its own error
 	}
 	for _, w := range words {
 		owner, err := w.cmd.Int64()

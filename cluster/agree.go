@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // protocol is the version of what nodes write for each other: records, publications,
@@ -56,7 +56,7 @@ func (n *Node) compare(ctx context.Context) {
 			records[id] = pipe.HMGet(ctx, n.keys.node(id), "started_at", "protocol", "agree")
 		}
 	}
-	if pipeline.Exec(ctx, pipe) != nil {
+	if redisx.Exec(ctx, pipe) != nil {
 		return
 	}
 	found := ""

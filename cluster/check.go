@@ -6,7 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 const (
@@ -93,7 +93,7 @@ func (n *Node) checkSome(ctx context.Context, members []*Membership) error {
 			_ = pipe.Process(ctx, cmd)
 		}
 		if pipe.Len() > 0 {
-			_ = pipeline.Exec(ctx, pipe) // each command has its own error
+			_ = redisx.Exec(ctx, pipe) // each command has its own error
 		}
 	}
 	var failed error

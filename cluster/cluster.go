@@ -143,7 +143,7 @@ import (
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // Errors of this package. Others come from Redis or from a context.
@@ -189,7 +189,7 @@ type Config struct {
 	Durable redis.UniversalClient
 	// Pipeline takes locks, together with what others ask of the same Redis. Nil
 	// means one of the node's own, on Redis.
-	Pipeline *pipeline.Client
+	Pipeline *redisx.Client
 	// Prefix starts every key. Zero value means "conclave:".
 	Prefix string
 	// NodeID names this node: 1 to 128 bytes of letters, digits and _ . @ -,
@@ -301,7 +301,7 @@ func (c *Config) defaults() {
 		c.Clock = time.Now
 	}
 	if c.Pipeline == nil {
-		c.Pipeline = pipeline.New(c.Redis)
+		c.Pipeline = redisx.New(c.Redis)
 	}
 	if _, ok := c.Redis.(*redis.ClusterClient); ok {
 		c.Sharded = true
@@ -331,8 +331,8 @@ type Node struct {
 	joinSlots  chan struct{} // bounds joins at one time
 	leaveSlots chan struct{} // bounds leaves at one time
 
-	sends      pipeline.Gatherer[*batch]
-	acks       pipeline.Gatherer[*Membership]
+	sends      redisx.Gatherer[*batch]
+	acks       redisx.Gatherer[*Membership]
 	renewed    renewals
 	differs    atomic.Pointer[difference] // nil: all nodes agree
 	compared   atomic.Bool                // it has looked at the others
@@ -380,9 +380,9 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.ahead.Store(n.started.UnixMicro())
 	n.appendArgs = appendArgs(&n.cfg, n.keys)
-	n.sends = pipeline.Gatherer[*batch]{Run: n.appendAll, Most: sendsAtOnce}
+	n.sends = redisx.Gatherer[*batch]{Run: n.appendAll, Most: sendsAtOnce}
 	n.renewed.life = cfg.MailboxTTL
-	n.acks = pipeline.Gatherer[*Membership]{Run: n.passAcks, Most: ackMembers, Rest: ackEvery}
+	n.acks = redisx.Gatherer[*Membership]{Run: n.passAcks, Most: ackMembers, Rest: ackEvery}
 	return n, nil
 }
 

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // timeFormat is RFC 3339 in UTC with milliseconds, as every time in Redis is.
@@ -49,7 +49,7 @@ func (n *Node) Nodes(ctx context.Context) ([]NodeInfo, error) {
 		id, _ := z.Member.(string)
 		records[i] = pipe.HGetAll(ctx, n.keys.node(id))
 	}
-	if err := pipeline.Exec(ctx, pipe); err != nil {
+	if err := redisx.Exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("list nodes: %w", err)
 	}
 	var nodes []NodeInfo

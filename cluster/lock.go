@@ -8,7 +8,7 @@ import (
 	mathrand "math/rand/v2"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // A try may take a second. Pauses between tries start at the shorter and double up
@@ -105,7 +105,7 @@ func (l *Lock) Token() string { return l.token }
 func (l *Lock) Release(ctx context.Context) error {
 	call := unlockScript.Call([]string{l.key}, l.token)
 	err := l.node.cfg.Pipeline.Do(ctx, call)
-	if errors.Is(err, pipeline.ErrLeft) {
+	if errors.Is(err, redisx.ErrLeft) {
 		return fmt.Errorf("release lock: %w", err)
 	}
 	held, err := call.Int()

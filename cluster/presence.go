@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // maxSeq bounds the sequence numbers that Join believes: far beyond what a
@@ -273,7 +273,7 @@ func (n *Node) Present(ctx context.Context, members ...string) (map[string]Prese
 	for i, member := range members {
 		found[i] = pipe.HMGet(ctx, n.keys.presence(member), "node", "conn", "role", "since")
 	}
-	if err := pipeline.Exec(ctx, pipe); err != nil {
+	if err := redisx.Exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("read presence: %w", err)
 	}
 	present := make(map[string]Presence, len(members))
@@ -295,7 +295,7 @@ func (n *Node) Present(ctx context.Context, members ...string) (map[string]Prese
 		}
 	}
 	// A node without a record is redis.Nil, which is no error here.
-	if err := pipeline.Exec(ctx, pipe); err != nil {
+	if err := redisx.Exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("read presence: %w", err)
 	}
 	for member, p := range present {
@@ -322,7 +322,7 @@ func (n *Node) LastSeen(ctx context.Context, members ...string) (map[string]time
 	if len(members) == 0 {
 		return nil, nil
 	}
-	if err := pipeline.Exec(ctx, pipe); err != nil {
+	if err := redisx.Exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("read when members were seen: %w", err)
 	}
 	seen := make(map[string]time.Time, len(members))

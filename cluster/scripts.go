@@ -5,7 +5,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // One file per operation; generations.lua stands before those that look at the
@@ -72,8 +72,8 @@ var (
 	retireScript  = redis.NewScript(retireLua)
 	beatScript    = redis.NewScript(beatLua)
 	enlistScript  = redis.NewScript(enlistLua)
-	lockScript    = pipeline.NewScript(lockLua)
-	unlockScript  = pipeline.NewScript(unlockLua)
+	lockScript    = redisx.NewScript(lockLua)
+	unlockScript  = redisx.NewScript(unlockLua)
 )
 
 // runs are the two ways to run a script in a pipeline: by its hash, and, for what

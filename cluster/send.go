@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 const (
@@ -248,7 +248,7 @@ func (n *Node) exec(ctx context.Context, calls []*call, once bool) {
 				_ = pipe.Process(ctx, c.cmd)
 			}
 		}
-		_ = pipeline.Exec(ctx, pipe) // each command has its own error
+		_ = redisx.Exec(ctx, pipe) // each command has its own error
 		var missing []*call
 		for _, c := range calls {
 			if redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") {
@@ -381,7 +381,7 @@ func (n *Node) publish(ctx context.Context, notices []notice) {
 	for _, p := range notices {
 		pipe.SPublish(ctx, n.keys.channel(p.node), p.text)
 	}
-	if err := pipeline.Exec(ctx, pipe); err != nil {
+	if err := redisx.Exec(ctx, pipe); err != nil {
 		n.setMute(err.Error())
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
@@ -119,21 +119,21 @@ var ways = map[string]func(ctx context.Context, rdb redis.UniversalClient, key s
 		pipe := rdb.Pipeline()
 		pipe.Incr(ctx, key)
 		pipe.Expire(ctx, key, time.Minute)
-		return pipeline.Exec(ctx, pipe)
+		return redisx.Exec(ctx, pipe)
 	},
 	"transaction": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
 		pipe := rdb.TxPipeline()
 		pipe.Incr(ctx, key)
 		pipe.Expire(ctx, key, time.Minute)
-		return pipeline.Exec(ctx, pipe)
+		return redisx.Exec(ctx, pipe)
 	},
 	"shared round trip": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
-		return pipeline.New(rdb).Do(ctx, redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "incr", key))
+		return redisx.New(rdb).Do(ctx, redis.NewStringCmd(ctx, "get", key), redis.NewIntCmd(ctx, "incr", key))
 	},
 	"what must not be said twice": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
 		pipe := rdb.Pipeline()
 		_ = pipe.Process(ctx, onceOnly{redis.NewIntCmd(ctx, "incr", key)})
-		return pipeline.Exec(ctx, pipe)
+		return redisx.Exec(ctx, pipe)
 	},
 }
 

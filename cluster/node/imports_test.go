@@ -22,19 +22,19 @@ var allowed = map[string][]string{
 	"session/pubkey":            {},
 	"wsconn/secret":             {},
 	"wsconn/auth":               {"wsconn/wire"},
-	"cluster/pipeline":          {},
-	"cluster":                   {"cluster/pipeline"},
+	"cluster/internal/redisx":   {},
+	"cluster":                   {"cluster/internal/redisx"},
 	"cluster/node/metrics":      {"cluster", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
 	"cluster/node/tracing":      {"session", "wsconn/wire"},                                             // likewise
 	"session/internal/testonly": {},
 	"session/party":             {"session/internal/testonly", "session/pubkey"},
 	"session":                   {"session/audit", "session/pubkey", "wsconn/wire"},
-	"cluster/store/sessions":    {"cluster/pipeline", "session", "session/pubkey", "wsconn/wire"},
+	"cluster/store/sessions":    {"cluster/internal/redisx", "session", "session/pubkey", "wsconn/wire"},
 	"wsconn":                    {"session/audit", "wsconn/auth", "wsconn/wire"},
 	"wsconn/httpapi":            {"session/audit", "session", "wsconn/auth", "wsconn/wire"},
 	"wsconn/webhook":            {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
 	"wsconn/client":             {"session/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
-	"cluster/node":              {"session/audit", "cluster/store/audit", "cluster/node/metrics", "cluster/pipeline", "cluster/node/tracing", "cluster", "session", "cluster/store/sessions", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
+	"cluster/node":              {"session/audit", "cluster/store/audit", "cluster/node/metrics", "cluster/internal/redisx", "cluster/node/tracing", "cluster", "session", "cluster/store/sessions", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
 	"cmd/internal/spell":        {},
 	"cmd/internal/proc":         {},
 	"cmd/conclaved":             {"cluster/node", "cmd/internal/proc", "cmd/internal/spell", "wsconn/secret"},

@@ -52,9 +52,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/conclave-mpc/conclave/cluster"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/cluster/node/metrics"
 	"github.com/conclave-mpc/conclave/cluster/node/tracing"
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
 	auditstore "github.com/conclave-mpc/conclave/cluster/store/audit"
 	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
@@ -167,7 +167,7 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	line, locks := pipeline.New(n.durable), pipeline.New(n.rdb)
+	line, locks := redisx.New(n.durable), redisx.New(n.rdb)
 	if n.durable == n.rdb {
 		locks = line
 	}

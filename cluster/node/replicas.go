@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // replicaWithin is how long a command may wait for replicas. It is well below the
@@ -54,7 +54,7 @@ func (w *replicaWait) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		pipe := w.rdb.Pipeline()
 		_ = pipe.Process(ctx, cmd)
-		err := pipeline.Exec(ctx, pipe)
+		err := redisx.Exec(ctx, pipe)
 		if err == nil {
 			err = cmd.Err() // redis.Nil
 		}
@@ -71,7 +71,7 @@ func (w *replicaWait) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 		wait := redis.NewIntCmd(ctx, "wait", w.replicas, replicaWithin.Milliseconds())
 		all := append(slices.Clip(cmds), wait)
 		err := next(ctx, all)
-		pipeline.Spread(all, err) // nothing was sent
+		redisx.Spread(all, err) // nothing was sent
 		failed := wait.Err()
 		if failed == nil && wait.Val() < int64(w.replicas) {
 			failed = fmt.Errorf("%d of %d replicas have it", wait.Val(), w.replicas)

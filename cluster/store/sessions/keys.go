@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
 )
 
@@ -36,14 +36,14 @@ var (
 	//go:embed schedule.lua
 	scheduleSource string
 
-	putKeyScript       = pipeline.NewScript(putKeySource)
-	shareBytesScript   = pipeline.NewScript(shareBytesSource)
-	putShareScript     = pipeline.NewScript(putShareSource)
-	openSigningScript  = pipeline.NewScript(quotaSource + openSigningSource)
-	closeSigningScript = pipeline.NewScript(closeSigningSource)
-	takeScript         = pipeline.NewScript(takeSource)
-	postponeScript     = pipeline.NewScript(postponeSource)
-	scheduleScript     = pipeline.NewScript(scheduleSource)
+	putKeyScript       = redisx.NewScript(putKeySource)
+	shareBytesScript   = redisx.NewScript(shareBytesSource)
+	putShareScript     = redisx.NewScript(putShareSource)
+	openSigningScript  = redisx.NewScript(quotaSource + openSigningSource)
+	closeSigningScript = redisx.NewScript(closeSigningSource)
+	takeScript         = redisx.NewScript(takeSource)
+	postponeScript     = redisx.NewScript(postponeSource)
+	scheduleScript     = redisx.NewScript(scheduleSource)
 )
 
 // Fields of a key's hash beside the record's own.
@@ -119,7 +119,7 @@ func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, shar
 }
 
 // accepted carries out a script that says whether what it stands on still holds.
-func (s *Store) accepted(ctx context.Context, doing string, call *pipeline.Call) error {
+func (s *Store) accepted(ctx context.Context, doing string, call *redisx.Call) error {
 	if err := s.do(ctx, doing, call); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
 )
 
@@ -33,10 +33,10 @@ var (
 	//go:embed index_key.lua
 	indexKeySource string
 
-	listScript     = pipeline.NewScript(indexSource + listSource)
-	watchScript    = pipeline.NewScript(watchSource)
-	rememberScript = pipeline.NewScript(rememberSource)
-	indexKeyScript = pipeline.NewScript(indexKeySource)
+	listScript     = redisx.NewScript(indexSource + listSource)
+	watchScript    = redisx.NewScript(watchSource)
+	rememberScript = redisx.NewScript(rememberSource)
+	indexKeyScript = redisx.NewScript(indexKeySource)
 )
 
 // SessionsOf implements session.Sessions. Those that are kept briefly are in a list

@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
 )
 
@@ -29,8 +29,8 @@ var (
 	//go:embed outcome_since.lua
 	outcomeSinceSource string
 
-	putOutcomeScript   = pipeline.NewScript(putOutcomeSource)
-	outcomeSinceScript = pipeline.NewScript(outcomeSinceSource)
+	putOutcomeScript   = redisx.NewScript(putOutcomeSource)
+	outcomeSinceScript = redisx.NewScript(outcomeSinceSource)
 )
 
 // PutOutcome notes that somebody outside is to be told of a session's outcome. It
@@ -58,7 +58,7 @@ func (s *Store) putOutcome(ctx context.Context, id string, again int) (bool, err
 	return err == nil, err
 }
 
-func (s *Store) sinceCall(id string, at time.Time, replace int) *pipeline.Call {
+func (s *Store) sinceCall(id string, at time.Time, replace int) *redisx.Call {
 	return outcomeSinceScript.Call([]string{s.keys.webhooksSince()}, id, scoreText(score(at)), replace)
 }
 
@@ -168,7 +168,7 @@ func (s *Store) OutcomeTold(ctx context.Context, t session.Taken) error {
 	return s.do(ctx, doing, redis.NewIntCmd(ctx, "zrem", s.keys.webhooksSince(), t.ID))
 }
 
-func (s *Store) moveOutcome(t session.Taken, to float64) *pipeline.Call {
+func (s *Store) moveOutcome(t session.Taken, to float64) *redisx.Call {
 	return postponeScript.Call([]string{s.keys.webhooks()}, t.ID, scoreText(score(t.Until)), scoreText(to))
 }
 

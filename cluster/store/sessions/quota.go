@@ -9,7 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
 )
 
@@ -25,10 +25,10 @@ var (
 	//go:embed refund.lua
 	refundSource string
 
-	reserveScript = pipeline.NewScript(quotaSource + reserveSource)
-	releaseScript = pipeline.NewScript(quotaSource + releaseSource)
-	chargeScript  = pipeline.NewScript(quotaSource + chargeSource)
-	refundScript  = pipeline.NewScript(refundSource)
+	reserveScript = redisx.NewScript(quotaSource + reserveSource)
+	releaseScript = redisx.NewScript(quotaSource + releaseSource)
+	chargeScript  = redisx.NewScript(quotaSource + chargeSource)
+	refundScript  = redisx.NewScript(refundSource)
 )
 
 // What the scripts return first.

@@ -49,23 +49,23 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
 )
 
 // Config tells New where to keep things.
 type Config struct {
 	Redis     redis.UniversalClient
-	Pipeline  *pipeline.Client // to the same Redis, to share round trips with others; nil for one of the store's own
-	Prefix    string           // of every key
-	Retention time.Duration    // how long a session is kept after its end; zero means 72 hours
-	Quota     session.Quota    // of each account
+	Pipeline  *redisx.Client // to the same Redis, to share round trips with others; nil for one of the store's own
+	Prefix    string         // of every key
+	Retention time.Duration  // how long a session is kept after its end; zero means 72 hours
+	Quota     session.Quota  // of each account
 }
 
 // Store implements session.Store.
 type Store struct {
 	rdb       redis.UniversalClient // for long answers
-	line      *pipeline.Client
+	line      *redisx.Client
 	keys      keys
 	retention time.Duration
 	quota     session.Quota
@@ -84,7 +84,7 @@ func New(cfg Config) *Store {
 		cfg.Retention = defaultRetention
 	}
 	if cfg.Pipeline == nil {
-		cfg.Pipeline = pipeline.New(cfg.Redis)
+		cfg.Pipeline = redisx.New(cfg.Redis)
 	}
 	return &Store{rdb: cfg.Redis, line: cfg.Pipeline, keys: keys(cfg.Prefix), retention: cfg.Retention, quota: cfg.Quota.Complete()}
 }
@@ -98,9 +98,9 @@ var (
 	//go:embed commit.lua
 	commitSource string
 
-	loadScript   = pipeline.NewScript(loadSource)
-	createScript = pipeline.NewScript(indexSource + createSource)
-	commitScript = pipeline.NewScript(commitSource)
+	loadScript   = redisx.NewScript(loadSource)
+	createScript = redisx.NewScript(indexSource + createSource)
+	commitScript = redisx.NewScript(commitSource)
 )
 
 // Now implements session.Sessions.
@@ -259,7 +259,7 @@ type writing struct {
 	before func() error
 }
 
-func (s *Store) write(ctx context.Context, doing string, script *pipeline.Script, w writing) (*pipeline.Call, error) {
+func (s *Store) write(ctx context.Context, doing string, script *redisx.Script, w writing) (*redisx.Call, error) {
 	if len(w.more) > 0 && s.line.Whole() {
 		call := script.Call(slices.Concat(w.keys, w.more), w.args...)
 		if err := s.do(ctx, doing, call); err == nil || s.line.Whole() {

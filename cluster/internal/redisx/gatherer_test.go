@@ -1,11 +1,11 @@
-package pipeline_test
+package redisx_test
 
 import (
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // What comes while a batch is under way is the next one, in order and never
@@ -13,7 +13,7 @@ import (
 func TestGatherer(t *testing.T) {
 	t.Parallel()
 	batches, proceed := make(chan []int), make(chan struct{})
-	g := pipeline.Gatherer[int]{Most: 3, Run: func(batch []int) {
+	g := redisx.Gatherer[int]{Most: 3, Run: func(batch []int) {
 		batches <- slices.Clone(batch)
 		<-proceed
 	}}
@@ -43,7 +43,7 @@ func TestGatherer(t *testing.T) {
 func TestGathererIsLed(t *testing.T) {
 	t.Parallel()
 	batches := make(chan []int)
-	g := pipeline.Gatherer[int]{Most: 3, Run: func(batch []int) { batches <- slices.Clone(batch) }}
+	g := redisx.Gatherer[int]{Most: 3, Run: func(batch []int) { batches <- slices.Clone(batch) }}
 	for range 2 {
 		if !g.Lead() {
 			t.Fatal("nothing is under way, and the caller may not go ahead")

@@ -1,4 +1,4 @@
-package pipeline
+package redisx
 
 // Waiting is how many callers wait for a round trip.
 func (c *Client) Waiting() int {

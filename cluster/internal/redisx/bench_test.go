@@ -1,4 +1,4 @@
-package pipeline_test
+package redisx_test
 
 import (
 	"context"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
@@ -14,7 +14,7 @@ import (
 // through a Client.
 func BenchmarkRoundTrips(b *testing.B) {
 	rdb, ctx := redistest.Real(b), context.Background()
-	c := pipeline.New(rdb)
+	c := redisx.New(rdb)
 	for _, way := range []struct {
 		name string
 		do   func(context.Context, redis.Cmder) error

@@ -1,4 +1,4 @@
-package pipeline_test
+package redisx_test
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
@@ -55,7 +55,7 @@ func TestRoundTripsAreShared(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		one, count := alone(t, rdb), &trips{}
 		one.AddHook(count)
-		c := pipeline.New(one)
+		c := redisx.New(one)
 		if !c.Whole() {
 			t.Error("one server is taken for several")
 		}
@@ -90,8 +90,8 @@ func TestRoundTripsAreShared(t *testing.T) {
 func TestMissingScripts(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
-		c, ctx := pipeline.New(rdb), context.Background()
-		script := pipeline.NewScript("return redis.call('INCRBY', KEYS[1], ARGV[1]) -- " + prefix)
+		c, ctx := redisx.New(rdb), context.Background()
+		script := redisx.NewScript("return redis.call('INCRBY', KEYS[1], ARGV[1]) -- " + prefix)
 		key := []string{prefix + "n"}
 		for want := int64(3); want <= 9; want += 3 {
 			first, plain, second := script.Call(key, 1), redis.NewIntCmd(ctx, "incr", key[0]), script.Call(key, 1)
@@ -105,7 +105,7 @@ func TestMissingScripts(t *testing.T) {
 				t.Errorf("the first call returned %d, %v", n, err)
 			}
 		}
-		broken := pipeline.NewScript("return redis.error_reply('NO WAY')").Call(key)
+		broken := redisx.NewScript("return redis.error_reply('NO WAY')").Call(key)
 		if err := c.Do(ctx, broken); err == nil || !strings.Contains(err.Error(), "NO WAY") {
 			t.Errorf("got %v, want the script's error", err)
 		}
@@ -119,7 +119,7 @@ func TestLeaving(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
 	rdb := server.Client(t)
-	c, ctx := pipeline.New(alone(t, rdb)), context.Background()
+	c, ctx := redisx.New(alone(t, rdb)), context.Background()
 	if err := c.Do(ctx, redis.NewIntCmd(ctx, "incr", "n")); err != nil {
 		t.Fatal(err)
 	}
@@ -151,10 +151,10 @@ func TestLeaving(t *testing.T) {
 	stays, leaves, goes := do(ctx, time.Minute), do(ctx, 30*time.Millisecond), do(cancelled, time.Minute)
 	time.Sleep(10 * time.Millisecond)
 	cancel()
-	if err := in("who leaves", leaves, 400*time.Millisecond); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.DeadlineExceeded) {
+	if err := in("who leaves", leaves, 400*time.Millisecond); !errors.Is(err, redisx.ErrLeft) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want that the caller left", err)
 	}
-	if err := in("who goes", goes, 400*time.Millisecond); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.Canceled) {
+	if err := in("who goes", goes, 400*time.Millisecond); !errors.Is(err, redisx.ErrLeft) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want that the caller went", err)
 	}
 	if err := in("who leads", leads, 2*time.Second); err == nil {
@@ -170,7 +170,7 @@ func TestLeaving(t *testing.T) {
 	if n, err := rdb.Get(ctx, "n").Int(); err != nil || n != 2 && n != 3 {
 		t.Errorf("counted %d, %v, want 2 or 3: who left was not on its way", n, err)
 	}
-	if err := c.Do(cancelled, redis.NewIntCmd(ctx, "incr", "n")); !errors.Is(err, pipeline.ErrLeft) || !errors.Is(err, context.Canceled) {
+	if err := c.Do(cancelled, redis.NewIntCmd(ctx, "incr", "n")); !errors.Is(err, redisx.ErrLeft) || !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want that the context had ended", err)
 	}
 }
@@ -179,12 +179,12 @@ func TestLeaving(t *testing.T) {
 func TestApart(t *testing.T) {
 	t.Parallel()
 	shards := redistest.StartShards(t, 1, 0)
-	c, ctx := pipeline.New(shards.Servers[0].Client(t)), context.Background()
-	script := pipeline.NewScript("return redis.call('INCR', KEYS[1]) + redis.call('INCR', KEYS[2])")
+	c, ctx := redisx.New(shards.Servers[0].Client(t)), context.Background()
+	script := redisx.NewScript("return redis.call('INCR', KEYS[1]) + redis.call('INCR', KEYS[2])")
 	if err := c.Do(ctx, script.Call([]string{"a", "b"})); !redis.HasErrorPrefix(err, "CROSSSLOT") || c.Whole() {
 		t.Errorf("got %v, whole %t", err, c.Whole())
 	}
-	if c := pipeline.New(shards.Client(t)); c.Whole() {
+	if c := redisx.New(shards.Client(t)); c.Whole() {
 		t.Error("several servers are taken for one")
 	} else if call := script.Call([]string{"{a}1", "{a}2"}); c.Do(ctx, call, redis.NewStatusCmd(ctx, "set", "b", 1)) != nil || call.Val() != int64(2) {
 		t.Errorf("got %v, %v", call.Val(), call.Err())
@@ -215,7 +215,7 @@ func TestCancelledOnTheWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		one.AddHook(g)
-		c := pipeline.New(one)
+		c := redisx.New(one)
 		incr := func() *redis.IntCmd { return redis.NewIntCmd(ctx, "incr", prefix+"n") }
 		first, second := make(chan error, 1), make(chan error, 1)
 		go func() { first <- c.Do(ctx, incr()) }()
@@ -289,7 +289,7 @@ func TestBrokenBetweenAnswers(t *testing.T) {
 		one, breaks, _ := fragileClient(t, rdb)
 		ctx, g := context.Background(), gate{make(chan struct{}), make(chan struct{})}
 		one.AddHook(g)
-		c := pipeline.New(one)
+		c := redisx.New(one)
 		var all sync.WaitGroup
 		count := func(key string) *redis.IntCmd {
 			cmd := redis.NewIntCmd(ctx, "incr", prefix+key)
@@ -340,7 +340,7 @@ func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		one, _, silent := fragileClient(t, rdb)
-		c := pipeline.New(one)
+		c := redisx.New(one)
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		defer cancel()
 		silent.Store(true)

@@ -1,4 +1,4 @@
-package pipeline_test
+package redisx_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/cluster/pipeline"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
@@ -65,7 +65,7 @@ func TestRefusedConnection(t *testing.T) {
 					t.Errorf("%s: got %v, want %s", what, err, want)
 				}
 			}
-			c, script := pipeline.New(rdb), pipeline.NewScript("return redis.call('GET', KEYS[1])")
+			c, script := redisx.New(rdb), redisx.NewScript("return redis.call('GET', KEYS[1])")
 			var all sync.WaitGroup
 			for i := range 8 { // the first goes alone, others share
 				all.Go(func() {
@@ -76,10 +76,10 @@ func TestRefusedConnection(t *testing.T) {
 			all.Wait()
 			pipe := rdb.Pipeline()
 			get, set := pipe.Get(ctx, "there"), pipe.Set(ctx, "there", 2, 0)
-			refused("a pipeline", pipeline.Exec(ctx, pipe), get, set)
+			refused("a pipeline", redisx.Exec(ctx, pipe), get, set)
 			tx := rdb.TxPipeline()
 			get, set = tx.Get(ctx, "there"), tx.Set(ctx, "there", 2, 0)
-			refused("a transaction", pipeline.Exec(ctx, tx), get, set)
+			refused("a transaction", redisx.Exec(ctx, tx), get, set)
 		})
 	}
 }
@@ -89,17 +89,17 @@ func TestExec(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, pipe := context.Background(), rdb.Pipeline()
-		if err := pipeline.Exec(ctx, pipe); err != nil {
+		if err := redisx.Exec(ctx, pipe); err != nil {
 			t.Errorf("nothing: got %v", err)
 		}
 		none := pipe.Get(ctx, prefix+"none")
-		if err := pipeline.Exec(ctx, pipe); err != nil || !errors.Is(none.Err(), redis.Nil) {
+		if err := redisx.Exec(ctx, pipe); err != nil || !errors.Is(none.Err(), redis.Nil) {
 			t.Errorf("got %v and %v", err, none.Err())
 		}
 		pipe.Get(ctx, prefix+"none")
 		pipe.LPush(ctx, prefix+"list", 1)
 		wrong := pipe.Incr(ctx, prefix+"list")
-		if err := pipeline.Exec(ctx, pipe); !redis.HasErrorPrefix(err, "WRONGTYPE") || wrong.Err() == nil {
+		if err := redisx.Exec(ctx, pipe); !redis.HasErrorPrefix(err, "WRONGTYPE") || wrong.Err() == nil {
 			t.Errorf("got %v, want what is behind the one that found nothing", err)
 		}
 	})

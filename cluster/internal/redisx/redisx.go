@@ -1,21 +1,47 @@
-// Package pipeline lets callers who talk to Redis at the same moment share a
-// round trip, which costs both sides far more than most commands do.
+// Package redisx carries commands and Lua scripts to Redis. It is the one place in
+// the module that batches round trips and that knows what to do when Redis does not
+// have a script.
 //
-// Whoever finds nothing under way goes at once, alone; what comes meanwhile goes
-// together when that is back. So nobody waits for company, and the more there is
-// to do, the less each costs. Callers know nothing of each other: each has its own
-// answers and its own patience.
+// Start here: [New] makes a [Client] on a go-redis client, [NewScript] a [Script],
+// and Client.Do carries out commands and calls of scripts:
 //
-// Whoever has waited for others for too long, because their connection is dead or
-// Redis slow, goes alone after all. And a connection that breaks between the
-// answers costs nobody his: only what had none is said again, as go-redis does for
-// a single command. The package does not decide what may be said twice.
+//	c, script := redisx.New(rdb), redisx.NewScript(source)
+//	call := script.Call([]string{key}, 5)
+//	err := c.Do(ctx, call, redis.NewStringCmd(ctx, "get", other))
+//	n, err := call.Int64()
 //
-// It is not for what blocks, nor for long answers: others would wait for them.
+// # Contract of Client.Do
 //
-// Beneath is the [Gatherer], which makes batches of what comes meanwhile; package
-// cluster uses it by itself where batches are more than pipelines.
-package pipeline
+//   - Callers who talk to Redis at the same moment share a round trip. A caller that
+//     finds no round trip under way starts one at once, alone; the callers that come
+//     meanwhile share the next one. So a caller never waits for company.
+//   - Each command has its own reply and error, and Do returns the first error that is
+//     not redis.Nil. One caller's error is never another's.
+//   - Do ends with its caller's context before the commands are sent, and afterwards
+//     only with the context's deadline: the error is [ErrLeft] then, and the commands
+//     may be carried out all the same.
+//   - A caller that has waited 100 ms for others (a dead connection, a slow Redis)
+//     sends its commands alone.
+//   - A connection that breaks takes no answer away: only commands without an answer
+//     are sent again, up to 3 times, as go-redis does for a single command. The package
+//     does not decide which commands may be sent twice; callers give it only those that
+//     may.
+//   - Commands of one Do run in their order while all keys are on one server
+//     ([Client.Whole]), except scripts that Redis did not have: these run again, with
+//     their text, behind the others.
+//   - On Redis Cluster round trips are not shared, since callers would wait for the
+//     slowest server.
+//
+// The package is not for commands that block, nor for long answers: other callers
+// would wait for them. [Gatherer], which makes the batches, is used by package
+// cluster where a batch is more than a pipeline; [Exec] runs a pipeline of go-redis.
+//
+// # Goroutines and locks
+//
+// A Gatherer runs one goroutine while it has something to do; nothing else is
+// started. Gatherer.mu guards its queue and is never held during I/O. Everything is
+// safe for concurrent use, except a [Call], which belongs to its caller.
+package redisx
 
 import (
 	"context"
@@ -42,7 +68,7 @@ const (
 
 // ErrLeft is returned by [Client.Do] when its caller's context has ended first.
 // The commands may be carried out all the same and must not be looked at.
-var ErrLeft = errors.New("pipeline: left before the answer")
+var ErrLeft = errors.New("redisx: left before the answer")
 
 // Client carries commands to one Redis. Safe for concurrent use.
 type Client struct {
@@ -276,41 +302,4 @@ func (c *onceCmd) SetErr(err error) {
 func broken(err error) bool {
 	var network net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
-}
-
-// Script is a Lua script.
-type Script struct{ text, hash string }
-
-// NewScript returns the script with that text.
-func NewScript(text string) *Script {
-	return &Script{text: text, hash: redis.NewScript(text).Hash()}
-}
-
-// Call is a run of a script, to be given to [Client.Do] once.
-type Call struct {
-	*redis.Cmd
-	script *Script
-}
-
-// Call returns a run of the script with those keys and arguments.
-func (s *Script) Call(keys []string, args ...any) *Call {
-	all := make([]any, 0, 3+len(keys)+len(args))
-	all = append(all, "evalsha", s.hash, len(keys))
-	for _, key := range keys {
-		all = append(all, key)
-	}
-	return &Call{Cmd: command(context.Background(), append(all, args...)), script: s}
-}
-
-// withText makes of a call one that brings its script along.
-func (c *Call) withText(ctx context.Context) {
-	args := append([]any{"eval", c.script.text}, c.Args()[2:]...)
-	c.Cmd = command(ctx, args)
-}
-
-// command is a script's run; its keys begin behind their number.
-func command(ctx context.Context, args []any) *redis.Cmd {
-	cmd := redis.NewCmd(ctx, args...)
-	cmd.SetFirstKeyPos(3)
-	return cmd
 }
