@@ -3,7 +3,6 @@ package wsconn_test
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -147,28 +146,6 @@ func TestPatience(t *testing.T) {
 		}
 	}
 	c.lives("alice")
-}
-
-// TestLongMessagesCost: a user's rate bounds what it sends, too.
-func TestLongMessagesCost(t *testing.T) {
-	h := serve(t, func(cfg *wsconn.Config) { cfg.Users = auth.NewThrottle(0.001, 100) })
-	c, _ := h.join(t, "alice")
-	long := message("alice", token("alice", "participant", time.Hour), &wire.TSSMessage{
-		SessionID: "s", Attempt: 1, From: 1, Body: strings.Repeat("A", 400<<10),
-	})
-	taken := 0
-	for {
-		c.send(long)
-		if m, _ := c.next(); m.Type == wire.TypeError {
-			break
-		}
-		if taken++; taken > 2 {
-			t.Fatal("no end to long messages")
-		}
-	}
-	if taken == 0 {
-		t.Error("not even one long message")
-	}
 }
 
 // TestRegisterRate: who connects again and again is told to wait, whichever

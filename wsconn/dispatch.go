@@ -51,7 +51,7 @@ func (c *Conn) handle(frame []byte, begun time.Time) (t wire.Type, refusal wire.
 		return m.Type, c.refuse(m, err), true
 	}
 	// The user who registered is charged, whose token this may not be.
-	if err := c.server.cfg.Users.Charge(c.UserID(), 1+len(frame)/bytesPerMessage, "too many messages"); err != nil {
+	if err := c.server.cfg.Users.Charge(c.UserID(), 1, "too many messages"); err != nil {
 		return m.Type, c.overRate(m, err), true
 	}
 	if c.awaitTurn(m.Type, len(frame)) != nil {

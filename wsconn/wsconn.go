@@ -86,9 +86,6 @@ const (
 
 	readBufferBytes  = 256     // of a socket; the rest of a longer frame is read straight into the message
 	writeBufferBytes = 4 << 10 // lent to a socket while it writes
-
-	// A message of a user costs as many of Config.Users as it has pieces of that size.
-	bytesPerMessage = 8 << 10
 )
 
 // Handler decides what messages mean. Its calls for one Conn come from one

@@ -114,8 +114,8 @@ type Config struct {
 	MaxParties int
 	// RateLimit is how many messages a second one connection may send for long, and
 	// also one user over all its connections, one after the other or at once; twice
-	// that at once. A long message counts as one for each 8 KiB begun, a call of the web
-	// API as 10, an entry of a list as 1. Zero value means 1000; negative means no limit.
+	// that at once. A call of the web API counts as 10, an entry of a list as 1; bytes
+	// are RateLimitBytes'. Zero value means 1000; negative means no limit.
 	RateLimit float64
 	// RateLimitBytes is how many bytes a second one user may send this node for long,
 	// in messages and in bodies of web calls; four times that at once. Its sockets are
