@@ -6,8 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
@@ -64,32 +62,19 @@ func (n *Node) passAcks(batch []*Membership) {
 	type word struct {
 		m   *Membership
 		seq uint64
-		cmd *redis.Cmd
 	}
+	calls := make([]*redisx.Call, 0, len(batch))
 	words := make([]word, 0, len(batch))
 	for _, m := range batch {
 		m.ackQueued.Store(false) // before the seq is read: what is said from here on queues it anew
 		if seq := m.ackable.Load(); seq > m.acked.Load() {
 			words = append(words, word{m: m, seq: seq})
+			calls = append(calls, ackScript.Call(m.ackKeys(), m.conn, seq, seq+1, n.cfg.uncounted(), m.at))
 		}
 	}
-	for _, run := range runs(ackScript, ackLua) {
-		pipe := n.rdb.Pipeline()
-		for i := range words {
-			w := &words[i]
-			if w.cmd != nil && !redis.HasErrorPrefix(w.cmd.Err(), "NOSCRIPT") {
-				continue
-			}
-			keys := w.m.ackKeys()
-			w.cmd = redis.NewCmd(ctx, run[0], run[1], len(keys), keys[0], keys[1], keys[2], keys[3],
-				w.m.conn, w.seq, w.seq+1, n.cfg.uncounted(), w.m.at)
-			w.cmd.SetFirstKeyPos(3)
-			_ = pipe.Process(ctx, w.cmd)
-		}
-		_ = redisx.Exec(ctx, pipe) // each command has its own error
-	}
-	for _, w := range words {
-		owner, err := w.cmd.Int64()
+	redisx.RunCalls(ctx, n.rdb, false, calls) // each call has its own error
+	for i, w := range words {
+		owner, err := calls[i].Int64()
 		if err := w.m.ackDone(ctx, w.seq, owner, err); err != nil {
 			n.log.Debug().Err(err).Str("conn", w.m.conn).Msg("ack not kept")
 		}

@@ -39,7 +39,7 @@ func (n *Node) appendApart(ctx context.Context, calls []*call, once bool) {
 			trying, cancel := context.WithTimeout(ctx, apartWithin)
 			defer cancel()
 			n.exec(trying, []*call{c}, once)
-			n.hung.note(c.to, trying.Err() != nil && c.cmd.Err() != nil && ctx.Err() != context.Canceled, time.Now())
+			n.hung.note(c.to, trying.Err() != nil && c.run.Err() != nil && ctx.Err() != context.Canceled, time.Now())
 			settling.Lock()
 			notices := n.settle([]*call{c})
 			settling.Unlock()

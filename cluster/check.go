@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
@@ -80,25 +78,18 @@ func (n *Node) checkSockets(ctx context.Context) {
 func (n *Node) checkSome(ctx context.Context, members []*Membership) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery/2)
 	defer cancel()
-	cmds := make(map[*Membership]*redis.Cmd, len(members))
-	for _, run := range runs(checkScript, checkLua) {
-		pipe := n.rdb.Pipeline()
-		for _, m := range members {
-			if cmd := cmds[m]; cmd != nil && !redis.HasErrorPrefix(cmd.Err(), "NOSCRIPT") || !m.isStarted() {
-				continue
-			}
-			cmd := redis.NewCmd(ctx, run[0], run[1], 2, n.keys.presence(m.member), n.keys.mailbox(m.member), m.conn, m.at)
-			cmd.SetFirstKeyPos(3)
-			cmds[m] = cmd
-			_ = pipe.Process(ctx, cmd)
-		}
-		if pipe.Len() > 0 {
-			_ = redisx.Exec(ctx, pipe) // each command has its own error
+	var started []*Membership
+	var calls []*redisx.Call
+	for _, m := range members {
+		if m.isStarted() {
+			started = append(started, m)
+			calls = append(calls, checkScript.Call([]string{n.keys.presence(m.member), n.keys.mailbox(m.member)}, m.conn, m.at))
 		}
 	}
+	redisx.RunCalls(ctx, n.rdb, false, calls) // each call has its own error
 	var failed error
-	for m, cmd := range cmds {
-		reply, err := cmd.Slice()
+	for i, m := range started {
+		reply, err := calls[i].Slice()
 		if err != nil || len(reply) != 2 {
 			failed = err
 			continue

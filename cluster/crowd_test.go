@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -33,13 +32,11 @@ func (s *slowScripts) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 func (s *slowScripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		kind := ""
-		if args := cmd.Args(); strings.HasPrefix(cmd.Name(), "eval") {
-			switch args[1] {
-			case joinScript.Hash(), joinLua:
-				kind = "join"
-			case leaveScript.Hash(), leaveLua:
-				kind = "leave"
-			}
+		switch {
+		case joinScript.Is(cmd):
+			kind = "join"
+		case leaveScript.Is(cmd):
+			kind = "leave"
 		}
 		if kind == "" {
 			return next(ctx, cmd)

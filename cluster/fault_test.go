@@ -54,7 +54,7 @@ func TestMissedPublication(t *testing.T) {
 		tx.Do(ctx, "client", "kill", "type", "pubsub")
 		k := w.keys()
 		p := fmt.Sprint("missed-", i)
-		appendScript.Eval(ctx, tx, []string{k.mailbox("alice"), k.seen("alice"), k.seenBefore("alice"), k.presence("alice"), k.usage("alice"), k.joined("alice"), k.generations("alice")},
+		tx.Eval(ctx, usageLua+generationsLua+appendLua, []string{k.mailbox("alice"), k.seen("alice"), k.seenBefore("alice"), k.presence("alice"), k.usage("alice"), k.joined("alice"), k.generations("alice")},
 			k.channelPrefix(), 100, 1<<20, 60000, 100, 1<<20, 60000, 100, 1<<20, 60000, 100, 0, 0, "alice", 16, "", "", "", 0, 0, p)
 		if _, err := tx.Exec(ctx); err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func TestMissedSupersession(t *testing.T) {
 	tx := rdb.TxPipeline()
 	tx.Do(ctx, "client", "kill", "type", "pubsub")
 	k := w.keys()
-	joinScript.Eval(ctx, tx, []string{k.presence("alice"), k.mailbox("alice"), k.usage("alice"), k.seen("alice"), k.joined("alice"), k.generations("alice")},
+	tx.Eval(ctx, generationsLua+mailboxLua+joinLua, []string{k.presence("alice"), k.mailbox("alice"), k.usage("alice"), k.seen("alice"), k.joined("alice"), k.generations("alice")},
 		"a", "newer", "participant", "", 0, k.channelPrefix(), 1<<52, 60000, 60000, "")
 	if _, err := tx.Exec(ctx); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // place is one message of a Send.
@@ -24,8 +24,8 @@ type call struct {
 	places []place
 	round  int
 	bytes  int
-	once   bool // holds a message without an id: must not be repeated blindly
-	cmd    *redis.Cmd
+	once   bool         // holds a message without an id: must not be repeated blindly
+	run    *redisx.Call // once it was sent
 }
 
 // takes reports whether a message may join the call. One with an id joins none

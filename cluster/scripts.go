@@ -3,8 +3,6 @@ package cluster
 import (
 	_ "embed"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
@@ -30,19 +28,19 @@ var (
 	//go:embed mailbox.lua
 	mailboxLua string
 	//go:embed append.lua
-	appendOnlyLua string
+	appendLua string
 	//go:embed join.lua
-	joinOnlyLua string
+	joinLua string
 	//go:embed clock.lua
 	clockLua string
 	//go:embed read.lua
 	readLua string
 	//go:embed ack.lua
-	ackOnlyLua string
+	ackLua string
 	//go:embed leave.lua
 	leaveLua string
 	//go:embed check.lua
-	checkOnlyLua string
+	checkLua string
 	//go:embed restore.lua
 	restoreLua string
 	//go:embed retire.lua
@@ -56,30 +54,17 @@ var (
 	//go:embed unlock.lua
 	unlockLua string
 
-	appendLua = usageLua + generationsLua + appendOnlyLua
-	ackLua    = usageLua + generationsLua + ownerLua + ackOnlyLua
-	checkLua  = generationsLua + ownerLua + checkOnlyLua
-	joinLua   = generationsLua + mailboxLua + joinOnlyLua
-
-	appendScript  = redis.NewScript(appendLua)
-	joinScript    = redis.NewScript(joinLua)
-	clockScript   = redis.NewScript(clockLua)
-	readScript    = redis.NewScript(generationsLua + mailboxLua + ownerLua + readLua)
-	ackScript     = redis.NewScript(ackLua)
-	checkScript   = redis.NewScript(checkLua)
-	leaveScript   = redis.NewScript(leaveLua)
-	restoreScript = redis.NewScript(ownerLua + restoreLua)
-	retireScript  = redis.NewScript(retireLua)
-	beatScript    = redis.NewScript(beatLua)
-	enlistScript  = redis.NewScript(enlistLua)
+	appendScript  = redisx.NewScript(usageLua, generationsLua, appendLua)
+	joinScript    = redisx.NewScript(generationsLua, mailboxLua, joinLua)
+	clockScript   = redisx.NewScript(clockLua)
+	readScript    = redisx.NewScript(generationsLua, mailboxLua, ownerLua, readLua)
+	ackScript     = redisx.NewScript(usageLua, generationsLua, ownerLua, ackLua)
+	checkScript   = redisx.NewScript(generationsLua, ownerLua, checkLua)
+	leaveScript   = redisx.NewScript(leaveLua)
+	restoreScript = redisx.NewScript(ownerLua, restoreLua)
+	retireScript  = redisx.NewScript(retireLua)
+	beatScript    = redisx.NewScript(beatLua)
+	enlistScript  = redisx.NewScript(enlistLua)
 	lockScript    = redisx.NewScript(lockLua)
 	unlockScript  = redisx.NewScript(unlockLua)
 )
-
-// runs are the two ways to run a script in a pipeline: by its hash, and, for what
-// has met a Redis without it (that restarted, or failed over) and so did nothing
-// there, with its text. (To load it first would, on Redis Cluster, need every
-// server, the dead one too.)
-func runs(s *redis.Script, text string) [2][2]string {
-	return [2][2]string{{"evalsha", s.Hash()}, {"eval", text}}
-}

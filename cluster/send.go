@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
@@ -224,51 +222,27 @@ func (b *batch) all(err error) error {
 	return errors.Join(errs...)
 }
 
-// onceCmd is a command that go-redis must not send a second time by itself.
-type onceCmd struct{ *redis.Cmd }
-
-// NoRetry implements redis.Cmder.
-func (onceCmd) NoRetry() bool { return true }
-
-// exec runs calls as one pipeline, and then those again whose script was not
-// there, whatever they hold.
+// exec runs calls as one pipeline. With once go-redis sends none of them a second
+// time by itself.
 func (n *Node) exec(ctx context.Context, calls []*call, once bool) {
 	ctx, cancel := context.WithTimeout(ctx, appendWithin)
 	defer cancel()
-	for _, run := range runs(appendScript, appendLua) {
-		if len(calls) == 0 {
-			return
-		}
-		pipe := n.cfg.Durable.Pipeline()
-		for _, c := range calls {
-			c.cmd = n.appendCmd(ctx, c, run)
-			if once {
-				_ = pipe.Process(ctx, onceCmd{c.cmd})
-			} else {
-				_ = pipe.Process(ctx, c.cmd)
-			}
-		}
-		_ = redisx.Exec(ctx, pipe) // each command has its own error
-		var missing []*call
-		for _, c := range calls {
-			if redis.HasErrorPrefix(c.cmd.Err(), "NOSCRIPT") {
-				missing = append(missing, c)
-			}
-		}
-		calls = missing
+	runs := make([]*redisx.Call, len(calls))
+	for i, c := range calls {
+		c.run = n.appendCall(c)
+		runs[i] = c.run
 	}
+	redisx.RunCalls(ctx, n.cfg.Durable, once, runs) // each call has its own error
 }
 
-func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd {
+func (n *Node) appendCall(c *call) *redisx.Call {
 	ids := slices.ContainsFunc(c.places, func(p place) bool { return p.message().ID != "" })
 	renew := 0
 	if n.renewed.due(c.to, ids, time.Now()) {
 		renew = 1
 	}
 	k := n.keys
-	args := make([]any, 0, 25+6*len(c.places))
-	args = append(args, run[0], run[1], 7,
-		k.mailbox(c.to), k.seen(c.to), k.seenBefore(c.to), k.presence(c.to), k.usage(c.to), k.joined(c.to), k.generations(c.to))
+	args := make([]any, 0, len(n.appendArgs)+4+6*len(c.places))
 	args = append(args, n.appendArgs...)
 	args = append(args, renew, c.places[0].send.sent, c.to, n.cfg.uncounted())
 	send := 0
@@ -283,9 +257,9 @@ func (n *Node) appendCmd(ctx context.Context, c *call, run [2]string) *redis.Cmd
 		}
 		args = append(args, m.ID, m.Payer, m.Group, ends, send, m.Payload)
 	}
-	cmd := redis.NewCmd(ctx, args...)
-	cmd.SetFirstKeyPos(3)
-	return cmd
+	return appendScript.Call([]string{
+		k.mailbox(c.to), k.seen(c.to), k.seenBefore(c.to), k.presence(c.to), k.usage(c.to), k.joined(c.to), k.generations(c.to),
+	}, args...)
 }
 
 // appendArgs are the arguments of the append script that are the same in every
@@ -315,7 +289,7 @@ type notice struct{ node, text string }
 func (n *Node) settle(calls []*call) []notice {
 	var out []notice
 	for _, c := range calls {
-		reply, err := c.cmd.Slice()
+		reply, err := c.run.Slice()
 		want := len(c.places) + 1
 		if n.cfg.Sharded {
 			want += 2

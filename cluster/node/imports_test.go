@@ -17,15 +17,15 @@ const module = "github.com/conclave-mpc/conclave/"
 // Tests may import more.
 var allowed = map[string][]string{
 	"session/audit":             {},
-	"cluster/store/audit":       {"session/audit"},
+	"cluster/store/audit":       {"cluster/internal/redisx", "session/audit"},
 	"wsconn/wire":               {},
 	"session/pubkey":            {},
 	"wsconn/secret":             {},
 	"wsconn/auth":               {"wsconn/wire"},
 	"cluster/internal/redisx":   {},
 	"cluster":                   {"cluster/internal/redisx"},
-	"cluster/node/metrics":      {"cluster", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
-	"cluster/node/tracing":      {"session", "wsconn/wire"},                                             // likewise
+	"cluster/node/metrics":      {"cluster", "cluster/internal/redisx", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
+	"cluster/node/tracing":      {"cluster/internal/redisx", "session", "wsconn/wire"},                                             // likewise
 	"session/internal/testonly": {},
 	"session/party":             {"session/internal/testonly", "session/pubkey"},
 	"session":                   {"session/audit", "session/pubkey", "wsconn/wire"},

@@ -40,6 +40,13 @@ func Spread(cmds []redis.Cmder, err error) {
 	}
 }
 
+// Failed reports whether err is a failure, for those who count or log failures: that
+// there is nothing under a key is none, nor that Redis does not have a script, which
+// it is then given with its text.
+func Failed(err error) bool {
+	return err != nil && !errors.Is(err, redis.Nil) && !isMissing(err)
+}
+
 func firstError(cmds []redis.Cmder) error {
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {

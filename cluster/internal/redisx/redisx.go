@@ -248,34 +248,24 @@ func (c *Client) run(ctx context.Context, t *trip) {
 	}
 }
 
-// send makes one round trip of trips, and another for the scripts that were not
-// there. (To load scripts first would, on Redis Cluster, need every server, the
-// dead one too.)
+// send makes one round trip of trips, and another for the scripts that Redis did not
+// have.
 func (c *Client) send(ctx context.Context, trips []*trip, once bool) {
-	pipe := c.rdb.Pipeline()
-	add := func(cmd redis.Cmder) {
-		if once {
-			cmd = &onceCmd{Cmder: cmd}
-		}
-		_ = pipe.Process(ctx, cmd)
-	}
-	for _, t := range trips {
-		for _, cmd := range t.cmds {
-			add(cmd)
-		}
-	}
-	_ = Exec(ctx, pipe) // each command has its own error
-	for _, t := range trips {
-		for _, cmd := range t.cmds {
-			if call, ok := cmd.(*Call); ok && redis.HasErrorPrefix(call.Err(), "NOSCRIPT") {
-				call.withText(ctx)
-				add(call)
-			} else if ok && redis.HasErrorPrefix(call.Err(), "CROSSSLOT") {
-				c.apart.Store(true)
+	cmds := func(yield func(redis.Cmder) bool) {
+		for _, t := range trips {
+			for _, cmd := range t.cmds {
+				if !yield(cmd) {
+					return
+				}
 			}
 		}
 	}
-	_ = Exec(ctx, pipe)
+	sendAll(ctx, c.rdb, once, cmds)
+	for cmd := range cmds {
+		if _, ok := cmd.(*Call); ok && redis.HasErrorPrefix(cmd.Err(), "CROSSSLOT") {
+			c.apart.Store(true)
+		}
+	}
 }
 
 // onceCmd is a command that go-redis must not send a second time by itself. When a

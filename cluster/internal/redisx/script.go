@@ -2,33 +2,62 @@ package redisx
 
 import (
 	"context"
+	"iter"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// Script is a Lua script.
-type Script struct{ text, hash string }
-
-// NewScript returns the script with that text.
-func NewScript(text string) *Script {
-	return &Script{text: text, hash: redis.NewScript(text).Hash()}
+// Script is a Lua script. It does not change and is safe for concurrent use.
+//
+// Redis is given a script's hash, and its text only where it does not have the
+// script (it has restarted or failed over), which is then carried out for the first
+// time. Loading scripts beforehand would, on Redis Cluster, need every server, also
+// one that is down.
+type Script struct {
+	script *redis.Script
+	text   string
 }
 
-// Call is a run of a script, to be given to [Client.Do] once.
-type Call struct {
-	*redis.Cmd
-	script *Script
+// NewScript returns the script whose text is sources, one after the other: functions
+// that several scripts share stand before the operation.
+func NewScript(sources ...string) *Script {
+	text := strings.Join(sources, "")
+	return &Script{text: text, script: redis.NewScript(text)}
 }
 
-// Call returns a run of the script with those keys and arguments.
+// Run carries out the script by itself, in a round trip of its own, or two. In a
+// pipeline it would not be given with its text; [RunCalls] and [Client.Do] do that.
+func (s *Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) *redis.Cmd {
+	return s.script.Run(ctx, rdb, keys, args...)
+}
+
+// Call returns a run of the script with those keys and arguments, for [Client.Do]
+// or [RunCalls].
 func (s *Script) Call(keys []string, args ...any) *Call {
 	all := make([]any, 0, 3+len(keys)+len(args))
-	all = append(all, "evalsha", s.hash, len(keys))
+	all = append(all, "evalsha", s.script.Hash(), len(keys))
 	for _, key := range keys {
 		all = append(all, key)
 	}
 	return &Call{Cmd: command(context.Background(), append(all, args...)), script: s}
 }
+
+// Is reports whether cmd runs the script, by its hash or with its text.
+func (s *Script) Is(cmd redis.Cmder) bool {
+	args := cmd.Args()
+	return len(args) > 1 && (args[1] == s.script.Hash() || args[1] == s.text)
+}
+
+// Call is a run of a script, to be carried out once. Its reply and error are those
+// of the redis.Cmd. It is not safe for concurrent use.
+type Call struct {
+	*redis.Cmd
+	script *Script
+}
+
+// isMissing reports whether err says that Redis did not have a script.
+func isMissing(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
 
 // withText makes of a call one that brings its script along.
 func (c *Call) withText(ctx context.Context) {
@@ -41,4 +70,41 @@ func command(ctx context.Context, args []any) *redis.Cmd {
 	cmd := redis.NewCmd(ctx, args...)
 	cmd.SetFirstKeyPos(3)
 	return cmd
+}
+
+// RunCalls carries out calls in one pipeline of rdb, and in a second one those whose
+// script Redis did not have. Each call has its own reply or error. With once, go-redis
+// sends none a second time by itself, and of a connection that breaks calls that were
+// answered keep their answer.
+func RunCalls(ctx context.Context, rdb redis.UniversalClient, once bool, calls []*Call) {
+	sendAll(ctx, rdb, once, func(yield func(redis.Cmder) bool) {
+		for _, call := range calls {
+			if !yield(call) {
+				return
+			}
+		}
+	})
+}
+
+// sendAll carries out cmds in one pipeline, and in a second one, with their text,
+// calls whose script Redis did not have.
+func sendAll(ctx context.Context, rdb redis.UniversalClient, once bool, cmds iter.Seq[redis.Cmder]) {
+	pipe := rdb.Pipeline()
+	add := func(cmd redis.Cmder) {
+		if once {
+			cmd = &onceCmd{Cmder: cmd}
+		}
+		_ = pipe.Process(ctx, cmd)
+	}
+	for cmd := range cmds {
+		add(cmd)
+	}
+	_ = Exec(ctx, pipe) // each command has its own error
+	for cmd := range cmds {
+		if call, ok := cmd.(*Call); ok && isMissing(call.Err()) {
+			call.withText(ctx)
+			add(call)
+		}
+	}
+	_ = Exec(ctx, pipe)
 }

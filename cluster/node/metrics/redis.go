@@ -2,12 +2,13 @@ package metrics
 
 import (
 	"context"
-	"errors"
 	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
 // pipeline is the value of the label command for several commands that went and
@@ -50,7 +51,7 @@ func (h redisHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		err := next(ctx, cmd)
 		name := h.label(cmd)
 		h.m.redisTook[name].Observe(time.Since(begun).Seconds())
-		if failed(err) {
+		if redisx.Failed(err) {
 			h.m.redisErrors[name].Inc()
 		}
 		return err
@@ -69,7 +70,7 @@ func (h redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		}
 		h.m.redisTook[name].Observe(time.Since(begun).Seconds())
 		for _, cmd := range cmds {
-			if failed(cmd.Err()) {
+			if redisx.Failed(cmd.Err()) {
 				h.m.redisErrors[h.label(cmd)].Inc()
 			}
 		}
@@ -83,10 +84,4 @@ func (h redisHook) label(cmd redis.Cmder) string {
 		return name
 	}
 	return other
-}
-
-// failed says whether a command's error is one: not that there is nothing there,
-// nor that Redis wants a script's text.
-func failed(err error) bool {
-	return err != nil && !errors.Is(err, redis.Nil) && !redis.HasErrorPrefix(err, "NOSCRIPT")
 }

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -152,7 +153,7 @@ func (h redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 
 // endRedis ends a command's span. What Redis says may quote what it was told.
 func endRedis(span trace.Span, err error) {
-	if err != nil && err != redis.Nil && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+	if redisx.Failed(err) {
 		span.SetStatus(codes.Error, "")
 	}
 	span.End()

@@ -10,15 +10,14 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session/audit"
 )
 
 //go:embed append.lua
 var appendSource string
 
-var appendScript = redis.NewScript(appendSource)
+var appendScript = redisx.NewScript(appendSource)
 
 // What append.lua returns first.
 const (

@@ -39,7 +39,7 @@ var (
 	putKeyScript       = redisx.NewScript(putKeySource)
 	shareBytesScript   = redisx.NewScript(shareBytesSource)
 	putShareScript     = redisx.NewScript(putShareSource)
-	openSigningScript  = redisx.NewScript(quotaSource + openSigningSource)
+	openSigningScript  = redisx.NewScript(quotaSource, openSigningSource)
 	closeSigningScript = redisx.NewScript(closeSigningSource)
 	takeScript         = redisx.NewScript(takeSource)
 	postponeScript     = redisx.NewScript(postponeSource)

@@ -33,7 +33,7 @@ var (
 	//go:embed index_key.lua
 	indexKeySource string
 
-	listScript     = redisx.NewScript(indexSource + listSource)
+	listScript     = redisx.NewScript(indexSource, listSource)
 	watchScript    = redisx.NewScript(watchSource)
 	rememberScript = redisx.NewScript(rememberSource)
 	indexKeyScript = redisx.NewScript(indexKeySource)

@@ -25,9 +25,9 @@ var (
 	//go:embed refund.lua
 	refundSource string
 
-	reserveScript = redisx.NewScript(quotaSource + reserveSource)
-	releaseScript = redisx.NewScript(quotaSource + releaseSource)
-	chargeScript  = redisx.NewScript(quotaSource + chargeSource)
+	reserveScript = redisx.NewScript(quotaSource, reserveSource)
+	releaseScript = redisx.NewScript(quotaSource, releaseSource)
+	chargeScript  = redisx.NewScript(quotaSource, chargeSource)
 	refundScript  = redisx.NewScript(refundSource)
 )
 

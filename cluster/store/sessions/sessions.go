@@ -99,7 +99,7 @@ var (
 	commitSource string
 
 	loadScript   = redisx.NewScript(loadSource)
-	createScript = redisx.NewScript(indexSource + createSource)
+	createScript = redisx.NewScript(indexSource, createSource)
 	commitScript = redisx.NewScript(commitSource)
 )
 
