@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -25,7 +26,7 @@ import (
 // identity.
 type villain struct {
 	*seedClient
-	identity *party.Identity
+	identity *identity.Identity
 	share    *party.Share
 }
 
@@ -113,11 +114,11 @@ func (v *villain) binding(session, key string, attempt, threshold, total int, pa
 	v.t.Helper()
 	b := party.Binding{SessionID: session, Attempt: attempt, KeyID: key, Curve: pubkey.Ed25519, Threshold: threshold, TotalParts: total, Self: 2}
 	for _, p := range parties {
-		id, err := party.ParsePublicIdentity(p.Identity)
+		id, err := identity.ParsePublic(p.Identity)
 		if err != nil {
 			v.t.Fatal(err)
 		}
-		b.Parties = append(b.Parties, party.Member{Index: p.PartIndex, User: p.UserID, Identity: id})
+		b.Parties = append(b.Parties, identity.Member{Index: p.PartIndex, User: p.UserID, Identity: id})
 	}
 	return b
 }

@@ -22,6 +22,7 @@ import (
 	"filippo.io/age/armor"
 	"github.com/gorilla/websocket"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
@@ -37,7 +38,7 @@ type aviary struct {
 	places   map[string]string // texts by where they come from
 	live     map[string]func() string
 	users    map[string]*cli
-	ids      map[string]*party.Identity
+	ids      map[string]*identity.Identity
 }
 
 const (
@@ -60,7 +61,7 @@ func TestCanary(t *testing.T) {
 	eachCluster(t, 0, withKEK, func(t *testing.T, c *testCluster) {
 		a := &aviary{
 			t: t, c: c, binary: binary, dir: t.TempDir(),
-			places: map[string]string{}, live: map[string]func() string{}, users: map[string]*cli{}, ids: map[string]*party.Identity{},
+			places: map[string]string{}, live: map[string]func() string{}, users: map[string]*cli{}, ids: map[string]*identity.Identity{},
 		}
 		kek, err := base64.StdEncoding.DecodeString(testKEK)
 		if err != nil {
@@ -195,7 +196,7 @@ func (a *aviary) plantIdentity(u *cli, user string) {
 			a.t.Errorf("the identity is not protected with scrypt's 2^18: %v", err)
 		}
 	}
-	id, err := party.OpenIdentity(text, []byte(canaryPassphrase))
+	id, err := identity.Open(text, []byte(canaryPassphrase))
 	if err != nil {
 		a.t.Fatal(err)
 	}

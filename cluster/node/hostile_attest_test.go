@@ -8,6 +8,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -87,7 +88,7 @@ func TestKeyOfTheServer(t *testing.T) {
 		}
 		// They had made a key, and would have signed with that one alone.
 		for _, done := range sentBy[wire.KeygenComplete](h, mark, "") {
-			if a, err := party.ParseAttestation(done.Attestation); err != nil || done.AccountAddr == address || a.Identity != h.p[partUsers[done.PartIndex-1]].cfg.Identity.Public() {
+			if a, err := statement.ParseAttestation(done.Attestation); err != nil || done.AccountAddr == address || a.Identity != h.p[partUsers[done.PartIndex-1]].cfg.Identity.Public() {
 				t.Errorf("%s: part %d reports %s, attested %v", tc.name, done.PartIndex, done.AccountAddr, err)
 			}
 		}

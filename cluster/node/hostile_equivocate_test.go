@@ -11,6 +11,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -89,7 +90,7 @@ func TestEquivocationInASigning(t *testing.T) {
 		t.Errorf("%d have signed", n)
 	}
 	// Whoever was told the end first may have found nothing any more.
-	found := map[string][]*party.Evidence{}
+	found := map[string][]*statement.Evidence{}
 	eventually(t, "somebody keeps evidence", func() bool {
 		for _, user := range []string{"bob", "dave"} {
 			found[user] = h.p[user].store.Evidence()

@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -54,8 +55,8 @@ func TestForgedRequests(t *testing.T) {
 		KeyID: key.KeyID, Data: data, AccountAddr: key.AccountAddr, PartIndex: 1, Participants: []string{"bob", "carol"},
 		SessionID: "sg-forged", Coordinator: "alice", Hash: "none", Digest: pubkey.Encode([]byte(data)), Deadline: now.Add(time.Minute),
 	}
-	signed := func(id *party.Identity, i wire.SignInvite, issued, expires time.Time) string {
-		s, err := party.Request{
+	signed := func(id *identity.Identity, i wire.SignInvite, issued, expires time.Time) string {
+		s, err := statement.Request{
 			Kind: "sign", Coordinator: i.Coordinator, SessionID: i.SessionID, KeyID: i.KeyID, Curve: pubkey.Ed25519,
 			Participants: i.Participants, Data: i.Data, Hash: i.Hash, Digest: i.Digest, AccountAddr: i.AccountAddr,
 		}.Sign(id, issued, expires)
@@ -317,7 +318,7 @@ func TestForgedTokens(t *testing.T) {
 	key := h.honest(pubkey.Ed25519)
 	mark, alice, asks := h.mark(), h.alice, h.asks
 	alice.stop()
-	for name, id := range map[string]*party.Identity{"another identity": partytest.Identity(t), "no identity": nil} {
+	for name, id := range map[string]*identity.Identity{"another identity": partytest.Identity(t), "no identity": nil} {
 		forger := &real{user: "alice"}
 		h.c.enter(forger, nil, client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator, Identity: id})
 		h.alice = forger

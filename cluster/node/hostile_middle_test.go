@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -84,7 +85,7 @@ func TestFirstContact(t *testing.T) {
 // middle plays carol and dave to bob.
 type middle struct {
 	h           *hostile
-	carol, dave *party.Identity
+	carol, dave *identity.Identity
 	runs        map[int]*party.Run
 }
 
@@ -115,15 +116,15 @@ func (m *middle) meddle(f frame) []wire.Message {
 func (m *middle) begin(p *wire.KeygenParams) {
 	b := party.Binding{SessionID: p.SessionID, Attempt: p.Attempt, KeyID: p.KeyID, Curve: pubkey.Curve(p.Curve), Threshold: p.Threshold, TotalParts: p.TotalParts}
 	for _, w := range p.Parties {
-		id, err := party.ParsePublicIdentity(w.Identity)
+		id, err := identity.ParsePublic(w.Identity)
 		if err != nil {
 			m.h.t.Error(err)
 			return
 		}
-		b.Parties = append(b.Parties, party.Member{Index: w.PartIndex, User: w.UserID, Identity: id})
+		b.Parties = append(b.Parties, identity.Member{Index: w.PartIndex, User: w.UserID, Identity: id})
 	}
 	m.runs = map[int]*party.Run{}
-	for part, id := range map[int]*party.Identity{2: m.carol, 3: m.dave} {
+	for part, id := range map[int]*identity.Identity{2: m.carol, 3: m.dave} {
 		b.Self = part
 		run, err := party.NewKeygen(party.KeygenConfig{Binding: b, Identity: id})
 		if err != nil {

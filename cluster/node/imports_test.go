@@ -27,22 +27,25 @@ var allowed = map[string][]string{
 	"cluster/node/metrics":      {"cluster", "cluster/internal/redisx", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
 	"cluster/node/tracing":      {"cluster/internal/redisx", "session", "wsconn/wire"},                                             // likewise
 	"session/internal/testonly": {},
-	"session/party":             {"session/internal/testonly", "session/pubkey"},
+	"session/internal/codec":    {},
+	"session/identity":          {"session/internal/codec", "session/internal/testonly"},
+	"session/statement":         {"session/identity", "session/internal/codec", "session/pubkey"},
+	"session/party":             {"session/identity", "session/internal/codec", "session/internal/testonly", "session/pubkey", "session/statement"},
 	"session":                   {"session/audit", "session/pubkey", "wsconn/wire"},
 	"cluster/store/sessions":    {"cluster/internal/redisx", "session", "session/pubkey", "wsconn/wire"},
 	"wsconn":                    {"session/audit", "wsconn/auth", "wsconn/wire"},
 	"wsconn/httpapi":            {"session/audit", "session", "wsconn/auth", "wsconn/wire"},
 	"wsconn/webhook":            {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
-	"wsconn/client":             {"session/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/wire"},
+	"wsconn/client":             {"session/audit", "wsconn/secret", "session/identity", "session/party", "session/pubkey", "session/statement", "wsconn/wire"},
 	"cluster/node":              {"session/audit", "cluster/store/audit", "cluster/node/metrics", "cluster/internal/redisx", "cluster/node/tracing", "cluster", "session", "cluster/store/sessions", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
 	"cmd/internal/spell":        {},
 	"cmd/internal/proc":         {},
 	"cmd/conclaved":             {"cluster/node", "cmd/internal/proc", "cmd/internal/spell", "wsconn/secret"},
-	"cmd/conclave":              {"cmd/internal/proc", "cmd/internal/spell", "session/audit", "wsconn/secret", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
-	"cmd/conclave-demo":         {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/secret", "wsconn/wire"},
-	"cmd/conclave-bench":        {"cluster/node", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
+	"cmd/conclave":              {"cmd/internal/proc", "cmd/internal/spell", "session/audit", "wsconn/secret", "session/identity", "session/party", "session/pubkey", "session/statement", "wsconn/client", "wsconn/wire"},
+	"cmd/conclave-demo":         {"cluster/node", "session/identity", "session/party", "session/pubkey", "wsconn/client", "wsconn/secret", "wsconn/wire"},
+	"cmd/conclave-bench":        {"cluster/node", "session/identity", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cluster/redistest":         {"cluster/redistest/sample"},
-	"session/party/partytest":   {"session/internal/testonly", "session/party", "session/pubkey"},
+	"session/party/partytest":   {"session/identity", "session/internal/testonly", "session/party", "session/pubkey"},
 	"wsconn/auth/authtest":      {"wsconn/auth", "wsconn/wire"},
 	"deploy":                    {}, // tests of what stands around the programs
 
@@ -118,6 +121,18 @@ func TestServerCannotSign(t *testing.T) {
 			if strings.Contains(dep, never) && dep != "internal/testlog" {
 				t.Errorf("conclaved links %s", dep)
 			}
+		}
+	}
+}
+
+// TestStatementsNeedNoShares holds that whoever signs and checks statements does
+// not link the library that computes with shares.
+func TestStatementsNeedNoShares(t *testing.T) {
+	t.Parallel()
+	deps := goList(t, "-deps", module+"session/statement", module+"session/identity")
+	for _, dep := range deps {
+		if strings.Contains(dep, "tss-lib") {
+			t.Errorf("session/statement or session/identity links %s", dep)
 		}
 	}
 }

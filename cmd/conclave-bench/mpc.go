@@ -9,6 +9,7 @@ import (
 
 	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
@@ -33,7 +34,7 @@ func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.Pr
 	r := &circle{stop: stop, spare: party.SpareThread()}
 	asks, err := c.clientConfig(0, "asks", wire.RoleCoordinator)
 	if err == nil {
-		asks.Identity, err = party.NewIdentity() // which signs what it asks for
+		asks.Identity, err = identity.New() // which signs what it asks for
 	}
 	if err != nil {
 		r.close()
@@ -47,7 +48,7 @@ func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.Pr
 			r.close()
 			return nil, err
 		}
-		if cfg.Identity, err = party.NewIdentity(); err != nil {
+		if cfg.Identity, err = identity.New(); err != nil {
 			r.close()
 			return nil, err
 		}

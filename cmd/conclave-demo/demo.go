@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -100,7 +100,7 @@ func (m *demo) makeAccounts(ctx context.Context, redisURL string) error {
 	}
 	for _, p := range m.everyone() {
 		var err error
-		if p.identity, err = party.NewIdentity(); err != nil {
+		if p.identity, err = identity.New(); err != nil {
 			return err
 		}
 		p.password, p.store = rand.Text(), new(client.MemStore)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -18,7 +18,7 @@ type member struct {
 	token    client.Token
 	password string
 	client   *client.Client
-	identity *party.Identity
+	identity *identity.Identity
 	store    *client.MemStore
 
 	mu    sync.Mutex

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
@@ -178,7 +179,7 @@ func (c *cli) backupPassphrase(text []byte) ([]byte, error) {
 		return newPassphrase(file)
 	case !c.onTerminal():
 		return nil, misuse("there is no terminal to ask for the passphrase on; give --passphrase-file")
-	case text != nil && party.IsProtected(text):
+	case text != nil && identity.IsProtected(text):
 		return c.askHidden("passphrase of the identity, and so of the backup")
 	case text != nil:
 		return c.askNewPassphrase()
@@ -354,8 +355,8 @@ func checkBackup(files archive, passphrase []byte) (content, error) {
 	if !ok {
 		return content{}, errors.New("there is no identity in it")
 	}
-	id, err := party.OpenIdentity(text, passphrase)
-	if errors.Is(err, party.ErrPassphrase) {
+	id, err := identity.Open(text, passphrase)
+	if errors.Is(err, identity.ErrPassphrase) {
 		return content{}, fmt.Errorf("the identity is protected by another passphrase, and a backup needs the same: %w", err)
 	}
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
@@ -128,5 +128,5 @@ func (c *cli) printBody(r signable) error {
 
 // signable is a request whose body can be printed.
 type signable interface {
-	Body(user string, id *party.Identity) ([]byte, error)
+	Body(user string, id *identity.Identity) ([]byte, error)
 }

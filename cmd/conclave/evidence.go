@@ -6,7 +6,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // conviction is the result of verify --evidence.
@@ -40,7 +40,7 @@ func (c *cli) verifyEvidence(path string) error {
 	if err != nil {
 		return fmt.Errorf("read evidence: %w", err)
 	}
-	e, err := party.UnmarshalEvidence(text)
+	e, err := statement.ParseEvidence(text)
 	if err != nil {
 		return fmt.Errorf("convicts nobody: %w", err)
 	}

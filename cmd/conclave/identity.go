@@ -6,7 +6,7 @@ import (
 	"flag"
 	"io/fs"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
@@ -62,7 +62,7 @@ func (c *cli) showIdentity(whole, protect, unprotect bool, file string) error {
 }
 
 // changedIdentity is the identity once it is protected as was asked.
-func (c *cli) changedIdentity(protect, unprotect bool, file string) (*party.Identity, error) {
+func (c *cli) changedIdentity(protect, unprotect bool, file string) (*identity.Identity, error) {
 	if !protect && !unprotect {
 		return c.identity()
 	}

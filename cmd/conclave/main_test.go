@@ -18,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -73,15 +74,15 @@ func TestScripts(t *testing.T) {
 var evidence = func() func(t *testing.T) (text []byte, fingerprint string) {
 	var once sync.Once
 	var text []byte
-	var bob *party.Identity
+	var bob *identity.Identity
 	return func(t *testing.T) ([]byte, string) {
 		once.Do(func() {
 			alice := partytest.Identity(t)
 			bob = partytest.Identity(t)
-			run := func(id *party.Identity, self int) *party.Run {
+			run := func(id *identity.Identity, self int) *party.Run {
 				r, err := party.NewKeygen(party.KeygenConfig{Identity: id, Concurrency: 1, Binding: party.Binding{
 					SessionID: "kg-1", Attempt: 1, KeyID: "key-1", Curve: pubkey.Ed25519, Threshold: 2, TotalParts: 2, Self: self,
-					Parties: []party.Member{{Index: 1, User: "alice", Identity: alice.Public()}, {Index: 2, User: "bob", Identity: bob.Public()}},
+					Parties: []identity.Member{{Index: 1, User: "alice", Identity: alice.Public()}, {Index: 2, User: "bob", Identity: bob.Public()}},
 				}})
 				if err != nil {
 					t.Fatal(err)

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
@@ -17,7 +17,7 @@ const identityFile = "identity"
 
 // identity returns this client's identity, which is made on first use: protected
 // if there is a passphrase file.
-func (c *cli) identity() (*party.Identity, error) {
+func (c *cli) identity() (*identity.Identity, error) {
 	path, err := c.path(identityFile)
 	if err != nil {
 		return nil, err

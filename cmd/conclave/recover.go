@@ -10,6 +10,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
@@ -151,7 +152,7 @@ func (c *cli) openShares(r recovery) ([]*party.Share, error) {
 		}
 		texts[i] = text
 	}
-	var ids []*party.Identity
+	var ids []*identity.Identity
 	for i, path := range r.identities {
 		file := ""
 		switch len(r.passphrases) {
@@ -178,7 +179,7 @@ func (c *cli) openShares(r recovery) ([]*party.Share, error) {
 	return shares, nil
 }
 
-func openWithAny(text string, ids []*party.Identity) (share *party.Share, err error) {
+func openWithAny(text string, ids []*identity.Identity) (share *party.Share, err error) {
 	for _, id := range ids {
 		if share, err = party.OpenShare(text, id); !errors.Is(err, party.ErrNotOwner) {
 			break

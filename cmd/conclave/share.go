@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
@@ -242,7 +243,7 @@ func (c *cli) sharesToCheck(ctx context.Context, address string, args []string) 
 }
 
 // identityToCheckWith is one that exists: nothing is sealed to a new one.
-func (c *cli) identityToCheckWith(path string) (*party.Identity, error) {
+func (c *cli) identityToCheckWith(path string) (*identity.Identity, error) {
 	if path == "" {
 		var err error
 		if path, err = c.path(identityFile); err != nil {

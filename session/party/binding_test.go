@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/big"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -15,65 +14,26 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-func members(t testing.TB, n int) []Member {
+func newIdentity(t testing.TB) *identity.Identity {
 	t.Helper()
-	var out []Member
-	for i := 1; i <= n; i++ {
-		out = append(out, Member{Index: i, User: fmt.Sprintf("user-%d", i), Identity: identity(t).Public()})
+	id, err := identity.New()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return out
+	return id
 }
 
-// TestContextBindsEverything changes each part of a binding by as little as can be.
-func TestContextBindsEverything(t *testing.T) {
-	t.Parallel()
-	base := Binding{
-		SessionID: "session", Attempt: 1, KeyID: "key", Curve: pubkey.Secp256k1,
-		Threshold: 2, TotalParts: 3, Parties: members(t, 3), Self: 1,
+func members(t testing.TB, n int) []identity.Member {
+	t.Helper()
+	var out []identity.Member
+	for i := 1; i <= n; i++ {
+		out = append(out, identity.Member{Index: i, User: fmt.Sprintf("user-%d", i), Identity: newIdentity(t).Public()})
 	}
-	seen := map[[32]byte]string{}
-	add := func(what string, k kind, b Binding, digest, pub string) {
-		c := b.context(k, []byte(digest), []byte(pub))
-		if other, taken := seen[c]; taken {
-			t.Errorf("%s and %s have the same context", what, other)
-		}
-		seen[c] = what
-	}
-	add("the base", kindSign, base, "digest", "public")
-	add("the kind", kindKeygen, base, "digest", "public")
-	add("the digest", kindSign, base, "digesT", "public")
-	add("the public key", kindSign, base, "digest", "publiC")
-	add("the digest's end", kindSign, base, "digestp", "ublic")
-	stranger := identity(t).Public()
-	for what, change := range map[string]func(*Binding){
-		"the session":        func(b *Binding) { b.SessionID = "sessioN" },
-		"the attempt":        func(b *Binding) { b.Attempt = 2 },
-		"the key":            func(b *Binding) { b.KeyID = "keY" },
-		"the curve":          func(b *Binding) { b.Curve = pubkey.Ed25519 },
-		"the threshold":      func(b *Binding) { b.Threshold = 3 },
-		"the total":          func(b *Binding) { b.TotalParts = 4 },
-		"fewer parties":      func(b *Binding) { b.Parties = b.Parties[:2] },
-		"a part index":       func(b *Binding) { b.Parties[2].Index = 4 },
-		"a user":             func(b *Binding) { b.Parties[1].User = "user-x" },
-		"an identity":        func(b *Binding) { b.Parties[1].Identity = stranger },
-		"a signing key":      func(b *Binding) { b.Parties[1].Identity.sign[0] ^= 1 },
-		"a sealing key":      func(b *Binding) { b.Parties[1].Identity.seal[0] ^= 1 },
-		"a session and more": func(b *Binding) { b.SessionID, b.KeyID = "sessionk", "ey" },
-	} {
-		b := base
-		b.Parties = slices.Clone(base.Parties)
-		change(&b)
-		add(what, kindSign, b, "digest", "public")
-	}
-	// Each party has the same context: Self is not part of it.
-	b := base
-	b.Self = 2
-	if b.context(kindSign, []byte("digest"), []byte("public")) != base.context(kindSign, []byte("digest"), []byte("public")) {
-		t.Error("two parties of one run have different contexts")
-	}
+	return out
 }
 
 func TestThresholdBecomesTSSLibs(t *testing.T) {
@@ -101,7 +61,7 @@ func TestCommitteeOrder(t *testing.T) {
 	all := members(t, 7)
 	differs := false
 	for i := range 5 {
-		for _, parties := range [][]Member{all, all[2:], {all[1], all[4], all[6]}} {
+		for _, parties := range [][]identity.Member{all, all[2:], {all[1], all[4], all[6]}} {
 			c, err := newCommittee(pubkey.Ed25519, fmt.Sprint("key", i), parties)
 			if err != nil {
 				t.Fatal(err)
@@ -164,14 +124,14 @@ func TestRoundTables(t *testing.T) {
 			codes := map[byte]bool{}
 			last := 1
 			for _, rd := range roundsOf(k, c) {
-				if codes[rd.code] || names[rd.name] || names[rd.protobufName()] {
-					t.Errorf("%s occurs twice", rd.name)
+				if codes[rd.Code] || names[rd.Name] || names[rd.protobufName()] {
+					t.Errorf("%s occurs twice", rd.Name)
 				}
-				codes[rd.code], names[rd.name], names[rd.protobufName()] = true, true, true
-				if rd.number < last || rd.number > last+1 || rd.max > MaxBodyBytes-sealOverhead-bodyHeader {
-					t.Errorf("%s is in round %d after round %d", rd.name, rd.number, last)
+				codes[rd.Code], names[rd.Name], names[rd.protobufName()] = true, true, true
+				if rd.Number < last || rd.Number > last+1 || rd.max > MaxBodyBytes-sealOverhead-bodyHeader {
+					t.Errorf("%s is in round %d after round %d", rd.Name, rd.Number, last)
 				}
-				last = rd.number
+				last = rd.Number
 			}
 		}
 	}
@@ -198,7 +158,7 @@ func TestRoundsFitAMailbox(t *testing.T) {
 			for _, rd := range roundsOf(k, c) {
 				messages++
 				bytes += base64.StdEncoding.EncodedLen(rd.max+sealOverhead+bodyHeader) + overhead
-				if !rd.p2p { // its echo, a digest for each party
+				if !rd.P2P { // its echo, a digest for each party
 					messages++
 					bytes += 4<<10 + overhead
 				}

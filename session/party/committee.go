@@ -9,6 +9,8 @@ import (
 
 	"github.com/bnb-chain/tss-lib/v2/tss"
 
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/internal/codec"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -22,7 +24,7 @@ type committee struct {
 	partOf []int // part index by tss-lib's index
 }
 
-func newCommittee(curve pubkey.Curve, keyID string, members []Member) (*committee, error) {
+func newCommittee(curve pubkey.Curve, keyID string, members []identity.Member) (*committee, error) {
 	c := &committee{curve: curve, byPart: make(map[int]*tss.PartyID, len(members))}
 	ids := make(tss.UnSortedPartyIDs, 0, len(members))
 	partByKey := make(map[string]int, len(members))
@@ -70,14 +72,14 @@ func tssCurve(c pubkey.Curve) elliptic.Curve {
 func partyKey(curve pubkey.Curve, keyID, user string, index int) *big.Int {
 	order := tssCurve(curve).Params().N
 	for try := 0; ; try++ {
-		var t transcript
-		t.text("conclave/party/key/v1")
-		t.text(string(curve))
-		t.text(keyID)
-		t.text(user)
-		t.number(index)
-		t.number(try)
-		sum := sha256.Sum256(t.buf)
+		var t codec.Transcript
+		t.Text("conclave/party/key/v1")
+		t.Text(string(curve))
+		t.Text(keyID)
+		t.Text(user)
+		t.Number(index)
+		t.Number(try)
+		sum := sha256.Sum256(t.Buf)
 		key := new(big.Int).SetBytes(sum[:])
 		// Zero would be the secret itself. It happens once in 2^252.
 		if key.Mod(key, order).Sign() != 0 {

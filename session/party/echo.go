@@ -6,6 +6,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // What tss-lib calls a broadcast must be one: a party that commits to one thing
@@ -37,7 +40,7 @@ func (r *Run) echoed(number, by int) []copied {
 	var list []copied
 	for i := range r.envelope.rounds {
 		rd := &r.envelope.rounds[i]
-		if rd.number != number || rd.p2p || rd.echo() {
+		if rd.Number != number || rd.P2P || rd.Echo() {
 			continue
 		}
 		for _, m := range r.binding.Parties {
@@ -51,7 +54,7 @@ func (r *Run) echoed(number, by int) []copied {
 
 // decodeEcho reads the content of an echo by a party.
 func (r *Run) decodeEcho(rd *round, by int, content []byte) ([]copied, error) {
-	list := r.echoed(rd.number, by)
+	list := r.echoed(rd.Number, by)
 	if len(content) != len(list)*echoEntry {
 		return nil, errors.New("echo does not cover each broadcast once")
 	}
@@ -65,7 +68,7 @@ func (r *Run) decodeEcho(rd *round, by int, content []byte) ([]copied, error) {
 
 // sendEcho tells the others what came of a round.
 func (r *Run) sendEcho(rd *round, s *stage) error {
-	list := r.echoed(rd.number, r.binding.Self)
+	list := r.echoed(rd.Number, r.binding.Self)
 	content := make([]byte, 0, len(list)*echoEntry)
 	for _, c := range list {
 		in := s.broadcast(c.round, c.from)
@@ -106,35 +109,34 @@ func (r *Run) compare(echo *inbound, s *stage) error {
 	}
 	for _, c := range echo.echo {
 		own := c.from == r.binding.Self
-		ours := r.sent[c.round.code]
+		ours := r.sent[c.round.Code]
 		if !own {
 			ours = s.broadcast(c.round, c.from).hash
 		}
 		if c.hash == ours {
 			continue
 		}
-		signed := ed25519.Verify(r.binding.member(c.from).Identity.sign[:],
-			statement(r.envelope.context, c.round.name, c.from, 0, c.hash), c.sig)
+		signed := r.member(c.from).Identity.Verify(r.envelope.place(c.round, c.from, 0).Message(c.hash), c.sig)
 		switch {
 		case !signed:
 			return &Error{
-				Reason:   fmt.Sprintf("%s: part %d vouches for a message that part %d has not signed", c.round.name, echo.from, c.from),
+				Reason:   fmt.Sprintf("%s: part %d vouches for a message that part %d has not signed", c.round.Name, echo.from, c.from),
 				Culprits: []int{echo.from},
-				Evidence: r.kept(slot{echo.from, echo.round.code}),
+				Evidence: r.kept(slot{echo.from, echo.round.Code}),
 			}
 		case own:
 			return &Error{
-				Reason:   fmt.Sprintf("%s: part %d has got another message than ours, signed with our identity", c.round.name, echo.from),
-				Evidence: r.kept(slot{echo.from, echo.round.code}),
+				Reason:   fmt.Sprintf("%s: part %d has got another message than ours, signed with our identity", c.round.Name, echo.from),
+				Evidence: r.kept(slot{echo.from, echo.round.Code}),
 			}
 		}
-		evidence := r.kept(slot{c.from, c.round.code}, slot{echo.from, echo.round.code})
+		evidence := r.kept(slot{c.from, c.round.Code}, slot{echo.from, echo.round.Code})
 		return &Error{
-			Reason:   fmt.Sprintf("%s: two different messages from one sender, the other to part %d", c.round.name, echo.from),
+			Reason:   fmt.Sprintf("%s: two different messages from one sender, the other to part %d", c.round.Name, echo.from),
 			Culprits: []int{c.from},
 			Evidence: evidence,
 			Proof: r.evidence(c.round, c.from, 0, signedCopy(&evidence[0]),
-				SignedCopy{Hash: bytes.Clone(c.hash[:]), Sig: bytes.Clone(c.sig)}),
+				statement.SignedCopy{Hash: bytes.Clone(c.hash[:]), Sig: bytes.Clone(c.sig)}),
 		}
 	}
 	return nil
@@ -150,4 +152,22 @@ func (r *Run) kept(places ...slot) []Message {
 		out = append(out, m.clone())
 	}
 	return out
+}
+
+// member returns the party with a part index, which must be one of the run's.
+func (r *Run) member(part int) *identity.Member { return r.binding.run(r.kind, nil, nil).Member(part) }
+
+func signedCopy(m *Message) statement.SignedCopy {
+	hash := sha256.Sum256(m.Body)
+	return statement.SignedCopy{Hash: hash[:], Sig: bytes.Clone(m.Sig), Body: bytes.Clone(m.Body)}
+}
+
+// proofOf makes evidence of two authentic messages for one place.
+func (r *Run) proofOf(a, b *Message) *statement.Evidence {
+	return r.evidence(roundByCode(r.envelope.rounds, a.Body[1]), a.From, a.To, signedCopy(a), signedCopy(b))
+}
+
+func (r *Run) evidence(rd *round, from, to int, first, second statement.SignedCopy) *statement.Evidence {
+	run := r.binding.run(r.kind, r.digest, r.publicKey)
+	return statement.NewEvidence(run, r.envelope.place(rd, from, to), first, second)
 }

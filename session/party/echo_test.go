@@ -13,9 +13,11 @@ import (
 	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // twoFaced returns a Tamper with which part 2 tells the parts in fooled another
@@ -47,7 +49,7 @@ func otherCommitment(t *testing.T) []byte {
 
 // convicts checks what a run has found against a party: blame, both copies, and
 // a proof that stands by itself.
-func convicts(t *testing.T, run *party.Run, culprit int) *party.Evidence {
+func convicts(t *testing.T, run *party.Run, culprit int) *statement.Evidence {
 	t.Helper()
 	<-run.Done()
 	var e *party.Error
@@ -61,7 +63,7 @@ func convicts(t *testing.T, run *party.Run, culprit int) *party.Evidence {
 	if err != nil {
 		t.Fatal(err)
 	}
-	read, err := party.UnmarshalEvidence(data)
+	read, err := statement.ParseEvidence(data)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +320,7 @@ func TestTwoEchoes(t *testing.T) {
 	c := partytest.NewCommittee(t, 3)
 	runs := c.KeygenRuns(t, pubkey.Ed25519, 2)
 	n := partytest.NewNetwork(t, runs)
-	var proof *party.Evidence
+	var proof *statement.Evidence
 	n.Tamper = func(m party.Message, to int) []party.Message {
 		if party.IsEcho(m) && m.From == 2 && to == 1 && m.Body[1] == 0x81 {
 			f, err := party.ForgeEcho(runs[2], 1)
@@ -359,47 +361,47 @@ func TestEvidence(t *testing.T) {
 		t.Fatal(err)
 	}
 	stranger := partytest.Identity(t).Public()
-	for what, spoil := range map[string]func(e *party.Evidence){
-		"version":              func(e *party.Evidence) { e.Version = 2 },
-		"protocol":             func(e *party.Evidence) { e.Protocol = "keygen" },
-		"unknown protocol":     func(e *party.Evidence) { e.Protocol = "x" },
-		"session":              func(e *party.Evidence) { e.SessionID += "x" },
-		"no session":           func(e *party.Evidence) { e.SessionID = "" },
-		"attempt":              func(e *party.Evidence) { e.Attempt++ },
-		"key":                  func(e *party.Evidence) { e.KeyID += "x" },
-		"curve":                func(e *party.Evidence) { e.Curve = pubkey.Secp256k1 },
-		"no curve":             func(e *party.Evidence) { e.Curve = "" },
-		"threshold":            func(e *party.Evidence) { e.Threshold++ },
-		"total":                func(e *party.Evidence) { e.TotalParts++ },
-		"a party less":         func(e *party.Evidence) { e.Parties = e.Parties[:2] },
-		"no parties":           func(e *party.Evidence) { e.Parties = nil },
-		"a user":               func(e *party.Evidence) { e.Parties[0].User = "x" },
-		"the culprit's name":   func(e *party.Evidence) { e.Parties[1].User = "x" },
-		"the culprit":          func(e *party.Evidence) { e.Parties[1].Identity = stranger },
-		"another's identity":   func(e *party.Evidence) { e.Parties[0].Identity = stranger },
-		"no identity":          func(e *party.Evidence) { e.Parties[1].Identity = party.PublicIdentity{} },
-		"digest":               func(e *party.Evidence) { e.Digest = "0x00" },
-		"bad digest":           func(e *party.Evidence) { e.Digest = "x" },
-		"public key":           func(e *party.Evidence) { e.PublicKey = "0x00" },
-		"bad public key":       func(e *party.Evidence) { e.PublicKey = "" },
-		"round":                func(e *party.Evidence) { e.Round = "eddsa/sign/2" },
-		"unknown round":        func(e *party.Evidence) { e.Round = "eddsa/keygen/1" },
-		"another sender":       func(e *party.Evidence) { e.From = 1 },
-		"no sender":            func(e *party.Evidence) { e.From = 9 },
-		"a recipient":          func(e *party.Evidence) { e.To = 1 },
-		"no recipient":         func(e *party.Evidence) { e.To = -1 },
-		"the same twice":       func(e *party.Evidence) { e.Second = e.First },
-		"the same, resigned":   func(e *party.Evidence) { e.Second.Hash = e.First.Hash },
-		"a hash":               func(e *party.Evidence) { e.Second.Hash[0] ^= 1 },
-		"a hash cut off":       func(e *party.Evidence) { e.Second.Hash = e.Second.Hash[:31] },
-		"no hash":              func(e *party.Evidence) { e.First.Hash = nil },
-		"a signature":          func(e *party.Evidence) { e.Second.Sig[0] ^= 1 },
-		"no signature":         func(e *party.Evidence) { e.First.Sig = nil },
-		"signatures exchanged": func(e *party.Evidence) { e.First.Sig, e.Second.Sig = e.Second.Sig, e.First.Sig },
-		"a body":               func(e *party.Evidence) { e.First.Body[0] ^= 1 },
-		"bodies exchanged":     func(e *party.Evidence) { e.First.Body, e.Second.Body = nil, e.First.Body },
+	for what, spoil := range map[string]func(e *statement.Evidence){
+		"version":              func(e *statement.Evidence) { e.Version = 2 },
+		"protocol":             func(e *statement.Evidence) { e.Protocol = "keygen" },
+		"unknown protocol":     func(e *statement.Evidence) { e.Protocol = "x" },
+		"session":              func(e *statement.Evidence) { e.SessionID += "x" },
+		"no session":           func(e *statement.Evidence) { e.SessionID = "" },
+		"attempt":              func(e *statement.Evidence) { e.Attempt++ },
+		"key":                  func(e *statement.Evidence) { e.KeyID += "x" },
+		"curve":                func(e *statement.Evidence) { e.Curve = pubkey.Secp256k1 },
+		"no curve":             func(e *statement.Evidence) { e.Curve = "" },
+		"threshold":            func(e *statement.Evidence) { e.Threshold++ },
+		"total":                func(e *statement.Evidence) { e.TotalParts++ },
+		"a party less":         func(e *statement.Evidence) { e.Parties = e.Parties[:2] },
+		"no parties":           func(e *statement.Evidence) { e.Parties = nil },
+		"a user":               func(e *statement.Evidence) { e.Parties[0].User = "x" },
+		"the culprit's name":   func(e *statement.Evidence) { e.Parties[1].User = "x" },
+		"the culprit":          func(e *statement.Evidence) { e.Parties[1].Identity = stranger },
+		"another's identity":   func(e *statement.Evidence) { e.Parties[0].Identity = stranger },
+		"no identity":          func(e *statement.Evidence) { e.Parties[1].Identity = identity.Public{} },
+		"digest":               func(e *statement.Evidence) { e.Digest = "0x00" },
+		"bad digest":           func(e *statement.Evidence) { e.Digest = "x" },
+		"public key":           func(e *statement.Evidence) { e.PublicKey = "0x00" },
+		"bad public key":       func(e *statement.Evidence) { e.PublicKey = "" },
+		"round":                func(e *statement.Evidence) { e.Round = "eddsa/sign/2" },
+		"unknown round":        func(e *statement.Evidence) { e.Round = "eddsa/keygen/1" },
+		"another sender":       func(e *statement.Evidence) { e.From = 1 },
+		"no sender":            func(e *statement.Evidence) { e.From = 9 },
+		"a recipient":          func(e *statement.Evidence) { e.To = 1 },
+		"no recipient":         func(e *statement.Evidence) { e.To = -1 },
+		"the same twice":       func(e *statement.Evidence) { e.Second = e.First },
+		"the same, resigned":   func(e *statement.Evidence) { e.Second.Hash = e.First.Hash },
+		"a hash":               func(e *statement.Evidence) { e.Second.Hash[0] ^= 1 },
+		"a hash cut off":       func(e *statement.Evidence) { e.Second.Hash = e.Second.Hash[:31] },
+		"no hash":              func(e *statement.Evidence) { e.First.Hash = nil },
+		"a signature":          func(e *statement.Evidence) { e.Second.Sig[0] ^= 1 },
+		"no signature":         func(e *statement.Evidence) { e.First.Sig = nil },
+		"signatures exchanged": func(e *statement.Evidence) { e.First.Sig, e.Second.Sig = e.Second.Sig, e.First.Sig },
+		"a body":               func(e *statement.Evidence) { e.First.Body[0] ^= 1 },
+		"bodies exchanged":     func(e *statement.Evidence) { e.First.Body, e.Second.Body = nil, e.First.Body },
 	} {
-		e, err := party.UnmarshalEvidence(text)
+		e, err := statement.ParseEvidence(text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -408,11 +410,11 @@ func TestEvidence(t *testing.T) {
 			t.Errorf("%s changed: convicts part %d", what, culprit.Index)
 		}
 	}
-	for what, spoil := range map[string]func(e *party.Evidence){
-		"bodies left out":  func(e *party.Evidence) { e.First.Body, e.Second.Body = nil, nil },
-		"copies exchanged": func(e *party.Evidence) { e.First, e.Second = e.Second, e.First },
+	for what, spoil := range map[string]func(e *statement.Evidence){
+		"bodies left out":  func(e *statement.Evidence) { e.First.Body, e.Second.Body = nil, nil },
+		"copies exchanged": func(e *statement.Evidence) { e.First, e.Second = e.Second, e.First },
 	} {
-		e, _ := party.UnmarshalEvidence(text)
+		e, _ := statement.ParseEvidence(text)
 		spoil(e)
 		if _, err := e.Verify(); err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -425,7 +427,7 @@ func TestEvidence(t *testing.T) {
 	fields["note"] = "x"
 	noted, _ := json.Marshal(fields)
 	for _, bad := range []string{"", "null{}", "[]", string(noted), string(text) + "{}", strings.Repeat(" ", 9<<20)} {
-		if _, err := party.UnmarshalEvidence([]byte(bad)); err == nil {
+		if _, err := statement.ParseEvidence([]byte(bad)); err == nil {
 			t.Errorf("read %.20q", bad)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/bnb-chain/tss-lib/v2/tss"
+
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // engine is the run's goroutine and the only one that touches tss-lib's party.
@@ -54,12 +56,12 @@ type stage struct {
 // agree the round goes to tss-lib, whole: tss-lib does nothing before it has all
 // of a round anyway. It reports whether the run goes on.
 func (r *Run) take(in inbound) bool {
-	s := r.stages[in.round.number]
+	s := r.stages[in.round.Number]
 	if s == nil {
 		s = &stage{}
-		r.stages[in.round.number] = s
+		r.stages[in.round.Number] = s
 	}
-	if in.round.echo() {
+	if in.round.Echo() {
 		s.echoes = append(s.echoes, in)
 	} else {
 		s.content = append(s.content, in)
@@ -94,7 +96,7 @@ func (r *Run) ready(s *stage) (bool, error) {
 		}
 	}
 	whole := len(s.content) == r.contentOf(r.current)
-	echo := roundByCode(r.envelope.rounds, echoCode|byte(r.current))
+	echo := roundByCode(r.envelope.rounds, statement.EchoCode|byte(r.current))
 	if echo == nil || !s.hasAll(r.echoed(r.current, r.binding.Self)) {
 		return whole && echo == nil, nil
 	}
@@ -114,7 +116,7 @@ func (r *Run) ready(s *stage) (bool, error) {
 
 // refused makes the guard's refusal of a message the run's error.
 func (r *Run) refused(in *inbound, f *refusal) *Error {
-	e := &Error{Reason: fmt.Sprintf("%s: the guard refuses it: %s", in.round.name, f.rule)}
+	e := &Error{Reason: fmt.Sprintf("%s: the guard refuses it: %s", in.round.Name, f.rule)}
 	if len(f.between) == 0 {
 		e.Culprits = []int{in.from}
 	} else {
@@ -122,7 +124,7 @@ func (r *Run) refused(in *inbound, f *refusal) *Error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.first[slot{in.from, in.round.code}]
+	m := r.first[slot{in.from, in.round.Code}]
 	e.Evidence = []Message{m.clone()}
 	return e
 }
@@ -137,7 +139,7 @@ func (r *Run) release(in inbound) bool {
 		return false
 	}
 	before := r.currentRound()
-	r.handed[in.round.number]++
+	r.handed[in.round.Number]++
 	advances := r.currentRound() != before
 	r.mu.Unlock()
 
@@ -233,15 +235,15 @@ func (r *Run) flush() error {
 				return err
 			}
 			to := 0
-			if rd.p2p {
+			if rd.P2P {
 				to = r.committee.partOf[msg.GetTo()[0].Index]
 			}
 			m, err := r.envelope.pack(rd, to, content)
 			if err != nil {
 				return err
 			}
-			if !rd.p2p {
-				r.sent[rd.code] = sha256.Sum256(m.Body)
+			if !rd.P2P {
+				r.sent[rd.Code] = sha256.Sum256(m.Body)
 				r.guard.own(r.binding.Self, msg.(tss.ParsedMessage).Content())
 			}
 			r.out <- m // has room for all that a run sends

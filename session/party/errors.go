@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // Errors of this package. None of them, nor any text wrapped around them, holds
@@ -21,9 +23,6 @@ var (
 	ErrClosed = errors.New("party: run was closed")
 	// ErrPreParamsUsed is returned when pre-parameters would be used twice.
 	ErrPreParamsUsed = errors.New("party: pre-parameters were used before; each set serves one key")
-	// ErrPassphrase is returned by [OpenIdentity] for a passphrase that is not the
-	// identity's.
-	ErrPassphrase = errors.New("party: the passphrase is not that of the identity")
 	// ErrNotOwner is returned by [OpenShare] when a share is sealed to others than
 	// the identities given.
 	ErrNotOwner = errors.New("party: the share is sealed to another identity")
@@ -47,7 +46,7 @@ type Error struct {
 	Evidence []Message
 	// Proof is there when the one culprit has signed two different messages for
 	// one place: all that anybody needs to see it. Nil otherwise.
-	Proof *Evidence
+	Proof *statement.Evidence
 	// Err is the cause, if one exists as an error.
 	Err error
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
@@ -14,20 +15,20 @@ func Example() {
 	binding := party.Binding{
 		SessionID: "s-1", Attempt: 1, KeyID: "savings", Curve: pubkey.Ed25519, Threshold: 2, TotalParts: 2,
 	}
-	var identities []*party.Identity
+	var identities []*identity.Identity
 	for i, user := range []string{"alice", "bob"} {
-		identity, err := party.NewIdentity()
+		id, err := identity.New()
 		if err != nil {
 			log.Fatal(err)
 		}
-		identities = append(identities, identity)
-		binding.Parties = append(binding.Parties, party.Member{Index: i + 1, User: user, Identity: identity.Public()})
+		identities = append(identities, id)
+		binding.Parties = append(binding.Parties, identity.Member{Index: i + 1, User: user, Identity: id.Public()})
 	}
 	var runs []*party.Run
-	for i, identity := range identities {
+	for i, id := range identities {
 		binding.Self = i + 1
 		// On secp256k1 there would be PreParams, from GeneratePreParams.
-		run, err := party.NewKeygen(party.KeygenConfig{Binding: binding, Identity: identity})
+		run, err := party.NewKeygen(party.KeygenConfig{Binding: binding, Identity: id})
 		if err != nil {
 			log.Fatal(err)
 		}

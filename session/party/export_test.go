@@ -2,7 +2,6 @@ package party
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -16,6 +15,9 @@ import (
 	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
 	"github.com/bnb-chain/tss-lib/v2/tss"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 type localPreParams = ecdsakeygen.LocalPreParams
@@ -49,7 +51,7 @@ func Content(r *Run, m Message) ([]byte, error) {
 func Resign(r *Run, m Message, body []byte) Message {
 	m.Body = body
 	rd := roundByCode(r.envelope.rounds, body[1])
-	m.Sig = ed25519.Sign(r.envelope.identity.keys().sign, r.envelope.signed(rd, &m))
+	m.Sig = r.envelope.identity.Sign(r.envelope.signed(rd, &m))
 	return m
 }
 
@@ -131,7 +133,10 @@ func OpenPlain(plain []byte, outside SharePublic) (*Share, error) { return openP
 // RoundTrip decodes a round message's content and, if that works, encodes and
 // decodes it again, which must give the same.
 func RoundTrip(protocol, code byte, content []byte) error {
-	tables := [][]round{ecdsaKeygenRounds, ecdsaSignRounds, eddsaKeygenRounds, eddsaSignRounds}
+	tables := [][]round{
+		roundsOf(kindKeygen, pubkey.Secp256k1), roundsOf(kindSign, pubkey.Secp256k1),
+		roundsOf(kindKeygen, pubkey.Ed25519), roundsOf(kindSign, pubkey.Ed25519),
+	}
 	rounds := tables[int(protocol)%len(tables)]
 	rd := roundByCode(rounds, code)
 	if rd == nil {
@@ -143,8 +148,8 @@ func RoundTrip(protocol, code byte, content []byte) error {
 	if err != nil {
 		return nil
 	}
-	if msg.IsBroadcast() == rd.p2p {
-		return fmt.Errorf("%s: broadcast flag is %v", rd.name, msg.IsBroadcast())
+	if msg.IsBroadcast() == rd.P2P {
+		return fmt.Errorf("%s: broadcast flag is %v", rd.Name, msg.IsBroadcast())
 	}
 	encoded, err := proto.Marshal(msg.Content())
 	if err != nil {
@@ -152,10 +157,10 @@ func RoundTrip(protocol, code byte, content []byte) error {
 	}
 	again, err := decode(rd, from, encoded)
 	if err != nil {
-		return fmt.Errorf("%s: what was encoded does not decode: %w", rd.name, err)
+		return fmt.Errorf("%s: what was encoded does not decode: %w", rd.Name, err)
 	}
 	if !proto.Equal(again.Content(), msg.Content()) {
-		return fmt.Errorf("%s: encoding changed the content", rd.name)
+		return fmt.Errorf("%s: encoding changed the content", rd.Name)
 	}
 	return nil
 }
@@ -174,16 +179,16 @@ func Rules() map[string][]string {
 // RoundOf names the message type of a code in a run; it is empty if there is none.
 func RoundOf(r *Run, code byte) string {
 	if rd := roundByCode(r.envelope.rounds, code); rd != nil {
-		return rd.name
+		return rd.Name
 	}
 	return ""
 }
 
 // CodeOf is the inverse of RoundOf.
-func CodeOf(r *Run, name string) byte { return roundByName(r.envelope.rounds, name).code }
+func CodeOf(r *Run, name string) byte { return roundByName(r.envelope.rounds, name).Code }
 
 // IsEcho reports whether a message is an echo.
-func IsEcho(m Message) bool { return m.Body[1]&echoCode != 0 }
+func IsEcho(m Message) bool { return m.Body[1]&statement.EchoCode != 0 }
 
 // ParseContent decodes the content of a message type.
 func ParseContent(r *Run, name string, content []byte) (tss.MessageContent, error) {
@@ -243,7 +248,7 @@ func ForgeEcho(r *Run, number int, of ...Message) (Message, error) {
 		hash := sha256.Sum256(m.Body)
 		content = append(append(content, hash[:]...), m.Sig...)
 	}
-	return r.envelope.pack(roundByCode(r.envelope.rounds, echoCode|byte(number)), 0, content)
+	return r.envelope.pack(roundByCode(r.envelope.rounds, statement.EchoCode|byte(number)), 0, content)
 }
 
 // WithoutEcho makes a run that is not started neither send nor want echoes.

@@ -8,6 +8,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // FuzzAccept gives a run what strangers may send. None of it is authentic, and
@@ -101,30 +102,6 @@ func FuzzOpenedShare(f *testing.F) {
 	})
 }
 
-// FuzzParseIdentity: whatever parses is written again byte for byte.
-func FuzzParseIdentity(f *testing.F) {
-	id := partytest.Identity(f)
-	secret, err := id.Secret()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(secret)
-	f.Add(id.Public().String())
-	f.Add("conclave-identity-v1\nsign \nseal \nage \n")
-	f.Fuzz(func(t *testing.T, text string) {
-		if p, err := party.ParsePublicIdentity(text); err == nil && p.String() != text {
-			t.Errorf("read %q, wrote %q", text, p)
-		}
-		id, err := party.ParseIdentity(text)
-		if err != nil {
-			return
-		}
-		if again, err := id.Secret(); err != nil || again != text {
-			t.Error("the private text is not written as it was read")
-		}
-	})
-}
-
 // FuzzEvidence gives the verifier what a stranger may call evidence. None of it
 // convicts anybody but what was made here.
 func FuzzEvidence(f *testing.F) {
@@ -163,7 +140,7 @@ func FuzzEvidence(f *testing.F) {
 	f.Add([]byte(`{"version":1,"protocol":"sign","curve":"ed25519","parties":[]}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		e, err := party.UnmarshalEvidence(text)
+		e, err := statement.ParseEvidence(text)
 		if err != nil {
 			return
 		}
@@ -174,30 +151,6 @@ func FuzzEvidence(f *testing.F) {
 		got := [2]string{string(e.First.Hash), string(e.Second.Hash)}
 		if culprit != c.Members[1] || got != hashes && got != [2]string{hashes[1], hashes[0]} {
 			t.Errorf("part %d is convicted by %s", culprit.Index, text)
-		}
-	})
-}
-
-// FuzzOpenIdentity gives a passphrase's reader what a copied or damaged file may
-// hold: it opens the one that was protected, or nothing.
-func FuzzOpenIdentity(f *testing.F) {
-	id := partytest.Identity(f)
-	secret, err := id.Secret()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add([]byte(protect(f, id, "correct horse")), "correct horse")
-	f.Add([]byte(protect(f, id, "correct horse")), "battery staple")
-	f.Add([]byte(secret), "")
-	f.Add([]byte("-----BEGIN AGE ENCRYPTED FILE-----\n-----END AGE ENCRYPTED FILE-----\n"), "x")
-	f.Fuzz(func(t *testing.T, text []byte, passphrase string) {
-		opened, err := party.OpenIdentity(text, []byte(passphrase))
-		if err != nil {
-			return
-		}
-		again, err := opened.Secret()
-		if err != nil || !party.IsProtected(text) && again != string(text) {
-			t.Errorf("opened something else: %v", err)
 		}
 	})
 }

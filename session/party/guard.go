@@ -78,7 +78,7 @@ func must[M tss.MessageContent](text string, holds func(g *guard, from int, m M)
 // check applies the rules for a message and files it. All messages of earlier
 // rounds must have been filed before.
 func (g *guard) check(rd *round, from int, m tss.MessageContent) (refused *refusal) {
-	for _, rule := range guardRules[rd.name] {
+	for _, rule := range guardRules[rd.Name] {
 		if g.testingOnlySkip != nil && g.testingOnlySkip(rule.text) {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
 	"github.com/bnb-chain/tss-lib/v2/tss"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -15,7 +16,7 @@ import (
 type KeygenConfig struct {
 	Binding Binding
 	// Identity is the own one, listed in the binding under Self.
-	Identity *Identity
+	Identity *identity.Identity
 	// PreParams are needed on secp256k1 and used up by the run; on ed25519 they
 	// are not looked at.
 	PreParams *PreParams

@@ -11,6 +11,7 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -98,14 +99,14 @@ func TestRefusedConfigurations(t *testing.T) {
 		"the same user twice": func(cfg *party.SignConfig) { cfg.Binding.Parties[1].User = "user-1" },
 		"no user":             func(cfg *party.SignConfig) { cfg.Binding.Parties[1].User = "" },
 		"no identity of another": func(cfg *party.SignConfig) {
-			cfg.Binding.Parties[1].Identity = party.PublicIdentity{}
+			cfg.Binding.Parties[1].Identity = identity.Public{}
 		},
 		"a swapped identity": func(cfg *party.SignConfig) { cfg.Binding.Parties[1].Identity = stranger.Public() },
 		"a renamed user":     func(cfg *party.SignConfig) { cfg.Binding.Parties[1].User = "mallory" },
 		"another self":       func(cfg *party.SignConfig) { cfg.Binding.Self = 3 },
 		"self not among":     func(cfg *party.SignConfig) { cfg.Binding.Self = 2 },
 		"no identity":        func(cfg *party.SignConfig) { cfg.Identity = nil },
-		"empty identity":     func(cfg *party.SignConfig) { cfg.Identity = &party.Identity{} },
+		"empty identity":     func(cfg *party.SignConfig) { cfg.Identity = &identity.Identity{} },
 		"another identity":   func(cfg *party.SignConfig) { cfg.Identity = stranger },
 		"no share":           func(cfg *party.SignConfig) { cfg.Share = nil },
 		"empty share":        func(cfg *party.SignConfig) { cfg.Share = &party.Share{} },

@@ -3,13 +3,15 @@ package party
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/hpke"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 
 	"github.com/bnb-chain/tss-lib/v2/tss"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // Message is one round message as it travels: addressed, signed, and sealed if
@@ -33,94 +35,78 @@ const MaxBodyBytes = bodyHeader + maxProofs + sealOverhead
 
 const (
 	bodyVersion  = 1
-	bodyHeader   = 2         // version and round code
-	sealOverhead = 1120 + 16 // X-Wing encapsulation and Poly1305 tag
+	bodyHeader   = 2 // version and round code
+	sealOverhead = identity.SealOverhead
 )
 
 // envelope writes and reads a run's messages; it holds all they are bound to.
 type envelope struct {
-	context  [32]byte
+	context  [sha256.Size]byte
 	rounds   []round
 	self     int
-	identity *Identity
+	identity *identity.Identity
 	peers    map[int]*peer // every other party of the run
 }
 
 type peer struct {
-	sign ed25519.PublicKey
-	seal hpke.PublicKey
+	identity identity.Public
+	seal     *identity.Sealer
 }
 
-func newEnvelope(k kind, b *Binding, identity *Identity, digest, publicKey []byte) (*envelope, error) {
+func newEnvelope(run *statement.Run, self int, own *identity.Identity) (*envelope, error) {
 	e := &envelope{
-		context:  b.context(k, digest, publicKey),
-		rounds:   roundsAmong(k, b.Curve, len(b.Parties)),
-		self:     b.Self,
-		identity: identity,
-		peers:    make(map[int]*peer, len(b.Parties)-1),
+		context:  run.Context(),
+		rounds:   roundsAmong(run),
+		self:     self,
+		identity: own,
+		peers:    make(map[int]*peer, len(run.Parties)-1),
 	}
-	for _, m := range b.Parties {
-		if m.Index == b.Self {
+	for _, m := range run.Parties {
+		if m.Index == self {
 			continue
 		}
-		seal, err := m.Identity.sealKey()
+		seal, err := m.Identity.Sealer()
 		if err != nil {
 			return nil, fmt.Errorf("sealing key of part %d: %w", m.Index, err)
 		}
-		e.peers[m.Index] = &peer{sign: m.Identity.sign[:], seal: seal}
+		e.peers[m.Index] = &peer{identity: m.Identity, seal: seal}
 	}
 	return e, nil
 }
 
+// place is where in the run a message belongs.
+func (e *envelope) place(rd *round, from, to int) statement.Place {
+	return statement.Place{Context: e.context, Round: rd.Name, From: from, To: to}
+}
+
 // signed is what a message's signature covers, info what its seal is bound to.
 func (e *envelope) signed(rd *round, m *Message) []byte {
-	return statement(e.context, rd.name, m.From, m.To, sha256.Sum256(m.Body))
+	return e.place(rd, m.From, m.To).Message(sha256.Sum256(m.Body))
 }
 
-func (e *envelope) info(rd *round, m *Message) []byte {
-	return place("conclave/party/sealed/v1", e.context, rd.name, m.From, m.To).buf
-}
-
-// statement is what the sender of a message signs. It stands for the message
-// itself: who has signed two different ones for one place has equivocated.
-func statement(context [32]byte, round string, from, to int, hash [sha256.Size]byte) []byte {
-	t := place("conclave/party/message/v1", context, round, from, to)
-	t.bytes(hash[:])
-	return t.buf
-}
-
-// place encodes where in which run a message belongs.
-func place(purpose string, context [32]byte, round string, from, to int) *transcript {
-	t := &transcript{buf: make([]byte, 0, 192)}
-	t.text(purpose)
-	t.bytes(context[:])
-	t.text(round)
-	t.number(from)
-	t.number(to)
-	return t
-}
+func (e *envelope) info(rd *round, m *Message) []byte { return e.place(rd, m.From, m.To).Sealed() }
 
 // pack turns the content of one of our round messages into a message to part
 // to, or to everyone if to is 0.
 func (e *envelope) pack(rd *round, to int, content []byte) (Message, error) {
 	m := Message{From: e.self, To: to}
 	if len(content) > rd.max {
-		return m, fmt.Errorf("%s: %d bytes are more than a message may hold", rd.name, len(content))
+		return m, fmt.Errorf("%s: %d bytes are more than a message may hold", rd.Name, len(content))
 	}
-	m.Body = append(m.Body, bodyVersion, rd.code)
-	if rd.p2p {
+	m.Body = append(m.Body, bodyVersion, rd.Code)
+	if rd.P2P {
 		p := e.peers[to]
 		if p == nil {
-			return m, fmt.Errorf("%s: part %d is nobody to seal to", rd.name, to)
+			return m, fmt.Errorf("%s: part %d is nobody to seal to", rd.Name, to)
 		}
-		sealed, err := hpke.Seal(p.seal, sealKDF(), sealAEAD(), e.info(rd, &m), content)
+		sealed, err := p.seal.Seal(e.info(rd, &m), content)
 		if err != nil {
-			return m, fmt.Errorf("%s: seal to part %d: %w", rd.name, to, err)
+			return m, fmt.Errorf("%s: seal to part %d: %w", rd.Name, to, err)
 		}
 		content = sealed
 	}
 	m.Body = append(m.Body, content...)
-	m.Sig = ed25519.Sign(e.identity.keys().sign, e.signed(rd, &m))
+	m.Sig = e.identity.Sign(e.signed(rd, &m))
 	return m, nil
 }
 
@@ -137,10 +123,10 @@ func (e *envelope) authenticate(m *Message) (*round, error) {
 		return nil, ErrNotAuthentic
 	}
 	to := 0
-	if rd.p2p {
+	if rd.P2P {
 		to = e.self
 	}
-	if m.To != to || len(m.Sig) != ed25519.SignatureSize || !ed25519.Verify(p.sign, e.signed(rd, m), m.Sig) {
+	if m.To != to || len(m.Sig) != ed25519.SignatureSize || !p.identity.Verify(e.signed(rd, m), m.Sig) {
 		return nil, ErrNotAuthentic
 	}
 	return rd, nil
@@ -150,11 +136,11 @@ func (e *envelope) authenticate(m *Message) (*round, error) {
 // sender's doing.
 func (e *envelope) open(rd *round, m *Message) ([]byte, error) {
 	content := m.Body[bodyHeader:]
-	if rd.p2p {
+	if rd.P2P {
 		if len(content) > rd.max+sealOverhead {
 			return nil, errors.New("body is too large")
 		}
-		opened, err := hpke.Open(e.identity.keys().seal, sealKDF(), sealAEAD(), e.info(rd, m), content)
+		opened, err := e.identity.OpenSealed(e.info(rd, m), content)
 		if err != nil {
 			return nil, errors.New("body is not sealed to its recipient")
 		}
@@ -168,7 +154,7 @@ func (e *envelope) open(rd *round, m *Message) ([]byte, error) {
 
 func roundByCode(rounds []round, code byte) *round {
 	for i := range rounds {
-		if rounds[i].code == code {
+		if rounds[i].Code == code {
 			return &rounds[i]
 		}
 	}
@@ -194,8 +180,8 @@ func decode(rd *round, from *tss.PartyID, content []byte) (msg tss.ParsedMessage
 	if !into.ValidateBasic() {
 		return nil, errors.New("content is incomplete")
 	}
-	routing := tss.MessageRouting{From: from, IsBroadcast: !rd.p2p}
-	wrapper := &tss.MessageWrapper{From: from.MessageWrapper_PartyID, IsBroadcast: !rd.p2p}
+	routing := tss.MessageRouting{From: from, IsBroadcast: !rd.P2P}
+	wrapper := &tss.MessageWrapper{From: from.MessageWrapper_PartyID, IsBroadcast: !rd.P2P}
 	return tss.NewMessage(routing, into, wrapper), nil
 }
 
@@ -207,11 +193,11 @@ func encode(rounds []round, msg tss.Message) (*round, []byte, error) {
 	}
 	for i := range rounds {
 		rd := &rounds[i]
-		if rd.echo() || rd.protobufName() != msg.Type() {
+		if rd.Echo() || rd.protobufName() != msg.Type() {
 			continue
 		}
-		if rd.p2p == msg.IsBroadcast() || rd.p2p != (len(msg.GetTo()) == 1) {
-			return nil, nil, fmt.Errorf("tss-lib addresses %s differently", rd.name)
+		if rd.P2P == msg.IsBroadcast() || rd.P2P != (len(msg.GetTo()) == 1) {
+			return nil, nil, fmt.Errorf("tss-lib addresses %s differently", rd.Name)
 		}
 		content, err := proto.MarshalOptions{Deterministic: true}.Marshal(parsed.Content())
 		return rd, content, err

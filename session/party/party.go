@@ -1,12 +1,12 @@
-// Package party is one party's side of key generation and signing: its identity,
-// the engine that runs tss-lib's protocols for one key on one curve, the sealing
-// and signing of everything that passes between parties, and the share that
-// results. It is the half of a session that the servers cannot see into.
+// Package party is one party's side of key generation and signing: the engine that
+// runs tss-lib's protocols for one key on one curve, the sealing and signing of
+// everything that passes between parties, and the share that results. It is the
+// half of a session that the servers cannot see into.
 //
 // It does no networking and stores nothing. Whoever uses it carries the messages
 // of [Run.Out] to the other parties' [Run.Accept] by any route, trusted or not; sees
 // to it that no session id and attempt is used twice; decides whose identities to
-// believe; and keeps the [Identity], the sealed [Share] and unused [PreParams].
+// believe; and keeps the [identity.Identity], the sealed [Share] and unused [PreParams].
 //
 // # A run
 //
@@ -36,9 +36,7 @@
 //
 // # When things go wrong
 //
-// An [Identity] may be kept encrypted with a passphrase ([Identity.Protect],
-// [OpenIdentity]). [Share.Verify] proves a share usable without rebuilding
-// anything; [Recover] rebuilds the private key from a threshold of shares, for the
+// [Share.Verify] proves a share usable without rebuilding anything; [Recover] rebuilds the private key from a threshold of shares, for the
 // day on which the committee cannot sign any more. Nothing else here ever has
 // that key.
 //

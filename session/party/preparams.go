@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"runtime"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/bnb-chain/tss-lib/v2/crypto/paillier"
 	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
 
+	"github.com/conclave-mpc/conclave/session/internal/codec"
 	"github.com/conclave-mpc/conclave/session/internal/testonly"
 )
 
@@ -320,7 +322,7 @@ func (p *PreParams) Marshal() ([]byte, error) {
 // which takes some tenths of a second. Its errors quote nothing of the data.
 func UnmarshalPreParams(data []byte) (*PreParams, error) {
 	var in preParamsJSON
-	if len(data) > maxPreParamsBytes || strictJSON(data, &in) != nil || in.Params == nil {
+	if len(data) > maxPreParamsBytes || codec.StrictJSON(data, &in) != nil || in.Params == nil {
 		return nil, errors.New("read pre-parameters: not in the form in which they are written")
 	}
 	if in.Version != preParamsVersion {
@@ -339,7 +341,7 @@ func UnmarshalPreParams(data []byte) (*PreParams, error) {
 func (p *PreParams) String() string { return "party.PreParams" }
 
 // Format writes what String returns, whatever the verb.
-func (p *PreParams) Format(f fmt.State, _ rune) { redact(f, p.String()) }
+func (p *PreParams) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
 
 // MarshalJSON writes what String returns; [PreParams.Marshal] is the way out.
-func (p *PreParams) MarshalJSON() ([]byte, error) { return redactJSON(p.String()) }
+func (p *PreParams) MarshalJSON() ([]byte, error) { return json.Marshal(p.String()) }

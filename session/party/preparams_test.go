@@ -315,3 +315,15 @@ func TestPreParamsAreRedacted(t *testing.T) {
 		}
 	}
 }
+
+var verbs = []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%p"}
+
+// formats are the ways in which a value may find its way into a log.
+func formats(v any) string {
+	data, err := json.Marshal(map[string]any{"v": v, "list": []any{v}})
+	out := fmt.Sprintf("%s %v", data, err)
+	for _, verb := range verbs {
+		out += fmt.Sprintf(" "+verb, v) + fmt.Sprintf(" "+verb, []any{v}) + fmt.Sprintf(" "+verb, struct{ V any }{v})
+	}
+	return out
+}

@@ -3,8 +3,10 @@ package party
 import (
 	"crypto/rand"
 	"crypto/sha512"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"slices"
 
@@ -21,7 +23,7 @@ import (
 type PrivateKey struct {
 	curve  pubkey.Curve
 	public []byte
-	scalar **[32]byte // big-endian; behind two pointers for the reason of [Identity]'s keys
+	scalar **[32]byte // big-endian; behind two pointers for the reason of [identity.Identity]'s keys
 }
 
 // Recover rebuilds a private key from at least as many shares as its threshold
@@ -233,7 +235,7 @@ func wipe(numbers ...*big.Int) {
 func (k PrivateKey) String() string { return "party.PrivateKey(of " + pubkey.Encode(k.public) + ")" }
 
 // Format writes what String returns, whatever the verb.
-func (k PrivateKey) Format(f fmt.State, _ rune) { redact(f, k.String()) }
+func (k PrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // MarshalJSON writes what String returns.
-func (k PrivateKey) MarshalJSON() ([]byte, error) { return redactJSON(k.String()) }
+func (k PrivateKey) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }

@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/bnb-chain/tss-lib/v2/tss"
+
+	"github.com/conclave-mpc/conclave/session/identity"
 )
 
 // Run is one key generation or one signing, seen from one party. Create it with
@@ -84,13 +86,13 @@ type protocol struct {
 	build func(params *tss.Parameters, out chan<- tss.Message) (tss.Party, func() (*result, error))
 }
 
-func newRun(k kind, b Binding, identity *Identity, p protocol) (r *Run, err error) {
+func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err error) {
 	b.Parties = slices.Clone(b.Parties)
 	com, err := newCommittee(b.Curve, b.KeyID, b.Parties)
 	if err != nil {
 		return nil, err
 	}
-	env, err := newEnvelope(k, &b, identity, p.digest, p.publicKey)
+	env, err := newEnvelope(b.run(k, p.digest, p.publicKey), b.Self, own)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +100,7 @@ func newRun(k kind, b Binding, identity *Identity, p protocol) (r *Run, err erro
 	// engine ever waits for whoever reads Out.
 	sends := 0
 	for _, rd := range env.rounds {
-		if rd.p2p {
+		if rd.P2P {
 			sends += len(env.peers)
 		} else {
 			sends++
@@ -173,7 +175,7 @@ func (r *Run) Accept(m Message) error {
 		return r.failFirst(rd, &m, err)
 	}
 	in := inbound{from: m.From, round: rd, hash: sha256.Sum256(m.Body), sig: bytes.Clone(m.Sig)}
-	if rd.echo() {
+	if rd.Echo() {
 		in.echo, err = r.decodeEcho(rd, m.From, content)
 	} else {
 		in.msg, err = decode(rd, r.committee.byPart[m.From], content)
@@ -203,7 +205,7 @@ func (r *Run) claim(m *Message) (fresh bool, err error) {
 		return false, nil
 	case taken:
 		return false, &Error{
-			Reason:   fmt.Sprintf("%s: two different messages from one sender", roundByCode(r.envelope.rounds, m.Body[1]).name),
+			Reason:   fmt.Sprintf("%s: two different messages from one sender", roundByCode(r.envelope.rounds, m.Body[1]).Name),
 			Culprits: []int{m.From},
 			Evidence: []Message{first.clone(), m.clone()},
 			Proof:    r.proofOf(&first, m),
@@ -217,7 +219,7 @@ func (r *Run) claim(m *Message) (fresh bool, err error) {
 
 func (r *Run) failFirst(rd *round, m *Message, err error) error {
 	failure := &Error{
-		Reason:   fmt.Sprintf("%s: %v", rd.name, err),
+		Reason:   fmt.Sprintf("%s: %v", rd.Name, err),
 		Culprits: []int{m.From},
 		Evidence: []Message{m.clone()},
 		Err:      err,
@@ -285,8 +287,8 @@ func (r *Run) missing(number int, echo bool) []int {
 	var parts []int
 	for part := range r.envelope.peers {
 		for _, rd := range r.envelope.rounds {
-			_, here := r.first[slot{part, rd.code}]
-			if rd.number == number && rd.echo() == echo && !here {
+			_, here := r.first[slot{part, rd.Code}]
+			if rd.Number == number && rd.Echo() == echo && !here {
 				parts = append(parts, part)
 				break
 			}
@@ -307,7 +309,7 @@ func (r *Run) Round() (n, of int) {
 	return min(r.currentRound(), r.lastRound()), r.lastRound()
 }
 
-func (r *Run) lastRound() int { return r.envelope.rounds[len(r.envelope.rounds)-1].number }
+func (r *Run) lastRound() int { return r.envelope.rounds[len(r.envelope.rounds)-1].Number }
 
 // currentRound is the first of which tss-lib has not had all messages.
 func (r *Run) currentRound() int {
@@ -323,7 +325,7 @@ func (r *Run) currentRound() int {
 func (r *Run) contentOf(number int) int {
 	n := 0
 	for i := range r.envelope.rounds {
-		if rd := &r.envelope.rounds[i]; rd.number == number && !rd.echo() {
+		if rd := &r.envelope.rounds[i]; rd.Number == number && !rd.Echo() {
 			n += len(r.envelope.peers)
 		}
 	}

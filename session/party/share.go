@@ -14,7 +14,10 @@ import (
 	"filippo.io/age/armor"
 	"github.com/bnb-chain/tss-lib/v2/tss"
 
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/internal/codec"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 const (
@@ -35,8 +38,8 @@ type SharePublic struct {
 	PublicKey   string       `json:"public_key"`   // 0x hex: compressed SEC1, or 32 bytes
 	AccountAddr string       `json:"account_addr"` // EIP-55, or base58
 	// Parties are all the key's, ascending; Parties[i].Index is i+1.
-	Parties []Member  `json:"parties"`
-	Created time.Time `json:"created"`
+	Parties []identity.Member `json:"parties"`
+	Created time.Time         `json:"created"`
 }
 
 // Share is a party's part of a key: with Threshold of them one signs. It is
@@ -62,7 +65,7 @@ type openShare struct {
 // Public returns the public part.
 func (s *Share) Public() SharePublic {
 	p := s.public
-	p.Parties = append([]Member(nil), p.Parties...)
+	p.Parties = append([]identity.Member(nil), p.Parties...)
 	return p
 }
 
@@ -115,7 +118,7 @@ func parseSealed(shareJSON string) (sealedShare, error) {
 	if len(shareJSON) > maxShareBytes {
 		return sealedShare{}, errors.New("parse share: too large")
 	}
-	if err := strictJSON([]byte(shareJSON), &s); err != nil {
+	if err := codec.StrictJSON([]byte(shareJSON), &s); err != nil {
 		return sealedShare{}, fmt.Errorf("parse share: %w", err)
 	}
 	if err := s.SharePublic.check(); err != nil {
@@ -127,7 +130,7 @@ func parseSealed(shareJSON string) (sealedShare, error) {
 	return s, nil
 }
 
-// OpenShare opens a share_json with an [*Identity] or any age identity to which
+// OpenShare opens a share_json with an [*identity.Identity] or any age identity to which
 // it was sealed, and checks that what is outside equals what is inside and that
 // the secret part is whole and belongs to the key. ErrNotOwner. Its errors quote
 // nothing of the secret.
@@ -155,7 +158,7 @@ func OpenShare(shareJSON string, identities ...age.Identity) (*Share, error) {
 func openPlain(plain []byte, outside *SharePublic) (*Share, error) {
 	var inside openShare
 	// The decoder's own errors can quote what it read.
-	if err := strictJSON(plain, &inside); err != nil || inside.Secret == nil {
+	if err := codec.StrictJSON(plain, &inside); err != nil || inside.Secret == nil {
 		return nil, errors.New("open share: what is sealed is not a share")
 	}
 	if !inside.Public.equal(outside) {
@@ -166,18 +169,6 @@ func openPlain(plain []byte, outside *SharePublic) (*Share, error) {
 		return nil, fmt.Errorf("open share: %w", err)
 	}
 	return s, nil
-}
-
-func strictJSON(data []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("something follows the JSON object")
-	}
-	return nil
 }
 
 func (p *SharePublic) equal(other *SharePublic) bool {
@@ -191,16 +182,16 @@ func (p *SharePublic) check() error {
 	if p.Version != shareVersion {
 		return fmt.Errorf("share format %d is not known", p.Version)
 	}
-	if p.KeyID == "" || len(p.KeyID) > maxNameBytes {
+	if p.KeyID == "" || len(p.KeyID) > identity.MaxNameBytes {
 		return errors.New("its key id is missing or too long")
 	}
-	if err := checkThreshold(p.Threshold, p.TotalParts); err != nil {
+	if err := identity.CheckThreshold(p.Threshold, p.TotalParts); err != nil {
 		return err
 	}
 	if len(p.Parties) != p.TotalParts {
 		return errors.New("not all parties are listed")
 	}
-	if err := checkMembers(p.Parties, p.TotalParts); err != nil {
+	if err := identity.CheckMembers(p.Parties, p.TotalParts); err != nil {
 		return err
 	}
 	if p.PartIndex < 1 || p.PartIndex > p.TotalParts || p.Parties[p.PartIndex-1].User != p.User {
@@ -275,7 +266,25 @@ func (s Share) String() string {
 }
 
 // Format writes what String returns, whatever the verb.
-func (s Share) Format(f fmt.State, _ rune) { redact(f, s.String()) }
+func (s Share) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
 
 // MarshalJSON writes what String returns.
-func (s Share) MarshalJSON() ([]byte, error) { return redactJSON(s.String()) }
+func (s Share) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// Attest signs which key a session of key generation has made. Only who has a
+// share of the key can: all that is signed, but for the session's name and its
+// coordinator, is what the share says, which is what the MPC has computed.
+func (s *Share) Attest(id *identity.Identity, sessionID, coordinator string) (statement.Attestation, error) {
+	p := s.Public()
+	if !id.IsZero() && p.Parties[p.PartIndex-1].Identity != id.Public() {
+		return statement.Attestation{}, errors.New("attest key: the share was made with another identity")
+	}
+	k := statement.Attested{
+		SessionID: sessionID, KeyID: p.KeyID, Coordinator: coordinator, Curve: p.Curve, Threshold: p.Threshold,
+		AccountAddr: p.AccountAddr, PublicKey: p.PublicKey,
+	}
+	for _, m := range p.Parties {
+		k.Participants = append(k.Participants, m.User)
+	}
+	return k.Attest(id, p.Parties)
+}

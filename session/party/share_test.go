@@ -9,12 +9,14 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-func seal(t *testing.T, s *party.Share, owner *party.Identity, more ...age.Recipient) string {
+func seal(t *testing.T, s *party.Share, owner *identity.Identity, more ...age.Recipient) string {
 	t.Helper()
 	out, err := s.Seal(owner.Recipient(), more...)
 	if err != nil {
@@ -234,5 +236,37 @@ func TestShareIsRedacted(t *testing.T) {
 	}
 	if !strings.Contains(text, "part 1 of key") {
 		t.Error("it is not said which share it is")
+	}
+}
+
+// TestShareAttests: a share attests its own key, as its own party only.
+func TestShareAttests(t *testing.T) {
+	t.Parallel()
+	c, shares := someKey(t, pubkey.Ed25519)
+	p := shares[0].Public()
+	k := statement.Attested{
+		SessionID: "kg-1", KeyID: p.KeyID, Coordinator: "alice", Curve: p.Curve, Threshold: p.Threshold,
+		Participants: []string{"user-1", "user-2", "user-3"}, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey,
+	}
+	var list []statement.Attestation
+	for i, s := range shares {
+		a, err := s.Attest(c.Identities[i], "kg-1", "alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, a)
+	}
+	if err := k.Verify(list); err != nil {
+		t.Error(err)
+	}
+	for name, try := range map[string]func() (statement.Attestation, error){
+		"another identity": func() (statement.Attestation, error) { return shares[0].Attest(c.Identities[1], "kg-1", "alice") },
+		"no identity":      func() (statement.Attestation, error) { return shares[0].Attest(nil, "kg-1", "alice") },
+		"no session":       func() (statement.Attestation, error) { return shares[0].Attest(c.Identities[0], "", "alice") },
+		"no coordinator":   func() (statement.Attestation, error) { return shares[0].Attest(c.Identities[0], "kg-1", "") },
+	} {
+		if _, err := try(); err == nil {
+			t.Errorf("%s: attested", name)
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	eddsasigning "github.com/bnb-chain/tss-lib/v2/eddsa/signing"
 	"github.com/bnb-chain/tss-lib/v2/tss"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -18,7 +19,7 @@ type SignConfig struct {
 	// Binding must agree with the share in everything but the parties, which are
 	// any quorum of the share's, with the same users and identities.
 	Binding  Binding
-	Identity *Identity
+	Identity *identity.Identity
 	Share    *Share
 	// Digest is what is signed: 32 bytes on secp256k1; on ed25519 the message
 	// itself, 1 byte to 1 MiB.

@@ -6,14 +6,15 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // The participants of a keygen attest which key they have made; the coordinator
 // checks that all of them have attested the one that the server tells. See
-// party.Attested.
+// statement.Attested.
 
 // Attestor is a participant that has attested a key.
 type Attestor struct {
@@ -26,7 +27,7 @@ type Attestor struct {
 	Pinned bool `json:"pinned"`
 	First  bool `json:"first"`
 
-	identity party.PublicIdentity
+	identity identity.Public
 }
 
 // AttestationFault says what is wrong with the attestations of a key.
@@ -80,7 +81,7 @@ func CheckKey(info wire.KeyInfo, known func(user string) (Known, bool, error), p
 	if err != nil {
 		return nil, err
 	}
-	return checkAttestations(party.Attested{
+	return checkAttestations(statement.Attested{
 		SessionID: info.SessionID, KeyID: info.KeyID, Coordinator: info.Coordinator, Curve: curve, Threshold: info.Threshold,
 		Participants: info.Participants, AccountAddr: info.AccountAddr, PublicKey: info.PublicKey,
 	}, info.Attestations, known, pinnedOnly)
@@ -89,7 +90,7 @@ func CheckKey(info wire.KeyInfo, known func(user string) (Known, bool, error), p
 // checkAttestations is CheckKey. Whoever is known must have attested, by the
 // identity that is known. All must have if one has: participants that can attest
 // make keys with such alone.
-func checkAttestations(k party.Attested, texts []string, known func(string) (Known, bool, error), pinnedOnly bool) ([]Attestor, error) {
+func checkAttestations(k statement.Attested, texts []string, known func(string) (Known, bool, error), pinnedOnly bool) ([]Attestor, error) {
 	refuse := func(fault AttestationFault, err error) ([]Attestor, error) {
 		return nil, &AttestationError{Fault: fault, KeyID: k.KeyID, SessionID: k.SessionID, AccountAddr: k.AccountAddr, Err: err}
 	}
@@ -119,10 +120,10 @@ func checkAttestations(k party.Attested, texts []string, known func(string) (Kno
 	case len(silent) > 0:
 		return refuse(AttestationIncomplete, fmt.Errorf("nothing has come from %s", strings.Join(silent, ", ")))
 	}
-	list := make([]party.Attestation, len(texts))
+	list := make([]statement.Attestation, len(texts))
 	for i, text := range texts {
 		var err error
-		if list[i], err = party.ParseAttestation(text); err != nil {
+		if list[i], err = statement.ParseAttestation(text); err != nil {
 			return refuse(AttestationMalformed, fmt.Errorf("%s: %w", who[i].User, err))
 		}
 		switch err := who[i].is(list[i].Identity, pinnedOnly); {
@@ -140,7 +141,7 @@ func checkAttestations(k party.Attested, texts []string, known func(string) (Kno
 
 // is notes by which identity a participant has attested, unless it must not be
 // that.
-func (a *Attestor) is(id party.PublicIdentity, pinnedOnly bool) error {
+func (a *Attestor) is(id identity.Public, pinnedOnly bool) error {
 	known := Known{User: a.User, Fingerprint: a.Fingerprint, Pinned: a.Pinned}
 	a.Fingerprint, a.identity = id.Fingerprint(), id
 	return admits(pinnedOnly, a.User, known, !a.First, id)
@@ -149,7 +150,7 @@ func (a *Attestor) is(id party.PublicIdentity, pinnedOnly bool) error {
 // believer is by what a coordinator believes a key, or does not.
 type believer struct {
 	user       string // the coordinator
-	identity   *party.Identity
+	identity   *identity.Identity
 	known      func(user string) (Known, bool, error)
 	trust      Trust
 	pinnedOnly bool
@@ -189,7 +190,7 @@ func (b believer) ready(participants []string) error {
 // attested checks the attestations of a key that was asked for with r, and lets
 // the store remember those who are known from now on.
 func (b believer) attested(r KeygenRequest, curve pubkey.Curve, session string, out *wire.KeygenConfirm) ([]Attestor, error) {
-	who, err := checkAttestations(party.Attested{
+	who, err := checkAttestations(statement.Attested{
 		SessionID: session, KeyID: r.KeyID, Coordinator: b.user, Curve: curve, Threshold: r.Threshold, Participants: r.Participants,
 		AccountAddr: out.AccountAddr, PublicKey: out.PublicKey,
 	}, out.Attestations, b.knows, b.pinnedOnly)

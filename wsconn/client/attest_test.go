@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -181,7 +182,7 @@ func strangersKey(t *testing.T) (public, address string) {
 
 // forgedBy is the attestation of a part that a stranger makes of a key that he
 // has no share of: of his own, which he says to be that.
-func forgedBy(t *testing.T, id *party.Identity, info wire.KeyInfo, part int) string {
+func forgedBy(t *testing.T, id *identity.Identity, info wire.KeyInfo, part int) string {
 	t.Helper()
 	c := partytest.NewCommittee(t, 2)
 	c.Identities[0] = id

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
@@ -12,7 +13,7 @@ import (
 // the party can sign again: the share opens, holds together, and belongs to
 // exactly this identity in the key, for a party that comes back with another one
 // is taken for an impostor. It rebuilds nothing. party.ErrNotOwner.
-func CheckShare(shareJSON string, id *party.Identity) (party.SharePublic, error) {
+func CheckShare(shareJSON string, id *identity.Identity) (party.SharePublic, error) {
 	share, err := party.OpenShare(shareJSON, id)
 	if err != nil {
 		return party.SharePublic{}, err
@@ -27,7 +28,7 @@ func CheckShare(shareJSON string, id *party.Identity) (party.SharePublic, error)
 // RestoreShare puts a share from a backup into a store, once [CheckShare] has
 // found it good. A share of the same key and address that the store has already
 // is replaced only by itself.
-func RestoreShare(ctx context.Context, store ShareStore, shareJSON string, id *party.Identity) (party.SharePublic, error) {
+func RestoreShare(ctx context.Context, store ShareStore, shareJSON string, id *identity.Identity) (party.SharePublic, error) {
 	public, err := CheckShare(shareJSON, id)
 	if err != nil {
 		return public, err

@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -112,7 +113,7 @@ func (p *participant) checkShare(inv Invitation, share party.SharePublic) error 
 		return errors.New("the share is of another part")
 	}
 	for _, user := range inv.Participants {
-		if !slices.ContainsFunc(share.Parties, func(m party.Member) bool { return m.User == user }) {
+		if !slices.ContainsFunc(share.Parties, func(m identity.Member) bool { return m.User == user }) {
 			return fmt.Errorf("%s holds no part of the key", user)
 		}
 	}
@@ -124,7 +125,7 @@ func (p *participant) checkShare(inv Invitation, share party.SharePublic) error 
 var errDiffer = errors.New("the parameters differ from the invitation that was approved")
 
 // checkKeygenParams returns the committee of a keygen.
-func checkKeygenParams(inv Invitation, m *wire.KeygenParams) ([]party.Member, error) {
+func checkKeygenParams(inv Invitation, m *wire.KeygenParams) ([]identity.Member, error) {
 	curve := pubkey.Curve(m.Curve)
 	if curve == "" {
 		curve = pubkey.Secp256k1
@@ -147,7 +148,7 @@ func checkKeygenParams(inv Invitation, m *wire.KeygenParams) ([]party.Member, er
 }
 
 // checkSignParams returns the signers of an attempt.
-func checkSignParams(inv Invitation, m *wire.SignParams) ([]party.Member, error) {
+func checkSignParams(inv Invitation, m *wire.SignParams) ([]identity.Member, error) {
 	same := inv.Kind == KindSign && m.KeyID == inv.KeyID && m.Data == inv.Data && m.Hash == inv.Hash && m.Digest == inv.Digest &&
 		m.PartIndex == inv.PartIndex
 	if !same {
@@ -169,16 +170,16 @@ func checkSignParams(inv Invitation, m *wire.SignParams) ([]party.Member, error)
 }
 
 // membersOf reads the parties of a run. The faults of one are that one's.
-func membersOf(list []wire.Party) (members []party.Member, parts []int, err error) {
+func membersOf(list []wire.Party) (members []identity.Member, parts []int, err error) {
 	for _, w := range list {
 		if w.Identity == "" {
 			return nil, nil, blame(w.PartIndex, fmt.Errorf("%s (part %d) has no identity: its client is not one that can take part", w.UserID, w.PartIndex))
 		}
-		id, err := party.ParsePublicIdentity(w.Identity)
+		id, err := identity.ParsePublic(w.Identity)
 		if err != nil {
 			return nil, nil, blame(w.PartIndex, fmt.Errorf("the identity of %s (part %d) cannot be read", w.UserID, w.PartIndex))
 		}
-		members = append(members, party.Member{Index: w.PartIndex, User: w.UserID, Identity: id})
+		members = append(members, identity.Member{Index: w.PartIndex, User: w.UserID, Identity: id})
 		parts = append(parts, w.PartIndex)
 	}
 	return members, parts, nil

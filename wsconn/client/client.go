@@ -66,7 +66,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -89,7 +89,7 @@ type Config struct {
 
 	// Identity is who this client is to the other parties. A coordinator that has
 	// one signs its requests with it.
-	Identity *party.Identity
+	Identity *identity.Identity
 	// Store keeps sealed shares.
 	Store ShareStore
 	// Journal keeps what the participant has promised and begun. Zero value means

@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -71,7 +73,7 @@ func TestTwoFaces(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			evidence, err := party.UnmarshalEvidence([]byte(strings.TrimSpace(string(text))))
+			evidence, err := statement.ParseEvidence([]byte(strings.TrimSpace(string(text))))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -92,7 +94,7 @@ func TestTwoFaces(t *testing.T) {
 
 // otherCommitment is the first message of another run of bob's with the same
 // parameters.
-func otherCommitment(t *testing.T, bob *party.Identity, p *wire.KeygenParams) *party.Message {
+func otherCommitment(t *testing.T, bob *identity.Identity, p *wire.KeygenParams) *party.Message {
 	members, _, err := membersOf(p.Parties)
 	if err != nil {
 		t.Error(err)

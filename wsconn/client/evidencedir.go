@@ -10,7 +10,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -37,7 +38,7 @@ type evidenceStock struct {
 // run is kept, and the first 4 pieces against an identity: for a further one it
 // returns where the last of these is. All together are at most 256 files and
 // 64 MiB.
-func (s *DirStore) PutEvidence(_ context.Context, e *party.Evidence) (string, error) {
+func (s *DirStore) PutEvidence(_ context.Context, e *statement.Evidence) (string, error) {
 	text, err := e.Marshal()
 	if err != nil {
 		return "", fmt.Errorf("keep evidence: %w", err)
@@ -93,7 +94,7 @@ func readEvidence(dir string) (evidenceStock, error) {
 		path := filepath.Join(dir, entry.Name())
 		// What cannot be read counts as a file, and against nobody.
 		if text, err := readBounded(path, maxEvidenceBytes); err == nil {
-			if e, err := party.UnmarshalEvidence(text); err == nil {
+			if e, err := statement.ParseEvidence(text); err == nil {
 				stock.against[accused(e)] = append(stock.against[accused(e)], path)
 			}
 		}
@@ -102,8 +103,8 @@ func readEvidence(dir string) (evidenceStock, error) {
 }
 
 // accused is the fingerprint of whom evidence is against.
-func accused(e *party.Evidence) string {
-	i := slices.IndexFunc(e.Parties, func(m party.Member) bool { return m.Index == e.From })
+func accused(e *statement.Evidence) string {
+	i := slices.IndexFunc(e.Parties, func(m identity.Member) bool { return m.Index == e.From })
 	if i < 0 {
 		return ""
 	}

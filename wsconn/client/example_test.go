@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/sha3"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
@@ -329,7 +330,7 @@ func (s *server) dial(ctx context.Context, user string) *client.Client {
 
 // serve runs a participant until the server stops.
 func (s *server) serve(user string, store client.ShareStore, approve client.Approver) {
-	identity, err := party.NewIdentity()
+	identity, err := identity.New()
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -41,7 +42,7 @@ type peer struct {
 	t        *testing.T
 	f        *fake
 	user     string
-	identity *party.Identity
+	identity *identity.Identity
 	store    Store
 	approve  Approver
 	change   func(*Config)
@@ -63,8 +64,8 @@ type Store interface {
 
 // coordinatorIdentity is that of every test's coordinator; its participants have
 // pinned it.
-var coordinatorIdentity = sync.OnceValue(func() *party.Identity {
-	id, err := party.NewIdentity()
+var coordinatorIdentity = sync.OnceValue(func() *identity.Identity {
+	id, err := identity.New()
 	if err != nil {
 		panic(err)
 	}
@@ -187,7 +188,7 @@ func three(t *testing.T) (*fake, []*peer) {
 // made is a key of names, 2 of 3 on ed25519, made once for all tests.
 var made struct {
 	sync.Once
-	identities [3]*party.Identity
+	identities [3]*identity.Identity
 	shares     [3]string
 	public     party.SharePublic
 }
@@ -197,7 +198,7 @@ func makeOnce(t *testing.T) {
 		b := party.Binding{SessionID: "made", Attempt: 1, KeyID: "made", Curve: pubkey.Ed25519, Threshold: 2, TotalParts: 3}
 		for i, name := range names {
 			made.identities[i] = partytest.Identity(t)
-			b.Parties = append(b.Parties, party.Member{Index: i + 1, User: name, Identity: made.identities[i].Public()})
+			b.Parties = append(b.Parties, identity.Member{Index: i + 1, User: name, Identity: made.identities[i].Public()})
 		}
 		runs := map[int]*party.Run{}
 		for i, id := range made.identities {

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/audit"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -39,7 +39,7 @@ type APIConfig struct {
 	TLS *tls.Config
 	// Identity signs what Keygen and Sign ask for. Nil means that requests are not
 	// signed, so that only participants that a person looks after approve them.
-	Identity *party.Identity
+	Identity *identity.Identity
 	// Known, Trust and PinnedOnly decide which new keys Keygen believes, as those of
 	// [Config] do. Nil and false mean that nobody is known: see [Key.Attested].
 	Known      func(user string) (Known, bool, error)
@@ -61,7 +61,7 @@ type API struct {
 	bases    []*url.URL
 	servers  *servers
 	token    TokenSource
-	identity *party.Identity
+	identity *identity.Identity
 	believer believer    // of no user yet
 	onEvent  func(Event) // may be nil
 	onAnswer func()      // may be nil

@@ -6,7 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -18,7 +18,7 @@ type Passphrase func(made bool) ([]byte, error)
 // LoadIdentity reads the identity in a private file (mode 0600), or makes one
 // there. A nil passphrase makes an unprotected one. Errors are as those of
 // [ReadIdentity].
-func LoadIdentity(path string, passphrase Passphrase) (id *party.Identity, made bool, err error) {
+func LoadIdentity(path string, passphrase Passphrase) (id *identity.Identity, made bool, err error) {
 	id, err = ReadIdentity(path, passphrase)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return id, false, err
@@ -40,15 +40,15 @@ func LoadIdentity(path string, passphrase Passphrase) (id *party.Identity, made 
 
 // ReadIdentity reads the identity in a private file. If it is protected, its
 // passphrase is asked for: without any the error is ErrProtected, with a wrong
-// one party.ErrPassphrase. If there is no file, it is fs.ErrNotExist.
-func ReadIdentity(path string, passphrase Passphrase) (*party.Identity, error) {
+// one identity.ErrPassphrase. If there is no file, it is fs.ErrNotExist.
+func ReadIdentity(path string, passphrase Passphrase) (*identity.Identity, error) {
 	text, err := secret.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
 	defer clear(text)
 	var given []byte
-	if party.IsProtected(text) {
+	if identity.IsProtected(text) {
 		if passphrase != nil {
 			given, err = passphrase(false)
 			defer clear(given)
@@ -60,7 +60,7 @@ func ReadIdentity(path string, passphrase Passphrase) (*party.Identity, error) {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	id, err := party.OpenIdentity(text, given)
+	id, err := identity.Open(text, given)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -69,8 +69,8 @@ func ReadIdentity(path string, passphrase Passphrase) (*party.Identity, error) {
 
 // MakeIdentity makes a new identity in a file that must not exist yet, else the
 // error is fs.ErrExist. With a passphrase it is protected from the beginning.
-func MakeIdentity(path string, passphrase []byte) (*party.Identity, error) {
-	id, err := party.NewIdentity()
+func MakeIdentity(path string, passphrase []byte) (*identity.Identity, error) {
+	id, err := identity.New()
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func MakeIdentity(path string, passphrase []byte) (*party.Identity, error) {
 // ProtectIdentity writes an identity anew into its file, protected with another
 // passphrase, or not at all if that is empty. What the file held before may stay
 // on the disk until it is overwritten.
-func ProtectIdentity(path string, id *party.Identity, passphrase []byte) error {
+func ProtectIdentity(path string, id *identity.Identity, passphrase []byte) error {
 	text, err := identityText(id, passphrase)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func ProtectIdentity(path string, id *party.Identity, passphrase []byte) error {
 	return nil
 }
 
-func identityText(id *party.Identity, passphrase []byte) ([]byte, error) {
+func identityText(id *identity.Identity, passphrase []byte) ([]byte, error) {
 	write := id.Secret
 	if len(passphrase) > 0 {
 		write = func() (string, error) { return id.Protect(passphrase) }

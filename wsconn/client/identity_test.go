@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -65,7 +66,7 @@ func TestProtectedIdentity(t *testing.T) {
 		t.Fatal(made, err)
 	}
 	text, err := os.ReadFile(path)
-	if err != nil || !party.IsProtected(text) || bytes.Contains(text, []byte("conclave-identity")) {
+	if err != nil || !identity.IsProtected(text) || bytes.Contains(text, []byte("conclave-identity")) {
 		t.Fatalf("the file begins %.30q, %v", text, err)
 	}
 	if again, made, err := LoadIdentity(path, saying("correct horse")); err != nil || made || again.Public() != first.Public() {
@@ -76,7 +77,7 @@ func TestProtectedIdentity(t *testing.T) {
 			t.Errorf("got %v, want ErrProtected", err)
 		}
 	}
-	if _, _, err := LoadIdentity(path, saying("wrong")); !errors.Is(err, party.ErrPassphrase) {
+	if _, _, err := LoadIdentity(path, saying("wrong")); !errors.Is(err, identity.ErrPassphrase) {
 		t.Errorf("got %v, want party.ErrPassphrase", err)
 	}
 	nobody := errors.New("nobody there")

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -362,7 +362,7 @@ func (p *participant) claim(ctx context.Context, inv Invitation) error {
 	if inv.Kind != KindKeygen || inv.Signer == nil {
 		return nil
 	}
-	s, err := party.ParseSignedRequest(inv.SignedRequest)
+	s, err := statement.ParseSignedRequest(inv.SignedRequest)
 	if err != nil {
 		return err
 	}

@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // errPower is what every operation returns once the power is out.
@@ -379,10 +380,10 @@ func TestFullOfClaims(t *testing.T) {
 func TestEvidenceIsBounded(t *testing.T) {
 	s := dirStore(t, filepath.Join(t.TempDir(), "home"))
 	id := partytest.Identity(t).Public()
-	piece := func(session string, id party.PublicIdentity) *party.Evidence {
-		return &party.Evidence{
+	piece := func(session string, id identity.Public) *statement.Evidence {
+		return &statement.Evidence{
 			Version: 1, Protocol: "sign", SessionID: session, Attempt: 1, From: 1,
-			Parties: []party.Member{{Index: 1, User: "bob", Identity: id}},
+			Parties: []identity.Member{{Index: 1, User: "bob", Identity: id}},
 		}
 	}
 	kept := map[string]bool{}

@@ -13,7 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -127,10 +127,10 @@ func parseKnown(user string, fields []string) (Known, error) {
 	if len(fields) != 1 {
 		return Known{}, errors.New("it is damaged")
 	}
-	if fingerprint, err := party.ParseFingerprint(fields[0]); err == nil {
+	if fingerprint, err := identity.ParseFingerprint(fields[0]); err == nil {
 		return Known{User: user, Fingerprint: fingerprint, Pinned: true}, nil
 	}
-	id, err := party.ParsePublicIdentity(fields[0])
+	id, err := identity.ParsePublic(fields[0])
 	if err != nil {
 		return Known{}, err
 	}
@@ -138,7 +138,7 @@ func parseKnown(user string, fields []string) (Known, error) {
 }
 
 // Trust implements [Truster]: it trusts on first use, and remembers.
-func (s *DirStore) Trust(user string, id party.PublicIdentity) error {
+func (s *DirStore) Trust(user string, id identity.Public) error {
 	known, ok, err := s.Known(user)
 	if err == nil && !ok {
 		err = s.changeKnown(func(list []Known, lines map[string]string) error {

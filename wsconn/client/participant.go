@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -173,7 +174,7 @@ func (p *participant) report(ctx context.Context, r Record) {
 	}
 	// What is attested is what is sealed in the share, and not what is beside it.
 	share, err := party.OpenShare(sealed, p.c.cfg.Identity)
-	var attestation party.Attestation
+	var attestation statement.Attestation
 	if err == nil {
 		attestation, err = share.Attest(p.c.cfg.Identity, r.Invitation.SessionID, r.Invitation.Coordinator)
 	}

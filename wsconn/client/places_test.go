@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -28,9 +28,9 @@ const (
 )
 
 // coordinatorKey is the identity of a user of these tests.
-func coordinatorKey(t *testing.T) *party.Identity {
+func coordinatorKey(t *testing.T) *identity.Identity {
 	t.Helper()
-	id, err := party.NewIdentity()
+	id, err := identity.New()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func coordinatorKey(t *testing.T) *party.Identity {
 }
 
 // signedInvite is an invitation to sign data with the key made, signed by id.
-func signedInvite(t *testing.T, id *party.Identity, user, session, data string) *wire.SignInvite {
+func signedInvite(t *testing.T, id *identity.Identity, user, session, data string) *wire.SignInvite {
 	t.Helper()
 	m := plainInvite(user, session, data)
 	inv := signInvitation(m)
@@ -147,7 +147,7 @@ func TestQuestionsInOrder(t *testing.T) {
 	f, d := newFake(t), newDesk()
 	p := keyed(t, f, &MemStore{})
 	p.approve, p.change = d.approve, func(cfg *Config) { cfg.AskAtOnce = 1 }
-	ids := map[string]*party.Identity{}
+	ids := map[string]*identity.Identity{}
 	for _, user := range []string{"pinned-1", "pinned-2", "known", "stranger"} {
 		ids[user] = coordinatorKey(t)
 	}
@@ -270,7 +270,7 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-func flood(t *testing.T, hostile *party.Identity, invite func(i int) *wire.SignInvite, size int, most int64) {
+func flood(t *testing.T, hostile *identity.Identity, invite func(i int) *wire.SignInvite, size int, most int64) {
 	dir := filepath.Join(t.TempDir(), "home")
 	store := dirStore(t, dir)
 	f, d := newFake(t), newDesk()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
@@ -25,7 +26,7 @@ import (
 // Several processes may use one directory. It is safe for concurrent use.
 type PreParamsDir struct {
 	dir      string
-	identity *party.Identity
+	identity *identity.Identity
 }
 
 const (
@@ -35,7 +36,7 @@ const (
 
 // OpenPreParamsDir opens dir, which is made if it does not exist, and removes
 // what a process that died has taken and not used.
-func OpenPreParamsDir(dir string, identity *party.Identity) (*PreParamsDir, error) {
+func OpenPreParamsDir(dir string, identity *identity.Identity) (*PreParamsDir, error) {
 	if identity == nil {
 		return nil, errors.New("open pre-parameters: the identity is missing")
 	}

@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 )
 
-func openPreDir(t *testing.T, dir string, id *party.Identity) *PreParamsDir {
+func openPreDir(t *testing.T, dir string, id *identity.Identity) *PreParamsDir {
 	t.Helper()
 	d, err := OpenPreParamsDir(dir, id)
 	if err != nil {

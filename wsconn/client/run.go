@@ -8,8 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -17,7 +19,7 @@ import (
 type attempt struct {
 	inv     Invitation
 	number  int
-	members []party.Member
+	members []identity.Member
 	share   string // of a signing: as the server sent it, may be empty
 }
 
@@ -193,7 +195,7 @@ func (p *participant) prepareKeygen(ctx context.Context, t *task, a attempt) (*p
 
 // trust asks about every party but this one, whose identity package party holds
 // against the own.
-func (p *participant) trust(members []party.Member, self int) error {
+func (p *participant) trust(members []identity.Member, self int) error {
 	for _, m := range members {
 		if m.Index == self {
 			continue
@@ -273,7 +275,7 @@ func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, e
 }
 
 // sameParties refuses signers who are not who they were when the key was made.
-func sameParties(share party.SharePublic, signers []party.Member) error {
+func sameParties(share party.SharePublic, signers []identity.Member) error {
 	for _, m := range signers {
 		if m.Index < 1 || m.Index > len(share.Parties) || share.Parties[m.Index-1].User != m.User {
 			return fmt.Errorf("part %d of the key is not %s", m.Index, m.User)
@@ -362,7 +364,7 @@ func (p *participant) generated(ctx context.Context, t *task, a attempt, share *
 	return nil
 }
 
-func (p *participant) complete(inv Invitation, public party.SharePublic, sealed string, attestation party.Attestation) {
+func (p *participant) complete(inv Invitation, public party.SharePublic, sealed string, attestation statement.Attestation) {
 	p.send(inv.SessionID, &wire.KeygenComplete{
 		KeyID: inv.KeyID, PartIndex: public.PartIndex, AccountAddr: public.AccountAddr, ShareJSON: sealed,
 		SessionID: inv.SessionID, PublicKey: public.PublicKey, Attestation: attestation.String(),

@@ -9,13 +9,14 @@ import (
 	"slices"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // A coordinator with an identity signs what it asks for; a participant checks
-// that what it is shown, all of it, is what was signed. See party.Request.
+// that what it is shown, all of it, is what was signed. See statement.Request.
 
 // requestLife is how long a signed request holds that sets no limit itself.
 const requestLife = time.Hour
@@ -34,11 +35,11 @@ type Signer struct {
 	ExpiresAt time.Time `json:"expires_at"`
 	Nonce     string    `json:"nonce"` // hex
 
-	identity party.PublicIdentity
+	identity identity.Public
 }
 
 // sign signs a request of a coordinator's.
-func sign(id *party.Identity, user string, r party.Request, life time.Duration) (string, error) {
+func sign(id *identity.Identity, user string, r statement.Request, life time.Duration) (string, error) {
 	r.Coordinator = user
 	if life <= 0 {
 		life = requestLife
@@ -68,9 +69,9 @@ func (c *Client) signKeygen(r *KeygenRequest, curve pubkey.Curve) error {
 }
 
 // signKeygen fills in the SignedRequest of a request that is valid.
-func signKeygen(id *party.Identity, user string, r *KeygenRequest, curve pubkey.Curve) (err error) {
+func signKeygen(id *identity.Identity, user string, r *KeygenRequest, curve pubkey.Curve) (err error) {
 	r.Curve = curve
-	r.SignedRequest, err = sign(id, user, party.Request{
+	r.SignedRequest, err = sign(id, user, statement.Request{
 		Kind: string(KindKeygen), KeyID: r.KeyID, Curve: curve, Threshold: r.Threshold, Participants: r.Participants,
 	}, r.ExpiresIn)
 	return err
@@ -96,7 +97,7 @@ func (c *Client) signSigning(ctx context.Context, r *SignRequest) error {
 
 // signSigning fills in the SignedRequest of a request that is valid, and what
 // must be known to sign it.
-func signSigning(id *party.Identity, user string, r *SignRequest) error {
+func signSigning(id *identity.Identity, user string, r *SignRequest) error {
 	if r.AccountAddr == "" {
 		return errAddressless
 	}
@@ -113,7 +114,7 @@ func signSigning(id *party.Identity, user string, r *SignRequest) error {
 		// The server derives the same one; but what is signed must be known before.
 		r.SessionID = wire.SigningID(user, r.KeyID, r.RequestID)
 	}
-	r.SignedRequest, err = sign(id, user, party.Request{
+	r.SignedRequest, err = sign(id, user, statement.Request{
 		Kind: string(KindSign), SessionID: r.SessionID, KeyID: r.KeyID, Curve: curve, Participants: r.Participants,
 		Data: r.Data, Hash: r.Hash, Digest: pubkey.Encode(digest), AccountAddr: address,
 	}, r.ExpiresIn)
@@ -122,8 +123,8 @@ func signSigning(id *party.Identity, user string, r *SignRequest) error {
 
 // request is what a coordinator must have signed for an invitation. The
 // invitation has been checked: hash and digest are filled in.
-func (inv Invitation) request() party.Request {
-	r := party.Request{
+func (inv Invitation) request() statement.Request {
+	r := statement.Request{
 		Kind: string(inv.Kind), Coordinator: inv.Coordinator, SessionID: inv.SessionID, KeyID: inv.KeyID, Curve: inv.Curve,
 		Threshold: inv.Threshold, Participants: inv.Participants,
 		Data: inv.Data, Hash: inv.Hash, Digest: inv.Digest, AccountAddr: inv.AccountAddr,
@@ -151,7 +152,7 @@ func (p *participant) checkSigner(inv Invitation, holders []string) (Invitation,
 		}
 		return inv, nil
 	}
-	s, err := party.ParseSignedRequest(inv.SignedRequest)
+	s, err := statement.ParseSignedRequest(inv.SignedRequest)
 	if err != nil {
 		return inv, err
 	}
@@ -187,7 +188,7 @@ func stillHolds(inv Invitation) error {
 	if inv.SignedRequest == "" {
 		return nil
 	}
-	s, err := party.ParseSignedRequest(inv.SignedRequest)
+	s, err := statement.ParseSignedRequest(inv.SignedRequest)
 	if err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func stillHolds(inv Invitation) error {
 }
 
 // usersOf lists the users of a key's parties.
-func usersOf(members []party.Member) []string {
+func usersOf(members []identity.Member) []string {
 	users := make([]string, len(members))
 	for i, m := range members {
 		users[i] = m.User
@@ -211,7 +212,7 @@ var errNoRequestID = errors.New("client: a request that another program sends ne
 // user's identity. The program must send RequestID as Idempotency-Key. AccountAddr must be known. The
 // body holds for ExpiresIn, or an hour. It asks no server. Errors are those of
 // [API.Sign] before it asks anybody.
-func (r SignRequest) Body(user string, id *party.Identity) ([]byte, error) {
+func (r SignRequest) Body(user string, id *identity.Identity) ([]byte, error) {
 	if r.RequestID == "" {
 		return nil, errNoRequestID
 	}
@@ -227,7 +228,7 @@ func (r SignRequest) Body(user string, id *party.Identity) ([]byte, error) {
 // Body returns the JSON body of POST /v1/keys?start=true, as [SignRequest.Body] does. A
 // KeyID that is empty becomes the one that the server derives from user and
 // RequestID.
-func (r KeygenRequest) Body(user string, id *party.Identity) ([]byte, error) {
+func (r KeygenRequest) Body(user string, id *identity.Identity) ([]byte, error) {
 	if r.RequestID == "" {
 		return nil, errNoRequestID
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -238,7 +238,7 @@ func TestReplayedRequest(t *testing.T) {
 // TestRefusedRequests: what is wrong with a request beside its fields.
 func TestRefusedRequests(t *testing.T) {
 	stranger := partytest.Identity(t)
-	signed := func(id *party.Identity, issued, life time.Duration) string {
+	signed := func(id *identity.Identity, issued, life time.Duration) string {
 		now := time.Now()
 		inv := keygenInvitation(keygenInvite(t))
 		s, err := inv.request().Sign(id, now.Add(issued), now.Add(issued+life))
@@ -252,7 +252,7 @@ func TestRefusedRequests(t *testing.T) {
 	for name, tc := range map[string]struct {
 		request string
 		change  func(*Config)
-		known   *party.Identity // first used; nil for nobody
+		known   *identity.Identity // first used; nil for nobody
 		pinned  bool
 		want    string // "" if it may be asked about, "!" if it is approved
 	}{

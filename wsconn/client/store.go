@@ -7,7 +7,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // ShareStore keeps sealed shares. A share is named by its key id and its
@@ -28,7 +30,7 @@ type ShareStore interface {
 type EvidenceStore interface {
 	// PutEvidence stores evidence durably and returns where it is, for people. The
 	// same again is the same.
-	PutEvidence(ctx context.Context, e *party.Evidence) (where string, err error)
+	PutEvidence(ctx context.Context, e *statement.Evidence) (where string, err error)
 }
 
 // MemStore is a ShareStore, Journal, Truster, KnownStore and EvidenceStore in memory, for tests
@@ -41,7 +43,7 @@ type MemStore struct {
 	shares []memShare
 	known  map[string]Known
 
-	evidence []*party.Evidence
+	evidence []*statement.Evidence
 }
 
 type memShare struct {
@@ -95,7 +97,7 @@ func sortShares(list []party.SharePublic) {
 }
 
 // PutEvidence implements [EvidenceStore].
-func (s *MemStore) PutEvidence(_ context.Context, e *party.Evidence) (string, error) {
+func (s *MemStore) PutEvidence(_ context.Context, e *statement.Evidence) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.evidence) >= maxEvidence {
@@ -106,14 +108,14 @@ func (s *MemStore) PutEvidence(_ context.Context, e *party.Evidence) (string, er
 }
 
 // Evidence returns what PutEvidence has stored.
-func (s *MemStore) Evidence() []*party.Evidence {
+func (s *MemStore) Evidence() []*statement.Evidence {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.evidence)
 }
 
 // Trust implements [Truster]: it trusts on first use.
-func (s *MemStore) Trust(user string, id party.PublicIdentity) error {
+func (s *MemStore) Trust(user string, id identity.Public) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if known, ok := s.known[user]; ok {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -13,11 +13,11 @@ import (
 // approved; its error is told to the others as the reason why this party does not
 // go on. A coordinator asks it about participants that have attested a key and
 // were not known.
-type Trust func(user string, id party.PublicIdentity) error
+type Trust func(user string, id identity.Public) error
 
 // Truster is a store that knows identities, and trusts a user's first one.
 type Truster interface {
-	Trust(user string, id party.PublicIdentity) error
+	Trust(user string, id identity.Public) error
 }
 
 // Known is what is known of a user's identity.
@@ -40,7 +40,7 @@ type KnownStore interface {
 
 // pinned is what is known of a user after pinning a fingerprint.
 func (k Known) pinned(user, fingerprint string) (Known, error) {
-	canonical, err := party.ParseFingerprint(fingerprint)
+	canonical, err := identity.ParseFingerprint(fingerprint)
 	switch {
 	case err != nil:
 		return k, err
@@ -73,7 +73,7 @@ func (e *IdentityError) Error() string {
 func (e *IdentityError) Is(target error) bool { return target == ErrIdentityChanged }
 
 // sameIdentity holds an identity against the one in a key or a store.
-func sameIdentity(user string, known, id party.PublicIdentity) error {
+func sameIdentity(user string, known, id identity.Public) error {
 	if known != id {
 		return &IdentityError{User: user, Known: known.Fingerprint(), Now: id.Fingerprint()}
 	}
@@ -81,7 +81,7 @@ func sameIdentity(user string, known, id party.PublicIdentity) error {
 }
 
 // holds is sameIdentity for what is known by its fingerprint.
-func (k Known) holds(id party.PublicIdentity) error {
+func (k Known) holds(id identity.Public) error {
 	if now := id.Fingerprint(); now != k.Fingerprint {
 		return &IdentityError{User: k.User, Known: k.Fingerprint, Now: now, Pinned: k.Pinned}
 	}
@@ -100,7 +100,7 @@ func (p *participant) known(user string) (Known, bool, error) {
 }
 
 // admits decides about an identity by what is known, and remembers nothing.
-func admits(pinnedOnly bool, user string, known Known, ok bool, id party.PublicIdentity) error {
+func admits(pinnedOnly bool, user string, known Known, ok bool, id identity.Public) error {
 	if ok {
 		if err := known.holds(id); err != nil {
 			return err
@@ -113,7 +113,7 @@ func admits(pinnedOnly bool, user string, known Known, ok bool, id party.PublicI
 }
 
 // trusts decides about an identity, and lets the store remember it.
-func (p *participant) trusts(user string, id party.PublicIdentity) error {
+func (p *participant) trusts(user string, id identity.Public) error {
 	known, ok, err := p.known(user)
 	if err != nil {
 		return err

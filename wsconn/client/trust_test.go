@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
@@ -69,7 +69,7 @@ func TestPins(t *testing.T) {
 func TestKnownIdentitiesRace(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	const users = 8
-	ids := []*party.Identity{partytest.Identity(t), partytest.Identity(t)}
+	ids := []*identity.Identity{partytest.Identity(t), partytest.Identity(t)}
 	var wg sync.WaitGroup
 	errs := make([][users]error, 2)
 	for i := range 2 {

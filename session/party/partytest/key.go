@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
@@ -31,7 +32,7 @@ func Key(tb testing.TB) (*Committee, []*party.Share) {
 	c := &Committee{}
 	var shares []*party.Share
 	for i, text := range stored.Identities {
-		id, err := party.ParseIdentity(text)
+		id, err := identity.Parse(text)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/internal/testonly"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -43,9 +44,9 @@ func PreParams(tb testing.TB, i int) *party.PreParams {
 }
 
 // Identity makes an identity.
-func Identity(tb testing.TB) *party.Identity {
+func Identity(tb testing.TB) *identity.Identity {
 	tb.Helper()
-	id, err := party.NewIdentity()
+	id, err := identity.New()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -55,9 +56,9 @@ func Identity(tb testing.TB) *party.Identity {
 // Committee is n parties that trust each other's identities.
 type Committee struct {
 	// Members are in order of part index; their users are user-1, user-2, …
-	Members []party.Member
+	Members []identity.Member
 	// Identities are theirs: Identities[i] is that of Members[i].
-	Identities []*party.Identity
+	Identities []*identity.Identity
 }
 
 // NewCommittee makes a committee of n parties.
@@ -67,7 +68,7 @@ func NewCommittee(tb testing.TB, n int) *Committee {
 	for i := 1; i <= n; i++ {
 		id := Identity(tb)
 		c.Identities = append(c.Identities, id)
-		c.Members = append(c.Members, party.Member{Index: i, User: fmt.Sprintf("user-%d", i), Identity: id.Public()})
+		c.Members = append(c.Members, identity.Member{Index: i, User: fmt.Sprintf("user-%d", i), Identity: id.Public()})
 	}
 	return c
 }
@@ -81,7 +82,7 @@ func (c *Committee) Binding(curve pubkey.Curve, threshold, self int) party.Bindi
 	return party.Binding{
 		SessionID: fmt.Sprintf("session-%d", n), Attempt: 1, KeyID: fmt.Sprintf("key-%d", n),
 		Curve: curve, Threshold: threshold, TotalParts: len(c.Members),
-		Parties: append([]party.Member(nil), c.Members...), Self: self,
+		Parties: append([]identity.Member(nil), c.Members...), Self: self,
 	}
 }
 

@@ -1,12 +1,15 @@
-package party
+package statement
 
 import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/internal/codec"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -21,7 +24,7 @@ const (
 	attestationPrefix = "conclave-att1."
 	// attestationSize is that of all that an attestation carries: the identity and
 	// the signature.
-	attestationSize     = ed25519.PublicKeySize + sealKeySize + ed25519.SignatureSize + ed25519.SignatureSize
+	attestationSize     = identity.PublicSize + ed25519.SignatureSize
 	attestationTextSize = len(attestationPrefix) + (attestationSize*8+5)/6
 )
 
@@ -44,35 +47,27 @@ type Attested struct {
 // all the parties, as this one knows them. It is immutable.
 type Attestation struct {
 	// Identity has signed. Whether it is the party's is for the reader to know.
-	Identity PublicIdentity
+	Identity identity.Public
 
 	sig [ed25519.SignatureSize]byte
 }
 
-// Attest signs which key a session of key generation has made. Only who has a
-// share of the key can: all that is signed, but for the session's name and its
-// coordinator, is what the share says, which is what the MPC has computed.
-func (s *Share) Attest(id *Identity, sessionID, coordinator string) (Attestation, error) {
-	if id == nil || id.private == nil {
+// Attest signs what a session of key generation has made, for the parties as the
+// signer knows them: members is in the order of the parts, and the identity must
+// be that of one of them. Only who has computed the key can know what to sign.
+func (k Attested) Attest(id *identity.Identity, members []identity.Member) (Attestation, error) {
+	if id.IsZero() {
 		return Attestation{}, errors.New("attest key: the identity is missing")
 	}
-	p := s.Public()
-	if p.Parties[p.PartIndex-1].Identity != id.public {
-		return Attestation{}, errors.New("attest key: the share was made with another identity")
+	if !slices.ContainsFunc(members, func(m identity.Member) bool { return m.Identity == id.Public() }) {
+		return Attestation{}, errors.New("attest key: the identity is not that of a party")
 	}
-	k := Attested{
-		SessionID: sessionID, KeyID: p.KeyID, Coordinator: coordinator, Curve: p.Curve, Threshold: p.Threshold,
-		AccountAddr: p.AccountAddr, PublicKey: p.PublicKey,
-	}
-	for _, m := range p.Parties {
-		k.Participants = append(k.Participants, m.User)
-	}
-	statement, err := k.statement(p.Parties)
+	statement, err := k.statement(members)
 	if err != nil {
 		return Attestation{}, fmt.Errorf("attest key: %w", err)
 	}
-	a := Attestation{Identity: id.public}
-	copy(a.sig[:], ed25519.Sign(id.keys().sign, statement))
+	a := Attestation{Identity: id.Public()}
+	copy(a.sig[:], id.Sign(statement))
 	return a, nil
 }
 
@@ -84,9 +79,9 @@ func (k Attested) Verify(list []Attestation) error {
 	if len(list) != len(k.Participants) {
 		return fmt.Errorf("verify attestations: there are %d, of %d parties", len(list), len(k.Participants))
 	}
-	members := make([]Member, len(list))
+	members := make([]identity.Member, len(list))
 	for i, a := range list {
-		members[i] = Member{Index: i + 1, User: k.Participants[i], Identity: a.Identity}
+		members[i] = identity.Member{Index: i + 1, User: k.Participants[i], Identity: a.Identity}
 	}
 	statement, err := k.statement(members)
 	if err != nil {
@@ -94,7 +89,7 @@ func (k Attested) Verify(list []Attestation) error {
 	}
 	var others []string
 	for i, a := range list {
-		if !ed25519.Verify(a.Identity.sign[:], statement, a.sig[:]) {
+		if !a.Identity.Verify(statement, a.sig[:]) {
 			others = append(others, k.Participants[i])
 		}
 	}
@@ -105,19 +100,19 @@ func (k Attested) Verify(list []Attestation) error {
 }
 
 // statement is what is signed. It is an error if no key can be so.
-func (k Attested) statement(members []Member) ([]byte, error) {
+func (k Attested) statement(members []identity.Member) ([]byte, error) {
 	for _, id := range []string{k.SessionID, k.KeyID, k.Coordinator} {
-		if id == "" || len(id) > maxNameBytes {
-			return nil, fmt.Errorf("session id, key id and coordinator must be 1 to %d bytes", maxNameBytes)
+		if id == "" || len(id) > identity.MaxNameBytes {
+			return nil, fmt.Errorf("session id, key id and coordinator must be 1 to %d bytes", identity.MaxNameBytes)
 		}
 	}
 	if k.Curve != pubkey.Secp256k1 && k.Curve != pubkey.Ed25519 {
 		return nil, pubkey.ErrCurve
 	}
-	if err := checkThreshold(k.Threshold, len(members)); err != nil {
+	if err := identity.CheckThreshold(k.Threshold, len(members)); err != nil {
 		return nil, err
 	}
-	if err := checkMembers(members, len(members)); err != nil {
+	if err := identity.CheckMembers(members, len(members)); err != nil {
 		return nil, err
 	}
 	pub, err := k.Curve.ParseKey(k.PublicKey)
@@ -127,32 +122,30 @@ func (k Attested) statement(members []Member) ([]byte, error) {
 	if address, err := k.Curve.Address(pub); err != nil || address != k.AccountAddr {
 		return nil, errors.New("its address is not that of its public key")
 	}
-	var t transcript
-	t.text("conclave/party/attestation/v1")
-	t.text(k.SessionID)
-	t.text(k.KeyID)
-	t.text(k.Coordinator)
-	t.text(string(k.Curve))
-	t.number(k.Threshold)
-	t.number(len(members))
+	var t codec.Transcript
+	t.Text("conclave/party/attestation/v1")
+	t.Text(k.SessionID)
+	t.Text(k.KeyID)
+	t.Text(k.Coordinator)
+	t.Text(string(k.Curve))
+	t.Number(k.Threshold)
+	t.Number(len(members))
 	for _, m := range members {
-		t.number(m.Index)
-		t.text(m.User)
-		t.bytes(m.Identity.sign[:])
-		t.bytes(m.Identity.seal[:])
+		t.Number(m.Index)
+		t.Text(m.User)
+		t.Bytes(m.Identity.SignKey())
+		t.Bytes(m.Identity.SealKey())
 	}
-	t.text(k.AccountAddr)
-	t.bytes(pub)
-	return t.buf, nil
+	t.Text(k.AccountAddr)
+	t.Bytes(pub)
+	return t.Buf, nil
 }
 
 // String returns the text form that travels as attestation: one line of always
 // the same length, a versioned prefix and unpadded URL-safe base64.
 func (a Attestation) String() string {
 	raw := make([]byte, 0, attestationSize)
-	raw = append(raw, a.Identity.sign[:]...)
-	raw = append(raw, a.Identity.seal[:]...)
-	raw = append(raw, a.Identity.proof[:]...)
+	raw = a.Identity.AppendTo(raw)
 	raw = append(raw, a.sig[:]...)
 	return attestationPrefix + base64.RawURLEncoding.EncodeToString(raw)
 }
@@ -170,11 +163,9 @@ func ParseAttestation(text string) (Attestation, error) {
 	if err != nil || len(raw) != attestationSize {
 		return a, errors.New("parse attestation: not of the right length and alphabet")
 	}
-	for _, field := range [][]byte{a.Identity.sign[:], a.Identity.seal[:], a.Identity.proof[:], a.sig[:]} {
-		raw = raw[copy(field, raw):]
-	}
-	if err := a.Identity.check(); err != nil {
+	if a.Identity, err = identity.PublicFromBytes(raw[:identity.PublicSize]); err != nil {
 		return Attestation{}, fmt.Errorf("parse attestation: %w", err)
 	}
+	copy(a.sig[:], raw[identity.PublicSize:])
 	return a, nil
 }

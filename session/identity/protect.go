@@ -1,4 +1,4 @@
-package party
+package identity
 
 import (
 	"bytes"
@@ -25,8 +25,11 @@ const (
 	maxIdentityFile = 16 << 10 // armored and encrypted, it is not half as long
 )
 
+// ErrPassphrase is returned by [Open] for a passphrase that is not the identity's.
+var ErrPassphrase = errors.New("identity: the passphrase is not that of the identity")
+
 // Protect returns the private text form encrypted with a passphrase: an armored
-// age file, which age itself decrypts too. [OpenIdentity] reads it.
+// age file, which age itself decrypts too. [Open] reads it.
 func (id Identity) Protect(passphrase []byte) (string, error) {
 	if testonly.Allowed() {
 		return id.protect(passphrase, testScryptWork)
@@ -65,12 +68,12 @@ func (id Identity) protect(passphrase []byte, work int) (string, error) {
 // IsProtected reports whether the text of an identity needs a passphrase.
 func IsProtected(text []byte) bool { return bytes.HasPrefix(text, []byte(armor.Header+"\n")) }
 
-// OpenIdentity reads a private identity in the form of [Identity.Protect] with
+// Open reads a private identity in the form of [Identity.Protect] with
 // its passphrase, or in that of [Identity.Secret], for which the passphrase is
 // not looked at. ErrPassphrase. Its errors quote nothing of the text.
-func OpenIdentity(text, passphrase []byte) (*Identity, error) {
+func Open(text, passphrase []byte) (*Identity, error) {
 	if !IsProtected(text) {
-		return ParseIdentity(string(text))
+		return Parse(string(text))
 	}
 	if len(text) > maxIdentityFile {
 		return nil, errors.New("open identity: too large")
@@ -96,5 +99,5 @@ func OpenIdentity(text, passphrase []byte) (*Identity, error) {
 	if err != nil {
 		return nil, errors.New("open identity: it is damaged")
 	}
-	return ParseIdentity(string(plain))
+	return Parse(string(plain))
 }

@@ -1,4 +1,4 @@
-package party
+package statement
 
 import (
 	"crypto/ed25519"
@@ -9,15 +9,16 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
 // attesting are three parties with a key, and what they attest of it.
 type attesting struct {
-	ids    []*Identity
-	shares []*Share
-	key    Attested
-	list   []Attestation
+	ids     []*identity.Identity
+	members []identity.Member
+	key     Attested
+	list    []Attestation
 }
 
 func attest(t testing.TB) attesting {
@@ -34,22 +35,12 @@ func attest(t testing.TB) attesting {
 		SessionID: "kg-1", KeyID: "key-1", Coordinator: "alice", Curve: pubkey.Ed25519, Threshold: 2,
 		Participants: []string{"bob", "carol", "dave"}, AccountAddr: address, PublicKey: pubkey.Encode(pub),
 	}}
-	var members []Member
 	for i, user := range a.key.Participants {
-		a.ids = append(a.ids, identity(t))
-		members = append(members, Member{Index: i + 1, User: user, Identity: a.ids[i].Public()})
+		a.ids = append(a.ids, fresh(t))
+		a.members = append(a.members, identity.Member{Index: i + 1, User: user, Identity: a.ids[i].Public()})
 	}
-	for i, user := range a.key.Participants {
-		// Without its secret part, at which nobody looks here.
-		s := &Share{public: SharePublic{
-			Version: shareVersion, KeyID: a.key.KeyID, User: user, PartIndex: i + 1, Threshold: 2, TotalParts: 3, Curve: a.key.Curve,
-			PublicKey: a.key.PublicKey, AccountAddr: address, Parties: members,
-		}}
-		if err := s.public.check(); err != nil {
-			t.Fatal(err)
-		}
-		a.shares = append(a.shares, s)
-		one, err := s.Attest(a.ids[i], a.key.SessionID, a.key.Coordinator)
+	for _, id := range a.ids {
+		one, err := a.key.Attest(id, a.members)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -68,13 +59,18 @@ func TestAttestation(t *testing.T) {
 	if err := a.key.Verify(a.list); err != nil {
 		t.Fatal(err)
 	}
-	for name, try := range map[string]func() (Attestation, error){
-		"another identity": func() (Attestation, error) { return a.shares[0].Attest(a.ids[1], "kg-1", "alice") },
-		"no identity":      func() (Attestation, error) { return a.shares[0].Attest(nil, "kg-1", "alice") },
-		"no session":       func() (Attestation, error) { return a.shares[0].Attest(a.ids[0], "", "alice") },
-		"no coordinator":   func() (Attestation, error) { return a.shares[0].Attest(a.ids[0], "kg-1", "") },
+	for name, change := range map[string]func(k *Attested){
+		"no session":     func(k *Attested) { k.SessionID = "" },
+		"no coordinator": func(k *Attested) { k.Coordinator = "" },
 	} {
-		if _, err := try(); err == nil {
+		k := a.key
+		change(&k)
+		if _, err := k.Attest(a.ids[0], a.members); err == nil {
+			t.Errorf("%s: attested", name)
+		}
+	}
+	for name, id := range map[string]*identity.Identity{"no identity": nil, "an empty identity": {}, "a stranger's identity": fresh(t)} {
+		if _, err := a.key.Attest(id, a.members); err == nil {
 			t.Errorf("%s: attested", name)
 		}
 	}
@@ -84,7 +80,7 @@ func TestAttestation(t *testing.T) {
 func TestEveryFieldIsAttested(t *testing.T) {
 	t.Parallel()
 	a := attest(t)
-	members := a.shares[0].public.Parties
+	members := a.members
 	good, err := a.key.statement(members)
 	if err != nil {
 		t.Fatal(err)
@@ -121,29 +117,26 @@ func TestEveryFieldIsAttested(t *testing.T) {
 func TestForgedAttestations(t *testing.T) {
 	t.Parallel()
 	a, other := attest(t), attest(t)
-	stranger := identity(t)
+	stranger := fresh(t)
 	forged := func(change func(list []Attestation)) []Attestation {
 		list := slices.Clone(a.list)
 		change(list)
 		return list
 	}
 	// Whoever makes up an identity can sign as it, but not for the others.
-	signs := func(id *Identity, members ...Member) Attestation {
+	signs := func(id *identity.Identity, members ...identity.Member) Attestation {
 		statement, err := a.key.statement(members)
 		if err != nil {
 			t.Fatal(err)
 		}
 		one := Attestation{Identity: id.Public()}
-		copy(one.sig[:], ed25519.Sign(id.keys().sign, statement))
+		copy(one.sig[:], id.Sign(statement))
 		return one
 	}
-	members := slices.Clone(a.shares[0].public.Parties)
+	members := slices.Clone(a.members)
 	members[2].Identity = stranger.Public()
 	// The signing key of dave, with a sealing key of somebody else.
-	resealed, err := newIdentity(a.ids[2].keys().sign, stranger.keys().seal, stranger.keys().age)
-	if err != nil {
-		t.Fatal(err)
-	}
+	resealed := mixed(t, a.ids[2], stranger)
 	for name, list := range map[string][]Attestation{
 		"none":                     nil,
 		"one fewer":                a.list[:2],

@@ -1,13 +1,15 @@
-package party
+package statement
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/internal/codec"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -29,14 +31,14 @@ type Evidence struct {
 	Version int `json:"version"`
 	// Protocol is "keygen" or "sign".
 	Protocol string `json:"protocol"`
-	// The rest of the run's [Binding].
-	SessionID  string       `json:"session_id"`
-	Attempt    int          `json:"attempt"`
-	KeyID      string       `json:"key_id"`
-	Curve      pubkey.Curve `json:"curve"`
-	Threshold  int          `json:"threshold"`
-	TotalParts int          `json:"total_parts"`
-	Parties    []Member     `json:"parties"`
+	// The rest of the [Run].
+	SessionID  string            `json:"session_id"`
+	Attempt    int               `json:"attempt"`
+	KeyID      string            `json:"key_id"`
+	Curve      pubkey.Curve      `json:"curve"`
+	Threshold  int               `json:"threshold"`
+	TotalParts int               `json:"total_parts"`
+	Parties    []identity.Member `json:"parties"`
 	// Digest and PublicKey are 0x hex, empty in key generation.
 	Digest    string `json:"digest,omitempty"`
 	PublicKey string `json:"public_key,omitempty"`
@@ -60,26 +62,17 @@ type SignedCopy struct {
 	Body []byte `json:"body,omitempty"`
 }
 
-func signedCopy(m *Message) SignedCopy {
-	hash := sha256.Sum256(m.Body)
-	return SignedCopy{Hash: hash[:], Sig: bytes.Clone(m.Sig), Body: bytes.Clone(m.Body)}
-}
-
-// proofOf makes evidence of two authentic messages for one place.
-func (r *Run) proofOf(a, b *Message) *Evidence {
-	return r.evidence(roundByCode(r.envelope.rounds, a.Body[1]), a.From, a.To, signedCopy(a), signedCopy(b))
-}
-
-func (r *Run) evidence(rd *round, from, to int, first, second SignedCopy) *Evidence {
-	b := &r.binding
+// NewEvidence returns what shows that the sender at a place of a run has signed
+// two different messages for it. It does not verify them.
+func NewEvidence(r *Run, place Place, first, second SignedCopy) *Evidence {
 	e := &Evidence{
-		Version: evidenceVersion, Protocol: string(r.kind),
-		SessionID: b.SessionID, Attempt: b.Attempt, KeyID: b.KeyID, Curve: b.Curve,
-		Threshold: b.Threshold, TotalParts: b.TotalParts, Parties: append([]Member(nil), b.Parties...),
-		Round: rd.name, From: from, To: to, First: first, Second: second,
+		Version: evidenceVersion, Protocol: r.Kind,
+		SessionID: r.SessionID, Attempt: r.Attempt, KeyID: r.KeyID, Curve: r.Curve,
+		Threshold: r.Threshold, TotalParts: r.TotalParts, Parties: append([]identity.Member(nil), r.Parties...),
+		Round: place.Round, From: place.From, To: place.To, First: first, Second: second,
 	}
-	if r.kind == kindSign {
-		e.Digest, e.PublicKey = pubkey.Encode(r.digest), pubkey.Encode(r.publicKey)
+	if r.Kind == Sign {
+		e.Digest, e.PublicKey = pubkey.Encode(r.Digest), pubkey.Encode(r.PublicKey)
 	}
 	return e
 }
@@ -87,13 +80,13 @@ func (r *Run) evidence(rd *round, from, to int, first, second SignedCopy) *Evide
 // Marshal returns the evidence as JSON.
 func (e *Evidence) Marshal() ([]byte, error) { return json.MarshalIndent(e, "", "  ") }
 
-// UnmarshalEvidence reads what [Evidence.Marshal] wrote. It does not verify it.
-func UnmarshalEvidence(data []byte) (*Evidence, error) {
+// ParseEvidence reads what [Evidence.Marshal] wrote. It does not verify it.
+func ParseEvidence(data []byte) (*Evidence, error) {
 	if len(data) > maxEvidenceBytes {
 		return nil, errors.New("read evidence: too large")
 	}
 	var e Evidence
-	if err := strictJSON(data, &e); err != nil {
+	if err := codec.StrictJSON(data, &e); err != nil {
 		return nil, fmt.Errorf("read evidence: %w", err)
 	}
 	return &e, nil
@@ -102,39 +95,41 @@ func UnmarshalEvidence(data []byte) (*Evidence, error) {
 // Verify checks the evidence by itself and returns whom it convicts. It needs
 // nothing but the evidence and asks nobody. An error means that it shows nothing
 // about anybody.
-func (e *Evidence) Verify() (culprit Member, err error) {
+func (e *Evidence) Verify() (culprit identity.Member, err error) {
 	if err := e.verify(&culprit); err != nil {
-		return Member{}, fmt.Errorf("verify evidence: %w", err)
+		return identity.Member{}, fmt.Errorf("verify evidence: %w", err)
 	}
 	return culprit, nil
 }
 
-func (e *Evidence) verify(culprit *Member) error {
+func (e *Evidence) verify(culprit *identity.Member) error {
 	if e.Version != evidenceVersion {
 		return fmt.Errorf("format %d is not known", e.Version)
 	}
-	context, err := e.context()
+	run, err := e.run()
 	if err != nil {
 		return err
 	}
-	rd := roundByName(roundsAmong(kind(e.Protocol), e.Curve, len(e.Parties)), e.Round)
-	if rd == nil {
+	rounds := run.Rounds()
+	i := slices.IndexFunc(rounds, func(rd Round) bool { return rd.Name == e.Round })
+	if i < 0 {
 		return errors.New("such a run has no such message")
 	}
-	b := Binding{Parties: e.Parties}
-	from, to := b.member(e.From), b.member(e.To)
-	if from == nil || rd.p2p != (to != nil) || !rd.p2p && e.To != 0 || from == to {
+	rd := &rounds[i]
+	from, to := run.Member(e.From), run.Member(e.To)
+	if from == nil || rd.P2P != (to != nil) || !rd.P2P && e.To != 0 || from == to {
 		return errors.New("such a run has no message from and to these parts")
 	}
 	if bytes.Equal(e.First.Hash, e.Second.Hash) {
 		return errors.New("the two messages are the same")
 	}
+	place := Place{Context: run.Context(), Round: rd.Name, From: e.From, To: e.To}
 	for _, c := range []SignedCopy{e.First, e.Second} {
 		if len(c.Hash) != sha256.Size {
 			return errors.New("a hash is not whole")
 		}
 		hash := [sha256.Size]byte(c.Hash)
-		if !ed25519.Verify(from.Identity.sign[:], statement(context, rd.name, e.From, e.To, hash), c.Sig) {
+		if !from.Identity.Verify(place.Message(hash), c.Sig) {
 			return fmt.Errorf("a message is not signed by part %d", e.From)
 		}
 		if len(c.Body) > 0 && sha256.Sum256(c.Body) != hash {
@@ -145,29 +140,31 @@ func (e *Evidence) verify(culprit *Member) error {
 	return nil
 }
 
-// context rebuilds what the run was bound to, from a binding that a run can have.
-func (e *Evidence) context() (none [sha256.Size]byte, err error) {
-	b := Binding{
-		SessionID: e.SessionID, Attempt: e.Attempt, KeyID: e.KeyID, Curve: e.Curve,
+// run rebuilds the run that the signatures are bound to. It is an error if no run
+// can be so.
+func (e *Evidence) run() (*Run, error) {
+	r := &Run{
+		Kind: e.Protocol, SessionID: e.SessionID, Attempt: e.Attempt, KeyID: e.KeyID, Curve: e.Curve,
 		Threshold: e.Threshold, TotalParts: e.TotalParts, Parties: e.Parties,
 	}
-	k := kind(e.Protocol)
-	if k != kindKeygen && k != kindSign {
-		return none, errors.New("such a protocol is not known")
+	if r.Kind != Keygen && r.Kind != Sign {
+		return nil, errors.New("such a protocol is not known")
 	}
-	if err := b.checkRun(k); err != nil {
-		return none, err
+	if err := r.Check(); err != nil {
+		return nil, err
 	}
-	var digest, publicKey []byte
-	if k == kindSign {
-		if digest, err = pubkey.Decode(e.Digest); err != nil {
-			return none, fmt.Errorf("digest: %w", err)
+	if r.Kind == Keygen {
+		if e.Digest != "" || e.PublicKey != "" {
+			return nil, errors.New("a key generation has no digest and no public key")
 		}
-		if publicKey, err = pubkey.Decode(e.PublicKey); err != nil {
-			return none, fmt.Errorf("public key: %w", err)
-		}
-	} else if e.Digest != "" || e.PublicKey != "" {
-		return none, errors.New("a key generation has no digest and no public key")
+		return r, nil
 	}
-	return b.context(k, digest, publicKey), nil
+	var err error
+	if r.Digest, err = pubkey.Decode(e.Digest); err != nil {
+		return nil, fmt.Errorf("digest: %w", err)
+	}
+	if r.PublicKey, err = pubkey.Decode(e.PublicKey); err != nil {
+		return nil, fmt.Errorf("public key: %w", err)
+	}
+	return r, nil
 }

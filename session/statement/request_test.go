@@ -1,4 +1,4 @@
-package party
+package statement
 
 import (
 	"bytes"
@@ -10,9 +10,40 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
+
+func fresh(t testing.TB) *identity.Identity {
+	t.Helper()
+	id, err := identity.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// mixed is an identity of the signing key of one and the sealing key of another,
+// whole and consistent.
+func mixed(t testing.TB, sign, seal *identity.Identity) *identity.Identity {
+	t.Helper()
+	first, err := sign.Secret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := seal.Secret()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(first, "\n")
+	lines[2] = strings.SplitAfter(second, "\n")[2]
+	id, err := identity.Parse(strings.Join(lines, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
 
 func keygenRequest() Request {
 	return Request{
@@ -29,7 +60,7 @@ func signRequest() Request {
 
 var requestTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-func signedRequest(t testing.TB, id *Identity, r Request) SignedRequest {
+func signedRequest(t testing.TB, id *identity.Identity, r Request) SignedRequest {
 	t.Helper()
 	s, err := r.Sign(id, requestTime, requestTime.Add(time.Hour))
 	if err != nil {
@@ -44,7 +75,7 @@ func signedRequest(t testing.TB, id *Identity, r Request) SignedRequest {
 
 func TestSignedRequest(t *testing.T) {
 	t.Parallel()
-	id := identity(t)
+	id := fresh(t)
 	for _, r := range []Request{keygenRequest(), signRequest()} {
 		s := signedRequest(t, id, r)
 		if err := s.Verify(r, nil); err != nil || s.Identity != id.Public() || s.EveryHolder {
@@ -53,7 +84,7 @@ func TestSignedRequest(t *testing.T) {
 		if other := signedRequest(t, id, r); other.ID() == s.ID() || other.Nonce == s.Nonce {
 			t.Error("two requests have the same nonce")
 		}
-		if err := signedRequest(t, identity(t), r).Verify(r, nil); err != nil {
+		if err := signedRequest(t, fresh(t), r).Verify(r, nil); err != nil {
 			t.Error(err)
 		}
 	}
@@ -104,7 +135,7 @@ func changes(v reflect.Value) map[string]func(reflect.Value) {
 // TestEveryFieldIsSigned changes each field of each kind of request.
 func TestEveryFieldIsSigned(t *testing.T) {
 	t.Parallel()
-	id := identity(t)
+	id := fresh(t)
 	for _, make := range []func() Request{keygenRequest, signRequest} {
 		good := make()
 		s := signedRequest(t, id, good)
@@ -143,13 +174,13 @@ func TestEveryFieldIsSigned(t *testing.T) {
 // TestEveryPartOfSignedRequest changes what the text form carries.
 func TestEveryPartOfSignedRequest(t *testing.T) {
 	t.Parallel()
-	id, other := identity(t), identity(t)
+	id, other := fresh(t), fresh(t)
 	r := signRequest()
 	good := signedRequest(t, id, r)
 	strange := signedRequest(t, other, r)
 	cases := map[string]func(s *SignedRequest){
 		"Identity":    func(s *SignedRequest) { s.Identity = other.Public() },
-		"seal":        func(s *SignedRequest) { s.Identity.seal = other.Public().seal },
+		"seal":        func(s *SignedRequest) { s.Identity = mixed(t, id, other).Public() },
 		"IssuedAt":    func(s *SignedRequest) { s.IssuedAt = s.IssuedAt.Add(time.Second) },
 		"ExpiresAt":   func(s *SignedRequest) { s.ExpiresAt = s.ExpiresAt.Add(time.Second) },
 		"Nonce":       func(s *SignedRequest) { s.Nonce[0] ^= 1 },
@@ -196,7 +227,7 @@ func TestEveryHolder(t *testing.T) {
 	t.Parallel()
 	r := signRequest()
 	r.Participants = nil
-	s := signedRequest(t, identity(t), r)
+	s := signedRequest(t, fresh(t), r)
 	if !s.EveryHolder {
 		t.Fatal("the request does not say so")
 	}
@@ -220,7 +251,7 @@ func TestEveryHolder(t *testing.T) {
 	}
 	// A list that was signed is not taken for all.
 	r.Participants = holders
-	listed := signedRequest(t, identity(t), r)
+	listed := signedRequest(t, fresh(t), r)
 	listed.EveryHolder = true
 	if listed.Verify(r, holders) == nil {
 		t.Error("a signed list passes for none")
@@ -229,7 +260,7 @@ func TestEveryHolder(t *testing.T) {
 
 func TestRequestTimes(t *testing.T) {
 	t.Parallel()
-	id := identity(t)
+	id := fresh(t)
 	s := signedRequest(t, id, keygenRequest())
 	for at, ok := range map[time.Duration]bool{
 		0: true, time.Hour - time.Second: true,
@@ -261,7 +292,7 @@ func TestRequestTimes(t *testing.T) {
 // FuzzSignedRequest: what parses has one text form, and is good for nothing but
 // the request that it was made for.
 func FuzzSignedRequest(f *testing.F) {
-	id := identity(f)
+	id := fresh(f)
 	r := signRequest()
 	good := signedRequest(f, id, r).String()
 	f.Add(good, r.Data, r.KeyID)
@@ -293,11 +324,11 @@ func FuzzSignedRequest(f *testing.F) {
 // path and document digest of each item of a batch.
 func TestLargestSignedRequest(t *testing.T) {
 	t.Parallel()
-	text := signedRequest(t, identity(t), signRequest()).String()
+	text := signedRequest(t, fresh(t), signRequest()).String()
 	if len(text) != requestTextSize || len(text) > 2<<10 {
 		t.Errorf("a signed request has %d bytes", len(text))
 	}
-	id := identity(t).Public().String()
+	id := fresh(t).Public().String()
 	if len(id) > wire.MaxIdentityBytes || len(id) < wire.MaxIdentityBytes*3/4 {
 		t.Errorf("an identity has %d bytes, and may have %d", len(id), wire.MaxIdentityBytes)
 	}

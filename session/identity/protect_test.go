@@ -1,4 +1,4 @@
-package party_test
+package identity
 
 import (
 	"errors"
@@ -9,11 +9,12 @@ import (
 	"filippo.io/age"
 	"filippo.io/age/armor"
 
-	"github.com/conclave-mpc/conclave/session/party"
-	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/internal/testonly"
 )
 
-func protect(tb testing.TB, id *party.Identity, passphrase string) string {
+func init() { testonly.Allow() } // scrypt at a low cost
+
+func protect(tb testing.TB, id *Identity, passphrase string) string {
 	tb.Helper()
 	text, err := id.Protect([]byte(passphrase))
 	if err != nil {
@@ -24,13 +25,13 @@ func protect(tb testing.TB, id *party.Identity, passphrase string) string {
 
 func TestProtectedIdentity(t *testing.T) {
 	t.Parallel()
-	id := partytest.Identity(t)
+	id := fresh(t)
 	secret, err := id.Secret()
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := protect(t, id, "correct horse")
-	if !party.IsProtected([]byte(text)) || party.IsProtected([]byte(secret)) {
+	if !IsProtected([]byte(text)) || IsProtected([]byte(secret)) {
 		t.Error("cannot tell a protected identity from one that is not")
 	}
 	for line := range strings.Lines(secret) {
@@ -39,7 +40,7 @@ func TestProtectedIdentity(t *testing.T) {
 		}
 	}
 	for _, form := range []string{text, secret} {
-		opened, err := party.OpenIdentity([]byte(form), []byte("correct horse"))
+		opened, err := Open([]byte(form), []byte("correct horse"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,7 +49,7 @@ func TestProtectedIdentity(t *testing.T) {
 		}
 	}
 	for _, wrong := range []string{"", "correct horse ", "Correct horse"} {
-		if _, err := party.OpenIdentity([]byte(text), []byte(wrong)); !errors.Is(err, party.ErrPassphrase) {
+		if _, err := Open([]byte(text), []byte(wrong)); !errors.Is(err, ErrPassphrase) {
 			t.Errorf("passphrase %q: got %v, want ErrPassphrase", wrong, err)
 		}
 	}
@@ -73,8 +74,8 @@ func TestProtectedIdentity(t *testing.T) {
 		"too large":             text + strings.Repeat("\n", 1<<20),
 		"nothing":               "",
 	} {
-		_, err := party.OpenIdentity([]byte(bad), []byte("correct horse"))
-		if err == nil || errors.Is(err, party.ErrPassphrase) || strings.Contains(err.Error(), "correct horse") {
+		_, err := Open([]byte(bad), []byte("correct horse"))
+		if err == nil || errors.Is(err, ErrPassphrase) || strings.Contains(err.Error(), "correct horse") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

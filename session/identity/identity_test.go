@@ -1,4 +1,4 @@
-package party
+package identity
 
 import (
 	"encoding/json"
@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-func identity(t testing.TB) *Identity {
+func fresh(t testing.TB) *Identity {
 	t.Helper()
-	id, err := NewIdentity()
+	id, err := New()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,12 +19,12 @@ func identity(t testing.TB) *Identity {
 
 func TestIdentityText(t *testing.T) {
 	t.Parallel()
-	id := identity(t)
+	id := fresh(t)
 	secret, err := id.Secret()
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := ParseIdentity(secret)
+	again, err := Parse(secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func TestIdentityText(t *testing.T) {
 		t.Error("reading the private text gives another identity")
 	}
 	lines := strings.SplitAfter(secret, "\n")
-	other, err := identity(t).Secret()
+	other, err := fresh(t).Secret()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestIdentityText(t *testing.T) {
 		"an age key broken": strings.Replace(secret, lines[3], lines[3][:len(lines[3])-2]+"\n", 1),
 		"too long":          secret + strings.Repeat(" ", 4096),
 	} {
-		_, err := ParseIdentity(bad)
+		_, err := Parse(bad)
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 			continue
@@ -69,12 +69,12 @@ func TestIdentityText(t *testing.T) {
 
 func TestPublicIdentityText(t *testing.T) {
 	t.Parallel()
-	id, other := identity(t).Public(), identity(t).Public()
+	id, other := fresh(t).Public(), fresh(t).Public()
 	text := id.String()
 	if len(text) > 8<<10 || !regexp.MustCompile(`^conclave-id1\.[A-Za-z0-9_-]+$`).MatchString(text) {
 		t.Errorf("text of %d bytes is not one printable line", len(text))
 	}
-	again, err := ParsePublicIdentity(text)
+	again, err := ParsePublic(text)
 	if err != nil || again != id {
 		t.Fatalf("reading it back: %v", err)
 	}
@@ -106,13 +106,13 @@ func TestPublicIdentityText(t *testing.T) {
 		if bad == text {
 			continue // the key happens not to have what is replaced
 		}
-		if p, err := ParsePublicIdentity(bad); err == nil || p != (PublicIdentity{}) {
+		if p, err := ParsePublic(bad); err == nil || p != (Public{}) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 
-	var decoded struct{ A, B PublicIdentity }
-	data, err := json.Marshal(map[string]any{"A": id, "B": PublicIdentity{}})
+	var decoded struct{ A, B Public }
+	data, err := json.Marshal(map[string]any{"A": id, "B": Public{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ age AGE-SECRET-KEY-PQ-1LP5WF9L5P4MJQQ5WR075L98A5KQ3MJGD02WMK6P0PZ5X6XFTSTCQDW9T6
 // are public here and worthless.
 func TestFormatsArePinned(t *testing.T) {
 	t.Parallel()
-	id, err := ParseIdentity(pinnedIdentity)
+	id, err := Parse(pinnedIdentity)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func formats(v any) string {
 
 func TestIdentityIsRedacted(t *testing.T) {
 	t.Parallel()
-	id := identity(t)
+	id := fresh(t)
 	text := formats(id) + formats(*id)
 	for _, verb := range verbs { // in fields that fmt sees into, without asking our methods
 		text += fmt.Sprintf(verb, struct{ id Identity }{*id}) + fmt.Sprintf(verb, struct{ id *Identity }{id})

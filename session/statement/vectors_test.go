@@ -1,18 +1,19 @@
-package party
+package statement
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"filippo.io/age"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -73,17 +74,14 @@ func unhex(t *testing.T, text string) []byte {
 
 // identity is the one that the seeds determine. Its age key, which no signed request
 // shows, is any.
-func (v vectors) identity(t *testing.T) *Identity {
+func (v vectors) identity(t *testing.T) *identity.Identity {
 	t.Helper()
-	seal, err := sealKEM().NewPrivateKey(unhex(t, v.SealSeed))
-	if err != nil {
-		t.Fatal(err)
-	}
 	own, err := age.GenerateHybridIdentity()
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := newIdentity(ed25519.NewKeyFromSeed(unhex(t, v.SignSeed)), seal, own)
+	id, err := identity.Parse(fmt.Sprintf("conclave-identity-v1\nsign %s\nseal %s\nage %s\n",
+		base64.StdEncoding.EncodeToString(unhex(t, v.SignSeed)), base64.StdEncoding.EncodeToString(unhex(t, v.SealSeed)), own))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,16 +90,16 @@ func (v vectors) identity(t *testing.T) *Identity {
 
 // signed makes a vector's signed request and what was signed. The nonce is given,
 // which Sign draws.
-func (v requestVector) signed(t *testing.T, id *Identity) (SignedRequest, []byte) {
+func (v requestVector) signed(t *testing.T, id *identity.Identity) (SignedRequest, []byte) {
 	t.Helper()
 	r := v.request()
 	s := SignedRequest{
-		Identity: id.public, IssuedAt: time.Unix(v.IssuedAt, 0).UTC(), ExpiresAt: time.Unix(v.ExpiresAt, 0).UTC(),
-		EveryHolder: v.Kind == string(kindSign) && len(v.Participants) == 0,
+		Identity: id.Public(), IssuedAt: time.Unix(v.IssuedAt, 0).UTC(), ExpiresAt: time.Unix(v.ExpiresAt, 0).UTC(),
+		EveryHolder: v.Kind == Sign && len(v.Participants) == 0,
 	}
 	copy(s.Nonce[:], unhex(t, v.Nonce))
 	statement := s.statement(r)
-	copy(s.sig[:], ed25519.Sign(id.keys().sign, statement))
+	copy(s.sig[:], id.Sign(statement))
 	return s, statement
 }
 
@@ -152,7 +150,7 @@ func TestSignedRequestVectors(t *testing.T) {
 		if err != nil || !bytes.HasSuffix(raw, unhex(t, v.Signature)) {
 			t.Errorf("%s: does not end with its signature: %v", v.Name, err)
 		}
-		if digest, hash, err := pubkey.Digest(pubkey.Curve(v.Curve), v.Data, v.Hash); v.Kind == string(kindSign) && (err != nil || pubkey.Encode(digest) != v.Digest || string(hash) != v.Hash) {
+		if digest, hash, err := pubkey.Digest(pubkey.Curve(v.Curve), v.Data, v.Hash); v.Kind == Sign && (err != nil || pubkey.Encode(digest) != v.Digest || string(hash) != v.Hash) {
 			t.Errorf("%s: the digest is %s by %s, %v", v.Name, pubkey.Encode(digest), hash, err)
 		}
 	}
@@ -162,7 +160,7 @@ func TestSignedRequestVectors(t *testing.T) {
 }
 
 // writeVectors fills in what follows from the rest.
-func writeVectors(t *testing.T, all vectors, id *Identity) {
+func writeVectors(t *testing.T, all vectors, id *identity.Identity) {
 	t.Helper()
 	all.Identity, all.Fingerprint = id.Public().String(), id.Public().Fingerprint()
 	for i := range all.Requests {

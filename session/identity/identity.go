@@ -1,12 +1,24 @@
-package party
+// Package identity is who a client is to the others: an Ed25519 key that signs, an
+// HPKE key to which others seal, and an age key to which its shares are sealed.
+//
+// Start here: [New] makes an [Identity], [Identity.Protect] and [Open] keep it in a
+// file under a passphrase, and [Identity.Public] is what others may know of it: a
+// [Public], whose text form they parse with [ParsePublic] and whose
+// [Public.Fingerprint] two people compare.
+//
+// The package stores nothing and decides nothing about trust: whose identity a
+// Public is, and whether to believe it, is for the caller to know.
+package identity
 
 import (
 	"crypto/ed25519"
 	"crypto/hpke"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"filippo.io/age"
@@ -20,7 +32,7 @@ import (
 // Whoever has its [Identity.Secret] is this client: printing, formatting or
 // encoding an Identity as JSON shows the fingerprint only.
 type Identity struct {
-	public  PublicIdentity
+	public  Public
 	private **privateKeys // see keys
 }
 
@@ -41,8 +53,8 @@ func sealKEM() hpke.KEM   { return hpke.MLKEM768X25519() }
 func sealKDF() hpke.KDF   { return hpke.HKDFSHA256() }
 func sealAEAD() hpke.AEAD { return hpke.ChaCha20Poly1305() }
 
-// NewIdentity makes a fresh identity.
-func NewIdentity() (*Identity, error) {
+// New makes a fresh identity.
+func New() (*Identity, error) {
 	_, sign, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("make signing key: %w", err)
@@ -55,10 +67,10 @@ func NewIdentity() (*Identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make age key: %w", err)
 	}
-	return newIdentity(sign, seal, own)
+	return newFrom(sign, seal, own)
 }
 
-func newIdentity(sign ed25519.PrivateKey, seal hpke.PrivateKey, own *age.HybridIdentity) (*Identity, error) {
+func newFrom(sign ed25519.PrivateKey, seal hpke.PrivateKey, own *age.HybridIdentity) (*Identity, error) {
 	keys := &privateKeys{sign: sign, seal: seal, age: own}
 	id := &Identity{private: &keys}
 	copy(id.public.sign[:], sign.Public().(ed25519.PublicKey))
@@ -70,14 +82,27 @@ func newIdentity(sign ed25519.PrivateKey, seal hpke.PrivateKey, own *age.HybridI
 }
 
 // Public returns what others may know of the identity.
-func (id Identity) Public() PublicIdentity { return id.public }
+func (id Identity) Public() Public { return id.public }
+
+// IsZero reports whether the identity is nil or its zero value, which has no keys
+// and must not be used.
+func (id *Identity) IsZero() bool { return id == nil || id.private == nil }
+
+// Sign returns the Ed25519 signature of a message by the identity's signing key.
+func (id Identity) Sign(message []byte) []byte { return ed25519.Sign(id.keys().sign, message) }
+
+// OpenSealed returns what a [Sealer] of this identity has sealed with the same
+// info. Its error says nothing about the reason.
+func (id Identity) OpenSealed(info, sealed []byte) ([]byte, error) {
+	return hpke.Open(id.keys().seal, sealKDF(), sealAEAD(), info, sealed)
+}
 
 // Recipient returns the age recipient (age1pq1…) to which the identity's shares
 // are sealed.
 func (id Identity) Recipient() *age.HybridRecipient { return id.keys().age.Recipient() }
 
 // Unwrap implements [age.Identity] with the identity's age key, so that an
-// *Identity can be given to [OpenShare] and to age itself.
+// *Identity can be given to whatever decrypts with age.
 func (id Identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	return id.keys().age.Unwrap(stanzas)
 }
@@ -85,7 +110,7 @@ func (id Identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 const identityHeader = "conclave-identity-v1"
 
 // Secret returns the private text form, four lines of printable text that
-// [ParseIdentity] reads: the header, the signing key's seed and the sealing key
+// [Parse] reads: the header, the signing key's seed and the sealing key
 // in base64, and the age key in age's own form. It belongs in a file of mode
 // 0600 and nowhere else.
 func (id Identity) Secret() (string, error) {
@@ -99,10 +124,10 @@ func (id Identity) Secret() (string, error) {
 		id.keys().age), nil
 }
 
-// ParseIdentity reads what [Identity.Secret] wrote, and only that: text that
+// Parse reads what [Identity.Secret] wrote, and only that: text that
 // would not be written again byte for byte is refused. Its errors quote nothing
 // of the text.
-func ParseIdentity(text string) (*Identity, error) {
+func Parse(text string) (*Identity, error) {
 	lines := strings.Split(text, "\n")
 	if len(text) > 4096 || len(lines) != 5 || lines[0] != identityHeader {
 		return nil, errors.New("parse identity: not a " + identityHeader + " file")
@@ -127,7 +152,7 @@ func ParseIdentity(text string) (*Identity, error) {
 	if err != nil {
 		return nil, errors.New("parse identity: age key is not valid")
 	}
-	id, err := newIdentity(ed25519.NewKeyFromSeed(seed), seal, own)
+	id, err := newFrom(ed25519.NewKeyFromSeed(seed), seal, own)
 	if err != nil {
 		return nil, err
 	}
@@ -153,10 +178,10 @@ func secretLine(line, name string, size int) ([]byte, error) {
 }
 
 // String names the identity by its fingerprint.
-func (id Identity) String() string { return "party.Identity(" + id.public.Fingerprint() + ")" }
+func (id Identity) String() string { return "identity.Identity(" + id.public.Fingerprint() + ")" }
 
 // Format writes what String returns, whatever the verb.
-func (id Identity) Format(f fmt.State, _ rune) { redact(f, id.String()) }
+func (id Identity) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, id.String()) }
 
 // MarshalJSON writes what String returns.
-func (id Identity) MarshalJSON() ([]byte, error) { return redactJSON(id.String()) }
+func (id Identity) MarshalJSON() ([]byte, error) { return json.Marshal(id.String()) }

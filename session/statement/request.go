@@ -1,4 +1,16 @@
-package party
+// Package statement is what people sign: a coordinator's [Request], the
+// [Attestation] that each party makes of a new key, and the [Evidence] against a
+// party that has signed two messages for one place of a [Run].
+//
+// Start here: a coordinator calls [Request.Sign] and checks a new key with
+// [Attested.Verify]; a participant calls [ParseSignedRequest], then
+// [SignedRequest.Verify] with the request that it was shown; anybody can call
+// [Evidence.Verify].
+//
+// A statement says which identity has signed. Whose identity that is, and whether
+// to believe it, is for the caller to know. The package links no library that
+// computes with shares. testdata holds vectors for other implementations.
+package statement
 
 import (
 	"crypto/ed25519"
@@ -13,6 +25,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/internal/codec"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -38,7 +52,7 @@ const (
 	maxRequestFields = 1 << 20 // what is to be signed, as text, in all its forms
 	// requestSize is that of all that a signed request carries: the identity, two
 	// times, the nonce, whether every holder is asked, and the signature.
-	requestSize     = ed25519.PublicKeySize + sealKeySize + ed25519.SignatureSize + 8 + 8 + nonceSize + 1 + ed25519.SignatureSize
+	requestSize     = identity.PublicSize + 8 + 8 + nonceSize + 1 + ed25519.SignatureSize
 	requestTextSize = len(requestPrefix) + (requestSize*8+5)/6
 )
 
@@ -71,7 +85,7 @@ type Request struct {
 type SignedRequest struct {
 	// Identity has signed. Whether it is the coordinator's is for the reader to
 	// know.
-	Identity PublicIdentity
+	Identity identity.Public
 	// IssuedAt and ExpiresAt bound, to the second, when the request holds.
 	IssuedAt, ExpiresAt time.Time
 	// Nonce is random and told apart from all others.
@@ -83,13 +97,13 @@ type SignedRequest struct {
 }
 
 // Sign signs the request for the time from issued to expires.
-func (r Request) Sign(id *Identity, issued, expires time.Time) (SignedRequest, error) {
-	if id == nil || id.private == nil {
+func (r Request) Sign(id *identity.Identity, issued, expires time.Time) (SignedRequest, error) {
+	if id.IsZero() {
 		return SignedRequest{}, errors.New("sign request: the identity is missing")
 	}
 	s := SignedRequest{
-		Identity: id.public, IssuedAt: issued.UTC().Truncate(time.Second), ExpiresAt: expires.UTC().Truncate(time.Second),
-		EveryHolder: r.Kind == string(kindSign) && len(r.Participants) == 0,
+		Identity: id.Public(), IssuedAt: issued.UTC().Truncate(time.Second), ExpiresAt: expires.UTC().Truncate(time.Second),
+		EveryHolder: r.Kind == Sign && len(r.Participants) == 0,
 	}
 	if _, err := rand.Read(s.Nonce[:]); err != nil {
 		return SignedRequest{}, fmt.Errorf("sign request: %w", err)
@@ -97,7 +111,7 @@ func (r Request) Sign(id *Identity, issued, expires time.Time) (SignedRequest, e
 	if err := errors.Join(s.check(), r.check(s.EveryHolder)); err != nil {
 		return SignedRequest{}, fmt.Errorf("sign request: %w", err)
 	}
-	copy(s.sig[:], ed25519.Sign(id.keys().sign, s.statement(r)))
+	copy(s.sig[:], id.Sign(s.statement(r)))
 	return s, nil
 }
 
@@ -110,12 +124,12 @@ func (s SignedRequest) Verify(r Request, holders []string) error {
 		return fmt.Errorf("verify request: %w", err)
 	}
 	if s.EveryHolder {
-		if r.Kind != string(kindSign) || !sameUsers(r.Participants, holders) {
+		if r.Kind != Sign || !sameUsers(r.Participants, holders) {
 			return errors.New("verify request: it was made to every holder of the key, and these are not known to be all")
 		}
 		r.Participants = nil
 	}
-	if !ed25519.Verify(s.Identity.sign[:], s.statement(r), s.sig[:]) {
+	if !s.Identity.Verify(s.statement(r), s.sig[:]) {
 		return errors.New("verify request: the coordinator has signed something else than this")
 	}
 	return nil
@@ -136,11 +150,11 @@ func (s SignedRequest) Current(now time.Time) error {
 // the nonce. Whoever takes part remembers it until the request has expired, and
 // takes part in no other session that has the same.
 func (s SignedRequest) ID() string {
-	var t transcript
-	t.text("conclave/party/request-id/v1")
-	t.bytes(s.Identity.sign[:])
-	t.bytes(s.Nonce[:])
-	sum := sha256.Sum256(t.buf)
+	var t codec.Transcript
+	t.Text("conclave/party/request-id/v1")
+	t.Bytes(s.Identity.SignKey())
+	t.Bytes(s.Nonce[:])
+	sum := sha256.Sum256(t.Buf)
 	return hex.EncodeToString(sum[:])
 }
 
@@ -161,26 +175,26 @@ func (s SignedRequest) check() error {
 // may be missing.
 func (r Request) check(open bool) error {
 	for _, id := range append([]string{r.Coordinator, r.KeyID}, r.Participants...) {
-		if id == "" || len(id) > maxNameBytes {
-			return fmt.Errorf("an id must be 1 to %d bytes", maxNameBytes)
+		if id == "" || len(id) > identity.MaxNameBytes {
+			return fmt.Errorf("an id must be 1 to %d bytes", identity.MaxNameBytes)
 		}
 	}
 	if r.Curve != pubkey.Secp256k1 && r.Curve != pubkey.Ed25519 {
 		return pubkey.ErrCurve
 	}
 	n := len(r.Participants)
-	if n > maxParties || n == 0 && !open {
+	if n > identity.MaxParties || n == 0 && !open {
 		return fmt.Errorf("%d participants are not possible", n)
 	}
 	content := r.Data + r.Hash + r.Digest + r.AccountAddr
-	switch kind(r.Kind) {
-	case kindKeygen:
+	switch r.Kind {
+	case Keygen:
 		if r.SessionID != "" || content != "" {
 			return errors.New("a key generation has no session id of the coordinator's and nothing to sign")
 		}
-		return checkThreshold(r.Threshold, n)
-	case kindSign:
-		if r.SessionID == "" || len(r.SessionID) > maxNameBytes || r.Threshold != 0 {
+		return identity.CheckThreshold(r.Threshold, n)
+	case Sign:
+		if r.SessionID == "" || len(r.SessionID) > identity.MaxNameBytes || r.Threshold != 0 {
 			return errors.New("a signing has a session id and no threshold of its own")
 		}
 		if r.Data == "" || r.Hash == "" || r.Digest == "" || r.AccountAddr == "" || len(content) > maxRequestFields {
@@ -194,32 +208,32 @@ func (r Request) check(open bool) error {
 // statement is what is signed.
 func (s SignedRequest) statement(r Request) []byte {
 	participants := r.Participants
-	if kind(r.Kind) == kindSign {
+	if r.Kind == Sign {
 		participants = slices.Sorted(slices.Values(participants))
 	}
-	var t transcript
-	t.text("conclave/party/request/v1")
-	t.text(r.Kind)
-	t.text(r.Coordinator)
-	t.text(r.SessionID)
-	t.text(r.KeyID)
-	t.text(string(r.Curve))
-	t.number(r.Threshold)
-	t.number(len(participants))
+	var t codec.Transcript
+	t.Text("conclave/party/request/v1")
+	t.Text(r.Kind)
+	t.Text(r.Coordinator)
+	t.Text(r.SessionID)
+	t.Text(r.KeyID)
+	t.Text(string(r.Curve))
+	t.Number(r.Threshold)
+	t.Number(len(participants))
 	for _, user := range participants {
-		t.text(user)
+		t.Text(user)
 	}
-	t.text(r.Data)
-	t.text(r.Hash)
-	t.text(r.Digest)
-	t.text(r.AccountAddr)
+	t.Text(r.Data)
+	t.Text(r.Hash)
+	t.Text(r.Digest)
+	t.Text(r.AccountAddr)
 	// The whole identity, so that its sealing key cannot be exchanged either.
-	t.bytes(s.Identity.sign[:])
-	t.bytes(s.Identity.seal[:])
-	t.number(int(s.IssuedAt.Unix()))
-	t.number(int(s.ExpiresAt.Unix()))
-	t.bytes(s.Nonce[:])
-	return t.buf
+	t.Bytes(s.Identity.SignKey())
+	t.Bytes(s.Identity.SealKey())
+	t.Number(int(s.IssuedAt.Unix()))
+	t.Number(int(s.ExpiresAt.Unix()))
+	t.Bytes(s.Nonce[:])
+	return t.Buf
 }
 
 // sameUsers reports whether two lists name the same users, none of them twice.
@@ -232,9 +246,7 @@ func sameUsers(a, b []string) bool {
 // always the same length, a versioned prefix and unpadded URL-safe base64.
 func (s SignedRequest) String() string {
 	raw := make([]byte, 0, requestSize)
-	raw = append(raw, s.Identity.sign[:]...)
-	raw = append(raw, s.Identity.seal[:]...)
-	raw = append(raw, s.Identity.proof[:]...)
+	raw = s.Identity.AppendTo(raw)
 	raw = binary.BigEndian.AppendUint64(raw, uint64(s.IssuedAt.Unix()))
 	raw = binary.BigEndian.AppendUint64(raw, uint64(s.ExpiresAt.Unix()))
 	raw = append(raw, s.Nonce[:]...)
@@ -259,19 +271,19 @@ func ParseSignedRequest(text string) (SignedRequest, error) {
 	if err != nil || len(raw) != requestSize {
 		return s, errors.New("parse signed request: not of the right length and alphabet")
 	}
-	raw = raw[copy(s.Identity.sign[:], raw):]
-	raw = raw[copy(s.Identity.seal[:], raw):]
-	raw = raw[copy(s.Identity.proof[:], raw):]
+	if raw[requestSize-ed25519.SignatureSize-1] > 1 {
+		return s, errors.New("parse signed request: not in the form in which it is written")
+	}
+	var invalid error
+	s.Identity, invalid = identity.PublicFromBytes(raw[:identity.PublicSize])
+	raw = raw[identity.PublicSize:]
 	s.IssuedAt = time.Unix(int64(binary.BigEndian.Uint64(raw)), 0).UTC()
 	s.ExpiresAt = time.Unix(int64(binary.BigEndian.Uint64(raw[8:])), 0).UTC()
 	raw = raw[16:]
 	raw = raw[copy(s.Nonce[:], raw):]
 	s.EveryHolder = raw[0] == 1
 	copy(s.sig[:], raw[1:])
-	if s.String() != text {
-		return SignedRequest{}, errors.New("parse signed request: not in the form in which it is written")
-	}
-	if err := errors.Join(s.check(), s.Identity.check()); err != nil {
+	if err := errors.Join(s.check(), invalid); err != nil {
 		return SignedRequest{}, fmt.Errorf("parse signed request: %w", err)
 	}
 	return s, nil
