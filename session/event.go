@@ -49,7 +49,7 @@ type Signed struct {
 	Party     int
 	Signature string // 0x hex
 
-	checked *checked // what verifying it has found already, if somebody had to
+	checked *checked // what Verify has found; nil if it was not called
 }
 
 // PartyFailed is a party's word that its MPC cannot go on.

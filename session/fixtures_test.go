@@ -5,46 +5,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/decred/dcrd/dcrec/secp256k1/v4"
-	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
-
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/sessiontest"
 )
 
 var update = flag.Bool("update", false, "rewrite testdata")
 
-// SoloKey is a whole key in one place, which makes the signatures that parties
-// would make together.
-type SoloKey struct {
-	priv    *secp256k1.PrivateKey
-	Address string
-	Public  string
-}
-
-// NewSoloKey returns the key whose private half is n.
-func NewSoloKey(n byte) SoloKey {
-	priv := secp256k1.PrivKeyFromBytes([]byte{n})
-	pub := priv.PubKey().SerializeCompressed()
-	addr, err := pubkey.Secp256k1.Address(pub)
-	if err != nil {
-		panic(err)
-	}
-	return SoloKey{priv: priv, Address: addr, Public: pubkey.Encode(pub)}
-}
-
-// Sign returns r‖s‖v over a digest, both as 0x hex.
-func (k SoloKey) Sign(digest string) string {
-	raw, err := pubkey.Decode(digest)
-	if err != nil {
-		panic(err)
-	}
-	compact := ecdsa.SignCompact(k.priv, raw, false)
-	return pubkey.Encode(append(compact[1:], compact[0]))
-}
-
 var (
-	theKey     = NewSoloKey(1)
-	anotherKey = NewSoloKey(2)
+	theKey     = sessiontest.NewSoloKey(1)
+	anotherKey = sessiontest.NewSoloKey(2)
 	began      = time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
 	terms      = Terms{Invite: 2 * time.Minute, Run: time.Minute, Grace: 20 * time.Second}
 )
@@ -55,7 +24,7 @@ const boss = "boss" // the coordinator
 func newKeygen(threshold int, users ...string) Session {
 	s := Session{
 		ID: "kg-1", Kind: Keygen, Version: 1, KeyID: "vault", Coordinator: boss, Curve: pubkey.Secp256k1,
-		Threshold: threshold, Parties: committee(users), RequestID: "r1", Terms: terms,
+		Threshold: threshold, Parties: Committee(users), RequestID: "r1", Terms: terms,
 	}
 	for i := range s.Parties {
 		s.Parties[i].Invited = true
@@ -71,7 +40,7 @@ func newSigning(threshold, invited int, users ...string) Session {
 	}
 	s := Session{
 		ID: "sg-1", Kind: Sign, Version: 1, KeyID: "vault", Coordinator: boss, Curve: pubkey.Secp256k1,
-		Threshold: threshold, Parties: committee(users), Data: "pay bob", Hash: hash, Digest: pubkey.Encode(digest),
+		Threshold: threshold, Parties: Committee(users), Data: "pay bob", Hash: hash, Digest: pubkey.Encode(digest),
 		AccountAddr: theKey.Address, Terms: terms,
 	}
 	for i := range invited {
@@ -111,11 +80,11 @@ func (s Session) decline(part int) Responded {
 	return Responded{Kind: s.Kind, From: s.Parties[part-1].User, Party: part}
 }
 
-func (s Session) generated(part int, k SoloKey) Generated {
+func (s Session) generated(part int, k sessiontest.SoloKey) Generated {
 	return Generated{From: s.Parties[part-1].User, Party: part, AccountAddr: k.Address, PublicKey: k.Public}
 }
 
-func (s Session) signed(part int, k SoloKey) Signed {
+func (s Session) signed(part int, k sessiontest.SoloKey) Signed {
 	return Signed{From: s.Parties[part-1].User, Party: part, Signature: k.Sign(s.Digest)}
 }
 

@@ -140,7 +140,7 @@ func (m *machine) keyStored() error {
 		return nil
 	case m.Phase.Final():
 		return ErrEnded
-	case !m.stored():
+	case !m.AllReported():
 		return ErrNotYet
 	}
 	m.AccountAddr = m.Parties[0].Result
@@ -156,7 +156,7 @@ func (m *machine) keyLost() error {
 		return ErrKind
 	case m.Phase.Final():
 		return nil
-	case !m.stored():
+	case !m.AllReported():
 		return ErrNotYet
 	}
 	m.PublicKey = ""

@@ -31,7 +31,7 @@ func TestAnySequence(t *testing.T) {
 		// Once no one says a word any more, time alone brings it to its end.
 		for range 4 * MaxAttempts {
 			now = now.Add(time.Minute)
-			if s.stored() {
+			if s.AllReported() {
 				s = step(t, s, KeyStored{}, now, &told)
 				break
 			}
@@ -124,10 +124,10 @@ func misbehave(t *rapid.T, s Session, honest []int, now time.Time, told *int) (S
 func step(t *rapid.T, s Session, ev Event, now time.Time, told *int) Session {
 	before := s.clone()
 	next, out, err := Step(s, ev, now)
-	if !before.equal(s) {
+	if !before.Same(s) {
 		t.Fatalf("%T changed the session that it was given", ev)
 	}
-	if err != nil && (!next.equal(s) || len(out) > 0) {
+	if err != nil && (!next.Same(s) || len(out) > 0) {
 		t.Fatalf("%T was refused and changed something: %v", ev, err)
 	}
 	if err := stepFault(s, next, out); err != nil {

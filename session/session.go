@@ -1,57 +1,32 @@
-// Package session is the heart of a Conclave server: what a keygen or a signing
-// is, how it goes on, and who is told what.
+// Package session is what a keygen or a signing is and how it proceeds: a pure state
+// machine. It does no I/O, reads no clock and starts no goroutine. Package
+// session/service runs it on a store and talks to clients.
+//
+// # Start here
+//
+// [Begin] makes a session of a request and returns its invitations. [Step] applies an
+// [Event] at a given time and returns the next [Session] with the messages to send; a
+// refused event changes nothing. [Outcome] is what the coordinator is told at the end.
 //
 // # The state machine
 //
-// [Step] is a pure function of a [Session], an [Event] and the time. It does no
-// I/O and knows no clock, no Redis and no sockets; a refused event changes
-// nothing. The graph is data ([transitions]):
+// The graph is data ([transitions]):
 //
 //	inviting --> running --> completed
 //	    |           |
 //	    +-----------+------> rejected | expired | failed | cancelled
 //
-// The last five are final and are reached exactly once. A keygen runs when all
-// its participants have accepted and completes when all report the same key. A
-// signing runs as soon as threshold have accepted; if a signer fails, leaves or
-// goes silent it stays running and begins a new attempt with other acceptors
-// while enough are left.
+// The last five phases are final; a session reaches one of them exactly once. A keygen
+// runs when all its participants have accepted and completes when all report the same
+// key. A signing runs as soon as threshold participants have accepted. If a signer
+// fails, leaves or goes silent, the signing stays running and begins a new attempt with
+// other acceptors while enough are left.
 //
-// # The service
+// # What it does not do
 //
-// [Service] surrounds Step with the world. For each event it takes the
-// session's lock, loads, steps and commits. The commit is one script that
-// compares the version and the lock token, writes the session, appends what is to
-// be said to the session's outbox and gives the lock up, so that a change and its
-// messages are never apart. Delivery from the outbox to the recipients' mailboxes
-// follows, and is repeated by any node's sweeper if this one dies in between; the
-// mailbox takes each outbox entry once. Correctness rests on the version; the lock
-// only saves work.
-//
-// What lives in another slot of Redis is written before the commit if it must
-// be there first (a share before its party's result, the key record before the
-// confirmation) and after it if it must follow; each such write may be repeated. A
-// session stays in the due list until nothing is left to do for it, its end's entry
-// in the audit included ([Auditor]).
-//
-// The package does not compute with shares and cannot: it sees them sealed, or
-// encrypted under the operator's key ([ShareKeeper]). It does not know how a
-// message reaches a socket ([Sender]) nor how Redis is laid out ([Store]).
-//
-// # Those who wait
-//
-// A [Follower] sees a session's states as they are committed, on whichever node:
-// it notes in the store that its node wants to be told, the script of each commit
-// says which nodes do, and the committing node rings there ([Bell]). How a session
-// ended is told outside too ([Outcomes]).
-//
-// What becomes of sessions is told to an [Observer], which counts, and the work on
-// them to a [Tracer], which follows it through the nodes.
-//
-// # Goroutines
-//
-// [Service.Run] is the sweeper and returns when its context ends. Nothing else
-// is started. Service is safe for concurrent use.
+// It does not decide who may send a message (session/service does), it does not know
+// how sessions are stored or how messages reach a socket, and it does not compute with
+// shares. It verifies signatures with session/pubkey.
 package session
 
 import (
@@ -142,6 +117,10 @@ type Terms struct {
 	Grace  time.Duration // how long a needed party's socket may be missing
 }
 
+// Longest is how long a session under t takes if only one attempt of it fails.
+// The reservation of one that takes longer is given up only after a look at it.
+func (t Terms) Longest() time.Duration { return t.Invite + 2*t.Run }
+
 // Session is one run of keygen or sign. It is a value: Step returns a changed
 // copy. Times are UTC.
 type Session struct {
@@ -167,7 +146,7 @@ type Session struct {
 	Fingerprint string // of the request's content; equal requests have equal ones
 
 	SignedRequest string // the coordinator's signature over its request, passed on unread; empty once it has ended
-	Web           bool   // it was asked for over HTTP; see Service.send
+	Web           bool   // it was asked for over HTTP: the coordinator may never have a socket
 	Brief         bool   // kept for BriefRetention only, since its coordinator has many; see Quota
 
 	Terms     Terms
@@ -237,7 +216,7 @@ func (s Session) NextDue(now time.Time) time.Time {
 	switch {
 	case s.Phase.Final():
 		return time.Time{}
-	case s.stored():
+	case s.AllReported():
 		return now // only the key record is missing
 	case s.Phase == Running:
 		return earlier(s.Deadline, now.Add(s.Terms.Grace/4))
@@ -245,9 +224,9 @@ func (s Session) NextDue(now time.Time) time.Time {
 	return s.Deadline
 }
 
-// stored reports whether a keygen has all its results, so that only the key
-// record is to be written before it completes.
-func (s Session) stored() bool {
+// AllReported reports whether a running keygen has the result of every party, so
+// that only the key record is left to be written before it completes.
+func (s Session) AllReported() bool {
 	if s.Kind != Keygen || s.Phase != Running {
 		return false
 	}
@@ -267,8 +246,8 @@ func (s Session) clone() Session {
 	return s
 }
 
-// equal reports whether nothing differs between s and t.
-func (s Session) equal(t Session) bool { return reflect.DeepEqual(s, t) }
+// Same reports whether nothing differs between s and t.
+func (s Session) Same(t Session) bool { return reflect.DeepEqual(s, t) }
 
 func (s *Session) party(index int) *Party { return &s.Parties[index-1] }
 

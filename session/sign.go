@@ -128,6 +128,14 @@ type checked struct {
 	ok                     bool
 }
 
+// Verify returns ev with what verifying its signature under the key of s found, so
+// that Step need not verify it again, and whether it verifies.
+func (ev Signed) Verify(s Session) (Signed, bool) {
+	found := s.check(ev.Signature)
+	ev.checked = &found
+	return ev, found.ok
+}
+
 // check completes a signature and finds the key that it verifies under.
 func (s Session) check(text string) checked {
 	c := checked{curve: s.Curve, address: s.AccountAddr, digest: s.Digest, given: text}

@@ -173,7 +173,7 @@ func (m *machine) partyFailed(ev PartyFailed) error {
 		}
 	}
 	switch {
-	case m.Phase.Final(), m.stored():
+	case m.Phase.Final(), m.AllReported():
 		return nil // too late: the outcome is certain
 	case m.Phase == Inviting:
 		return ErrNotYet
@@ -225,7 +225,7 @@ func (m *machine) cancel(ev Cancel) error {
 		return nil
 	case m.Phase.Final():
 		return ErrEnded
-	case m.stored():
+	case m.AllReported():
 		return ErrStoring
 	}
 	reason := "cancelled by " + ev.From
@@ -239,7 +239,7 @@ func (m *machine) cancel(ev Cancel) error {
 // undeliverable goes on without a party whose mailbox has no room, and fails a
 // keygen, which needs everybody. It blames nobody: others may have filled it.
 func (m *machine) undeliverable(ev Undeliverable) {
-	if m.Phase.Final() || m.stored() || ev.Attempt != 0 && ev.Attempt != m.Attempt {
+	if m.Phase.Final() || m.AllReported() || ev.Attempt != 0 && ev.Attempt != m.Attempt {
 		return
 	}
 	reason := fmt.Sprintf("the mailbox of %s is full", ev.User)
@@ -254,7 +254,7 @@ func (m *machine) undeliverable(ev Undeliverable) {
 }
 
 func (m *machine) tick(ev Tick) {
-	if m.Phase.Final() || m.stored() {
+	if m.Phase.Final() || m.AllReported() {
 		return
 	}
 	if !m.ExpiresAt.IsZero() && !m.now.Before(m.ExpiresAt) {

@@ -268,13 +268,13 @@ func checkCell(t *testing.T, name, want string, s Session, ev Event, now time.Ti
 	switch {
 	case err != nil:
 		got = errorLetter(err)
-	case next.equal(s):
+	case next.Same(s):
 		got = "."
 	}
 	if got != want {
 		t.Errorf("%s: got %s, want %s (error: %v)", name, got, want, err)
 	}
-	if got != "+" && (!next.equal(s) || len(out) > 0) {
+	if got != "+" && (!next.Same(s) || len(out) > 0) {
 		t.Errorf("%s: changed something or said %d messages without effect", name, len(out))
 	}
 	if err := stepFault(s, next, out); err != nil {
@@ -295,7 +295,7 @@ func errorLetter(err error) string {
 
 // stepFault checks one step against what holds for all.
 func stepFault(s, next Session, out []Outgoing) error {
-	changed := !next.equal(s)
+	changed := !next.Same(s)
 	switch {
 	case s.Phase.Final() && changed:
 		return errors.New("a final phase changed")

@@ -24,20 +24,21 @@ var allowed = map[string][]string{
 	"wsconn/auth":               {"wsconn/wire"},
 	"cluster/internal/redisx":   {},
 	"cluster":                   {"cluster/internal/redisx"},
-	"cluster/node/metrics":      {"cluster", "cluster/internal/redisx", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire"}, // counts what these tell it, in their words
-	"cluster/node/tracing":      {"cluster/internal/redisx", "session", "wsconn/wire"},                                             // likewise
+	"cluster/node/metrics":      {"cluster", "cluster/internal/redisx", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire", "session/service"}, // counts what these tell it, in their words
+	"cluster/node/tracing":      {"cluster/internal/redisx", "session", "wsconn/wire"},                                                                // likewise
 	"session/internal/testonly": {},
 	"session/internal/codec":    {},
 	"session/identity":          {"session/internal/codec", "session/internal/testonly"},
 	"session/statement":         {"session/identity", "session/internal/codec", "session/pubkey"},
 	"session/party":             {"session/identity", "session/internal/codec", "session/internal/testonly", "session/pubkey", "session/statement"},
-	"session":                   {"session/audit", "session/pubkey", "wsconn/wire"},
-	"cluster/store/sessions":    {"cluster/internal/redisx", "session", "session/pubkey", "wsconn/wire"},
+	"session":                   {"session/pubkey", "wsconn/wire"},
+	"session/service":           {"session", "session/audit", "session/pubkey", "wsconn/wire"},
+	"cluster/store/sessions":    {"cluster/internal/redisx", "session", "session/pubkey", "wsconn/wire", "session/service"},
 	"wsconn":                    {"session/audit", "wsconn/auth", "wsconn/wire"},
-	"wsconn/httpapi":            {"session/audit", "session", "wsconn/auth", "wsconn/wire"},
-	"wsconn/webhook":            {"session", "wsconn/wire"}, // the edge outwards, as httpapi is the one inwards
+	"wsconn/httpapi":            {"session/audit", "session", "wsconn/auth", "wsconn/wire", "session/service"},
+	"wsconn/webhook":            {"session", "wsconn/wire", "session/service"}, // the edge outwards, as httpapi is the one inwards
 	"wsconn/client":             {"session/audit", "wsconn/secret", "session/identity", "session/party", "session/pubkey", "session/statement", "wsconn/wire"},
-	"cluster/node":              {"session/audit", "cluster/store/audit", "cluster/node/metrics", "cluster/internal/redisx", "cluster/node/tracing", "cluster", "session", "cluster/store/sessions", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire"},
+	"cluster/node":              {"session/audit", "cluster/store/audit", "cluster/node/metrics", "cluster/internal/redisx", "cluster/node/tracing", "cluster", "session", "cluster/store/sessions", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/webhook", "wsconn/wire", "session/service"},
 	"cmd/internal/spell":        {},
 	"cmd/internal/proc":         {},
 	"cmd/conclaved":             {"cluster/node", "cmd/internal/proc", "cmd/internal/spell", "wsconn/secret"},
@@ -46,6 +47,7 @@ var allowed = map[string][]string{
 	"cmd/conclave-bench":        {"cluster/node", "session/identity", "session/party", "session/pubkey", "wsconn/client", "wsconn/wire"},
 	"cluster/redistest":         {"cluster/redistest/sample"},
 	"session/party/partytest":   {"session/identity", "session/internal/testonly", "session/party", "session/pubkey"},
+	"session/sessiontest":       {"session/pubkey"},
 	"wsconn/auth/authtest":      {"wsconn/auth", "wsconn/wire"},
 	"deploy":                    {}, // tests of what stands around the programs
 

@@ -11,7 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/cluster/node/metrics"
-	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 // memory knows how full Redis is. It asks once a second, and also hears of each
 // command that Redis refuses for want of memory. What is new is refused while
 // there is little left, so that there is some for what has begun. It is
-// session.Storage, and a redis.Hook. Safe for concurrent use.
+// service.Storage, and a redis.Hook. Safe for concurrent use.
 type memory struct {
 	rdb     redis.UniversalClient
 	reserve uint64 // percent of maxmemory that is not for what is new
@@ -149,15 +149,15 @@ func (m *memory) known() metrics.Memory {
 	return metrics.Memory{}
 }
 
-// Room implements session.Storage.
+// Room implements service.Storage.
 func (m *memory) Room() error {
 	if m.known().Full || m.FullWithin(2*memoryEvery) {
-		return session.ErrStorageFull
+		return service.ErrStorageFull
 	}
 	return nil
 }
 
-// FullWithin implements session.Storage.
+// FullWithin implements service.Storage.
 func (m *memory) FullWithin(d time.Duration) bool {
 	at := m.full.Load()
 	return at > 0 && time.Since(m.started)-time.Duration(at) <= d

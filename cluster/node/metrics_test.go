@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/conclave-mpc/conclave/cluster/node/metrics"
-	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -161,7 +161,7 @@ func TestMetrics(t *testing.T) {
 // routes are patterns in the code.
 var labels = map[string]*regexp.Regexp{
 	"version": regexp.MustCompile(`^\d+\.\d+\.\d+$`), "goversion": regexp.MustCompile(`^go\d`),
-	"reason": regexp.MustCompile(`^(` + strings.Join(slices.Concat(auth.Faults, session.RefusalReasons, []string{
+	"reason": regexp.MustCompile(`^(` + strings.Join(slices.Concat(auth.Faults, service.RefusalReasons, []string{
 		"normal", "going_away", "abnormal", "no_status", "too_big", "internal", "superseded", "token_expired", "slow", "not_registered", "bad_token",
 		"abuse", "forbidden", "held", "cancelled", "lost", "password", "busy", "full", "share", "session", "gone", "day", "forgotten",
 	}), "|") + `)$`),

@@ -57,7 +57,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/node/tracing"
 	auditstore "github.com/conclave-mpc/conclave/cluster/store/audit"
 	"github.com/conclave-mpc/conclave/cluster/store/sessions"
-	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"
@@ -84,7 +84,7 @@ type Node struct {
 	rdb      redis.UniversalClient
 	durable  redis.UniversalClient // for what must not be lost; rdb if that need not be more than one server's word
 	cluster  *cluster.Node
-	sessions *session.Service
+	sessions *service.Service
 	tokens   tokens
 	sockets  *wsconn.Server
 	server   *http.Server
@@ -156,7 +156,7 @@ func (n *Node) assemble() error {
 	if err := n.assembleRenewals(accounts); err != nil {
 		return err
 	}
-	shares, err := session.NewShareKeeper(n.cfg.ShareKEK)
+	shares, err := service.NewShareKeeper(n.cfg.ShareKEK)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	n.sessions, err = session.New(session.Config{
+	n.sessions, err = service.New(service.Config{
 		Store:  store,
 		Locker: locker{n.cluster, store, locks == line}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Waiting: waiting{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
@@ -211,7 +211,7 @@ func (n *Node) assemble() error {
 }
 
 // assembleWebhook makes the webhook's sender, if there is to be one.
-func (n *Node) assembleWebhook(store *sessions.Store, observer webhook.Observer) (session.Outcomes, error) {
+func (n *Node) assembleWebhook(store *sessions.Store, observer webhook.Observer) (service.Outcomes, error) {
 	if n.cfg.Webhook == "" {
 		return nil, nil
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/cluster/node/metrics"
 	"github.com/conclave-mpc/conclave/cluster/node/tracing"
-	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"
 	"github.com/conclave-mpc/conclave/wsconn/webhook"
@@ -23,8 +23,8 @@ const tracesWithin = 2 * time.Second
 // observers are what the node's parts tell what passes; nil ones are told nothing.
 type observers struct {
 	cluster cluster.Observer
-	session session.Observer
-	tracer  session.Tracer
+	session service.Observer
+	tracer  service.Tracer
 	sockets wsconn.Observer
 	webhook webhook.Observer
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/cluster/node/tracing"
 	"github.com/conclave-mpc/conclave/cluster/store/sessions"
-	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -23,11 +23,11 @@ import (
 type router struct {
 	node       string
 	cluster    *cluster.Node
-	sessions   *session.Service
+	sessions   *service.Service
 	identities interface {
 		SetIdentity(ctx context.Context, user, identity string) error
 	}
-	shares  *session.ShareKeeper
+	shares  *service.ShareKeeper
 	limits  limits
 	tracing *tracing.Tracing // nil for none
 	log     zerolog.Logger
@@ -90,7 +90,7 @@ func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p 
 		return nil, nil, nil
 	}
 	claims, _ := auth.FromContext(ctx)
-	caller := session.Caller{User: claims.Subject, Roles: claims.Roles, Identity: c.Identity()}
+	caller := service.Caller{User: claims.Subject, Roles: claims.Roles, Identity: c.Identity()}
 	if m := r.member(c); m != nil {
 		caller.Has = m.Acknowledged()
 	}
@@ -108,7 +108,7 @@ func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p 
 
 // relay passes a round message on. While it is on its way the next may follow,
 // unless it has arrived already.
-func (r *router) relay(ctx context.Context, caller session.Caller, m wire.Message, p *wire.TSSMessage) (wire.Payload, wsconn.Later, error) {
+func (r *router) relay(ctx context.Context, caller service.Caller, m wire.Message, p *wire.TSSMessage) (wire.Payload, wsconn.Later, error) {
 	on, err := r.sessions.Relay(ctx, caller, m, p)
 	if err != nil {
 		return nil, nil, err
@@ -165,29 +165,29 @@ func (r *router) reveal(user string, frame []byte) []byte {
 	return plain
 }
 
-// sender is session.Sender on the cluster's mailboxes.
+// sender is service.Sender on the cluster's mailboxes.
 type sender struct{ cluster *cluster.Node }
 
-// Send implements session.Sender.
-func (s sender) Send(ctx context.Context, deliveries ...session.Delivery) []error {
+// Send implements service.Sender.
+func (s sender) Send(ctx context.Context, deliveries ...service.Delivery) []error {
 	return errorsOf(len(deliveries), s.cluster.Send(ctx, messages(deliveries)...))
 }
 
-// Begin implements session.Sender.
-func (s sender) Begin(ctx context.Context, deliveries ...session.Delivery) session.Sending {
+// Begin implements service.Sender.
+func (s sender) Begin(ctx context.Context, deliveries ...service.Delivery) service.Sending {
 	return sending{s.cluster.Begin(ctx, messages(deliveries)...), len(deliveries)}
 }
 
-// sending is session.Sending.
+// sending is service.Sending.
 type sending struct {
 	*cluster.Sending
 	messages int
 }
 
-// Errs implements session.Sending.
+// Errs implements service.Sending.
 func (s sending) Errs() []error { return errorsOf(s.messages, s.Err()) }
 
-func messages(deliveries []session.Delivery) []cluster.Message {
+func messages(deliveries []service.Delivery) []cluster.Message {
 	msgs := make([]cluster.Message, len(deliveries))
 	for i, d := range deliveries {
 		msgs[i] = cluster.Message{To: d.To, ID: d.ID, Payload: d.Frame, Payer: d.Payer, Group: d.Group, Ends: d.Ends}
@@ -199,14 +199,14 @@ func messages(deliveries []session.Delivery) []cluster.Message {
 func errorsOf(n int, err error) []error {
 	failed := make([]error, n)
 	for _, e := range sendErrors(err) {
-		failed[e.Index] = fmt.Errorf("%w: %w", session.ErrUnavailable, e.Err)
+		failed[e.Index] = fmt.Errorf("%w: %w", service.ErrUnavailable, e.Err)
 		switch {
 		case errors.Is(e.Err, cluster.ErrMailboxFull):
-			failed[e.Index] = session.ErrMailboxFull
+			failed[e.Index] = service.ErrMailboxFull
 		case redis.HasErrorPrefix(e.Err, "OOM"):
-			failed[e.Index] = fmt.Errorf("%w: %w", session.ErrStorageFull, e.Err)
+			failed[e.Index] = fmt.Errorf("%w: %w", service.ErrStorageFull, e.Err)
 		case errors.Is(e.Err, cluster.ErrShareUsed), errors.Is(e.Err, cluster.ErrGroupFull):
-			failed[e.Index] = session.ErrShareUsed
+			failed[e.Index] = service.ErrShareUsed
 		}
 	}
 	return failed
@@ -228,7 +228,7 @@ func sendErrors(err error) []*cluster.SendError {
 	return list
 }
 
-// locker is session.Locker on the cluster's locks.
+// locker is service.Locker on the cluster's locks.
 type locker struct {
 	cluster *cluster.Node
 	store   *sessions.Store
@@ -238,34 +238,34 @@ type locker struct {
 	together bool
 }
 
-// Lock implements session.Locker.
-func (l locker) Lock(ctx context.Context, id string) (session.Lock, session.Loaded, error) {
+// Lock implements service.Locker.
+func (l locker) Lock(ctx context.Context, id string) (service.Lock, service.Loaded, error) {
 	if !l.together {
 		lock, err := l.cluster.Lock(ctx, id)
 		if err != nil {
-			return nil, session.Loaded{}, err
+			return nil, service.Loaded{}, err
 		}
-		loaded := session.Loaded{Asked: time.Now()}
+		loaded := service.Loaded{Asked: time.Now()}
 		loaded.Session, loaded.Now, err = l.store.Load(ctx, id)
 		return lock, loaded, err
 	}
 	lock, guarded, err := l.cluster.LockAndLoad(ctx, id, l.store.SessionKey(id))
 	if err != nil {
-		return nil, session.Loaded{}, err
+		return nil, service.Loaded{}, err
 	}
-	loaded := session.Loaded{Asked: guarded.Asked}
+	loaded := service.Loaded{Asked: guarded.Asked}
 	loaded.Session, loaded.Now, err = l.store.Loaded(id, guarded.Reply)
 	return lock, loaded, err
 }
 
-// presence is session.Presence on the cluster's.
+// presence is service.Presence on the cluster's.
 type presence struct{ cluster *cluster.Node }
 
-// Online implements session.Presence.
+// Online implements service.Presence.
 func (p presence) Online(ctx context.Context, users ...string) (map[string]bool, error) {
 	present, err := p.cluster.Present(ctx, users...)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", service.ErrUnavailable, err)
 	}
 	online := make(map[string]bool, len(present))
 	for user := range present {
@@ -274,12 +274,12 @@ func (p presence) Online(ctx context.Context, users ...string) (map[string]bool,
 	return online, nil
 }
 
-// LastSeen implements session.Presence. While Redis was away a user with a socket
+// LastSeen implements service.Presence. While Redis was away a user with a socket
 // could not be seen, so what is known of absence begins with the contact to it.
 func (p presence) LastSeen(ctx context.Context, users ...string) (map[string]time.Time, error) {
 	seen, err := p.cluster.LastSeen(ctx, users...)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", service.ErrUnavailable, err)
 	}
 	since := p.cluster.Contact()
 	for _, user := range users {
@@ -290,14 +290,14 @@ func (p presence) LastSeen(ctx context.Context, users ...string) (map[string]tim
 	return seen, nil
 }
 
-// waiting is session.Waiting on the cluster's mailboxes.
+// waiting is service.Waiting on the cluster's mailboxes.
 type waiting struct{ cluster *cluster.Node }
 
-// Waiting implements session.Waiting.
+// Waiting implements service.Waiting.
 func (w waiting) Waiting(ctx context.Context, user string, after uint64, most int) ([][]byte, error) {
 	frames, err := w.cluster.Waiting(ctx, user, after, most)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", session.ErrUnavailable, err)
+		return nil, fmt.Errorf("%w: %w", service.ErrUnavailable, err)
 	}
 	return frames, nil
 }

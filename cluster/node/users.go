@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -28,7 +28,7 @@ const (
 	usersKnown   = 8192
 )
 
-// users is session.Users on the accounts. A user is known who has an account, has
+// users is service.Users on the accounts. A user is known who has an account, has
 // once registered with an identity, or has a socket now. Who is not known is looked
 // for each time, so that a new account is found at once.
 type users struct {
@@ -42,7 +42,7 @@ type users struct {
 }
 
 // newUsers returns nil for a configuration that takes anybody.
-func newUsers(cfg *Config, accounts *auth.Accounts, p presence) session.Users {
+func newUsers(cfg *Config, accounts *auth.Accounts, p presence) service.Users {
 	if cfg.UnknownUsers == UnknownAllow || cfg.UnknownUsers == UnknownAuto && cfg.JWKS != "" {
 		return nil
 	}
@@ -52,7 +52,7 @@ func newUsers(cfg *Config, accounts *auth.Accounts, p presence) session.Users {
 	}
 }
 
-// Unknown implements session.Users.
+// Unknown implements service.Users.
 func (u *users) Unknown(ctx context.Context, asker string, list []string) (string, error) {
 	if applies, err := u.applies(ctx, asker); err != nil || !applies {
 		return "", err

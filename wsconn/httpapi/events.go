@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -59,7 +60,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) (int, any, error) {
 
 // follow writes what f sees until the session ends, the client leaves, its token
 // is good no longer or the node goes away.
-func (a *api) follow(r *http.Request, f *session.Follower, st *stream) {
+func (a *api) follow(r *http.Request, f *service.Follower, st *stream) {
 	for version := f.Session().Version; !f.Session().Phase.Final(); {
 		err := next(r.Context(), f, lookUp)
 		switch {

@@ -32,7 +32,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -58,7 +58,7 @@ type Revoker interface {
 
 // Config is what the API works with. Sessions, Verifier and Ready are required.
 type Config struct {
-	Sessions *session.Service
+	Sessions *service.Service
 	Verifier auth.Verifier
 	Logins   Logins   // nil: no login here, tokens come from another issuer
 	Issuer   Issuer   // nil: likewise
@@ -258,16 +258,16 @@ func decode(r *http.Request, into any) error {
 }
 
 // caller is the user whose token the middleware verified.
-func caller(r *http.Request) session.Caller {
+func caller(r *http.Request) service.Caller {
 	claims, _ := auth.FromContext(r.Context())
-	return session.Caller{User: claims.Subject, Roles: claims.Roles, Web: true}
+	return service.Caller{User: claims.Subject, Roles: claims.Roles, Web: true}
 }
 
 // pathID returns an id in a path.
 func pathID(r *http.Request, name string) (string, error) {
 	id := r.PathValue(name)
 	if !wire.StoredID(id) {
-		return "", session.ErrNotFound
+		return "", service.ErrNotFound
 	}
 	return id, nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -29,7 +30,7 @@ var (
 )
 
 // page reads which part of a list is wanted and charges a user for it.
-func (a *api) page(r *http.Request, filtered bool) (session.Page, error) {
+func (a *api) page(r *http.Request, filtered bool) (service.Page, error) {
 	p, err := pageOf(r.URL.Query())
 	if err != nil {
 		return p, err
@@ -42,8 +43,8 @@ func (a *api) page(r *http.Request, filtered bool) (session.Page, error) {
 }
 
 // pageOf reads ?limit= and ?cursor=, or ?before=, which is a time as well.
-func pageOf(q url.Values) (session.Page, error) {
-	p := session.Page{Limit: pageSize}
+func pageOf(q url.Values) (service.Page, error) {
+	p := service.Page{Limit: pageSize}
 	var err error
 	if p.Limit, err = limitOf(q, pageSize, maxPageSize); err != nil {
 		return p, err
@@ -78,21 +79,21 @@ func limitOf(q url.Values, preset, most int) (int, error) {
 
 // A cursor is where a list goes on: a time in microseconds and an id. To clients
 // it is opaque.
-func cursor(p session.Place) string {
+func cursor(p service.Place) string {
 	if p.At.IsZero() {
 		return ""
 	}
 	return base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(p.At.UnixMicro(), 10) + " " + p.ID))
 }
 
-func parseCursor(text string) (session.Place, error) {
+func parseCursor(text string) (service.Place, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	at, id, ok := strings.Cut(string(raw), " ")
 	micros, bad := strconv.ParseInt(at, 10, 64)
 	if err != nil || !ok || bad != nil || micros <= 0 || micros > maxMicros || !wire.StoredID(id) {
-		return session.Place{}, wire.Errorf(wire.CodeBadRequest, "cursor is not the next of a page")
+		return service.Place{}, wire.Errorf(wire.CodeBadRequest, "cursor is not the next of a page")
 	}
-	return session.Place{At: time.UnixMicro(micros).UTC(), ID: id}, nil
+	return service.Place{At: time.UnixMicro(micros).UTC(), ID: id}, nil
 }
 
 // maxMicros is in the year 5138: the scores of Redis hold all before it exactly.
@@ -115,7 +116,7 @@ func oneOf[T ~string](q url.Values, name string, all []T) ([]T, error) {
 }
 
 func (a *api) listKeys(_ http.ResponseWriter, r *http.Request) (int, any, error) {
-	var f session.KeyFilter
+	var f service.KeyFilter
 	var err error
 	if f.States, err = oneOf(r.URL.Query(), "state", keyStates); err != nil {
 		return 0, nil, err
@@ -147,7 +148,7 @@ func (a *api) getKey(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 
 func (a *api) listSessions(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	q := r.URL.Query()
-	f := session.Filter{KeyID: q.Get("key_id")}
+	f := service.Filter{KeyID: q.Get("key_id")}
 	var err error
 	if f.States, err = oneOf(q, "state", phases); err != nil {
 		return 0, nil, err
@@ -174,7 +175,7 @@ func (a *api) listSessions(_ http.ResponseWriter, r *http.Request) (int, any, er
 	return http.StatusOK, listed(sessions, view, next), nil
 }
 
-func listed[T, V any](items []T, view func(T) V, next session.Place) wire.List[V] {
+func listed[T, V any](items []T, view func(T) V, next service.Place) wire.List[V] {
 	l := wire.List[V]{Items: make([]V, 0, len(items)), Next: cursor(next)}
 	for _, item := range items {
 		l.Items = append(l.Items, view(item))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/audit"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -46,7 +47,7 @@ const (
 )
 
 // task reads how a request is meant.
-func task(r *http.Request) (t session.Task, wait time.Duration, err error) {
+func task(r *http.Request) (t service.Task, wait time.Duration, err error) {
 	switch start := r.URL.Query().Get("start"); start {
 	case "", "true", "false":
 		t.Start = start == "true"
@@ -182,7 +183,7 @@ func (a *api) await(w http.ResponseWriter, r *http.Request, id string, wait time
 
 // next waits for f's next state, for some time and no longer than ctx lasts; that
 // the time is up is no error.
-func next(ctx context.Context, f *session.Follower, within time.Duration) error {
+func next(ctx context.Context, f *service.Follower, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if _, err := f.Next(ctx); err != nil && ctx.Err() == nil {

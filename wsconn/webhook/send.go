@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -34,10 +35,10 @@ func (r *refusal) Error() string {
 }
 
 // try tells one outcome, or says when to try again.
-func (s *Sender) try(ctx context.Context, t session.Taken, now func() time.Time) error {
+func (s *Sender) try(ctx context.Context, t service.Taken, now func() time.Time) error {
 	ses, _, err := s.cfg.Queue.Load(ctx, t.ID)
 	switch {
-	case errors.Is(err, session.ErrNotFound):
+	case errors.Is(err, service.ErrNotFound):
 		s.cfg.Observe.GivenUp(reasonForgotten)
 		s.log.Error().Str("session", t.ID).Msg("webhook: the session was forgotten before its outcome was told")
 		return s.cfg.Queue.OutcomeTold(ctx, t)
@@ -58,7 +59,7 @@ func (s *Sender) try(ctx context.Context, t session.Taken, now func() time.Time)
 
 // retry says when an outcome is tried again that was not taken for that reason, if
 // it is.
-func (s *Sender) retry(ctx context.Context, ses session.Session, t session.Taken, why error, now func() time.Time) error {
+func (s *Sender) retry(ctx context.Context, ses session.Session, t service.Taken, why error, now func() time.Time) error {
 	var refused *refusal
 	if errors.As(why, &refused) && refused.status == http.StatusGone {
 		s.cfg.Observe.GivenUp(reasonGone)

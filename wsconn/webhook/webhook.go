@@ -49,6 +49,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -71,11 +72,11 @@ type Queue interface {
 	// PutOutcome and RepeatOutcome are false, and note nothing, where too much waits.
 	PutOutcome(ctx context.Context, id string) (bool, error)
 	RepeatOutcome(ctx context.Context, id string, at time.Time) (bool, error)
-	TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]session.Taken, error)
+	TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]service.Taken, error)
 	// OutcomeSince returns since when it has been tried: at, where that is not known.
 	OutcomeSince(ctx context.Context, id string, at time.Time) (time.Time, error)
-	RetryOutcome(ctx context.Context, t session.Taken, at time.Time) error
-	OutcomeTold(ctx context.Context, t session.Taken) error
+	RetryOutcome(ctx context.Context, t service.Taken, at time.Time) error
+	OutcomeTold(ctx context.Context, t service.Taken) error
 	// OutcomesWaiting returns how many are still to be told, and since when the oldest
 	// waits; the zero time for none.
 	OutcomesWaiting(ctx context.Context) (int, time.Time, error)
@@ -185,7 +186,7 @@ func New(cfg Config) (*Sender, error) {
 	return s, nil
 }
 
-// Ended implements session.Outcomes.
+// Ended implements service.Outcomes.
 func (s *Sender) Ended(ctx context.Context, ses session.Session) error {
 	ok, err := s.cfg.Queue.PutOutcome(ctx, ses.ID)
 	if err != nil {
@@ -202,7 +203,7 @@ func (s *Sender) Ended(ctx context.Context, ses session.Session) error {
 // errBehind is Again's error where too much waits.
 var errBehind = &wire.Error{Code: wire.CodeUnavailable, Message: "too many outcomes wait to be sent; try again later", Temporary: true}
 
-// Again implements session.Outcomes.
+// Again implements service.Outcomes.
 func (s *Sender) Again(ctx context.Context, ses session.Session, now time.Time) error {
 	ok, err := s.cfg.Queue.RepeatOutcome(ctx, ses.ID, now)
 	if err == nil && !ok {

@@ -16,6 +16,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -70,25 +71,25 @@ func (q *queue) PutOutcome(_ context.Context, id string) (bool, error) {
 	return true, nil
 }
 
-func (q *queue) TakeOutcomes(_ context.Context, _ int, hold time.Duration) ([]session.Taken, error) {
+func (q *queue) TakeOutcomes(_ context.Context, _ int, hold time.Duration) ([]service.Taken, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var taken []session.Taken
+	var taken []service.Taken
 	for _, id := range q.due {
-		taken = append(taken, session.Taken{ID: id, Until: time.Now().Add(hold)})
+		taken = append(taken, service.Taken{ID: id, Until: time.Now().Add(hold)})
 	}
 	q.due = nil
 	return taken, nil
 }
 
-func (q *queue) RetryOutcome(_ context.Context, _ session.Taken, at time.Time) error {
+func (q *queue) RetryOutcome(_ context.Context, _ service.Taken, at time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.retry = at
 	return nil
 }
 
-func (q *queue) OutcomeTold(context.Context, session.Taken) error {
+func (q *queue) OutcomeTold(context.Context, service.Taken) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.told = true
@@ -97,7 +98,7 @@ func (q *queue) OutcomeTold(context.Context, session.Taken) error {
 
 func (q *queue) Load(context.Context, string) (session.Session, time.Time, error) {
 	if q.missing {
-		return session.Session{}, time.Time{}, session.ErrNotFound
+		return session.Session{}, time.Time{}, service.ErrNotFound
 	}
 	return q.session, time.Now(), nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 var (
@@ -42,7 +43,7 @@ func (m *Metrics) newSessions() {
 		m.lockFailures.WithLabelValues(reason)
 	}
 	m.quotaRefused = m.counters("quota_refused_total", "Requests refused for what their account stores already, or for naming nobody, by reason.", "reason")
-	for _, reason := range session.RefusalReasons {
+	for _, reason := range service.RefusalReasons {
 		m.quotaRefused.WithLabelValues(reason)
 	}
 	m.swept = m.counters("sweeper_sessions_total", "Sessions that were due and that this node's sweeper took, by what came of it.", "result")
@@ -50,10 +51,10 @@ func (m *Metrics) newSessions() {
 	m.swept.WithLabelValues("failed")
 }
 
-// Began implements session.Observer.
+// Began implements service.Observer.
 func (m *Metrics) Began(s session.Session) { m.started.WithLabelValues(kindOf(s)).Inc() }
 
-// Stepped implements session.Observer.
+// Stepped implements service.Observer.
 func (m *Metrics) Stepped(from, to session.Session) {
 	kind := kindOf(to)
 	if to.Attempt > from.Attempt {
@@ -73,7 +74,7 @@ func kindOf(s session.Session) string {
 	return string(session.Sign)
 }
 
-// Locked implements session.Observer.
+// Locked implements service.Observer.
 func (m *Metrics) Locked(wait time.Duration, err error) {
 	m.lockWait.Observe(wait.Seconds())
 	switch {
@@ -87,18 +88,18 @@ func (m *Metrics) Locked(wait time.Duration, err error) {
 	}
 }
 
-// LockLost implements session.Observer.
+// LockLost implements service.Observer.
 func (m *Metrics) LockLost() { m.lockFailures.WithLabelValues(lockLost).Inc() }
 
-// Swept implements session.Observer.
+// Swept implements service.Observer.
 func (m *Metrics) Swept(taken, failed int) {
 	m.swept.WithLabelValues("ok").Add(float64(taken - failed))
 	m.swept.WithLabelValues("failed").Add(float64(failed))
 }
 
-// Denied implements session.Observer.
+// Denied implements service.Observer.
 func (m *Metrics) Denied(reason string) {
-	if !slices.Contains(session.RefusalReasons, reason) {
+	if !slices.Contains(service.RefusalReasons, reason) {
 		reason = other
 	}
 	m.quotaRefused.WithLabelValues(reason).Inc()

@@ -166,7 +166,7 @@ func (t *Tracing) under(ctx context.Context, id string) (context.Context, bool) 
 
 func done(error) {}
 
-// Begin implements session.Tracer.
+// Begin implements service.Tracer.
 func (t *Tracing) Begin(ctx context.Context, id, part string) (context.Context, func(error)) {
 	under, ok := t.under(ctx, id)
 	if !ok {
@@ -189,7 +189,7 @@ func end(span trace.Span, err error) {
 	span.End()
 }
 
-// Stepped implements session.Tracer.
+// Stepped implements service.Tracer.
 func (t *Tracing) Stepped(ctx context.Context, from, to session.Session) {
 	root := root(to.ID)
 	if !t.sampled(root) {

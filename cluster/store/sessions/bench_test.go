@@ -10,6 +10,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 // One commit of a session with its outbox, and one load, on a real Redis.
@@ -26,7 +27,7 @@ func BenchmarkStore(b *testing.B) {
 		Threshold: 2, Parties: []session.Party{{User: "alice", Invited: true}, {User: "bob", Invited: true}, {User: "carol"}},
 		Data: "pay", CreatedAt: now, Deadline: now.Add(time.Hour),
 	}
-	mark := session.Mark{Due: s.Deadline, By: s.Deadline}
+	mark := service.Mark{Due: s.Deadline, By: s.Deadline}
 	if _, _, err := store.Create(ctx, s, nil, mark); err != nil {
 		b.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func BenchmarkStore(b *testing.B) {
 				b.Fatal(err)
 			}
 			s.Version++
-			if err := store.Settle(ctx, s.ID, session.Rest{Delivered: r.IDs}); err != nil {
+			if err := store.Settle(ctx, s.ID, service.Rest{Delivered: r.IDs}); err != nil {
 				b.Fatal(err)
 			}
 		}

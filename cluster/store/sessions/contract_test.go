@@ -17,6 +17,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -61,10 +62,10 @@ func (b bench) now() time.Time {
 
 func (b bench) soon() time.Time { return b.now().Add(time.Minute) }
 
-func (b bench) mark() session.Mark { return session.Mark{Due: b.soon(), By: b.soon()} }
+func (b bench) mark() service.Mark { return service.Mark{Due: b.soon(), By: b.soon()} }
 
-func (b bench) late() session.Mark {
-	return session.Mark{Due: b.soon(), By: b.now().Add(-time.Millisecond)}
+func (b bench) late() service.Mark {
+	return service.Mark{Due: b.soon(), By: b.now().Add(-time.Millisecond)}
 }
 
 func (b bench) newSession(id string) session.Session {
@@ -75,10 +76,10 @@ func (b bench) newSession(id string) session.Session {
 	}
 }
 
-func say(to ...string) []session.Entry {
-	var out []session.Entry
+func say(to ...string) []service.Entry {
+	var out []service.Entry
 	for i, u := range to {
-		out = append(out, session.Entry{To: u, Frame: fmt.Appendf(nil, `{"n":%d}`, i)})
+		out = append(out, service.Entry{To: u, Frame: fmt.Appendf(nil, `{"n":%d}`, i)})
 	}
 	return out
 }
@@ -86,7 +87,7 @@ func say(to ...string) []session.Entry {
 func TestCreateLoad(t *testing.T) {
 	each(t, func(b bench) {
 		_, now, err := b.Load(b.ctx, "s1")
-		b.is(err, session.ErrNotFound)
+		b.is(err, service.ErrNotFound)
 		if d := time.Since(now); d < -time.Minute || d > time.Minute {
 			b.Fatalf("the time without a session is %s", now)
 		}
@@ -121,9 +122,9 @@ func TestCreateLoad(t *testing.T) {
 		}
 
 		_, _, err = b.Create(b.ctx, b.newSession("s2"), nil, b.late())
-		b.is(err, session.ErrStale)
+		b.is(err, service.ErrStale)
 		_, _, err = b.Load(b.ctx, "s2")
-		b.is(err, session.ErrNotFound)
+		b.is(err, service.ErrNotFound)
 	})
 }
 
@@ -144,20 +145,20 @@ func TestCommit(t *testing.T) {
 		if len(out) != 3 || out[0].To != "alice" || out[1].To != "bob" || out[2].ID != r.IDs[1] || string(out[2].Frame) != `{"n":1}` {
 			b.Fatalf("outbox %+v", out)
 		}
-		b.ok(b.Settle(b.ctx, "s1", session.Rest{Delivered: []string{out[0].ID, out[1].ID, out[2].ID}}))
-		b.ok(b.Settle(b.ctx, "s1", session.Rest{}))
+		b.ok(b.Settle(b.ctx, "s1", service.Rest{Delivered: []string{out[0].ID, out[1].ID, out[2].ID}}))
+		b.ok(b.Settle(b.ctx, "s1", service.Rest{}))
 
 		// The version has moved on.
 		_, err = b.Commit(b.ctx, s, "", say("carol"), b.mark())
-		b.is(err, session.ErrStale)
+		b.is(err, service.ErrStale)
 		// So has time.
 		s.Version = 2
 		_, err = b.Commit(b.ctx, s, "", say("carol"), b.late())
-		b.is(err, session.ErrStale)
+		b.is(err, service.ErrStale)
 		// A session that is not there.
 		none := b.newSession("none")
 		_, err = b.Commit(b.ctx, none, "", say("carol"), b.mark())
-		b.is(err, session.ErrStale)
+		b.is(err, service.ErrStale)
 		if n := b.rdb.Exists(b.ctx, b.prefix+"session:{none}", b.prefix+"session:{none}:outbox").Val(); n != 0 {
 			b.Fatal("a refused commit left something")
 		}
@@ -194,10 +195,10 @@ func TestCommitFencedByLock(t *testing.T) {
 		}
 		b.ok(b.rdb.Set(b.ctx, lock, "node-2/xyz", 0).Err())
 		_, err = b.Commit(b.ctx, s, "node-1/abc", nil, b.mark())
-		b.is(err, session.ErrStale)
+		b.is(err, service.ErrStale)
 		held("node-2/xyz")
 		_, err = b.Commit(b.ctx, s, "node-2/xyz", nil, b.late())
-		b.is(err, session.ErrStale)
+		b.is(err, service.ErrStale)
 		held("node-2/xyz")
 		_, err = b.Commit(b.ctx, s, "node-2/xyz", nil, b.mark())
 		b.ok(err)
@@ -242,28 +243,28 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 	}
 	due("s1", m.Due)
 	for _, user := range []string{"alice", "bob", "boss", ""} {
-		places, err := b.SessionsOf(b.ctx, user, session.Page{})
+		places, err := b.SessionsOf(b.ctx, user, service.Page{})
 		b.ok(err)
 		if len(places) != 1 || places[0].ID != "s1" {
 			b.Errorf("sessions of %q: %v, want s1", user, places)
 		}
 	}
 	s.Version = 1
-	later := session.Mark{Due: m.Due.Add(time.Minute), By: m.By}
+	later := service.Mark{Due: m.Due.Add(time.Minute), By: m.By}
 	_, err = b.Commit(b.ctx, s, "", say("bob"), later)
 	b.ok(err)
 	due("s1", later.Due)
 	s.Version = 2
-	_, err = b.Commit(b.ctx, s, "", nil, session.Mark{}) // says nothing, and changes no mark
+	_, err = b.Commit(b.ctx, s, "", nil, service.Mark{}) // says nothing, and changes no mark
 	b.ok(err)
 	due("s1", later.Due)
 
-	again := session.Mark{Due: m.Due.Add(time.Hour), By: m.By}
+	again := service.Mark{Due: m.Due.Add(time.Hour), By: m.By}
 	_, err = b.Commit(b.ctx, s, "", nil, again) // from a version that has moved on
-	b.is(err, session.ErrStale)
+	b.is(err, service.ErrStale)
 	refused := b.late()
 	_, _, err = b.Create(b.ctx, b.newSession("s2"), nil, refused)
-	b.is(err, session.ErrStale)
+	b.is(err, service.ErrStale)
 	if whole {
 		due("s1", later.Due)
 		due("s2", time.Time{})
@@ -275,7 +276,7 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 	out, err := b.Outbox(b.ctx, "s1", "")
 	b.ok(err)
 	b.ok(b.PutKey(b.ctx, session.Key{ID: "vault", Status: session.KeyActive, Curve: pubkey.Secp256k1, Threshold: 2, Participants: []string{"alice", "bob"}, Coordinator: "boss"}))
-	o, err := b.open("vault", session.Signing{SessionID: "s1", Fingerprint: "f", Coordinator: "boss"}, true)
+	o, err := b.open("vault", service.Signing{SessionID: "s1", Fingerprint: "f", Coordinator: "boss"}, true)
 	b.ok(err)
 	if d := b.now().Sub(o.Now); whole != (0 <= d && d < time.Minute) || whole == o.Now.IsZero() {
 		b.Errorf("the session's time was %s ago", d)
@@ -284,7 +285,7 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 	if !whole {
 		from = again.Due
 	}
-	b.ok(b.Settle(b.ctx, "s1", session.Rest{Delivered: []string{out[0].ID}, ClosedOn: "vault", From: from, To: m.Due}))
+	b.ok(b.Settle(b.ctx, "s1", service.Rest{Delivered: []string{out[0].ID}, ClosedOn: "vault", From: from, To: m.Due}))
 	due("s1", m.Due)
 	left, err := b.Outbox(b.ctx, "s1", "")
 	b.ok(err)
@@ -406,7 +407,7 @@ func TestPostponeGivesWay(t *testing.T) {
 	each(t, func(b bench) {
 		now := b.now()
 		mark, wish, later := now.Add(-2*time.Second), now.Add(-2*time.Second+time.Microsecond), now.Add(time.Hour)
-		due := func(limit int) []session.Taken {
+		due := func(limit int) []service.Taken {
 			taken, err := b.TakeDue(b.ctx, limit, time.Minute)
 			b.ok(err)
 			return taken

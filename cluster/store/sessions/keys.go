@@ -13,6 +13,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 // maxOpenSignings bounds the signings open on one key at a time.
@@ -52,7 +53,7 @@ const (
 	lastField  = "last_signing" // session id of the signing that ended last
 )
 
-// Key implements session.Keys.
+// Key implements service.Keys.
 func (s *Store) Key(ctx context.Context, id string) (session.Key, error) {
 	k, _, err := s.loadKey(ctx, id)
 	return k, err
@@ -66,7 +67,7 @@ func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string
 	}
 	fields := cmd.Val()
 	if len(fields) == 0 {
-		return session.Key{}, nil, session.ErrNotFound
+		return session.Key{}, nil, service.ErrNotFound
 	}
 	k, err := parseKey(id, fields)
 	if err != nil {
@@ -75,7 +76,7 @@ func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string
 	return k, fields, nil
 }
 
-// PutKey implements session.Keys. A key that is being made, or is active, is first
+// PutKey implements service.Keys. A key that is being made, or is active, is first
 // listed with everyone involved: an entry without its key is skipped by readers. A
 // reserved key is not listed, since most that are never used would crowd out the
 // others, and one whose keygen failed no longer is. The record of a keygen that
@@ -112,7 +113,7 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	return err
 }
 
-// PutShare implements session.Keys.
+// PutShare implements service.Keys.
 func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, share, attestation string) error {
 	return s.accepted(ctx, "store share of key "+key,
 		putShareScript.Call([]string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share, attestation))
@@ -128,12 +129,12 @@ func (s *Store) accepted(ctx context.Context, doing string, call *redisx.Call) e
 		return unavailable(doing, err)
 	}
 	if !ok {
-		return session.ErrStale
+		return service.ErrStale
 	}
 	return nil
 }
 
-// Shares implements session.Keys.
+// Shares implements service.Keys.
 func (s *Store) Shares(ctx context.Context, key string, parts ...int) ([]string, error) {
 	fields := make([]string, len(parts))
 	for i, part := range parts {
@@ -142,7 +143,7 @@ func (s *Store) Shares(ctx context.Context, key string, parts ...int) ([]string,
 	return s.shareFields(ctx, "load shares of key "+key, key, fields)
 }
 
-// ShareBytes implements session.Keys.
+// ShareBytes implements service.Keys.
 func (s *Store) ShareBytes(ctx context.Context, key string, parts int) (int64, error) {
 	doing, args := "measure shares of key "+key, make([]any, parts)
 	for i := range args {
@@ -162,7 +163,7 @@ func (s *Store) ShareBytes(ctx context.Context, key string, parts int) (int64, e
 // attestedPrefix begins the fields of attestations in a key's hash of shares.
 const attestedPrefix = "attestation:" // attestation:<part> -> text
 
-// Attestations implements session.Keys.
+// Attestations implements service.Keys.
 func (s *Store) Attestations(ctx context.Context, key string, parts int) ([]string, error) {
 	fields := make([]string, parts)
 	for i := range fields {
@@ -192,16 +193,16 @@ func (s *Store) shareFields(ctx context.Context, doing, key string, fields []str
 	return list, nil
 }
 
-// OpenSigning implements session.Keys. Where the account's quota is on another
+// OpenSigning implements service.Keys. Where the account's quota is on another
 // server it is reserved first.
-func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing, r session.Reservation, match bool) (session.Opened, error) {
+func (s *Store) OpenSigning(ctx context.Context, key string, sig service.Signing, r service.Reservation, match bool) (service.Opened, error) {
 	matching := 0
 	if match {
 		matching = 1
 	}
 	doing, note := "open signing on key "+key, sig.Fingerprint+" "+sig.Coordinator
 	args := append([]any{note, matching, maxOpenSignings, longestSession.Milliseconds()}, s.reserveArgs(r)...)
-	var grant session.Grant
+	var grant service.Grant
 	call, err := s.write(ctx, doing, openSigningScript, writing{
 		keys: []string{s.keys.key(key)}, more: s.quotaKeys(r.User), args: args,
 		before: func() (err error) {
@@ -210,21 +211,21 @@ func (s *Store) OpenSigning(ctx context.Context, key string, sig session.Signing
 		},
 	})
 	if err != nil {
-		return session.Opened{}, err
+		return service.Opened{}, err
 	}
 	opened, err := s.opened(doing, call.Val())
 	if grant.Fresh && (err != nil || opened.SessionID != r.SessionID) {
-		never := session.Release{User: r.User, SessionID: r.SessionID, Reason: session.ReleaseNever}
+		never := service.Release{User: r.User, SessionID: r.SessionID, Reason: service.ReleaseNever}
 		return opened, errors.Join(err, s.Release(ctx, never))
 	}
-	if grant != (session.Grant{}) && opened.SessionID == r.SessionID {
+	if grant != (service.Grant{}) && opened.SessionID == r.SessionID {
 		opened.Grant = grant
 	}
 	return opened, err
 }
 
 // opened reads what open_signing.lua returns.
-func (s *Store) opened(doing string, reply any) (o session.Opened, err error) {
+func (s *Store) opened(doing string, reply any) (o service.Opened, err error) {
 	switch reply := reply.(type) {
 	case []any:
 		if len(reply) >= 3 && reply[0] == refused {
@@ -241,31 +242,31 @@ func (s *Store) opened(doing string, reply any) (o session.Opened, err error) {
 		return o, err
 	case int64:
 		if reply == 1 {
-			return o, session.ErrTooMany
+			return o, service.ErrTooMany
 		}
-		return o, session.ErrStale
+		return o, service.ErrStale
 	}
 	return o, fmt.Errorf("%s: unexpected reply", doing)
 }
 
-// Signings implements session.Keys.
-func (s *Store) Signings(ctx context.Context, key string) (session.Key, []session.Signing, string, error) {
+// Signings implements service.Keys.
+func (s *Store) Signings(ctx context.Context, key string) (session.Key, []service.Signing, string, error) {
 	k, fields, err := s.loadKey(ctx, key)
 	if err != nil {
 		return session.Key{}, nil, "", err
 	}
-	var open []session.Signing
+	var open []service.Signing
 	for name, note := range fields {
 		if id, ok := strings.CutPrefix(name, openPrefix); ok {
 			print, rest, _ := strings.Cut(note, " ")
 			coordinator, _, _ := strings.Cut(rest, " ")
-			open = append(open, session.Signing{SessionID: id, Fingerprint: print, Coordinator: coordinator})
+			open = append(open, service.Signing{SessionID: id, Fingerprint: print, Coordinator: coordinator})
 		}
 	}
 	return k, open, fields[lastField], nil
 }
 
-// Schedule implements session.Due.
+// Schedule implements service.Due.
 func (s *Store) Schedule(ctx context.Context, id string, at time.Time) error {
 	return s.do(ctx, "schedule session "+id, s.schedule(id, scoreText(score(at))))
 }
@@ -274,7 +275,7 @@ func (s *Store) schedule(id, due string) redis.Cmder {
 	return scheduleScript.Call([]string{s.keys.due()}, id, due)
 }
 
-// Postpone implements session.Due.
+// Postpone implements service.Due.
 func (s *Store) Postpone(ctx context.Context, id string, from, to time.Time) error {
 	return s.do(ctx, "postpone session "+id, s.postpone(id, from, to))
 }
@@ -287,7 +288,7 @@ func (s *Store) postpone(id string, from, to time.Time) redis.Cmder {
 	return postponeScript.Call([]string{s.keys.due()}, id, scoreText(score(from)), next)
 }
 
-// Unschedule implements session.Due.
+// Unschedule implements service.Due.
 func (s *Store) Unschedule(ctx context.Context, ids ...string) error {
 	args := make([]any, 2, 2+len(ids))
 	args[0], args[1] = "zrem", s.keys.due()
@@ -297,8 +298,8 @@ func (s *Store) Unschedule(ctx context.Context, ids ...string) error {
 	return s.do(ctx, "unschedule sessions", redis.NewIntCmd(ctx, args...))
 }
 
-// TakeDue implements session.Due.
-func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]session.Taken, error) {
+// TakeDue implements service.Due.
+func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]service.Taken, error) {
 	list, err := s.take(ctx, s.keys.due(), limit, hold, "")
 	if err != nil {
 		return nil, unavailable("read due list", err)
@@ -307,7 +308,7 @@ func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]s
 }
 
 // take runs the script of what is due. Remembered is its third argument.
-func (s *Store) take(ctx context.Context, key string, limit int, hold time.Duration, remembered any) ([]session.Taken, error) {
+func (s *Store) take(ctx context.Context, key string, limit int, hold time.Duration, remembered any) ([]service.Taken, error) {
 	call := takeScript.Call([]string{key}, limit, hold.Milliseconds(), remembered)
 	if err := s.line.Do(ctx, call); err != nil {
 		return nil, err
@@ -321,9 +322,9 @@ func (s *Store) take(ctx context.Context, key string, limit int, hold time.Durat
 		return nil, err
 	}
 	until := timeOf(ms)
-	list := make([]session.Taken, len(reply)-1)
+	list := make([]service.Taken, len(reply)-1)
 	for i, id := range reply[1:] {
-		list[i] = session.Taken{ID: id, Until: until}
+		list[i] = service.Taken{ID: id, Until: until}
 	}
 	return list, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 func (b bench) newKey(id string) session.Key {
@@ -32,7 +33,7 @@ func (b bench) activeKey(id string) session.Key {
 func TestPutKey(t *testing.T) {
 	each(t, func(b bench) {
 		_, err := b.Key(b.ctx, "vault")
-		b.is(err, session.ErrNotFound)
+		b.is(err, service.ErrNotFound)
 		k := b.activeKey("vault")
 		got, err := b.Key(b.ctx, "vault")
 		b.ok(err)
@@ -42,7 +43,7 @@ func TestPutKey(t *testing.T) {
 		for _, version := range []int64{0, 1, 3} {
 			old := k
 			old.Version = version
-			b.is(b.PutKey(b.ctx, old), session.ErrStale)
+			b.is(b.PutKey(b.ctx, old), service.ErrStale)
 		}
 		won := race(16, func(i int) bool {
 			mine := k
@@ -76,10 +77,10 @@ func TestReservedKeyIsForgotten(t *testing.T) {
 
 func TestSharesAreFenced(t *testing.T) {
 	each(t, func(b bench) {
-		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), session.ErrStale)
+		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), service.ErrStale)
 		k := b.newKey("vault")
 		b.ok(b.PutKey(b.ctx, k))
-		b.is(b.PutShare(b.ctx, "vault", "kg-0", 1, "s", ""), session.ErrStale)
+		b.is(b.PutShare(b.ctx, "vault", "kg-0", 1, "s", ""), service.ErrStale)
 		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 1, "first", ""))
 		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 1, "second", "att-1"))
 		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 3, "third", "att-3"))
@@ -105,34 +106,34 @@ func TestSharesAreFenced(t *testing.T) {
 		// Another keygen of the same key begins without the old shares.
 		k.Version, k.Status = 1, session.KeyFailed
 		b.ok(b.PutKey(b.ctx, k))
-		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), session.ErrStale)
+		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), service.ErrStale)
 		k.Version, k.Status, k.Session = 2, session.KeyGenerating, "kg-2"
 		b.ok(b.PutKey(b.ctx, k))
 		share("")
 		attested("", "", "")
-		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "late", "att-late"), session.ErrStale)
+		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "late", "att-late"), service.ErrStale)
 		b.ok(b.PutShare(b.ctx, "vault", "kg-2", 1, "new", ""))
 
 		// Once it is active nothing replaces a share.
 		k.Version, k.Status = 3, session.KeyActive
 		b.ok(b.PutKey(b.ctx, k))
-		b.is(b.PutShare(b.ctx, "vault", "kg-2", 1, "s", "att-later"), session.ErrStale)
+		b.is(b.PutShare(b.ctx, "vault", "kg-2", 1, "s", "att-later"), service.ErrStale)
 		share("new")
 		attested("", "", "")
 	})
 }
 
 // open opens a signing that reserves nothing.
-func (b bench) open(key string, s session.Signing, match bool) (session.Opened, error) {
-	return b.OpenSigning(b.ctx, key, s, session.Reservation{User: s.Coordinator, SessionID: s.SessionID}, match)
+func (b bench) open(key string, s service.Signing, match bool) (service.Opened, error) {
+	return b.OpenSigning(b.ctx, key, s, service.Reservation{User: s.Coordinator, SessionID: s.SessionID}, match)
 }
 
 func TestOpenSigning(t *testing.T) {
 	each(t, func(b bench) {
-		sig := func(id, print string) session.Signing {
-			return session.Signing{SessionID: id, Fingerprint: print, Coordinator: "boss"}
+		sig := func(id, print string) service.Signing {
+			return service.Signing{SessionID: id, Fingerprint: print, Coordinator: "boss"}
 		}
-		opened := func(s session.Signing, match bool, want string) {
+		opened := func(s service.Signing, match bool, want string) {
 			b.Helper()
 			o, err := b.open("vault", s, match)
 			b.ok(err)
@@ -141,10 +142,10 @@ func TestOpenSigning(t *testing.T) {
 			}
 		}
 		_, err := b.open("vault", sig("s1", "f1"), false)
-		b.is(err, session.ErrStale)
+		b.is(err, service.ErrStale)
 		b.ok(b.PutKey(b.ctx, b.newKey("vault")))
 		_, err = b.open("vault", sig("s1", "f1"), false)
-		b.is(err, session.ErrStale)
+		b.is(err, service.ErrStale)
 		k := b.newKey("vault")
 		k.Version, k.Status = 1, session.KeyActive
 		b.ok(b.PutKey(b.ctx, k))
@@ -160,14 +161,14 @@ func TestOpenSigning(t *testing.T) {
 
 		_, open, last, err := b.Signings(b.ctx, "vault")
 		b.ok(err)
-		slices.SortFunc(open, func(a, b session.Signing) int { return int(a.SessionID[1]) - int(b.SessionID[1]) })
-		want := []session.Signing{sig("s1", "f1"), sig("s2", "f"), sig("s3", "f1"), other}
+		slices.SortFunc(open, func(a, b service.Signing) int { return int(a.SessionID[1]) - int(b.SessionID[1]) })
+		want := []service.Signing{sig("s1", "f1"), sig("s2", "f"), sig("s3", "f1"), other}
 		if diff := cmp.Diff(want, open); diff != "" || last != "" {
 			b.Fatalf("last %q, open: %s", last, diff)
 		}
-		b.ok(b.Settle(b.ctx, "s1", session.Rest{ClosedOn: "vault"}))
-		b.ok(b.Settle(b.ctx, "s3", session.Rest{ClosedOn: "vault"}))
-		b.ok(b.Settle(b.ctx, "s1", session.Rest{ClosedOn: "vault"})) // again, which is no news
+		b.ok(b.Settle(b.ctx, "s1", service.Rest{ClosedOn: "vault"}))
+		b.ok(b.Settle(b.ctx, "s3", service.Rest{ClosedOn: "vault"}))
+		b.ok(b.Settle(b.ctx, "s1", service.Rest{ClosedOn: "vault"})) // again, which is no news
 		_, open, last, err = b.Signings(b.ctx, "vault")
 		b.ok(err)
 		if len(open) != 2 || last != "s3" {
@@ -187,12 +188,12 @@ func TestOpenSigningsAreBounded(t *testing.T) {
 	each(t, func(b bench) {
 		b.activeKey("vault")
 		for i := range 256 {
-			_, err := b.open("vault", session.Signing{SessionID: fmt.Sprint(i), Fingerprint: "f", Coordinator: "boss"}, false)
+			_, err := b.open("vault", service.Signing{SessionID: fmt.Sprint(i), Fingerprint: "f", Coordinator: "boss"}, false)
 			b.ok(err)
 		}
-		one := session.Signing{SessionID: "one", Fingerprint: "g", Coordinator: "boss"}
+		one := service.Signing{SessionID: "one", Fingerprint: "g", Coordinator: "boss"}
 		_, err := b.open("vault", one, true)
-		b.is(err, session.ErrTooMany)
+		b.is(err, service.ErrTooMany)
 		// Notes of nodes that died before they created the session do not count for ever.
 		name := b.prefix + "key:{vault}"
 		b.ok(b.rdb.HSet(b.ctx, name, "open:7", "f boss 1600000000000", "open:8", "f boss garbled").Err())
@@ -220,7 +221,7 @@ func TestPages(t *testing.T) {
 		}
 		for _, user := range []string{"boss", "alice", "bob", ""} {
 			var got []string
-			p := session.Page{Limit: 3}
+			p := service.Page{Limit: 3}
 			for range 4 {
 				places, err := b.SessionsOf(b.ctx, user, p)
 				b.ok(err)
@@ -237,13 +238,13 @@ func TestPages(t *testing.T) {
 				b.Errorf("sessions of %q: %s", user, diff)
 			}
 		}
-		if places, err := b.SessionsOf(b.ctx, "boss", session.Page{After: session.Place{At: at.Add(time.Microsecond)}}); err != nil || len(places) != 2 {
+		if places, err := b.SessionsOf(b.ctx, "boss", service.Page{After: service.Place{At: at.Add(time.Microsecond)}}); err != nil || len(places) != 2 {
 			b.Errorf("before a time there are %v, %v; want those that are older", places, err)
 		}
-		if ids, err := b.SessionsOf(b.ctx, "carol", session.Page{}); err != nil || len(ids) != 0 {
+		if ids, err := b.SessionsOf(b.ctx, "carol", service.Page{}); err != nil || len(ids) != 0 {
 			b.Errorf("carol was not invited and has %v, %v", ids, err)
 		}
-		places, err := b.KeysOf(b.ctx, "carol", session.Page{Limit: 2})
+		places, err := b.KeysOf(b.ctx, "carol", service.Page{Limit: 2})
 		b.ok(err)
 		if diff := cmp.Diff([]string{"k6", "k5"}, idsOf(places)); diff != "" {
 			b.Error(diff)
@@ -263,7 +264,7 @@ func TestPages(t *testing.T) {
 	})
 }
 
-func idsOf(places []session.Place) []string {
+func idsOf(places []service.Place) []string {
 	ids := make([]string, len(places))
 	for i, p := range places {
 		ids[i] = p.ID
@@ -275,7 +276,7 @@ func idsOf(places []session.Place) []string {
 func TestWatch(t *testing.T) {
 	each(t, func(b bench) {
 		_, err := b.Watch(b.ctx, "s1", "n1", time.Minute)
-		b.is(err, session.ErrNotFound)
+		b.is(err, service.ErrNotFound)
 		s := b.newSession("s1")
 		_, _, err = b.Create(b.ctx, s, nil, b.mark())
 		b.ok(err)
@@ -287,7 +288,7 @@ func TestWatch(t *testing.T) {
 				b.Errorf("version %d, want 1", version)
 			}
 		}
-		r, err := b.Commit(b.ctx, s, "", []session.Entry{{To: "alice", Frame: []byte("{}")}}, b.mark())
+		r, err := b.Commit(b.ctx, s, "", []service.Entry{{To: "alice", Frame: []byte("{}")}}, b.mark())
 		b.ok(err)
 		slices.Sort(r.Watchers)
 		if len(r.IDs) != 1 || !slices.Equal(r.Watchers, []string{"n1", "n2"}) {
@@ -323,7 +324,7 @@ func TestPageIsBounded(t *testing.T) {
 			b.ok(b.PutKey(b.ctx, k))
 		}
 		for limit, want := range map[int]int{0: 50, -1: 50, 55: 55, 1 << 40: 60} {
-			ids, err := b.KeysOf(b.ctx, "boss", session.Page{Limit: limit})
+			ids, err := b.KeysOf(b.ctx, "boss", service.Page{Limit: limit})
 			b.ok(err)
 			if len(ids) != want {
 				b.Errorf("limit %d: got %d keys, want %d", limit, len(ids), want)
@@ -340,15 +341,15 @@ func TestErrorsAreUnavailable(t *testing.T) {
 		at := b.soon()
 		b.ok(b.rdb.Close())
 		_, _, err := b.Load(b.ctx, "s1")
-		b.is(err, session.ErrUnavailable)
-		_, _, err = b.Create(b.ctx, s, nil, session.Mark{Due: at, By: at})
-		b.is(err, session.ErrUnavailable)
-		_, err = b.Commit(b.ctx, s, "", nil, session.Mark{Due: at, By: at})
-		b.is(err, session.ErrUnavailable)
-		b.is(b.PutKey(b.ctx, k), session.ErrUnavailable)
-		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), session.ErrUnavailable)
-		b.is(b.Postpone(b.ctx, "s1", at, at), session.ErrUnavailable)
+		b.is(err, service.ErrUnavailable)
+		_, _, err = b.Create(b.ctx, s, nil, service.Mark{Due: at, By: at})
+		b.is(err, service.ErrUnavailable)
+		_, err = b.Commit(b.ctx, s, "", nil, service.Mark{Due: at, By: at})
+		b.is(err, service.ErrUnavailable)
+		b.is(b.PutKey(b.ctx, k), service.ErrUnavailable)
+		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "s", ""), service.ErrUnavailable)
+		b.is(b.Postpone(b.ctx, "s1", at, at), service.ErrUnavailable)
 		_, err = b.TakeDue(b.ctx, 1, 0)
-		b.is(err, session.ErrUnavailable)
+		b.is(err, service.ErrUnavailable)
 	})
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 const (
@@ -39,9 +40,9 @@ var (
 	indexKeyScript = redisx.NewScript(indexKeySource)
 )
 
-// SessionsOf implements session.Sessions. Those that are kept briefly are in a list
+// SessionsOf implements service.Sessions. Those that are kept briefly are in a list
 // of their own.
-func (s *Store) SessionsOf(ctx context.Context, user string, p session.Page) ([]session.Place, error) {
+func (s *Store) SessionsOf(ctx context.Context, user string, p service.Page) ([]service.Place, error) {
 	long, err := s.page(ctx, s.keys.sessionsOf(user), p)
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func (s *Store) SessionsOf(ctx context.Context, user string, p session.Page) ([]
 		return nil, err
 	}
 	all := append(long, brief...)
-	slices.SortFunc(all, func(a, b session.Place) int {
+	slices.SortFunc(all, func(a, b service.Place) int {
 		switch {
 		case a == b:
 			return 0
@@ -64,12 +65,12 @@ func (s *Store) SessionsOf(ctx context.Context, user string, p session.Page) ([]
 	return all[:min(len(all), pageLimit(p))], nil
 }
 
-// KeysOf implements session.Keys.
-func (s *Store) KeysOf(ctx context.Context, user string, p session.Page) ([]session.Place, error) {
+// KeysOf implements service.Keys.
+func (s *Store) KeysOf(ctx context.Context, user string, p service.Page) ([]service.Place, error) {
 	return s.page(ctx, s.keys.keysOf(user), p)
 }
 
-// ListedKeys implements session.Keys.
+// ListedKeys implements service.Keys.
 func (s *Store) ListedKeys(ctx context.Context, user string, ids []string) ([]string, error) {
 	if len(ids) == 0 {
 		return nil, nil
@@ -149,7 +150,7 @@ func (s *Store) listKey(ctx context.Context, k session.Key, do func(list string)
 	return s.do(ctx, "index key "+k.ID, calls...)
 }
 
-func pageLimit(p session.Page) int {
+func pageLimit(p service.Page) int {
 	if p.Limit <= 0 {
 		return defaultPage
 	}
@@ -159,13 +160,13 @@ func pageLimit(p session.Page) int {
 // page reads an index, newest first: p.Limit entries, 50 if that is not set, 500
 // at most. What stands at the very time that the page begins at is read too, and
 // passed over up to its place; that is mostly one entry.
-func (s *Store) page(ctx context.Context, key string, p session.Page) ([]session.Place, error) {
+func (s *Store) page(ctx context.Context, key string, p service.Page) ([]service.Place, error) {
 	limit := pageLimit(p)
 	from := "+inf"
 	if !p.After.At.IsZero() {
 		from = scoreText(score(p.After.At))
 	}
-	places := make([]session.Place, 0, limit)
+	places := make([]service.Place, 0, limit)
 	for offset, count := 0, limit+1; ; offset += count {
 		entries, err := s.rdb.ZRevRangeByScoreWithScores(ctx, key, &redis.ZRangeBy{
 			Min: "-inf", Max: from, Offset: int64(offset), Count: int64(count),
@@ -174,7 +175,7 @@ func (s *Store) page(ctx context.Context, key string, p session.Page) ([]session
 			return nil, unavailable("read index", err)
 		}
 		for _, e := range entries {
-			place := session.Place{At: time.UnixMicro(int64(math.Round(e.Score * 1000))).UTC()}
+			place := service.Place{At: time.UnixMicro(int64(math.Round(e.Score * 1000))).UTC()}
 			place.ID, _ = e.Member.(string)
 			if place.Follows(p.After) && len(places) < limit {
 				places = append(places, place)
@@ -186,12 +187,12 @@ func (s *Store) page(ctx context.Context, key string, p session.Page) ([]session
 	}
 }
 
-// LoadAll implements session.Sessions.
+// LoadAll implements service.Sessions.
 func (s *Store) LoadAll(ctx context.Context, ids []string) ([]session.Session, error) {
 	return all(ctx, s, ids, s.keys.session, parseSession)
 }
 
-// KeyRecords implements session.Keys.
+// KeyRecords implements service.Keys.
 func (s *Store) KeyRecords(ctx context.Context, ids []string) ([]session.Key, error) {
 	return all(ctx, s, ids, s.keys.key, parseKey)
 }
@@ -223,7 +224,7 @@ func all[T any](ctx context.Context, s *Store, ids []string, key func(string) st
 	return list, nil
 }
 
-// Watch implements session.Sessions.
+// Watch implements service.Sessions.
 func (s *Store) Watch(ctx context.Context, id, node string, ttl time.Duration) (int64, error) {
 	call := watchScript.Call([]string{s.keys.session(id), s.keys.watch(id)}, node, ttl.Milliseconds())
 	if err := s.do(ctx, "watch session "+id, call); err != nil {
@@ -232,7 +233,7 @@ func (s *Store) Watch(ctx context.Context, id, node string, ttl time.Duration) (
 	version, err := call.Text()
 	switch {
 	case err == redis.Nil:
-		return 0, session.ErrNotFound
+		return 0, service.ErrNotFound
 	case err != nil:
 		return 0, fmt.Errorf("watch session %s: %w", id, err)
 	}
@@ -243,7 +244,7 @@ func (s *Store) Watch(ctx context.Context, id, node string, ttl time.Duration) (
 	return n, nil
 }
 
-// Remember implements session.Sessions.
+// Remember implements service.Sessions.
 func (s *Store) Remember(ctx context.Context, name, request string, brief bool) (string, error) {
 	const doing = "remember a request"
 	life := rememberedIn
@@ -261,7 +262,7 @@ func (s *Store) Remember(ctx context.Context, name, request string, brief bool) 
 	return kept, nil
 }
 
-// Remembered implements session.Sessions.
+// Remembered implements service.Sessions.
 func (s *Store) Remembered(ctx context.Context, name string) (string, error) {
 	get := redis.NewStringCmd(ctx, "get", s.keys.request(name))
 	if err := s.do(ctx, "look for a request", get); err != nil {
@@ -270,7 +271,7 @@ func (s *Store) Remembered(ctx context.Context, name string) (string, error) {
 	return get.Val(), nil
 }
 
-// Forget implements session.Sessions.
+// Forget implements service.Sessions.
 func (s *Store) Forget(ctx context.Context, name string) error {
 	return s.do(ctx, "forget a request", redis.NewIntCmd(ctx, "del", s.keys.request(name)))
 }

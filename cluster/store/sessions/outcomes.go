@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
-	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 const (
@@ -52,7 +52,7 @@ func (s *Store) RepeatOutcome(ctx context.Context, id string, at time.Time) (boo
 
 func (s *Store) putOutcome(ctx context.Context, id string, again int) (bool, error) {
 	err := s.accepted(ctx, "note outcome of "+id, putOutcomeScript.Call([]string{s.keys.webhooks()}, id, mostOutcomes, again))
-	if errors.Is(err, session.ErrStale) {
+	if errors.Is(err, service.ErrStale) {
 		return false, nil
 	}
 	return err == nil, err
@@ -142,7 +142,7 @@ func (s *Store) oldestSince(ctx context.Context) (at time.Time, done bool, err e
 
 // TakeOutcomes returns up to limit sessions whose outcomes are due to be told, and
 // puts each off by hold.
-func (s *Store) TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]session.Taken, error) {
+func (s *Store) TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]service.Taken, error) {
 	list, err := s.take(ctx, s.keys.webhooks(), limit, hold, toldFor.Milliseconds())
 	if err != nil {
 		return nil, unavailable("read outcomes", err)
@@ -151,16 +151,16 @@ func (s *Store) TakeOutcomes(ctx context.Context, limit int, hold time.Duration)
 }
 
 // RetryOutcome says when one that was taken is due again.
-func (s *Store) RetryOutcome(ctx context.Context, t session.Taken, at time.Time) error {
+func (s *Store) RetryOutcome(ctx context.Context, t service.Taken, at time.Time) error {
 	return s.do(ctx, "note outcome of "+t.ID, s.moveOutcome(t, score(at)))
 }
 
 // OutcomeTold says that one that was taken is done with.
-func (s *Store) OutcomeTold(ctx context.Context, t session.Taken) error {
+func (s *Store) OutcomeTold(ctx context.Context, t service.Taken) error {
 	doing := "note outcome of " + t.ID
 	err := s.accepted(ctx, doing, s.moveOutcome(t, -score(t.Until)))
 	switch {
-	case errors.Is(err, session.ErrStale): // it was asked for again meanwhile
+	case errors.Is(err, service.ErrStale): // it was asked for again meanwhile
 		return nil
 	case err != nil:
 		return err
@@ -168,7 +168,7 @@ func (s *Store) OutcomeTold(ctx context.Context, t session.Taken) error {
 	return s.do(ctx, doing, redis.NewIntCmd(ctx, "zrem", s.keys.webhooksSince(), t.ID))
 }
 
-func (s *Store) moveOutcome(t session.Taken, to float64) *redisx.Call {
+func (s *Store) moveOutcome(t service.Taken, to float64) *redisx.Call {
 	return postponeScript.Call([]string{s.keys.webhooks()}, t.ID, scoreText(score(t.Until)), scoreText(to))
 }
 

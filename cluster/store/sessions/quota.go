@@ -11,6 +11,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 var (
@@ -59,7 +60,7 @@ func (s *Store) quotaKeys(user string) []string {
 }
 
 // reserveArgs are what reserve takes in quota.lua.
-func (s *Store) reserveArgs(r session.Reservation) []any {
+func (s *Store) reserveArgs(r service.Reservation) []any {
 	long, brief := s.mostKept()
 	return []any{
 		r.SessionID, r.Open, r.Kept, r.Key, r.Overdue.Milliseconds(),
@@ -67,26 +68,26 @@ func (s *Store) reserveArgs(r session.Reservation) []any {
 	}
 }
 
-// Reserve implements session.Quotas.
-func (s *Store) Reserve(ctx context.Context, r session.Reservation) (session.Grant, error) {
+// Reserve implements service.Quotas.
+func (s *Store) Reserve(ctx context.Context, r service.Reservation) (service.Grant, error) {
 	doing := "reserve for session " + r.SessionID
 	call := reserveScript.Call(s.quotaKeys(r.User), s.reserveArgs(r)...)
 	if err := s.do(ctx, doing, call); err != nil {
-		return session.Grant{}, err
+		return service.Grant{}, err
 	}
 	reply, err := call.Slice()
 	if err != nil || len(reply) < 3 {
-		return session.Grant{}, fmt.Errorf("%s: unexpected reply", doing)
+		return service.Grant{}, fmt.Errorf("%s: unexpected reply", doing)
 	}
 	if reply[0] != granted {
-		return session.Grant{}, quotaError(reply)
+		return service.Grant{}, quotaError(reply)
 	}
 	return grantOf(reply[1], reply[2]), nil
 }
 
 // grantOf reads what a script says of a reservation.
-func grantOf(fresh, tier any) session.Grant {
-	return session.Grant{Fresh: fresh == int64(1), Brief: tier == brief}
+func grantOf(fresh, tier any) service.Grant {
+	return service.Grant{Fresh: fresh == int64(1), Brief: tier == brief}
 }
 
 // quotaError reads what refused returns in quota.lua.
@@ -99,11 +100,11 @@ func quotaError(reply []any) error {
 	if err != nil {
 		return fmt.Errorf("sessions: time of a refusal: %w", err)
 	}
-	return &session.QuotaError{Limit: session.Limit(list[0]), RetryAfter: time.Duration(wait) * time.Millisecond, Overdue: list[2:]}
+	return &service.QuotaError{Limit: session.Limit(list[0]), RetryAfter: time.Duration(wait) * time.Millisecond, Overdue: list[2:]}
 }
 
-// Release implements session.Quotas.
-func (s *Store) Release(ctx context.Context, list ...session.Release) error {
+// Release implements service.Quotas.
+func (s *Store) Release(ctx context.Context, list ...service.Release) error {
 	cmds := make([]redis.Cmder, len(list))
 	for i, r := range list {
 		cmds[i] = s.release(r)
@@ -111,18 +112,18 @@ func (s *Store) Release(ctx context.Context, list ...session.Release) error {
 	return s.do(ctx, "release reservations", cmds...)
 }
 
-func (s *Store) release(r session.Release) redis.Cmder {
+func (s *Store) release(r service.Release) redis.Cmder {
 	life := s.retention
 	if r.KeyFailed {
 		life = max(life, reservedFor)
 	}
-	if r.Reason == session.ReleaseLonger {
+	if r.Reason == service.ReleaseLonger {
 		life = r.Overdue
 	}
 	return releaseScript.Call(s.quotaKeys(r.User), r.SessionID, string(r.Reason), life.Milliseconds(), s.briefly().Milliseconds(), r.Key, s.countsLive())
 }
 
-// Charge implements session.Quotas.
+// Charge implements service.Quotas.
 func (s *Store) Charge(ctx context.Context, user string, bytes int64, life time.Duration) (bool, func(context.Context) error, error) {
 	mostLong, mostBrief := s.mostKept()
 	keys := []string{s.keys.quota(user)}

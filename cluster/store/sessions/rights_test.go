@@ -10,6 +10,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 // A right is withdrawn while sessions go on: what a script could not do as a whole is
@@ -159,10 +160,10 @@ func TestWithdrawnRightsOfKeys(t *testing.T) {
 // the last also when that was refused first.
 func (b bench) activeSigning(key string, k session.Key) {
 	b.Helper()
-	_, err := b.open(key, session.Signing{SessionID: "sg-1", Fingerprint: "print", Coordinator: k.Coordinator}, false)
+	_, err := b.open(key, service.Signing{SessionID: "sg-1", Fingerprint: "print", Coordinator: k.Coordinator}, false)
 	b.ok(err)
-	b.withoutRight("hset", "the end of a signing", func() error { return b.Settle(b.ctx, "sg-1", session.Rest{ClosedOn: key}) })
-	b.ok(b.Settle(b.ctx, "sg-1", session.Rest{ClosedOn: key}))
+	b.withoutRight("hset", "the end of a signing", func() error { return b.Settle(b.ctx, "sg-1", service.Rest{ClosedOn: key}) })
+	b.ok(b.Settle(b.ctx, "sg-1", service.Rest{ClosedOn: key}))
 	if last := b.rdb.HGet(b.ctx, b.prefix+"key:{"+key+"}", "last_signing").Val(); last != "sg-1" {
 		b.Errorf("the last signing is %q, want sg-1", last)
 	}

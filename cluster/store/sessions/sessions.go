@@ -1,4 +1,4 @@
-// Package sessions is session.Store on Redis: sessions as readable hashes
+// Package sessions is service.Store on Redis: sessions as readable hashes
 // with their outbox streams, key records with their shares, and the list of what
 // is due.
 //
@@ -51,6 +51,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/service"
 )
 
 // Config tells New where to keep things.
@@ -62,7 +63,7 @@ type Config struct {
 	Quota     session.Quota  // of each account
 }
 
-// Store implements session.Store.
+// Store implements service.Store.
 type Store struct {
 	rdb       redis.UniversalClient // for long answers
 	line      *redisx.Client
@@ -103,7 +104,7 @@ var (
 	commitScript = redisx.NewScript(commitSource)
 )
 
-// Now implements session.Sessions.
+// Now implements service.Sessions.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	now := redis.NewTimeCmd(ctx, "time")
 	if err := s.do(ctx, "read the time", now); err != nil {
@@ -120,7 +121,7 @@ func (s *Store) do(ctx context.Context, doing string, cmds ...redis.Cmder) error
 	return nil
 }
 
-// Load implements session.Sessions.
+// Load implements service.Sessions.
 func (s *Store) Load(ctx context.Context, id string) (session.Session, time.Time, error) {
 	call := loadScript.Call([]string{s.keys.session(id)})
 	if err := s.do(ctx, "load session "+id, call); err != nil {
@@ -148,7 +149,7 @@ func (s *Store) Loaded(id string, reply []any) (session.Session, time.Time, erro
 		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: %w", id, err)
 	}
 	if len(reply) == 2 {
-		return session.Session{}, now, session.ErrNotFound
+		return session.Session{}, now, service.ErrNotFound
 	}
 	fields := make(map[string]string, len(reply)/2)
 	for i := 2; i+1 < len(reply); i += 2 {
@@ -162,9 +163,9 @@ func (s *Store) Loaded(id string, reply []any) (session.Session, time.Time, erro
 	return loaded, now, nil
 }
 
-// Create implements session.Sessions. Where the users' lists are on other servers
+// Create implements service.Sessions. Where the users' lists are on other servers
 // they are written first: an entry without its session is skipped by readers.
-func (s *Store) Create(ctx context.Context, ses session.Session, out []session.Entry, m session.Mark) (session.Receipt, bool, error) {
+func (s *Store) Create(ctx context.Context, ses session.Session, out []service.Entry, m service.Mark) (service.Receipt, bool, error) {
 	doing := "create session " + ses.ID
 	ses.Version = 1
 	due, listed := scoreText(score(m.Due)), s.listed(ses)
@@ -175,24 +176,24 @@ func (s *Store) Create(ctx context.Context, ses session.Session, out []session.E
 		first: func() []redis.Cmder { return append(listed.calls(), s.schedule(ses.ID, due)) },
 	})
 	if err != nil {
-		return session.Receipt{}, false, err
+		return service.Receipt{}, false, err
 	}
 	reply, err := made.Slice()
 	if err != nil {
-		return session.Receipt{}, false, unavailable(doing, err)
+		return service.Receipt{}, false, unavailable(doing, err)
 	}
 	if len(reply) == 0 {
-		return session.Receipt{}, false, nil
+		return service.Receipt{}, false, nil
 	}
 	if made, _ := reply[0].(int64); made == 0 {
-		return session.Receipt{}, false, session.ErrStale
+		return service.Receipt{}, false, service.ErrStale
 	}
 	ids, err := texts(reply[1:])
-	return session.Receipt{IDs: ids}, true, err
+	return service.Receipt{IDs: ids}, true, err
 }
 
-// Commit implements session.Sessions.
-func (s *Store) Commit(ctx context.Context, ses session.Session, token string, out []session.Entry, m session.Mark) (session.Receipt, error) {
+// Commit implements service.Sessions.
+func (s *Store) Commit(ctx context.Context, ses session.Session, token string, out []service.Entry, m service.Mark) (service.Receipt, error) {
 	doing := "commit session " + ses.ID
 	var keep int64
 	if ses.Phase.Final() {
@@ -211,14 +212,14 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 	w.args = append(w.args, encodeSession(ses)...)
 	call, err := s.write(ctx, doing, commitScript, w)
 	if err != nil {
-		return session.Receipt{}, err
+		return service.Receipt{}, err
 	}
 	reply, err := call.Slice()
 	if err != nil {
-		return session.Receipt{}, unavailable(doing, err)
+		return service.Receipt{}, unavailable(doing, err)
 	}
 	if len(reply) == 0 {
-		return session.Receipt{}, session.ErrStale
+		return service.Receipt{}, service.ErrStale
 	}
 	backlog, _ := reply[0].(int64)
 	ids, err := texts(reply[1:])
@@ -226,9 +227,9 @@ func (s *Store) Commit(ctx context.Context, ses session.Session, token string, o
 		err = fmt.Errorf("%s: unexpected reply", doing)
 	}
 	if err != nil {
-		return session.Receipt{}, err
+		return service.Receipt{}, err
 	}
-	return session.Receipt{IDs: ids[:len(out)], Backlog: backlog > 0, Watchers: ids[len(out):]}, nil
+	return service.Receipt{IDs: ids[:len(out)], Backlog: backlog > 0, Watchers: ids[len(out):]}, nil
 }
 
 // kept is how long a session is kept after its end.
@@ -279,9 +280,9 @@ func (s *Store) write(ctx context.Context, doing string, script *redisx.Script, 
 	return call, s.do(ctx, doing, call)
 }
 
-// Settle implements session.Sessions. Its parts may be on different servers, and
+// Settle implements service.Sessions. Its parts may be on different servers, and
 // none depends on another.
-func (s *Store) Settle(ctx context.Context, id string, r session.Rest) error {
+func (s *Store) Settle(ctx context.Context, id string, r service.Rest) error {
 	var cmds []redis.Cmder
 	if len(r.Delivered) > 0 {
 		args := make([]any, 2, 2+len(r.Delivered))
@@ -306,8 +307,8 @@ func (s *Store) Settle(ctx context.Context, id string, r session.Rest) error {
 	return s.do(ctx, "settle session "+id, cmds...)
 }
 
-// Outbox implements session.Sessions.
-func (s *Store) Outbox(ctx context.Context, id, after string) ([]session.Entry, error) {
+// Outbox implements service.Sessions.
+func (s *Store) Outbox(ctx context.Context, id, after string) ([]service.Entry, error) {
 	from := "-"
 	if after != "" {
 		from = "(" + after
@@ -316,11 +317,11 @@ func (s *Store) Outbox(ctx context.Context, id, after string) ([]session.Entry, 
 	if err != nil {
 		return nil, unavailable("read outbox of session "+id, err)
 	}
-	entries := make([]session.Entry, 0, len(stored))
+	entries := make([]service.Entry, 0, len(stored))
 	for _, e := range stored {
 		to, _ := e.Values["to"].(string)
 		frame, _ := e.Values["message"].(string)
-		entries = append(entries, session.Entry{ID: e.ID, To: to, Frame: []byte(frame)})
+		entries = append(entries, service.Entry{ID: e.ID, To: to, Frame: []byte(frame)})
 	}
 	return entries, nil
 }
@@ -331,7 +332,7 @@ func (s *Store) sessionKeys(id string) []string {
 
 // encodeEntries writes outbox entries as the scripts take them: their number,
 // then recipient and frame of each.
-func encodeEntries(out []session.Entry) []any {
+func encodeEntries(out []service.Entry) []any {
 	args := make([]any, 0, 1+2*len(out))
 	args = append(args, len(out))
 	for _, e := range out {
@@ -347,9 +348,9 @@ func unavailable(doing string, err error) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%s: %w", doing, err)
 	case redis.HasErrorPrefix(err, "OOM"):
-		return fmt.Errorf("%s: %w: %w", doing, session.ErrStorageFull, err)
+		return fmt.Errorf("%s: %w: %w", doing, service.ErrStorageFull, err)
 	}
-	return fmt.Errorf("%s: %w: %w", doing, session.ErrUnavailable, err)
+	return fmt.Errorf("%s: %w: %w", doing, service.ErrUnavailable, err)
 }
 
 func texts(reply []any) ([]string, error) {

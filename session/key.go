@@ -1,0 +1,66 @@
+package session
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// KeyStatus is where a key record stands.
+type KeyStatus string
+
+// The states of a key.
+const (
+	KeyReserved   KeyStatus = "reserved"   // a key_id handed out by the web API
+	KeyGenerating KeyStatus = "generating" // its keygen is under way
+	KeyActive     KeyStatus = "active"     // it can sign
+	KeyFailed     KeyStatus = "failed"     // its keygen failed; its coordinator may try again
+)
+
+// Key is the public record of a key.
+type Key struct {
+	ID           string
+	Status       KeyStatus
+	Curve        pubkey.Curve
+	AccountAddr  string // empty until active
+	PublicKey    string // 0x hex; empty until active, and where no party reported it
+	Threshold    int
+	Participants []string // user ids by part index less one
+	Coordinator  string
+	Session      string // its newest keygen session
+	ShareBytes   int64  // of all parties' shares, as stored; 0 until active, and for keys from before this was counted
+	Brief        bool   // a reserved or failed key: forgotten after BriefRetention; not stored
+	CreatedAt    time.Time
+	Version      int64 // bumped by the store with every write; 0 for a key that does not exist
+}
+
+// PartIndex returns user's part index in the key's committee, 0 if it has none.
+func (k Key) PartIndex(user string) int {
+	for i, p := range k.Participants {
+		if p == user {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// Involves reports whether user asked for the key or holds a share of it.
+func (k Key) Involves(user string) bool { return k.Coordinator == user || k.PartIndex(user) != 0 }
+
+// Fingerprint is a short name for what a keygen request asks for: equal for equal
+// requests of one coordinator, 32 hex digits.
+func (k Key) Fingerprint() string {
+	return wire.Fingerprint("keygen", append([]string{k.Coordinator, k.ID, string(k.Curve), strconv.Itoa(k.Threshold)}, k.Participants...)...)
+}
+
+// Committee returns the parties of users, by part index less one, none of them
+// invited.
+func Committee(users []string) []Party {
+	parties := make([]Party, len(users))
+	for i, u := range users {
+		parties[i].User = u
+	}
+	return parties
+}

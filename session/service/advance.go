@@ -1,0 +1,275 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// change is an event for a session.
+type change struct {
+	id, keyID string // keyID, where the message has one, must be the session's
+	ev        session.Event
+	// By is who sent the message that the event comes of; nil for an event of the
+	// server's own. To a user who has no part in the session it does not exist.
+	by *Caller
+	// OnlyOf, unless empty, is the user without whom as a party it is not the session
+	// that is meant: ErrNotFound.
+	onlyOf string
+	// Over says that the session had ended when it was last heard of: it is looked
+	// at before its lock is taken, which is for those that still change.
+	over bool
+	// Instead, unless nil, is asked for the event once the session is loaded, or for
+	// another session that the event turns out to be for, where it is an old one.
+	instead func(session.Session) (ev session.Event, other *session.Session)
+	// Before, unless nil, is run with the stepped session between Step and commit,
+	// for what must be durable first. Both may be repeated.
+	before func(next session.Session) error
+}
+
+// advance applies an event to a session: lock and load, step, commit, deliver.
+func (v *Service) advance(ctx context.Context, c change) (_ session.Session, err error) {
+	if !wire.StoredID(c.id) {
+		return session.Session{}, ErrNotFound
+	}
+	ctx, end := v.cfg.Tracer.Begin(ctx, c.id, stepPart(c.ev))
+	defer func() { end(err) }()
+	if c.over {
+		if s, same, err := v.unmoved(ctx, c); same {
+			return s, about(err, s)
+		}
+	}
+	lock, loaded, unlock, err := v.lock(ctx, c.id, c.ev)
+	if err != nil {
+		return session.Session{}, err
+	}
+	defer unlock()
+	done, err := v.commit(ctx, lock.Token(), loaded, c)
+	if !done.changed {
+		v.release(ctx, c.id, lock)
+		return done.session, about(err, done.session)
+	}
+	if !done.quiet {
+		v.deliver(ctx, done)
+	}
+	v.ring(ctx, done.session, done.receipt.Watchers)
+	return done.session, nil
+}
+
+// unmoved applies an event to a session as it is, and reports whether it has ended
+// and stays as it is: nobody changes it any more, so that needs no lock. What
+// keeps it from being loaded is found again under the lock.
+func (v *Service) unmoved(ctx context.Context, c change) (s session.Session, same bool, _ error) {
+	ended, err := v.turn(ctx)
+	if err != nil {
+		return session.Session{}, true, err
+	}
+	defer ended()
+	l, err := v.load(ctx, c.id)
+	if err != nil || !l.Session.Phase.Final() {
+		return session.Session{}, false, nil
+	}
+	done, err := v.step(l, c)
+	return done.session, err != nil || done.next == nil, err
+}
+
+func (v *Service) load(ctx context.Context, id string) (Loaded, error) {
+	l := Loaded{Asked: time.Now()}
+	ctx, done := v.cfg.Tracer.Begin(ctx, id, partLoad)
+	var err error
+	l.Session, l.Now, err = v.cfg.Store.Load(ctx, id)
+	done(err)
+	return l, err
+}
+
+// errOvertaken says that other nodes have changed a session each time this one
+// was about to.
+var errOvertaken = fmt.Errorf("session: lost every race: %w", ErrUnavailable)
+
+// committed is what commit did.
+type committed struct {
+	session session.Session // after it; as loaded, if it was refused
+	changed bool
+	quiet   bool      // it says nothing, and the due list is right as it is
+	at      time.Time // by the store's clock
+	mark    time.Time // the session's place in the due list, put there before
+	entries []Entry
+	receipt Receipt
+}
+
+// stepped is what an event would make of a session.
+type stepped struct {
+	session session.Session  // as it was, or another that the event is for
+	next    *session.Session // nil where nothing changes
+	out     []session.Outgoing
+	ev      session.Event
+}
+
+func (v *Service) step(l Loaded, c change) (stepped, error) {
+	s := l.Session
+	if err := admits(s, c.by, c.ev); err != nil {
+		return stepped{}, err // without the session, so that nothing of it is told
+	}
+	if c.onlyOf != "" && s.PartIndex(c.onlyOf) == 0 {
+		return stepped{}, ErrNotFound
+	}
+	if c.keyID != "" && s.KeyID != c.keyID {
+		return stepped{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
+	}
+	if c.instead != nil {
+		ev, other := c.instead(s)
+		if other != nil {
+			return stepped{session: *other}, nil
+		}
+		c.ev = ev
+	}
+	next, out, err := session.Step(s, c.ev, l.Now)
+	if err != nil || next.Same(s) {
+		return stepped{session: s}, err
+	}
+	return stepped{session: s, next: &next, out: out, ev: c.ev}, nil
+}
+
+// admits returns nil if by may know of the session: its coordinator, whom it
+// invited, an admin, or, as nil, the server. To anybody else the session does not
+// exist, whatever the message; the audit is told what was refused.
+func admits(s session.Session, by *Caller, ev session.Event) error {
+	if by == nil || s.Involves(by.User) || by.has(wire.RoleAdmin) {
+		return nil
+	}
+	if _, cancels := ev.(session.Cancel); cancels {
+		return &wire.Hidden{Told: ErrNotFound, Why: session.ErrNotMine}
+	}
+	return &wire.Hidden{Told: ErrNotFound, Why: session.ErrNotParty}
+}
+
+// commit is the middle of advance: it steps until no other node gets in between.
+// The lock that token is of is released where something has changed.
+func (v *Service) commit(ctx context.Context, token string, l Loaded, c change) (committed, error) {
+	for try := range commitTries {
+		if try > 0 {
+			var err error
+			if l, err = v.load(ctx, c.id); err != nil {
+				return committed{}, err
+			}
+		}
+		step, err := v.step(l, c)
+		s := step.session
+		if err != nil || step.next == nil {
+			return committed{session: s}, err
+		}
+		next := *step.next
+		if c.before != nil {
+			if err := c.before(next); err != nil {
+				return committed{session: s}, err
+			}
+		}
+		entries, err := v.encode(ctx, next, step.out)
+		if err != nil {
+			return committed{session: s}, err
+		}
+		quiet := len(entries) == 0 && sameDue(s, next, step.ev)
+		var mark Mark
+		if !quiet {
+			mark = l.mark()
+		}
+		committing, end := v.cfg.Tracer.Begin(ctx, c.id, partCommit)
+		receipt, err := v.cfg.Store.Commit(committing, next, token, entries, mark)
+		end(err)
+		if errors.Is(err, ErrStale) {
+			continue
+		}
+		if err != nil {
+			return committed{session: s}, err
+		}
+		next.Version++
+		v.relays.put(next)
+		v.changed(next)
+		v.logStep(s, next, step.ev)
+		v.cfg.Observer.Stepped(s, next)
+		v.cfg.Tracer.Stepped(ctx, s, next)
+		v.auditStep(next, step.ev)
+		return committed{
+			session: next, changed: true, quiet: quiet && !receipt.Backlog,
+			at: l.Now, mark: mark.Due, entries: entries, receipt: receipt,
+		}, nil
+	}
+	return committed{}, errOvertaken
+}
+
+// mark is the place in the due list of what is written now. What was read and
+// written since the session was loaded may have taken long: the store's clock is
+// not beyond the time that has passed since (that is measured, not told by a
+// clock).
+func (l Loaded) mark() Mark {
+	at := l.Now.Add(time.Since(l.Asked))
+	return Mark{Due: at.Add(redeliverIn), By: at.Add(commitWithin)}
+}
+
+// sameDue reports whether next is to be looked at when s was, as the due list
+// has it. The sweeper, whose event a Tick is, has moved that.
+func sameDue(s, next session.Session, ev session.Event) bool {
+	_, swept := ev.(session.Tick)
+	return !swept && s.Phase == next.Phase && s.Deadline.Equal(next.Deadline) && !next.Phase.Final() && !next.AllReported()
+}
+
+// encode makes outbox entries of what a step says.
+func (v *Service) encode(ctx context.Context, s session.Session, out []session.Outgoing) ([]Entry, error) {
+	if len(out) == 0 {
+		return nil, nil
+	}
+	if err := v.addShares(ctx, s, out); err != nil {
+		return nil, err
+	}
+	entries := make([]Entry, 0, len(out))
+	for _, o := range out {
+		frame, err := wire.Frame(o.To, o.Payload, o.RequestID)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, Entry{To: o.To, Frame: frame})
+	}
+	return entries, nil
+}
+
+// addShares joins parties' stored shares to their signing parameters: Step knows no
+// store.
+func (v *Service) addShares(ctx context.Context, s session.Session, out []session.Outgoing) error {
+	var params []*wire.SignParams
+	var parts []int
+	for _, o := range out {
+		if p, ok := o.Payload.(*wire.SignParams); ok {
+			params, parts = append(params, p), append(parts, p.PartIndex)
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	shares, err := v.cfg.Store.Shares(ctx, s.KeyID, parts...)
+	if err != nil {
+		return err
+	}
+	for i, p := range params {
+		p.ShareJSON = shares[i]
+	}
+	return nil
+}
+
+// about adds the session to an error that a client sees, and its key unless the
+// client may have no business with it.
+func about(err error, s session.Session) error {
+	var e *wire.Error
+	if s.ID == "" || !errors.As(err, &e) || e.SessionID != "" || errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	told := *e
+	told.SessionID = s.ID
+	if e.Code != wire.CodeForbidden {
+		told.KeyID = s.KeyID
+	}
+	return &told
+}

@@ -1,0 +1,287 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// deliver brings what a commit has said to its recipients' mailboxes and then
+// does what must follow. Whatever fails here stays in the outbox and the due
+// list, for the sweeper of any node.
+func (v *Service) deliver(ctx context.Context, done committed) {
+	ctx, end := v.cfg.Tracer.Begin(ctx, done.session.ID, partDeliver)
+	ctx = context.WithoutCancel(ctx) // what is committed is said even if its sender has gone
+	ctx, cancel := context.WithTimeout(ctx, sweepHold)
+	defer cancel()
+	var got sent
+	var err error
+	if done.receipt.Backlog {
+		got.stuck, err = v.drain(ctx, done.session)
+	} else {
+		for i := range done.entries {
+			done.entries[i].ID = done.receipt.IDs[i]
+		}
+		got, err = v.send(ctx, done.session, done.entries)
+	}
+	err = v.settle(ctx, done.session, done.at, done.mark, got, err)
+	end(err)
+	switch {
+	case err != nil:
+		of(done.session, v.log.WithLevel(levelOf(err))).Err(err).Msg("delivery incomplete, left to the sweeper")
+	case len(got.stuck) == 0 && len(done.entries) > 0:
+		line := v.log.Debug()
+		if done.session.Version == 1 { // the invitations
+			line = v.log.Info()
+		}
+		of(done.session, line).Int("messages", len(done.entries)).Msg("session delivered")
+	}
+}
+
+// drain delivers a session's whole outbox, oldest first. What a mailbox has no
+// room for stays there, and so does what follows it for the same user; the others
+// get theirs. It stops at the first batch of which something is undelivered for
+// another reason.
+func (v *Service) drain(ctx context.Context, s session.Session) (stuck []refusal, err error) {
+	after, unheard := "", map[string]bool{}
+	for {
+		entries, err := v.cfg.Store.Outbox(ctx, s.ID, after)
+		if err != nil || len(entries) == 0 {
+			return stuck, err
+		}
+		after = entries[len(entries)-1].ID
+		var forgotten []string
+		entries = slices.DeleteFunc(entries, func(e Entry) bool {
+			if unheard[e.To] {
+				forgotten = append(forgotten, e.ID)
+			}
+			return unheard[e.To] || slices.ContainsFunc(stuck, func(r refusal) bool { return r.user == e.To })
+		})
+		got, err := v.send(ctx, s, entries)
+		for _, user := range got.unheard {
+			unheard[user] = true
+		}
+		stuck = append(stuck, got.stuck...)
+		err = errors.Join(err, v.cfg.Store.Settle(ctx, s.ID, Rest{Delivered: append(got.entries, forgotten...)}))
+		if err != nil {
+			return stuck, err
+		}
+	}
+}
+
+// refusal is a user whose mailbox has no room, and why: ErrMailboxFull or
+// ErrShareUsed, which is the coordinator's.
+type refusal struct {
+	user string
+	why  error
+}
+
+// event is what it means to the session.
+func (r refusal) event(s session.Session) session.Undeliverable {
+	if errors.Is(r.why, ErrShareUsed) {
+		return session.Undeliverable{User: r.user, Payer: s.Coordinator}
+	}
+	return session.Undeliverable{User: r.user}
+}
+
+// noRoom reports whether err says that a mailbox has no room.
+func noRoom(err error) bool { return errors.Is(err, ErrMailboxFull) || errors.Is(err, ErrShareUsed) }
+
+// sent is what became of entries.
+type sent struct {
+	entries []string  // the ids of those that are done with, and still in the outbox
+	stuck   []refusal // users for whom some are left
+	unheard []string  // users who will never hear of the session, and need not
+}
+
+// send delivers entries.
+func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) (got sent, err error) {
+	if len(entries) == 0 {
+		return sent{}, nil
+	}
+	deliveries := make([]Delivery, len(entries))
+	for i, e := range entries {
+		deliveries[i] = Delivery{
+			To: e.To, ID: s.ID + ":" + e.ID, Frame: e.Frame, Payer: s.Coordinator, Group: s.ID, Ends: ends(wire.FrameType(e.Frame)),
+		}
+	}
+	var failed []error
+	state := map[string]error{} // why nothing more goes to a user: what follows a failure to the same user is not another
+	for i, err := range v.cfg.Sender.Send(ctx, deliveries...) {
+		to, was := entries[i].To, state[entries[i].To]
+		switch {
+		case err == nil:
+			got.entries = append(got.entries, entries[i].ID)
+			continue
+		case was != nil && !noRoom(was) && was != errUnheard:
+			continue
+		case was == nil && !noRoom(err):
+			failed, state[to] = append(failed, fmt.Errorf("deliver to %s: %w", to, err)), err
+			continue
+		case was == nil && (onWeb(s, to) || s.Phase.Final() && invites(wire.FrameType(entries[i].Frame))):
+			// It will never hear of it, and need not: it was over before it did, or it is a
+			// backend that never has a socket, and there is nobody to make room.
+			got.unheard, state[to] = append(got.unheard, to), errUnheard
+		case was == nil:
+			got.stuck, state[to] = append(got.stuck, refusal{to, err}), err
+		}
+		if state[to] == errUnheard || s.Phase.Final() && !deliveries[i].Ends { // worth nothing any more
+			got.entries = append(got.entries, entries[i].ID)
+		}
+	}
+	return got, errors.Join(failed...)
+}
+
+// errUnheard marks a user who does not hear of a session.
+var errUnheard = errors.New("session: does not hear of it")
+
+func invites(t wire.Type) bool { return t == wire.TypeKeygenInvite || t == wire.TypeSignInvite }
+
+// ends reports whether nothing that was said before a message of this type, to
+// the same user about the same session, matters any more.
+func ends(t wire.Type) bool {
+	return t == wire.TypeSessionEnded || t == wire.TypeKeygenConfirm || t == wire.TypeSignComplete
+}
+
+// onWeb reports whether what s says to a user is on the web API for it: its
+// outcome, for a coordinator who asked over HTTP.
+func onWeb(s session.Session, user string) bool {
+	return s.Web && s.Phase.Final() && user == s.Coordinator && s.PartIndex(user) == 0
+}
+
+// settle does what must follow a commit, any number of times: it empties the
+// outbox of what was sent, does the writes in other slots that an end requires, and
+// its entry in the audit, and puts the due list's next entry in place of mark, the
+// one that the caller has put or found there. Undelivered is what went wrong on the
+// way to mailboxes. What has no room in one is tried again from time to time; where
+// that changes an open session, it is swept at once.
+func (v *Service) settle(ctx context.Context, s session.Session, now, mark time.Time, got sent, undelivered error) error {
+	for _, r := range got.stuck {
+		of(s, v.log.Warn()).Str("account", r.user).Str("coordinator", s.Coordinator).AnErr("reason", r.why).Msg("no room in a mailbox")
+	}
+	rest := Rest{Delivered: got.entries}
+	if s.Phase.Final() {
+		return v.settleEnd(ctx, s, now, mark, rest, len(got.stuck) > 0, undelivered)
+	}
+	if undelivered == nil {
+		rest.From, rest.To = mark, lookAgain(s, now, got.stuck)
+	}
+	err := errors.Join(undelivered, v.cfg.Store.Settle(ctx, s.ID, rest)) // if it was not delivered, it is due again at mark
+	if slices.ContainsFunc(got.stuck, func(r refusal) bool { return heeds(s, r.event(s), now) }) {
+		err = errors.Join(err, v.cfg.Store.Schedule(ctx, s.ID, now))
+	}
+	return err
+}
+
+// heeds reports whether an event would change s.
+func heeds(s session.Session, ev session.Event, now time.Time) bool {
+	next, _, err := session.Step(s, ev, now)
+	return err == nil && !next.Same(s)
+}
+
+// lookAgain is when an open session is to be looked at again.
+func lookAgain(s session.Session, now time.Time, stuck []refusal) time.Time {
+	due := s.NextDue(now)
+	retry := now.Add(retryIn(now.Sub(s.CreatedAt)))
+	if len(stuck) > 0 && (due.IsZero() || retry.Before(due)) {
+		return retry
+	}
+	return due
+}
+
+// retryIn is the pause before another try at a mailbox without room, for what has
+// been waiting so long.
+func retryIn(waited time.Duration) time.Duration {
+	return min(max(waited/4, retryFullIn), retryFullMost)
+}
+
+func (v *Service) settleEnd(ctx context.Context, s session.Session, now, mark time.Time, rest Rest, stuck bool, undelivered error) error {
+	if s.Kind == session.Sign {
+		rest.ClosedOn = s.KeyID
+	}
+	var err error
+	if rest.Release, err = v.released(ctx, s); err == nil {
+		err = v.cfg.Store.Settle(ctx, s.ID, rest)
+	}
+	if err == nil && s.Kind == session.Keygen {
+		err = v.finish(ctx, s)
+	}
+	if err == nil && v.cfg.Outcomes != nil {
+		err = v.cfg.Outcomes.Ended(ctx, s)
+	}
+	if err != nil {
+		return errors.Join(undelivered, err)
+	}
+	if v.cfg.Audit != nil {
+		v.auditEnd(s, !stuck && undelivered == nil)
+	}
+	switch {
+	case undelivered != nil:
+		return undelivered // due again at mark
+	case stuck:
+		return v.cfg.Store.Postpone(ctx, s.ID, mark, now.Add(retryIn(now.Sub(s.EndedAt))))
+	case v.cfg.Audit != nil:
+		return nil // until its end is in the audit
+	}
+	return v.cfg.Store.Unschedule(ctx, s.ID)
+}
+
+// finish brings the key record in line with a session that has ended.
+func (v *Service) finish(ctx context.Context, s session.Session) error {
+	if s.Kind == session.Sign {
+		return v.cfg.Store.Settle(ctx, s.ID, Rest{ClosedOn: s.KeyID})
+	}
+	if s.Phase == session.Completed {
+		return nil // the record was made active first
+	}
+	_, err := v.changeKey(ctx, s, func(k *session.Key) { k.Status, k.Brief = session.KeyFailed, s.Brief })
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// storeKey makes the key of a keygen with all results active, and completes the
+// session.
+func (v *Service) storeKey(ctx context.Context, s session.Session) (_ session.Session, err error) {
+	ctx, done := v.cfg.Tracer.Begin(ctx, s.ID, partStoreKey)
+	defer func() { done(err) }()
+	bytes, err := v.cfg.Store.ShareBytes(ctx, s.KeyID, len(s.Parties))
+	if err != nil {
+		return s, err
+	}
+	k, err := v.changeKey(ctx, s, func(k *session.Key) {
+		k.Status, k.AccountAddr, k.PublicKey, k.ShareBytes = session.KeyActive, s.Parties[0].Result, s.PublicKey, bytes
+	})
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && (k.Session != s.ID || k.Status != session.KeyActive):
+		return v.advance(ctx, change{id: s.ID, ev: session.KeyLost{}})
+	case err != nil:
+		return s, err
+	}
+	return v.advance(ctx, change{id: s.ID, ev: session.KeyStored{}})
+}
+
+// changeKey updates the record of s's key while it is generating in s, and
+// returns the record as it is then; once it is anything else it stays so.
+func (v *Service) changeKey(ctx context.Context, s session.Session, change func(*session.Key)) (session.Key, error) {
+	for range commitTries {
+		k, err := v.cfg.Store.Key(ctx, s.KeyID)
+		if err != nil {
+			return session.Key{}, err
+		}
+		if k.Session != s.ID || k.Status != session.KeyGenerating {
+			return k, nil
+		}
+		change(&k)
+		if err := v.cfg.Store.PutKey(ctx, k); !errors.Is(err, ErrStale) {
+			return k, err
+		}
+	}
+	return session.Key{}, fmt.Errorf("key record %s: lost %d races: %w", s.KeyID, commitTries, ErrUnavailable)
+}

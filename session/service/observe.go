@@ -1,0 +1,98 @@
+package service
+
+import (
+	"context"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+)
+
+// Observer is told what becomes of sessions on this node, to count it. Its
+// methods do not block, and are called by any number of goroutines.
+type Observer interface {
+	// Began is called when this node has created a session.
+	Began(s session.Session)
+	// Stepped is called when a step has been committed, by the one node that has.
+	// An end is so told once in the cluster, unless that node dies at this moment.
+	Stepped(from, to session.Session)
+	// Locked is called when a session's lock is taken, or could not be, with how
+	// long that took: this node's own turn and the cluster's lock.
+	Locked(wait time.Duration, err error)
+	// LockLost is called when a lock had ended before it was released.
+	LockLost()
+	// Swept is called when sessions have been taken from the due list, with how
+	// many, and how many of them could not be brought on.
+	Swept(taken, failed int)
+	// Denied is called when a request was refused for what its account stores or
+	// names; reason is one of RefusalReasons.
+	Denied(reason string)
+}
+
+// Tracer follows the work on a session through all nodes. It may be called by any
+// number of goroutines.
+type Tracer interface {
+	// Begin begins a part of the work on the session of that id. The context is for
+	// what is done inside; done ends it, with its error.
+	Begin(ctx context.Context, session, part string) (_ context.Context, done func(error))
+	// Stepped is called when the step that ctx belongs to has been committed. From
+	// is the zero Session when to has just been created.
+	Stepped(ctx context.Context, from, to session.Session)
+}
+
+// unobserved is the Observer of who wants none.
+type unobserved struct{}
+
+func (unobserved) Began(session.Session)        {}
+func (unobserved) Stepped(_, _ session.Session) {}
+func (unobserved) Locked(time.Duration, error)  {}
+func (unobserved) LockLost()                    {}
+func (unobserved) Swept(_, _ int)               {}
+func (unobserved) Denied(string)                {}
+
+// untraced is the Tracer of who wants none.
+type untraced struct{}
+
+func (untraced) Begin(ctx context.Context, _, _ string) (context.Context, func(error)) {
+	return ctx, untracedDone
+}
+func (untraced) Stepped(context.Context, session.Session, session.Session) {}
+
+func untracedDone(error) {}
+
+// The parts of the work on a session that a Tracer is told of, besides the steps.
+const (
+	partBegin    = "begin"
+	partLock     = "lock" // and load
+	partLoad     = "load"
+	partCommit   = "commit"
+	partDeliver  = "deliver"
+	partStoreKey = "store key"
+	partRelay    = "relay"
+)
+
+// stepPart names the part of the work that is to apply ev.
+func stepPart(ev session.Event) string {
+	switch ev.(type) {
+	case session.Responded:
+		return "step responded"
+	case session.Generated:
+		return "step generated"
+	case session.KeyStored:
+		return "step key stored"
+	case session.ShareRefused:
+		return "step share refused"
+	case session.KeyLost:
+		return "step key lost"
+	case session.Signed:
+		return "step signed"
+	case session.PartyFailed:
+		return "step party failed"
+	case session.Cancel:
+		return "step cancel"
+	case session.Undeliverable:
+		return "step undeliverable"
+	case session.Tick:
+		return "step tick"
+	}
+	return "step"
+}

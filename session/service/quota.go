@@ -1,0 +1,230 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// QuotaError is returned by a [Store] that refuses a reservation; nothing has
+// changed then.
+type QuotaError struct {
+	Limit      session.Limit
+	RetryAfter time.Duration // when there will be room, at the latest; zero if that is not known
+	// Overdue are sessions that hold some of the account's open ones and should have
+	// ended: perhaps a node died before it created them.
+	Overdue []string
+}
+
+// Error implements error.
+func (e *QuotaError) Error() string { return "session: over the limit " + string(e.Limit) }
+
+// told is what a client sees of e.
+func (e *QuotaError) told() *wire.Error {
+	told := wire.Errorf(wire.CodeQuotaExceeded, "%s", map[session.Limit]string{
+		session.LimitSessions: "too many of your sessions are open (--max-open-sessions): wait until some end, or cancel them",
+		session.LimitOpen:     "your open sessions take too much room (--max-open-bytes): wait until some end, or cancel them",
+		session.LimitEnded:    "you have begun too much in the last quarter of an hour (--max-ended-bytes): wait until it is forgotten",
+		session.LimitKeys:     "your keys take too much room (--max-key-bytes)",
+	}[e.Limit])
+	told.RetryAfter = e.RetryAfter
+	return told
+}
+
+// Reservation is what a session may take of its coordinator's quota, from before
+// it is created until it is forgotten.
+type Reservation struct {
+	User      string
+	SessionID string
+	Open      int64         // bytes while it is open
+	Kept      int64         // bytes after its end
+	Key       int64         // bytes of the key that it may make
+	Overdue   time.Duration // it should have ended by then, or was never created
+}
+
+// Grant is a reservation that was made.
+type Grant struct {
+	Fresh bool // it had not been made before
+	Brief bool // the session is to be kept for BriefRetention only
+}
+
+// ReleaseReason says why an open session's reservation ends.
+type ReleaseReason string
+
+// The reasons.
+const (
+	ReleaseEnded  ReleaseReason = "ended"  // it is kept, for a time
+	ReleaseNever  ReleaseReason = "never"  // it was not created
+	ReleaseLonger ReleaseReason = "longer" // not at all: it is still open
+)
+
+// Release ends a reservation. The same again changes nothing.
+type Release struct {
+	User      string
+	SessionID string
+	Reason    ReleaseReason
+	Key       int64         // bytes of the key that it has made, to be counted for ever
+	KeyFailed bool          // its key's record stays for ReservedFor
+	Overdue   time.Duration // of ReleaseLonger: by when it should have ended now
+}
+
+// Quotas counts what accounts store.
+type Quotas interface {
+	// Reserve makes a reservation. *QuotaError.
+	Reserve(ctx context.Context, r Reservation) (Grant, error)
+	// Release ends reservations.
+	Release(ctx context.Context, r ...Release) error
+	// Charge counts bytes that a user stores for up to life beside sessions, and
+	// says whether they are to be kept for BriefRetention only. Refund takes that
+	// back. *QuotaError.
+	Charge(ctx context.Context, user string, bytes int64, life time.Duration) (brief bool, refund func(context.Context) error, err error)
+}
+
+// reservation is what s needs. Shares are the bytes of its key's, or of those
+// that its keygen may store.
+func (v *Service) reservation(s session.Session, shares int64) Reservation {
+	r := Reservation{
+		User: s.Coordinator, SessionID: s.ID, Open: s.OpenBytes(shares), Kept: s.KeptBytes(), Overdue: s.Terms.Longest() + overdueSlack,
+	}
+	if s.Kind == session.Keygen {
+		r.Key = session.Key{ID: s.KeyID, Participants: s.Users()}.KeyBytes(0)
+	}
+	return r
+}
+
+// overdueSlack is how long a reservation holds beyond the time that its session
+// may take.
+const overdueSlack = 10 * time.Second
+
+// reserve makes s's reservation, and says so in s.
+func (v *Service) reserve(ctx context.Context, s *session.Session, shares int64) (Grant, error) {
+	grant, err := reserved(ctx, v, s.Coordinator, func() (Grant, error) {
+		return v.cfg.Store.Reserve(ctx, v.reservation(*s, shares))
+	})
+	s.Brief = grant.Brief
+	return grant, err
+}
+
+// reserved calls do, which reserves something of user's quota, once more where
+// some of it was held for sessions that are no more.
+func reserved[T any](ctx context.Context, v *Service, user string, do func() (T, error)) (T, error) {
+	got, err := do()
+	var over *QuotaError
+	if errors.As(err, &over) && len(over.Overdue) > 0 && v.giveUp(ctx, user, over.Overdue) {
+		got, err = do()
+	}
+	if errors.As(err, &over) {
+		v.cfg.Observer.Denied(string(over.Limit))
+		err = over.told()
+	}
+	return got, err
+}
+
+// Targets for errors.Is.
+var (
+	errOverQuota = wire.Errorf(wire.CodeQuotaExceeded, "over the quota")
+	errNobody    = wire.Errorf(wire.CodeUnknownUser, "unknown user")
+)
+
+// charge counts bytes that user stores beside sessions.
+func (v *Service) charge(ctx context.Context, user string, bytes int64, life time.Duration) (brief bool, refund func(context.Context), err error) {
+	type charged struct {
+		brief  bool
+		refund func(context.Context) error
+	}
+	got, err := reserved(ctx, v, user, func() (c charged, err error) {
+		c.brief, c.refund, err = v.cfg.Store.Charge(ctx, user, bytes, life)
+		return c, err
+	})
+	refund = func(ctx context.Context) {
+		if err := got.refund(ctx); err != nil {
+			v.log.Warn().Err(err).Str("account", user).Msg("a charge was not taken back, it ends with its time")
+		}
+	}
+	return got.brief, refund, err
+}
+
+// giveUp ends the reservations of those of the sessions that are no more, and
+// reports whether there were any.
+func (v *Service) giveUp(ctx context.Context, user string, ids []string) bool {
+	open, err := v.cfg.Store.LoadAll(ctx, ids)
+	if err != nil {
+		return false
+	}
+	there := make(map[string]session.Session, len(open))
+	for _, s := range open {
+		there[s.ID] = s
+	}
+	releases, any := make([]Release, len(ids)), false
+	for i, id := range ids {
+		r := Release{User: user, SessionID: id, Reason: ReleaseNever}
+		switch s, ok := there[id]; {
+		case !ok:
+			any = true
+		case s.Phase.Final():
+			r.Reason, r.KeyFailed, any = ReleaseEnded, s.Kind == session.Keygen && s.Phase != session.Completed, true
+		default:
+			r.Reason, r.Overdue = ReleaseLonger, s.Terms.Longest()
+		}
+		releases[i] = r
+	}
+	return v.cfg.Store.Release(ctx, releases...) == nil && any
+}
+
+// unreserve gives back what s was granted, where it was not created. What is not
+// given back is overdue some day.
+func (v *Service) unreserve(ctx context.Context, s session.Session, g Grant) {
+	if !g.Fresh {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
+	defer cancel()
+	if err := v.cfg.Store.Release(ctx, Release{User: s.Coordinator, SessionID: s.ID, Reason: ReleaseNever}); err != nil {
+		of(s, v.log.Warn()).Err(err).Msg("reservation not given back, it will be overdue")
+	}
+}
+
+// released is the end of s's reservation, now that s has ended.
+func (v *Service) released(ctx context.Context, s session.Session) (*Release, error) {
+	r := &Release{User: s.Coordinator, SessionID: s.ID, Reason: ReleaseEnded, KeyFailed: s.Kind == session.Keygen && s.Phase != session.Completed}
+	if s.Kind == session.Keygen && s.Phase == session.Completed {
+		k, err := v.cfg.Store.Key(ctx, s.KeyID)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		if err == nil && k.Session == s.ID {
+			r.Key = k.KeyBytes(k.ShareBytes)
+		}
+	}
+	return r, nil
+}
+
+// Users knows who there is.
+type Users interface {
+	// Unknown returns the first of users whom this cluster does not know, empty if
+	// it knows them all or need not, for a request of asker's. ErrUnavailable.
+	Unknown(ctx context.Context, asker string, users []string) (string, error)
+}
+
+// unknownUser is the value for the Observer of a request that names nobody.
+const unknownUser = "unknown_user"
+
+// RefusalReasons are the words that an [Observer] is told with Denied.
+var RefusalReasons = []string{string(session.LimitSessions), string(session.LimitOpen), string(session.LimitEnded), string(session.LimitKeys), unknownUser}
+
+// known returns an error that names the first of users who is not known here.
+func (v *Service) known(ctx context.Context, c Caller, users []string) error {
+	if v.cfg.Users == nil {
+		return nil
+	}
+	user, err := v.cfg.Users.Unknown(ctx, c.User, users)
+	if err != nil || user == "" {
+		return err
+	}
+	v.cfg.Observer.Denied(unknownUser)
+	return wire.Errorf(wire.CodeUnknownUser, "there is no user %s here", strconv.Quote(user))
+}

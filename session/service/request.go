@@ -1,0 +1,431 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// taskSeparator is between the random part of a session_id that is handed out and
+// the fingerprint of the request that it is for.
+const taskSeparator = "."
+
+// keyRequested checks a keygen request and returns the key that it asks for.
+func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (session.Key, error) {
+	if !c.has(wire.RoleCoordinator) && !c.has(wire.RoleAdmin) {
+		return session.Key{}, errRole(wire.RoleCoordinator)
+	}
+	if err := p.Validate(); err != nil {
+		return session.Key{}, err
+	}
+	if p.TotalParts > v.cfg.MaxParties {
+		return session.Key{}, wire.Errorf(wire.CodeBadRequest, "total_parts is %d, this cluster allows %d", p.TotalParts, v.cfg.MaxParties)
+	}
+	curve, err := pubkey.ParseCurve(p.Curve)
+	if err != nil {
+		return session.Key{}, wire.Errorf(wire.CodeBadRequest, "%s", err)
+	}
+	return session.Key{ID: p.KeyID, Curve: curve, Threshold: p.Threshold, Participants: p.Participants, Coordinator: c.User}, nil
+}
+
+// RequestKeygen starts a keygen and returns its session. The same request again
+// returns the session that the first one started, or its outcome; but once that
+// has failed, only with the same request_id: otherwise it is another try.
+func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenRequest, requestID string) (session.Session, error) {
+	want, err := v.keyRequested(c, p)
+	if err != nil {
+		return session.Session{}, err
+	}
+	for range commitTries {
+		k, err := v.keyNow(ctx, p.KeyID)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return session.Session{}, err
+		}
+		if k.Version > 0 && k.Coordinator != c.User || k.Version == 0 && !mayTake(c, p.KeyID, requestID) {
+			return session.Session{}, &wire.Error{Code: wire.CodeConflict, Message: "the key_id is taken", KeyID: p.KeyID}
+		}
+		if k.Version > 0 && p.Curve == "" {
+			want.Curve = k.Curve // a client that cannot name it means the curve it asked for over HTTP
+		}
+		if k.Version > 0 && k.Status != session.KeyFailed && k.Fingerprint() != want.Fingerprint() {
+			return session.Session{}, &wire.Error{Code: wire.CodeConflict, Message: "the key_id stands for a key with other threshold, participants or curve", KeyID: p.KeyID}
+		}
+		if k.Status == session.KeyActive || k.Status == session.KeyGenerating {
+			return v.resumeKeygen(ctx, c, k, p, requestID)
+		}
+		if k.Status == session.KeyFailed {
+			old, err := v.repeatedKeygen(ctx, c, k, requestID)
+			if err == nil {
+				want.Curve = old.Curve
+				return sameRequest(old, session.Session{Coordinator: c.User, Fingerprint: want.Fingerprint()}, nil)
+			}
+			if !errors.Is(err, ErrNotFound) {
+				return session.Session{}, err
+			}
+		}
+		if err := v.room(); err != nil {
+			return session.Session{}, err
+		}
+		if err := v.known(ctx, c, p.Participants); err != nil {
+			return session.Session{}, err
+		}
+		now, err := v.cfg.Store.Now(ctx)
+		if err != nil {
+			return session.Session{}, err
+		}
+		next := want
+		next.Status, next.Session, next.Version, next.CreatedAt = session.KeyGenerating, wire.KeygenIDPrefix+rand.Text(), k.Version, now
+		s := v.keygenOf(c, next, p, requestID)
+		grant, err := v.reserve(ctx, &s, keygenShares(s))
+		if err != nil {
+			return session.Session{}, err
+		}
+		err = v.cfg.Store.PutKey(ctx, next)
+		if err != nil {
+			v.unreserve(ctx, s, grant)
+		}
+		if errors.Is(err, ErrStale) {
+			continue
+		}
+		if err != nil {
+			return session.Session{}, err
+		}
+		return v.begin(ctx, s, p.ExpiresIn, Loaded{})
+	}
+	return session.Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
+}
+
+// mayTake reports whether a key_id that is not in use is c's to take. One that
+// follows from a user and an Idempotency-Key can be computed by anybody, and is
+// that user's; any other is taken by the first who asks.
+func mayTake(c Caller, keyID, requestID string) bool {
+	return !wire.HasTaskForm(keyID) || requestID != "" && keyID == wire.TaskKeyID(c.User, requestID)
+}
+
+// keyNow returns a key record, brought in line with its keygen if that has failed
+// and nobody has written it down yet.
+func (v *Service) keyNow(ctx context.Context, id string) (session.Key, error) {
+	k, err := v.cfg.Store.Key(ctx, id)
+	if err != nil || k.Status != session.KeyGenerating {
+		return k, err
+	}
+	s, _, err := v.cfg.Store.Load(ctx, k.Session)
+	if errors.Is(err, ErrNotFound) || err == nil && (!s.Phase.Final() || s.Phase == session.Completed) {
+		return k, nil
+	}
+	if err != nil {
+		return session.Key{}, err
+	}
+	if err := v.finish(ctx, s); err != nil {
+		return session.Key{}, err
+	}
+	return v.cfg.Store.Key(ctx, id)
+}
+
+// resumeKeygen answers a request for a key that is being, or has been, made. A
+// session that is missing while the key is being made was lost with the node
+// that was about to create it.
+func (v *Service) resumeKeygen(ctx context.Context, c Caller, k session.Key, p *wire.KeygenRequest, requestID string) (session.Session, error) {
+	s, _, err := v.cfg.Store.Load(ctx, k.Session)
+	switch {
+	case err == nil || !errors.Is(err, ErrNotFound):
+		return s, err
+	case k.Status == session.KeyGenerating:
+		s := v.keygenOf(c, k, p, requestID)
+		if _, err := v.reserve(ctx, &s, keygenShares(s)); err != nil {
+			return session.Session{}, err
+		}
+		return v.begin(ctx, s, p.ExpiresIn, Loaded{})
+	}
+	// The session has been forgotten; what is kept of the key has all that its
+	// outcome says.
+	attested, err := v.cfg.Store.Attestations(ctx, k.ID, len(k.Participants))
+	if err != nil {
+		return session.Session{}, err
+	}
+	s = session.Session{
+		ID: k.Session, Kind: session.Keygen, Phase: session.Completed, KeyID: k.ID, Coordinator: k.Coordinator,
+		Curve: k.Curve, AccountAddr: k.AccountAddr, PublicKey: k.PublicKey, Parties: session.Committee(k.Participants),
+	}
+	for i := range s.Parties {
+		s.Parties[i].Attested = attested[i]
+	}
+	return s, nil
+}
+
+// keygenOf returns the session that makes k, not yet begun.
+func (v *Service) keygenOf(c Caller, k session.Key, p *wire.KeygenRequest, requestID string) session.Session {
+	s := session.Session{
+		ID: k.Session, Kind: session.Keygen, KeyID: k.ID, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: k.Threshold,
+		Parties: session.Committee(k.Participants), RequestID: requestID, Fingerprint: k.Fingerprint(), SignedRequest: p.SignedRequest,
+		Web: c.Web, Terms: session.Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.KeygenTimeout, Grace: v.cfg.AbsenceGrace},
+	}
+	for i := range s.Parties {
+		s.Parties[i].Invited = true
+	}
+	return s
+}
+
+// keygenShares is the most that the shares of s's key may take together.
+func keygenShares(s session.Session) int64 {
+	return int64(len(s.Parties) * wire.ShareLimit(len(s.Parties)))
+}
+
+// signRequested checks a sign request and returns the session that it asks for,
+// without an id, and how many bytes the shares of its key have.
+func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignRequest) (_ session.Session, shares int64, _ error) {
+	if !c.has(wire.RoleCoordinator) && !c.has(wire.RoleAdmin) {
+		return session.Session{}, 0, errRole(wire.RoleCoordinator)
+	}
+	if err := p.Validate(); err != nil {
+		return session.Session{}, 0, err
+	}
+	k, err := v.cfg.Store.Key(ctx, p.KeyID)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return session.Session{}, 0, noSuchKey(p.KeyID)
+	case err != nil:
+		return session.Session{}, 0, err
+	case !k.Involves(c.User) && !c.has(wire.RoleAdmin):
+		return session.Session{}, 0, &wire.Hidden{Told: noSuchKey(p.KeyID), Why: errNotYours(p.KeyID)}
+	case k.Coordinator != c.User && !c.has(wire.RoleAdmin):
+		return session.Session{}, 0, errNotYours(p.KeyID)
+	case k.Status != session.KeyActive:
+		return session.Session{}, 0, &wire.Error{Code: wire.CodeConflict, Message: fmt.Sprintf("the key is %s, not active", k.Status), KeyID: p.KeyID}
+	}
+	bad := func(format string, args ...any) error {
+		return &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf(format, args...), KeyID: p.KeyID}
+	}
+	if p.AccountAddr != "" {
+		if addr, err := k.Curve.ParseAddress(p.AccountAddr); err != nil || addr != k.AccountAddr {
+			return session.Session{}, 0, bad("account_addr is not that of the key")
+		}
+	}
+	digest, hash, err := pubkey.Digest(k.Curve, p.Data, p.Hash)
+	if err != nil {
+		return session.Session{}, 0, bad("%s", err)
+	}
+	s := session.Session{
+		Kind: session.Sign, KeyID: k.ID, Coordinator: c.User, Curve: k.Curve, Threshold: k.Threshold, Parties: session.Committee(k.Participants),
+		Data: p.Data, Hash: hash, Digest: pubkey.Encode(digest), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
+		SignedRequest: p.SignedRequest, Web: c.Web,
+		Terms: session.Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.SignTimeout, Grace: v.cfg.AbsenceGrace},
+	}
+	for _, user := range p.Participants {
+		i := k.PartIndex(user)
+		if i == 0 {
+			return session.Session{}, 0, bad("participant %s holds no part of the key", user)
+		}
+		s.Parties[i-1].Invited = true
+	}
+	for i := range s.Parties {
+		s.Parties[i].Invited = s.Parties[i].Invited || len(p.Participants) == 0
+	}
+	if n := len(s.InvitedUsers()); n < k.Threshold {
+		return session.Session{}, 0, bad("%d participants cannot sign, the key's threshold is %d", n, k.Threshold)
+	}
+	s.Fingerprint = wire.Fingerprint("sign", append([]string{c.User, k.ID, p.Data, string(hash)}, s.InvitedUsers()...)...)
+	return s, k.ShareBytes, nil
+}
+
+func noSuchKey(id string) *wire.Error {
+	return &wire.Error{Code: wire.CodeNotFound, Message: "no such key", KeyID: id}
+}
+
+func errNotYours(keyID string) *wire.Error {
+	return &wire.Error{Code: wire.CodeForbidden, Message: "only the key's coordinator or an admin may sign with it", KeyID: keyID}
+}
+
+// RequestSign starts a signing and returns its session. The same request again,
+// by session_id, by request_id, or, if it has neither, by its content while it
+// is open or the coordinator has not acknowledged its outcome, returns the session
+// that the first one started.
+func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest, requestID string) (session.Session, error) {
+	s, shares, err := v.signRequested(ctx, c, p)
+	if err != nil {
+		return session.Session{}, err
+	}
+	s.RequestID = requestID
+	match := false
+	switch {
+	case p.SessionID != "":
+		s.ID = p.SessionID
+		if err := v.checkSessionID(ctx, s); err != nil {
+			return session.Session{}, err
+		}
+	case requestID != "":
+		s.ID = wire.SigningID(c.User, p.KeyID, requestID)
+	default:
+		if old, err := v.repeated(ctx, c, s); !errors.Is(err, ErrNotFound) {
+			return old, err
+		}
+		s.ID, match = wire.SignIDPrefix+rand.Text(), true
+	}
+	for range commitTries {
+		again, err := v.beginSigning(ctx, s, shares, match, p.ExpiresIn)
+		if errors.Is(err, errForgotten) {
+			continue
+		}
+		return again, err
+	}
+	return session.Session{}, fmt.Errorf("request signing on %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
+}
+
+// errSessionID is returned for a session_id that its sender may not begin a
+// signing under. For ids of a server's form it is the same whether or not another
+// user has such a session.
+var errSessionID = wire.Errorf(wire.CodeBadRequest,
+	"session_id is not one of yours: leave it out, or send the one that was handed out for this request, or the one that follows from your request_id")
+
+// checkSessionID checks the id that a coordinator has chosen for the signing s. An
+// id of a server's form must be one that only this coordinator can have: derived
+// from its own request_id, handed out for this very request, or that of a session
+// that it began before. Any other id is its own if nobody had it before.
+func (v *Service) checkSessionID(ctx context.Context, s session.Session) error {
+	if wire.IsSigningID(s.ID, s.Coordinator, s.KeyID, s.RequestID) {
+		return nil
+	}
+	if _, print, ok := strings.Cut(s.ID, taskSeparator); ok && strings.HasPrefix(s.ID, wire.SignIDPrefix) {
+		if print != s.Fingerprint {
+			return wire.Errorf(wire.CodeConflict, "the session_id was handed out for another request")
+		}
+		return nil
+	}
+	old, _, err := v.cfg.Store.Load(ctx, s.ID)
+	switch {
+	case errors.Is(err, ErrNotFound) && !wire.HasSessionForm(s.ID):
+		return nil
+	case errors.Is(err, ErrNotFound), err == nil && (old.Kind != session.Sign || old.Coordinator != s.Coordinator):
+		return errSessionID
+	}
+	return err
+}
+
+// errForgotten says that an open signing of equal content was none any more.
+var errForgotten = errors.New("session: signing had ended")
+
+func (v *Service) beginSigning(ctx context.Context, s session.Session, shares int64, match bool, expiresIn int) (session.Session, error) {
+	if !match {
+		if old, _, err := v.cfg.Store.Load(ctx, s.ID); !errors.Is(err, ErrNotFound) {
+			return sameRequest(old, s, err)
+		}
+	}
+	if err := v.roomFor(ctx, s, match); err != nil {
+		return session.Session{}, err
+	}
+	none := Loaded{Asked: time.Now()}
+	note := Signing{SessionID: s.ID, Fingerprint: s.Fingerprint, Coordinator: s.Coordinator}
+	opened, err := reserved(ctx, v, s.Coordinator, func() (Opened, error) {
+		return v.cfg.Store.OpenSigning(ctx, s.KeyID, note, v.reservation(s, shares), match)
+	})
+	if errors.Is(err, ErrStale) {
+		err = wire.Errorf(wire.CodeConflict, "the key is not active")
+	}
+	if err != nil {
+		return session.Session{}, about(err, s)
+	}
+	s.Brief = opened.Grant.Brief
+	if id := opened.SessionID; id != s.ID {
+		old, _, err := v.cfg.Store.Load(ctx, id)
+		switch {
+		case err == nil && !old.Phase.Final():
+			return sameRequest(old, s, nil)
+		case err == nil:
+			if err := v.cfg.Store.Settle(ctx, id, Rest{ClosedOn: s.KeyID}); err != nil {
+				return session.Session{}, err
+			}
+			return session.Session{}, errForgotten
+		case !errors.Is(err, ErrNotFound):
+			return session.Session{}, err
+		}
+		s.ID = id // noted by a node that died before it created the session
+		if _, err := v.reserve(ctx, &s, shares); err != nil {
+			return session.Session{}, about(err, s)
+		}
+	}
+	none.Now = opened.Now
+	return v.begin(ctx, s, expiresIn, none)
+}
+
+// sameRequest returns the session that an equal request started before.
+func sameRequest(old, want session.Session, err error) (session.Session, error) {
+	switch {
+	case err != nil:
+		return session.Session{}, err
+	case old.Coordinator != want.Coordinator || old.Fingerprint != want.Fingerprint:
+		return session.Session{}, wire.Errorf(wire.CodeConflict, "the session_id or request_id belongs to another request")
+	}
+	return old, nil
+}
+
+// begin creates a session and sends its invitations. None is a session that was
+// not there a moment ago, or the zero Loaded if that is not known.
+func (v *Service) begin(ctx context.Context, s session.Session, expiresIn int, none Loaded) (session.Session, error) {
+	done, err := v.turn(ctx)
+	if err != nil {
+		return session.Session{}, err
+	}
+	defer done()
+	for range commitTries {
+		begun, err := v.create(ctx, s, expiresIn, none)
+		if errors.Is(err, ErrStale) {
+			none = Loaded{}
+			continue // too slow for its place in the due list
+		}
+		return begun, err
+	}
+	return session.Session{}, fmt.Errorf("create session %s: %d times too late: %w", s.ID, commitTries, ErrUnavailable)
+}
+
+func (v *Service) create(ctx context.Context, s session.Session, expiresIn int, none Loaded) (_ session.Session, err error) {
+	if none.Now.IsZero() || time.Since(none.Asked) > freshFor {
+		none, err = v.load(ctx, s.ID)
+		if !errors.Is(err, ErrNotFound) {
+			return v.instead(ctx, none.Session, s, err)
+		}
+	}
+	now := none.Now
+	if expiresIn > 0 {
+		s.ExpiresAt = now.Add(time.Duration(expiresIn) * time.Second)
+	}
+	ctx, end := v.cfg.Tracer.Begin(ctx, s.ID, partBegin)
+	defer func() { end(err) }()
+	s, out := session.Begin(s, now)
+	entries, err := v.encode(ctx, s, out)
+	if err != nil {
+		return session.Session{}, err
+	}
+	mark := none.mark()
+	receipt, created, err := v.cfg.Store.Create(ctx, s, entries, mark)
+	if err != nil {
+		return session.Session{}, err
+	}
+	if !created { // by the same request through another node, this very moment
+		old, _, err := v.cfg.Store.Load(ctx, s.ID)
+		return v.instead(ctx, old, s, err)
+	}
+	s.Version = 1
+	of(s, v.log.Info()).Str("account", s.Coordinator).Int("invited", len(s.InvitedUsers())).Msg("session began")
+	v.cfg.Observer.Began(s)
+	v.cfg.Tracer.Stepped(ctx, session.Session{}, s)
+	v.auditBegun(s)
+	v.deliver(ctx, committed{session: s, at: now, mark: mark.Due, entries: entries, receipt: receipt})
+	return s, nil
+}
+
+// instead returns the session that was found where want was to be made. It may
+// have ended before this request noted it as open, once more.
+func (v *Service) instead(ctx context.Context, old, want session.Session, err error) (session.Session, error) {
+	if err == nil && old.Phase.Final() {
+		err = v.finish(ctx, old)
+		v.unreserve(ctx, old, Grant{Fresh: true})
+	}
+	return sameRequest(old, want, err)
+}

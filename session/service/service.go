@@ -1,0 +1,361 @@
+// Package service runs sessions on a cluster: it takes what clients send, applies it
+// with the state machine of package session, stores the result and delivers what the
+// step says. Any number of nodes run one on the same store.
+//
+// # Start here
+//
+// [New] makes a [Service] from its ports ([Config]); [Service.Run] sweeps until its
+// context ends. [Service.Handle] carries out one message of a client, and
+// [Service.Relay] passes a round message on. The web API uses [Service.KeygenTask],
+// [Service.SignTask], [Service.Session], [Service.Key] and [Service.Follow].
+//
+// # One event
+//
+// For each event the service takes the session's lock, loads, steps and commits. The
+// commit is one script: it compares the version and the lock token, writes the session,
+// appends the step's messages to the session's outbox and releases the lock, so that a
+// change and its messages are never apart. Delivery from the outbox to the recipients'
+// mailboxes follows; if this node dies in between, the sweeper of any node repeats it.
+// A mailbox takes each outbox entry once. Correctness rests on the version; the lock
+// only saves work.
+//
+// What lives in another slot of Redis is written before the commit if it must be there
+// first (a share before its party's result, the key record before the confirmation)
+// and after it if it must follow; each such write may be repeated. A session stays in
+// the due list until nothing is left to do for it, its end's entry in the audit
+// included ([Auditor]).
+//
+// # Followers
+//
+// A [Follower] sees a session's states as they are committed, on whichever node: it
+// notes in the store that its node follows the session, the script of each commit
+// returns the nodes that do, and the committing node notifies them ([Bell]). The end of
+// a session is told outside the cluster too ([Outcomes]). An [Observer] counts what
+// happens to sessions, and a [Tracer] follows the work on them through the nodes.
+//
+// # What it does not do
+//
+// The package does not compute with shares and cannot: it sees them sealed, or encrypted
+// under the operator's key ([ShareKeeper]). It does not know how a message reaches a
+// socket ([Sender]) nor how Redis is laid out ([Store]).
+//
+// # Goroutines
+//
+// [Service.Run] is the sweeper. Nothing else is started. Service is safe for concurrent
+// use.
+package service
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Caller is who sends a message or asks over HTTP, as its token says.
+type Caller struct {
+	User     string
+	Roles    []wire.Role
+	Identity string // public identity its client registered, may be empty
+	Web      bool   // it asks over HTTP and may have no socket
+	Has      uint64 // the newest message of its mailbox that its socket is known to have got; 0 for none
+}
+
+func (c Caller) has(r wire.Role) bool { return slices.Contains(c.Roles, r) }
+
+// Config is what a Service works with. The first five fields are required.
+type Config struct {
+	Store    Store
+	Locker   Locker
+	Sender   Sender
+	Presence Presence
+	Shares   *ShareKeeper
+
+	InviteTimeout time.Duration // zero means 2 minutes
+	KeygenTimeout time.Duration // zero means 5 minutes
+	SignTimeout   time.Duration // of one attempt; zero means 1 minute
+	AbsenceGrace  time.Duration // how long a needed party may be without a socket; zero means 20 seconds
+	SweepEvery    time.Duration // zero means 250 milliseconds
+	MaxParties    int           // zero means wire.DefaultMaxParties
+
+	NodeID   string          // what other nodes know this one by
+	Storage  Storage         // nil: there is always room
+	Bell     Bell            // nil: followers on other nodes learn of changes late
+	Users    Users           // nil: anybody may be named
+	Waiting  Waiting         // nil: what a request says that names no id is new once its like has ended
+	Outcomes Outcomes        // nil: nobody else is told of outcomes
+	Audit    Auditor         // nil means none
+	Observer Observer        // nil means none
+	Tracer   Tracer          // nil means none
+	Log      *zerolog.Logger // nil means none
+}
+
+const (
+	commitTries   = 8                      // lost races against other nodes before giving up
+	commitWithin  = time.Second / 2        // from scheduling a session; later it may have been taken from the due list
+	redeliverIn   = 3 * time.Second / 4    // a commit's messages are delivered again if its node has not by then
+	retryFullIn   = 5 * time.Second        // least pause before another try at a mailbox without room
+	retryFullMost = 10 * time.Minute       // the longest
+	retryEndIn    = 5 * time.Second        // pause before an end is given to the audit again
+	freshFor      = 100 * time.Millisecond // a session that was not there then may be made without another look
+	sweepHold     = 2 * time.Second        // a due session is one node's for this long
+	sweepBatch    = 64                     // due sessions taken at once
+	releaseWithin = 500 * time.Millisecond // for clean-up after a caller's context has ended
+)
+
+// Service carries out what Step decides. See the package comment.
+type Service struct {
+	cfg     Config
+	log     zerolog.Logger
+	atWork  chan struct{} // see turn
+	local   keyedMutex    // one event of a session at a time on this node, before the cluster's lock
+	relays  relayCache
+	ended   idSet // to be taken off the due list by the sweeper
+	follows follows
+}
+
+// New returns a Service. It starts nothing; see [Service.Run].
+func New(cfg Config) (*Service, error) {
+	if cfg.Store == nil || cfg.Locker == nil || cfg.Sender == nil || cfg.Presence == nil || cfg.Shares == nil {
+		return nil, errors.New("session: a store, locker, sender, presence and share keeper are required")
+	}
+	orElse := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	orElse(&cfg.InviteTimeout, 2*time.Minute)
+	orElse(&cfg.KeygenTimeout, 5*time.Minute)
+	orElse(&cfg.SignTimeout, time.Minute)
+	orElse(&cfg.AbsenceGrace, 20*time.Second)
+	orElse(&cfg.SweepEvery, 250*time.Millisecond)
+	if cfg.MaxParties == 0 {
+		cfg.MaxParties = wire.DefaultMaxParties
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = unobserved{}
+	}
+	if cfg.Tracer == nil {
+		cfg.Tracer = untraced{}
+	}
+	log := zerolog.Nop()
+	if cfg.Log != nil {
+		log = *cfg.Log
+	}
+	return &Service{cfg: cfg, log: log, atWork: make(chan struct{}, maxAtWork)}, nil
+}
+
+// Handle carries out one message of a registered client and returns the direct
+// reply, nil if there is none: an ack once the message has taken effect durably,
+// for a sender that named a request_id, or the outcome, for a request that was
+// answered before. Round messages go to [Service.Relay] instead. Errors that are
+// not *wire.Error are faults of the server.
+func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.Payload) (wire.Payload, error) {
+	var s session.Session
+	var err error
+	switch p := p.(type) {
+	case *wire.KeygenRequest:
+		return v.requested(m.RequestID)(v.RequestKeygen(ctx, c, p, m.RequestID))
+	case *wire.SignRequest:
+		return v.requested(m.RequestID)(v.RequestSign(ctx, c, p, m.RequestID))
+	case *wire.KeygenResponse:
+		s, err = v.respond(ctx, c, session.Keygen, (*answer)(p))
+	case *wire.SignResponse:
+		s, err = v.respond(ctx, c, session.Sign, (*answer)(p))
+	case *wire.KeygenComplete:
+		s, err = v.complete(ctx, c, p)
+	case *wire.SignResult:
+		s, err = v.result(ctx, c, p)
+	case *wire.PartyFailed:
+		s, err = v.partyFailed(ctx, c, p)
+	case *wire.SessionCancel:
+		s, err = v.Cancel(ctx, c, p.SessionID, p.Reason)
+	default:
+		return nil, wire.Errorf(wire.CodeUnknownType, "%s is not a message that a client sends", p.Type())
+	}
+	if err != nil || m.RequestID == "" {
+		return nil, err
+	}
+	return &wire.Ack{KeyID: s.KeyID, SessionID: s.ID}, nil
+}
+
+// requested words the direct reply to a request: the outcome if there is one
+// already, else an ack if it was asked for.
+func (v *Service) requested(requestID string) func(session.Session, error) (wire.Payload, error) {
+	return func(s session.Session, err error) (wire.Payload, error) {
+		switch {
+		case err != nil:
+			return nil, err
+		case s.Phase.Final():
+			return session.Outcome(s), nil
+		case requestID != "":
+			return &wire.Ack{KeyID: s.KeyID, SessionID: s.ID}, nil
+		}
+		return nil, nil
+	}
+}
+
+// answer is the common form of keygen_response and sign_response.
+type answer struct {
+	KeyID     string `json:"key_id"`
+	PartIndex int    `json:"part_index"`
+	Response  *bool  `json:"response"`
+	SessionID string `json:"session_id,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+func (v *Service) respond(ctx context.Context, c Caller, kind session.Kind, a *answer) (session.Session, error) {
+	if !c.has(wire.RoleParticipant) {
+		return session.Session{}, errRole(wire.RoleParticipant)
+	}
+	found, err := v.find(ctx, c, kind, a.KeyID, a.SessionID, wanting{waits: func(s session.Session) bool {
+		i := s.PartIndex(c.User)
+		return i > 0 && s.Parties[i-1].Invited && s.Parties[i-1].Response == session.Unanswered
+	}})
+	if err != nil {
+		return session.Session{}, err
+	}
+	return v.apply(ctx, c, found, change{keyID: a.KeyID, by: &c, ev: session.Responded{
+		Kind: kind, From: c.User, Party: a.PartIndex, Accept: *a.Response, Reason: a.Reason, Identity: c.Identity,
+	}})
+}
+
+func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete) (session.Session, error) {
+	if !c.has(wire.RoleParticipant) {
+		return session.Session{}, errRole(wire.RoleParticipant)
+	}
+	share, err := v.cfg.Shares.Protect(p.KeyID, p.PartIndex, p.ShareJSON)
+	if errors.Is(err, ErrShareNotSealed) {
+		return session.Session{}, v.refuseShare(ctx, c, p, err)
+	}
+	if err != nil {
+		return session.Session{}, err
+	}
+	found, err := v.find(ctx, c, session.Keygen, p.KeyID, p.SessionID, wanting{})
+	if err != nil {
+		return session.Session{}, err
+	}
+	ev := session.Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Attestation: p.Attestation}
+	s, err := v.apply(ctx, c, found, change{keyID: p.KeyID, by: &c, ev: ev, before: func(next session.Session) error {
+		if next.Phase.Final() {
+			return nil // the reports differ: there is no key to hold a share of
+		}
+		if limit := wire.ShareLimit(len(next.Parties)); len(share) > limit {
+			return wire.Errorf(wire.CodeTooLarge, "share_json is longer than %d bytes, the most for %d parties", limit, len(next.Parties))
+		}
+		// What is kept beside it is what the session has: the first that was reported.
+		err := v.cfg.Store.PutShare(ctx, next.KeyID, next.ID, p.PartIndex, share, next.Parties[p.PartIndex-1].Attested)
+		if errors.Is(err, ErrStale) {
+			return session.ErrEnded // the key is another keygen's by now
+		}
+		return err
+	}})
+	if err == nil && s.AllReported() {
+		// The party's part is done and durable; if this fails the sweeper completes it.
+		if done, err := v.storeKey(ctx, s); err == nil {
+			return done, nil
+		}
+	}
+	return s, err
+}
+
+// refuseShare ends the keygen of a share that may not be stored, so that whoever
+// asked for the key is told why at once. It returns refused, or why the keygen has
+// not ended.
+func (v *Service) refuseShare(ctx context.Context, c Caller, p *wire.KeygenComplete, refused error) error {
+	found, err := v.find(ctx, c, session.Keygen, p.KeyID, p.SessionID, wanting{})
+	if err != nil {
+		return err
+	}
+	_, err = v.apply(ctx, c, found, change{keyID: p.KeyID, by: &c, ev: session.ShareRefused{From: c.User, Party: p.PartIndex}})
+	if err != nil {
+		return err
+	}
+	return refused
+}
+
+func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (session.Session, error) {
+	if !c.has(wire.RoleParticipant) {
+		return session.Session{}, errRole(wire.RoleParticipant)
+	}
+	found, err := v.find(ctx, c, session.Sign, p.KeyID, p.SessionID, wanting{
+		waits: func(s session.Session) bool {
+			i := s.PartIndex(c.User)
+			return slices.Contains(s.Signers, i) && s.Parties[i-1].Result == ""
+		},
+		meant: func(s session.Session) bool { return verifies(s, p.Signature) },
+	})
+	if err != nil {
+		return session.Session{}, err
+	}
+	ch := change{keyID: p.KeyID, by: &c, ev: session.Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}}
+	late := false
+	if found.last != "" && !found.over() {
+		ch.instead = v.late(ctx, c, found.last, p, &late)
+	}
+	s, err := v.apply(ctx, c, found, ch)
+	if err == nil && !late && s.Invalid(p.PartIndex) {
+		return s, &wire.Error{
+			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
+			KeyID: s.KeyID, SessionID: s.ID,
+		}
+	}
+	return s, err
+}
+
+func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed) (session.Session, error) {
+	if !c.has(wire.RoleParticipant) {
+		return session.Session{}, errRole(wire.RoleParticipant)
+	}
+	return v.advance(ctx, change{id: p.SessionID, by: &c, ev: session.PartyFailed{
+		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits, Full: v.wasFull(v.cfg.KeygenTimeout),
+	}})
+}
+
+// Cancel ends a session of the caller's, or any if the caller is an admin. It
+// returns ErrNotFound, also to a user who has no part in the session, ErrNotMine,
+// ErrEnded or ErrUnavailable.
+func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (session.Session, error) {
+	return v.advance(ctx, change{id: id, by: &c, ev: session.Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}})
+}
+
+// Errors of [Service.Resend].
+var (
+	// ErrNoOutcomes: nobody outside is told of outcomes here.
+	ErrNoOutcomes = wire.Errorf(wire.CodeNotFound, "no webhook is set here")
+	// ErrNotEnded: there is no outcome yet.
+	ErrNotEnded = wire.Errorf(wire.CodeConflict, "the session goes on; its outcome is sent when it ends")
+)
+
+// Resend has the outcome of a session of the caller's, or of any if the caller is
+// an admin, told outside again ([Outcomes]), and returns the session. It returns
+// ErrNotFound, also to a user who has no part in the session, ErrNotMine,
+// ErrNotEnded, ErrNoOutcomes or ErrUnavailable.
+func (v *Service) Resend(ctx context.Context, c Caller, id string) (session.Session, error) {
+	if !wire.StoredID(id) {
+		return session.Session{}, ErrNotFound
+	}
+	s, now, err := v.cfg.Store.Load(ctx, id)
+	switch {
+	case err != nil:
+		return session.Session{}, err
+	case !s.Involves(c.User) && !c.has(wire.RoleAdmin):
+		return session.Session{}, ErrNotFound
+	case s.Coordinator != c.User && !c.has(wire.RoleAdmin):
+		return session.Session{}, session.ErrNotMine
+	case !s.Phase.Final():
+		return session.Session{}, ErrNotEnded
+	case v.cfg.Outcomes == nil:
+		return session.Session{}, ErrNoOutcomes
+	}
+	return s, v.cfg.Outcomes.Again(ctx, s, now)
+}
+
+func errRole(r wire.Role) error {
+	return wire.Errorf(wire.CodeForbidden, "your token does not have the role %s", r)
+}

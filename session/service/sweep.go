@@ -1,0 +1,151 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session"
+)
+
+// Run sweeps until ctx ends: it takes sessions from the due list and brings each
+// on: messages that a dead node did not deliver, key records and ends in the
+// audit that it did not write, deadlines, and parties that left. All nodes sweep; a due session is
+// taken by one of them at a time.
+func (v *Service) Run(ctx context.Context) error {
+	tick := time.NewTicker(v.cfg.SweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for v.sweep(ctx) == sweepBatch && ctx.Err() == nil {
+			// a full batch: more is due
+		}
+	}
+}
+
+// sweep brings one batch of due sessions on and returns how many there were.
+func (v *Service) sweep(ctx context.Context) int {
+	v.unscheduleEnded(ctx)
+	due, err := v.cfg.Store.TakeDue(ctx, sweepBatch, sweepHold)
+	if err != nil {
+		if ctx.Err() == nil {
+			v.log.Warn().Err(err).Msg("due list not read")
+		}
+		return 0
+	}
+	failed := 0
+	for _, t := range due {
+		if err := v.bringOn(ctx, t); err != nil && ctx.Err() == nil {
+			failed++
+			v.log.WithLevel(levelOf(err)).Err(err).Str("session", t.ID).Msg("sweep incomplete, will be tried again")
+		}
+	}
+	if len(due) > 0 {
+		v.cfg.Observer.Swept(len(due), failed)
+	}
+	return len(due)
+}
+
+// bringOn does whatever is left to do for one session. A session that cannot be
+// brought on now is due again when its hold ends.
+func (v *Service) bringOn(ctx context.Context, t Taken) error {
+	s, now, err := v.cfg.Store.Load(ctx, t.ID)
+	if errors.Is(err, ErrNotFound) {
+		// Scheduled before it was made, and never made; or kept long enough.
+		return v.cfg.Store.Postpone(ctx, t.ID, t.Until, time.Time{})
+	}
+	if err != nil {
+		return err
+	}
+	stuck, undelivered := v.drain(ctx, s)
+	switch {
+	case s.Phase.Final():
+		err := v.settle(ctx, s, now, t.Until, sent{stuck: stuck}, undelivered)
+		if v.cfg.Audit != nil && err == nil {
+			// Its end is on its way to the audit; where that is away, not every hold.
+			err = v.cfg.Store.Postpone(ctx, t.ID, t.Until, now.Add(retryEndIn))
+		}
+		return err
+	case s.AllReported():
+		_, err = v.storeKey(ctx, s)
+	default:
+		var changed bool
+		if changed, err = v.heed(ctx, s, now, stuck); !changed && err == nil {
+			err = v.tick(ctx, s, now, t.Until, undelivered == nil, stuck)
+		}
+	}
+	return errors.Join(undelivered, err)
+}
+
+// heed tells an open session whose mailboxes have no room, and reports whether
+// that has changed it: it is then settled, and due anew.
+func (v *Service) heed(ctx context.Context, s session.Session, now time.Time, stuck []refusal) (changed bool, err error) {
+	for _, r := range stuck {
+		if s.Phase.Final() || !heeds(s, r.event(s), now) {
+			continue
+		}
+		changed = true
+		if s, err = v.advance(ctx, change{id: s.ID, ev: r.event(s)}); err != nil {
+			return changed, err
+		}
+	}
+	return changed, nil
+}
+
+// tick applies the passing of time to s. If that changes nothing, and nothing
+// else is left to do, it sets when to look again.
+func (v *Service) tick(ctx context.Context, s session.Session, now, until time.Time, idle bool, stuck []refusal) error {
+	ev := session.Tick{Full: v.wasFull(now.Sub(s.CreatedAt))}
+	if s.Phase == session.Running && len(s.Signers) > 0 {
+		var err error
+		if ev.Offline, ev.Seen, err = v.absent(ctx, s); err != nil {
+			return err
+		}
+	}
+	if same, _, err := session.Step(s, ev, now); idle && err == nil && same.Same(s) { // as it is mostly
+		return v.cfg.Store.Postpone(ctx, s.ID, until, lookAgain(s, now, stuck))
+	}
+	next, err := v.advance(ctx, change{id: s.ID, ev: ev})
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case idle && next.Version == s.Version:
+		return v.cfg.Store.Postpone(ctx, s.ID, until, lookAgain(next, now, stuck))
+	}
+	return nil
+}
+
+// absent returns the parties of s that have no socket, and when each came or went
+// last.
+func (v *Service) absent(ctx context.Context, s session.Session) (parts []int, seen map[int]time.Time, err error) {
+	online, err := v.cfg.Presence.Online(ctx, s.Users()...)
+	if err != nil {
+		return nil, nil, err
+	}
+	var users []string
+	for i, p := range s.Parties {
+		if !online[p.User] {
+			parts, users = append(parts, i+1), append(users, p.User)
+		}
+	}
+	if len(users) == 0 {
+		return nil, nil, nil
+	}
+	last, err := v.cfg.Presence.LastSeen(ctx, users...)
+	if err != nil {
+		return nil, nil, err
+	}
+	seen = map[int]time.Time{}
+	for k, user := range users {
+		if at, ok := last[user]; ok {
+			seen[parts[k]] = at
+		}
+	}
+	return parts, seen, nil
+}

@@ -1,0 +1,168 @@
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/audit"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// noteBytes bounds what the note of an idempotency key takes in Redis.
+const noteBytes = 512
+
+// Task is how a request that comes over HTTP is meant.
+type Task struct {
+	// Start begins what is asked for, in the caller's name. Without it a name for it
+	// is handed out, and a message that comes over the WebSocket begins it.
+	Start bool
+	// Once, if not empty, makes the request idempotent: the same again, from the
+	// same user, through any node, is the same task, and another under the same
+	// name is a conflict. It is the request's request_id too.
+	Once string
+}
+
+// KeygenTask reserves a key_id for the keygen that p describes, and starts it if
+// that is wanted; the session is the zero one if not. A keygen_request for the
+// key_id must ask for the same. A key_id in p is ignored, unless the task is
+// started: a coordinator who has signed the request has signed that as well.
+func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenRequest, t Task) (keyID string, s session.Session, err error) {
+	own := t.Start && p.KeyID != ""
+	switch {
+	case own:
+	case t.Once != "":
+		p.KeyID = wire.TaskKeyID(c.User, t.Once)
+	default:
+		p.KeyID = wire.KeyIDPrefix + rand.Text()
+	}
+	k, err := v.keyRequested(c, p)
+	if err != nil {
+		return "", session.Session{}, err
+	}
+	unsigned := *p
+	unsigned.SignedRequest = "" // who asks again signs again
+	forget, err := v.once(ctx, c, t.Once, &unsigned)
+	if err != nil {
+		return "", session.Session{}, err
+	}
+	if t.Start {
+		s, err = v.RequestKeygen(ctx, c, p, t.Once)
+	} else if err = v.known(ctx, c, p.Participants); err == nil {
+		err = v.reserveKey(ctx, k, t.Once != "")
+	}
+	if err != nil {
+		forget(ctx, err)
+	}
+	return p.KeyID, s, err
+}
+
+// reserveKey writes the record of a key_id that is handed out. Again says that it
+// may have been handed out before.
+func (v *Service) reserveKey(ctx context.Context, k session.Key, again bool) error {
+	if again {
+		if _, err := v.cfg.Store.Key(ctx, k.ID); !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	if err := v.room(); err != nil {
+		return err
+	}
+	now, err := v.cfg.Store.Now(ctx)
+	if err != nil {
+		return err
+	}
+	k.Status, k.CreatedAt = session.KeyReserved, now
+	brief, refund, err := v.charge(ctx, k.Coordinator, k.ReservedBytes(), session.ReservedFor)
+	if err != nil {
+		return err
+	}
+	k.Brief = brief
+	if err = v.cfg.Store.PutKey(ctx, k); err != nil {
+		refund(ctx)
+	}
+	switch {
+	case errors.Is(err, ErrStale) && again:
+		return nil
+	case errors.Is(err, ErrStale): // the client of the store wrote it, lost the answer and tried again
+		return fmt.Errorf("reserve a key: %w: %w", ErrUnavailable, err)
+	case err != nil:
+		return err
+	}
+	v.record(audit.Decision{Who: k.Coordinator, What: audit.KeyReserve, Outcome: audit.OK, Key: k.ID})
+	return nil
+}
+
+// SignTask hands out a session_id for the signing that p describes, and starts it
+// if that is wanted; the session is the zero one if not. The id carries a
+// fingerprint of the request, so that nothing needs to be stored and a
+// sign_request with that id must ask for the same. A session_id in p is ignored,
+// unless the task is started, as KeygenTask does.
+func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t Task) (sessionID string, s session.Session, err error) {
+	if !t.Start {
+		p.SessionID = ""
+	}
+	want, _, err := v.signRequested(ctx, c, p)
+	if err != nil {
+		return "", session.Session{}, err
+	}
+	unsigned := *p
+	unsigned.SignedRequest = ""
+	forget, err := v.once(ctx, c, t.Once, &unsigned)
+	if err != nil {
+		return "", session.Session{}, err
+	}
+	switch {
+	case p.SessionID != "":
+	case t.Once != "":
+		p.SessionID = wire.SigningID(c.User, p.KeyID, t.Once)
+	default:
+		p.SessionID = wire.SignIDPrefix + rand.Text() + taskSeparator + want.Fingerprint
+	}
+	if t.Start {
+		if s, err = v.RequestSign(ctx, c, p, t.Once); err != nil {
+			forget(ctx, err)
+		}
+	}
+	return p.SessionID, s, err
+}
+
+// once holds that nothing else was asked for under a user's name for a request.
+// Forget takes that back, for a request that was refused for the user's quota and
+// so has changed nothing.
+func (v *Service) once(ctx context.Context, c Caller, name string, p wire.Payload) (forget func(context.Context, error), _ error) {
+	forget = func(context.Context, error) {}
+	if name == "" {
+		return forget, nil
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	request, id := wire.Fingerprint("idempotent", string(p.Type()), string(text)), wire.Fingerprint("idempotency", c.User, name)
+	kept, err := v.cfg.Store.Remembered(ctx, id)
+	if err == nil && kept == "" {
+		var brief bool
+		var refund func(context.Context)
+		if brief, refund, err = v.charge(ctx, c.User, noteBytes, session.ReservedFor); err != nil {
+			return nil, err
+		}
+		forget = func(ctx context.Context, err error) {
+			if !errors.Is(err, errOverQuota) && !errors.Is(err, errNobody) {
+				return
+			}
+			refund(ctx)
+			if err := v.cfg.Store.Forget(ctx, id); err != nil {
+				v.log.Warn().Err(err).Msg("the note of a refused request is still there")
+			}
+		}
+		kept, err = v.cfg.Store.Remember(ctx, id, request, brief)
+	}
+	if err == nil && kept != request {
+		err = wire.Errorf(wire.CodeConflict, "the Idempotency-Key was used for another request")
+	}
+	return forget, err
+}

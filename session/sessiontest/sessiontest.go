@@ -1,0 +1,39 @@
+// Package sessiontest has whole keys for tests of sessions and of what stores them:
+// start with [NewSoloKey]. Nothing but tests uses it.
+package sessiontest
+
+import (
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
+
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// SoloKey is a secp256k1 key in one place: its signatures are those that the parties
+// of a key would make together.
+type SoloKey struct {
+	priv    *secp256k1.PrivateKey
+	Address string // as in Key.AccountAddr
+	Public  string // compressed SEC1, 33 bytes, 0x hex
+}
+
+// NewSoloKey returns the key whose private half is n.
+func NewSoloKey(n byte) SoloKey {
+	priv := secp256k1.PrivKeyFromBytes([]byte{n})
+	pub := priv.PubKey().SerializeCompressed()
+	addr, err := pubkey.Secp256k1.Address(pub)
+	if err != nil {
+		panic(err)
+	}
+	return SoloKey{priv: priv, Address: addr, Public: pubkey.Encode(pub)}
+}
+
+// Sign returns r‖s‖v over a digest, both as 0x hex.
+func (k SoloKey) Sign(digest string) string {
+	raw, err := pubkey.Decode(digest)
+	if err != nil {
+		panic(err)
+	}
+	compact := ecdsa.SignCompact(k.priv, raw, false)
+	return pubkey.Encode(append(compact[1:], compact[0]))
+}
