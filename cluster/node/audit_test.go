@@ -99,6 +99,7 @@ func (s *seedClient) sendAcked(kind string, payload any, id string) {
 // TestAuditTrail goes through everything that is to be audited, on two nodes,
 // and holds that this, and nothing else, is in the audit.
 func TestAuditTrail(t *testing.T) {
+	inTurn(t, "web API", 1, 2)
 	t.Parallel()
 	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
 		const password = "long enough a password"

@@ -22,6 +22,7 @@ import (
 // serves. Requests and answers are as it says, every status that it names is
 // seen, and no other.
 func TestOpenAPI(t *testing.T) {
+	inTurn(t, "web API", 0, 2)
 	t.Parallel()
 	redis := redistest.StartRedis(t)
 	hook := newReceiver(t, []byte("test-only secret of a webhook"))

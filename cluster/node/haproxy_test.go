@@ -164,7 +164,7 @@ func TestHAProxy(t *testing.T) {
 	inTurn(t, "proxies", 0, 2)
 	t.Parallel()
 	needTool(t, "haproxy")
-	for _, sticky := range []bool{false, true} {
+	for _, sticky := range sample.Of(1, []bool{false, true}) {
 		t.Run(fmt.Sprintf("sticky=%t", sticky), func(t *testing.T) {
 			t.Parallel()
 			rdb := redistest.Mini(t)

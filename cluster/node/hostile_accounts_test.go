@@ -169,6 +169,7 @@ const seenBytes = 1 << 20
 // the budgets, and what is left after an hour is a small part of them. It takes
 // seconds; CONCLAVE_HOSTILE=10m sets how long. What it says of times is for people.
 func TestHostileAccounts(t *testing.T) {
+	inTurn(t, "hostile crowds", 0, 3)
 	t.Parallel()
 	long := sample.Or(time.Second, 10*time.Second)
 	if text := os.Getenv("CONCLAVE_HOSTILE"); text != "" {

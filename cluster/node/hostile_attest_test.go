@@ -36,6 +36,7 @@ func ownCommittee(t *testing.T, keyID, session string) (key party.SharePublic, a
 // alone, to which people would send what they want to keep. The participants have
 // made another one, and she believes them alone.
 func TestKeyOfTheServer(t *testing.T) {
+	inTurn(t, "webhooks and keys", 1, 3)
 	t.Parallel()
 	h := captured(t, true)
 	earlier := h.honest(pubkey.Ed25519)

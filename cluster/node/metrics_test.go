@@ -244,6 +244,7 @@ func (c *testCluster) hostile(n *process, r int) {
 // and hostile input of one round make all the series that another round of other
 // words makes.
 func TestLabelsAreClosed(t *testing.T) {
+	inTurn(t, "logins", 2, 3)
 	t.Parallel()
 	eachCluster(t, 1, withKEK, func(t *testing.T, c *testCluster) {
 		n := c.nodes[0]

@@ -242,6 +242,7 @@ func (v *vigil) end() (asks int, bad []string) {
 // all have left, nothing of them is left, nor does the second time take more memory
 // than the first.
 func TestCrowd(t *testing.T) {
+	inTurn(t, "hostile crowds", 1, 3)
 	needRedis(t)
 	if testing.Short() {
 		t.Skip("ten thousand sockets are left out with -short")

@@ -76,6 +76,7 @@ func (c *testCluster) flood(n *process, times int, user func(i int) string, forw
 // together, whether there is such an account or not, and while it goes on the
 // account's owner logs in, as do others.
 func TestLoginFlood(t *testing.T) {
+	inTurn(t, "logins", 0, 3)
 	t.Parallel()
 	const password, perPair, perAccount = "long enough a password", 6, 100
 	flags := []string{

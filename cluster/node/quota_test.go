@@ -49,6 +49,7 @@ func manyUsers() []string {
 // end at the budget, which holds in Redis's memory; meanwhile another
 // coordinator's keygen and signing go on.
 func TestFloodOfLargestRequests(t *testing.T) {
+	inTurn(t, "hostile crowds", 2, 3)
 	t.Parallel()
 	redis := redistest.StartRedis(t)
 	c := newCluster(t, redis.Client(t), redistest.Prefix(), append([]string{"--request-limit", "-1", "--rate-limit", "-1"}, withKEK...)...)

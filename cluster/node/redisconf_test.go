@@ -80,6 +80,7 @@ func shippedCluster(t *testing.T, r *shippedRedis, nodes int) *testCluster {
 // nodes start with --require-durable-redis, everything works with the rights of
 // user conclave, and these are no more than Conclave needs.
 func TestRedisConf(t *testing.T) {
+	inTurn(t, "webhooks and keys", 2, 3)
 	t.Parallel()
 	needTool(t, "redis-server")
 	ctx := context.Background()

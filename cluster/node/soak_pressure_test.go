@@ -47,6 +47,7 @@ func (a *arena) silentSignings(t *testing.T, n int, over *sync.WaitGroup) (sessi
 // there: the rest is refused to its face, the other is not blamed for it, and finds
 // what there was room for, in order, when it is back.
 func TestFullMailbox(t *testing.T) {
+	inTurn(t, "slow readers", 1, 2)
 	t.Parallel()
 	needRedis(t)
 	if testing.Short() {
@@ -110,6 +111,7 @@ func heardRounds(m *member, session string) (n int) {
 // TestSlowReader floods a user who does not read with more than sockets and
 // queues hold. Its socket is given up, and the next goes on where it was.
 func TestSlowReader(t *testing.T) {
+	inTurn(t, "slow readers", 0, 2)
 	t.Parallel()
 	needRedis(t)
 	if testing.Short() {

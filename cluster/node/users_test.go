@@ -24,6 +24,7 @@ func (c *testCluster) do(n *process, want int, method, path, token string, body 
 // account's tokens ends its socket on another node, its tokens on all of them, and
 // its login for good; and the audit says who did it.
 func TestUsersOverHTTP(t *testing.T) {
+	inTurn(t, "logins", 1, 3)
 	t.Parallel()
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
 		one, two := c.nodes[0], c.nodes[1]

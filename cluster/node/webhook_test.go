@@ -107,6 +107,7 @@ func (c *testCluster) cancelled(n *process, alice string) (id string) {
 // again, one that it asks to come later is not before, and both come again on
 // demand, through any node.
 func TestWebhookAnswers(t *testing.T) {
+	inTurn(t, "webhooks and keys", 0, 3)
 	t.Parallel()
 	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx := context.Background()
