@@ -86,7 +86,7 @@ func (c *Conn) closeRevoked(claims auth.Claims) bool {
 		return false
 	}
 	err := c.server.cfg.Revoked(claims)
-	if err == nil || auth.AsWire(err).Code != wire.CodeUnauthenticated {
+	if err == nil || wire.AsError(err).Code != wire.CodeUnauthenticated {
 		return false
 	}
 	c.log(zerolog.InfoLevel).Str("account", claims.Subject).Msg("closed, token revoked")

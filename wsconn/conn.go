@@ -167,7 +167,7 @@ func (c *Conn) tick() {
 		c.close(wire.CloseNotRegister, "no register in time")
 		return
 	case c.registered && !now.Before(c.claims.ExpiresAt) && c.server.doubts() != nil:
-		c.queueError(wire.Message{}, auth.AsWire(c.server.doubts()))
+		c.queueError(wire.Message{}, wire.AsError(c.server.doubts()))
 		c.close(wire.CloseUnavailable, "the node's clock is wrong")
 		return
 	case c.registered && !now.Before(c.claims.ExpiresAt):

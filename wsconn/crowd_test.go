@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn"
-	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -91,7 +91,7 @@ func TestSlowRegister(t *testing.T) {
 func TestUserRate(t *testing.T) {
 	const burst = 40
 	h := serve(t, func(cfg *wsconn.Config) {
-		cfg.Users = auth.NewThrottle(0.001, burst)
+		cfg.Users = limit.NewThrottle(0.001, burst)
 		cfg.MaxRefused = 1
 	})
 	sent := 0
@@ -152,7 +152,7 @@ func TestPatience(t *testing.T) {
 // socket it does it on; others are not.
 func TestRegisterRate(t *testing.T) {
 	const burst = 6
-	h := serve(t, func(cfg *wsconn.Config) { cfg.Registers = auth.NewThrottle(0.001, burst) })
+	h := serve(t, func(cfg *wsconn.Config) { cfg.Registers = limit.NewThrottle(0.001, burst) })
 	h.handler.connected = func(context.Context, *wsconn.Conn, *wire.Register) (*wire.RegisterConfirm, error) {
 		return nil, wire.ErrUnavailable
 	}

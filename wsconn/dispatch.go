@@ -47,11 +47,11 @@ func (c *Conn) handle(frame []byte, begun time.Time) (t wire.Type, refusal wire.
 		return m.Type, c.register(ctx, m, claims, err), true
 	}
 	if err != nil {
-		c.auditRefusal(m, c.UserID(), auth.AsWire(err))
+		c.auditRefusal(m, c.UserID(), wire.AsError(err))
 		return m.Type, c.refuse(m, err), true
 	}
 	// The user who registered is charged, whose token this may not be.
-	if err := c.server.cfg.Users.Charge(c.UserID(), 1, "too many messages"); err != nil {
+	if err := auth.Charge(c.server.cfg.Users, c.UserID(), 1, "too many messages"); err != nil {
 		return m.Type, c.overRate(m, err), true
 	}
 	if c.awaitTurn(m.Type, len(frame)) != nil {
@@ -77,7 +77,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 		}
 	}
 	if err == nil {
-		err = c.server.cfg.Registers.Charge(claims.Subject, 1, "too many connections of this user, one after the other")
+		err = auth.Charge(c.server.cfg.Registers, claims.Subject, 1, "too many connections of this user, one after the other")
 	}
 	if err != nil {
 		return c.refuseRegister(m, claims.Subject, err)
@@ -105,7 +105,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 	})
 	c.joined = err == nil || panicked
 	if err != nil {
-		if auth.AsWire(err).Code == wire.CodeUnavailable {
+		if wire.AsError(err).Code == wire.CodeUnavailable {
 			c.server.cfg.Registers.GiveBack(claims.Subject, 1) // the trouble is ours
 		}
 		c.unregistered()
@@ -193,8 +193,8 @@ func (c *Conn) answer(m wire.Message, reply wire.Payload, err error) wire.Code {
 		}
 		return ""
 	}
-	c.auditRefusal(m, c.UserID(), auth.Cause(err))
-	if auth.AsWire(err).Code == wire.CodeRateLimited {
+	c.auditRefusal(m, c.UserID(), wire.Cause(err))
+	if wire.AsError(err).Code == wire.CodeRateLimited {
 		// Nothing is wrong with it but its time: who repeats it later is no abuser.
 		return c.overRate(m, err)
 	}

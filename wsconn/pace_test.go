@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn"
-	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -15,7 +15,7 @@ import (
 // received, what it sends next waits, others go on, and its end is not held up.
 func TestBytesArePaced(t *testing.T) {
 	// A KiB a second, so slow that the test never sees the end of a pause.
-	limit := auth.NewThrottle(1, 110)
+	limit := limit.NewThrottle(1, 110)
 	h := serve(t, func(cfg *wsconn.Config) { cfg.Bytes = limit })
 	from := make(chan string, 10)
 	h.handler.receive = func(_ context.Context, c *wsconn.Conn, _ wire.Message, _ wire.Payload) (wire.Payload, error) {

@@ -15,7 +15,7 @@ import (
 // sent too much that was faulty. What can befall a client that does nothing wrong
 // is not held against it.
 func (c *Conn) refuse(m wire.Message, err error) wire.Code {
-	e := auth.AsWire(err)
+	e := wire.AsError(err)
 	if e != errPanicked {
 		c.logRefusal(m, e, err)
 	}
@@ -67,7 +67,7 @@ func (c *Conn) logRefusal(m wire.Message, e *wire.Error, err error) {
 
 // overRate refuses a message because it came too fast.
 func (c *Conn) overRate(m wire.Message, err error) wire.Code {
-	e := auth.AsWire(err)
+	e := wire.AsError(err)
 	c.reply(c.errorMessage(m, e))
 	if c.server.cfg.RateLimit < 0 {
 		return e.Code
@@ -115,9 +115,9 @@ func subject(m wire.Message, e *wire.Error) (keyID, sessionID string) {
 // refuseRegister answers a register that failed, of user if its token was good,
 // and closes the socket where another try on it would fail as well.
 func (c *Conn) refuseRegister(m wire.Message, user string, err error) wire.Code {
-	c.auditRefusal(m, user, auth.AsWire(err))
+	c.auditRefusal(m, user, wire.AsError(err))
 	code, reason := 0, ""
-	switch told := auth.AsWire(err); told.Code {
+	switch told := wire.AsError(err); told.Code {
 	case wire.CodeUnauthenticated:
 		if told == auth.ErrRevoked {
 			code, reason = wire.CloseRevoked, "token has been revoked"

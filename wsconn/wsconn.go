@@ -56,6 +56,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -193,13 +194,13 @@ type Config struct {
 	// counting as several, and Registers how often it registers. Beyond them
 	// messages and registers are refused. What limits the user elsewhere too may be
 	// shared. Nil means no limit.
-	Users     *auth.Throttle
-	Registers *auth.Throttle
+	Users     *limit.Throttle
+	Registers *limit.Throttle
 	// Bytes limits the bytes, in KiB, of each user's messages over all its sockets.
 	// A socket of a user beyond it is read more slowly, and nothing is refused: what
 	// is not read waits at the client. What limits the user elsewhere too may be
 	// shared. Nil means no limit.
-	Bytes *auth.Throttle
+	Bytes *limit.Throttle
 	// MaxRefused is how many faulty messages a connection may send at once, and
 	// one a second for long, before it is closed. Zero value means DefaultMaxRefused.
 	MaxRefused int

@@ -13,6 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 )
 
 // What the zero values of Config's limits mean.
@@ -129,17 +130,17 @@ func socketsFor(files uint64) int {
 
 // limits are what this node lets one user, one account and one address do.
 type limits struct {
-	messages, requests, registers *auth.Throttle
-	bytes                         *auth.Throttle // in KiB
+	messages, requests, registers *limit.Throttle
+	bytes                         *limit.Throttle // in KiB
 	logins                        *auth.LoginThrottle
 }
 
 func newLimits(cfg *Config, rdb redis.UniversalClient) limits {
 	return limits{
-		messages:  auth.NewThrottle(cfg.RateLimit, int(2*cfg.RateLimit)),
-		bytes:     auth.NewThrottle(float64(cfg.RateLimitBytes)/1024, bytesBurst*cfg.RateLimitBytes/1024),
-		requests:  auth.NewThrottle(cfg.RequestLimit, int(2*cfg.RequestLimit)),
-		registers: auth.NewThrottle(cfg.RegisterLimit, int(registerBurst*cfg.RegisterLimit)),
+		messages:  limit.NewThrottle(cfg.RateLimit, int(2*cfg.RateLimit)),
+		bytes:     limit.NewThrottle(float64(cfg.RateLimitBytes)/1024, bytesBurst*cfg.RateLimitBytes/1024),
+		requests:  limit.NewThrottle(cfg.RequestLimit, int(2*cfg.RequestLimit)),
+		registers: limit.NewThrottle(cfg.RegisterLimit, int(registerBurst*cfg.RegisterLimit)),
 		logins: auth.NewLoginThrottle(auth.LoginConfig{
 			Redis: rdb, Prefix: cfg.RedisPrefix, Key: cfg.JWTSecret, Log: cfg.Log,
 			Limits: auth.LoginLimits{Pair: cfg.LoginLimit, Network: cfg.LoginAddressLimit, Account: cfg.LoginAccountLimit},
@@ -149,7 +150,7 @@ func newLimits(cfg *Config, rdb redis.UniversalClient) limits {
 
 // requestCharge is what a user pays for asking for a keygen or a signing.
 func (l *limits) requestCharge(user string) error {
-	return l.requests.Charge(user, 1, "too many keygens and signings are asked for")
+	return auth.Charge(l.requests, user, 1, "too many keygens and signings are asked for")
 }
 
 // webConns closes what connects when there are too many connections: those that

@@ -100,7 +100,7 @@ func (u *users) applies(ctx context.Context, asker string) (bool, error) {
 	}
 	account, err := u.accounts.Get(ctx, asker)
 	if err != nil {
-		if auth.AsWire(err).Code == wire.CodeNotFound {
+		if wire.AsError(err).Code == wire.CodeNotFound {
 			return false, nil
 		}
 		return false, fmt.Errorf("look for the asker's account: %w", err)

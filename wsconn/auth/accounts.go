@@ -224,7 +224,7 @@ func (a *Accounts) nameable(ctx context.Context, user string, replace bool) erro
 	}
 	if replace && wire.StoredID(user) {
 		known, err := a.Get(ctx, user)
-		if err == nil && known.LogsIn || err != nil && AsWire(err).Code != wire.CodeNotFound {
+		if err == nil && known.LogsIn || err != nil && wire.AsError(err).Code != wire.CodeNotFound {
 			return err
 		}
 	}

@@ -118,7 +118,7 @@ func (a *Accounts) RevokeTokens(ctx context.Context, user, by, reason string) er
 		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
 	}
 	generation, err := a.set(ctx, user)
-	if err != nil && AsWire(err).Code != wire.CodeNotFound {
+	if err != nil && wire.AsError(err).Code != wire.CodeNotFound {
 		return err
 	}
 	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: by, Reason: reason})

@@ -233,7 +233,7 @@ func (a *Accounts) remains(ctx context.Context, by Claims, user string) error {
 			return nil // of no account here
 		}
 		known, err := a.Get(ctx, by.Subject)
-		if err != nil && AsWire(err).Code != wire.CodeNotFound {
+		if err != nil && wire.AsError(err).Code != wire.CodeNotFound {
 			return err
 		}
 		if !admin(known) || known.Generation > by.Generation {

@@ -8,9 +8,3 @@ func (t *tokenCache) len() int {
 	defer t.mu.Unlock()
 	return len(t.young) + len(t.old)
 }
-
-func (t *Throttle) len() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.young) + len(t.old)
-}

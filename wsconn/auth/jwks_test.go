@@ -457,7 +457,7 @@ func TestMalleable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, token := range []string{first, second} {
-		if _, err := v.Verify(t.Context(), token); auth.AsWire(err) != auth.ErrRevoked {
+		if _, err := v.Verify(t.Context(), token); wire.AsError(err) != auth.ErrRevoked {
 			t.Errorf("got %v", err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -105,7 +106,7 @@ type LoginThrottle struct {
 }
 
 // localBudgets are the budgets of one node.
-type localBudgets struct{ pair, known, network, account *Throttle }
+type localBudgets struct{ pair, known, network, account *limit.Throttle }
 
 // NewLoginThrottle returns a LoginThrottle, or nil if nothing is limited. It does
 // no I/O.
@@ -130,8 +131,8 @@ func NewLoginThrottle(cfg LoginConfig) *LoginThrottle {
 	h := hmac.New(sha256.New, secret)
 	h.Write([]byte("conclave login throttle"))
 	l.key = h.Sum(nil)
-	local := func(b budget) *Throttle {
-		return NewThrottle(float64(time.Second)/float64(b.costs), int(b.ahead/b.costs))
+	local := func(b budget) *limit.Throttle {
+		return limit.NewThrottle(float64(time.Second)/float64(b.costs), int(b.ahead/b.costs))
 	}
 	if limits.Pair > 0 {
 		l.local.pair, l.local.known = local(l.pair("", false)), local(l.pair("", true))
@@ -216,7 +217,7 @@ type taken struct {
 // with wire.CodeRateLimited, which says nothing of which budget is spent or
 // whether there is such an account; or the context's.
 func (l *LoginThrottle) Begin(ctx context.Context, account string, from LoginFrom) (*LoginTry, error) {
-	t := &LoginTry{account: account, from: Network(from.Addr)}
+	t := &LoginTry{account: account, from: limit.Network(from.Addr)}
 	if l == nil {
 		return t, nil
 	}
@@ -372,16 +373,4 @@ func (l *LoginThrottle) Refused() (accounts, networks uint64) {
 		return 0, 0
 	}
 	return l.accounts.Load(), l.networks.Load()
-}
-
-// Network is what one client may be taken to have: an IPv4 address, or an IPv6
-// network of 64 bits, of which anyone has all addresses.
-func Network(from netip.Addr) string {
-	from = from.Unmap()
-	if from.Is6() {
-		if p, err := from.WithZone("").Prefix(64); err == nil {
-			return p.String()
-		}
-	}
-	return from.String()
 }

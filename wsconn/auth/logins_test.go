@@ -176,11 +176,3 @@ func TestLoginWithoutRedis(t *testing.T) {
 		t.Errorf("without a limit %d of 100", n)
 	}
 }
-
-// TestNetwork: one address in two forms is one network.
-func TestNetwork(t *testing.T) {
-	here := netip.MustParseAddr("192.0.2.1")
-	if auth.Network(netip.AddrFrom16(here.As16())) != auth.Network(here) || auth.Network(netip.Addr{}) == auth.Network(here) {
-		t.Error("one address in two forms is two networks")
-	}
-}

@@ -2,12 +2,12 @@ package auth
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -53,26 +53,6 @@ func bearer(h http.Header) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// AsWire returns the *wire.Error in err's tree, or, since other errors are not
-// for strangers' eyes, one of code internal that says nothing else.
-func AsWire(err error) *wire.Error {
-	var e *wire.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return wire.Errorf(wire.CodeInternal, "internal error")
-}
-
-// Cause is the error that those who run the server are told: AsWire's, or, of a
-// *wire.Hidden, the one that its client does not see.
-func Cause(err error) *wire.Error {
-	var hidden *wire.Hidden
-	if errors.As(err, &hidden) {
-		return hidden.Why
-	}
-	return AsWire(err)
-}
-
 // Problem is a problem document (RFC 9457) as the web API answers errors with.
 // Its type is about:blank, so the title is the status's own; what went wrong is
 // in Code, for programs, and Detail, for people.
@@ -91,7 +71,7 @@ type Problem struct {
 // that neither is nor wraps a *wire.Error it tells only that it is internal;
 // logging it is the caller's.
 func WriteProblem(w http.ResponseWriter, err error) {
-	e, p := AsWire(err), ProblemOf(err)
+	e, p := wire.AsError(err), ProblemOf(err)
 	status := p.Status
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
@@ -113,7 +93,7 @@ func WriteProblem(w http.ResponseWriter, err error) {
 
 // ProblemOf is the problem document of err, as WriteProblem writes it.
 func ProblemOf(err error) Problem {
-	e := AsWire(err)
+	e := wire.AsError(err)
 	status := Status(e.Code)
 	return Problem{
 		Type:      "about:blank",
@@ -157,4 +137,17 @@ func Status(code wire.Code) int {
 		return http.StatusInsufficientStorage
 	}
 	return http.StatusInternalServerError
+}
+
+// Charge takes what costs as much as cost events from key's share of t. Where that is
+// too much now, its error is a *wire.Error with wire.CodeRateLimited that begins with
+// tooMany and says when to try again. A nil t limits nothing.
+func Charge(t *limit.Throttle, key string, cost int, tooMany string) error {
+	wait := t.Take(key, cost)
+	if wait <= 0 {
+		return nil
+	}
+	e := wire.Errorf(wire.CodeRateLimited, "%s; try again later", tooMany)
+	e.RetryAfter = wait
+	return e
 }

@@ -140,3 +140,18 @@ func TestWriteProblem(t *testing.T) {
 		}
 	}
 }
+
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]string{
+		0: "1", time.Millisecond: "1", time.Second: "1", 1001 * time.Millisecond: "2", 5900 * time.Millisecond: "6",
+	} {
+		e := wire.Errorf(wire.CodeRateLimited, "slowly")
+		e.RetryAfter = wait
+		w := httptest.NewRecorder()
+		auth.WriteProblem(w, fmt.Errorf("log in: %w", e))
+		if got := w.Header().Get("Retry-After"); got != want || w.Code != http.StatusTooManyRequests {
+			t.Errorf("after %s: status %d, Retry-After %q, want %q", wait, w.Code, got, want)
+		}
+	}
+}

@@ -112,7 +112,7 @@ var Faults = []string{"expired", "revoked", "unavailable", "missing", "malformed
 // Fault returns, in one of the words of Faults, why a [Verifier] has refused a
 // token: for counting, not for clients.
 func Fault(err error) string {
-	e := AsWire(err)
+	e := wire.AsError(err)
 	switch {
 	case e == ErrRevoked:
 		return "revoked"

@@ -13,6 +13,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -79,7 +80,7 @@ type RenewalsConfig struct {
 // It starts no goroutine and is safe for concurrent use.
 type Renewals struct {
 	cfg  RenewalsConfig
-	ends *Throttle
+	ends *limit.Throttle
 }
 
 // NewRenewals returns the renewable logins kept in cfg.Redis. It does no I/O.
@@ -99,7 +100,7 @@ func NewRenewals(cfg RenewalsConfig) (*Renewals, error) {
 	if cfg.Idle < time.Second || cfg.Longest < cfg.Idle || cfg.Longest > MaxTTL {
 		return nil, fmt.Errorf("renewals: a login must be renewable for from 1s to %s", MaxTTL)
 	}
-	return &Renewals{cfg: cfg, ends: NewThrottle(endsPerHour/3600.0, endsPerHour)}, nil
+	return &Renewals{cfg: cfg, ends: limit.NewThrottle(endsPerHour/3600.0, endsPerHour)}, nil
 }
 
 // Renewed is what a login that can be renewed gives, and each renewal.
@@ -145,7 +146,7 @@ func (r *Renewals) Renew(ctx context.Context, refresh, attempt string) (Renewed,
 	}
 	account, err := r.cfg.Accounts.Get(ctx, c.User)
 	switch {
-	case AsWire(err).Code == wire.CodeNotFound && err != nil, err == nil && (account.Disabled || !account.LogsIn || account.Generation > c.Generation):
+	case wire.AsError(err).Code == wire.CodeNotFound && err != nil, err == nil && (account.Disabled || !account.LogsIn || account.Generation > c.Generation):
 		return known, errLoginEnded()
 	case err != nil:
 		return known, err
@@ -176,7 +177,7 @@ func errLoginEnded() *wire.Error {
 // ended says of a revocation that a login has ended, since that is all its client
 // need know.
 func ended(err error) error {
-	if AsWire(err) == ErrRevoked {
+	if wire.AsError(err) == ErrRevoked {
 		return errLoginEnded()
 	}
 	return err
@@ -231,7 +232,7 @@ func (r *Renewals) end(ctx context.Context, user, id string) error {
 	if r.cfg.Revoked.known(id) {
 		return nil
 	}
-	if err := r.ends.Charge(user, 1, "too many logouts"); err != nil {
+	if err := Charge(r.ends, user, 1, "too many logouts"); err != nil {
 		return err
 	}
 	if err := r.cfg.Redis.HDel(ctx, loginsOfKey(r.cfg.Prefix, user), id).Err(); err != nil {

@@ -90,7 +90,7 @@ func (r *renewing) renew(refresh, attempt string) auth.Renewed {
 func (r *renewing) refused(refresh, attempt string, code wire.Code, says string) {
 	r.t.Helper()
 	_, err := r.Renew(r.t.Context(), refresh, attempt)
-	if err == nil || auth.AsWire(err).Code != code || !strings.Contains(err.Error(), says) {
+	if err == nil || wire.AsError(err).Code != code || !strings.Contains(err.Error(), says) {
 		r.t.Fatalf("renew: got %v, want %s: %s", err, code, says)
 	}
 }
@@ -185,7 +185,7 @@ func TestRefreshTokenReused(t *testing.T) {
 		r.heard()
 		r.refused(thief.Refresh, "thief-again", wire.CodeUnauthenticated, "has been ended")
 		for _, token := range []string{first.Token, thief.Token} {
-			if _, err := r.verifier.Verify(t.Context(), token); err == nil || auth.AsWire(err) != auth.ErrRevoked {
+			if _, err := r.verifier.Verify(t.Context(), token); err == nil || wire.AsError(err) != auth.ErrRevoked {
 				t.Errorf("a token of the login: %v, want revoked", err)
 			}
 		}
@@ -216,10 +216,10 @@ func TestRenewalEnds(t *testing.T) {
 				t.Fatalf("%s: %v", name, err)
 			}
 			r.heard()
-			if _, err := r.Renew(ctx, login.Refresh, "b"); err == nil || auth.AsWire(err).Code != wire.CodeUnauthenticated {
+			if _, err := r.Renew(ctx, login.Refresh, "b"); err == nil || wire.AsError(err).Code != wire.CodeUnauthenticated {
 				t.Errorf("%s: got %v, want a refusal", name, err)
 			}
-			if _, err := r.verifier.Verify(ctx, login.Token); auth.AsWire(err) != auth.ErrRevoked {
+			if _, err := r.verifier.Verify(ctx, login.Token); wire.AsError(err) != auth.ErrRevoked {
 				t.Errorf("%s: its token: %v, want revoked", name, err)
 			}
 			if err := r.accounts.SetDisabled(ctx, "bob", false); err != nil {
@@ -308,7 +308,7 @@ func TestLoginsAreBounded(t *testing.T) {
 		t.Errorf("%d logins are noted, want 256", n)
 	}
 	r.renew(first.Refresh, "1")
-	if _, err := r.Begin(t.Context(), account, strings.Repeat("x", 65)); err == nil || auth.AsWire(err).Code != wire.CodeBadRequest {
+	if _, err := r.Begin(t.Context(), account, strings.Repeat("x", 65)); err == nil || wire.AsError(err).Code != wire.CodeBadRequest {
 		t.Errorf("a long label: %v", err)
 	}
 }
@@ -327,7 +327,7 @@ func TestLogoutsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = r.End(t.Context(), login.Refresh)
-		if err != nil && auth.AsWire(err).Code != wire.CodeRateLimited {
+		if err != nil && wire.AsError(err).Code != wire.CodeRateLimited {
 			t.Fatal(err)
 		}
 	}

@@ -33,7 +33,7 @@ var (
 )
 
 // ErrRevoked is the error of [Revocations] for a token that was good once and is
-// revoked, or whose account is disabled. Compare it with ==, as [AsWire] returns
+// revoked, or whose account is disabled. Compare it with ==, as [wire.AsError] returns
 // it: errors.Is compares codes.
 var ErrRevoked = wire.Errorf(wire.CodeUnauthenticated, "token has been revoked; log in again")
 

@@ -86,7 +86,7 @@ func TestRevocations(t *testing.T) {
 			for token, ok := range good {
 				for name, v := range map[string]auth.Verifier{"a node": node, "a node that starts now": late} {
 					c, err := v.Verify(ctx, token)
-					if ok && err != nil || !ok && (auth.AsWire(err) != auth.ErrRevoked || c.Subject != "") {
+					if ok && err != nil || !ok && (wire.AsError(err) != auth.ErrRevoked || c.Subject != "") {
 						t.Errorf("%s, %s: token %d gives %+v, %v", when, name, strings.Count(token, ""), c, err)
 					}
 				}

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/conclave-mpc/conclave/session/audit"
-	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -64,12 +64,12 @@ const (
 // strangers bounds what is recorded of those who show no good token: anybody can
 // be one, as often as they like.
 type strangers struct {
-	all, each *auth.Throttle
+	all, each *limit.Throttle
 	omitted   *atomic.Int64 // since the last one that was recorded
 }
 
 func newStrangers() strangers {
-	perMinute := func(n int) *auth.Throttle { return auth.NewThrottle(float64(n)/60, n) }
+	perMinute := func(n int) *limit.Throttle { return limit.NewThrottle(float64(n)/60, n) }
 	return strangers{perMinute(strangersEntries), perMinute(strangerEntries), new(atomic.Int64)}
 }
 
@@ -89,7 +89,7 @@ func (s strangers) admit(network string) bool {
 // if it showed one. Of a stranger there is no name to record.
 func (a *api) unauthenticated(r *http.Request, err error) {
 	a.report(r, err)
-	e := auth.AsWire(err)
+	e := wire.AsError(err)
 	if r.Header.Get("Authorization") != "" && e.Code != wire.CodeInternal && e.Code != wire.CodeUnavailable {
 		a.stranger(r, err)
 	}
@@ -98,11 +98,11 @@ func (a *api) unauthenticated(r *http.Request, err error) {
 // stranger records that somebody has shown a token that is not good, unless there
 // were too many of late.
 func (a *api) stranger(r *http.Request, err error) {
-	e := auth.AsWire(err)
+	e := wire.AsError(err)
 	if e.Code != wire.CodeUnauthenticated && e.Code != wire.CodeTokenExpired {
 		return
 	}
-	if !a.strangers.admit(auth.Network(a.address(r))) {
+	if !a.strangers.admit(limit.Network(a.address(r))) {
 		a.strangers.omitted.Add(1)
 		return
 	}
@@ -128,7 +128,7 @@ func outcome(e *wire.Error) string {
 func (a *api) recordLogin(ctx context.Context, user string, err error) {
 	d := audit.Decision{Who: user, What: audit.Login, Outcome: audit.OK}
 	if err != nil {
-		e := auth.AsWire(err)
+		e := wire.AsError(err)
 		d.Who, d.Outcome, d.Code, d.Detail = "", outcome(e), string(e.Code), e.Message
 		if e.Code == wire.CodeInternal || e.Code == wire.CodeUnavailable {
 			return

@@ -53,7 +53,7 @@ func (a *api) presence(_ http.ResponseWriter, r *http.Request) (int, any, error)
 		return 0, nil, wire.Errorf(wire.CodeNotFound, "no user can have this name")
 	}
 	if !isAdmin(r) { // it reads the caller's list of keys
-		if err := a.cfg.Users.Charge(caller(r).User, filterCost, "too many calls"); err != nil {
+		if err := auth.Charge(a.cfg.Users, caller(r).User, filterCost, "too many calls"); err != nil {
 			return 0, nil, err
 		}
 	}

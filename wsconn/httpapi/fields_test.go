@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -19,7 +18,7 @@ func TestBodiesNameTheField(t *testing.T) {
 	refused := func(op operation, body, want string) {
 		t.Helper()
 		err := decode(httptest.NewRequest(op.method, op.path, strings.NewReader(body)), reflect.New(reflect.TypeOf(op.body)).Interface())
-		if e := auth.AsWire(err); err == nil || e.Code != wire.CodeBadRequest || !strings.HasPrefix(e.Message, want) || strings.Contains(e.Message, word) {
+		if e := wire.AsError(err); err == nil || e.Code != wire.CodeBadRequest || !strings.HasPrefix(e.Message, want) || strings.Contains(e.Message, word) {
 			t.Errorf("%s %s: got %v, want %q", op.id, body, err, want)
 		}
 	}

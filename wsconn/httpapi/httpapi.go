@@ -34,6 +34,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -90,10 +91,10 @@ type Config struct {
 	// Requests how many keygens and signings it may ask for; the WebSocket's
 	// share them. Nil means no limit.
 	Attempts        *auth.LoginThrottle
-	Users, Requests *auth.Throttle
+	Users, Requests *limit.Throttle
 	// Bytes limits the bytes, in KiB, of the bodies of each user's calls; the
 	// WebSocket shares it. Nil means no limit.
-	Bytes *auth.Throttle
+	Bytes *limit.Throttle
 	// MaxStreams is how many streams of events all users together may have open.
 	// Zero means no limit.
 	MaxStreams int
@@ -174,7 +175,7 @@ func (a *api) handle(op operation) http.HandlerFunc {
 		status, body, err := op.do(w, r)
 		if err != nil {
 			if op.audited != "" {
-				a.refused(r, op.audited, auth.Cause(err))
+				a.refused(r, op.audited, wire.Cause(err))
 			}
 			a.report(r, err)
 			if !op.open {
@@ -201,7 +202,7 @@ func (a *api) routed(next http.Handler) http.Handler {
 // report logs what an operator should know; refusals are the client's matter.
 func (a *api) report(r *http.Request, err error) {
 	line := a.log.Debug()
-	switch code := auth.AsWire(err).Code; {
+	switch code := wire.AsError(err).Code; {
 	case code == wire.CodeInternal:
 		line = a.log.Error()
 	case auth.Status(code) >= http.StatusInternalServerError:

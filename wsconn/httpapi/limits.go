@@ -39,9 +39,9 @@ const (
 func (a *api) limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := caller(r).User
-		err := a.cfg.Users.Charge(user, callCost, "too many calls")
+		err := auth.Charge(a.cfg.Users, user, callCost, "too many calls")
 		if err == nil {
-			err = a.cfg.Bytes.Charge(user, a.bodyKiB(r), "too many bytes in calls and messages")
+			err = auth.Charge(a.cfg.Bytes, user, a.bodyKiB(r), "too many bytes in calls and messages")
 		}
 		if err != nil {
 			a.slow(r, err)
@@ -59,7 +59,7 @@ func (a *api) limited(next http.Handler) http.Handler {
 
 // slow puts off the answer to a call that is refused for its rate.
 func (a *api) slow(r *http.Request, err error) {
-	e, user := auth.AsWire(err), caller(r).User
+	e, user := wire.AsError(err), caller(r).User
 	if e.Code != wire.CodeRateLimited || !a.slowed.enter(user) {
 		return
 	}
@@ -85,7 +85,7 @@ func (a *api) bodyKiB(r *http.Request) int {
 
 // request charges a user for asking for a keygen or a signing.
 func (a *api) request(r *http.Request) error {
-	return a.cfg.Requests.Charge(caller(r).User, 1, "too many keygens and signings are asked for")
+	return auth.Charge(a.cfg.Requests, caller(r).User, 1, "too many keygens and signings are asked for")
 }
 
 // busy counts the calls that are being answered, by user.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 )
 
 // TestRefusedCallsAreSlowed: a call over the rate is answered after a pause, unless
@@ -16,7 +16,7 @@ import (
 func TestRefusedCallsAreSlowed(t *testing.T) {
 	t.Parallel()
 	draining := make(chan struct{})
-	h := New(Config{Verifier: trust{}, Users: auth.NewThrottle(1e-6, 1), Draining: draining})
+	h := New(Config{Verifier: trust{}, Users: limit.NewThrottle(1e-6, 1), Draining: draining})
 	ask := func(ctx context.Context) (code int, took time.Duration) {
 		r := httptest.NewRequestWithContext(ctx, "GET", "/v1/nothing", nil)
 		r.Header.Set("Authorization", "Bearer good")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/service"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -39,7 +40,7 @@ func (a *api) page(r *http.Request, filtered bool) (service.Page, error) {
 	if filtered {
 		cost += filterCost
 	}
-	return p, a.cfg.Users.Charge(caller(r).User, cost, "too many long lists")
+	return p, auth.Charge(a.cfg.Users, caller(r).User, cost, "too many long lists")
 }
 
 // pageOf reads ?limit= and ?cursor=, or ?before=, which is a time as well.

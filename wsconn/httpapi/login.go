@@ -73,7 +73,7 @@ func (a *api) authenticate(r *http.Request, req LoginRequest) (auth.Account, err
 	switch {
 	case err == nil:
 		try.Succeeded(r.Context())
-	case auth.AsWire(err).Code == wire.CodeUnauthenticated:
+	case wire.AsError(err).Code == wire.CodeUnauthenticated:
 		try.Failed()
 	default:
 		try.Undone(r.Context())

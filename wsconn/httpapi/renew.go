@@ -48,11 +48,11 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request) (int, any, error) 
 		a.stranger(r, err)
 		return 0, nil, err
 	}
-	if limited := a.cfg.Users.Charge(user, callCost, "too many calls"); limited != nil {
+	if limited := auth.Charge(a.cfg.Users, user, callCost, "too many calls"); limited != nil {
 		return 0, nil, limited
 	}
 	if err != nil {
-		e := auth.AsWire(err)
+		e := wire.AsError(err)
 		if e.Code == wire.CodeUnauthenticated || e.Code == wire.CodeTokenExpired {
 			a.record(audit.Decision{Who: user, What: audit.TokenRefresh, Outcome: audit.Refused, Code: string(e.Code), Detail: "login " + got.Login + ": " + e.Message})
 		}

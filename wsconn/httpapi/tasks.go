@@ -9,7 +9,6 @@ import (
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/session/service"
-	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -146,7 +145,7 @@ func (a *api) begun(w http.ResponseWriter, r *http.Request, t wire.Task, wait ti
 // named adds to an error what the task has become, so that a caller who has lost
 // sight of it can ask for it.
 func named(err error, t wire.Task) error {
-	told := *auth.AsWire(err)
+	told := *wire.AsError(err)
 	told.KeyID, told.SessionID = t.KeyID, t.SessionID
 	return errTask{error: err, told: &told}
 }

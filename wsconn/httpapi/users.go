@@ -189,7 +189,7 @@ func (a *api) listUsers(_ http.ResponseWriter, r *http.Request) (int, any, error
 	if err != nil || len(after) > 0 && !wire.StoredID(string(after)) {
 		return 0, nil, wire.Errorf(wire.CodeBadRequest, "cursor is not the next of a page")
 	}
-	if err := a.cfg.Users.Charge(by.Subject, usersCost+limit, "too many long lists"); err != nil {
+	if err := auth.Charge(a.cfg.Users, by.Subject, usersCost+limit, "too many long lists"); err != nil {
 		return 0, nil, err
 	}
 	list, more, err := a.cfg.Accounts.Page(r.Context(), by, f, string(after), limit)
@@ -224,7 +224,7 @@ func (a *api) createUser(_ http.ResponseWriter, r *http.Request) (int, any, erro
 	if err := decode(r, &req); err != nil {
 		return 0, nil, err
 	}
-	if err := a.cfg.Users.Charge(by.Subject, filterCost, "too many passwords are made"); err != nil {
+	if err := auth.Charge(a.cfg.Users, by.Subject, filterCost, "too many passwords are made"); err != nil {
 		return 0, nil, err
 	}
 	oneTime, err := a.cfg.Accounts.Create(r.Context(), by, req.UserID, req.Password, req.Roles)
@@ -284,7 +284,7 @@ func (a *api) changePassword(_ http.ResponseWriter, r *http.Request) (int, any, 
 	if err := decode(r, &req); err != nil {
 		return 0, nil, err
 	}
-	if err := a.cfg.Users.Charge(by.Subject, filterCost, "too many passwords are made"); err != nil {
+	if err := auth.Charge(a.cfg.Users, by.Subject, filterCost, "too many passwords are made"); err != nil {
 		return 0, nil, err
 	}
 	oneTime, err := a.cfg.Accounts.ChangePassword(r.Context(), by, user, req.Password)

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -78,6 +79,26 @@ func (h *Hidden) Error() string { return h.Why.Message }
 
 // Unwrap returns what the client is told.
 func (h *Hidden) Unwrap() error { return h.Told }
+
+// AsError returns the *Error in err's tree, or one with CodeInternal that says
+// nothing else: clients must not see any other error.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return Errorf(CodeInternal, "internal error")
+}
+
+// Cause is the error that those who run the server are told: AsError's, or, of a
+// *Hidden, the one that its client does not see.
+func Cause(err error) *Error {
+	var hidden *Hidden
+	if errors.As(err, &hidden) {
+		return hidden.Why
+	}
+	return AsError(err)
+}
 
 // Targets for errors.Is.
 var (

@@ -71,7 +71,7 @@ type logins struct {
 func (l logins) Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error) {
 	account, err := l.Accounts.Authenticate(ctx, user, password, turn)
 	if err != nil {
-		fault, known := loginFaults[auth.AsWire(err).Code]
+		fault, known := loginFaults[wire.AsError(err).Code]
 		if !known {
 			fault = other
 		}

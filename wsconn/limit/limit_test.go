@@ -1,15 +1,12 @@
-package auth
+package limit
 
 import (
 	"fmt"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // clocked gives a Throttle a clock that stands still until it is moved.
@@ -83,7 +80,7 @@ func TestThrottle(t *testing.T) {
 	take("nobody", 1, 100*time.Millisecond)
 
 	for _, none := range []*Throttle{NewThrottle(0, 1), NewThrottle(-1, 1), nil} {
-		if none != nil || none.Take("x", 1000) != 0 || none.Charge("x", 1, "") != nil {
+		if none != nil || none.Take("x", 1000) != 0 || none.Spend("x", 1) != 0 {
 			t.Error("a Throttle that limits nothing limits something")
 		}
 		none.GiveBack("x", 1)
@@ -173,17 +170,16 @@ func TestThrottleAtOnce(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
-	t.Parallel()
-	for wait, want := range map[time.Duration]string{
-		0: "1", time.Millisecond: "1", time.Second: "1", 1001 * time.Millisecond: "2", 5900 * time.Millisecond: "6",
-	} {
-		e := wire.Errorf(wire.CodeRateLimited, "slowly")
-		e.RetryAfter = wait
-		w := httptest.NewRecorder()
-		WriteProblem(w, fmt.Errorf("log in: %w", e))
-		if got := w.Header().Get("Retry-After"); got != want || w.Code != http.StatusTooManyRequests {
-			t.Errorf("after %s: status %d, Retry-After %q, want %q", wait, w.Code, got, want)
-		}
+func (t *Throttle) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.young) + len(t.old)
+}
+
+// TestNetwork: one address in two forms is one network.
+func TestNetwork(t *testing.T) {
+	here := netip.MustParseAddr("192.0.2.1")
+	if Network(netip.AddrFrom16(here.As16())) != Network(here) || Network(netip.Addr{}) == Network(here) {
+		t.Error("one address in two forms is two networks")
 	}
 }

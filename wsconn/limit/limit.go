@@ -1,12 +1,20 @@
-package auth
+// Package limit bounds how often something may happen, in this process's memory and
+// for each key by itself: messages of a user, calls from an address.
+//
+// Start here: [NewThrottle] makes a [Throttle], Throttle.Take asks it, and [Network]
+// is the key of a client's address. A caller that can wait instead of refusing uses
+// Throttle.Spend. The package words no error for clients; auth.Charge does.
+//
+// It starts no goroutine and everything in it is safe for concurrent use. What all
+// nodes count together is in Redis, in package cluster/store/accounts.
+package limit
 
 import (
 	"hash/maphash"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // maxThrottled bounds the keys that one generation of a Throttle holds; about
@@ -17,11 +25,10 @@ const maxThrottled = 64 << 10
 // keys: users, accounts, addresses. A key may go at an even pace for long, and
 // run ahead of it by a burst.
 //
-// What it remembers of a key is one number, which says nothing any more once
-// the key's burst is whole again, and is then forgotten. So its memory follows
-// the keys of the last moments, and has a bound besides: a full Throttle forgets,
-// of a few keys, the one that is least ahead. Whoever makes up keys to crowd the
-// others out so loses their own first.
+// It remembers one number of a key and forgets it once the key's burst is whole
+// again. So its memory follows the keys of the last moments. It is bounded besides:
+// a full Throttle forgets, of a few keys, the one that is least ahead, so that a
+// client that makes up keys to crowd out the others loses its own first.
 //
 // A nil Throttle limits nothing. It starts no goroutine and is safe for
 // concurrent use.
@@ -29,7 +36,7 @@ type Throttle struct {
 	every time.Duration // one event's share of time
 	ahead time.Duration // how far a key may be ahead of the clock
 	most  int           // keys of one generation
-	seed  maphash.Seed  // nobody can choose keys that fall together
+	seed  maphash.Seed  // random, so that clients cannot choose keys that collide
 	clock func() time.Duration
 
 	refused atomic.Uint64
@@ -108,25 +115,10 @@ func (t *Throttle) GiveBack(key string, cost int) {
 	}
 }
 
-// price is what that many events cost. What is dear must be possible all the
-// same, also for who has just done something else.
+// price is what that many events cost. An expensive event is capped at half a burst,
+// so that it can always succeed.
 func (t *Throttle) price(cost int) time.Duration {
 	return min(t.every*time.Duration(cost), max(t.every, t.ahead/2))
-}
-
-// Charge is Take with an error for the client: a *wire.Error with
-// wire.CodeRateLimited that says tooMany and when to try again.
-func (t *Throttle) Charge(key string, cost int, tooMany string) error {
-	if wait := t.Take(key, cost); wait > 0 {
-		return limited(wait, tooMany)
-	}
-	return nil
-}
-
-func limited(wait time.Duration, tooMany string) error {
-	e := wire.Errorf(wire.CodeRateLimited, "%s; try again later", tooMany)
-	e.RetryAfter = wait
-	return e
 }
 
 // turn begins a new generation when the last is as old as a burst takes: what
@@ -172,4 +164,16 @@ func (t *Throttle) makeRoom() {
 		}
 	}
 	delete(t.young, least)
+}
+
+// Network returns the network that one client is taken to hold, as text: an IPv4
+// address, or an IPv6 network of 64 bits, since a client has all of its addresses.
+func Network(from netip.Addr) string {
+	from = from.Unmap()
+	if from.Is6() {
+		if p, err := from.WithZone("").Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return from.String()
 }
