@@ -8,7 +8,83 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-func (m *machine) keygenInvite(index int) wire.Payload {
+// keygenRules: every party is needed, and all must report the same key. Whatever goes
+// wrong ends the keygen.
+var keygenRules = rules{
+	request: wire.TypeKeygenRequest, response: wire.TypeKeygenResponse,
+	makesKey: true,
+
+	invite: keygenInvite,
+	accepted: func(m *machine) {
+		if m.Phase == Inviting && m.all(Accepted) {
+			m.startKeygen()
+		}
+	},
+	declined: func(m *machine, reason string) { m.end(Rejected, reason, nil) },
+	failed: func(m *machine, party int, culprits []int, reason string) {
+		if len(culprits) == 0 {
+			culprits = []int{party}
+		}
+		m.end(Failed, reason, culprits)
+	},
+	hindered:    func(m *machine, reason string) { m.end(Failed, reason, nil) },
+	unreachable: func(m *machine, _ Undeliverable, reason string) { m.end(Failed, reason, nil) },
+	gone:        func(m *machine, parts []int, reason string) { m.end(Failed, reason, parts) },
+	overdue:     func(m *machine, _ []int) { m.end(Failed, "the deadline passed"+m.owing(), m.silent()) },
+	own:         keygenEvent,
+
+	outcome: func(s Session) wire.Payload {
+		return &wire.KeygenConfirm{
+			KeyID: s.KeyID, Status: s.Phase.Status(), AccountAddr: s.AccountAddr,
+			SessionID: s.ID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits, Attestations: s.Attestations(),
+		}
+	},
+	grown: wire.MaxAttestationBytes,
+	fill:  func(*Session) {},
+}
+
+// NewKeygen returns the session that makes k for its coordinator, not yet begun. The
+// caller has checked the request.
+func NewKeygen(k Key, terms Terms) Session {
+	s := Session{
+		ID: k.Session, Kind: Keygen, KeyID: k.ID, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: k.Threshold,
+		Parties: Committee(k.Participants), Fingerprint: k.Fingerprint(), Terms: terms,
+	}
+	for i := range s.Parties {
+		s.Parties[i].Invited = true
+	}
+	return s
+}
+
+// Made returns the session that made k, an active key, with as much as the key's
+// record and the attestations, by part index less one, say of its outcome.
+func (k Key) Made(attestations []string) Session {
+	s := Session{
+		ID: k.Session, Kind: Keygen, Phase: Completed, KeyID: k.ID, Coordinator: k.Coordinator,
+		Curve: k.Curve, AccountAddr: k.AccountAddr, PublicKey: k.PublicKey, Parties: Committee(k.Participants),
+	}
+	for i := range s.Parties {
+		s.Parties[i].Attested = attestations[i]
+	}
+	return s
+}
+
+// keygenEvent applies the events of a keygen.
+func keygenEvent(m *machine, ev Event) error {
+	switch ev := ev.(type) {
+	case Generated:
+		return m.generated(ev)
+	case ShareRefused:
+		return m.shareRefused(ev)
+	case KeyStored:
+		return m.keyStored()
+	case KeyLost:
+		return m.keyLost()
+	}
+	return ErrKind
+}
+
+func keygenInvite(m *machine, index int) wire.Payload {
 	return &wire.KeygenInvite{
 		KeyID: m.KeyID, Threshold: m.Threshold, TotalParts: len(m.Parties), PartIndex: index, Participants: m.Users(),
 		SessionID: m.ID, Coordinator: m.Coordinator, Curve: string(m.Curve), Deadline: m.Deadline, SignedRequest: m.SignedRequest,
@@ -37,9 +113,6 @@ func (m *machine) startKeygen() {
 // generated takes a party's report. Reports must agree; the first difference
 // fails the keygen and names both sides.
 func (m *machine) generated(ev Generated) error {
-	if m.Kind != Keygen {
-		return ErrKind
-	}
 	if err := m.member(ev.From, ev.Party); err != nil {
 		return err
 	}
@@ -134,8 +207,6 @@ func (m *machine) disagreement() (reason string, culprits []int) {
 // keyStored completes a keygen whose key record and shares are durable.
 func (m *machine) keyStored() error {
 	switch {
-	case m.Kind != Keygen:
-		return ErrKind
 	case m.Phase == Completed:
 		return nil
 	case m.Phase.Final():
@@ -152,8 +223,6 @@ func (m *machine) keyStored() error {
 // parties hold can never sign.
 func (m *machine) keyLost() error {
 	switch {
-	case m.Kind != Keygen:
-		return ErrKind
 	case m.Phase.Final():
 		return nil
 	case !m.AllReported():
@@ -177,9 +246,6 @@ func (m *machine) wireParties(parts []int) []wire.Party {
 // shareRefused ends a keygen in which a party has no share that may be stored. It
 // is how the cluster is set up, and nobody's fault.
 func (m *machine) shareRefused(ev ShareRefused) error {
-	if m.Kind != Keygen {
-		return ErrKind
-	}
 	if err := m.member(ev.From, ev.Party); err != nil {
 		return err
 	}

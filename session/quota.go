@@ -1,7 +1,7 @@
 package session
 
 import (
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -101,15 +101,12 @@ func (s Session) OpenBytes(shares int64) int64 {
 	n, invited := int64(len(s.Parties)), int64(len(s.InvitedUsers()))
 	content := jsonBytes(s.Data) + jsonBytes(s.Digest)
 	said := 2 * invited * (frameBytes + content + jsonBytes(s.SignedRequest) + s.namesBytes())
-	signers := n
-	if s.Kind == Sign {
+	r, signers := s.Kind.rules(), n
+	if r.quorum {
 		signers = int64(s.Threshold)
 	}
 	said += signers*(frameBytes+content+signers*(wire.MaxIdentityBytes+wire.MaxIDBytes)) + shares
-	grown := n * (wire.MaxIdentityBytes + wire.MaxReasonBytes)
-	if s.Kind == Keygen {
-		grown += n * wire.MaxAttestationBytes
-	}
+	grown := n * (wire.MaxIdentityBytes + wire.MaxReasonBytes + r.grown)
 	return recordBytes + allocated(len(s.Data), len(s.Digest), len(s.SignedRequest)) + n*partyBytes + s.listBytes() + grown + allocated(int(said))
 }
 
@@ -118,7 +115,7 @@ func (s Session) OpenBytes(shares int64) int64 {
 func (s Session) KeptBytes() int64 {
 	n := int64(len(s.Parties))
 	kept := recordBytes + allocated(len(s.Data), len(s.Digest)) + n*partyBytes + s.listBytes() + wire.MaxReasonBytes
-	if s.Kind == Keygen {
+	if s.Kind.MakesKey() {
 		kept += recordBytes + s.namesBytes() + n*wire.MaxAttestationBytes
 	}
 	return max(kept, minKept)
@@ -166,17 +163,20 @@ func LargestSession(parties int) int64 {
 	if parties == 0 {
 		parties = wire.DefaultMaxParties
 	}
-	name := string(slices.Repeat([]byte{'n'}, wire.MaxIDBytes))
-	s := Session{ID: name, Kind: Sign, Threshold: parties, SignedRequest: string(slices.Repeat([]byte{'s'}, wire.MaxSignedRequestBytes))}
+	name := strings.Repeat("n", wire.MaxIDBytes)
+	s := Session{ID: name, Threshold: parties, SignedRequest: strings.Repeat("s", wire.MaxSignedRequestBytes)}
 	for range parties {
 		s.Parties = append(s.Parties, Party{User: name, Invited: true})
 	}
 	shares := int64(parties * wire.ShareLimit(parties))
-	keygen := s
-	keygen.Kind = Keygen
-	s.Data = string(slices.Repeat([]byte{'"'}, wire.MaxDataBytes)) // each takes two, the most on the whole
-	s.Digest = string(slices.Repeat([]byte{'0'}, 2*wire.MaxDataBytes+2))
-	return max(s.OpenBytes(shares), keygen.OpenBytes(shares))
+	most := int64(0)
+	for kind, r := range kinds {
+		largest := s
+		largest.Kind = kind
+		r.fill(&largest)
+		most = max(most, largest.OpenBytes(shares))
+	}
+	return most
 }
 
 // jsonBytes is how long s is as a JSON string.

@@ -38,15 +38,6 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Kind says what a session is for.
-type Kind string
-
-// The kinds of session.
-const (
-	Keygen Kind = "keygen"
-	Sign   Kind = "sign"
-)
-
 // Phase is where a session stands.
 type Phase string
 
@@ -198,7 +189,7 @@ func (s Session) Involves(user string) bool {
 // it, by part index less one, with an empty one for who has sent none; nil if
 // nobody has.
 func (s Session) Attestations() []string {
-	if s.Kind != Keygen || s.Phase != Completed {
+	if !s.Kind.MakesKey() || s.Phase != Completed {
 		return nil
 	}
 	list, any := make([]string, len(s.Parties)), false
@@ -227,7 +218,7 @@ func (s Session) NextDue(now time.Time) time.Time {
 // AllReported reports whether a running keygen has the result of every party, so
 // that only the key record is left to be written before it completes.
 func (s Session) AllReported() bool {
-	if s.Kind != Keygen || s.Phase != Running {
+	if !s.Kind.MakesKey() || s.Phase != Running {
 		return false
 	}
 	for _, p := range s.Parties {

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
@@ -35,7 +37,93 @@ const (
 	resultInvalid  = "invalid"
 )
 
-func (m *machine) signInvite(index int) wire.Payload {
+// signRules: any threshold parties will do, and a failed attempt is followed by one with
+// others.
+var signRules = rules{
+	request: wire.TypeSignRequest, response: wire.TypeSignResponse,
+	opensOnKey: true,
+
+	invite:   signInvite,
+	accepted: (*machine).gather,
+	declined: func(m *machine, reason string) {
+		if len(m.Signers) == 0 && len(m.possible()) < m.Threshold { // an attempt under way may still succeed
+			m.end(Rejected, reason, nil)
+			return
+		}
+		m.gather()
+	},
+	failed:   (*machine).signerFailed,
+	hindered: func(m *machine, reason string) { m.retry(reason, nil) },
+	unreachable: func(m *machine, ev Undeliverable, reason string) {
+		m.passOver(m.PartIndex(ev.User), ev.Party, reason)
+	},
+	gone: func(m *machine, parts []int, reason string) {
+		for _, i := range parts {
+			m.party(i).Out = true
+		}
+		m.blame(parts...)
+		m.retry(reason, parts)
+	},
+	overdue: (*machine).attemptOverdue,
+	own: func(m *machine, ev Event) error {
+		if ev, ok := ev.(Signed); ok {
+			return m.signed(ev)
+		}
+		return ErrKind
+	},
+
+	outcome: func(s Session) wire.Payload {
+		return &wire.SignComplete{
+			KeyID: s.KeyID, Status: s.Phase.Status(), Signature: s.Signature, Data: s.Data, AccountAddr: s.AccountAddr,
+			SessionID: s.ID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+		}
+	},
+	quorum: true,
+	fill: func(s *Session) {
+		s.Data = strings.Repeat(`"`, wire.MaxDataBytes) // each takes two, the most on the whole
+		s.Digest = strings.Repeat("0", 2*wire.MaxDataBytes+2)
+	},
+}
+
+// NewSigning returns the session with which coordinator has p signed with k, without an
+// id, not yet begun. It checks what p says of the key; the caller has validated p and
+// checked that the coordinator may sign with k. Errors are *wire.Error.
+func NewSigning(k Key, coordinator string, p *wire.SignRequest, terms Terms) (Session, error) {
+	bad := func(format string, args ...any) error {
+		return &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf(format, args...), KeyID: p.KeyID}
+	}
+	if p.AccountAddr != "" {
+		if addr, err := k.Curve.ParseAddress(p.AccountAddr); err != nil || addr != k.AccountAddr {
+			return Session{}, bad("account_addr is not that of the key")
+		}
+	}
+	digest, hash, err := pubkey.Digest(k.Curve, p.Data, p.Hash)
+	if err != nil {
+		return Session{}, bad("%s", err)
+	}
+	s := Session{
+		Kind: Sign, KeyID: k.ID, Coordinator: coordinator, Curve: k.Curve, Threshold: k.Threshold, Parties: Committee(k.Participants),
+		Data: p.Data, Hash: hash, Digest: pubkey.Encode(digest), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
+		SignedRequest: p.SignedRequest, Terms: terms,
+	}
+	for _, user := range p.Participants {
+		i := k.PartIndex(user)
+		if i == 0 {
+			return Session{}, bad("participant %s holds no part of the key", user)
+		}
+		s.Parties[i-1].Invited = true
+	}
+	for i := range s.Parties {
+		s.Parties[i].Invited = s.Parties[i].Invited || len(p.Participants) == 0
+	}
+	if n := len(s.InvitedUsers()); n < k.Threshold {
+		return Session{}, bad("%d participants cannot sign, the key's threshold is %d", n, k.Threshold)
+	}
+	s.Fingerprint = wire.Fingerprint("sign", append([]string{coordinator, k.ID, p.Data, string(hash)}, s.InvitedUsers()...)...)
+	return s, nil
+}
+
+func signInvite(m *machine, index int) wire.Payload {
 	return &wire.SignInvite{
 		KeyID: m.KeyID, Data: m.Data, AccountAddr: m.AccountAddr, PartIndex: index, Participants: m.InvitedUsers(),
 		SessionID: m.ID, Coordinator: m.Coordinator, Hash: string(m.Hash), Digest: m.Digest,
@@ -75,9 +163,6 @@ func (m *machine) attempt(quorum []int) {
 // attempt or an earlier one: a signature that verifies is the outcome, whoever
 // brings it.
 func (m *machine) signed(ev Signed) error {
-	if m.Kind != Sign {
-		return ErrKind
-	}
 	if err := m.member(ev.From, ev.Party); err != nil {
 		return err
 	}

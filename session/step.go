@@ -29,9 +29,10 @@ var ErrTransition = errors.New("session: transition outside the graph")
 // been said so far.
 type machine struct {
 	Session
-	now time.Time
-	out []Outgoing
-	err error
+	rules *rules // of the session's kind
+	now   time.Time
+	out   []Outgoing
+	err   error
 }
 
 // Step applies ev to s at time now. It returns the session after it and what is
@@ -39,21 +40,16 @@ type machine struct {
 // (a repetition, or too late to matter); or an error, and then nothing has
 // changed. Errors are *wire.Error except ErrTransition.
 func Step(s Session, ev Event, now time.Time) (Session, []Outgoing, error) {
-	m := machine{Session: s.clone(), now: now}
+	if !s.Kind.Known() {
+		return s, nil, fmt.Errorf("session: unknown kind %q", s.Kind)
+	}
+	m := machine{Session: s.clone(), rules: s.Kind.rules(), now: now}
 	var err error
 	switch ev := ev.(type) {
+	case nil:
+		err = errors.New("session: no event")
 	case Responded:
 		err = m.responded(ev)
-	case Generated:
-		err = m.generated(ev)
-	case ShareRefused:
-		err = m.shareRefused(ev)
-	case KeyStored:
-		err = m.keyStored()
-	case KeyLost:
-		err = m.keyLost()
-	case Signed:
-		err = m.signed(ev)
 	case PartyFailed:
 		err = m.partyFailed(ev)
 	case Cancel:
@@ -63,7 +59,7 @@ func Step(s Session, ev Event, now time.Time) (Session, []Outgoing, error) {
 	case Tick:
 		m.tick(ev)
 	default:
-		err = fmt.Errorf("session: unknown event %T", ev)
+		err = m.rules.own(&m, ev)
 	}
 	if err = errors.Join(err, m.err); err != nil {
 		return s, nil, unjoin(err)
@@ -80,15 +76,15 @@ func unjoin(err error) error {
 }
 
 // Begin returns a new session, inviting, with its invitations. The caller has
-// checked the request.
+// checked the request. The session is of a known kind.
 func Begin(s Session, now time.Time) (Session, []Outgoing) {
-	m := machine{Session: s.clone(), now: now}
+	m := machine{Session: s.clone(), rules: s.Kind.rules(), now: now}
 	m.Phase = Inviting
 	m.CreatedAt = now
 	m.Deadline = earlier(m.ExpiresAt, now.Add(m.Terms.Invite))
 	for i, p := range m.Parties {
 		if p.Invited {
-			m.say(p.User, m.invitation(i+1))
+			m.say(p.User, m.rules.invite(&m, i+1))
 		}
 	}
 	return m.Session, m.out
@@ -135,32 +131,16 @@ func (m *machine) responded(ev Responded) error {
 		return ErrAnswered
 	}
 	p.Response, p.Identity, p.NoRoom = answer, ev.Identity, false
-	if answer == Declined {
-		m.declined(ev)
+	if answer == Accepted {
+		m.rules.accepted(m)
 		return nil
 	}
-	switch {
-	case m.Kind == Sign:
-		m.gather()
-	case m.Phase == Inviting && m.all(Accepted):
-		m.startKeygen()
-	}
-	return nil
-}
-
-func (m *machine) declined(ev Responded) {
 	reason := fmt.Sprintf("%s declined", m.name(ev.Party))
 	if ev.Reason != "" {
 		reason += ": " + ev.Reason
 	}
-	switch {
-	case m.Kind == Keygen:
-		m.end(Rejected, reason, nil)
-	case len(m.Signers) == 0 && len(m.possible()) < m.Threshold: // an attempt under way may still succeed
-		m.end(Rejected, reason, nil)
-	default:
-		m.gather()
-	}
+	m.rules.declined(m, reason)
+	return nil
 }
 
 func (m *machine) partyFailed(ev PartyFailed) error {
@@ -189,32 +169,15 @@ func (m *machine) partyFailed(ev PartyFailed) error {
 		reason += ": " + ev.Reason
 	}
 	if ev.Full {
-		m.hindered(reason + whileFull)
+		m.rules.hindered(m, reason+whileFull)
 		return nil
 	}
-	if m.Kind == Keygen {
-		if len(culprits) == 0 {
-			culprits = []int{ev.Party}
-		}
-		m.end(Failed, reason, culprits)
-		return nil
-	}
-	m.signerFailed(ev.Party, culprits, reason)
+	m.rules.failed(m, ev.Party, culprits, reason)
 	return nil
 }
 
 // whileFull follows the reason of what nobody is blamed for.
 const whileFull = ", while the cluster's storage was full"
-
-// hindered handles a run that may have been in want of messages that the store did
-// not take: nobody is blamed, and a signing is tried again by whom it may.
-func (m *machine) hindered(reason string) {
-	if m.Kind == Keygen {
-		m.end(Failed, reason, nil)
-		return
-	}
-	m.retry(reason, nil)
-}
 
 func (m *machine) cancel(ev Cancel) error {
 	if ev.From != m.Coordinator && !ev.Admin {
@@ -236,8 +199,8 @@ func (m *machine) cancel(ev Cancel) error {
 	return nil
 }
 
-// undeliverable goes on without a party whose mailbox has no room, and fails a
-// keygen, which needs everybody. It blames nobody: others may have filled it.
+// undeliverable handles a mailbox that has no room. Its owner is not blamed: others may
+// have filled it.
 func (m *machine) undeliverable(ev Undeliverable) {
 	if m.Phase.Final() || m.AllReported() || ev.Attempt != 0 && ev.Attempt != m.Attempt {
 		return
@@ -246,11 +209,7 @@ func (m *machine) undeliverable(ev Undeliverable) {
 	if ev.Payer != "" {
 		reason = fmt.Sprintf("the share of %s of the mailbox of %s is used up", ev.Payer, ev.User)
 	}
-	if m.Kind == Keygen {
-		m.end(Failed, reason, nil)
-		return
-	}
-	m.passOver(m.PartIndex(ev.User), ev.Party, reason)
+	m.rules.unreachable(m, ev, reason)
 }
 
 func (m *machine) tick(ev Tick) {
@@ -304,29 +263,16 @@ func (m *machine) watch(ev Tick) {
 	if len(gone) == 0 {
 		return
 	}
-	reason := m.names(gone) + " left and did not come back"
-	if m.Kind == Keygen {
-		m.end(Failed, reason, gone)
-		return
-	}
-	for _, i := range gone {
-		m.party(i).Out = true
-	}
-	m.blame(gone...)
-	m.retry(reason, gone)
+	m.rules.gone(m, gone, m.names(gone)+" left and did not come back")
 }
 
-// overdue ends a phase whose deadline passed while it ran.
+// overdue handles a deadline that passed while the session ran.
 func (m *machine) overdue(ev Tick) {
-	const reason = "the deadline passed"
-	switch {
-	case ev.Full && (m.Kind == Keygen || len(m.Signers) > 0):
-		m.hindered(reason + whileFull)
-	case m.Kind == Keygen:
-		m.end(Failed, reason+m.owing(), m.silent())
-	default:
-		m.attemptOverdue(ev.Offline)
+	if ev.Full && len(m.Signers) > 0 {
+		m.rules.hindered(m, "the deadline passed"+whileFull)
+		return
 	}
+	m.rules.overdue(m, ev.Offline)
 }
 
 // silent lists those from whom something is missing: an answer while inviting, a
@@ -388,25 +334,13 @@ func (m *machine) blame(parts ...int) {
 	m.Culprits = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(m.Culprits), parts...))))
 }
 
-// Outcome is what a coordinator is told of a session that has ended.
+// Outcome is what a coordinator is told of a session that has ended; nil for one of an
+// unknown kind.
 func Outcome(s Session) wire.Payload {
-	if s.Kind == Keygen {
-		return &wire.KeygenConfirm{
-			KeyID: s.KeyID, Status: s.Phase.Status(), AccountAddr: s.AccountAddr,
-			SessionID: s.ID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits, Attestations: s.Attestations(),
-		}
+	if !s.Kind.Known() {
+		return nil
 	}
-	return &wire.SignComplete{
-		KeyID: s.KeyID, Status: s.Phase.Status(), Signature: s.Signature, Data: s.Data, AccountAddr: s.AccountAddr,
-		SessionID: s.ID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
-	}
-}
-
-func (m *machine) invitation(index int) wire.Payload {
-	if m.Kind == Keygen {
-		return m.keygenInvite(index)
-	}
-	return m.signInvite(index)
+	return s.Kind.rules().outcome(s)
 }
 
 func (m *machine) all(r Response) bool {

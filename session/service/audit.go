@@ -31,12 +31,9 @@ func (v *Service) record(d audit.Decision) {
 // auditBegun records the request that began s.
 func (v *Service) auditBegun(s session.Session) {
 	d := audit.Decision{
-		Time: s.CreatedAt, Who: s.Coordinator, What: string(wire.TypeKeygenRequest), Outcome: audit.Accepted,
+		Time: s.CreatedAt, Who: s.Coordinator, What: string(s.Kind.Request()), Outcome: audit.Accepted,
 		Session: s.ID, Key: s.KeyID, Digest: s.Digest,
 		Detail: fmt.Sprintf("%s, %d of %s", s.Curve, s.Threshold, strings.Join(s.InvitedUsers(), ", ")),
-	}
-	if s.Kind == session.Sign {
-		d.What = string(wire.TypeSignRequest)
 	}
 	v.record(d)
 }
@@ -47,10 +44,7 @@ func (v *Service) auditStep(to session.Session, ev session.Event) {
 	d := audit.Decision{Session: to.ID, Key: to.KeyID, Digest: to.Digest}
 	switch ev := ev.(type) {
 	case session.Responded:
-		d.Who, d.What, d.Outcome, d.Detail = ev.From, string(wire.TypeKeygenResponse), audit.Declined, part(ev.Party, ev.Reason)
-		if to.Kind == session.Sign {
-			d.What = string(wire.TypeSignResponse)
-		}
+		d.Who, d.What, d.Outcome, d.Detail = ev.From, string(to.Kind.Response()), audit.Declined, part(ev.Party, ev.Reason)
 		if ev.Accept {
 			d.Outcome = audit.Accepted
 		}

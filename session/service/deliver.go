@@ -201,14 +201,14 @@ func retryIn(waited time.Duration) time.Duration {
 }
 
 func (v *Service) settleEnd(ctx context.Context, s session.Session, now, mark time.Time, rest Rest, stuck bool, undelivered error) error {
-	if s.Kind == session.Sign {
+	if s.Kind.OpensOnKey() {
 		rest.ClosedOn = s.KeyID
 	}
 	var err error
 	if rest.Release, err = v.released(ctx, s); err == nil {
 		err = v.cfg.Store.Settle(ctx, s.ID, rest)
 	}
-	if err == nil && s.Kind == session.Keygen {
+	if err == nil && s.Kind.MakesKey() {
 		err = v.finish(ctx, s)
 	}
 	if err == nil && v.cfg.Outcomes != nil {
@@ -233,11 +233,13 @@ func (v *Service) settleEnd(ctx context.Context, s session.Session, now, mark ti
 
 // finish brings the key record in line with a session that has ended.
 func (v *Service) finish(ctx context.Context, s session.Session) error {
-	if s.Kind == session.Sign {
-		return v.cfg.Store.Settle(ctx, s.ID, Rest{ClosedOn: s.KeyID})
+	if s.Kind.OpensOnKey() {
+		if err := v.cfg.Store.Settle(ctx, s.ID, Rest{ClosedOn: s.KeyID}); err != nil {
+			return err
+		}
 	}
-	if s.Phase == session.Completed {
-		return nil // the record was made active first
+	if !s.Kind.MakesKey() || s.Phase == session.Completed { // the record was made active first
+		return nil
 	}
 	_, err := v.changeKey(ctx, s, func(k *session.Key) { k.Status, k.Brief = session.KeyFailed, s.Brief })
 	if errors.Is(err, ErrNotFound) {

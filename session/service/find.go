@@ -66,7 +66,7 @@ func (v *Service) find(ctx context.Context, c Caller, kind session.Kind, keyID, 
 		}
 		return found{}, none
 	}
-	if kind == session.Keygen {
+	if !kind.OpensOnKey() {
 		if key.Session == "" {
 			return found{}, ErrNotFound
 		}

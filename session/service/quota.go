@@ -90,7 +90,7 @@ func (v *Service) reservation(s session.Session, shares int64) Reservation {
 	r := Reservation{
 		User: s.Coordinator, SessionID: s.ID, Open: s.OpenBytes(shares), Kept: s.KeptBytes(), Overdue: s.Terms.Longest() + overdueSlack,
 	}
-	if s.Kind == session.Keygen {
+	if s.Kind.MakesKey() {
 		r.Key = session.Key{ID: s.KeyID, Participants: s.Users()}.KeyBytes(0)
 	}
 	return r
@@ -166,7 +166,7 @@ func (v *Service) giveUp(ctx context.Context, user string, ids []string) bool {
 		case !ok:
 			any = true
 		case s.Phase.Final():
-			r.Reason, r.KeyFailed, any = ReleaseEnded, s.Kind == session.Keygen && s.Phase != session.Completed, true
+			r.Reason, r.KeyFailed, any = ReleaseEnded, keyFailed(s), true
 		default:
 			r.Reason, r.Overdue = ReleaseLonger, s.Terms.Longest()
 		}
@@ -174,6 +174,9 @@ func (v *Service) giveUp(ctx context.Context, user string, ids []string) bool {
 	}
 	return v.cfg.Store.Release(ctx, releases...) == nil && any
 }
+
+// keyFailed reports whether s, which has ended, leaves a key that was not made.
+func keyFailed(s session.Session) bool { return s.Kind.MakesKey() && s.Phase != session.Completed }
 
 // unreserve gives back what s was granted, where it was not created. What is not
 // given back is overdue some day.
@@ -190,8 +193,8 @@ func (v *Service) unreserve(ctx context.Context, s session.Session, g Grant) {
 
 // released is the end of s's reservation, now that s has ended.
 func (v *Service) released(ctx context.Context, s session.Session) (*Release, error) {
-	r := &Release{User: s.Coordinator, SessionID: s.ID, Reason: ReleaseEnded, KeyFailed: s.Kind == session.Keygen && s.Phase != session.Completed}
-	if s.Kind == session.Keygen && s.Phase == session.Completed {
+	r := &Release{User: s.Coordinator, SessionID: s.ID, Reason: ReleaseEnded, KeyFailed: keyFailed(s)}
+	if s.Kind.MakesKey() && s.Phase == session.Completed {
 		k, err := v.cfg.Store.Key(ctx, s.KeyID)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return nil, err

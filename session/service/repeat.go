@@ -44,7 +44,7 @@ func (v *Service) repeated(ctx context.Context, c Caller, s session.Session) (se
 		if errors.Is(err, ErrNotFound) {
 			return session.Session{}, false, nil
 		}
-		return old, err == nil && old.Kind == session.Sign && old.Coordinator == s.Coordinator && old.Fingerprint == s.Fingerprint, err
+		return old, err == nil && old.Kind == s.Kind && old.Coordinator == s.Coordinator && old.Fingerprint == s.Fingerprint, err
 	})
 }
 

@@ -150,27 +150,19 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k session.Key, p *
 	if err != nil {
 		return session.Session{}, err
 	}
-	s = session.Session{
-		ID: k.Session, Kind: session.Keygen, Phase: session.Completed, KeyID: k.ID, Coordinator: k.Coordinator,
-		Curve: k.Curve, AccountAddr: k.AccountAddr, PublicKey: k.PublicKey, Parties: session.Committee(k.Participants),
-	}
-	for i := range s.Parties {
-		s.Parties[i].Attested = attested[i]
-	}
-	return s, nil
+	return k.Made(attested), nil
 }
 
 // keygenOf returns the session that makes k, not yet begun.
 func (v *Service) keygenOf(c Caller, k session.Key, p *wire.KeygenRequest, requestID string) session.Session {
-	s := session.Session{
-		ID: k.Session, Kind: session.Keygen, KeyID: k.ID, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: k.Threshold,
-		Parties: session.Committee(k.Participants), RequestID: requestID, Fingerprint: k.Fingerprint(), SignedRequest: p.SignedRequest,
-		Web: c.Web, Terms: session.Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.KeygenTimeout, Grace: v.cfg.AbsenceGrace},
-	}
-	for i := range s.Parties {
-		s.Parties[i].Invited = true
-	}
+	s := session.NewKeygen(k, v.terms(v.cfg.KeygenTimeout))
+	s.RequestID, s.SignedRequest, s.Web = requestID, p.SignedRequest, c.Web
 	return s
+}
+
+// terms are those of a session whose attempts may take run.
+func (v *Service) terms(run time.Duration) session.Terms {
+	return session.Terms{Invite: v.cfg.InviteTimeout, Run: run, Grace: v.cfg.AbsenceGrace}
 }
 
 // keygenShares is the most that the shares of s's key may take together.
@@ -200,38 +192,11 @@ func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignReque
 	case k.Status != session.KeyActive:
 		return session.Session{}, 0, &wire.Error{Code: wire.CodeConflict, Message: fmt.Sprintf("the key is %s, not active", k.Status), KeyID: p.KeyID}
 	}
-	bad := func(format string, args ...any) error {
-		return &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf(format, args...), KeyID: p.KeyID}
-	}
-	if p.AccountAddr != "" {
-		if addr, err := k.Curve.ParseAddress(p.AccountAddr); err != nil || addr != k.AccountAddr {
-			return session.Session{}, 0, bad("account_addr is not that of the key")
-		}
-	}
-	digest, hash, err := pubkey.Digest(k.Curve, p.Data, p.Hash)
+	s, err := session.NewSigning(k, c.User, p, v.terms(v.cfg.SignTimeout))
 	if err != nil {
-		return session.Session{}, 0, bad("%s", err)
+		return session.Session{}, 0, err
 	}
-	s := session.Session{
-		Kind: session.Sign, KeyID: k.ID, Coordinator: c.User, Curve: k.Curve, Threshold: k.Threshold, Parties: session.Committee(k.Participants),
-		Data: p.Data, Hash: hash, Digest: pubkey.Encode(digest), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
-		SignedRequest: p.SignedRequest, Web: c.Web,
-		Terms: session.Terms{Invite: v.cfg.InviteTimeout, Run: v.cfg.SignTimeout, Grace: v.cfg.AbsenceGrace},
-	}
-	for _, user := range p.Participants {
-		i := k.PartIndex(user)
-		if i == 0 {
-			return session.Session{}, 0, bad("participant %s holds no part of the key", user)
-		}
-		s.Parties[i-1].Invited = true
-	}
-	for i := range s.Parties {
-		s.Parties[i].Invited = s.Parties[i].Invited || len(p.Participants) == 0
-	}
-	if n := len(s.InvitedUsers()); n < k.Threshold {
-		return session.Session{}, 0, bad("%d participants cannot sign, the key's threshold is %d", n, k.Threshold)
-	}
-	s.Fingerprint = wire.Fingerprint("sign", append([]string{c.User, k.ID, p.Data, string(hash)}, s.InvitedUsers()...)...)
+	s.Web = c.Web
 	return s, k.ShareBytes, nil
 }
 
@@ -302,7 +267,7 @@ func (v *Service) checkSessionID(ctx context.Context, s session.Session) error {
 	switch {
 	case errors.Is(err, ErrNotFound) && !wire.HasSessionForm(s.ID):
 		return nil
-	case errors.Is(err, ErrNotFound), err == nil && (old.Kind != session.Sign || old.Coordinator != s.Coordinator):
+	case errors.Is(err, ErrNotFound), err == nil && (old.Kind != s.Kind || old.Coordinator != s.Coordinator):
 		return errSessionID
 	}
 	return err

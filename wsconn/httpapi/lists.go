@@ -100,6 +100,15 @@ func parseCursor(text string) (service.Place, error) {
 // maxMicros is in the year 5138: the scores of Redis hold all before it exactly.
 const maxMicros = 1e17
 
+// kindNames returns the name of every kind of session.
+func kindNames() []string {
+	var names []string
+	for _, kind := range session.Kinds() {
+		names = append(names, string(kind))
+	}
+	return names
+}
+
 // oneOf reads a list, separated by commas, of words out of all.
 func oneOf[T ~string](q url.Values, name string, all []T) ([]T, error) {
 	text := q.Get(name)
@@ -155,8 +164,8 @@ func (a *api) listSessions(_ http.ResponseWriter, r *http.Request) (int, any, er
 		return 0, nil, err
 	}
 	switch f.Kind = session.Kind(q.Get("kind")); {
-	case f.Kind != "" && f.Kind != session.Keygen && f.Kind != session.Sign:
-		return 0, nil, wire.Errorf(wire.CodeBadRequest, "kind must be %s or %s", session.Keygen, session.Sign)
+	case f.Kind != "" && !f.Kind.Known():
+		return 0, nil, wire.Errorf(wire.CodeBadRequest, "kind must be %s", strings.Join(kindNames(), " or "))
 	case f.KeyID != "" && !wire.StoredID(f.KeyID):
 		return 0, nil, wire.Errorf(wire.CodeBadRequest, "key_id is not one")
 	}

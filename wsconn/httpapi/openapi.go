@@ -9,7 +9,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
-	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -34,7 +33,7 @@ var (
 	beforeParam       = deprecated(queryParam("before", "only what is older than this time, RFC 3339; or as cursor", &huma.Schema{Type: huma.TypeString}))
 	keyStateParam     = queryParam("state", "only keys that are in one of these states", states(keyStates))
 	sessionStateParam = queryParam("state", "only sessions that are in one of these phases", states(phases))
-	kindParam         = queryParam("kind", "only sessions of this kind", &huma.Schema{Type: huma.TypeString, Enum: []any{string(session.Keygen), string(session.Sign)}})
+	kindParam         = queryParam("kind", "only sessions of this kind", &huma.Schema{Type: huma.TypeString, Enum: enum(kindNames()...)})
 	ofKeyParam        = queryParam("key_id", "only sessions of this key", idSchema())
 	reasonParam       = queryParam("reason", "why, for the participants", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxReasonBytes)})
 	afterParam        = queryParam("after", "the next of the page before this one", &huma.Schema{Type: huma.TypeString})
@@ -161,4 +160,13 @@ func loosen(s *huma.Schema) {
 	for _, p := range s.Properties {
 		p.Nullable = false
 	}
+}
+
+// enum lists the values that a parameter may have.
+func enum(values ...string) []any {
+	list := make([]any, len(values))
+	for i, v := range values {
+		list[i] = v
+	}
+	return list
 }

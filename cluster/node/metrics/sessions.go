@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	kinds    = []session.Kind{session.Keygen, session.Sign}
+	kinds    = session.Kinds()
 	outcomes = []session.Phase{session.Completed, session.Rejected, session.Expired, session.Failed, session.Cancelled}
 )
 
@@ -68,8 +68,8 @@ func (m *Metrics) Stepped(from, to session.Session) {
 
 // kindOf is a value of the label kind, whatever Redis holds.
 func kindOf(s session.Session) string {
-	if s.Kind == session.Keygen {
-		return string(session.Keygen)
+	if s.Kind.Known() {
+		return string(s.Kind)
 	}
 	return string(session.Sign)
 }

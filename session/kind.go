@@ -1,0 +1,99 @@
+package session
+
+import (
+	"slices"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// Kind says what a session is for.
+type Kind string
+
+// The kinds of session. Each has a file with its rules, and a row in [kinds].
+const (
+	Keygen Kind = "keygen" // makes a key
+	Sign   Kind = "sign"   // makes a signature with a key
+)
+
+// rules is what differs between the kinds. The machine calls the functions with the
+// event checked already: its sender is a party, and the session has not ended.
+type rules struct {
+	request  wire.Type // of the message that asks for a session
+	response wire.Type // of the message that answers its invitation
+
+	// makesKey says that the session makes its key: it completes when the key's record
+	// is stored, and the record fails with it.
+	makesKey bool
+	// opensOnKey says that the session is listed with its key while it is open.
+	opensOnKey bool
+
+	invite   func(m *machine, part int) wire.Payload // the invitation of a party
+	accepted func(m *machine)                        // a party has accepted: start, if enough have
+	declined func(m *machine, reason string)         // a party has declined
+	// failed: a party of the running attempt cannot go on, and blames culprits.
+	failed func(m *machine, party int, culprits []int, reason string)
+	// hindered: the store may have refused messages of the run. Nobody is blamed.
+	hindered func(m *machine, reason string)
+	// unreachable: a mailbox had no room. See Undeliverable.
+	unreachable func(m *machine, ev Undeliverable, reason string)
+	// gone: parties that are needed have had no socket for longer than the grace.
+	gone func(m *machine, parts []int, reason string)
+	// overdue: the deadline has passed while the session ran.
+	overdue func(m *machine, offline []int)
+	// own applies an event that only this kind knows, and returns ErrKind for others.
+	own func(m *machine, ev Event) error
+
+	outcome func(s Session) wire.Payload // what the coordinator is told of the end
+	quorum  bool                         // threshold parties get parameters at one time, not all
+	grown   int64                        // bytes that a party's report adds, at most
+	fill    func(s *Session)             // sets what is only of this kind to the longest that it may be
+}
+
+// kinds has the rules of every kind. It is set by init, because the rules call
+// functions that look them up.
+var kinds map[Kind]*rules
+
+func init() {
+	kinds = map[Kind]*rules{
+		Keygen: &keygenRules,
+		Sign:   &signRules,
+	}
+}
+
+// Kinds returns every kind, in order of their names.
+func Kinds() []Kind {
+	list := make([]Kind, 0, len(kinds))
+	for k := range kinds {
+		list = append(list, k)
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Known reports whether k is a kind of session. What is read from a store may be of a
+// kind that a later version knows.
+func (k Kind) Known() bool { return kinds[k] != nil }
+
+// Request is the type of the message that asks for a session of this kind; empty for
+// an unknown one.
+func (k Kind) Request() wire.Type { return k.rules().request }
+
+// Response is the type of the message that answers an invitation to a session of this
+// kind; empty for an unknown one.
+func (k Kind) Response() wire.Type { return k.rules().response }
+
+// rules returns the rules of k. Those of an unknown kind are zero.
+func (k Kind) rules() *rules {
+	if r := kinds[k]; r != nil {
+		return r
+	}
+	return &rules{}
+}
+
+// MakesKey reports whether a session of this kind makes its key: the key's record is
+// reserved for it, becomes active before it completes, and fails if it does not.
+func (k Kind) MakesKey() bool { return k.rules().makesKey }
+
+// OpensOnKey reports whether a session of this kind is listed with its key while it is
+// open.
+func (k Kind) OpensOnKey() bool { return k.rules().opensOnKey }
