@@ -12,9 +12,9 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -118,7 +118,7 @@ func TestOtherLibrariesVerify(t *testing.T) {
 }
 
 // sign returns what `conclave sign -json` prints for a signature by two of three.
-func sign(t *testing.T, c *partytest.Committee, shares []*party.Share, data string) client.Signature {
+func sign(t *testing.T, c *partytest.Committee, shares []*share.Share, data string) client.Signature {
 	t.Helper()
 	public := shares[0].Public()
 	digest, hash, err := pubkey.Digest(public.Curve, data, "")

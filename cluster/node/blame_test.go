@@ -16,6 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -27,7 +28,7 @@ import (
 type villain struct {
 	*seedClient
 	identity *identity.Identity
-	share    *party.Share
+	share    *share.Share
 }
 
 // cheats is a coordinator, two honest participants and a villain. The second of

@@ -23,8 +23,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // aviary is a scenario with planted secrets, and all the places to which they
@@ -241,7 +241,7 @@ func (a *aviary) sign() (keyID string) {
 // plantShares plants what is sealed in the shares, and the key they would make.
 func (a *aviary) plantShares(keyID string) {
 	a.t.Helper()
-	var shares []*party.Share
+	var shares []*share.Share
 	for _, user := range []string{"bob", "carol"} {
 		files, err := filepath.Glob(filepath.Join(a.users[user].home, "shares", "*.json"))
 		if err != nil || len(files) != 1 {
@@ -251,14 +251,14 @@ func (a *aviary) plantShares(keyID string) {
 		if err != nil {
 			a.t.Fatal(err)
 		}
-		share, err := party.OpenShare(string(text), a.ids[user])
+		held, err := share.Open(string(text), a.ids[user])
 		if err != nil {
 			a.t.Fatal(err)
 		}
-		shares = append(shares, share)
+		shares = append(shares, held)
 		a.canaries = append(a.canaries, plantNumber("share of "+user, secretOf(a.t, string(text), a.ids[user])))
 	}
-	key, err := party.Recover(shares)
+	key, err := share.Recover(shares)
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -142,7 +143,7 @@ func unseal(seal []byte, run [sha256.Size]byte, curve string, m party.Message) (
 }
 
 // runOf is the hash that stands for a keygen in its seals and signatures.
-func runOf(p party.SharePublic, m *wire.TSSMessage) [sha256.Size]byte {
+func runOf(p share.Public, m *wire.TSSMessage) [sha256.Size]byte {
 	var l listing
 	for _, text := range []string{"conclave/party/run/v1", "keygen", m.SessionID} {
 		l.bytes([]byte(text))

@@ -5,9 +5,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -16,18 +16,18 @@ import (
 // ownCommittee makes a key of the attacker's own, whose parties have the names of
 // the participants, and what they attest of it, all to one's satisfaction who
 // does not know them.
-func ownCommittee(t *testing.T, keyID, session string) (key party.SharePublic, attestations []string) {
+func ownCommittee(t *testing.T, keyID, session string) (key share.Public, attestations []string) {
 	t.Helper()
 	c := partytest.NewCommittee(t, len(partUsers))
 	for i, user := range partUsers {
 		c.Members[i].User = user
 	}
-	for i, share := range c.KeygenCalled(t, pubkey.Ed25519, 2, keyID) {
-		a, err := share.Attest(c.Identities[i], session, "alice")
+	for i, held := range c.KeygenCalled(t, pubkey.Ed25519, 2, keyID) {
+		a, err := held.Attest(c.Identities[i], session, "alice")
 		if err != nil {
 			t.Error(err)
 		}
-		key, attestations = share.Public(), append(attestations, a.String())
+		key, attestations = held.Public(), append(attestations, a.String())
 	}
 	return key, attestations
 }

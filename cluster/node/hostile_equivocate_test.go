@@ -11,6 +11,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -20,7 +21,7 @@ import (
 // and dave gets the second version of what she says to all in the first round.
 type twoFaced struct {
 	h     *hostile
-	share *party.Share
+	share *share.Share
 	other *wire.TSSMessage // to dave
 }
 
@@ -76,7 +77,7 @@ func TestEquivocationInASigning(t *testing.T) {
 	}
 	sealed, _ := h.share("carol", key)
 	c := &twoFaced{h: h}
-	if c.share, err = party.OpenShare(sealed, h.p["carol"].cfg.Identity); err != nil {
+	if c.share, err = share.Open(sealed, h.p["carol"].cfg.Identity); err != nil {
 		t.Fatal(err)
 	}
 	h.attack(c.meddle)

@@ -19,6 +19,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -392,11 +393,11 @@ func (h *hostile) onlySigned(mark int, key client.Key, data string) {
 }
 
 // share returns a participant's share of a key, from its own store.
-func (h *hostile) share(user string, key client.Key) (sealed string, public party.SharePublic) {
+func (h *hostile) share(user string, key client.Key) (sealed string, public share.Public) {
 	h.t.Helper()
 	sealed, err := h.p[user].cfg.Store.Get(context.Background(), key.KeyID, key.AccountAddr)
 	if err == nil {
-		public, err = party.ParsePublic(sealed)
+		public, err = share.ParsePublic(sealed)
 	}
 	if err != nil {
 		h.t.Fatalf("share of %s: %v", user, err)

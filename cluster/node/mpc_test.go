@@ -16,8 +16,8 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -36,7 +36,7 @@ type fixtures struct {
 func (f *fixtures) Run(ctx context.Context, _ func(found, of int)) { <-ctx.Done() }
 func (f *fixtures) Want()                                          {}
 func (f *fixtures) Release()                                       {}
-func (f *fixtures) Take(context.Context) (*party.PreParams, error) {
+func (f *fixtures) Take(context.Context) (*preparams.Set, error) {
 	return partytest.PreParams(f.t, f.next), nil
 }
 

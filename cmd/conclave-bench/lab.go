@@ -17,7 +17,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -39,15 +39,15 @@ type lab struct {
 	brief bool // for a test: what is measured does not matter, but that it is
 
 	// preParams makes pre-parameters; a test has them made beforehand.
-	preParams func(ctx context.Context) (*party.PreParams, error)
+	preParams func(ctx context.Context) (*preparams.Set, error)
 }
 
 func newLab(o options, log io.Writer) *lab {
 	return &lab{
 		options: o, log: log, secret: rand.Text() + rand.Text(),
 		report: &report{Machine: thisMachine(), Began: time.Now().UTC(), Short: o.short},
-		preParams: func(ctx context.Context) (*party.PreParams, error) {
-			return party.GeneratePreParams(ctx, party.PreParamsConfig{})
+		preParams: func(ctx context.Context) (*preparams.Set, error) {
+			return preparams.Generate(ctx, preparams.Config{})
 		},
 	}
 }

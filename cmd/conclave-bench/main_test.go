@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	sampling "github.com/conclave-mpc/conclave/cluster/redistest/sample"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/preparams"
 )
 
 // The test binary is this program when it starts itself in a role.
@@ -72,7 +72,7 @@ func TestRawECDSA(t *testing.T) {
 	}
 	next := 0
 	l := newLab(options{}, os.Stderr)
-	l.preParams = func(context.Context) (*party.PreParams, error) {
+	l.preParams = func(context.Context) (*preparams.Set, error) {
 		next++
 		return partytest.PreParams(t, next-1), nil
 	}

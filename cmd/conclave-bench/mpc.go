@@ -11,6 +11,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -107,10 +108,10 @@ func (r *circle) sign(ctx context.Context, key client.Key, data string) error {
 }
 
 // stock is pre-parameters that are there already.
-type stock struct{ sets chan *party.PreParams }
+type stock struct{ sets chan *preparams.Set }
 
-func newStock(sets ...*party.PreParams) *stock {
-	s := &stock{make(chan *party.PreParams, len(sets))}
+func newStock(sets ...*preparams.Set) *stock {
+	s := &stock{make(chan *preparams.Set, len(sets))}
 	for _, one := range sets {
 		s.sets <- one
 	}
@@ -127,7 +128,7 @@ func (s *stock) Want() {}
 func (s *stock) Release() {}
 
 // Take implements client.PreParamsSource.
-func (s *stock) Take(context.Context) (*party.PreParams, error) {
+func (s *stock) Take(context.Context) (*preparams.Set, error) {
 	select {
 	case one := <-s.sets:
 		return one, nil
@@ -138,8 +139,8 @@ func (s *stock) Take(context.Context) (*party.PreParams, error) {
 
 // prepared makes n sets of pre-parameters, and returns each for Conclave and for
 // raw tss-lib: the two never meet, so that a set may serve one key of each.
-func (l *lab) prepared(ctx context.Context, n int) ([]*party.PreParams, []*ecdsakeygen.LocalPreParams, error) {
-	var ours []*party.PreParams
+func (l *lab) prepared(ctx context.Context, n int) ([]*preparams.Set, []*ecdsakeygen.LocalPreParams, error) {
+	var ours []*preparams.Set
 	var raw []*ecdsakeygen.LocalPreParams
 	for range n {
 		p, err := l.preParams(ctx)

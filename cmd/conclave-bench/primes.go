@@ -9,7 +9,7 @@ import (
 
 	"github.com/bnb-chain/tss-lib/v2/common"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/preparams"
 )
 
 const (
@@ -23,7 +23,7 @@ func primes(ctx context.Context, l *lab) error {
 	var ours, raw sample
 	for range pick(l, 5, 1) {
 		took, err := cpuTime(func() error {
-			_, err := party.GeneratePreParams(ctx, party.PreParamsConfig{Concurrency: 1})
+			_, err := preparams.Generate(ctx, preparams.Config{Concurrency: 1})
 			return err
 		})
 		if err != nil {

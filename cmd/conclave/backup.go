@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
@@ -216,7 +216,7 @@ func (c *cli) createBackup(to, policy string) error {
 }
 
 // noteArchive notes the backup of each share in it, for conclave keys show.
-func (c *cli) noteArchive(to string, text []byte, shares []party.SharePublic) error {
+func (c *cli) noteArchive(to string, text []byte, shares []share.Public) error {
 	file, err := filepath.Abs(to)
 	if err != nil {
 		return err
@@ -345,7 +345,7 @@ type content struct {
 	Policy   bool           `json:"policy"`
 	Files    []string       `json:"files"`
 
-	shares []party.SharePublic
+	shares []share.Public
 }
 
 // checkBackup finds out whether files are enough to go on with: the identity opens

@@ -10,8 +10,8 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -124,7 +124,7 @@ func hintFor(err error) string {
 		return "ask them to read you what conclave identity shows, then conclave trust add USER FINGERPRINT"
 	case errors.Is(err, client.ErrNotAttested):
 		return "the servers, or who has captured them, may want you to use a key of their own; ask the participants what conclave share list shows them"
-	case errors.Is(err, party.ErrNotOwner):
+	case errors.Is(err, share.ErrNotOwner):
 		return "give its owner's identity with --identity FILE"
 	case errors.Is(err, client.ErrLocked):
 		return "is a participant running with this home? give this one another with --home, or another --profile"

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
@@ -103,8 +103,8 @@ func (c *cli) listKeys(ctx context.Context, api *client.API, limit int) error {
 // shownKey is a key as the servers tell of it, with what is here.
 type shownKey struct {
 	client.KeyInfo
-	Shares  []party.SharePublic `json:"shares_here"`
-	Backups []backup            `json:"backups,omitempty"`
+	Shares  []share.Public `json:"shares_here"`
+	Backups []backup       `json:"backups,omitempty"`
 }
 
 func (c *cli) showKey(ctx context.Context, api *client.API, id string) error {
@@ -120,7 +120,7 @@ func (c *cli) showKey(ctx context.Context, api *client.API, id string) error {
 		}
 		by = c.attested(who)
 	}
-	here := shownKey{KeyInfo: k, Shares: []party.SharePublic{}}
+	here := shownKey{KeyInfo: k, Shares: []share.Public{}}
 	store, list, err := c.ownShares(ctx)
 	if err != nil {
 		return err
@@ -172,7 +172,7 @@ func (c *cli) contradicted(k shownKey) error {
 	if made := known[k.KeyID]; made != "" && made != k.AccountAddr {
 		return fmt.Errorf("key %s had the address %s when it was made from here, the server tells another", k.KeyID, made)
 	}
-	same := func(s party.SharePublic) bool { return s.AccountAddr == k.AccountAddr }
+	same := func(s share.Public) bool { return s.AccountAddr == k.AccountAddr }
 	if len(k.Shares) > 0 && k.Status == "active" && !slices.ContainsFunc(k.Shares, same) {
 		return fmt.Errorf("the share of key %s that is here is of another address than the server tells", k.KeyID)
 	}

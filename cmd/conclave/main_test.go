@@ -22,6 +22,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -121,10 +122,10 @@ func backups(t *testing.T, e *testscript.Env) error {
 	stored, fixed := partytest.Key(t)
 	for name, key := range map[string]struct {
 		c      *partytest.Committee
-		shares []*party.Share
+		shares []*share.Share
 	}{"ed": {made.ed, made.treasury}, "again": {made.ed, made.again}, "eth": {stored, fixed}} {
-		for i, share := range key.shares {
-			text, err := share.Seal(key.c.Identities[i].Recipient())
+		for i, held := range key.shares {
+			text, err := held.Seal(key.c.Identities[i].Recipient())
 			if err != nil {
 				return err
 			}
@@ -181,7 +182,7 @@ func attested(t *testing.T, e *testscript.Env) error {
 var made struct {
 	once            sync.Once
 	ed              *partytest.Committee
-	treasury, again []*party.Share
+	treasury, again []*share.Share
 }
 
 // api is a web API of one user, one key and one session.

@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
@@ -110,7 +110,7 @@ func (c *cli) recover(r recovery) error {
 			return err
 		}
 	}
-	key, err := party.Recover(shares)
+	key, err := share.Recover(shares)
 	if err != nil {
 		return err
 	}
@@ -140,14 +140,14 @@ func (c *cli) recover(r recovery) error {
 }
 
 // openShares opens each share with whichever of the identities it is sealed to.
-func (c *cli) openShares(r recovery) ([]*party.Share, error) {
+func (c *cli) openShares(r recovery) ([]*share.Share, error) {
 	texts := make([]string, len(r.shares))
 	for i, file := range r.shares { // before anybody is asked for a passphrase
 		text, err := readShareFile(file)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := party.ParsePublic(text); err != nil {
+		if _, err := share.ParsePublic(text); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		texts[i] = text
@@ -168,30 +168,30 @@ func (c *cli) openShares(r recovery) ([]*party.Share, error) {
 		}
 		ids = append(ids, id)
 	}
-	shares := make([]*party.Share, len(texts))
+	shares := make([]*share.Share, len(texts))
 	for i, text := range texts {
-		share, err := openWithAny(text, ids)
+		held, err := openWithAny(text, ids)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", r.shares[i], err)
 		}
-		shares[i] = share
+		shares[i] = held
 	}
 	return shares, nil
 }
 
-func openWithAny(text string, ids []*identity.Identity) (share *party.Share, err error) {
+func openWithAny(text string, ids []*identity.Identity) (held *share.Share, err error) {
 	for _, id := range ids {
-		if share, err = party.OpenShare(text, id); !errors.Is(err, party.ErrNotOwner) {
+		if held, err = share.Open(text, id); !errors.Is(err, share.ErrNotOwner) {
 			break
 		}
 	}
-	return share, err
+	return held, err
 }
 
 // confirmation is what has to be typed, and a code after it.
 const confirmation = "give me the whole key"
 
-func (c *cli) confirmRecovery(p party.SharePublic) error {
+func (c *cli) confirmRecovery(p share.Public) error {
 	c.console.say("%s", c.console.bold("this ends what the committee was for"))
 	c.console.say("the private key of %s (key %s) will exist in one place; whoever reads it signs alone, for ever", clean(p.AccountAddr), clean(p.KeyID))
 	c.console.say("do it on a machine that is cut off and wiped afterwards, and move what the key holds to a new key at once")
@@ -227,7 +227,7 @@ func (c *cli) signRecovered(path, data, hash string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	key, err := party.ParsePrivateKey(curve, r.PublicKey, r.PrivateKey)
+	key, err := share.ParsePrivateKey(curve, r.PublicKey, r.PrivateKey)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
@@ -130,7 +130,7 @@ func (c *cli) shares() (*client.DirStore, error) {
 }
 
 // ownShares is the store with a list of what is in it.
-func (c *cli) ownShares(ctx context.Context) (*client.DirStore, []party.SharePublic, error) {
+func (c *cli) ownShares(ctx context.Context) (*client.DirStore, []share.Public, error) {
 	store, err := c.shares()
 	if err != nil {
 		return nil, nil, err
@@ -145,7 +145,7 @@ func (c *cli) listShares(ctx context.Context) error {
 		return err
 	}
 	if c.asJSON {
-		return c.print(append([]party.SharePublic{}, list...))
+		return c.print(append([]share.Public{}, list...))
 	}
 	if len(list) == 0 {
 		c.console.say("no shares here yet")
@@ -188,7 +188,7 @@ func readShareFile(path string) (string, error) {
 // checked is the result of checking a share.
 type checked struct {
 	Good bool `json:"good"`
-	party.SharePublic
+	share.Public
 	Fingerprint string `json:"fingerprint"`
 }
 
@@ -303,7 +303,7 @@ func (c *cli) exportShare(ctx context.Context, keyID, address, to string) error 
 
 // exported notes a backup that was made.
 func (c *cli) exported(text, to string) error {
-	public, err := party.ParsePublic(text)
+	public, err := share.ParsePublic(text)
 	if err != nil {
 		return err
 	}

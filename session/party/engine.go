@@ -6,8 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/bnb-chain/tss-lib/v2/tss"
-
+	"github.com/conclave-mpc/conclave/session/internal/tss"
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
@@ -91,7 +90,7 @@ func (r *Run) take(in inbound) bool {
 func (r *Run) ready(s *stage) (bool, error) {
 	for ; s.guarded < len(s.content); s.guarded++ {
 		in := &s.content[s.guarded]
-		if refusal := r.guard.check(in.round, in.from, in.msg.Content()); refusal != nil {
+		if refusal := r.guard.Check(in.round.Name, in.from, in.msg.Content()); refusal != nil {
 			return false, r.refused(in, refusal)
 		}
 	}
@@ -115,12 +114,12 @@ func (r *Run) ready(s *stage) (bool, error) {
 }
 
 // refused makes the guard's refusal of a message the run's error.
-func (r *Run) refused(in *inbound, f *refusal) *Error {
-	e := &Error{Reason: fmt.Sprintf("%s: the guard refuses it: %s", in.round.Name, f.rule)}
-	if len(f.between) == 0 {
+func (r *Run) refused(in *inbound, f *tss.Refusal) *Error {
+	e := &Error{Reason: fmt.Sprintf("%s: the guard refuses it: %s", in.round.Name, f.Rule)}
+	if len(f.Between) == 0 {
 		e.Culprits = []int{in.from}
 	} else {
-		e.Reason += fmt.Sprintf(" (parts %v, of whom at least one is at fault)", f.between)
+		e.Reason += fmt.Sprintf(" (parts %v, of whom at least one is at fault)", f.Between)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +164,7 @@ func (r *Run) step(suspect int, do func() (bool, *tss.Error)) bool {
 		r.end(&Error{Reason: "send: " + err.Error(), Err: err})
 		return false
 	}
-	res, err := r.collect()
+	res, err := r.takeResult()
 	switch {
 	case err != nil:
 		r.end(&Error{Reason: err.Error(), Culprits: culprits(suspect), Err: err})
@@ -175,6 +174,22 @@ func (r *Run) step(suspect int, do func() (bool, *tss.Error)) bool {
 		return false
 	}
 	return true
+}
+
+// takeResult returns what the protocol has made, nil if it is not done.
+func (r *Run) takeResult() (*result, error) {
+	made, err := r.collect()
+	if made == nil || err != nil {
+		return nil, err
+	}
+	if made.Secret == nil {
+		return &result{signature: made.Signature}, nil
+	}
+	s, err := newShare(&r.binding, made.Secret)
+	if err != nil {
+		return nil, err
+	}
+	return &result{share: s}, nil
 }
 
 // guarded turns an error or a panic of tss-lib into ours. After a panic tss-lib's
@@ -200,8 +215,8 @@ func (r *Run) guarded(suspect int, do func() (bool, *tss.Error)) (failure error)
 func (r *Run) asError(suspect int, err *tss.Error) error {
 	parts := map[int]bool{}
 	for _, id := range err.Culprits() {
-		if id != nil && id.Index >= 0 && id.Index < len(r.committee.partOf) {
-			parts[r.committee.partOf[id.Index]] = true
+		if id != nil && id.Index >= 0 && id.Index < len(r.committee.PartOf) {
+			parts[r.committee.PartOf[id.Index]] = true
 		}
 	}
 	if len(parts) == 0 && suspect != 0 {
@@ -236,7 +251,7 @@ func (r *Run) flush() error {
 			}
 			to := 0
 			if rd.P2P {
-				to = r.committee.partOf[msg.GetTo()[0].Index]
+				to = r.committee.PartOf[msg.GetTo()[0].Index]
 			}
 			m, err := r.envelope.pack(rd, to, content)
 			if err != nil {
@@ -244,7 +259,7 @@ func (r *Run) flush() error {
 			}
 			if !rd.P2P {
 				r.sent[rd.Code] = sha256.Sum256(m.Body)
-				r.guard.own(r.binding.Self, msg.(tss.ParsedMessage).Content())
+				r.guard.Own(r.binding.Self, msg.(tss.ParsedMessage).Content())
 			}
 			r.out <- m // has room for all that a run sends
 		default:

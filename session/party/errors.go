@@ -21,14 +21,6 @@ var (
 	ErrEnded = errors.New("party: run has ended")
 	// ErrClosed is [Run.Err] after [Run.Close] ended the run.
 	ErrClosed = errors.New("party: run was closed")
-	// ErrPreParamsUsed is returned when pre-parameters would be used twice.
-	ErrPreParamsUsed = errors.New("party: pre-parameters were used before; each set serves one key")
-	// ErrNotOwner is returned by [OpenShare] when a share is sealed to others than
-	// the identities given.
-	ErrNotOwner = errors.New("party: the share is sealed to another identity")
-	// ErrTestOnly is returned for the fixtures of package partytest in a program that
-	// does not import it.
-	ErrTestOnly = errors.New("party: pre-parameters marked test_only are refused outside tests")
 )
 
 // Error says why a run failed, and whose fault it was where that can be told.

@@ -7,6 +7,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // Two parties generate a key and seal their shares. In a program each is in a
@@ -56,7 +57,7 @@ func Example() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		public, err := party.ParsePublic(sealed)
+		public, err := share.ParsePublic(sealed)
 		if err != nil {
 			log.Fatal(err)
 		}

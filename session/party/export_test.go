@@ -1,26 +1,22 @@
 package party
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"slices"
-	"strings"
 
-	"filippo.io/age"
-	"filippo.io/age/armor"
 	"github.com/bnb-chain/tss-lib/v2/common"
 	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
-	"github.com/bnb-chain/tss-lib/v2/tss"
+	tsslib "github.com/bnb-chain/tss-lib/v2/tss"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conclave-mpc/conclave/session/internal/tss"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 )
-
-type localPreParams = ecdsakeygen.LocalPreParams
 
 // Forge signs, and seals where the round wants it, any content as the run's own
 // party: what a malicious party can do.
@@ -31,7 +27,7 @@ func Forge(r *Run, code byte, to int, content []byte) (Message, error) {
 // Unguard switches off the guard of a run that is not started: the rules named,
 // or all of them if none is.
 func Unguard(r *Run, rules ...string) {
-	r.guard.testingOnlySkip = func(rule string) bool { return len(rules) == 0 || slices.Contains(rules, rule) }
+	r.guard.TestingOnlySkip = func(rule string) bool { return len(rules) == 0 || slices.Contains(rules, rule) }
 }
 
 // Malicious lets a run that is not started go on whatever others say they have
@@ -61,75 +57,6 @@ func Opens(r *Run, m Message) bool {
 	return err == nil
 }
 
-// Plain is what is sealed of a share, as generic JSON.
-func Plain(s *Share) map[string]any {
-	data, err := s.plain()
-	if err != nil {
-		panic(err)
-	}
-	var out map[string]any
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber() // the numbers are long
-	if err := d.Decode(&out); err != nil {
-		panic(err)
-	}
-	return out
-}
-
-// SealPlain makes a share_json with any public part outside and anything inside.
-func SealPlain(public, plain any, owner age.Recipient) string {
-	outside, err := json.Marshal(public)
-	if err != nil {
-		panic(err)
-	}
-	var fields map[string]any
-	d := json.NewDecoder(bytes.NewReader(outside))
-	d.UseNumber()
-	if err := d.Decode(&fields); err != nil {
-		panic(err)
-	}
-	inside, err := json.Marshal(plain)
-	if err != nil {
-		panic(err)
-	}
-	var sealed strings.Builder
-	armored := armor.NewWriter(&sealed)
-	w, err := age.Encrypt(armored, owner)
-	if err != nil {
-		panic(err)
-	}
-	if _, err := w.Write(inside); err != nil {
-		panic(err)
-	}
-	if w.Close() != nil || armored.Close() != nil {
-		panic("close")
-	}
-	fields["sealed"] = sealed.String()
-	out, err := json.Marshal(fields)
-	if err != nil {
-		panic(err)
-	}
-	return string(out)
-}
-
-// Secret is the share's secret number, as it must not show anywhere.
-func Secret(s *Share) string {
-	xi, _, _, _, _ := s.secret.common()
-	return xi.String()
-}
-
-// PlainJSON is what is sealed of a share.
-func PlainJSON(s *Share) []byte {
-	data, err := s.plain()
-	if err != nil {
-		panic(err)
-	}
-	return data
-}
-
-// OpenPlain is OpenShare after age.
-func OpenPlain(plain []byte, outside SharePublic) (*Share, error) { return openPlain(plain, &outside) }
-
 // RoundTrip decodes a round message's content and, if that works, encodes and
 // decodes it again, which must give the same.
 func RoundTrip(protocol, code byte, content []byte) error {
@@ -142,9 +69,9 @@ func RoundTrip(protocol, code byte, content []byte) error {
 	if rd == nil {
 		return nil
 	}
-	from := tss.NewPartyID("1", "part 1", big.NewInt(1))
+	from := tsslib.NewPartyID("1", "part 1", big.NewInt(1))
 	from.Index = 0
-	msg, err := decode(rd, from, content)
+	msg, err := rd.Decode(from, !rd.P2P, content)
 	if err != nil {
 		return nil
 	}
@@ -155,7 +82,7 @@ func RoundTrip(protocol, code byte, content []byte) error {
 	if err != nil {
 		return err
 	}
-	again, err := decode(rd, from, encoded)
+	again, err := rd.Decode(from, !rd.P2P, encoded)
 	if err != nil {
 		return fmt.Errorf("%s: what was encoded does not decode: %w", rd.Name, err)
 	}
@@ -163,17 +90,6 @@ func RoundTrip(protocol, code byte, content []byte) error {
 		return fmt.Errorf("%s: encoding changed the content", rd.Name)
 	}
 	return nil
-}
-
-// Rules lists what the guard wants, by message type.
-func Rules() map[string][]string {
-	out := map[string][]string{}
-	for name, rules := range guardRules {
-		for _, r := range rules {
-			out[name] = append(out[name], r.text)
-		}
-	}
-	return out
 }
 
 // RoundOf names the message type of a code in a run; it is empty if there is none.
@@ -192,53 +108,40 @@ func IsEcho(m Message) bool { return m.Body[1]&statement.EchoCode != 0 }
 
 // ParseContent decodes the content of a message type.
 func ParseContent(r *Run, name string, content []byte) (tss.MessageContent, error) {
-	m := roundByName(r.envelope.rounds, name).make()
+	m := roundByName(r.envelope.rounds, name).New()
 	return m, proto.Unmarshal(content, m)
 }
 
 // GuardAnew gives a run that is not started a guard that has seen nothing.
-func GuardAnew(r *Run) { r.guard = newGuard(&r.binding, r.guard.moduli) }
+func GuardAnew(r *Run) { r.guard = r.guard.Anew() }
 
 // GuardFile lets the guard of a run that is not started know a message unchecked.
-func GuardFile(r *Run, from int, m tss.MessageContent) { r.guard.own(from, m) }
+func GuardFile(r *Run, from int, m tss.MessageContent) { r.guard.Own(from, m) }
 
 // GuardTake shows another party's message to the guard of a run that is not
 // started. It returns the rule that does not hold, if one does not, and those of
 // whom one is at fault.
 func GuardTake(r *Run, name string, from int, m tss.MessageContent) (rule string, between []int) {
-	refused := r.guard.check(roundByName(r.envelope.rounds, name), from, m)
+	refused := r.guard.Check(name, from, m)
 	switch {
 	case refused == nil:
 		return "", nil
-	case refused.between == nil:
-		return refused.rule, []int{from}
+	case refused.Between == nil:
+		return refused.Rule, []int{from}
 	}
-	return refused.rule, refused.between
-}
-
-// Params are the numbers of pre-parameters.
-func Params(p *PreParams) *localPreParams { return p.params }
-
-// Save is what tss-lib keeps of a share.
-func Save(s *Share) *ecdsakeygen.LocalPartySaveData { return s.secret.ECDSA }
-
-// Place is where a party's numbers are in tss-lib's lists of a whole committee.
-func Place(s *Share, part int) int {
-	m := s.public.Parties[part-1]
-	key := partyKey(s.public.Curve, s.public.KeyID, m.User, m.Index)
-	return slices.IndexFunc(s.secret.ECDSA.Ks, func(k *big.Int) bool { return k.Cmp(key) == 0 })
+	return refused.Rule, refused.Between
 }
 
 // Session is what tss-lib binds a party's proofs in a key generation to.
 func Session(r *Run, part int) []byte {
-	c := tssCurve(r.binding.Curve).Params()
-	list := append([]*big.Int{c.P, c.N, c.Gx, c.Gy}, r.committee.sorted.Keys()...)
+	c := tss.Curve(r.binding.Curve).Params()
+	list := append([]*big.Int{c.P, c.N, c.Gx, c.Gy}, r.committee.Sorted.Keys()...)
 	ssid := common.SHA512_256i(append(list, big.NewInt(1), big.NewInt(0))...)
-	return common.AppendBigIntToBytesSlice(ssid.Bytes(), big.NewInt(int64(r.committee.byPart[part].Index)))
+	return common.AppendBigIntToBytesSlice(ssid.Bytes(), big.NewInt(int64(r.committee.ByPart[part].Index)))
 }
 
 // KeyOf is where a party's share lies.
-func KeyOf(r *Run, part int) *big.Int { return r.committee.byPart[part].KeyInt() }
+func KeyOf(r *Run, part int) *big.Int { return r.committee.ByPart[part].KeyInt() }
 
 // ForgeEcho signs an echo of a round as the run's own party: of the messages
 // given, in the order of an echo.
@@ -255,4 +158,26 @@ func ForgeEcho(r *Run, number int, of ...Message) (Message, error) {
 func WithoutEcho(r *Run) { r.envelope.rounds = roundsOf(r.kind, r.binding.Curve) }
 
 // IsPoint reports whether the guard of a run takes coordinates for a point.
-func IsPoint(r *Run, x, y []byte) bool { return r.guard.isPoint(x, y) }
+func IsPoint(r *Run, x, y []byte) bool { return r.guard.IsPoint(x, y) }
+
+// Rules lists what the guard wants, by message type.
+func Rules() map[string][]string { return tss.Rules() }
+
+// Params are the numbers of pre-parameters, which are then used.
+func Params(p *preparams.Set) *tss.PreParams {
+	numbers, err := p.Take()
+	if err != nil {
+		panic(err)
+	}
+	return numbers
+}
+
+// Save is what tss-lib keeps of a share.
+func Save(s *share.Share) *ecdsakeygen.LocalPartySaveData { return s.Secret().ECDSA }
+
+// Place is where a party's numbers are in tss-lib's lists of a whole committee.
+func Place(s *share.Share, part int) int {
+	k := s.Key()
+	key := tss.PartyKey(k.Curve, k.ID, k.Parties[part-1].User, part)
+	return slices.IndexFunc(s.Secret().ECDSA.Ks, func(n *big.Int) bool { return n.Cmp(key) == 0 })
+}

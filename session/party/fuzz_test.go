@@ -2,7 +2,6 @@ package party_test
 
 import (
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/conclave-mpc/conclave/session/party"
@@ -61,47 +60,6 @@ func FuzzContent(f *testing.F) {
 	})
 }
 
-// FuzzParseShare: what parses as the public part of a share is whole.
-func FuzzParseShare(f *testing.F) {
-	c, shares := someKey(f, pubkey.Ed25519)
-	share := shares[0]
-	text, err := share.Seal(c.Identities[0].Recipient())
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(text)
-	f.Add(`{"version":1,"sealed":"-----BEGIN AGE ENCRYPTED FILE-----\n"}`)
-	f.Add(`{}`)
-	f.Fuzz(func(t *testing.T, text string) {
-		p, err := party.ParsePublic(text)
-		if err != nil {
-			return
-		}
-		if p.PartIndex < 1 || p.PartIndex > len(p.Parties) || p.Threshold < 2 || p.Threshold > p.TotalParts {
-			t.Errorf("parsed %+v", p)
-		}
-		if _, err := p.Curve.ParseKey(p.PublicKey); err != nil {
-			t.Errorf("parsed a key that is none: %v", err)
-		}
-		_, _ = party.OpenShare(text, c.Identities[0])
-	})
-}
-
-// FuzzOpenedShare gives the check of a share's inside what an age file to its
-// owner may hold: anybody who knows the recipient can make one.
-func FuzzOpenedShare(f *testing.F) {
-	_, shares := someKey(f, pubkey.Ed25519)
-	share := shares[0]
-	f.Add(party.PlainJSON(share))
-	f.Add([]byte(`{}`))
-	f.Fuzz(func(t *testing.T, plain []byte) {
-		s, err := party.OpenPlain(plain, share.Public())
-		if err == nil && s.Public().KeyID != share.Public().KeyID {
-			t.Error("opened another share")
-		}
-	})
-}
-
 // FuzzEvidence gives the verifier what a stranger may call evidence. None of it
 // convicts anybody but what was made here.
 func FuzzEvidence(f *testing.F) {
@@ -151,36 +109,6 @@ func FuzzEvidence(f *testing.F) {
 		got := [2]string{string(e.First.Hash), string(e.Second.Hash)}
 		if culprit != c.Members[1] || got != hashes && got != [2]string{hashes[1], hashes[0]} {
 			t.Errorf("part %d is convicted by %s", culprit.Index, text)
-		}
-	})
-}
-
-// FuzzParsePrivateKey: what is taken for a key's private half signs for it.
-func FuzzParsePrivateKey(f *testing.F) {
-	_, shares := partytest.Key(f) // stored, so that all the fuzzer's processes mean the same
-	public := shares[0].Public()
-	key, err := party.Recover(shares)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(true, public.PublicKey, key.Secret())
-	f.Add(true, public.PublicKey, "0x00")
-	f.Add(false, public.PublicKey, key.Secret())
-	f.Add(false, "0x5866666666666666666666666666666666666666666666666666666666666666", "0x0100000000000000000000000000000000000000000000000000000000000000")
-	f.Fuzz(func(t *testing.T, secp256k1 bool, publicKey, secret string) {
-		curve := pubkey.Ed25519
-		if secp256k1 {
-			curve = pubkey.Secp256k1
-		}
-		key, err := party.ParsePrivateKey(curve, publicKey, secret)
-		if err != nil {
-			return
-		}
-		if _, err := key.Sign(digestOf(curve, "fuzz")); err != nil {
-			t.Errorf("took for a private key what cannot sign: %v", err)
-		}
-		if key.Secret() != strings.ToLower(secret) {
-			t.Error("the key is not written as it was read")
 		}
 	})
 }

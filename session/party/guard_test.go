@@ -22,6 +22,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // attack is what one malicious party does to its own messages of one protocol.
@@ -53,7 +54,7 @@ type attack struct {
 type attacker struct {
 	t     testing.TB
 	run   *party.Run
-	share *party.Share // of the attacker, in ECDSA signing
+	share *share.Share // of the attacker, in ECDSA signing
 	// committee is that of a key generation.
 	committee *partytest.Committee
 	kept      map[string]any
@@ -295,7 +296,7 @@ type record struct {
 	runs      map[int]*party.Run
 	x         *attacker
 	committee *partytest.Committee
-	shares    []*party.Share // of a key generation: its outcome
+	shares    []*share.Share // of a key generation: its outcome
 }
 
 // recorded has the records made so far, by protocol.
@@ -340,7 +341,7 @@ func recordOf(t testing.TB, protocol string) *record {
 		return a.from - b.from
 	})
 	if strings.HasSuffix(protocol, "/keygen") {
-		r.shares = []*party.Share{runs[1].Share(), runs[2].Share()}
+		r.shares = []*share.Share{runs[1].Share(), runs[2].Share()}
 	}
 	if recorded.by == nil {
 		recorded.by = map[string]*record{}

@@ -10,6 +10,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // BenchmarkGuardCost signs with guard and echo and without, in turns, and gives
@@ -40,7 +41,7 @@ func BenchmarkGuardCost(b *testing.B) {
 }
 
 // signingTime is the processor time that one signing takes.
-func signingTime(b *testing.B, c *partytest.Committee, shares []*party.Share, quorum []int, bare bool) time.Duration {
+func signingTime(b *testing.B, c *partytest.Committee, shares []*share.Share, quorum []int, bare bool) time.Duration {
 	runs := c.SignRuns(b, shares, quorum, digestOf(shares[0].Public().Curve, "digest"))
 	if bare {
 		for _, run := range runs {

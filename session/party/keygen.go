@@ -2,14 +2,12 @@ package party
 
 import (
 	"fmt"
-	"time"
-
-	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
-	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
-	"github.com/bnb-chain/tss-lib/v2/tss"
 
 	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/internal/tss"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // KeygenConfig describes a key generation.
@@ -19,29 +17,27 @@ type KeygenConfig struct {
 	Identity *identity.Identity
 	// PreParams are needed on secp256k1 and used up by the run; on ed25519 they
 	// are not looked at.
-	PreParams *PreParams
+	PreParams *preparams.Set
 	// Concurrency is how many cores tss-lib may use where it lets itself be told.
 	// Zero means all.
 	Concurrency int
 }
 
 // NewKeygen prepares a key generation. Once the binding is found good the
-// pre-parameters are used, whatever becomes of the run; [ErrPreParamsUsed] and
-// [ErrTestOnly] say what can be wrong with them.
+// pre-parameters are used, whatever becomes of the run; [preparams.ErrUsed] and
+// [preparams.ErrTestOnly] say what can be wrong with them.
 func NewKeygen(c KeygenConfig) (*Run, error) {
 	if err := c.Binding.check(kindKeygen, c.Identity); err != nil {
 		return nil, fmt.Errorf("prepare key generation: %w", err)
 	}
-	p := protocol{concurrency: c.Concurrency}
-	if c.Binding.Curve == pubkey.Ed25519 {
-		p.build = eddsaKeygen(c.Binding)
-	} else {
-		params, err := c.PreParams.take()
-		if err != nil {
+	var pre *tss.PreParams
+	if c.Binding.Curve == pubkey.Secp256k1 {
+		var err error
+		if pre, err = c.PreParams.Take(); err != nil {
 			return nil, fmt.Errorf("prepare key generation: %w", err)
 		}
-		p.build = ecdsaKeygen(c.Binding, params)
 	}
+	p := protocol{concurrency: c.Concurrency, build: tss.Keygen(c.Binding.Curve, pre)}
 	r, err := newRun(kindKeygen, c.Binding, c.Identity, p)
 	if err != nil {
 		return nil, fmt.Errorf("prepare key generation: %w", err)
@@ -49,63 +45,20 @@ func NewKeygen(c KeygenConfig) (*Run, error) {
 	return r, nil
 }
 
-func ecdsaKeygen(b Binding, pre *ecdsakeygen.LocalPreParams) func(*tss.Parameters, chan<- tss.Message) (tss.Party, func() (*result, error)) {
-	return func(params *tss.Parameters, out chan<- tss.Message) (tss.Party, func() (*result, error)) {
-		end := make(chan *ecdsakeygen.LocalPartySaveData, 1)
-		party := ecdsakeygen.NewLocalParty(params, out, end, *pre)
-		return party, func() (*result, error) {
-			select {
-			case save := <-end:
-				return newShareResult(b, &shareSecret{ECDSA: save})
-			default:
-				return nil, nil
-			}
-		}
-	}
-}
-
-func eddsaKeygen(b Binding) func(*tss.Parameters, chan<- tss.Message) (tss.Party, func() (*result, error)) {
-	return func(params *tss.Parameters, out chan<- tss.Message) (tss.Party, func() (*result, error)) {
-		end := make(chan *eddsakeygen.LocalPartySaveData, 1)
-		party := eddsakeygen.NewLocalParty(params, out, end)
-		return party, func() (*result, error) {
-			select {
-			case save := <-end:
-				return newShareResult(b, &shareSecret{EdDSA: save})
-			default:
-				return nil, nil
-			}
-		}
-	}
-}
-
-// newShareResult makes the share of what a key generation left, and holds it to
-// the same checks as one that is read back.
-func newShareResult(b Binding, secret *shareSecret) (*result, error) {
-	pub, err := secret.publicKey(b.Curve)
-	if err != nil {
-		return nil, fmt.Errorf("key generation: %w", err)
-	}
-	address, err := b.Curve.Address(pub)
-	if err != nil {
-		return nil, fmt.Errorf("key generation: %w", err)
-	}
-	s := &Share{
-		public: SharePublic{
-			Version: shareVersion, KeyID: b.KeyID, PartIndex: b.Self,
-			Threshold: b.Threshold, TotalParts: b.TotalParts, Curve: b.Curve,
-			PublicKey: pubkey.Encode(pub), AccountAddr: address,
-			Parties: b.Parties, Created: time.Now().UTC().Truncate(time.Second),
-		},
-		secret: secret,
+// newShare makes the share of what a key generation left, and holds it to the same
+// checks as one that is read back.
+func newShare(b *Binding, secret *tss.Secret) (*share.Share, error) {
+	public := share.Public{
+		KeyID: b.KeyID, PartIndex: b.Self, Threshold: b.Threshold, TotalParts: b.TotalParts, Curve: b.Curve, Parties: b.Parties,
 	}
 	for _, m := range b.Parties {
 		if m.Index == b.Self {
-			s.public.User = m.User
+			public.User = m.User
 		}
 	}
-	if err := s.check(); err != nil {
+	s, err := share.New(public, secret)
+	if err != nil {
 		return nil, fmt.Errorf("key generation: %w", err)
 	}
-	return &result{share: s}, nil
+	return s, nil
 }

@@ -14,12 +14,14 @@ import (
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // someKey is one key of each curve for all tests that only need some key: 2 of 3
 // on ed25519, 2 of 2 on secp256k1, where it is the one that recordOf has recorded.
-func someKey(t testing.TB, curve pubkey.Curve) (*partytest.Committee, []*party.Share) {
+func someKey(t testing.TB, curve pubkey.Curve) (*partytest.Committee, []*share.Share) {
 	t.Helper()
 	if curve == pubkey.Secp256k1 {
 		if testing.Short() {
@@ -43,7 +45,7 @@ func someKey(t testing.TB, curve pubkey.Curve) (*partytest.Committee, []*party.S
 var ed25519Key struct {
 	once      sync.Once
 	committee *partytest.Committee
-	shares    []*party.Share
+	shares    []*share.Share
 }
 
 // TestDigestsAtTheOrder signs digests at and above the group order, and zero.
@@ -109,7 +111,7 @@ func TestRefusedConfigurations(t *testing.T) {
 		"empty identity":     func(cfg *party.SignConfig) { cfg.Identity = &identity.Identity{} },
 		"another identity":   func(cfg *party.SignConfig) { cfg.Identity = stranger },
 		"no share":           func(cfg *party.SignConfig) { cfg.Share = nil },
-		"empty share":        func(cfg *party.SignConfig) { cfg.Share = &party.Share{} },
+		"empty share":        func(cfg *party.SignConfig) { cfg.Share = &share.Share{} },
 		"another's share":    func(cfg *party.SignConfig) { cfg.Share = shares[2] },
 		"another key's":      func(cfg *party.SignConfig) { cfg.Share = others[0] },
 		"nothing to sign":    func(cfg *party.SignConfig) { cfg.Digest = nil },
@@ -148,8 +150,8 @@ func TestPreParamsServeOneKeygen(t *testing.T) {
 		t.Fatal(err)
 	}
 	run.Close()
-	if _, err := party.NewKeygen(cfg); !errors.Is(err, party.ErrPreParamsUsed) {
-		t.Errorf("second key generation: got %v, want %v", err, party.ErrPreParamsUsed)
+	if _, err := party.NewKeygen(cfg); !errors.Is(err, preparams.ErrUsed) {
+		t.Errorf("second key generation: got %v, want %v", err, preparams.ErrUsed)
 	}
 }
 

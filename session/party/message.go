@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/bnb-chain/tss-lib/v2/tss"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/internal/tss"
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
@@ -31,7 +29,7 @@ type Message struct {
 }
 
 // MaxBodyBytes bounds a message's Body; nothing longer is sent or accepted.
-const MaxBodyBytes = bodyHeader + maxProofs + sealOverhead
+const MaxBodyBytes = bodyHeader + tss.MaxContent + sealOverhead
 
 const (
 	bodyVersion  = 1
@@ -90,7 +88,7 @@ func (e *envelope) info(rd *round, m *Message) []byte { return e.place(rd, m.Fro
 // to, or to everyone if to is 0.
 func (e *envelope) pack(rd *round, to int, content []byte) (Message, error) {
 	m := Message{From: e.self, To: to}
-	if len(content) > rd.max {
+	if len(content) > rd.Max {
 		return m, fmt.Errorf("%s: %d bytes are more than a message may hold", rd.Name, len(content))
 	}
 	m.Body = append(m.Body, bodyVersion, rd.Code)
@@ -137,7 +135,7 @@ func (e *envelope) authenticate(m *Message) (*round, error) {
 func (e *envelope) open(rd *round, m *Message) ([]byte, error) {
 	content := m.Body[bodyHeader:]
 	if rd.P2P {
-		if len(content) > rd.max+sealOverhead {
+		if len(content) > rd.Max+sealOverhead {
 			return nil, errors.New("body is too large")
 		}
 		opened, err := e.identity.OpenSealed(e.info(rd, m), content)
@@ -146,7 +144,7 @@ func (e *envelope) open(rd *round, m *Message) ([]byte, error) {
 		}
 		content = opened
 	}
-	if len(content) > rd.max {
+	if len(content) > rd.Max {
 		return nil, errors.New("content is too large")
 	}
 	return content, nil
@@ -161,31 +159,7 @@ func roundByCode(rounds []round, code byte) *round {
 	return nil
 }
 
-// decode parses the content of a round message from a party and runs tss-lib's
-// own structural checks on it. Sender and broadcast flag are the caller's
-// knowledge; nothing of the kind is in the content.
-func decode(rd *round, from *tss.PartyID, content []byte) (msg tss.ParsedMessage, err error) {
-	defer func() {
-		if recover() != nil {
-			msg, err = nil, errors.New("content makes the parser panic")
-		}
-	}()
-	into := rd.make()
-	if err := proto.Unmarshal(content, into); err != nil {
-		return nil, errors.New("content does not parse")
-	}
-	if len(into.ProtoReflect().GetUnknown()) > 0 {
-		return nil, errors.New("content has unknown fields")
-	}
-	if !into.ValidateBasic() {
-		return nil, errors.New("content is incomplete")
-	}
-	routing := tss.MessageRouting{From: from, IsBroadcast: !rd.P2P}
-	wrapper := &tss.MessageWrapper{From: from.MessageWrapper_PartyID, IsBroadcast: !rd.P2P}
-	return tss.NewMessage(routing, into, wrapper), nil
-}
-
-// encode is the inverse of decode for one of our own messages.
+// encode finds the round of one of our own messages and encodes its content.
 func encode(rounds []round, msg tss.Message) (*round, []byte, error) {
 	parsed, ok := msg.(tss.ParsedMessage)
 	if !ok {
@@ -193,13 +167,13 @@ func encode(rounds []round, msg tss.Message) (*round, []byte, error) {
 	}
 	for i := range rounds {
 		rd := &rounds[i]
-		if rd.Echo() || rd.protobufName() != msg.Type() {
+		if rd.Echo() || rd.MessageType() != msg.Type() {
 			continue
 		}
 		if rd.P2P == msg.IsBroadcast() || rd.P2P != (len(msg.GetTo()) == 1) {
 			return nil, nil, fmt.Errorf("tss-lib addresses %s differently", rd.Name)
 		}
-		content, err := proto.MarshalOptions{Deterministic: true}.Marshal(parsed.Content())
+		content, err := tss.Encode(parsed)
 		return rd, content, err
 	}
 	return nil, nil, fmt.Errorf("tss-lib sent an unknown %s", msg.Type())

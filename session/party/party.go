@@ -1,12 +1,16 @@
 // Package party is one party's side of key generation and signing: the engine that
-// runs tss-lib's protocols for one key on one curve, the sealing and signing of
-// everything that passes between parties, and the share that results. It is the
-// half of a session that the servers cannot see into.
+// runs a protocol for one key on one curve, and the sealing and signing of
+// everything that passes between parties. It is the half of a session that the
+// servers cannot see into.
+//
+// Start here: [NewKeygen] and [NewSign] make a [Run]; [Run.Start], [Run.Out] and
+// [Run.Accept] carry it through; [Run.Share] or [Run.Signature] is what it makes.
 //
 // It does no networking and stores nothing. Whoever uses it carries the messages
 // of [Run.Out] to the other parties' [Run.Accept] by any route, trusted or not; sees
 // to it that no session id and attempt is used twice; decides whose identities to
-// believe; and keeps the [identity.Identity], the sealed [Share] and unused [PreParams].
+// believe; and keeps the [identity.Identity], the sealed [share.Share] and unused
+// [preparams.Set].
 //
 // # A run
 //
@@ -24,28 +28,21 @@
 // refused without blame, and [Error] what is somebody's fault.
 //
 // A message is checked against what tss-lib itself checks, and every one passes
-// Run.release before tss-lib sees it. What tss-lib v2.0.2 fails to check can
+// Run.release before tss-lib sees it: see [tss.Guard]. What tss-lib v2.0.2 fails to check can
 // still make its own goroutines panic, which nobody can recover from.
 //
 // # Numbers
 //
 // A part index is 1-based and the key's own; tss-lib's index is the place in the
 // order of its party keys, which are derived from key id, user and part index.
-// The type committee maps between them. Threshold counts signers, here and in
-// everything exported; tss-lib's is one less, and committee.params is where.
-//
-// # When things go wrong
-//
-// [Share.Verify] proves a share usable without rebuilding anything; [Recover] rebuilds the private key from a threshold of shares, for the
-// day on which the committee cannot sign any more. Nothing else here ever has
-// that key.
+// [tss.Committee] maps between them. Threshold counts signers, here and in
+// everything exported; tss-lib's is one less, and [tss.Committee.Params] is where.
 //
 // # Goroutines and locks
 //
 // A Run has one goroutine from Start to its end, and in it tss-lib runs; Accept
 // only checks and queues. The run's mutex guards its state and is never held
 // over tss-lib, cryptography or a channel. The channel behind Out holds all that a
-// run can send, so nothing waits for its reader. [GeneratePreParams] has its own
-// goroutines and outlives none of them. The import of tss-lib starts one for its
-// logger that ends with the process.
+// run can send, so nothing waits for its reader. The import of tss-lib starts a
+// goroutine for its logger that ends with the process.
 package party

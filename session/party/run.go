@@ -9,9 +9,9 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/bnb-chain/tss-lib/v2/tss"
-
 	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/internal/tss"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // Run is one key generation or one signing, seen from one party. Create it with
@@ -22,7 +22,7 @@ type Run struct {
 	// Immutable after construction.
 	kind      kind
 	binding   Binding
-	committee *committee
+	committee *tss.Committee
 	envelope  *envelope
 	out       chan Message
 	done      chan struct{}
@@ -33,8 +33,8 @@ type Run struct {
 	// Owned by the engine goroutine.
 	party   tss.Party
 	tssOut  chan tss.Message
-	collect func() (*result, error) // takes tss-lib's result, nil if there is none yet
-	guard   *guard
+	collect func() (*tss.Result, error) // takes tss-lib's result, nil if there is none yet
+	guard   *tss.Guard
 	stages  map[int]*stage             // by round number, of the current round and later ones
 	current int                        // the first round not yet given to tss-lib
 	sent    map[byte][sha256.Size]byte // hashes of the own broadcasts, by round code
@@ -56,7 +56,7 @@ type Run struct {
 
 // result is what a run makes: one of the two.
 type result struct {
-	share     *Share
+	share     *share.Share
 	signature []byte
 }
 
@@ -81,14 +81,12 @@ type protocol struct {
 	digest, publicKey []byte
 	moduli            map[int]*big.Int // Paillier moduli by part, in ECDSA signing
 	concurrency       int
-	// build makes tss-lib's party, which sends to out, and the function that
-	// takes its result. Neither out nor the result channel may ever block it.
-	build func(params *tss.Parameters, out chan<- tss.Message) (tss.Party, func() (*result, error))
+	build             tss.Build
 }
 
 func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err error) {
 	b.Parties = slices.Clone(b.Parties)
-	com, err := newCommittee(b.Curve, b.KeyID, b.Parties)
+	com, err := tss.NewCommittee(b.Curve, b.KeyID, b.Parties)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +104,10 @@ func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err 
 			sends++
 		}
 	}
+	parts := make([]int, len(b.Parties))
+	for i, m := range b.Parties {
+		parts[i] = m.Index
+	}
 	r = &Run{
 		kind: k, binding: b, committee: com, envelope: env,
 		out:    make(chan Message, sends),
@@ -115,7 +117,7 @@ func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err 
 		handed: map[int]int{},
 
 		digest: p.digest, publicKey: p.publicKey,
-		guard:   newGuard(&b, p.moduli),
+		guard:   tss.NewGuard(b.Curve, b.Threshold, b.Self, parts, p.moduli),
 		stages:  map[int]*stage{},
 		current: 1,
 		sent:    map[byte][sha256.Size]byte{},
@@ -126,7 +128,7 @@ func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err 
 			r, err = nil, errors.New("tss-lib does not accept its input")
 		}
 	}()
-	r.party, r.collect = p.build(com.params(b.Self, b.Threshold, p.concurrency), r.tssOut)
+	r.party, r.collect = p.build(com.Params(b.Self, b.Threshold, p.concurrency), r.tssOut)
 	return r, nil
 }
 
@@ -178,7 +180,7 @@ func (r *Run) Accept(m Message) error {
 	if rd.Echo() {
 		in.echo, err = r.decodeEcho(rd, m.From, content)
 	} else {
-		in.msg, err = decode(rd, r.committee.byPart[m.From], content)
+		in.msg, err = rd.Decode(r.committee.ByPart[m.From], !rd.P2P, content)
 	}
 	if err != nil {
 		return r.failFirst(rd, &m, err)
@@ -241,7 +243,7 @@ func (r *Run) Err() error {
 }
 
 // Share is the result of a key generation, nil before the run is done.
-func (r *Run) Share() *Share {
+func (r *Run) Share() *share.Share {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.result.share

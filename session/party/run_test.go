@@ -12,9 +12,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // TestMain finds goroutines left behind. The one exempted is started by the import
@@ -34,13 +34,13 @@ func digestOf(curve pubkey.Curve, text string) []byte {
 }
 
 // verify checks a signature with neither tss-lib nor package pubkey.
-func verify(t *testing.T, share *party.Share, digest, sig []byte) {
+func verify(t *testing.T, signer *share.Share, digest, sig []byte) {
 	t.Helper()
-	pub, err := pubkey.Decode(share.Public().PublicKey)
+	pub, err := pubkey.Decode(signer.Public().PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if share.Public().Curve == pubkey.Ed25519 {
+	if signer.Public().Curve == pubkey.Ed25519 {
 		if !ed25519.Verify(pub, digest, sig) {
 			t.Errorf("signature %x does not verify", sig)
 		}
@@ -99,7 +99,7 @@ func TestEveryThreshold(t *testing.T) {
 					}
 					t.Parallel()
 					var committee *partytest.Committee
-					var shares []*party.Share
+					var shares []*share.Share
 					if curve == pubkey.Secp256k1 && total == 2 {
 						committee, shares = someKey(t, curve)
 					} else {

@@ -15,9 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -30,11 +30,11 @@ func attestedKey(t *testing.T) wire.KeyInfo {
 		Threshold: 2, TotalParts: 3, Participants: slices.Clone(names), Coordinator: "coord", SessionID: "kg-made",
 	}
 	for i, sealed := range made.shares {
-		share, err := party.OpenShare(sealed, made.identities[i])
+		held, err := share.Open(sealed, made.identities[i])
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := share.Attest(made.identities[i], info.SessionID, info.Coordinator)
+		a, err := held.Attest(made.identities[i], info.SessionID, info.Coordinator)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,20 +6,20 @@ import (
 	"fmt"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // CheckShare finds out whether a share and an identity are a backup from which
 // the party can sign again: the share opens, holds together, and belongs to
 // exactly this identity in the key, for a party that comes back with another one
-// is taken for an impostor. It rebuilds nothing. party.ErrNotOwner.
-func CheckShare(shareJSON string, id *identity.Identity) (party.SharePublic, error) {
-	share, err := party.OpenShare(shareJSON, id)
+// is taken for an impostor. It rebuilds nothing. share.ErrNotOwner.
+func CheckShare(shareJSON string, id *identity.Identity) (share.Public, error) {
+	held, err := share.Open(shareJSON, id)
 	if err != nil {
-		return party.SharePublic{}, err
+		return share.Public{}, err
 	}
-	public := share.Public()
-	if err := share.Verify(); err != nil {
+	public := held.Public()
+	if err := held.Verify(); err != nil {
 		return public, err
 	}
 	return public, sameIdentity(public.User, public.Parties[public.PartIndex-1].Identity, id.Public())
@@ -28,7 +28,7 @@ func CheckShare(shareJSON string, id *identity.Identity) (party.SharePublic, err
 // RestoreShare puts a share from a backup into a store, once [CheckShare] has
 // found it good. A share of the same key and address that the store has already
 // is replaced only by itself.
-func RestoreShare(ctx context.Context, store ShareStore, shareJSON string, id *identity.Identity) (party.SharePublic, error) {
+func RestoreShare(ctx context.Context, store ShareStore, shareJSON string, id *identity.Identity) (share.Public, error) {
 	public, err := CheckShare(shareJSON, id)
 	if err != nil {
 		return public, err

@@ -12,6 +12,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -76,13 +77,13 @@ func (p *participant) checkSign(ctx context.Context, inv Invitation) (Invitation
 		p.log.Error().Err(err).Str("key", inv.KeyID).Msg("share store cannot be read")
 		return inv, nil, errors.New("the share store cannot be read")
 	}
-	share, err := party.ParsePublic(sealed)
+	held, err := share.ParsePublic(sealed)
 	if err != nil {
 		p.log.Error().Err(err).Str("key", inv.KeyID).Msg("share cannot be read")
 		return inv, nil, errors.New("the share cannot be read")
 	}
-	inv.Threshold = share.Threshold
-	return inv, usersOf(share.Parties), p.checkShare(inv, share)
+	inv.Threshold = held.Threshold
+	return inv, usersOf(held.Parties), p.checkShare(inv, held)
 }
 
 // digested fills in the digest that is signed, and the hash, and refuses an
@@ -103,17 +104,17 @@ func digested(inv Invitation) (Invitation, error) {
 }
 
 // checkShare holds an invitation to sign against this party's share.
-func (p *participant) checkShare(inv Invitation, share party.SharePublic) error {
+func (p *participant) checkShare(inv Invitation, held share.Public) error {
 	switch {
-	case share.KeyID != inv.KeyID:
+	case held.KeyID != inv.KeyID:
 		return errors.New("the share is of another key")
-	case share.AccountAddr != inv.AccountAddr || share.Curve != inv.Curve:
+	case held.AccountAddr != inv.AccountAddr || held.Curve != inv.Curve:
 		return errors.New("the share is of another account address")
-	case share.PartIndex != inv.PartIndex || share.User != p.c.User():
+	case held.PartIndex != inv.PartIndex || held.User != p.c.User():
 		return errors.New("the share is of another part")
 	}
 	for _, user := range inv.Participants {
-		if !slices.ContainsFunc(share.Parties, func(m identity.Member) bool { return m.User == user }) {
+		if !slices.ContainsFunc(held.Parties, func(m identity.Member) bool { return m.User == user }) {
 			return fmt.Errorf("%s holds no part of the key", user)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -58,7 +58,7 @@ func (s *DirStore) shareFile(keyID, address string) string {
 
 // Put implements [ShareStore].
 func (s *DirStore) Put(_ context.Context, shareJSON string) error {
-	public, err := party.ParsePublic(shareJSON)
+	public, err := share.ParsePublic(shareJSON)
 	if err != nil {
 		return fmt.Errorf("store share: %w", err)
 	}
@@ -80,8 +80,8 @@ func (s *DirStore) Get(_ context.Context, keyID, accountAddr string) (string, er
 		}
 		return string(text), nil
 	}
-	newest, found := "", party.SharePublic{}
-	err := s.each(func(text string, public party.SharePublic) {
+	newest, found := "", share.Public{}
+	err := s.each(func(text string, public share.Public) {
 		if public.KeyID == keyID && (newest == "" || public.Created.After(found.Created)) {
 			newest, found = text, public
 		}
@@ -93,14 +93,14 @@ func (s *DirStore) Get(_ context.Context, keyID, accountAddr string) (string, er
 }
 
 // List implements [ShareStore].
-func (s *DirStore) List(context.Context) ([]party.SharePublic, error) {
-	var list []party.SharePublic
-	err := s.each(func(_ string, public party.SharePublic) { list = append(list, public) })
+func (s *DirStore) List(context.Context) ([]share.Public, error) {
+	var list []share.Public
+	err := s.each(func(_ string, public share.Public) { list = append(list, public) })
 	sortShares(list)
 	return list, err
 }
 
-func (s *DirStore) each(do func(text string, public party.SharePublic)) error {
+func (s *DirStore) each(do func(text string, public share.Public)) error {
 	dir := filepath.Join(s.dir, "shares")
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -114,7 +114,7 @@ func (s *DirStore) each(do func(text string, public party.SharePublic)) error {
 		if err != nil {
 			return fmt.Errorf("list shares: %w", err)
 		}
-		public, err := party.ParsePublic(string(text))
+		public, err := share.ParsePublic(string(text))
 		if err != nil {
 			return fmt.Errorf("list shares: %s: %w", e.Name(), err)
 		}

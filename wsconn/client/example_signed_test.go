@@ -4,9 +4,9 @@ import (
 	"log"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
@@ -16,7 +16,7 @@ func signedBy(curve, data string) client.Signature {
 	var tb example
 	defer tb.end()
 	var committee *partytest.Committee
-	var shares []*party.Share
+	var shares []*share.Share
 	if curve == string(pubkey.Secp256k1) {
 		committee, shares = partytest.Key(&tb)
 	} else {

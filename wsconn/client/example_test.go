@@ -22,8 +22,8 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -145,7 +145,7 @@ type fileStore struct {
 }
 
 func (s *fileStore) Put(_ context.Context, shareJSON string) error {
-	public, err := party.ParsePublic(shareJSON)
+	public, err := share.ParsePublic(shareJSON)
 	if err != nil {
 		return err
 	}
@@ -170,15 +170,15 @@ func (s *fileStore) Get(_ context.Context, keyID, accountAddr string) (string, e
 	return string(text), err
 }
 
-func (s *fileStore) List(ctx context.Context) ([]party.SharePublic, error) {
+func (s *fileStore) List(ctx context.Context) ([]share.Public, error) {
 	names, err := filepath.Glob(filepath.Join(s.dir, "*.json"))
-	var all []party.SharePublic
+	var all []share.Public
 	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, err
 		}
-		public, err := party.ParsePublic(string(text))
+		public, err := share.ParsePublic(string(text))
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 func TestMain(m *testing.M) {
@@ -33,7 +35,7 @@ type fixtures struct {
 func (f fixtures) Run(ctx context.Context, _ func(int, int)) { <-ctx.Done() }
 func (f fixtures) Want()                                     {}
 func (f fixtures) Release()                                  {}
-func (f fixtures) Take(context.Context) (*party.PreParams, error) {
+func (f fixtures) Take(context.Context) (*preparams.Set, error) {
 	return partytest.PreParams(f.t, f.i), nil
 }
 
@@ -190,7 +192,7 @@ var made struct {
 	sync.Once
 	identities [3]*identity.Identity
 	shares     [3]string
-	public     party.SharePublic
+	public     share.Public
 }
 
 func makeOnce(t *testing.T) {

@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 func TestLoadIdentity(t *testing.T) {
@@ -109,7 +109,7 @@ func TestBackup(t *testing.T) {
 	if err != nil || public.User != "user-1" || public.PartIndex != 1 {
 		t.Errorf("got %s, part %d, %v", public.User, public.PartIndex, err)
 	}
-	if _, err := CheckShare(text, c.Identities[1]); !errors.Is(err, party.ErrNotOwner) {
+	if _, err := CheckShare(text, c.Identities[1]); !errors.Is(err, share.ErrNotOwner) {
 		t.Errorf("another's identity: got %v, want party.ErrNotOwner", err)
 	}
 	if _, err := CheckShare(text[:len(text)-1], c.Identities[0]); err == nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -173,17 +174,17 @@ func (p *participant) report(ctx context.Context, r Record) {
 		return
 	}
 	// What is attested is what is sealed in the share, and not what is beside it.
-	share, err := party.OpenShare(sealed, p.c.cfg.Identity)
+	held, err := share.Open(sealed, p.c.cfg.Identity)
 	var attestation statement.Attestation
 	if err == nil {
-		attestation, err = share.Attest(p.c.cfg.Identity, r.Invitation.SessionID, r.Invitation.Coordinator)
+		attestation, err = held.Attest(p.c.cfg.Identity, r.Invitation.SessionID, r.Invitation.Coordinator)
 	}
 	if err != nil {
 		p.log.Error().Err(err).Str("session", r.Invitation.SessionID).Str("key", r.Invitation.KeyID).Msg("stored share cannot be read")
 		p.failed(r.Invitation, r.Attempt, "the share it had made cannot be read", nil)
 		return
 	}
-	p.complete(r.Invitation, share.Public(), sealed, attestation)
+	p.complete(r.Invitation, held.Public(), sealed, attestation)
 }
 
 func (p *participant) find(sessionID string) *task {

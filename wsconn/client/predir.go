@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -74,7 +74,7 @@ func (d *PreParamsDir) names(suffix string) ([]string, error) {
 }
 
 // Put keeps a set, which its caller must then forget.
-func (d *PreParamsDir) Put(p *party.PreParams) error {
+func (d *PreParamsDir) Put(p *preparams.Set) error {
 	sealed, err := p.Seal(d.identity.Recipient())
 	if err != nil {
 		return err
@@ -93,7 +93,7 @@ func (d *PreParamsDir) Len() (int, error) {
 
 // Take takes a set out for good, nil if there is none. One that cannot be read
 // (it is another identity's, or damaged) is passed over and left where it is.
-func (d *PreParamsDir) Take() (*party.PreParams, error) {
+func (d *PreParamsDir) Take() (*preparams.Set, error) {
 	names, err := d.names(waitingSuffix)
 	if err != nil {
 		return nil, err
@@ -119,10 +119,10 @@ func (d *PreParamsDir) Take() (*party.PreParams, error) {
 	return nil, nil
 }
 
-func (d *PreParamsDir) open(name string) (*party.PreParams, error) {
+func (d *PreParamsDir) open(name string) (*preparams.Set, error) {
 	sealed, err := os.ReadFile(d.path(name, waitingSuffix))
 	if err != nil {
 		return nil, err
 	}
-	return party.OpenPreParams(sealed, d.identity)
+	return preparams.Open(sealed, d.identity)
 }

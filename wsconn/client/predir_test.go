@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/preparams"
 )
 
 func openPreDir(t *testing.T, dir string, id *identity.Identity) *PreParamsDir {
@@ -180,10 +180,10 @@ func TestPreParamsMakerKeeps(t *testing.T) {
 	t.Parallel()
 	dir, id := filepath.Join(privateDir(t), "preparams"), partytest.Identity(t)
 	d := openPreDir(t, dir, id)
-	made := make(chan party.PreParamsConfig, 10)
+	made := make(chan preparams.Config, 10)
 	m := &PreParamsMaker{Ahead: 2, Dir: d}
 	next, yielding := 0, make(chan struct{}, 1)
-	m.testingOnlyGenerate = func(ctx context.Context, c party.PreParamsConfig) (*party.PreParams, error) {
+	m.testingOnlyGenerate = func(ctx context.Context, c preparams.Config) (*preparams.Set, error) {
 		if c.Yield != nil {
 			select {
 			case yielding <- struct{}{}:
@@ -245,7 +245,7 @@ func TestPreParamsMakerKeeps(t *testing.T) {
 	}
 	// The next process has them at once.
 	again := &PreParamsMaker{Ahead: 0, Dir: openPreDir(t, dir, id)}
-	again.testingOnlyGenerate = func(context.Context, party.PreParamsConfig) (*party.PreParams, error) {
+	again.testingOnlyGenerate = func(context.Context, preparams.Config) (*preparams.Set, error) {
 		t.Error("a set is made although one is kept")
 		return partytest.PreParams(t, 5), nil
 	}

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/preparams"
 )
 
 // PreParamsSource supplies the pre-parameters of secp256k1 key generations, a
@@ -18,7 +18,7 @@ type PreParamsSource interface {
 	Want()
 	// Take waits for the set that was announced, and so ends a Want. With an error
 	// the Want goes on.
-	Take(ctx context.Context) (*party.PreParams, error)
+	Take(ctx context.Context) (*preparams.Set, error)
 	// Release ends a Want that needs no set any more.
 	Release()
 }
@@ -38,13 +38,13 @@ type PreParamsMaker struct {
 	// value means all.
 	Concurrency int
 
-	testingOnlyGenerate func(ctx context.Context, c party.PreParamsConfig) (*party.PreParams, error)
+	testingOnlyGenerate func(ctx context.Context, c preparams.Config) (*preparams.Set, error)
 
 	mu      sync.Mutex
 	wanted  int
 	takers  int // in Take now
 	busy    int // runs that compute now
-	stock   []*party.PreParams
+	stock   []*preparams.Set
 	taken   time.Time     // when the last set was
 	err     error         // why Run has returned
 	changed chan struct{} // closed, and replaced, at each change; made when needed
@@ -96,7 +96,7 @@ func (m *PreParamsMaker) step(ctx context.Context, progress func(found, of int))
 			return err
 		}
 	}
-	cfg := party.PreParamsConfig{Concurrency: m.Concurrency, Progress: progress}
+	cfg := preparams.Config{Concurrency: m.Concurrency, Progress: progress}
 	if short > 0 {
 		if m.Dir != nil && kept > 0 {
 			if p, err := m.Dir.Take(); p != nil || err != nil {
@@ -122,8 +122,8 @@ func (m *PreParamsMaker) step(ctx context.Context, progress func(found, of int))
 }
 
 // make makes a set, for the directory if nobody waits for it when it is done.
-func (m *PreParamsMaker) make(ctx context.Context, cfg party.PreParamsConfig, ahead bool) error {
-	generate := party.GeneratePreParams
+func (m *PreParamsMaker) make(ctx context.Context, cfg preparams.Config, ahead bool) error {
+	generate := preparams.Generate
 	if m.testingOnlyGenerate != nil {
 		generate = m.testingOnlyGenerate
 	}
@@ -142,7 +142,7 @@ func (m *PreParamsMaker) make(ctx context.Context, cfg party.PreParamsConfig, ah
 }
 
 // add gives a set to whoever takes next; nil is none.
-func (m *PreParamsMaker) add(p *party.PreParams) {
+func (m *PreParamsMaker) add(p *preparams.Set) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p != nil {
@@ -192,7 +192,7 @@ func (m *PreParamsMaker) want(n int) {
 }
 
 // Take implements [PreParamsSource].
-func (m *PreParamsMaker) Take(ctx context.Context) (*party.PreParams, error) {
+func (m *PreParamsMaker) Take(ctx context.Context) (*preparams.Set, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.takers++

@@ -10,7 +10,9 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -220,7 +222,7 @@ func (p *participant) local(err error, text string) error {
 
 // takePreParams ends the Want that was announced when the invitation was
 // accepted.
-func (p *participant) takePreParams(ctx context.Context, t *task) (*party.PreParams, error) {
+func (p *participant) takePreParams(ctx context.Context, t *task) (*preparams.Set, error) {
 	p.mu.Lock()
 	announced := t.wanting
 	t.wanting = false // the end of the session has nothing to release any more
@@ -245,11 +247,11 @@ func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, e
 	if err != nil {
 		return nil, p.local(err, "the share store cannot be read")
 	}
-	share, err := party.OpenShare(sealed, p.c.cfg.Identity)
+	held, err := share.Open(sealed, p.c.cfg.Identity)
 	if err != nil {
 		return nil, err
 	}
-	public := share.Public()
+	public := held.Public()
 	a.inv.Curve, a.inv.Threshold = public.Curve, public.Threshold
 	if a.inv, err = digested(a.inv); err != nil {
 		return nil, err
@@ -270,17 +272,17 @@ func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, e
 	b := p.binding(a)
 	b.TotalParts = public.TotalParts
 	return party.NewSign(party.SignConfig{
-		Binding: b, Identity: p.c.cfg.Identity, Share: share, Digest: digest, Concurrency: p.c.cfg.Concurrency,
+		Binding: b, Identity: p.c.cfg.Identity, Share: held, Digest: digest, Concurrency: p.c.cfg.Concurrency,
 	})
 }
 
 // sameParties refuses signers who are not who they were when the key was made.
-func sameParties(share party.SharePublic, signers []identity.Member) error {
+func sameParties(held share.Public, signers []identity.Member) error {
 	for _, m := range signers {
-		if m.Index < 1 || m.Index > len(share.Parties) || share.Parties[m.Index-1].User != m.User {
+		if m.Index < 1 || m.Index > len(held.Parties) || held.Parties[m.Index-1].User != m.User {
 			return fmt.Errorf("part %d of the key is not %s", m.Index, m.User)
 		}
-		if err := sameIdentity(m.User, share.Parties[m.Index-1].Identity, m.Identity); err != nil {
+		if err := sameIdentity(m.User, held.Parties[m.Index-1].Identity, m.Identity); err != nil {
 			return blame(m.Index, err)
 		}
 	}
@@ -336,8 +338,8 @@ func (p *participant) drive(ctx context.Context, t *task, a attempt, run *party.
 }
 
 // generated stores a new share, and only then reports it.
-func (p *participant) generated(ctx context.Context, t *task, a attempt, share *party.Share) error {
-	sealed, err := share.Seal(p.c.cfg.Identity.Recipient())
+func (p *participant) generated(ctx context.Context, t *task, a attempt, held *share.Share) error {
+	sealed, err := held.Seal(p.c.cfg.Identity.Recipient())
 	if err != nil {
 		return err
 	}
@@ -345,8 +347,8 @@ func (p *participant) generated(ctx context.Context, t *task, a attempt, share *
 		p.log.Error().Err(err).Str("session", a.inv.SessionID).Str("key", a.inv.KeyID).Msg("share not stored")
 		return errors.New("the share could not be stored")
 	}
-	public := share.Public()
-	attestation, err := share.Attest(p.c.cfg.Identity, a.inv.SessionID, a.inv.Coordinator)
+	public := held.Public()
+	attestation, err := held.Attest(p.c.cfg.Identity, a.inv.SessionID, a.inv.Coordinator)
 	if err != nil {
 		return err
 	}
@@ -364,7 +366,7 @@ func (p *participant) generated(ctx context.Context, t *task, a attempt, share *
 	return nil
 }
 
-func (p *participant) complete(inv Invitation, public party.SharePublic, sealed string, attestation statement.Attestation) {
+func (p *participant) complete(inv Invitation, public share.Public, sealed string, attestation statement.Attestation) {
 	p.send(inv.SessionID, &wire.KeygenComplete{
 		KeyID: inv.KeyID, PartIndex: public.PartIndex, AccountAddr: public.AccountAddr, ShareJSON: sealed,
 		SessionID: inv.SessionID, PublicKey: public.PublicKey, Attestation: attestation.String(),

@@ -8,7 +8,7 @@ import (
 	"sync"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
@@ -23,7 +23,7 @@ type ShareStore interface {
 	// that key if the address is empty. ErrNoShare.
 	Get(ctx context.Context, keyID, accountAddr string) (shareJSON string, err error)
 	// List returns the public parts of all shares, by key id, then newest first.
-	List(ctx context.Context) ([]party.SharePublic, error)
+	List(ctx context.Context) ([]share.Public, error)
 }
 
 // EvidenceStore is a store that keeps evidence against parties.
@@ -47,13 +47,13 @@ type MemStore struct {
 }
 
 type memShare struct {
-	public party.SharePublic
+	public share.Public
 	json   string
 }
 
 // Put implements [ShareStore].
 func (s *MemStore) Put(_ context.Context, shareJSON string) error {
-	public, err := party.ParsePublic(shareJSON)
+	public, err := share.ParsePublic(shareJSON)
 	if err != nil {
 		return fmt.Errorf("store share: %w", err)
 	}
@@ -76,19 +76,19 @@ func (s *MemStore) Get(_ context.Context, keyID, accountAddr string) (string, er
 }
 
 // List implements [ShareStore].
-func (s *MemStore) List(context.Context) ([]party.SharePublic, error) {
+func (s *MemStore) List(context.Context) ([]share.Public, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var list []party.SharePublic
-	for _, share := range slices.Backward(s.shares) {
-		list = append(list, share.public)
+	var list []share.Public
+	for _, held := range slices.Backward(s.shares) {
+		list = append(list, held.public)
 	}
 	sortShares(list)
 	return list, nil
 }
 
-func sortShares(list []party.SharePublic) {
-	slices.SortStableFunc(list, func(a, b party.SharePublic) int {
+func sortShares(list []share.Public) {
+	slices.SortStableFunc(list, func(a, b share.Public) int {
 		if c := strings.Compare(a.KeyID, b.KeyID); c != 0 {
 			return c
 		}

@@ -12,9 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 func dirStore(t *testing.T, dir string) *DirStore {
@@ -37,8 +37,8 @@ func eachStore(t *testing.T, test func(*testing.T, Store)) {
 	t.Run("dir", func(t *testing.T) { test(t, dirStore(t, filepath.Join(t.TempDir(), "home"))) })
 }
 
-// share makes a key and returns the share of its first party.
-func share(t *testing.T) (shareJSON string, public party.SharePublic) {
+// newShare makes a key and returns the share of its first party.
+func newShare(t *testing.T) (shareJSON string, public share.Public) {
 	t.Helper()
 	c := partytest.NewCommittee(t, 2)
 	s := c.Keygen(t, pubkey.Ed25519, 2)[0]
@@ -50,7 +50,7 @@ func share(t *testing.T) (shareJSON string, public party.SharePublic) {
 }
 
 func TestShareStores(t *testing.T) {
-	text, public := share(t)
+	text, public := newShare(t)
 	eachStore(t, func(t *testing.T, s Store) {
 		ctx := context.Background()
 		if _, err := s.Get(ctx, public.KeyID, ""); !errors.Is(err, ErrNoShare) {
@@ -219,7 +219,7 @@ func TestJournalIsRewritten(t *testing.T) {
 func TestDirStoreIsPrivate(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	s := dirStore(t, dir)
-	text, _ := share(t)
+	text, _ := newShare(t)
 	ctx := context.Background()
 	if err := errors.Join(s.Put(ctx, text), s.Write(ctx, record("s", "", 0)), s.Trust("a", partytest.Identity(t).Public())); err != nil {
 		t.Fatal(err)

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // storedKey is a key's committee and shares as testdata holds them, with the
@@ -19,7 +19,7 @@ type storedKey struct {
 // Key returns a 2-of-3 key made beforehand, for tests that sign on secp256k1 and
 // cannot spend the seconds a key generation takes. It is the same for all; on
 // ed25519 there is none, for there a key is made in no time.
-func Key(tb testing.TB) (*Committee, []*party.Share) {
+func Key(tb testing.TB) (*Committee, []*share.Share) {
 	tb.Helper()
 	data, err := fixtures.ReadFile("testdata/key-test-only-secp256k1.json")
 	if err != nil {
@@ -30,24 +30,24 @@ func Key(tb testing.TB) (*Committee, []*party.Share) {
 		tb.Fatal(err)
 	}
 	c := &Committee{}
-	var shares []*party.Share
+	var shares []*share.Share
 	for i, text := range stored.Identities {
 		id, err := identity.Parse(text)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		share, err := party.OpenShare(stored.Shares[i], id)
+		held, err := share.Open(stored.Shares[i], id)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		c.Identities, shares = append(c.Identities, id), append(shares, share)
+		c.Identities, shares = append(c.Identities, id), append(shares, held)
 	}
 	c.Members = shares[0].Public().Parties
 	return c, shares
 }
 
 // StoreKey encodes a key as [Key] reads it, to renew the one in testdata.
-func StoreKey(tb testing.TB, c *Committee, shares []*party.Share) []byte {
+func StoreKey(tb testing.TB, c *Committee, shares []*share.Share) []byte {
 	tb.Helper()
 	stored := storedKey{Warning: "public and worthless: for tests only"}
 	for i, id := range c.Identities {

@@ -17,7 +17,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/internal/testonly"
 	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 //go:embed testdata/preparams-test-only-*.json testdata/key-test-only-secp256k1.json
@@ -30,13 +32,13 @@ const Sets = 6
 
 // PreParams returns a fresh copy of the i-th set of pre-parameters, 0 <= i <
 // Sets. The parties of one key need different ones.
-func PreParams(tb testing.TB, i int) *party.PreParams {
+func PreParams(tb testing.TB, i int) *preparams.Set {
 	tb.Helper()
 	data, err := fixtures.ReadFile(fmt.Sprintf("testdata/preparams-test-only-%d.json", i))
 	if err != nil {
 		tb.Fatalf("no pre-parameters %d: %v", i, err)
 	}
-	p, err := party.UnmarshalPreParams(data)
+	p, err := preparams.Parse(data)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -112,23 +114,23 @@ func (c *Committee) keygenRuns(tb testing.TB, binding party.Binding) map[int]*pa
 }
 
 // Keygen generates a key and returns the shares in order of part index.
-func (c *Committee) Keygen(tb testing.TB, curve pubkey.Curve, threshold int) []*party.Share {
+func (c *Committee) Keygen(tb testing.TB, curve pubkey.Curve, threshold int) []*share.Share {
 	tb.Helper()
 	return c.keygen(tb, c.KeygenRuns(tb, curve, threshold))
 }
 
 // KeygenCalled is Keygen of a key with a given id.
-func (c *Committee) KeygenCalled(tb testing.TB, curve pubkey.Curve, threshold int, keyID string) []*party.Share {
+func (c *Committee) KeygenCalled(tb testing.TB, curve pubkey.Curve, threshold int, keyID string) []*share.Share {
 	tb.Helper()
 	binding := c.Binding(curve, threshold, 0)
 	binding.KeyID = keyID
 	return c.keygen(tb, c.keygenRuns(tb, binding))
 }
 
-func (c *Committee) keygen(tb testing.TB, runs map[int]*party.Run) []*party.Share {
+func (c *Committee) keygen(tb testing.TB, runs map[int]*party.Run) []*share.Share {
 	tb.Helper()
 	NewNetwork(tb, runs).Wait()
-	shares := make([]*party.Share, 0, len(runs))
+	shares := make([]*share.Share, 0, len(runs))
 	for _, m := range c.Members {
 		if err := runs[m.Index].Err(); err != nil {
 			tb.Fatalf("key generation of part %d: %v", m.Index, err)
@@ -140,7 +142,7 @@ func (c *Committee) keygen(tb testing.TB, runs map[int]*party.Run) []*party.Shar
 
 // SignBinding is the binding of a signing by the parts of quorum (ascending)
 // with the shares of the whole committee.
-func (c *Committee) SignBinding(shares []*party.Share, quorum []int, self int) party.Binding {
+func (c *Committee) SignBinding(shares []*share.Share, quorum []int, self int) party.Binding {
 	pub := shares[0].Public()
 	b := c.Binding(pub.Curve, pub.Threshold, self)
 	b.KeyID = pub.KeyID
@@ -152,7 +154,7 @@ func (c *Committee) SignBinding(shares []*party.Share, quorum []int, self int) p
 }
 
 // SignRuns prepares a signing by the parts of quorum.
-func (c *Committee) SignRuns(tb testing.TB, shares []*party.Share, quorum []int, digest []byte) map[int]*party.Run {
+func (c *Committee) SignRuns(tb testing.TB, shares []*share.Share, quorum []int, digest []byte) map[int]*party.Run {
 	tb.Helper()
 	binding := c.SignBinding(shares, quorum, 0)
 	runs := map[int]*party.Run{}
@@ -171,7 +173,7 @@ func (c *Committee) SignRuns(tb testing.TB, shares []*party.Share, quorum []int,
 }
 
 // Sign signs and returns the signature of each part of quorum.
-func (c *Committee) Sign(tb testing.TB, shares []*party.Share, quorum []int, digest []byte) map[int][]byte {
+func (c *Committee) Sign(tb testing.TB, shares []*share.Share, quorum []int, digest []byte) map[int][]byte {
 	tb.Helper()
 	runs := c.SignRuns(tb, shares, quorum, digest)
 	NewNetwork(tb, runs).Wait()

@@ -1,4 +1,4 @@
-package party
+package tss
 
 import (
 	"math/big"
@@ -99,23 +99,23 @@ var ecdsaKeygen1Rules = []rule{
 	numbers("h2", sizeResidue),
 	numbers("dlnproof_1", dlnProofSizes...),
 	numbers("dlnproof_2", dlnProofSizes...),
-	must("paillier_n must be odd and of 2048 bits", func(_ *guard, _ int, m ecdsaKG1) bool { return isModulus(number(m.PaillierN)) }),
-	must("n_tilde must be odd and of 2048 bits", func(_ *guard, _ int, m ecdsaKG1) bool { return isModulus(number(m.NTilde)) }),
-	must("paillier_n must not be prime", func(_ *guard, _ int, m ecdsaKG1) bool { return !number(m.PaillierN).ProbablyPrime(0) }),
-	must("n_tilde must not be prime", func(_ *guard, _ int, m ecdsaKG1) bool { return !number(m.NTilde).ProbablyPrime(0) }),
-	must("paillier_n must have no small factor", func(_ *guard, _ int, m ecdsaKG1) bool { return !hasSmallFactor(number(m.PaillierN)) }),
-	must("n_tilde must have no small factor", func(_ *guard, _ int, m ecdsaKG1) bool { return !hasSmallFactor(number(m.NTilde)) }),
-	must("paillier_n and n_tilde must differ", func(_ *guard, _ int, m ecdsaKG1) bool {
+	must("paillier_n must be odd and of 2048 bits", func(_ *Guard, _ int, m ecdsaKG1) bool { return isModulus(number(m.PaillierN)) }),
+	must("n_tilde must be odd and of 2048 bits", func(_ *Guard, _ int, m ecdsaKG1) bool { return isModulus(number(m.NTilde)) }),
+	must("paillier_n must not be prime", func(_ *Guard, _ int, m ecdsaKG1) bool { return !number(m.PaillierN).ProbablyPrime(0) }),
+	must("n_tilde must not be prime", func(_ *Guard, _ int, m ecdsaKG1) bool { return !number(m.NTilde).ProbablyPrime(0) }),
+	must("paillier_n must have no small factor", func(_ *Guard, _ int, m ecdsaKG1) bool { return !hasSmallFactor(number(m.PaillierN)) }),
+	must("n_tilde must have no small factor", func(_ *Guard, _ int, m ecdsaKG1) bool { return !hasSmallFactor(number(m.NTilde)) }),
+	must("paillier_n and n_tilde must differ", func(_ *Guard, _ int, m ecdsaKG1) bool {
 		return number(m.PaillierN).Cmp(number(m.NTilde)) != 0
 	}),
-	must("h1 and h2 must be different units modulo n_tilde, and neither 1 nor -1", func(_ *guard, _ int, m ecdsaKG1) bool {
+	must("h1 and h2 must be different units modulo n_tilde, and neither 1 nor -1", func(_ *Guard, _ int, m ecdsaKG1) bool {
 		h1, h2, n := number(m.H1), number(m.H2), number(m.NTilde)
 		minus := new(big.Int).Sub(n, one)
 		return isUnit(h1, n, n) && isUnit(h2, n, n) && h1.Cmp(h2) != 0 &&
 			h1.Cmp(one) != 0 && h2.Cmp(one) != 0 && h1.Cmp(minus) != 0 && h2.Cmp(minus) != 0
 	}),
 	// tss-lib slices by these counts, in a goroutine, and a large one is negative.
-	must("the counts in dlnproof_1 and dlnproof_2 must be 128", func(_ *guard, _ int, m ecdsaKG1) bool {
+	must("the counts in dlnproof_1 and dlnproof_2 must be 128", func(_ *Guard, _ int, m ecdsaKG1) bool {
 		for _, proof := range [][][]byte{m.Dlnproof_1, m.Dlnproof_2} {
 			for i := 0; i < len(proof); i += 1 + dlnproof.Iterations {
 				if number(proof[i]).Cmp(big.NewInt(dlnproof.Iterations)) != 0 {
@@ -130,7 +130,7 @@ var ecdsaKeygen1Rules = []rule{
 
 // sharedNumbers finds numbers that somebody has copied. Of ours it is clear by
 // whom; of two others nobody can tell who was first.
-func sharedNumbers(g *guard, from int, content tss.MessageContent) verdict {
+func sharedNumbers(g *Guard, from int, content tss.MessageContent) verdict {
 	m := content.(ecdsaKG1)
 	for _, part := range g.parts {
 		other := earlier[ecdsaKG1](g, part)
@@ -154,9 +154,17 @@ func sharedNumbers(g *guard, from int, content tss.MessageContent) verdict {
 
 // smallPrimes is the product of the odd primes below 2^14.
 var smallPrimes = sync.OnceValue(func() *big.Int {
-	product := big.NewInt(3)
-	for _, group := range groupPrimes(1 << 14) {
-		product.Mul(product, new(big.Int).SetUint64(group.product))
+	const bound = 1 << 14
+	var composite [bound]bool
+	product := big.NewInt(1)
+	for n := 3; n < bound; n += 2 {
+		if composite[n] {
+			continue
+		}
+		product.Mul(product, big.NewInt(int64(n)))
+		for m := n * n; m < bound; m += n {
+			composite[m] = true
+		}
 	}
 	return product
 })
@@ -167,22 +175,22 @@ func hasSmallFactor(n *big.Int) bool {
 
 var ecdsaKeygen2ShareRules = []rule{
 	numbers("share", sizeScalar),
-	must("share must be between 1 and the group order", func(g *guard, _ int, m ecdsaKG2S) bool { return g.isScalar(m.Share) }),
+	must("share must be between 1 and the group order", func(g *Guard, _ int, m ecdsaKG2S) bool { return g.isScalar(m.Share) }),
 	numbers("facProof", facProofSizes...),
 }
 
 var ecdsaKeygen2Rules = []rule{
 	polynomial("de_commitment"),
-	must("de_commitment must open the commitment of round 1", func(g *guard, from int, m ecdsaKG2) bool {
+	must("de_commitment must open the commitment of round 1", func(g *Guard, from int, m ecdsaKG2) bool {
 		return opens(earlier[ecdsaKG1](g, from).GetCommitment(), m.DeCommitment)
 	}),
-	must("de_commitment must hold points of the curve", func(g *guard, _ int, m ecdsaKG2) bool {
+	must("de_commitment must hold points of the curve", func(g *Guard, _ int, m ecdsaKG2) bool {
 		return len(m.DeCommitment) > 0 && g.arePoints(m.DeCommitment[1:])
 	}),
 	numbers("modProof", modProofSizes...),
 	// With a W that has a factor in common with N, an N that is no product of two
 	// primes can pass.
-	must("W of modProof must be a unit modulo paillier_n with Jacobi symbol -1", func(g *guard, from int, m ecdsaKG2) bool {
+	must("W of modProof must be a unit modulo paillier_n with Jacobi symbol -1", func(g *Guard, from int, m ecdsaKG2) bool {
 		n := number(earlier[ecdsaKG1](g, from).GetPaillierN())
 		if len(m.ModProof) == 0 || n.Bit(0) == 0 {
 			return false
@@ -194,7 +202,7 @@ var ecdsaKeygen2Rules = []rule{
 
 var ecdsaKeygen3Rules = []rule{
 	numbers("paillier_proof", same(paillier.ProofIters, sizeResidue)...),
-	must("paillier_proof must be units modulo paillier_n", func(g *guard, from int, m ecdsaKG3) bool {
+	must("paillier_proof must be units modulo paillier_n", func(g *Guard, from int, m ecdsaKG3) bool {
 		n := number(earlier[ecdsaKG1](g, from).GetPaillierN())
 		for _, y := range m.PaillierProof {
 			if !isUnit(number(y), n, n) {
@@ -209,17 +217,17 @@ var ecdsaKeygen3Rules = []rule{
 // accepts in degenerate forms.
 var ecdsaSign1MtaRules = []rule{
 	numbers("c", sizeSquare),
-	must("c must be a unit modulo the square of its sender's paillier_n", func(g *guard, from int, m ecdsaS1M) bool {
+	must("c must be a unit modulo the square of its sender's paillier_n", func(g *Guard, from int, m ecdsaS1M) bool {
 		return g.isCiphertext(m.C, from)
 	}),
 	numbers("range_proof_alice", rangeProofSizes...),
-	must("Z of range_proof_alice must not be 1", func(_ *guard, _ int, m ecdsaS1M) bool { return !isOne(m.RangeProofAlice, 0) }),
-	must("S of range_proof_alice must not be 1", func(_ *guard, _ int, m ecdsaS1M) bool { return !isOne(m.RangeProofAlice, 3) }),
-	must("S of range_proof_alice must be a unit modulo its sender's paillier_n", func(g *guard, from int, m ecdsaS1M) bool {
+	must("Z of range_proof_alice must not be 1", func(_ *Guard, _ int, m ecdsaS1M) bool { return !isOne(m.RangeProofAlice, 0) }),
+	must("S of range_proof_alice must not be 1", func(_ *Guard, _ int, m ecdsaS1M) bool { return !isOne(m.RangeProofAlice, 3) }),
+	must("S of range_proof_alice must be a unit modulo its sender's paillier_n", func(g *Guard, from int, m ecdsaS1M) bool {
 		n := g.moduli[from]
 		return n != nil && len(m.RangeProofAlice) > 3 && isUnit(number(m.RangeProofAlice[3]), n, n)
 	}),
-	must("S1 and S2 of range_proof_alice must differ", func(_ *guard, _ int, m ecdsaS1M) bool {
+	must("S1 and S2 of range_proof_alice must differ", func(_ *Guard, _ int, m ecdsaS1M) bool {
 		return len(m.RangeProofAlice) > 5 && number(m.RangeProofAlice[4]).Cmp(number(m.RangeProofAlice[5])) != 0
 	}),
 }
@@ -229,32 +237,32 @@ func isOne(list [][]byte, i int) bool { return i >= len(list) || number(list[i])
 var ecdsaSign2MtaRules = []rule{
 	numbers("c1", sizeSquare),
 	numbers("c2", sizeSquare),
-	must("c1 must be a unit modulo the square of our paillier_n", func(g *guard, _ int, m ecdsaS2M) bool {
+	must("c1 must be a unit modulo the square of our paillier_n", func(g *Guard, _ int, m ecdsaS2M) bool {
 		return g.isCiphertext(m.C1, g.self)
 	}),
-	must("c2 must be a unit modulo the square of our paillier_n", func(g *guard, _ int, m ecdsaS2M) bool {
+	must("c2 must be a unit modulo the square of our paillier_n", func(g *Guard, _ int, m ecdsaS2M) bool {
 		return g.isCiphertext(m.C2, g.self)
 	}),
 	numbers("proof_bob", proofBobSizes...),
 	numbers("proof_bob_wc", proofBobWCSizes...),
 	// tss-lib multiplies the base point by it, in a goroutine.
-	must("S1 of proof_bob_wc must not be a multiple of the group order", func(g *guard, _ int, m ecdsaS2M) bool {
+	must("S1 of proof_bob_wc must not be a multiple of the group order", func(g *Guard, _ int, m ecdsaS2M) bool {
 		return len(m.ProofBobWc) > 6 && new(big.Int).Mod(number(m.ProofBobWc[6]), g.order).Sign() != 0
 	}),
-	must("U of proof_bob_wc must be a point of the curve", func(g *guard, _ int, m ecdsaS2M) bool {
-		return len(m.ProofBobWc) == len(proofBobWCSizes) && g.isPoint(m.ProofBobWc[10], m.ProofBobWc[11])
+	must("U of proof_bob_wc must be a point of the curve", func(g *Guard, _ int, m ecdsaS2M) bool {
+		return len(m.ProofBobWc) == len(proofBobWCSizes) && g.IsPoint(m.ProofBobWc[10], m.ProofBobWc[11])
 	}),
 }
 
 var ecdsaSign3Rules = []rule{
 	numbers("theta", sizeScalar),
-	must("theta must be between 1 and the group order", func(g *guard, _ int, m ecdsaS3) bool { return g.isScalar(m.Theta) }),
+	must("theta must be between 1 and the group order", func(g *Guard, _ int, m ecdsaS3) bool { return g.isScalar(m.Theta) }),
 	{"the thetas of all must not add up to a multiple of the group order", thetaSum},
 }
 
 // thetaSum is about the number that tss-lib inverts once it has all. The last to
 // speak can choose it to be zero; with several others nobody can tell who did.
-func thetaSum(g *guard, from int, content tss.MessageContent) verdict {
+func thetaSum(g *Guard, from int, content tss.MessageContent) verdict {
 	sum := number(content.(ecdsaS3).Theta)
 	for _, part := range g.parts {
 		if part == from {
@@ -274,52 +282,52 @@ func thetaSum(g *guard, from int, content tss.MessageContent) verdict {
 
 var ecdsaSign4Rules = []rule{
 	numbers("de_commitment", same(3, sizeScalar)...),
-	must("de_commitment must open the commitment of round 1", func(g *guard, from int, m ecdsaS4) bool {
+	must("de_commitment must open the commitment of round 1", func(g *Guard, from int, m ecdsaS4) bool {
 		return opens(earlier[ecdsaS1](g, from).GetCommitment(), m.DeCommitment)
 	}),
-	must("de_commitment must hold a point of the curve", func(g *guard, _ int, m ecdsaS4) bool {
+	must("de_commitment must hold a point of the curve", func(g *Guard, _ int, m ecdsaS4) bool {
 		return len(m.DeCommitment) > 0 && g.arePoints(m.DeCommitment[1:])
 	}),
 	numbers("proof_alpha_x", sizeScalar),
 	numbers("proof_alpha_y", sizeScalar),
-	must("proof_alpha must be a point of the curve", func(g *guard, _ int, m ecdsaS4) bool { return g.isPoint(m.ProofAlphaX, m.ProofAlphaY) }),
+	must("proof_alpha must be a point of the curve", func(g *Guard, _ int, m ecdsaS4) bool { return g.IsPoint(m.ProofAlphaX, m.ProofAlphaY) }),
 	numbers("proof_t", sizeScalar),
-	must("proof_t must be between 1 and the group order", func(g *guard, _ int, m ecdsaS4) bool { return g.isScalar(m.ProofT) }),
+	must("proof_t must be between 1 and the group order", func(g *Guard, _ int, m ecdsaS4) bool { return g.isScalar(m.ProofT) }),
 }
 
 var ecdsaSign6Rules = []rule{
 	numbers("de_commitment", same(5, sizeScalar)...),
-	must("de_commitment must open the commitment of round 5", func(g *guard, from int, m ecdsaS6) bool {
+	must("de_commitment must open the commitment of round 5", func(g *Guard, from int, m ecdsaS6) bool {
 		return opens(earlier[ecdsaS5](g, from).GetCommitment(), m.DeCommitment)
 	}),
-	must("de_commitment must hold two points of the curve", func(g *guard, _ int, m ecdsaS6) bool {
+	must("de_commitment must hold two points of the curve", func(g *Guard, _ int, m ecdsaS6) bool {
 		return len(m.DeCommitment) > 0 && g.arePoints(m.DeCommitment[1:])
 	}),
 	numbers("proof_alpha_x", sizeScalar),
 	numbers("proof_alpha_y", sizeScalar),
-	must("proof_alpha must be a point of the curve", func(g *guard, _ int, m ecdsaS6) bool { return g.isPoint(m.ProofAlphaX, m.ProofAlphaY) }),
+	must("proof_alpha must be a point of the curve", func(g *Guard, _ int, m ecdsaS6) bool { return g.IsPoint(m.ProofAlphaX, m.ProofAlphaY) }),
 	numbers("proof_t", sizeScalar),
-	must("proof_t must be between 1 and the group order", func(g *guard, _ int, m ecdsaS6) bool { return g.isScalar(m.ProofT) }),
+	must("proof_t must be between 1 and the group order", func(g *Guard, _ int, m ecdsaS6) bool { return g.isScalar(m.ProofT) }),
 	numbers("v_proof_alpha_x", sizeScalar),
 	numbers("v_proof_alpha_y", sizeScalar),
-	must("v_proof_alpha must be a point of the curve", func(g *guard, _ int, m ecdsaS6) bool { return g.isPoint(m.VProofAlphaX, m.VProofAlphaY) }),
+	must("v_proof_alpha must be a point of the curve", func(g *Guard, _ int, m ecdsaS6) bool { return g.IsPoint(m.VProofAlphaX, m.VProofAlphaY) }),
 	numbers("v_proof_t", sizeScalar),
-	must("v_proof_t must be between 1 and the group order", func(g *guard, _ int, m ecdsaS6) bool { return g.isScalar(m.VProofT) }),
+	must("v_proof_t must be between 1 and the group order", func(g *Guard, _ int, m ecdsaS6) bool { return g.isScalar(m.VProofT) }),
 	numbers("v_proof_u", sizeScalar),
-	must("v_proof_u must be between 1 and the group order", func(g *guard, _ int, m ecdsaS6) bool { return g.isScalar(m.VProofU) }),
+	must("v_proof_u must be between 1 and the group order", func(g *Guard, _ int, m ecdsaS6) bool { return g.isScalar(m.VProofU) }),
 }
 
 var ecdsaSign8Rules = []rule{
 	numbers("de_commitment", same(5, sizeScalar)...),
-	must("de_commitment must open the commitment of round 7", func(g *guard, from int, m ecdsaS8) bool {
+	must("de_commitment must open the commitment of round 7", func(g *Guard, from int, m ecdsaS8) bool {
 		return opens(earlier[ecdsaS7](g, from).GetCommitment(), m.DeCommitment)
 	}),
-	must("de_commitment must hold two points of the curve", func(g *guard, _ int, m ecdsaS8) bool {
+	must("de_commitment must hold two points of the curve", func(g *Guard, _ int, m ecdsaS8) bool {
 		return len(m.DeCommitment) > 0 && g.arePoints(m.DeCommitment[1:])
 	}),
 }
 
 var ecdsaSign9Rules = []rule{
 	numbers("s", sizeScalar),
-	must("s must be between 1 and the group order", func(g *guard, _ int, m ecdsaS9) bool { return g.isScalar(m.S) }),
+	must("s must be between 1 and the group order", func(g *Guard, _ int, m ecdsaS9) bool { return g.isScalar(m.S) }),
 }

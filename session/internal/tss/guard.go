@@ -1,4 +1,4 @@
-package party
+package tss
 
 import (
 	"fmt"
@@ -14,12 +14,12 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// guard stands before tss-lib v2.0.2 and checks what that does not: three fixes
+// Guard stands before tss-lib v2.0.2 and checks what that does not: three fixes
 // that were made to tss-lib and never released; inputs at which its goroutines
 // panic, which ends the process; inputs for which it blames nobody, or the wrong
 // party; and the size and form of every field. What must hold is in guardRules,
 // one list for each message type. A guard belongs to the engine's goroutine.
-type guard struct {
+type Guard struct {
 	curve     pubkey.Curve
 	order     *big.Int
 	threshold int // signers, or points in a polynomial's commitment
@@ -28,8 +28,8 @@ type guard struct {
 	moduli    map[int]*big.Int // Paillier moduli by part, in ECDSA signing
 	seen      map[said]tss.MessageContent
 
-	// testingOnlySkip switches rules off; nil outside tests.
-	testingOnlySkip func(rule string) bool
+	// TestingOnlySkip switches rules off; nil outside tests.
+	TestingOnlySkip func(rule string) bool
 }
 
 // said is what a message is filed under.
@@ -38,36 +38,50 @@ type said struct {
 	kind reflect.Type
 }
 
-func newGuard(b *Binding, moduli map[int]*big.Int) *guard {
-	g := &guard{
-		curve: b.Curve, order: tssCurve(b.Curve).Params().N, threshold: b.Threshold,
-		self: b.Self, moduli: moduli, seen: map[said]tss.MessageContent{},
+// NewGuard returns the guard of a run of some parts (ascending) of a key, seen from
+// part self. Moduli are the Paillier moduli by part, in ECDSA signing; nil in other
+// protocols.
+func NewGuard(curve pubkey.Curve, threshold, self int, parts []int, moduli map[int]*big.Int) *Guard {
+	return &Guard{
+		curve: curve, order: Order(curve), threshold: threshold,
+		self: self, parts: parts, moduli: moduli, seen: map[said]tss.MessageContent{},
 	}
-	for _, m := range b.Parties {
-		g.parts = append(g.parts, m.Index)
+}
+
+// Anew returns a guard of the same run that has seen nothing.
+func (g *Guard) Anew() *Guard { return NewGuard(g.curve, g.threshold, g.self, g.parts, g.moduli) }
+
+// Rules lists what the guard wants, by the name of the message type.
+func Rules() map[string][]string {
+	out := map[string][]string{}
+	for name, rules := range guardRules {
+		for _, r := range rules {
+			out[name] = append(out[name], r.text)
+		}
 	}
-	return g
+	return out
 }
 
 // rule is one thing that must hold of a message.
 type rule struct {
 	text  string // says what must hold, and names the rule
-	check func(g *guard, from int, m tss.MessageContent) verdict
+	check func(g *Guard, from int, m tss.MessageContent) verdict
 }
 
 // verdict is nil if a rule holds. If not it lists those of whom at least one is
 // at fault: the sender alone, or several where nobody can tell.
 type verdict []int
 
-// refusal is a rule that does not hold.
-type refusal struct {
-	rule    string
-	between []int // of whom one is at fault; nil if it is the sender
+// Refusal is a rule that does not hold.
+type Refusal struct {
+	Rule string // says what must hold
+	// Between are those of whom one is at fault; nil if it is the sender.
+	Between []int
 }
 
 // must makes a rule of which the sender alone can be at fault.
-func must[M tss.MessageContent](text string, holds func(g *guard, from int, m M) bool) rule {
-	return rule{text, func(g *guard, from int, m tss.MessageContent) verdict {
+func must[M tss.MessageContent](text string, holds func(g *Guard, from int, m M) bool) rule {
+	return rule{text, func(g *Guard, from int, m tss.MessageContent) verdict {
 		if holds(g, from, m.(M)) {
 			return nil
 		}
@@ -75,30 +89,31 @@ func must[M tss.MessageContent](text string, holds func(g *guard, from int, m M)
 	}}
 }
 
-// check applies the rules for a message and files it. All messages of earlier
-// rounds must have been filed before.
-func (g *guard) check(rd *round, from int, m tss.MessageContent) (refused *refusal) {
-	for _, rule := range guardRules[rd.Name] {
-		if g.testingOnlySkip != nil && g.testingOnlySkip(rule.text) {
+// Check applies the rules for a message of a round, by its name, and files it. It
+// returns nil if all hold. All messages of earlier rounds must have been filed
+// before.
+func (g *Guard) Check(round string, from int, m tss.MessageContent) *Refusal {
+	for _, rule := range guardRules[round] {
+		if g.TestingOnlySkip != nil && g.TestingOnlySkip(rule.text) {
 			continue
 		}
 		if v := rule.check(g, from, m); len(v) == 1 && v[0] == from {
-			return &refusal{rule: rule.text}
+			return &Refusal{Rule: rule.text}
 		} else if v != nil {
-			return &refusal{rule: rule.text, between: v}
+			return &Refusal{Rule: rule.text, Between: v}
 		}
 	}
-	g.own(from, m)
+	g.Own(from, m)
 	return nil
 }
 
-// own files a message without checking it: one of the own party's.
-func (g *guard) own(part int, m tss.MessageContent) {
+// Own files a message without checking it: one of the own party's.
+func (g *Guard) Own(part int, m tss.MessageContent) {
 	g.seen[said{part, reflect.TypeOf(m)}] = m
 }
 
 // earlier returns a message filed before, nil if there is none.
-func earlier[M tss.MessageContent](g *guard, part int) M {
+func earlier[M tss.MessageContent](g *Guard, part int) M {
 	m, _ := g.seen[said{part, reflect.TypeFor[M]()}].(M)
 	return m
 }
@@ -111,7 +126,7 @@ func numbers(field string, sizes ...int) rule {
 	if len(sizes) > 1 {
 		text = fmt.Sprintf("%s must be %d numbers, none too long and each in its shortest form", field, len(sizes))
 	}
-	return rule{text, func(_ *guard, from int, m tss.MessageContent) verdict {
+	return rule{text, func(_ *Guard, from int, m tss.MessageContent) verdict {
 		return shaped(from, m, field, sizes)
 	}}
 }
@@ -121,7 +136,7 @@ func numbers(field string, sizes ...int) rule {
 // parties to sign. tss-lib ignores what is too much and panics at what is missing.
 func polynomial(field string) rule {
 	text := field + " must be a number and as many points as the threshold"
-	return rule{text, func(g *guard, from int, m tss.MessageContent) verdict {
+	return rule{text, func(g *Guard, from int, m tss.MessageContent) verdict {
 		return shaped(from, m, field, same(1+2*g.threshold, sizeScalar))
 	}}
 }
@@ -156,16 +171,16 @@ func number(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
 
 // isScalar reports whether b is between 1 and the group order less 1. tss-lib
 // panics when it multiplies the base point by a multiple of the order.
-func (g *guard) isScalar(b []byte) bool {
+func (g *Guard) isScalar(b []byte) bool {
 	x := number(b)
 	return x.Sign() > 0 && x.Cmp(g.order) < 0
 }
 
-// isPoint reports whether x and y are an element of the group: on the curve, in
+// IsPoint reports whether x and y are an element of the group: on the curve, in
 // reduced coordinates, and neither neutral nor, on ed25519, neutral once
 // multiplied by the cofactor, with which tss-lib clears what it is given.
-func (g *guard) isPoint(x, y []byte) bool {
-	p := crypto.NewECPointNoCurveCheck(tssCurve(g.curve), number(x), number(y))
+func (g *Guard) IsPoint(x, y []byte) bool {
+	p := crypto.NewECPointNoCurveCheck(Curve(g.curve), number(x), number(y))
 	return validPoint(g.curve, p) && !(g.curve == pubkey.Ed25519 && isSmallOrder(p))
 }
 
@@ -181,13 +196,13 @@ func isSmallOrder(p *crypto.ECPoint) bool {
 		y.Cmp(new(big.Int).Sub(p.Curve().Params().P, order8)) == 0
 }
 
-// arePoints is isPoint for a list of coordinates in pairs.
-func (g *guard) arePoints(flat [][]byte) bool {
+// arePoints is IsPoint for a list of coordinates in pairs.
+func (g *Guard) arePoints(flat [][]byte) bool {
 	if len(flat)%2 != 0 {
 		return false
 	}
 	for i := 0; i < len(flat); i += 2 {
-		if !g.isPoint(flat[i], flat[i+1]) {
+		if !g.IsPoint(flat[i], flat[i+1]) {
 			return false
 		}
 	}
@@ -211,7 +226,7 @@ func isUnit(x, bound, n *big.Int) bool {
 
 // isCiphertext reports whether b is a unit modulo the square of a part's Paillier
 // modulus.
-func (g *guard) isCiphertext(b []byte, part int) bool {
+func (g *Guard) isCiphertext(b []byte, part int) bool {
 	n := g.moduli[part]
 	return n != nil && isUnit(number(b), new(big.Int).Mul(n, n), n)
 }

@@ -1,4 +1,4 @@
-package party
+package tss
 
 import (
 	"crypto/ed25519"
@@ -130,19 +130,20 @@ func TestEdwardsCurveRefuses(t *testing.T) {
 // does, whose registry stays as it is, and a copy is moved.
 func TestEdwardsIsEncodedAsTheLibrarys(t *testing.T) {
 	ours := crypto.ScalarBaseMult(edwards25519Curve, big.NewInt(42))
-	secret := &shareSecret{EdDSA: &eddsakeygen.LocalPartySaveData{EDDSAPub: ours, BigXj: []*crypto.ECPoint{ours, nil}}}
-	text, err := json.Marshal(secret.onCurve(tss.Edwards()))
+	secret := &Secret{EdDSA: &eddsakeygen.LocalPartySaveData{EDDSAPub: ours, BigXj: []*crypto.ECPoint{ours, nil}}}
+	type encoded Secret // as package share encodes it
+	text, err := json.Marshal((*encoded)(secret.ForEncoding()))
 	if err != nil || !strings.Contains(string(text), `"Curve":"ed25519"`) {
 		t.Fatalf("%s: %v", text, err)
 	}
 	if ours.Curve() != elliptic.Curve(edwards25519Curve) {
 		t.Error("the original was moved")
 	}
-	var back shareSecret
+	var back Secret
 	if err := json.Unmarshal(text, &back); err != nil {
 		t.Fatal(err)
 	}
-	moved := back.onCurve(edwards25519Curve)
+	moved := back.Decoded()
 	for _, p := range []*crypto.ECPoint{moved.EdDSA.EDDSAPub, moved.EdDSA.BigXj[0]} {
 		if !p.Equals(ours) || !validPoint(pubkey.Ed25519, p) {
 			t.Errorf("(%d, %d) on a %T", p.X(), p.Y(), p.Curve())
@@ -172,8 +173,8 @@ func TestEdwardsWithLibrary(t *testing.T) {
 		return eddsasigning.NewLocalParty(digest, params(i), *saves[i], out, end)
 	})
 	pub := saves[0].EDDSAPub
-	key := (&shareSecret{EdDSA: saves[1]})
-	encoded, err := key.publicKey(pubkey.Ed25519)
+	key := (&Secret{EdDSA: saves[1]})
+	encoded, err := key.PublicKey(pubkey.Ed25519)
 	if err != nil || !pub.Equals(saves[1].EDDSAPub) {
 		t.Fatalf("two public keys, or none: %v", err)
 	}

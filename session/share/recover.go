@@ -1,4 +1,4 @@
-package party
+package share
 
 import (
 	"crypto/rand"
@@ -14,6 +14,7 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 
+	"github.com/conclave-mpc/conclave/session/internal/tss"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
@@ -37,18 +38,12 @@ func Recover(shares []*Share) (*PrivateKey, error) {
 	}
 	p := &shares[0].public
 	shares = shares[:p.Threshold]
-	ks := make([]*big.Int, len(shares))
+	secrets := make([]*tss.Secret, len(shares))
 	for i, s := range shares {
-		_, ks[i], _, _, _ = s.secret.common()
+		secrets[i] = s.secret
 	}
-	order := tssCurve(p.Curve).Params().N
-	sum, term := new(big.Int), new(big.Int)
-	defer wipe(sum, term)
-	for i, s := range shares {
-		xi, _, _, _, _ := s.secret.common()
-		term.Mul(xi, coefficient(ks, i, new(big.Int), order))
-		sum.Mod(sum.Add(sum, term), order)
-	}
+	sum := tss.Rebuild(p.Curve, secrets)
+	defer tss.Wipe(sum)
 	public, err := pubkey.Decode(p.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
@@ -64,12 +59,11 @@ func Recover(shares []*Share) (*PrivateKey, error) {
 
 // sameKey finds out whether shares are enough and belong together.
 func sameKey(shares []*Share) error {
-	if len(shares) == 0 || slices.ContainsFunc(shares, func(s *Share) bool { return s == nil || s.secret == nil }) {
+	if len(shares) == 0 || slices.ContainsFunc(shares, (*Share).IsZero) {
 		return errors.New("a share is missing")
 	}
 	first := shares[0]
 	p := &first.public
-	_, _, _, points, _ := first.secret.common()
 	seen := map[int]bool{}
 	for _, s := range shares {
 		q := &s.public
@@ -83,11 +77,8 @@ func sameKey(shares []*Share) error {
 			return fmt.Errorf("the share of part %d was given twice", q.PartIndex)
 		}
 		seen[q.PartIndex] = true
-		_, _, _, others, _ := s.secret.common()
-		for i, point := range points {
-			if !point.Equals(others[i]) {
-				return fmt.Errorf("the shares of parts %d and %d are of different key generations of %q", p.PartIndex, q.PartIndex, p.KeyID)
-			}
+		if !first.secret.SamePoints(s.secret) {
+			return fmt.Errorf("the shares of parts %d and %d are of different key generations of %q", p.PartIndex, q.PartIndex, p.KeyID)
 		}
 	}
 	if len(shares) < p.Threshold {
@@ -212,8 +203,8 @@ func (k PrivateKey) nonce(message []byte) ([]byte, error) {
 		h.Write(part)
 	}
 	n := new(big.Int).SetBytes(h.Sum(nil))
-	defer wipe(n)
-	if n.Mod(n, tssCurve(k.curve).Params().N).Sign() == 0 {
+	defer tss.Wipe(n)
+	if n.Mod(n, tss.Order(k.curve)).Sign() == 0 {
 		return nil, errors.New("the nonce is zero") // once in 2^252
 	}
 	return n.FillBytes(make([]byte, 32)), nil
@@ -223,16 +214,8 @@ func (k PrivateKey) nonce(message []byte) ([]byte, error) {
 // runtime have made stay until they are overwritten by chance.
 func (k PrivateKey) Wipe() { clear(k.bytes()[:]) }
 
-// wipe overwrites numbers.
-func wipe(numbers ...*big.Int) {
-	for _, n := range numbers {
-		words := n.Bits()
-		clear(words[:cap(words)])
-	}
-}
-
 // String names the key by its public half.
-func (k PrivateKey) String() string { return "party.PrivateKey(of " + pubkey.Encode(k.public) + ")" }
+func (k PrivateKey) String() string { return "share.PrivateKey(of " + pubkey.Encode(k.public) + ")" }
 
 // Format writes what String returns, whatever the verb.
 func (k PrivateKey) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }

@@ -1,4 +1,14 @@
-package party
+// Package share is a party's share of a key: its file format, and what can be done
+// with shares besides signing.
+//
+// Start here: [Share.Seal] writes a share as share_json, sealed to its owner;
+// [ParsePublic] reads the part of it that is no secret and [Open] the whole.
+// [Share.Verify] proves a share usable without rebuilding anything; [Recover]
+// rebuilds the private key from a threshold of shares, for the day on which the
+// committee cannot sign any more. Nothing else ever has that key.
+//
+// The package stores nothing. Key generation and signing are in package party.
+package share
 
 import (
 	"bytes"
@@ -6,28 +16,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"strings"
 	"time"
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
-	"github.com/bnb-chain/tss-lib/v2/tss"
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/internal/codec"
+	"github.com/conclave-mpc/conclave/session/internal/tss"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 const (
-	shareVersion  = 1
-	maxShareBytes = 4 << 20 // far above a share of a key of 256 parties
+	version  = 1
+	maxBytes = 4 << 20 // far above a share of a key of 256 parties
 )
 
-// SharePublic is what of a share is no secret. It travels in the clear beside
+// ErrNotOwner is returned by [Open] when a share is sealed to others than the
+// identities given.
+var ErrNotOwner = errors.New("share: the share is sealed to another identity")
+
+// Public is what of a share is no secret. It travels in the clear beside
 // the sealed rest, which holds a copy to compare it with.
-type SharePublic struct {
+type Public struct {
 	Version     int          `json:"version"`
 	KeyID       string       `json:"key_id"`
 	User        string       `json:"user_id"`
@@ -46,24 +59,63 @@ type SharePublic struct {
 // immutable and safe for concurrent use. Printing, formatting or encoding it as
 // JSON shows which share it is and nothing more; [Share.Seal] is the one way out.
 type Share struct {
-	public SharePublic
-	secret *shareSecret // behind a pointer, so that printing a copy shows nothing
+	public Public
+	secret *tss.Secret // behind a pointer, so that printing a copy shows nothing
 }
 
-// sealedShare is share_json: the public part, and beside it an armored age file
-// of openShare.
-type sealedShare struct {
-	SharePublic
+// sealedJSON is share_json: the public part, and beside it an armored age file
+// of plainJSON.
+type sealedJSON struct {
+	Public
 	Sealed string `json:"sealed"`
 }
 
-type openShare struct {
-	Public SharePublic  `json:"public"`
-	Secret *shareSecret `json:"secret"`
+type plainJSON struct {
+	Public Public      `json:"public"`
+	Secret *secretJSON `json:"secret"`
+}
+
+// secretJSON is a secret without the methods that hide it.
+type secretJSON tss.Secret
+
+// New returns the share that a key generation has left a party: everything of
+// public is set but for Version, PublicKey, AccountAddr and Created. It is for
+// package party.
+func New(public Public, secret *tss.Secret) (*Share, error) {
+	pub, err := secret.PublicKey(public.Curve)
+	if err != nil {
+		return nil, err
+	}
+	address, err := public.Curve.Address(pub)
+	if err != nil {
+		return nil, err
+	}
+	public.Version, public.PublicKey, public.AccountAddr = version, pubkey.Encode(pub), address
+	public.Created = time.Now().UTC().Truncate(time.Second)
+	s := &Share{public: public, secret: secret}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// IsZero reports whether the share is nil or its zero value, which is no share.
+func (s *Share) IsZero() bool { return s == nil || s.secret == nil }
+
+// Secret returns the secret part, to sign with. It is for package party.
+func (s *Share) Secret() *tss.Secret { return s.secret }
+
+// Key is what the share says about its key. It is for package party.
+func (s *Share) Key() *tss.Key { return s.public.key() }
+
+func (p *Public) key() *tss.Key {
+	return &tss.Key{
+		ID: p.KeyID, Curve: p.Curve, Threshold: p.Threshold, Self: p.PartIndex, Parties: p.Parties, PublicKey: p.PublicKey,
+	}
 }
 
 // Public returns the public part.
-func (s *Share) Public() SharePublic {
+func (s *Share) Public() Public {
 	p := s.public
 	p.Parties = append([]identity.Member(nil), p.Parties...)
 	return p
@@ -94,7 +146,7 @@ func (s *Share) Seal(owner *age.HybridRecipient, more ...age.Recipient) (string,
 	if err := errors.Join(w.Close(), armored.Close()); err != nil {
 		return "", fmt.Errorf("seal share: %w", err)
 	}
-	out, err := json.Marshal(sealedShare{s.public, sealed.String()})
+	out, err := json.Marshal(sealedJSON{s.public, sealed.String()})
 	if err != nil {
 		return "", fmt.Errorf("seal share: %w", err)
 	}
@@ -103,38 +155,38 @@ func (s *Share) Seal(owner *age.HybridRecipient, more ...age.Recipient) (string,
 
 // plain is what is sealed.
 func (s *Share) plain() ([]byte, error) {
-	return json.Marshal(openShare{s.public, s.secret.onCurve(tss.Edwards())})
+	return json.Marshal(plainJSON{s.public, (*secretJSON)(s.secret.ForEncoding())})
 }
 
 // ParsePublic reads the public part of a share_json. It can be changed by
-// whoever stored it: only [OpenShare] shows that it belongs to what is sealed.
-func ParsePublic(shareJSON string) (SharePublic, error) {
+// whoever stored it: only [Open] shows that it belongs to what is sealed.
+func ParsePublic(shareJSON string) (Public, error) {
 	s, err := parseSealed(shareJSON)
-	return s.SharePublic, err
+	return s.Public, err
 }
 
-func parseSealed(shareJSON string) (sealedShare, error) {
-	var s sealedShare
-	if len(shareJSON) > maxShareBytes {
-		return sealedShare{}, errors.New("parse share: too large")
+func parseSealed(shareJSON string) (sealedJSON, error) {
+	var s sealedJSON
+	if len(shareJSON) > maxBytes {
+		return sealedJSON{}, errors.New("parse share: too large")
 	}
 	if err := codec.StrictJSON([]byte(shareJSON), &s); err != nil {
-		return sealedShare{}, fmt.Errorf("parse share: %w", err)
+		return sealedJSON{}, fmt.Errorf("parse share: %w", err)
 	}
-	if err := s.SharePublic.check(); err != nil {
-		return sealedShare{}, fmt.Errorf("parse share: %w", err)
+	if err := s.Public.check(); err != nil {
+		return sealedJSON{}, fmt.Errorf("parse share: %w", err)
 	}
 	if !strings.HasPrefix(s.Sealed, armor.Header+"\n") {
-		return sealedShare{}, errors.New("parse share: it is not sealed with age")
+		return sealedJSON{}, errors.New("parse share: it is not sealed with age")
 	}
 	return s, nil
 }
 
-// OpenShare opens a share_json with an [*identity.Identity] or any age identity to which
+// Open opens a share_json with an [*identity.Identity] or any age identity to which
 // it was sealed, and checks that what is outside equals what is inside and that
 // the secret part is whole and belongs to the key. ErrNotOwner. Its errors quote
 // nothing of the secret.
-func OpenShare(shareJSON string, identities ...age.Identity) (*Share, error) {
+func Open(shareJSON string, identities ...age.Identity) (*Share, error) {
 	outside, err := parseSealed(shareJSON)
 	if err != nil {
 		return nil, err
@@ -147,16 +199,16 @@ func OpenShare(shareJSON string, identities ...age.Identity) (*Share, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open share of part %d of key %q: %w", outside.PartIndex, outside.KeyID, err)
 	}
-	plain, err := io.ReadAll(io.LimitReader(r, maxShareBytes))
+	plain, err := io.ReadAll(io.LimitReader(r, maxBytes))
 	if err != nil {
 		return nil, fmt.Errorf("open share of part %d of key %q: %w", outside.PartIndex, outside.KeyID, err)
 	}
 	defer clear(plain)
-	return openPlain(plain, &outside.SharePublic)
+	return openPlain(plain, &outside.Public)
 }
 
-func openPlain(plain []byte, outside *SharePublic) (*Share, error) {
-	var inside openShare
+func openPlain(plain []byte, outside *Public) (*Share, error) {
+	var inside plainJSON
 	// The decoder's own errors can quote what it read.
 	if err := codec.StrictJSON(plain, &inside); err != nil || inside.Secret == nil {
 		return nil, errors.New("open share: what is sealed is not a share")
@@ -164,22 +216,22 @@ func openPlain(plain []byte, outside *SharePublic) (*Share, error) {
 	if !inside.Public.equal(outside) {
 		return nil, errors.New("open share: the public part was changed after sealing")
 	}
-	s := &Share{public: inside.Public, secret: inside.Secret.onCurve(edwards25519Curve)}
+	s := &Share{public: inside.Public, secret: (*tss.Secret)(inside.Secret).Decoded()}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("open share: %w", err)
 	}
 	return s, nil
 }
 
-func (p *SharePublic) equal(other *SharePublic) bool {
+func (p *Public) equal(other *Public) bool {
 	a, errA := json.Marshal(p)
 	b, errB := json.Marshal(other)
 	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
 // check holds the public part together.
-func (p *SharePublic) check() error {
-	if p.Version != shareVersion {
+func (p *Public) check() error {
+	if p.Version != version {
 		return fmt.Errorf("share format %d is not known", p.Version)
 	}
 	if p.KeyID == "" || len(p.KeyID) > identity.MaxNameBytes {
@@ -210,33 +262,26 @@ func (p *SharePublic) check() error {
 	return nil
 }
 
-// check holds the share to its public part: see shareSecret.check.
+// check holds the share to its public part: see [tss.Secret.Check].
 func (s *Share) check() error {
 	if err := s.public.check(); err != nil {
 		return err
 	}
-	com, err := newCommittee(s.public.Curve, s.public.KeyID, s.public.Parties)
-	if err != nil {
-		return err
-	}
-	return s.secret.check(&s.public, com)
+	return s.secret.Check(s.public.key())
 }
 
-// Verify checks what [OpenShare] leaves out to save time: that the public points
+// Verify checks what [Open] leaves out to save time: that the public points
 // of any quorum, and not of one only, add up to the public key; and on secp256k1
 // that the primes behind the own Paillier key and moduli are such, and that h1
 // and h2 are powers of each other. With that, a share that was opened can sign,
 // with whichever quorum. It rebuilds nothing and takes some tenths of a second.
 func (s *Share) Verify() error {
-	com, err := newCommittee(s.public.Curve, s.public.KeyID, s.public.Parties)
+	err := s.check()
 	if err == nil {
-		err = s.check()
+		err = s.secret.CheckQuorums(s.public.key())
 	}
 	if err == nil {
-		err = s.secret.checkQuorums(&s.public, com)
-	}
-	if err == nil && s.secret.ECDSA != nil {
-		err = checkPreParams(&s.secret.ECDSA.LocalPreParams)
+		err = s.secret.CheckPreParams()
 	}
 	if err != nil {
 		return fmt.Errorf("verify share: %w", err)
@@ -244,25 +289,9 @@ func (s *Share) Verify() error {
 	return nil
 }
 
-// moduli returns the Paillier moduli of a secp256k1 key's parties by part index.
-// tss-lib's lists are in the order of the whole committee's party keys.
-func (s *Share) moduli() map[int]*big.Int {
-	save := s.secret.ECDSA
-	moduli := make(map[int]*big.Int, len(s.public.Parties))
-	for _, m := range s.public.Parties {
-		key := partyKey(s.public.Curve, s.public.KeyID, m.User, m.Index)
-		for i, k := range save.Ks {
-			if k.Cmp(key) == 0 {
-				moduli[m.Index] = save.PaillierPKs[i].N
-			}
-		}
-	}
-	return moduli
-}
-
 // String names the share by key and part.
 func (s Share) String() string {
-	return fmt.Sprintf("party.Share(part %d of key %q)", s.public.PartIndex, s.public.KeyID)
+	return fmt.Sprintf("share.Share(part %d of key %q)", s.public.PartIndex, s.public.KeyID)
 }
 
 // Format writes what String returns, whatever the verb.

@@ -1,4 +1,4 @@
-package party_test
+package share_test
 
 import (
 	"encoding/json"
@@ -10,13 +10,13 @@ import (
 	"filippo.io/age"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-func seal(t *testing.T, s *party.Share, owner *identity.Identity, more ...age.Recipient) string {
+func seal(t *testing.T, s *share.Share, owner *identity.Identity, more ...age.Recipient) string {
 	t.Helper()
 	out, err := s.Seal(owner.Recipient(), more...)
 	if err != nil {
@@ -36,10 +36,10 @@ func TestSealAndOpen(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := seal(t, shares[1], c.Identities[1], backup.Recipient())
-			if strings.Contains(text, party.Secret(shares[1])) {
+			if strings.Contains(text, share.Secret(shares[1])) {
 				t.Fatal("the secret is in the clear")
 			}
-			public, err := party.ParsePublic(text)
+			public, err := share.ParsePublic(text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,25 +47,25 @@ func TestSealAndOpen(t *testing.T) {
 				public.Parties[0] != c.Members[0] || public.PublicKey != shares[0].Public().PublicKey || public.Created.IsZero() {
 				t.Errorf("got public part %+v", public)
 			}
-			var opened []*party.Share
+			var opened []*share.Share
 			for _, id := range []age.Identity{c.Identities[1], backup} {
-				s, err := party.OpenShare(text, id)
+				s, err := share.Open(text, id)
 				if err != nil {
 					t.Fatal(err)
 				}
 				opened = append(opened, s)
 			}
-			if party.Secret(opened[0]) != party.Secret(shares[1]) || party.Secret(opened[1]) != party.Secret(shares[1]) {
+			if share.Secret(opened[0]) != share.Secret(shares[1]) || share.Secret(opened[1]) != share.Secret(shares[1]) {
 				t.Error("sealing and opening changed the secret")
 			}
 			for _, id := range []age.Identity{c.Identities[0], partytest.Identity(t)} {
-				if _, err := party.OpenShare(text, id); err == nil {
+				if _, err := share.Open(text, id); err == nil {
 					t.Error("another opens the share")
 				}
 			}
 			// The opened one signs with the other's original.
 			digest := digestOf(curve, "after opening")
-			for _, sig := range c.Sign(t, []*party.Share{shares[0], opened[0]}, []int{1, 2}, digest) {
+			for _, sig := range c.Sign(t, []*share.Share{shares[0], opened[0]}, []int{1, 2}, digest) {
 				verify(t, shares[0], digest, sig)
 			}
 			classical, err := age.GenerateX25519Identity()
@@ -119,15 +119,15 @@ func TestPublicPartIsSealedToo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := party.OpenShare(string(changed), c.Identities[0]); err == nil {
+		if _, err := share.Open(string(changed), c.Identities[0]); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	for _, bad := range []string{"", "null", "{}", "[]", text + "{}", text[1:], strings.Repeat(" ", 5<<20)} {
-		if _, err := party.OpenShare(bad, c.Identities[0]); err == nil {
+		if _, err := share.Open(bad, c.Identities[0]); err == nil {
 			t.Errorf("accepted %.20q", bad)
 		}
-		if _, err := party.ParsePublic(bad); err == nil {
+		if _, err := share.ParsePublic(bad); err == nil {
 			t.Errorf("parsed %.20q", bad)
 		}
 	}
@@ -188,14 +188,14 @@ func TestBrokenSecret(t *testing.T) {
 				name, own = "ecdsa", ecdsa
 			}
 			try := func(what string, spoil func(plain, save object)) {
-				plain := party.Plain(shares[0])
+				plain := share.Plain(shares[0])
 				spoil(plain, plain["secret"].(object)[name].(object))
-				text := party.SealPlain(shares[0].Public(), plain, c.Identities[0].Recipient())
-				_, err := party.OpenShare(text, c.Identities[0])
+				text := share.SealPlain(shares[0].Public(), plain, c.Identities[0].Recipient())
+				_, err := share.Open(text, c.Identities[0])
 				if (err == nil) != (what == "") {
 					t.Errorf("%s: got %v", what, err)
 				}
-				if err != nil && strings.Contains(err.Error(), party.Secret(shares[0])[:12]) {
+				if err != nil && strings.Contains(err.Error(), share.Secret(shares[0])[:12]) {
 					t.Errorf("%s: the error shows the secret", what)
 				}
 			}
@@ -208,7 +208,7 @@ func TestBrokenSecret(t *testing.T) {
 			try("nothing", func(plain, _ object) { plain["secret"] = object{} })
 			try("no secret part", func(plain, _ object) { plain["secret"] = nil })
 			try("the other curve's", func(plain, save object) { plain["secret"] = object{"ecdsa": object{}, "eddsa": save} })
-			try("a text", func(plain, _ object) { plain["secret"] = party.Secret(shares[0]) })
+			try("a text", func(plain, _ object) { plain["secret"] = share.Secret(shares[0]) })
 			try("another public part", func(plain, _ object) { plain["public"].(object)["created"] = "2020-01-01T00:00:00Z" })
 		})
 	}
@@ -225,9 +225,9 @@ func TestShareIsRedacted(t *testing.T) {
 	text := string(data)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
 		text += fmt.Sprintf(verb, s) + fmt.Sprintf(verb, *s) + fmt.Sprintf(verb, []any{s, *s}) +
-			fmt.Sprintf(verb, struct{ s party.Share }{*s}) + fmt.Sprintf(verb, struct{ s *party.Share }{s})
+			fmt.Sprintf(verb, struct{ s share.Share }{*s}) + fmt.Sprintf(verb, struct{ s *share.Share }{s})
 	}
-	secret := party.Secret(s)
+	secret := share.Secret(s)
 	n, _ := new(big.Int).SetString(secret, 10)
 	for _, form := range []string{secret, n.Text(16), strings.ToUpper(n.Text(16))} {
 		if strings.Contains(text, form[:12]) {

@@ -1,4 +1,4 @@
-package party
+package preparams
 
 import (
 	"fmt"
@@ -7,7 +7,10 @@ import (
 	"time"
 
 	"crypto/rand"
+
 	"github.com/bnb-chain/tss-lib/v2/common"
+
+	"github.com/conclave-mpc/conclave/session/internal/tss"
 )
 
 // hitRate is how many candidates q = 5 mod 6 of 1023 bits there are for one with
@@ -22,7 +25,7 @@ func BenchmarkSieveBound(b *testing.B) {
 	for _, window := range []int{1 << 16, 1 << 17, 1 << 18} {
 		for _, bound := range []uint32{1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 22, 1 << 23} {
 			b.Run(fmt.Sprintf("window=%d/bound=%d", window, bound), func(b *testing.B) {
-				s := searcher{size: primeBits, groups: groupPrimes(bound), struck: make([]bool, window)}
+				s := searcher{size: tss.PrimeBits, groups: groupPrimes(bound), struck: make([]bool, window)}
 				start, err := s.start()
 				if err != nil {
 					b.Fatal(err)
@@ -33,7 +36,7 @@ func BenchmarkSieveBound(b *testing.B) {
 					s.strike(start)
 					sieving += time.Since(begin)
 					begin = time.Now()
-					fermat(start)
+					tss.Fermat(start)
 					power += time.Since(begin)
 				}
 				left := 0
@@ -56,7 +59,7 @@ func BenchmarkSieveBound(b *testing.B) {
 // BenchmarkSafePrime compares the generator with tss-lib's, on one core.
 func BenchmarkSafePrime(b *testing.B) {
 	b.Run("ours", func(b *testing.B) {
-		s := searcher{size: primeBits, groups: sieveGroups(), struck: make([]bool, sieveWindow)}
+		s := searcher{size: tss.PrimeBits, groups: sieveGroups(), struck: make([]bool, sieveWindow)}
 		for b.Loop() {
 			if _, err := s.find(b.Context()); err != nil {
 				b.Fatal(err)
@@ -68,7 +71,7 @@ func BenchmarkSafePrime(b *testing.B) {
 			b.Skip("takes about ten seconds a prime")
 		}
 		for b.Loop() {
-			if _, err := common.GetRandomSafePrimesConcurrent(b.Context(), primeBits, 1, 1, rand.Reader); err != nil {
+			if _, err := common.GetRandomSafePrimesConcurrent(b.Context(), tss.PrimeBits, 1, 1, rand.Reader); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -78,7 +81,7 @@ func BenchmarkSafePrime(b *testing.B) {
 // BenchmarkPreParams makes whole sets on all cores.
 func BenchmarkPreParams(b *testing.B) {
 	for b.Loop() {
-		if _, err := GeneratePreParams(b.Context(), PreParamsConfig{}); err != nil {
+		if _, err := Generate(b.Context(), Config{}); err != nil {
 			b.Fatal(err)
 		}
 	}

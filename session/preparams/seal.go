@@ -1,4 +1,4 @@
-package party
+package preparams
 
 import (
 	"bytes"
@@ -12,7 +12,7 @@ import (
 // Seal returns unused pre-parameters encrypted to their owner, to be kept until
 // they are needed. Whoever keeps them must see to it that they are used once:
 // take away what is kept, durably, before they are.
-func (p *PreParams) Seal(owner *age.HybridRecipient) ([]byte, error) {
+func (p *Set) Seal(owner *age.HybridRecipient) ([]byte, error) {
 	if owner == nil {
 		return nil, errors.New("seal pre-parameters: the owner's recipient is missing")
 	}
@@ -35,17 +35,17 @@ func (p *PreParams) Seal(owner *age.HybridRecipient) ([]byte, error) {
 	return sealed.Bytes(), nil
 }
 
-// OpenPreParams opens what [PreParams.Seal] returned and checks it as
-// [UnmarshalPreParams] does. Its errors quote nothing of the secret.
-func OpenPreParams(sealed []byte, identities ...age.Identity) (*PreParams, error) {
+// Open opens what [Set.Seal] returned and checks it as
+// [Parse] does. Its errors quote nothing of the secret.
+func Open(sealed []byte, identities ...age.Identity) (*Set, error) {
 	r, err := age.Decrypt(bytes.NewReader(sealed), identities...)
 	if err != nil {
 		return nil, fmt.Errorf("open pre-parameters: %w", err)
 	}
-	plain, err := io.ReadAll(io.LimitReader(r, maxPreParamsBytes+1))
+	plain, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("open pre-parameters: %w", err)
 	}
 	defer clear(plain)
-	return UnmarshalPreParams(plain)
+	return Parse(plain)
 }

@@ -1,4 +1,4 @@
-package party
+package tss
 
 import (
 	"crypto/elliptic"

@@ -1,14 +1,15 @@
-package party
+package preparams
 
 import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/big"
 	"math/bits"
 	"sync"
+
+	"github.com/conclave-mpc/conclave/session/internal/tss"
 )
 
 const (
@@ -23,9 +24,6 @@ const (
 	// after long gaps are not preferred even more than a random start does.
 	sieveWindow = 1 << 17
 )
-
-// safePrime is p = 2q+1 with both prime.
-type safePrime struct{ p, q *big.Int }
 
 // sieveGroup is some small primes and their product, which fits a word: one
 // division of the big number serves them all.
@@ -58,6 +56,8 @@ func groupPrimes(bound uint32) []sieveGroup {
 	return append(groups, last)
 }
 
+var one = big.NewInt(1)
+
 // searcher looks for safe primes of one size; it is not safe for concurrent use.
 type searcher struct {
 	size   int // bits of p
@@ -76,11 +76,11 @@ type searcher struct {
 // each, which hardly any composite survives; and what is left is proved (p) or
 // shown with overwhelming probability (q) to be prime. After "Safe Prime
 // Generation with a Combined Sieve", eprint 2003/186.
-func (s *searcher) find(ctx context.Context) (safePrime, error) {
+func (s *searcher) find(ctx context.Context) (tss.SafePrime, error) {
 	for {
 		start, err := s.start()
 		if err != nil {
-			return safePrime{}, err
+			return tss.SafePrime{}, err
 		}
 		s.strike(start)
 		q, p := new(big.Int), new(big.Int)
@@ -93,15 +93,15 @@ func (s *searcher) find(ctx context.Context) (safePrime, error) {
 				s.yield(ctx)
 			}
 			if err := ctx.Err(); err != nil {
-				return safePrime{}, err
+				return tss.SafePrime{}, err
 			}
 			q.Add(start, step.SetUint64(6*uint64(i)))
 			p.Add(p.Lsh(q, 1), one)
-			if q.BitLen() != s.size-1 || !fermat(q) || !fermat(p) {
+			if q.BitLen() != s.size-1 || !tss.Fermat(q) || !tss.Fermat(p) {
 				continue
 			}
-			found := safePrime{p, q}
-			if found.check(s.size) == nil {
+			found := tss.SafePrime{P: p, Q: q}
+			if found.Check(s.size) == nil {
 				return found, nil
 			}
 		}
@@ -153,40 +153,6 @@ func inverse6(r uint64) uint64 {
 	}
 	return (r + 1) / 6
 }
-
-// fermat reports whether 2^(n-1) = 1 mod n.
-func fermat(n *big.Int) bool {
-	e := new(big.Int).Sub(n, one)
-	return e.Exp(two, e, n).Cmp(one) == 0
-}
-
-// check is the full test: of size, of q (thirty rounds of Miller-Rabin and
-// Baillie-PSW), and of p. With q prime and 2^(p-1) = 1 mod p, p is prime by
-// Pocklington's criterion.
-func (s safePrime) check(size int) error {
-	if err := s.checkSize(size); err != nil {
-		return err
-	}
-	if !s.q.ProbablyPrime(30) || !fermat(s.p) || !s.p.ProbablyPrime(0) {
-		return errors.New("a number is not a safe prime")
-	}
-	return nil
-}
-
-func (s safePrime) checkSize(size int) error {
-	if s.p.Sign() <= 0 || s.p.BitLen() != size || s.p.Bit(size-2) != 1 {
-		return fmt.Errorf("a prime is not of %d bits with the top two set", size)
-	}
-	if twice := new(big.Int).Lsh(s.q, 1); twice.Add(twice, one).Cmp(s.p) != 0 {
-		return errors.New("a prime is not twice its half and one")
-	}
-	return nil
-}
-
-var (
-	one = big.NewInt(1)
-	two = big.NewInt(2)
-)
 
 // remainder divides a big-endian number of whole words by m.
 func remainder(words []byte, m uint64) uint64 {

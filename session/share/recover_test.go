@@ -1,4 +1,4 @@
-package party_test
+package share_test
 
 import (
 	"encoding/hex"
@@ -14,14 +14,14 @@ import (
 	"github.com/decred/dcrd/dcrec/edwards/v2"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
-	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/share"
 )
 
 // pick returns the shares of some parts, in that order.
-func pick(shares []*party.Share, parts ...int) []*party.Share {
-	var out []*party.Share
+func pick(shares []*share.Share, parts ...int) []*share.Share {
+	var out []*share.Share
 	for _, part := range parts {
 		out = append(out, shares[part-1])
 	}
@@ -29,7 +29,7 @@ func pick(shares []*party.Share, parts ...int) []*party.Share {
 }
 
 // number is the private key that k.Secret writes.
-func number(t *testing.T, curve pubkey.Curve, k *party.PrivateKey) *big.Int {
+func number(t *testing.T, curve pubkey.Curve, k *share.PrivateKey) *big.Int {
 	t.Helper()
 	raw, err := hex.DecodeString(strings.TrimPrefix(k.Secret(), "0x"))
 	if err != nil || len(raw) != 32 {
@@ -38,7 +38,7 @@ func number(t *testing.T, curve pubkey.Curve, k *party.PrivateKey) *big.Int {
 	if curve == pubkey.Ed25519 {
 		slices.Reverse(raw)
 	}
-	return num(raw)
+	return new(big.Int).SetBytes(raw)
 }
 
 // TestRecover rebuilds the key from every quorum and more, in any order. The
@@ -47,12 +47,12 @@ func number(t *testing.T, curve pubkey.Curve, k *party.PrivateKey) *big.Int {
 func TestRecover(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		key     func() []*party.Share
+		key     func() []*share.Share
 		quorums [][]int
 	}{
-		"ed25519 2 of 3":   {func() []*party.Share { _, s := someKey(t, pubkey.Ed25519); return s }, [][]int{{1, 2}, {2, 1}, {1, 3}, {2, 3}, {1, 2, 3}}},
-		"ed25519 3 of 5":   {func() []*party.Share { return partytest.NewCommittee(t, 5).Keygen(t, pubkey.Ed25519, 3) }, [][]int{{1, 2, 3}, {5, 3, 1}, {2, 4, 5}, {1, 2, 3, 4, 5}}},
-		"secp256k1 2 of 3": {func() []*party.Share { _, s := partytest.Key(t); return s }, [][]int{{1, 2}, {3, 1}, {2, 3}, {3, 2, 1}}},
+		"ed25519 2 of 3":   {func() []*share.Share { _, s := someKey(t, pubkey.Ed25519); return s }, [][]int{{1, 2}, {2, 1}, {1, 3}, {2, 3}, {1, 2, 3}}},
+		"ed25519 3 of 5":   {func() []*share.Share { return partytest.NewCommittee(t, 5).Keygen(t, pubkey.Ed25519, 3) }, [][]int{{1, 2, 3}, {5, 3, 1}, {2, 4, 5}, {1, 2, 3, 4, 5}}},
+		"secp256k1 2 of 3": {func() []*share.Share { _, s := partytest.Key(t); return s }, [][]int{{1, 2}, {3, 1}, {2, 3}, {3, 2, 1}}},
 	} {
 		shares := tc.key()
 		public := shares[0].Public()
@@ -61,7 +61,7 @@ func TestRecover(t *testing.T) {
 			curve = tss.Edwards()
 		}
 		for _, quorum := range tc.quorums {
-			key, err := party.Recover(pick(shares, quorum...))
+			key, err := share.Recover(pick(shares, quorum...))
 			if err != nil {
 				t.Fatalf("%s, parts %v: %v", name, quorum, err)
 			}
@@ -82,7 +82,7 @@ func TestRecover(t *testing.T) {
 				t.Fatal(err)
 			}
 			verify(t, shares[0], digest, sig)
-			again, err := party.ParsePrivateKey(public.Curve, public.PublicKey, key.Secret())
+			again, err := share.ParsePrivateKey(public.Curve, public.PublicKey, key.Secret())
 			if err != nil || again.Secret() != key.Secret() {
 				t.Errorf("%s: reading it back: %v", name, err)
 			}
@@ -102,7 +102,7 @@ func TestRecover(t *testing.T) {
 func TestNoncesDiffer(t *testing.T) {
 	t.Parallel()
 	_, shares := someKey(t, pubkey.Ed25519)
-	key, err := party.Recover(shares)
+	key, err := share.Recover(shares)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,23 +122,23 @@ func TestNoncesDiffer(t *testing.T) {
 func TestRecoverRefuses(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
-	called := func(id string) []*party.Share { return c.KeygenCalled(t, pubkey.Ed25519, 2, id) }
+	called := func(id string) []*share.Share { return c.KeygenCalled(t, pubkey.Ed25519, 2, id) }
 	one, again, other := called("one"), called("one"), called("other")
 	for name, tc := range map[string]struct {
-		shares []*party.Share
+		shares []*share.Share
 		says   string
 	}{
 		"nothing":                     {nil, "missing"},
-		"no share":                    {[]*party.Share{one[0], nil}, "missing"},
-		"an empty share":              {[]*party.Share{{}, one[0]}, "missing"},
+		"no share":                    {[]*share.Share{one[0], nil}, "missing"},
+		"an empty share":              {[]*share.Share{{}, one[0]}, "missing"},
 		"too few":                     {pick(one, 2), `1 of the shares of key "one" given, 2 needed`},
 		"one twice":                   {pick(one, 2, 2), "part 2 was given twice"},
 		"one twice beside enough":     {pick(one, 1, 3, 1), "part 1 was given twice"},
-		"of two keys":                 {[]*party.Share{one[0], other[1]}, `different keys: "one" and "other"`},
-		"of two keygens of one key":   {[]*party.Share{one[0], again[1]}, "the other for " + again[0].Public().AccountAddr},
-		"a foreign one beside enough": {[]*party.Share{one[0], one[1], again[2]}, "parts 1 and 3 are of different key generations"},
+		"of two keys":                 {[]*share.Share{one[0], other[1]}, `different keys: "one" and "other"`},
+		"of two keygens of one key":   {[]*share.Share{one[0], again[1]}, "the other for " + again[0].Public().AccountAddr},
+		"a foreign one beside enough": {[]*share.Share{one[0], one[1], again[2]}, "parts 1 and 3 are of different key generations"},
 	} {
-		if _, err := party.Recover(tc.shares); err == nil || !strings.Contains(err.Error(), tc.says) {
+		if _, err := share.Recover(tc.shares); err == nil || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: got %v, want it to say %q", name, err, tc.says)
 		}
 	}
@@ -147,7 +147,7 @@ func TestRecoverRefuses(t *testing.T) {
 	for i, s := range one {
 		if spoilt := mislead(t, s); spoilt != nil {
 			misled++
-			if _, err := party.Recover([]*party.Share{one[(i+1)%3], spoilt}); err == nil || !strings.Contains(err.Error(), "different key generations") {
+			if _, err := share.Recover([]*share.Share{one[(i+1)%3], spoilt}); err == nil || !strings.Contains(err.Error(), "different key generations") {
 				t.Errorf("shares that know different points: got %v", err)
 			}
 		}
@@ -156,11 +156,11 @@ func TestRecoverRefuses(t *testing.T) {
 		t.Errorf("%d shares could be misled, want 2", misled)
 	}
 	// The check of the result is the last one, and does not rest on the others.
-	key, err := party.Recover(one)
+	key, err := share.Recover(one)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := party.ParsePrivateKey(pubkey.Ed25519, other[0].Public().PublicKey, key.Secret()); err == nil {
+	if _, err := share.ParsePrivateKey(pubkey.Ed25519, other[0].Public().PublicKey, key.Secret()); err == nil {
 		t.Error("took it for the private key of another")
 	}
 	zeros := "0x" + strings.Repeat("00", 32)
@@ -171,7 +171,7 @@ func TestRecoverRefuses(t *testing.T) {
 			public = shares[0].Public().PublicKey
 		}
 		for _, bad := range []string{"", "0x", zeros, zeros[:64], "0x" + strings.Repeat("ff", 32), "0x" + strings.Repeat("0f", 32), strings.Repeat("x", 66)} {
-			if _, err := party.ParsePrivateKey(curve, public, bad); err == nil || len(bad) > 2 && strings.Contains(err.Error(), bad[2:]) {
+			if _, err := share.ParsePrivateKey(curve, public, bad); err == nil || len(bad) > 2 && strings.Contains(err.Error(), bad[2:]) {
 				t.Errorf("%s %.8q…: got %v", curve, bad, err)
 			}
 		}
@@ -181,7 +181,7 @@ func TestRecoverRefuses(t *testing.T) {
 func TestPrivateKeyIsRedacted(t *testing.T) {
 	t.Parallel()
 	_, shares := someKey(t, pubkey.Ed25519)
-	key, err := party.Recover(shares)
+	key, err := share.Recover(shares)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestPrivateKeyIsRedacted(t *testing.T) {
 	}
 	text := string(data)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
-		text += fmt.Sprintf(verb, key) + fmt.Sprintf(verb, *key) + fmt.Sprintf(verb, struct{ k party.PrivateKey }{*key})
+		text += fmt.Sprintf(verb, key) + fmt.Sprintf(verb, *key) + fmt.Sprintf(verb, struct{ k share.PrivateKey }{*key})
 	}
 	n := number(t, pubkey.Ed25519, key)
 	for _, form := range []string{key.Secret()[2:], n.Text(16), strings.ToUpper(n.Text(16)), n.String(), strings.Trim(fmt.Sprint(n.Bytes()), "[]")} {
@@ -205,15 +205,15 @@ func TestPrivateKeyIsRedacted(t *testing.T) {
 }
 
 // spoil changes what is sealed in a share, which still opens.
-func spoil(t *testing.T, s *party.Share, name string, change func(save map[string]any)) *party.Share {
+func spoil(t *testing.T, s *share.Share, name string, change func(save map[string]any)) *share.Share {
 	t.Helper()
-	plain := party.Plain(s)
+	plain := share.Plain(s)
 	change(plain["secret"].(map[string]any)[name].(map[string]any))
 	data, err := json.Marshal(plain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	spoilt, err := party.OpenPlain(data, s.Public())
+	spoilt, err := share.OpenPlain(data, s.Public())
 	if err != nil {
 		t.Fatalf("%v, spoilt, does not open: %v", s, err)
 	}
@@ -222,9 +222,9 @@ func spoil(t *testing.T, s *party.Share, name string, change func(save map[strin
 
 // mislead makes a share of a 2-of-3 key know a wrong point of the party outside
 // the first quorum; it returns nil if that is the share's own.
-func mislead(t *testing.T, s *party.Share) *party.Share {
+func mislead(t *testing.T, s *share.Share) *share.Share {
 	t.Helper()
-	save := party.Plain(s)["secret"].(map[string]any)["eddsa"].(map[string]any)
+	save := share.Plain(s)["secret"].(map[string]any)["eddsa"].(map[string]any)
 	if save["Ks"].([]any)[2] == save["ShareID"] {
 		return nil
 	}
@@ -254,7 +254,7 @@ func TestVerifyShare(t *testing.T) {
 	}
 	err := spoil(t, fixed[0], "ecdsa", func(save map[string]any) {
 		n, _ := new(big.Int).SetString(save["Alpha"].(json.Number).String(), 10)
-		save["Alpha"] = json.Number(n.Add(n, one).String())
+		save["Alpha"] = json.Number(n.Add(n, big.NewInt(1)).String())
 	}).Verify()
 	if err == nil || !strings.Contains(err.Error(), "not powers of each other") {
 		t.Errorf("a wrong exponent between h1 and h2: got %v", err)

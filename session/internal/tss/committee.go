@@ -1,7 +1,6 @@
-package party
+package tss
 
 import (
-	"crypto/elliptic"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -14,22 +13,27 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// committee maps between our part indexes and tss-lib's: tss-lib sorts parties
+// Committee maps between our part indexes and tss-lib's: tss-lib sorts parties
 // by their keys and numbers them from 0 in that order, which has nothing to do
 // with ours.
-type committee struct {
-	curve  pubkey.Curve
-	sorted tss.SortedPartyIDs
-	byPart map[int]*tss.PartyID
-	partOf []int // part index by tss-lib's index
+type Committee struct {
+	curve pubkey.Curve
+	// Sorted are the parties in tss-lib's order.
+	Sorted tss.SortedPartyIDs
+	// ByPart finds a party by its part index.
+	ByPart map[int]*tss.PartyID
+	// PartOf are the part indexes by tss-lib's index.
+	PartOf []int
 }
 
-func newCommittee(curve pubkey.Curve, keyID string, members []identity.Member) (*committee, error) {
-	c := &committee{curve: curve, byPart: make(map[int]*tss.PartyID, len(members))}
+// NewCommittee returns the committee of a key's parties, or of those of them that
+// take part in a signing. It is an error if two have the same key.
+func NewCommittee(curve pubkey.Curve, keyID string, members []identity.Member) (*Committee, error) {
+	c := &Committee{curve: curve, ByPart: make(map[int]*tss.PartyID, len(members))}
 	ids := make(tss.UnSortedPartyIDs, 0, len(members))
 	partByKey := make(map[string]int, len(members))
 	for _, m := range members {
-		key := partyKey(curve, keyID, m.User, m.Index)
+		key := PartyKey(curve, keyID, m.User, m.Index)
 		if _, taken := partByKey[string(key.Bytes())]; taken {
 			return nil, errors.New("two parties have the same key")
 		}
@@ -37,40 +41,33 @@ func newCommittee(curve pubkey.Curve, keyID string, members []identity.Member) (
 		// No user names here: tss-lib puts the moniker into its errors.
 		id := tss.NewPartyID(fmt.Sprint(m.Index), fmt.Sprintf("part %d", m.Index), key)
 		ids = append(ids, id)
-		c.byPart[m.Index] = id
+		c.ByPart[m.Index] = id
 	}
-	c.sorted = tss.SortPartyIDs(ids)
-	c.partOf = make([]int, len(c.sorted))
-	for i, id := range c.sorted {
-		c.partOf[i] = partByKey[string(id.Key)]
+	c.Sorted = tss.SortPartyIDs(ids)
+	c.PartOf = make([]int, len(c.Sorted))
+	for i, id := range c.Sorted {
+		c.PartOf[i] = partByKey[string(id.Key)]
 	}
 	return c, nil
 }
 
-// params are tss-lib's parameters for one of the parties. This is the one place
+// Params are tss-lib's parameters for one of the parties. This is the one place
 // where our threshold (how many must sign) becomes tss-lib's (the degree of the
 // polynomial, one less).
-func (c *committee) params(self, threshold, concurrency int) *tss.Parameters {
-	p := tss.NewParameters(tssCurve(c.curve), tss.NewPeerContext(c.sorted), c.byPart[self], len(c.sorted), threshold-1)
+func (c *Committee) Params(self, threshold, concurrency int) *tss.Parameters {
+	p := tss.NewParameters(Curve(c.curve), tss.NewPeerContext(c.Sorted), c.ByPart[self], len(c.Sorted), threshold-1)
 	if concurrency > 0 {
 		p.SetConcurrency(concurrency)
 	}
 	return p
 }
 
-func tssCurve(c pubkey.Curve) elliptic.Curve {
-	if c == pubkey.Ed25519 {
-		return edwards25519Curve
-	}
-	return tss.S256()
-}
-
-// partyKey is where a party's share lies on the key's polynomial: a number
+// PartyKey is where a party's share lies on the key's polynomial: a number
 // between 1 and the group order less 1, derived from what names the party in
 // this key. It differs between keys, so that tss-lib's own session ids, which
 // hold little else, do too.
-func partyKey(curve pubkey.Curve, keyID, user string, index int) *big.Int {
-	order := tssCurve(curve).Params().N
+func PartyKey(curve pubkey.Curve, keyID, user string, index int) *big.Int {
+	order := Curve(curve).Params().N
 	for try := 0; ; try++ {
 		var t codec.Transcript
 		t.Text("conclave/party/key/v1")

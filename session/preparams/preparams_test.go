@@ -1,4 +1,4 @@
-package party
+package preparams
 
 import (
 	"context"
@@ -12,9 +12,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/conclave-mpc/conclave/session/internal/testonly"
+	"github.com/conclave-mpc/conclave/session/internal/tss"
 )
 
-var writeFixtures = flag.Bool("write-fixtures", false, "write new pre-parameters to partytest/testdata")
+func init() { testonly.Allow() }
+
+var writeFixtures = flag.Bool("write-fixtures", false, "write new pre-parameters to ../party/partytest/testdata")
 
 // TestWriteFixtures makes the pre-parameters of package partytest.
 func TestWriteFixtures(t *testing.T) {
@@ -22,7 +27,7 @@ func TestWriteFixtures(t *testing.T) {
 		t.Skip("only with -write-fixtures")
 	}
 	for i := range 6 { // partytest.Sets
-		p, err := GeneratePreParams(context.Background(), PreParamsConfig{})
+		p, err := Generate(context.Background(), Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -31,7 +36,7 @@ func TestWriteFixtures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := filepath.Join("partytest", "testdata", fmt.Sprintf("preparams-test-only-%d.json", i))
+		name := filepath.Join("..", "party", "partytest", "testdata", fmt.Sprintf("preparams-test-only-%d.json", i))
 		if err := os.WriteFile(name, append(data, '\n'), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -40,31 +45,31 @@ func TestWriteFixtures(t *testing.T) {
 
 func fixture(t testing.TB, i int) []byte {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("partytest", "testdata", fmt.Sprintf("preparams-test-only-%d.json", i)))
+	data, err := os.ReadFile(filepath.Join("..", "party", "partytest", "testdata", fmt.Sprintf("preparams-test-only-%d.json", i)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return data
 }
 
-func unmarshal(t testing.TB, data []byte) *PreParams {
+func unmarshal(t testing.TB, data []byte) *Set {
 	t.Helper()
-	p, err := UnmarshalPreParams(data)
+	p, err := Parse(data)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// TestGeneratePreParams makes one set and holds it to more than checkPreParams
+// TestGenerate makes one set and holds it to more than checkPreParams
 // does, with big integers written out.
-func TestGeneratePreParams(t *testing.T) {
+func TestGenerate(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
 	t.Parallel()
 	var seen []int
-	p, err := GeneratePreParams(t.Context(), PreParamsConfig{Concurrency: 1, Progress: func(found, of int) {
+	p, err := Generate(t.Context(), Config{Concurrency: 1, Progress: func(found, of int) {
 		seen = append(seen, found)
 		if found > of || of < 4 {
 			t.Errorf("progress %d of %d", found, of)
@@ -101,49 +106,49 @@ func TestGeneratePreParams(t *testing.T) {
 	if d := new(big.Int).Sub(l.PaillierSK.P, l.PaillierSK.Q).BitLen(); d < 1021 {
 		t.Errorf("the Paillier primes differ in %d bits only", d)
 	}
-	if err := checkPreParams(l); err != nil {
+	if err := tss.CheckPreParams(l); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestGeneratePreParamsCancel(t *testing.T) {
+func TestGenerateCancel(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := GeneratePreParams(ctx, PreParamsConfig{}); !errors.Is(err, context.Canceled) {
+	if _, err := Generate(ctx, Config{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	// And in the middle, right after the first prime.
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
-	_, err := GeneratePreParams(ctx, PreParamsConfig{Concurrency: 2, Progress: func(int, int) { cancel() }})
+	_, err := Generate(ctx, Config{Concurrency: 2, Progress: func(int, int) { cancel() }})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 }
 
-func TestPreParamsAreUsedOnce(t *testing.T) {
+func TestSetIsUsedOnce(t *testing.T) {
 	t.Parallel()
 	p := unmarshal(t, fixture(t, 0))
-	if _, err := p.take(); err != nil {
+	if _, err := p.Take(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.take(); !errors.Is(err, ErrPreParamsUsed) {
-		t.Errorf("second use: got %v, want %v", err, ErrPreParamsUsed)
+	if _, err := p.Take(); !errors.Is(err, ErrUsed) {
+		t.Errorf("second use: got %v, want %v", err, ErrUsed)
 	}
-	if _, err := p.Marshal(); !errors.Is(err, ErrPreParamsUsed) {
-		t.Errorf("encoding after use: got %v, want %v", err, ErrPreParamsUsed)
+	if _, err := p.Marshal(); !errors.Is(err, ErrUsed) {
+		t.Errorf("encoding after use: got %v, want %v", err, ErrUsed)
 	}
-	var none *PreParams
-	if _, err := none.take(); err == nil {
+	var none *Set
+	if _, err := none.Take(); err == nil {
 		t.Error("missing pre-parameters were used")
 	}
-	if _, err := (&PreParams{}).Marshal(); err == nil {
+	if _, err := (&Set{}).Marshal(); err == nil {
 		t.Error("empty pre-parameters were encoded")
 	}
 }
 
-func TestPreParamsRoundTrip(t *testing.T) {
+func TestRoundTrip(t *testing.T) {
 	t.Parallel()
 	data := strings.TrimSpace(string(fixture(t, 1)))
 	again, err := unmarshal(t, []byte(data)).Marshal()
@@ -155,7 +160,7 @@ func TestPreParamsRoundTrip(t *testing.T) {
 	}
 	for _, bad := range []string{"", "{}", "null", data + data, data[:len(data)-1],
 		strings.Replace(data, `"version":1`, `"version":2`, 1), strings.Replace(data, `"version":1`, `"version":1,"x":1`, 1)} {
-		if _, err := UnmarshalPreParams([]byte(bad)); err == nil {
+		if _, err := Parse([]byte(bad)); err == nil {
 			t.Errorf("accepted %.40q of %d bytes", bad, len(bad))
 		}
 	}
@@ -165,45 +170,45 @@ func TestPreParamsRoundTrip(t *testing.T) {
 func TestCheckPreParams(t *testing.T) {
 	t.Parallel()
 	other := unmarshal(t, fixture(t, 3)).params
-	for name, spoil := range map[string]func(l *localPreParams){
-		"no Paillier key":          func(l *localPreParams) { l.PaillierSK = nil },
-		"no N":                     func(l *localPreParams) { l.PaillierSK.N = nil },
-		"no phi":                   func(l *localPreParams) { l.PaillierSK.PhiN = nil },
-		"no alpha":                 func(l *localPreParams) { l.Alpha = nil },
-		"another N":                func(l *localPreParams) { l.PaillierSK.N = other.PaillierSK.N },
-		"another phi":              func(l *localPreParams) { l.PaillierSK.PhiN.Add(l.PaillierSK.PhiN, two) },
-		"another lambda":           func(l *localPreParams) { l.PaillierSK.LambdaN = l.PaillierSK.PhiN },
-		"another prime":            func(l *localPreParams) { l.PaillierSK.P = other.PaillierSK.P },
-		"one prime twice":          func(l *localPreParams) { l.PaillierSK.Q = l.PaillierSK.P },
-		"NTilde from Paillier's":   func(l *localPreParams) { l.P = new(big.Int).Rsh(l.PaillierSK.P, 1) },
-		"another NTilde":           func(l *localPreParams) { l.NTildei = other.NTildei },
-		"h1 is one":                func(l *localPreParams) { l.H1i = big.NewInt(1) },
-		"h1 is h2":                 func(l *localPreParams) { l.H1i = l.H2i },
-		"h2 is no power of h1":     func(l *localPreParams) { l.H2i = new(big.Int).Add(l.H2i, one) },
-		"h1 is no square":          func(l *localPreParams) { l.H1i.Sub(l.NTildei, l.H1i) },
-		"alpha is zero":            func(l *localPreParams) { l.Alpha.SetInt64(0) },
-		"beta is another":          func(l *localPreParams) { l.Beta.Sub(l.Beta, one) },
-		"beta out of range":        func(l *localPreParams) { l.Beta.Add(l.Beta, new(big.Int).Mul(l.P, l.Q)) },
-		"a prime that is negative": func(l *localPreParams) { l.PaillierSK.P.Neg(l.PaillierSK.P) },
+	for name, spoil := range map[string]func(l *tss.PreParams){
+		"no Paillier key":          func(l *tss.PreParams) { l.PaillierSK = nil },
+		"no N":                     func(l *tss.PreParams) { l.PaillierSK.N = nil },
+		"no phi":                   func(l *tss.PreParams) { l.PaillierSK.PhiN = nil },
+		"no alpha":                 func(l *tss.PreParams) { l.Alpha = nil },
+		"another N":                func(l *tss.PreParams) { l.PaillierSK.N = other.PaillierSK.N },
+		"another phi":              func(l *tss.PreParams) { l.PaillierSK.PhiN.Add(l.PaillierSK.PhiN, big.NewInt(2)) },
+		"another lambda":           func(l *tss.PreParams) { l.PaillierSK.LambdaN = l.PaillierSK.PhiN },
+		"another prime":            func(l *tss.PreParams) { l.PaillierSK.P = other.PaillierSK.P },
+		"one prime twice":          func(l *tss.PreParams) { l.PaillierSK.Q = l.PaillierSK.P },
+		"NTilde from Paillier's":   func(l *tss.PreParams) { l.P = new(big.Int).Rsh(l.PaillierSK.P, 1) },
+		"another NTilde":           func(l *tss.PreParams) { l.NTildei = other.NTildei },
+		"h1 is one":                func(l *tss.PreParams) { l.H1i = big.NewInt(1) },
+		"h1 is h2":                 func(l *tss.PreParams) { l.H1i = l.H2i },
+		"h2 is no power of h1":     func(l *tss.PreParams) { l.H2i = new(big.Int).Add(l.H2i, one) },
+		"h1 is no square":          func(l *tss.PreParams) { l.H1i.Sub(l.NTildei, l.H1i) },
+		"alpha is zero":            func(l *tss.PreParams) { l.Alpha.SetInt64(0) },
+		"beta is another":          func(l *tss.PreParams) { l.Beta.Sub(l.Beta, one) },
+		"beta out of range":        func(l *tss.PreParams) { l.Beta.Add(l.Beta, new(big.Int).Mul(l.P, l.Q)) },
+		"a prime that is negative": func(l *tss.PreParams) { l.PaillierSK.P.Neg(l.PaillierSK.P) },
 	} {
-		var stored preParamsJSON
-		if err := json.Unmarshal(fixture(t, 2), &stored); err != nil {
+		var read stored
+		if err := json.Unmarshal(fixture(t, 2), &read); err != nil {
 			t.Fatal(err)
 		}
-		l := stored.Params
+		l := read.Params
 		spoil(l)
-		if checkPreParams(l) == nil {
+		if tss.CheckPreParams(l) == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	// Composite halves that fit together: only the primality tests see it.
-	q := new(big.Int).Lsh(one, primeBits-2)
-	q.SetBit(q, primeBits-3, 1)
-	composite := safePrimeOf(q.Add(q, big.NewInt(1<<20-1)))
-	if err := composite.checkSize(primeBits); err != nil {
+	q := new(big.Int).Lsh(one, tss.PrimeBits-2)
+	q.SetBit(q, tss.PrimeBits-3, 1)
+	composite := tss.SafePrimeOf(q.Add(q, big.NewInt(1<<20-1)))
+	if err := composite.CheckSize(tss.PrimeBits); err != nil {
 		t.Fatal(err)
 	}
-	if composite.check(primeBits) == nil {
+	if composite.Check(tss.PrimeBits) == nil {
 		t.Error("a composite passes for a safe prime")
 	}
 }
@@ -244,7 +249,7 @@ func TestSieve(t *testing.T) {
 	s.strike(start)
 	for i, struck := range s.struck {
 		q := new(big.Int).Add(start, big.NewInt(6*int64(i)))
-		p := safePrimeOf(q).p
+		p := tss.SafePrimeOf(q).P
 		divisible := false
 		for _, g := range s.groups {
 			for _, r := range g.primes {
@@ -267,24 +272,24 @@ func TestFindSafePrime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := got.check(256); err != nil {
+		if err := got.Check(256); err != nil {
 			t.Error(err)
 		}
-		if seen[got.p.String()] {
+		if seen[got.P.String()] {
 			t.Error("the same prime twice")
 		}
-		seen[got.p.String()] = true
+		seen[got.P.String()] = true
 	}
 }
 
 func TestAssembleNeedsDistance(t *testing.T) {
 	t.Parallel()
 	l := unmarshal(t, fixture(t, 4)).params
-	primes := primesOf(l)
+	primes := tss.PrimesOf(l)
 	if got, err := assemble(primes[:3]); got != nil || err != nil {
 		t.Errorf("three primes: got %v, %v", got, err)
 	}
-	if got, err := assemble([]safePrime{primes[0], primes[0], primes[0], primes[0]}); got != nil || err != nil {
+	if got, err := assemble([]tss.SafePrime{primes[0], primes[0], primes[0], primes[0]}); got != nil || err != nil {
 		t.Errorf("equal primes: got %v, %v", got, err)
 	}
 	if got, err := assemble(primes); got == nil || err != nil {
@@ -298,17 +303,17 @@ func TestFixturesAreRefused(t *testing.T) {
 		t.Skip("builds a program")
 	}
 	t.Parallel()
-	name := filepath.Join("partytest", "testdata", "preparams-test-only-0.json")
+	name := filepath.Join("..", "party", "partytest", "testdata", "preparams-test-only-0.json")
 	out, err := exec.CommandContext(t.Context(), "go", "run", "./testdata/refuse", name).CombinedOutput()
 	if err != nil || strings.TrimSpace(string(out)) != ErrTestOnly.Error() {
 		t.Errorf("got %q, %v, want %q", out, err, ErrTestOnly)
 	}
 }
 
-func TestPreParamsAreRedacted(t *testing.T) {
+func TestSetIsRedacted(t *testing.T) {
 	t.Parallel()
 	p := unmarshal(t, fixture(t, 5))
-	text := formats(p) + fmt.Sprintf("%+v %#v", struct{ p *PreParams }{p}, []any{p})
+	text := formats(p) + fmt.Sprintf("%+v %#v", struct{ p *Set }{p}, []any{p})
 	for _, n := range []*big.Int{p.params.PaillierSK.P, p.params.Alpha, p.params.P} {
 		if strings.Contains(text, n.String()[:12]) || strings.Contains(text, n.Text(16)[:12]) {
 			t.Error("a secret number is shown")

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/conclave-mpc/conclave/session/party"
+	"github.com/conclave-mpc/conclave/session/preparams"
 )
 
 func main() {
@@ -14,6 +14,6 @@ func main() {
 	if err != nil {
 		panic(err)
 	}
-	_, err = party.UnmarshalPreParams(data)
+	_, err = preparams.Parse(data)
 	fmt.Println(err)
 }

@@ -1,0 +1,306 @@
+package tss
+
+import (
+	"crypto/elliptic"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"slices"
+
+	"github.com/bnb-chain/tss-lib/v2/crypto"
+	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
+	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
+	"github.com/bnb-chain/tss-lib/v2/tss"
+	"github.com/decred/dcrd/dcrec/edwards/v2"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+)
+
+// Key is what is known of a key by everybody who has a share of it.
+type Key struct {
+	ID        string
+	Curve     pubkey.Curve
+	Threshold int
+	Self      int // the own part
+	// Parties are all the key's, ascending by part from 1.
+	Parties   []identity.Member
+	PublicKey string // 0x hex: compressed SEC1, or 32 bytes
+}
+
+// Committee returns the key's committee.
+func (k *Key) Committee() (*Committee, error) { return NewCommittee(k.Curve, k.ID, k.Parties) }
+
+// Secret is the secret part of a share: what tss-lib saves of a key, one of the two
+// by curve. It is immutable. Printing it, or encoding it as JSON, shows nothing:
+// package share, which writes it into age files, encodes a type of its own.
+type Secret struct {
+	ECDSA *ecdsakeygen.LocalPartySaveData `json:"ecdsa,omitempty"`
+	EdDSA *eddsakeygen.LocalPartySaveData `json:"eddsa,omitempty"`
+}
+
+// String says what it is.
+func (s Secret) String() string { return "tss.Secret" }
+
+// Format writes what String returns, whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+
+// MarshalJSON writes what String returns.
+func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// ForEncoding returns the same secret in the form that is written.
+func (s *Secret) ForEncoding() *Secret { return s.onCurve(tss.Edwards()) }
+
+// Decoded returns the secret that was read in that form.
+func (s *Secret) Decoded() *Secret { return s.onCurve(edwards25519Curve) }
+
+// onCurve returns the same secret with its points on another curve of ed25519:
+// tss-lib's own to be encoded, which names it and is known by that name to all who
+// link the library, and ours to compute with.
+func (s *Secret) onCurve(c elliptic.Curve) *Secret {
+	if s.EdDSA == nil {
+		return s
+	}
+	move := func(p *crypto.ECPoint) *crypto.ECPoint {
+		if p == nil {
+			return nil
+		}
+		copied := *p
+		return copied.SetCurve(c)
+	}
+	save := *s.EdDSA
+	save.EDDSAPub, save.BigXj = move(save.EDDSAPub), slices.Clone(save.BigXj)
+	for i, p := range save.BigXj {
+		save.BigXj[i] = move(p)
+	}
+	moved := *s
+	moved.EdDSA = &save
+	return &moved
+}
+
+// common is what both have: whatever can be checked alike.
+func (s *Secret) common() (xi, shareID *big.Int, ks []*big.Int, points []*crypto.ECPoint, pub *crypto.ECPoint) {
+	if s.ECDSA != nil {
+		return s.ECDSA.Xi, s.ECDSA.ShareID, s.ECDSA.Ks, s.ECDSA.BigXj, s.ECDSA.ECDSAPub
+	}
+	return s.EdDSA.Xi, s.EdDSA.ShareID, s.EdDSA.Ks, s.EdDSA.BigXj, s.EdDSA.EDDSAPub
+}
+
+// PublicKey encodes the public key: compressed SEC1, or RFC 8032.
+func (s *Secret) PublicKey(curve pubkey.Curve) ([]byte, error) {
+	_, _, _, _, p := s.common()
+	if !validPoint(curve, p) {
+		return nil, errors.New("the public key is missing or not on its curve")
+	}
+	if curve == pubkey.Ed25519 {
+		return edwards.NewPublicKey(p.X(), p.Y()).Serialize(), nil
+	}
+	var x, y secp256k1.FieldVal
+	x.SetByteSlice(p.X().Bytes())
+	y.SetByteSlice(p.Y().Bytes())
+	return secp256k1.NewPublicKey(&x, &y).SerializeCompressed(), nil
+}
+
+// Check finds out whether a share can sign: it is whole; its numbers lie where
+// the committee's parties do; the secret number belongs to the own public point;
+// and as many public points as the threshold says determine the public key. What
+// it refuses would make tss-lib panic, or fail late and blame others.
+func (s *Secret) Check(k *Key) error {
+	com, err := k.Committee()
+	if err != nil {
+		return err
+	}
+	if (s.ECDSA != nil) == (s.EdDSA != nil) || (s.ECDSA != nil) != (k.Curve == pubkey.Secp256k1) {
+		return errors.New("the secret part is of another curve")
+	}
+	xi, shareID, ks, points, _ := s.common()
+	n := len(k.Parties)
+	if len(ks) != n || len(points) != n {
+		return errors.New("the secret part is of another committee")
+	}
+	for i, id := range com.Sorted {
+		if ks[i] == nil || ks[i].Cmp(id.KeyInt()) != 0 || !validPoint(k.Curve, points[i]) {
+			return fmt.Errorf("the secret part does not know part %d", com.PartOf[i])
+		}
+	}
+	own := com.ByPart[k.Self]
+	order := Curve(k.Curve).Params().N
+	if shareID == nil || shareID.Cmp(own.KeyInt()) != 0 || xi == nil || xi.Sign() <= 0 || xi.Cmp(order) >= 0 {
+		return errors.New("the secret number is missing or another party's")
+	}
+	if !crypto.ScalarBaseMult(Curve(k.Curve), xi).Equals(points[own.Index]) {
+		return errors.New("the secret number does not belong to its public point")
+	}
+	pub, err := s.PublicKey(k.Curve)
+	if err != nil {
+		return err
+	}
+	if pubkey.Encode(pub) != k.PublicKey {
+		return errors.New("the secret part is of another key")
+	}
+	if err := s.checkSum(k); err != nil {
+		return err
+	}
+	if s.ECDSA != nil {
+		return checkPaillier(s.ECDSA, own.Index, com)
+	}
+	return nil
+}
+
+// checkSum interpolates the public key from the first Threshold public points.
+func (s *Secret) checkSum(k *Key) error {
+	_, _, _, _, pub := s.common()
+	sum, err := s.pointAt(k, new(big.Int))
+	if err != nil || !sum.Equals(pub) {
+		return errors.New("the public points do not add up to the public key")
+	}
+	return nil
+}
+
+// CheckQuorums finds out whether any other quorum's public points add up to the
+// public key like the first one's: whether all lie on one polynomial.
+func (s *Secret) CheckQuorums(k *Key) error {
+	com, err := k.Committee()
+	if err != nil {
+		return err
+	}
+	_, _, ks, points, _ := s.common()
+	for i := k.Threshold; i < len(k.Parties); i++ {
+		point, err := s.pointAt(k, ks[i])
+		if err != nil || !point.Equals(points[i]) {
+			return fmt.Errorf("the public point of part %d does not fit those of the others", com.PartOf[i])
+		}
+	}
+	return nil
+}
+
+// pointAt is the public point at x that the first Threshold ones determine.
+func (s *Secret) pointAt(k *Key, x *big.Int) (*crypto.ECPoint, error) {
+	_, _, ks, points, _ := s.common()
+	order := Curve(k.Curve).Params().N
+	var sum *crypto.ECPoint
+	for i := range k.Threshold {
+		term := points[i].ScalarMult(coefficient(ks[:k.Threshold], i, x, order))
+		if sum == nil {
+			sum = term
+			continue
+		}
+		var err error
+		if sum, err = sum.Add(term); err != nil {
+			return nil, err
+		}
+	}
+	return sum, nil
+}
+
+// coefficient is Lagrange's: what the value at ks[i] counts for in that at x,
+// where ks are different and not x.
+func coefficient(ks []*big.Int, i int, x, order *big.Int) *big.Int {
+	num, den := big.NewInt(1), big.NewInt(1)
+	for j := range ks {
+		if i != j {
+			num.Mod(num.Mul(num, new(big.Int).Sub(ks[j], x)), order)
+			den.Mod(den.Mul(den, new(big.Int).Sub(ks[j], ks[i])), order)
+		}
+	}
+	return num.Mod(num.Mul(num, den.ModInverse(den, order)), order)
+}
+
+// checkPaillier checks what only ECDSA has: the own keys are whole, and everybody's
+// moduli have the size tss-lib's proofs assume.
+func checkPaillier(save *ecdsakeygen.LocalPartySaveData, own int, com *Committee) error {
+	n := len(com.Sorted)
+	if len(save.NTildej) != n || len(save.H1j) != n || len(save.H2j) != n || len(save.PaillierPKs) != n {
+		return errors.New("the secret part is of another committee")
+	}
+	for i := range n {
+		pk := save.PaillierPKs[i]
+		if pk == nil || !isModulus(pk.N) || !isModulus(save.NTildej[i]) ||
+			!isResidue(save.H1j[i], save.NTildej[i]) || !isResidue(save.H2j[i], save.NTildej[i]) {
+			return fmt.Errorf("the secret part has no valid moduli of part %d", com.PartOf[i])
+		}
+	}
+	if err := checkStructure(&save.LocalPreParams); err != nil {
+		return err
+	}
+	if save.PaillierSK.N.Cmp(save.PaillierPKs[own].N) != 0 || save.NTildei.Cmp(save.NTildej[own]) != 0 ||
+		save.H1i.Cmp(save.H1j[own]) != 0 || save.H2i.Cmp(save.H2j[own]) != 0 {
+		return errors.New("the own moduli are not those the committee knows")
+	}
+	return nil
+}
+
+func isModulus(n *big.Int) bool {
+	return n != nil && n.Sign() > 0 && n.BitLen() == modulusBits && n.Bit(0) == 1
+}
+
+func isResidue(x, n *big.Int) bool { return x != nil && x.Cmp(big.NewInt(1)) > 0 && x.Cmp(n) < 0 }
+
+// validPoint reports whether p is an element of the curve, and of the right one,
+// other than the neutral element (0, 1) that exists on ed25519 only.
+func validPoint(curve pubkey.Curve, p *crypto.ECPoint) bool {
+	return p != nil && p.ValidateBasic() && p.Curve() == Curve(curve) &&
+		p.X().Sign() >= 0 && p.X().Cmp(Curve(curve).Params().P) < 0 &&
+		p.Y().Sign() >= 0 && p.Y().Cmp(Curve(curve).Params().P) < 0 &&
+		!(curve == pubkey.Ed25519 && p.X().Sign() == 0)
+}
+
+// CheckPreParams holds the pre-parameters that an ECDSA key's secret contains to
+// all that [CheckPreParams] demands. A secret of ed25519 has none.
+func (s *Secret) CheckPreParams() error {
+	if s.ECDSA == nil {
+		return nil
+	}
+	return CheckPreParams(&s.ECDSA.LocalPreParams)
+}
+
+// SamePoints reports whether two shares know the same public points.
+func (s *Secret) SamePoints(other *Secret) bool {
+	_, _, _, points, _ := s.common()
+	_, _, _, others, _ := other.common()
+	return slices.EqualFunc(points, others, func(a, b *crypto.ECPoint) bool { return a.Equals(b) })
+}
+
+// Moduli returns the Paillier moduli of a secp256k1 key's parties by part index.
+// tss-lib's lists are in the order of the whole committee's party keys.
+func (s *Secret) Moduli(k *Key) map[int]*big.Int {
+	moduli := make(map[int]*big.Int, len(k.Parties))
+	for _, m := range k.Parties {
+		key := PartyKey(k.Curve, k.ID, m.User, m.Index)
+		for i, other := range s.ECDSA.Ks {
+			if other.Cmp(key) == 0 {
+				moduli[m.Index] = s.ECDSA.PaillierPKs[i].N
+			}
+		}
+	}
+	return moduli
+}
+
+// Rebuild returns the private key that the secrets of as many parts as the key's
+// threshold determine. Nothing else may be done with a key's secrets together.
+func Rebuild(curve pubkey.Curve, secrets []*Secret) *big.Int {
+	ks := make([]*big.Int, len(secrets))
+	for i, s := range secrets {
+		_, ks[i], _, _, _ = s.common()
+	}
+	order := Order(curve)
+	sum, term := new(big.Int), new(big.Int)
+	defer Wipe(term)
+	for i, s := range secrets {
+		xi, _, _, _, _ := s.common()
+		term.Mul(xi, coefficient(ks, i, new(big.Int), order))
+		sum.Mod(sum.Add(sum, term), order)
+	}
+	return sum
+}
+
+// Wipe overwrites numbers.
+func Wipe(numbers ...*big.Int) {
+	for _, n := range numbers {
+		words := n.Bits()
+		clear(words[:cap(words)])
+	}
+}

@@ -1,0 +1,81 @@
+package share
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+)
+
+// Plain is what is sealed of a share, as generic JSON.
+func Plain(s *Share) map[string]any {
+	data, err := s.plain()
+	if err != nil {
+		panic(err)
+	}
+	var out map[string]any
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber() // the numbers are long
+	if err := d.Decode(&out); err != nil {
+		panic(err)
+	}
+	return out
+}
+
+// SealPlain makes a share_json with any public part outside and anything inside.
+func SealPlain(public, plain any, owner age.Recipient) string {
+	outside, err := json.Marshal(public)
+	if err != nil {
+		panic(err)
+	}
+	var fields map[string]any
+	d := json.NewDecoder(bytes.NewReader(outside))
+	d.UseNumber()
+	if err := d.Decode(&fields); err != nil {
+		panic(err)
+	}
+	inside, err := json.Marshal(plain)
+	if err != nil {
+		panic(err)
+	}
+	var sealed strings.Builder
+	armored := armor.NewWriter(&sealed)
+	w, err := age.Encrypt(armored, owner)
+	if err != nil {
+		panic(err)
+	}
+	if _, err := w.Write(inside); err != nil {
+		panic(err)
+	}
+	if w.Close() != nil || armored.Close() != nil {
+		panic("close")
+	}
+	fields["sealed"] = sealed.String()
+	out, err := json.Marshal(fields)
+	if err != nil {
+		panic(err)
+	}
+	return string(out)
+}
+
+// Secret is the share's secret number, as it must not show anywhere.
+func Secret(s *Share) string {
+	if s.secret.ECDSA != nil {
+		return s.secret.ECDSA.Xi.String()
+	}
+	return s.secret.EdDSA.Xi.String()
+}
+
+// PlainJSON is what is sealed of a share.
+func PlainJSON(s *Share) []byte {
+	data, err := s.plain()
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+// OpenPlain is Open after age.
+func OpenPlain(plain []byte, outside Public) (*Share, error) { return openPlain(plain, &outside) }
