@@ -127,7 +127,7 @@ func openArchive(text, passphrase []byte) (archive, error) {
 	left := int64(maxArchive)
 	for t := tar.NewReader(plain); ; {
 		h, err := t.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return a, nil
 		}
 		if err == nil && (h.Typeflag != tar.TypeReg || !slices.Contains(archiveNames, h.Name) && !archiveDirNames.MatchString(h.Name)) {

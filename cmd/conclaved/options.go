@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -135,7 +136,7 @@ func (o *options) parse(args []string, env func(string) (string, bool)) error {
 		return bad
 	}
 	if err := o.flags.Parse(args); err != nil {
-		if err == flag.ErrHelp {
+		if errors.Is(err, flag.ErrHelp) {
 			return err
 		}
 		if like := spell.Flag(err, o.flags); like != "" {

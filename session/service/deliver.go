@@ -118,7 +118,7 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 		case err == nil:
 			got.entries = append(got.entries, entries[i].ID)
 			continue
-		case was != nil && !noRoom(was) && was != errUnheard:
+		case was != nil && !noRoom(was) && !errors.Is(was, errUnheard):
 			continue
 		case was == nil && !noRoom(err):
 			failed, state[to] = append(failed, fmt.Errorf("deliver to %s: %w", to, err)), err
@@ -130,7 +130,7 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 		case was == nil:
 			got.stuck, state[to] = append(got.stuck, refusal{to, err}), err
 		}
-		if state[to] == errUnheard || s.Phase.Final() && !deliveries[i].Ends { // worth nothing any more
+		if errors.Is(state[to], errUnheard) || s.Phase.Final() && !deliveries[i].Ends { // worth nothing any more
 			got.entries = append(got.entries, entries[i].ID)
 		}
 	}

@@ -3,6 +3,7 @@ package sessions
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -232,7 +233,7 @@ func (s *Store) Watch(ctx context.Context, id, node string, ttl time.Duration) (
 	}
 	version, err := call.Text()
 	switch {
-	case err == redis.Nil:
+	case errors.Is(err, redis.Nil):
 		return 0, service.ErrNotFound
 	case err != nil:
 		return 0, fmt.Errorf("watch session %s: %w", id, err)
