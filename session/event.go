@@ -27,6 +27,7 @@ type Generated struct {
 	AccountAddr string
 	PublicKey   string // 0x hex, or empty from clients that do not tell
 	Attestation string // what the party has signed about the key, kept and passed on unread; may be empty
+	Share       string // as it is stored, not read here
 }
 
 // KeyStored says that the key record and all shares are durable.

@@ -176,10 +176,9 @@ func (m *machine) signed(ev Signed) error {
 	case m.Phase.Final():
 		return ErrEnded
 	}
-	signature, key, ok := m.verify(ev.Signature, ev.checked)
-	if ok {
+	if found := ev.verified(m.Session); found.ok {
 		m.party(ev.Party).Result = resultVerified
-		m.Signature, m.PublicKey = signature, key
+		m.Signature, m.PublicKey = found.signature, found.key
 		m.Culprits = slices.DeleteFunc(m.Culprits, func(i int) bool {
 			return m.party(i).Result != resultInvalid && (i == ev.Party || slices.Contains(m.Signers, i))
 		})
@@ -216,9 +215,18 @@ type checked struct {
 // Verify returns ev with what verifying its signature under the key of s found, so
 // that Step need not verify it again, and whether it verifies.
 func (ev Signed) Verify(s Session) (Signed, bool) {
-	found := s.check(ev.Signature)
+	found := ev.verified(s)
 	ev.checked = &found
 	return ev, found.ok
+}
+
+// verified returns what verifying the signature for s finds, or has found.
+func (ev Signed) verified(s Session) checked {
+	c := ev.checked
+	if c != nil && c.curve == s.Curve && c.address == s.AccountAddr && c.digest == s.Digest && c.given == ev.Signature {
+		return *c
+	}
+	return s.check(ev.Signature)
 }
 
 // check completes a signature and finds the key that it verifies under.
@@ -238,17 +246,6 @@ func (s Session) check(text string) checked {
 		c.signature, c.key, c.ok = pubkey.Encode(whole), pubkey.Encode(pub), true
 	}
 	return c
-}
-
-// verify completes a signature and returns it with the key that it verifies
-// under. Known is used if it is about the same.
-func (m *machine) verify(text string, known *checked) (signature, key string, ok bool) {
-	same := known != nil && known.curve == m.Curve && known.address == m.AccountAddr && known.digest == m.Digest && known.given == text
-	if !same {
-		fresh := m.check(text)
-		known = &fresh
-	}
-	return known.signature, known.key, known.ok
 }
 
 // afterInvalid goes on without the sender of a signature that does not verify:

@@ -12,23 +12,12 @@ import (
 
 // change is an event for a session.
 type change struct {
-	id, keyID string // keyID, where the message has one, must be the session's
-	ev        session.Event
-	// By is who sent the message that the event comes of; nil for an event of the
+	target
+	ev session.Event
+	// by is who sent the message that the event comes of; nil for an event of the
 	// server's own. To a user who has no part in the session it does not exist.
-	by *Caller
-	// OnlyOf, unless empty, is the user without whom as a party it is not the session
-	// that is meant: ErrNotFound.
-	onlyOf string
-	// Over says that the session had ended when it was last heard of: it is looked
-	// at before its lock is taken, which is for those that still change.
-	over bool
-	// Instead, unless nil, is asked for the event once the session is loaded, or for
-	// another session that the event turns out to be for, where it is an old one.
-	instead func(session.Session) (ev session.Event, other *session.Session)
-	// Before, unless nil, is run with the stepped session between Step and commit,
-	// for what must be durable first. Both may be repeated.
-	before func(next session.Session) error
+	by    *Caller
+	keyID string // unless empty, the key that the message names: the session must be one of it
 }
 
 // advance applies an event to a session: lock and load, step, commit, deliver.
@@ -38,7 +27,7 @@ func (v *Service) advance(ctx context.Context, c change) (_ session.Session, err
 	}
 	ctx, end := v.cfg.Tracer.Begin(ctx, c.id, stepPart(c.ev))
 	defer func() { end(err) }()
-	if c.over {
+	if c.ended {
 		if s, same, err := v.unmoved(ctx, c); same {
 			return s, about(err, s)
 		}
@@ -103,10 +92,9 @@ type committed struct {
 
 // stepped is what an event would make of a session.
 type stepped struct {
-	session session.Session  // as it was, or another that the event is for
+	session session.Session
 	next    *session.Session // nil where nothing changes
 	out     []session.Outgoing
-	ev      session.Event
 }
 
 func (v *Service) step(l Loaded, c change) (stepped, error) {
@@ -114,24 +102,14 @@ func (v *Service) step(l Loaded, c change) (stepped, error) {
 	if err := admits(s, c.by, c.ev); err != nil {
 		return stepped{}, err // without the session, so that nothing of it is told
 	}
-	if c.onlyOf != "" && s.PartIndex(c.onlyOf) == 0 {
-		return stepped{}, ErrNotFound
-	}
 	if c.keyID != "" && s.KeyID != c.keyID {
 		return stepped{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
-	}
-	if c.instead != nil {
-		ev, other := c.instead(s)
-		if other != nil {
-			return stepped{session: *other}, nil
-		}
-		c.ev = ev
 	}
 	next, out, err := session.Step(s, c.ev, l.Now)
 	if err != nil || next.Same(s) {
 		return stepped{session: s}, err
 	}
-	return stepped{session: s, next: &next, out: out, ev: c.ev}, nil
+	return stepped{session: s, next: &next, out: out}, nil
 }
 
 // admits returns nil if by may know of the session: its coordinator, whom it
@@ -163,16 +141,14 @@ func (v *Service) commit(ctx context.Context, token string, l Loaded, c change) 
 			return committed{session: s}, err
 		}
 		next := *step.next
-		if c.before != nil {
-			if err := c.before(next); err != nil {
-				return committed{session: s}, err
-			}
+		if err := v.storeFirst(ctx, next, c.ev); err != nil {
+			return committed{session: s}, err
 		}
 		entries, err := v.encode(ctx, next, step.out)
 		if err != nil {
 			return committed{session: s}, err
 		}
-		quiet := len(entries) == 0 && sameDue(s, next, step.ev)
+		quiet := len(entries) == 0 && sameDue(s, next, c.ev)
 		var mark Mark
 		if !quiet {
 			mark = l.mark()
@@ -189,16 +165,35 @@ func (v *Service) commit(ctx context.Context, token string, l Loaded, c change) 
 		next.Version++
 		v.relays.put(next)
 		v.changed(next)
-		v.logStep(s, next, step.ev)
+		v.logStep(s, next, c.ev)
 		v.cfg.Observer.Stepped(s, next)
 		v.cfg.Tracer.Stepped(ctx, s, next)
-		v.auditStep(next, step.ev)
+		v.auditStep(next, c.ev)
 		return committed{
 			session: next, changed: true, quiet: quiet && !receipt.Backlog,
 			at: l.Now, mark: mark.Due, entries: entries, receipt: receipt,
 		}, nil
 	}
 	return committed{}, errOvertaken
+}
+
+// storeFirst writes what must be durable before an event is committed that has led to
+// next: the share of a party whose report counts. It may be repeated.
+func (v *Service) storeFirst(ctx context.Context, next session.Session, ev session.Event) error {
+	report, ok := ev.(session.Generated)
+	if !ok || next.Phase.Final() { // the reports differ: there is no key to hold a share of
+		return nil
+	}
+	if limit := wire.ShareLimit(len(next.Parties)); len(report.Share) > limit {
+		return wire.Errorf(wire.CodeTooLarge, "share_json is longer than %d bytes, the most for %d parties", limit, len(next.Parties))
+	}
+	// Beside it goes the attestation that the session has: the first that was reported.
+	attested := next.Parties[report.Party-1].Attested
+	err := v.cfg.Store.PutShare(ctx, next.KeyID, next.ID, report.Party, report.Share, attested)
+	if errors.Is(err, ErrStale) {
+		return session.ErrEnded // the key is another keygen's by now
+	}
+	return err
 }
 
 // mark is the place in the due list of what is written now. What was read and

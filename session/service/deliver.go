@@ -262,11 +262,11 @@ func (v *Service) storeKey(ctx context.Context, s session.Session) (_ session.Se
 	})
 	switch {
 	case errors.Is(err, ErrNotFound), err == nil && (k.Session != s.ID || k.Status != session.KeyActive):
-		return v.advance(ctx, change{id: s.ID, ev: session.KeyLost{}})
+		return v.advance(ctx, change{target: target{id: s.ID}, ev: session.KeyLost{}})
 	case err != nil:
 		return s, err
 	}
-	return v.advance(ctx, change{id: s.ID, ev: session.KeyStored{}})
+	return v.advance(ctx, change{target: target{id: s.ID}, ev: session.KeyStored{}})
 }
 
 // changeKey updates the record of s's key while it is generating in s, and

@@ -118,7 +118,7 @@ func (r *Relaying) failed() error {
 				ev.Payer, ev.Party = d.Payer, s.PartIndex(d.Payer)
 			}
 			of(s, v.log.Warn()).Str("account", d.To).Str("from", d.Payer).AnErr("reason", why).Msg("no room in a mailbox")
-			_, err = v.advance(r.ctx, change{id: s.ID, ev: ev})
+			_, err = v.advance(r.ctx, change{target: target{id: s.ID}, ev: ev})
 			if err == nil {
 				err = why
 			}

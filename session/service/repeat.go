@@ -16,12 +16,8 @@ const mostWaiting = 64
 // repeated returns the signing of which s, a request that names no id, is a
 // repetition: an equal one that is open, or whose outcome the coordinator has not
 // acknowledged, so that it does not know of it. ErrNotFound says that s is new.
-func (v *Service) repeated(ctx context.Context, c Caller, s session.Session) (session.Session, error) {
-	_, open, _, err := v.cfg.Store.Signings(ctx, s.KeyID)
-	if err != nil {
-		return session.Session{}, err
-	}
-	for _, o := range open {
+func (v *Service) repeated(ctx context.Context, c Caller, s wanted) (session.Session, error) {
+	for _, o := range s.open {
 		if o.Fingerprint != s.Fingerprint || o.Coordinator != s.Coordinator {
 			continue
 		}

@@ -17,12 +17,17 @@ import (
 // the fingerprint of the request that it is for.
 const taskSeparator = "."
 
-// keyRequested checks a keygen request and returns the key that it asks for.
-func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (session.Key, error) {
+// mayRequest returns an error unless c has a role that asks for keys and signatures.
+func mayRequest(c Caller) error {
 	if !c.has(wire.RoleCoordinator) && !c.has(wire.RoleAdmin) {
-		return session.Key{}, errRole(wire.RoleCoordinator)
+		return errRole(wire.RoleCoordinator)
 	}
-	if err := p.Validate(); err != nil {
+	return nil
+}
+
+// keyRequested checks a valid keygen request and returns the key that it asks for.
+func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (session.Key, error) {
+	if err := mayRequest(c); err != nil {
 		return session.Key{}, err
 	}
 	if p.TotalParts > v.cfg.MaxParties {
@@ -37,12 +42,18 @@ func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (session.Key, er
 
 // RequestKeygen starts a keygen and returns its session. The same request again
 // returns the session that the first one started, or its outcome; but once that
-// has failed, only with the same request_id: otherwise it is another try.
+// has failed, only with the same request_id: otherwise it is another try. The caller
+// has validated p.
 func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenRequest, requestID string) (session.Session, error) {
 	want, err := v.keyRequested(c, p)
 	if err != nil {
 		return session.Session{}, err
 	}
+	return v.requestKeygen(ctx, c, want, p, requestID)
+}
+
+// requestKeygen is RequestKeygen for p that asks for want.
+func (v *Service) requestKeygen(ctx context.Context, c Caller, want session.Key, p *wire.KeygenRequest, requestID string) (session.Session, error) {
 	for range commitTries {
 		k, err := v.keyNow(ctx, p.KeyID)
 		if err != nil && !errors.Is(err, ErrNotFound) {
@@ -170,34 +181,38 @@ func keygenShares(s session.Session) int64 {
 	return int64(len(s.Parties) * wire.ShareLimit(len(s.Parties)))
 }
 
-// signRequested checks a sign request and returns the session that it asks for,
-// without an id, and how many bytes the shares of its key have.
-func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignRequest) (_ session.Session, shares int64, _ error) {
-	if !c.has(wire.RoleCoordinator) && !c.has(wire.RoleAdmin) {
-		return session.Session{}, 0, errRole(wire.RoleCoordinator)
+// wanted is what a sign request asks for.
+type wanted struct {
+	session.Session           // without an id, and not begun
+	shares          int64     // bytes that the shares of the key have
+	open            []Signing // those noted as open on the key
+	expiresIn       int       // seconds, as requested
+}
+
+// signRequested checks a valid sign request against its key, which it reads once.
+func (v *Service) signRequested(ctx context.Context, c Caller, p *wire.SignRequest) (wanted, error) {
+	if err := mayRequest(c); err != nil {
+		return wanted{}, err
 	}
-	if err := p.Validate(); err != nil {
-		return session.Session{}, 0, err
-	}
-	k, err := v.cfg.Store.Key(ctx, p.KeyID)
+	k, open, _, err := v.cfg.Store.Signings(ctx, p.KeyID)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return session.Session{}, 0, noSuchKey(p.KeyID)
+		return wanted{}, noSuchKey(p.KeyID)
 	case err != nil:
-		return session.Session{}, 0, err
+		return wanted{}, err
 	case !k.Involves(c.User) && !c.has(wire.RoleAdmin):
-		return session.Session{}, 0, &wire.Hidden{Told: noSuchKey(p.KeyID), Why: errNotYours(p.KeyID)}
+		return wanted{}, &wire.Hidden{Told: noSuchKey(p.KeyID), Why: errNotYours(p.KeyID)}
 	case k.Coordinator != c.User && !c.has(wire.RoleAdmin):
-		return session.Session{}, 0, errNotYours(p.KeyID)
+		return wanted{}, errNotYours(p.KeyID)
 	case k.Status != session.KeyActive:
-		return session.Session{}, 0, &wire.Error{Code: wire.CodeConflict, Message: fmt.Sprintf("the key is %s, not active", k.Status), KeyID: p.KeyID}
+		return wanted{}, &wire.Error{Code: wire.CodeConflict, Message: fmt.Sprintf("the key is %s, not active", k.Status), KeyID: p.KeyID}
 	}
 	s, err := session.NewSigning(k, c.User, p, v.terms(v.cfg.SignTimeout))
 	if err != nil {
-		return session.Session{}, 0, err
+		return wanted{}, err
 	}
 	s.Web = c.Web
-	return s, k.ShareBytes, nil
+	return wanted{s, k.ShareBytes, open, p.ExpiresIn}, nil
 }
 
 func noSuchKey(id string) *wire.Error {
@@ -211,22 +226,27 @@ func errNotYours(keyID string) *wire.Error {
 // RequestSign starts a signing and returns its session. The same request again,
 // by session_id, by request_id, or, if it has neither, by its content while it
 // is open or the coordinator has not acknowledged its outcome, returns the session
-// that the first one started.
+// that the first one started. The caller has validated p.
 func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest, requestID string) (session.Session, error) {
-	s, shares, err := v.signRequested(ctx, c, p)
+	want, err := v.signRequested(ctx, c, p)
 	if err != nil {
 		return session.Session{}, err
 	}
+	return v.requestSigning(ctx, c, want, p.SessionID, requestID)
+}
+
+// requestSigning is RequestSign for a request that was checked, with its ids.
+func (v *Service) requestSigning(ctx context.Context, c Caller, s wanted, sessionID, requestID string) (session.Session, error) {
 	s.RequestID = requestID
 	match := false
 	switch {
-	case p.SessionID != "":
-		s.ID = p.SessionID
-		if err := v.checkSessionID(ctx, s); err != nil {
+	case sessionID != "":
+		s.ID = sessionID
+		if err := v.checkSessionID(ctx, s.Session); err != nil {
 			return session.Session{}, err
 		}
 	case requestID != "":
-		s.ID = wire.SigningID(c.User, p.KeyID, requestID)
+		s.ID = wire.SigningID(c.User, s.KeyID, requestID)
 	default:
 		if old, err := v.repeated(ctx, c, s); !errors.Is(err, ErrNotFound) {
 			return old, err
@@ -234,13 +254,13 @@ func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest
 		s.ID, match = wire.SignIDPrefix+rand.Text(), true
 	}
 	for range commitTries {
-		again, err := v.beginSigning(ctx, s, shares, match, p.ExpiresIn)
+		again, err := v.beginSigning(ctx, s, match)
 		if errors.Is(err, errForgotten) {
 			continue
 		}
 		return again, err
 	}
-	return session.Session{}, fmt.Errorf("request signing on %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
+	return session.Session{}, fmt.Errorf("request signing on %s: lost %d races: %w", s.KeyID, commitTries, ErrUnavailable)
 }
 
 // errSessionID is returned for a session_id that its sender may not begin a
@@ -276,32 +296,32 @@ func (v *Service) checkSessionID(ctx context.Context, s session.Session) error {
 // errForgotten says that an open signing of equal content was none any more.
 var errForgotten = errors.New("session: signing had ended")
 
-func (v *Service) beginSigning(ctx context.Context, s session.Session, shares int64, match bool, expiresIn int) (session.Session, error) {
+func (v *Service) beginSigning(ctx context.Context, s wanted, match bool) (session.Session, error) {
 	if !match {
 		if old, _, err := v.cfg.Store.Load(ctx, s.ID); !errors.Is(err, ErrNotFound) {
-			return sameRequest(old, s, err)
+			return sameRequest(old, s.Session, err)
 		}
 	}
-	if err := v.roomFor(ctx, s, match); err != nil {
+	if err := v.roomFor(ctx, s.Session, match); err != nil {
 		return session.Session{}, err
 	}
 	none := Loaded{Asked: time.Now()}
 	note := Signing{SessionID: s.ID, Fingerprint: s.Fingerprint, Coordinator: s.Coordinator}
 	opened, err := reserved(ctx, v, s.Coordinator, func() (Opened, error) {
-		return v.cfg.Store.OpenSigning(ctx, s.KeyID, note, v.reservation(s, shares), match)
+		return v.cfg.Store.OpenSigning(ctx, s.KeyID, note, v.reservation(s.Session, s.shares), match)
 	})
 	if errors.Is(err, ErrStale) {
 		err = wire.Errorf(wire.CodeConflict, "the key is not active")
 	}
 	if err != nil {
-		return session.Session{}, about(err, s)
+		return session.Session{}, about(err, s.Session)
 	}
 	s.Brief = opened.Grant.Brief
 	if id := opened.SessionID; id != s.ID {
 		old, _, err := v.cfg.Store.Load(ctx, id)
 		switch {
 		case err == nil && !old.Phase.Final():
-			return sameRequest(old, s, nil)
+			return sameRequest(old, s.Session, nil)
 		case err == nil:
 			if err := v.cfg.Store.Settle(ctx, id, Rest{ClosedOn: s.KeyID}); err != nil {
 				return session.Session{}, err
@@ -311,12 +331,12 @@ func (v *Service) beginSigning(ctx context.Context, s session.Session, shares in
 			return session.Session{}, err
 		}
 		s.ID = id // noted by a node that died before it created the session
-		if _, err := v.reserve(ctx, &s, shares); err != nil {
-			return session.Session{}, about(err, s)
+		if _, err := v.reserve(ctx, &s.Session, s.shares); err != nil {
+			return session.Session{}, about(err, s.Session)
 		}
 	}
 	none.Now = opened.Now
-	return v.begin(ctx, s, expiresIn, none)
+	return v.begin(ctx, s.Session, s.expiresIn, none)
 }
 
 // sameRequest returns the session that an equal request started before.

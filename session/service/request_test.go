@@ -1,10 +1,12 @@
 package service_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/conclave-mpc/conclave/session"
@@ -292,6 +294,59 @@ func TestRequestsRace(t *testing.T) {
 		for _, user := range committee {
 			if got := len(w.mail.of(user)); got != 5 { // a keygen's three and two invitations
 				w.Errorf("%s got %d messages: %v", user, got, w.mail.types(user))
+			}
+		}
+	})
+}
+
+// countedKeys counts how often a key's record is read.
+type countedKeys struct {
+	service.Store
+	read *atomic.Int64
+}
+
+func (k countedKeys) Key(ctx context.Context, id string) (session.Key, error) {
+	k.read.Add(1)
+	return k.Store.Key(ctx, id)
+}
+
+func (k countedKeys) Signings(ctx context.Context, id string) (session.Key, []service.Signing, string, error) {
+	k.read.Add(1)
+	return k.Store.Signings(ctx, id)
+}
+
+// TestSignRequestReadsKeyOnce: whichever way a signing is asked for, its key is read
+// once before it is noted as open.
+func TestSignRequestReadsKeyOnce(t *testing.T) {
+	each(t, func(w *world) {
+		var read atomic.Int64
+		v := w.node(func(c *service.Config) { c.Store = countedKeys{c.Store, &read} })
+		w.keygen(v, "vault", false)
+		message := func(p *wire.SignRequest, requestID string) func() error {
+			return func() error {
+				_, err := v.Handle(w.ctx, caller("boss"), wire.Message{RequestID: requestID}, p)
+				return err
+			}
+		}
+		task := func(p *wire.SignRequest, t service.Task) func() error {
+			return func() error {
+				_, _, err := v.SignTask(w.ctx, caller("boss"), p, t)
+				return err
+			}
+		}
+		for name, ask := range map[string]func() error{
+			"by content":          message(signRequest("vault", "a"), ""),
+			"with a request_id":   message(signRequest("vault", "b"), "r1"),
+			"over HTTP":           task(signRequest("vault", "c"), service.Task{Start: true}),
+			"over HTTP, once":     task(signRequest("vault", "d"), service.Task{Start: true, Once: "e1"}),
+			"over HTTP, reserved": task(signRequest("vault", "e"), service.Task{}),
+		} {
+			before := read.Load()
+			if err := ask(); err != nil {
+				w.Fatalf("%s: %v", name, err)
+			}
+			if n := read.Load() - before; n != 1 {
+				w.Errorf("%s: the key was read %d times, want once", name, n)
 			}
 		}
 	})

@@ -150,7 +150,8 @@ func New(cfg Config) (*Service, error) {
 	return &Service{cfg: cfg, log: log, atWork: make(chan struct{}, maxAtWork)}, nil
 }
 
-// Handle carries out one message of a registered client and returns the direct
+// Handle carries out one message of a registered client, which p is the validated
+// payload of (see wire.Message.DecodePayload), and returns the direct
 // reply, nil if there is none: an ack once the message has taken effect durably,
 // for a sender that named a request_id, or the outcome, for a request that was
 // answered before. Round messages go to [Service.Relay] instead. Errors that are
@@ -213,14 +214,14 @@ func (v *Service) respond(ctx context.Context, c Caller, kind session.Kind, a *a
 	if !c.has(wire.RoleParticipant) {
 		return session.Session{}, errRole(wire.RoleParticipant)
 	}
-	found, err := v.find(ctx, c, kind, a.KeyID, a.SessionID, wanting{waits: func(s session.Session) bool {
+	to, err := v.resolve(ctx, c, addressed{kind: kind, keyID: a.KeyID, sessionID: a.SessionID, waits: func(s session.Session) bool {
 		i := s.PartIndex(c.User)
-		return i > 0 && s.Parties[i-1].Invited && s.Parties[i-1].Response == session.Unanswered
+		return i > 0 && s.Parties[i-1].Response == session.Unanswered
 	}})
 	if err != nil {
 		return session.Session{}, err
 	}
-	return v.apply(ctx, c, found, change{keyID: a.KeyID, by: &c, ev: session.Responded{
+	return v.advance(ctx, change{target: to, by: &c, keyID: a.KeyID, ev: session.Responded{
 		Kind: kind, From: c.User, Party: a.PartIndex, Accept: *a.Response, Reason: a.Reason, Identity: c.Identity,
 	}})
 }
@@ -229,31 +230,24 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 	if !c.has(wire.RoleParticipant) {
 		return session.Session{}, errRole(wire.RoleParticipant)
 	}
-	share, err := v.cfg.Shares.Protect(p.KeyID, p.PartIndex, p.ShareJSON)
-	if errors.Is(err, ErrShareNotSealed) {
-		return session.Session{}, v.refuseShare(ctx, c, p, err)
+	share, refused := v.cfg.Shares.Protect(p.KeyID, p.PartIndex, p.ShareJSON)
+	if refused != nil && !errors.Is(refused, ErrShareNotSealed) {
+		return session.Session{}, refused
 	}
+	to, err := v.resolve(ctx, c, addressed{kind: session.Keygen, keyID: p.KeyID, sessionID: p.SessionID})
 	if err != nil {
 		return session.Session{}, err
 	}
-	found, err := v.find(ctx, c, session.Keygen, p.KeyID, p.SessionID, wanting{})
-	if err != nil {
+	if refused != nil {
+		// The keygen ends, so that whoever asked for the key is told why at once.
+		_, err := v.advance(ctx, change{target: to, by: &c, keyID: p.KeyID, ev: session.ShareRefused{From: c.User, Party: p.PartIndex}})
+		if err == nil {
+			err = refused
+		}
 		return session.Session{}, err
 	}
-	ev := session.Generated{From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Attestation: p.Attestation}
-	s, err := v.apply(ctx, c, found, change{keyID: p.KeyID, by: &c, ev: ev, before: func(next session.Session) error {
-		if next.Phase.Final() {
-			return nil // the reports differ: there is no key to hold a share of
-		}
-		if limit := wire.ShareLimit(len(next.Parties)); len(share) > limit {
-			return wire.Errorf(wire.CodeTooLarge, "share_json is longer than %d bytes, the most for %d parties", limit, len(next.Parties))
-		}
-		// What is kept beside it is what the session has: the first that was reported.
-		err := v.cfg.Store.PutShare(ctx, next.KeyID, next.ID, p.PartIndex, share, next.Parties[p.PartIndex-1].Attested)
-		if errors.Is(err, ErrStale) {
-			return session.ErrEnded // the key is another keygen's by now
-		}
-		return err
+	s, err := v.advance(ctx, change{target: to, by: &c, keyID: p.KeyID, ev: session.Generated{
+		From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Attestation: p.Attestation, Share: share,
 	}})
 	if err == nil && s.AllReported() {
 		// The party's part is done and durable; if this fails the sweeper completes it.
@@ -264,42 +258,20 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 	return s, err
 }
 
-// refuseShare ends the keygen of a share that may not be stored, so that whoever
-// asked for the key is told why at once. It returns refused, or why the keygen has
-// not ended.
-func (v *Service) refuseShare(ctx context.Context, c Caller, p *wire.KeygenComplete, refused error) error {
-	found, err := v.find(ctx, c, session.Keygen, p.KeyID, p.SessionID, wanting{})
-	if err != nil {
-		return err
-	}
-	_, err = v.apply(ctx, c, found, change{keyID: p.KeyID, by: &c, ev: session.ShareRefused{From: c.User, Party: p.PartIndex}})
-	if err != nil {
-		return err
-	}
-	return refused
-}
-
 func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (session.Session, error) {
 	if !c.has(wire.RoleParticipant) {
 		return session.Session{}, errRole(wire.RoleParticipant)
 	}
-	found, err := v.find(ctx, c, session.Sign, p.KeyID, p.SessionID, wanting{
-		waits: func(s session.Session) bool {
-			i := s.PartIndex(c.User)
-			return slices.Contains(s.Signers, i) && s.Parties[i-1].Result == ""
-		},
-		meant: func(s session.Session) bool { return verifies(s, p.Signature) },
-	})
+	ev := session.Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}
+	to, err := v.resolve(ctx, c, addressed{kind: session.Sign, keyID: p.KeyID, sessionID: p.SessionID, result: &ev, waits: func(s session.Session) bool {
+		i := s.PartIndex(c.User)
+		return slices.Contains(s.Signers, i) && s.Parties[i-1].Result == ""
+	}})
 	if err != nil {
 		return session.Session{}, err
 	}
-	ch := change{keyID: p.KeyID, by: &c, ev: session.Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}}
-	late := false
-	if found.last != "" && !found.over() {
-		ch.instead = v.late(ctx, c, found.last, p, &late)
-	}
-	s, err := v.apply(ctx, c, found, ch)
-	if err == nil && !late && s.Invalid(p.PartIndex) {
+	s, err := v.advance(ctx, change{target: to, by: &c, keyID: p.KeyID, ev: ev})
+	if err == nil && s.Invalid(p.PartIndex) && !verifies(s, p.Signature) {
 		return s, &wire.Error{
 			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
 			KeyID: s.KeyID, SessionID: s.ID,
@@ -312,7 +284,7 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 	if !c.has(wire.RoleParticipant) {
 		return session.Session{}, errRole(wire.RoleParticipant)
 	}
-	return v.advance(ctx, change{id: p.SessionID, by: &c, ev: session.PartyFailed{
+	return v.advance(ctx, change{target: target{id: p.SessionID}, by: &c, ev: session.PartyFailed{
 		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits, Full: v.wasFull(v.cfg.KeygenTimeout),
 	}})
 }
@@ -321,7 +293,7 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 // returns ErrNotFound, also to a user who has no part in the session, ErrNotMine,
 // ErrEnded or ErrUnavailable.
 func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (session.Session, error) {
-	return v.advance(ctx, change{id: id, by: &c, ev: session.Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}})
+	return v.advance(ctx, change{target: target{id: id}, by: &c, ev: session.Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}})
 }
 
 // Errors of [Service.Resend].

@@ -89,7 +89,7 @@ func (v *Service) heed(ctx context.Context, s session.Session, now time.Time, st
 			continue
 		}
 		changed = true
-		if s, err = v.advance(ctx, change{id: s.ID, ev: r.event(s)}); err != nil {
+		if s, err = v.advance(ctx, change{target: target{id: s.ID}, ev: r.event(s)}); err != nil {
 			return changed, err
 		}
 	}
@@ -109,7 +109,7 @@ func (v *Service) tick(ctx context.Context, s session.Session, now, until time.T
 	if same, _, err := session.Step(s, ev, now); idle && err == nil && same.Same(s) { // as it is mostly
 		return v.cfg.Store.Postpone(ctx, s.ID, until, lookAgain(s, now, stuck))
 	}
-	next, err := v.advance(ctx, change{id: s.ID, ev: ev})
+	next, err := v.advance(ctx, change{target: target{id: s.ID}, ev: ev})
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil

@@ -31,13 +31,18 @@ type Task struct {
 // key_id must ask for the same. A key_id in p is ignored, unless the task is
 // started: a coordinator who has signed the request has signed that as well.
 func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenRequest, t Task) (keyID string, s session.Session, err error) {
-	own := t.Start && p.KeyID != ""
-	switch {
+	if err := mayRequest(c); err != nil {
+		return "", session.Session{}, err
+	}
+	switch own := t.Start && p.KeyID != ""; {
 	case own:
 	case t.Once != "":
 		p.KeyID = wire.TaskKeyID(c.User, t.Once)
 	default:
 		p.KeyID = wire.KeyIDPrefix + rand.Text()
+	}
+	if err := p.Validate(); err != nil {
+		return "", session.Session{}, err
 	}
 	k, err := v.keyRequested(c, p)
 	if err != nil {
@@ -50,7 +55,7 @@ func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenReques
 		return "", session.Session{}, err
 	}
 	if t.Start {
-		s, err = v.RequestKeygen(ctx, c, p, t.Once)
+		s, err = v.requestKeygen(ctx, c, k, p, t.Once)
 	} else if err = v.known(ctx, c, p.Participants); err == nil {
 		err = v.reserveKey(ctx, k, t.Once != "")
 	}
@@ -105,7 +110,13 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 	if !t.Start {
 		p.SessionID = ""
 	}
-	want, _, err := v.signRequested(ctx, c, p)
+	if err := mayRequest(c); err != nil {
+		return "", session.Session{}, err
+	}
+	if err := p.Validate(); err != nil {
+		return "", session.Session{}, err
+	}
+	want, err := v.signRequested(ctx, c, p)
 	if err != nil {
 		return "", session.Session{}, err
 	}
@@ -123,7 +134,7 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 		p.SessionID = wire.SignIDPrefix + rand.Text() + taskSeparator + want.Fingerprint
 	}
 	if t.Start {
-		if s, err = v.RequestSign(ctx, c, p, t.Once); err != nil {
+		if s, err = v.requestSigning(ctx, c, want, p.SessionID, t.Once); err != nil {
 			forget(ctx, err)
 		}
 	}

@@ -52,7 +52,10 @@ func TestTurns(t *testing.T) {
 		ask(func() error { return answer(t.Context(), fmt.Sprint("sg-", i)) })
 	}
 	atWork(maxAtWork)
-	ask(func() error { _, err := v.advance(t.Context(), change{id: "swept", ev: session.Tick{}}); return err })
+	ask(func() error {
+		_, err := v.advance(t.Context(), change{target: target{id: "swept"}, ev: session.Tick{}})
+		return err
+	})
 	atWork(maxAtWork + 1)
 
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

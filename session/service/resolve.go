@@ -1,0 +1,162 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// addressed is a participant's message as far as it says which session it is for.
+type addressed struct {
+	kind             session.Kind
+	keyID, sessionID string // sessionID is empty in messages that know only the seed
+	// waits tells whether a signing waits for such a message of the sender's.
+	waits func(session.Session) bool
+	// result is the event of a sign_result, else nil. Its signature tells signings apart;
+	// resolve keeps in it what verifying it found.
+	result *session.Signed
+}
+
+// target is the session that a message is for.
+type target struct {
+	id    string
+	ended bool // it had ended when it was resolved: its lock is not needed to refuse or ignore a message
+}
+
+// resolve returns the session that a participant's message is for: the one that it
+// names; else the key's keygen, or for a signing
+//
+//   - the sender's open signing on the key, if there is one;
+//   - of several, the one under which a result's signature verifies, else the oldest
+//     that waits for the message, since a client that names no session answers in the
+//     order in which it was asked;
+//   - the key's last signing, if none is open for the sender, or if a result's signature
+//     verifies there and not in the open one: taken for a result of that one, it would
+//     put an honest party out.
+func (v *Service) resolve(ctx context.Context, c Caller, a addressed) (target, error) {
+	if a.sessionID != "" {
+		return target{id: a.sessionID}, nil
+	}
+	key, noted, last, err := v.cfg.Store.Signings(ctx, a.keyID)
+	if err != nil {
+		return target{}, err
+	}
+	if key.PartIndex(c.User) == 0 {
+		none := &wire.Error{Code: wire.CodeForbidden, Message: "you hold no part of this key", KeyID: a.keyID}
+		if !key.Involves(c.User) && !c.has(wire.RoleAdmin) {
+			return target{}, &wire.Hidden{Told: ErrNotFound, Why: none}
+		}
+		return target{}, none
+	}
+	if !a.kind.OpensOnKey() {
+		if key.Session == "" {
+			return target{}, ErrNotFound
+		}
+		return target{id: key.Session}, nil
+	}
+	open, last, err := v.openTo(ctx, c.User, noted, last)
+	switch {
+	case err != nil:
+		return target{}, err
+	case len(open) == 0 && last == "":
+		return target{}, noneOpen(a.keyID)
+	case len(open) == 0:
+		return target{id: last, ended: true}, nil
+	}
+	s, ok := a.choose(open)
+	if !ok {
+		return target{}, ambiguous(a.keyID, open)
+	}
+	late, err := v.isLate(ctx, c.User, a.result, s, last)
+	if late {
+		return target{id: last, ended: true}, err
+	}
+	return target{id: s.ID}, err
+}
+
+// openTo returns those of the signings noted as open on a key that are open and have
+// invited user, and the key's last signing that has ended: one that is still noted as
+// open, else last. A noted signing may not exist: its node may have died before it
+// created the session.
+func (v *Service) openTo(ctx context.Context, user string, noted []Signing, last string) (open []session.Session, _ string, _ error) {
+	for _, n := range noted {
+		l, err := v.load(ctx, n.SessionID)
+		switch s := l.Session; {
+		case errors.Is(err, ErrNotFound):
+		case err != nil:
+			return nil, "", err
+		case s.PartIndex(user) == 0:
+		case s.Phase.Final():
+			last = s.ID
+		default:
+			open = append(open, s)
+		}
+	}
+	return open, last, nil
+}
+
+// choose returns the signing that a message which names none is for, of those that are
+// open for its sender; none if there are several and none waits for the message.
+func (a addressed) choose(open []session.Session) (session.Session, bool) {
+	if len(open) == 1 {
+		return open[0], true
+	}
+	waiting := slices.DeleteFunc(slices.Clone(open), func(s session.Session) bool { return !a.waits(s) })
+	slices.SortFunc(waiting, func(s, t session.Session) int {
+		return cmp.Or(s.CreatedAt.Compare(t.CreatedAt), strings.Compare(s.ID, t.ID))
+	})
+	if a.result != nil {
+		if i := slices.IndexFunc(waiting, func(s session.Session) bool { return verifies(s, a.result.Signature) }); i >= 0 {
+			return waiting[i], true
+		}
+	}
+	if len(waiting) == 0 {
+		return session.Session{}, false
+	}
+	return waiting[0], true
+}
+
+// isLate reports whether a result that names no session comes after the end of the
+// signing that it is for, the key's last, while s is open: its signature verifies there,
+// and not in s. Where both sign the same data it serves either, and s needs it.
+func (v *Service) isLate(ctx context.Context, user string, result *session.Signed, s session.Session, last string) (bool, error) {
+	if result == nil || last == "" {
+		return false, nil
+	}
+	var verified bool
+	if *result, verified = result.Verify(s); verified {
+		return false, nil
+	}
+	ended, _, err := v.cfg.Store.Load(ctx, last)
+	if err != nil {
+		return false, nil // s refuses it
+	}
+	return ended.Phase == session.Completed && ended.PartIndex(user) == result.Party && verifies(ended, result.Signature), nil
+}
+
+// verifies reports whether a signature is one of what s signs, under its key.
+func verifies(s session.Session, signature string) bool {
+	_, ok := session.Signed{Signature: signature}.Verify(s)
+	return ok
+}
+
+func ambiguous(keyID string, open []session.Session) error {
+	ids := make([]string, len(open))
+	for i, s := range open {
+		ids[i] = s.ID
+	}
+	slices.Sort(ids)
+	return &wire.Error{
+		Code: wire.CodeAmbiguous, Message: fmt.Sprintf("several signings are open, and none waits for this; name one with session_id: %v", ids), KeyID: keyID,
+	}
+}
+
+func noneOpen(keyID string) error {
+	return &wire.Error{Code: wire.CodeNotFound, Message: "no signing is open on this key", KeyID: keyID}
+}
