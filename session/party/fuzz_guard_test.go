@@ -28,7 +28,7 @@ func FuzzGuard(f *testing.F) {
 	for _, p := range protocols {
 		recordOf(f, p)
 	}
-	for i := range 64 {
+	for i := range sample.Or(24, 64) {
 		sum := sha256.Sum256([]byte{byte(i)})
 		f.Add(byte(i), sum[:])
 	}
@@ -77,7 +77,7 @@ func FuzzRunEdDSA(f *testing.F) {
 }
 
 // FuzzRunECDSASign does the same with signing on secp256k1.
-func FuzzRunECDSASign(f *testing.F) { fuzzRun(f, sample.Or(3, 12), "ecdsa/sign") }
+func FuzzRunECDSASign(f *testing.F) { fuzzRun(f, sample.Or(1, 12), "ecdsa/sign") }
 
 var mutateFor = flag.Duration("mutate", 0, "how long TestMutatedRuns works on each protocol")
 
@@ -95,7 +95,7 @@ func TestMutatedRuns(t *testing.T) {
 				}
 				least = 2
 			case "ecdsa/sign":
-				least = sample.Or(3, 16)
+				least = sample.Or(1, 16)
 			}
 			begin, runs := time.Now(), 0
 			for ; runs < least || time.Since(begin) < *mutateFor; runs++ {

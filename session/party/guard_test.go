@@ -233,7 +233,7 @@ func realAttacks() []attack {
 		case "ecdsa/keygen":
 			all = sample.Of(1, all)
 		case "ecdsa/sign":
-			all = sample.Of(3, all)
+			all = sample.Of(2, all)
 		}
 		chosen = append(chosen, all...)
 	}
@@ -394,7 +394,7 @@ func TestGuardRules(t *testing.T) {
 			slow = append(slow, a.name)
 		}
 	}
-	slow = sample.Of(len(slow)/8, slow)
+	slow = sample.Of(len(slow)/12, slow)
 	for _, a := range all {
 		if a.protocol == "ecdsa/keygen" && testing.Short() {
 			continue
