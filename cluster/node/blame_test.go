@@ -18,6 +18,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -41,19 +43,19 @@ type cheats struct {
 
 	mu     sync.Mutex
 	hold   chan struct{}
-	ended  map[string][]client.Ended // by user
-	failed []client.Failed           // bob's
+	ended  map[string][]request.Ended // by user
+	failed []participant.Failed       // bob's
 }
 
 func newCheats(t *testing.T) *cheats {
 	c := newCluster(t, redistest.Mini(t), redistest.Prefix())
 	c.start()
 	c.start()
-	m := &cheats{c: c, hold: make(chan struct{}), ended: map[string][]client.Ended{}}
+	m := &cheats{c: c, hold: make(chan struct{}), ended: map[string][]request.Ended{}}
 	m.asks = c.join("alice", wire.RoleCoordinator, 0, 0)
 	m.bob = c.join("bob", wire.RoleParticipant, 0, 0)
-	m.dave = c.joinApproving("dave", wire.RoleParticipant, 1, 2, func(ctx context.Context, inv client.Invitation) (bool, string, error) {
-		if inv.Kind == client.KindSign {
+	m.dave = c.joinApproving("dave", wire.RoleParticipant, 1, 2, func(ctx context.Context, inv participant.Invitation) (bool, string, error) {
+		if inv.Kind == request.KindSign {
 			m.mu.Lock()
 			hold := m.hold
 			m.mu.Unlock()
@@ -62,16 +64,16 @@ func newCheats(t *testing.T) *cheats {
 			case <-ctx.Done():
 			}
 		}
-		return client.ApproveAll(ctx, inv)
+		return participant.ApproveAll(ctx, inv)
 	})
 	for _, r := range []*real{m.bob, m.dave} {
 		r.observe(func(ev client.Event) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			switch e := ev.(type) {
-			case client.Ended:
+			case request.Ended:
 				m.ended[r.user] = append(m.ended[r.user], e)
-			case client.Failed:
+			case participant.Failed:
 				if r == m.bob {
 					m.failed = append(m.failed, e)
 				}
@@ -93,7 +95,7 @@ func (m *cheats) told(t *testing.T, sessionID string, status wire.Status) {
 		eventually(t, user+" is told the outcome", func() bool {
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			return slices.ContainsFunc(m.ended[user], func(e client.Ended) bool {
+			return slices.ContainsFunc(m.ended[user], func(e request.Ended) bool {
 				return e.SessionID == sessionID && e.Status == status && slices.Equal(e.Culprits, []int{2})
 			})
 		})
@@ -262,7 +264,7 @@ func TestEquivocationIsBlamed(t *testing.T) {
 		m.carol.relay(p.SessionID, p.Attempt, <-run.Out())
 	}
 	_, err := ask()
-	var out *client.OutcomeError
+	var out *request.OutcomeError
 	if !errors.As(err, &out) || out.Status != wire.StatusFailed || !slices.Equal(out.Culprits, []int{2}) || !strings.Contains(out.Reason, "two different messages") {
 		t.Fatalf("got %v, want failed, by part 2, for two different messages", err)
 	}
@@ -338,7 +340,7 @@ func TestCheatIsReplaced(t *testing.T) {
 		m.mu.Lock()
 		// Where dave has not accepted yet, the next attempt is carol's as well, and
 		// it says nothing more: only the first is about the proof.
-		first := slices.IndexFunc(m.failed, func(f client.Failed) bool { return f.SessionID == sig.SessionID })
+		first := slices.IndexFunc(m.failed, func(f participant.Failed) bool { return f.SessionID == sig.SessionID })
 		if name == "bad proof" && (first < 0 || strings.Contains(m.failed[first].Reason, "no word") || !slices.Equal(m.failed[first].Culprits, []int{2})) {
 			t.Errorf("bob has not seen the bad proof: failures %+v, the first of this session %d", m.failed, first)
 		}

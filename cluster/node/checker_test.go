@@ -30,7 +30,7 @@ const (
 // check judges a history. It is a pure function: each rule sees the same
 // indexed history and knows nothing of how it came about.
 func check(h *history) []breach {
-	v := &verdict{history: h, asked: map[string]*request{}, told: map[string]map[string][]event{}}
+	v := &verdict{history: h, asked: map[string]*oneRequest{}, told: map[string]map[string][]event{}}
 	for _, u := range h.users {
 		v.index(u)
 	}
@@ -53,13 +53,13 @@ func check(h *history) []breach {
 // verdict is one check under way.
 type verdict struct {
 	*history
-	asked    map[string]*request           // by request id, which no two users share
+	asked    map[string]*oneRequest        // by request id, which no two users share
 	told     map[string]map[string][]event // by session and user: the ends of it that the user was told
 	breaches []breach
 }
 
-// request is a message that was to take effect once.
-type request struct {
+// oneRequest is a message that was to take effect once.
+type oneRequest struct {
 	user    string
 	event   event
 	answers []event
@@ -73,7 +73,7 @@ func (v *verdict) index(u *userHistory) {
 	for _, e := range u.events {
 		switch e.what {
 		case asked:
-			v.asked[e.request] = &request{user: u.user, event: e}
+			v.asked[e.request] = &oneRequest{user: u.user, event: e}
 		case answered, reported:
 			if r := v.asked[e.request]; r != nil {
 				r.answers = append(r.answers, e)
@@ -271,7 +271,7 @@ func (v *verdict) checkOutcomes() {
 }
 
 // accepted returns the first answer that names a session.
-func (r *request) accepted() (event, bool) {
+func (r *oneRequest) accepted() (event, bool) {
 	for _, a := range r.answers {
 		if a.code == "" && a.session != "" {
 			return a, true

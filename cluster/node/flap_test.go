@@ -10,6 +10,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -24,13 +25,15 @@ func TestFlappingLink(t *testing.T) {
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
 		m := &crew{c: c, asks: c.join("alice", wire.RoleCoordinator, 0, 0)}
 		way := newLink(t, strings.TrimPrefix(c.nodes[0].base, "http://"))
-		bob := &real{user: "bob", store: new(client.MemStore)}
+		bob := &real{user: "bob", store: new(participant.MemStore)}
 		cfg := client.Config{
 			URLs: []string{"http://" + way.listen.Addr().String()}, Role: wire.RoleParticipant, Identity: partytest.Identity(t),
-			Store: bob.store, PreParams: &fixtures{t: t, next: 0}, KeygenSilence: mpcWithin,
+		}
+		part := participant.Config{
+			Shares: bob.store, PreParams: &fixtures{t: t, next: 0}, KeygenSilence: mpcWithin, Approve: participant.ApproveAll,
 		}
 		c.introduce(bob, cfg.Role, cfg.Identity.Public().Fingerprint())
-		c.enter(bob, client.ApproveAll, cfg)
+		c.enter(bob, cfg, part)
 		c.computes = true
 		m.p = []*real{bob, c.join("carol", wire.RoleParticipant, 0, 1), c.join("dave", wire.RoleParticipant, 1, 2)}
 
@@ -38,7 +41,7 @@ func TestFlappingLink(t *testing.T) {
 		begun, back := make(chan struct{}), make(chan struct{}, 100)
 		bob.observe(func(ev client.Event) {
 			switch ev.(type) {
-			case client.Started:
+			case participant.Started:
 				once.Do(func() { close(begun) })
 			case client.Connected:
 				back <- struct{}{}

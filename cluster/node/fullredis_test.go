@@ -18,6 +18,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -294,7 +295,7 @@ func TestFullRedisWhileSigning(t *testing.T) {
 	filled := make(chan struct{})
 	for _, p := range m.p {
 		p.observe(func(ev client.Event) {
-			if _, ok := ev.(client.Started); ok {
+			if _, ok := ev.(participant.Started); ok {
 				once.Do(func() { fill(t, rdb); close(filled) })
 			}
 		})

@@ -10,6 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -48,42 +50,42 @@ func TestKeyOfTheServer(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		change func(p *wire.KeygenConfirm)
-		fault  client.AttestationFault
+		fault  trust.AttestationFault
 	}{
-		{"another key", func(p *wire.KeygenConfirm) { p.AccountAddr, p.PublicKey = address, public }, client.AttestationOther},
+		{"another key", func(p *wire.KeygenConfirm) { p.AccountAddr, p.PublicKey = address, public }, trust.AttestationOther},
 		{"another key, and nothing attested", func(p *wire.KeygenConfirm) {
 			p.AccountAddr, p.PublicKey, p.Attestations = address, public, nil
-		}, client.AttestationMissing},
+		}, trust.AttestationMissing},
 		{"another key, and empty attestations", func(p *wire.KeygenConfirm) {
 			p.AccountAddr, p.PublicKey, p.Attestations = address, public, []string{"", "", ""}
-		}, client.AttestationMissing},
+		}, trust.AttestationMissing},
 		{"another key, and what was attested of an earlier one", func(p *wire.KeygenConfirm) {
 			p.AccountAddr, p.PublicKey, p.Attestations = address, public, first.Attestations
-		}, client.AttestationOther},
+		}, trust.AttestationOther},
 		{"the earlier key", func(p *wire.KeygenConfirm) {
 			p.AccountAddr, p.PublicKey, p.Attestations = first.AccountAddr, first.PublicKey, first.Attestations
-		}, client.AttestationOther},
+		}, trust.AttestationOther},
 		{"the earlier key and session", func(p *wire.KeygenConfirm) {
 			p.AccountAddr, p.PublicKey, p.Attestations, p.SessionID = first.AccountAddr, first.PublicKey, first.Attestations, first.SessionID
-		}, client.AttestationOther},
+		}, trust.AttestationOther},
 		{"a committee of the attacker's", func(p *wire.KeygenConfirm) {
 			own, list := ownCommittee(t, p.KeyID, p.SessionID)
 			p.AccountAddr, p.PublicKey, p.Attestations = own.AccountAddr, own.PublicKey, list
-		}, client.AttestationIdentity},
+		}, trust.AttestationIdentity},
 		{"one of a committee of the attacker's", func(p *wire.KeygenConfirm) {
 			own, list := ownCommittee(t, p.KeyID, p.SessionID)
 			p.AccountAddr, p.PublicKey, p.Attestations[1] = own.AccountAddr, own.PublicKey, list[1]
-		}, client.AttestationIdentity},
-		{"the true key, one attestation away", func(p *wire.KeygenConfirm) { p.Attestations[2] = "" }, client.AttestationIncomplete},
-		{"the true key, one cut off", func(p *wire.KeygenConfirm) { p.Attestations = p.Attestations[:2] }, client.AttestationIncomplete},
-		{"the true key, one broken", func(p *wire.KeygenConfirm) { p.Attestations[2] = p.Attestations[2][1:] }, client.AttestationMalformed},
-		{"the true key, two exchanged", func(p *wire.KeygenConfirm) { slices.Reverse(p.Attestations) }, client.AttestationIdentity},
-		{"the true key, its public key away", func(p *wire.KeygenConfirm) { p.PublicKey = "" }, client.AttestationOther},
+		}, trust.AttestationIdentity},
+		{"the true key, one attestation away", func(p *wire.KeygenConfirm) { p.Attestations[2] = "" }, trust.AttestationIncomplete},
+		{"the true key, one cut off", func(p *wire.KeygenConfirm) { p.Attestations = p.Attestations[:2] }, trust.AttestationIncomplete},
+		{"the true key, one broken", func(p *wire.KeygenConfirm) { p.Attestations[2] = p.Attestations[2][1:] }, trust.AttestationMalformed},
+		{"the true key, two exchanged", func(p *wire.KeygenConfirm) { slices.Reverse(p.Attestations) }, trust.AttestationIdentity},
+		{"the true key, its public key away", func(p *wire.KeygenConfirm) { p.PublicKey = "" }, trust.AttestationOther},
 	} {
 		mark := h.mark()
 		h.attack(outcomes(tc.change))
 		key, err := h.keygen(pubkey.Ed25519, 0)
-		var e *client.AttestationError
+		var e *trust.AttestationError
 		if !errors.As(err, &e) || e.Fault != tc.fault || key.AccountAddr != "" {
 			t.Errorf("%s: got %v, %v, want it refused as %s", tc.name, key, err, tc.fault)
 		}
@@ -97,15 +99,15 @@ func TestKeyOfTheServer(t *testing.T) {
 	// What a participant attests can be changed on its way, and then it is refused.
 	for name, tc := range map[string]struct {
 		change func(p *wire.KeygenComplete)
-		fault  client.AttestationFault
+		fault  trust.AttestationFault
 	}{
-		"left out": {func(p *wire.KeygenComplete) { p.Attestation = "" }, client.AttestationIncomplete},
-		"garbage":  {func(p *wire.KeygenComplete) { p.Attestation = "garbage" }, client.AttestationMalformed},
-		"earlier":  {func(p *wire.KeygenComplete) { p.Attestation = first.Attestations[0] }, client.AttestationOther},
-		"carol's":  {func(p *wire.KeygenComplete) { p.Attestation = first.Attestations[1] }, client.AttestationIdentity},
+		"left out": {func(p *wire.KeygenComplete) { p.Attestation = "" }, trust.AttestationIncomplete},
+		"garbage":  {func(p *wire.KeygenComplete) { p.Attestation = "garbage" }, trust.AttestationMalformed},
+		"earlier":  {func(p *wire.KeygenComplete) { p.Attestation = first.Attestations[0] }, trust.AttestationOther},
+		"carol's":  {func(p *wire.KeygenComplete) { p.Attestation = first.Attestations[1] }, trust.AttestationIdentity},
 	} {
 		h.attack(reports(tc.change))
-		var e *client.AttestationError
+		var e *trust.AttestationError
 		if key, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &e) || e.Fault != tc.fault || key.AccountAddr != "" {
 			t.Errorf("bob's %s: got %v, %v, want it refused as %s", name, key, err, tc.fault)
 		}
@@ -139,8 +141,8 @@ func TestKeyOfAnotherCoordinator(t *testing.T) {
 		}))
 		return nil
 	})
-	var e *client.AttestationError
-	if key, err := h.alice.Keygen(t.Context(), request); !errors.As(err, &e) || e.Fault != client.AttestationOther {
+	var e *trust.AttestationError
+	if key, err := h.alice.Keygen(t.Context(), request); !errors.As(err, &e) || e.Fault != trust.AttestationOther {
 		t.Errorf("got %v, %v, want it refused", key, err)
 	}
 }
@@ -150,7 +152,7 @@ func TestKeyOfAnotherCoordinator(t *testing.T) {
 func TestKeyOfStrangers(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
-	h.ask(func(cfg *client.Config) { cfg.Store = nil })
+	h.ask(func(cfg *client.Config) { cfg.Trust = trust.Policy{} })
 	_, public, address := ownKey(t)
 	h.attack(outcomes(func(p *wire.KeygenConfirm) { p.AccountAddr, p.PublicKey, p.Attestations = address, public, nil }))
 	if key, err := h.keygen(pubkey.Ed25519, 0); err != nil || key.Attested() || len(key.AttestedBy) != 0 {
@@ -165,18 +167,18 @@ func TestKeyOfStrangers(t *testing.T) {
 		t.Errorf("attested by the attacker: got %+v, %v", key, err)
 	}
 	// With one whom she knows, all is known: he has made the key with the others.
-	known := new(client.MemStore)
+	known := new(participant.MemStore)
 	if err := known.Pin("carol", h.p["carol"].cfg.Identity.Public().Fingerprint()); err != nil {
 		t.Fatal(err)
 	}
-	h.ask(func(cfg *client.Config) { cfg.Store = known })
-	var e *client.AttestationError
-	if key, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &e) || e.Fault != client.AttestationIdentity {
+	h.ask(func(cfg *client.Config) { cfg.Trust = trust.Of(known) })
+	var e *trust.AttestationError
+	if key, err := h.keygen(pubkey.Ed25519, 0); !errors.As(err, &e) || e.Fault != trust.AttestationIdentity {
 		t.Errorf("carol is pinned: got %+v, %v", key, err)
 	}
-	h.ask(func(cfg *client.Config) { cfg.PinnedOnly = true })
+	h.ask(func(cfg *client.Config) { cfg.Trust.PinnedOnly = true })
 	mark := h.mark()
-	if key, err := h.keygen(pubkey.Ed25519, 0); !errors.Is(err, client.ErrNotPinned) || len(sentBy[wire.KeygenRequest](h, mark, "")) != 0 {
+	if key, err := h.keygen(pubkey.Ed25519, 0); !errors.Is(err, trust.ErrNotPinned) || len(sentBy[wire.KeygenRequest](h, mark, "")) != 0 {
 		t.Errorf("all must be pinned: got %+v, %v, want nothing asked", key, err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -83,7 +84,7 @@ func TestEquivocationInASigning(t *testing.T) {
 	h.attack(c.meddle)
 	mark := h.mark()
 	sig, err := h.sign(key, "to be or not to be", 0, partUsers...)
-	var out *client.OutcomeError
+	var out *request.OutcomeError
 	if !errors.As(err, &out) || out.Status != wire.StatusFailed || !slices.Equal(out.Culprits, []int{2}) {
 		t.Fatalf("got %v, %v, want it failed, by part 2", sig, err)
 	}

@@ -15,6 +15,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -107,7 +109,7 @@ func allFields(t *testing.T, p wire.Payload, table []lie) {
 // expect holds bob's part of an attack against how it must end, and the outcome.
 func (l lie) expect(h *hostile, mark int, err error) {
 	h.t.Helper()
-	var out *client.OutcomeError
+	var out *request.OutcomeError
 	if l.ends == harmless {
 		if err != nil {
 			h.t.Errorf("%s: got %v, want success", l.name, err)
@@ -115,8 +117,8 @@ func (l lie) expect(h *hostile, mark int, err error) {
 		return
 	}
 	if l.ends == unattested {
-		var e *client.AttestationError
-		if !errors.As(err, &e) || e.Fault != client.AttestationOther {
+		var e *trust.AttestationError
+		if !errors.As(err, &e) || e.Fault != trust.AttestationOther {
 			h.t.Errorf("%s: got %v, want a key that is not believed", l.name, err)
 		}
 		return

@@ -13,6 +13,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -161,7 +164,7 @@ func TestChangedRequests(t *testing.T) {
 		h.attack(changing(change, nil))
 		// Of a session by another name alice never hears.
 		_, err := h.sign(key, "Pay 5 ether to Bob", 0, "bob", "carol")
-		var out *client.OutcomeError
+		var out *request.OutcomeError
 		if !errors.As(err, &out) || out.Status != wire.StatusRejected || len(out.Culprits) != 0 {
 			t.Errorf("%s: got %v, want it rejected, and nobody blamed", name, err)
 		}
@@ -178,7 +181,7 @@ func TestChangedRequests(t *testing.T) {
 		mark := h.mark()
 		h.attack(changing(nil, change))
 		_, err := h.keygen(pubkey.Ed25519, 0)
-		var out *client.OutcomeError
+		var out *request.OutcomeError
 		if !errors.As(err, &out) || out.Status != wire.StatusRejected || len(out.Culprits) != 0 {
 			t.Errorf("%s: got %v, want it rejected, and nobody blamed", name, err)
 		}
@@ -193,9 +196,9 @@ func TestChangedRequests(t *testing.T) {
 // has not decided: it takes no part all the same.
 func TestForgedAnswers(t *testing.T) {
 	t.Parallel()
-	for name, approve := range map[string]client.Approver{
-		"who declines": func(context.Context, client.Invitation) (bool, string, error) { return false, "no", nil },
-		"who thinks": func(ctx context.Context, _ client.Invitation) (bool, string, error) {
+	for name, approve := range map[string]participant.Approver{
+		"who declines": func(context.Context, participant.Invitation) (bool, string, error) { return false, "no", nil },
+		"who thinks": func(ctx context.Context, _ participant.Invitation) (bool, string, error) {
 			<-ctx.Done()
 			return false, "", ctx.Err()
 		},
@@ -207,12 +210,12 @@ func TestForgedAnswers(t *testing.T) {
 	}
 }
 
-func forgeAnswers(t *testing.T, approve client.Approver) {
+func forgeAnswers(t *testing.T, approve participant.Approver) {
 	h := captured(t, true)
 	key := h.honest(pubkey.Ed25519)
 	bob := h.p["bob"]
 	bob.stop()
-	bob.approve = approve
+	bob.part.Approve = approve
 	h.enter("bob")
 	yes := true
 	h.attack(func(f frame) []wire.Message {
@@ -232,7 +235,7 @@ func forgeAnswers(t *testing.T, approve client.Approver) {
 		return []wire.Message{f.m}
 	})
 	mark := h.mark()
-	var out *client.OutcomeError
+	var out *request.OutcomeError
 	if _, err := h.sign(key, "which bob does not want", ignoredFor, "bob", "carol"); !errors.As(err, &out) || out.Status != wire.StatusExpired {
 		t.Errorf("sign: got %v, want it expired", err)
 	}
@@ -256,13 +259,13 @@ func TestReplaysAfterRestart(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
 	bob, dir := h.p["bob"], t.TempDir()+"/bob"
-	begin := func() *client.DirStore {
-		store, err := client.OpenDirStore(dir)
+	begin := func() *dirstore.Store {
+		store, err := dirstore.Open(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = store.Close() })
-		bob.cfg.Store = store
+		bob.part.Shares = store
 		return store
 	}
 	bob.stop()
@@ -320,9 +323,9 @@ func TestForgedTokens(t *testing.T) {
 	alice.stop()
 	for name, id := range map[string]*identity.Identity{"another identity": partytest.Identity(t), "no identity": nil} {
 		forger := &real{user: "alice"}
-		h.c.enter(forger, nil, client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator, Identity: id})
+		h.c.enter(forger, client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator, Identity: id}, participant.Config{})
 		h.alice = forger
-		var out *client.OutcomeError
+		var out *request.OutcomeError
 		if _, err := h.sign(key, "Pay 500 ether to Mallory", 0, "bob", "carol"); !errors.As(err, &out) || out.Status != wire.StatusRejected {
 			t.Errorf("as alice with %s: got %v, want it rejected", name, err)
 		}
@@ -337,19 +340,19 @@ func TestForgedTokens(t *testing.T) {
 
 	// As carol, with all of hers that a server has: her sealed share.
 	h.alice = alice
-	h.c.enter(alice, nil, asks)
+	h.c.enter(alice, asks, participant.Config{})
 	carol := h.p["carol"]
 	sealed, _ := h.share("carol", key)
 	carol.stop()
-	carol.store = new(client.MemStore)
-	carol.cfg.Identity, carol.cfg.Store = partytest.Identity(t), carol.store
+	carol.store = new(participant.MemStore)
+	carol.cfg.Identity, carol.part.Shares = partytest.Identity(t), carol.store
 	if err := errors.Join(carol.store.Put(t.Context(), sealed), carol.store.Pin("alice", h.c.met.pins["alice"])); err != nil {
 		t.Fatal(err)
 	}
-	carol.approve = client.ApproveUnsigned
+	carol.part.Approve = participant.ApproveUnsigned
 	h.enter("carol")
 	mark = h.mark()
-	var out *client.OutcomeError
+	var out *request.OutcomeError
 	if _, err := h.sign(key, "with a false carol", 0, "bob", "carol"); !errors.As(err, &out) || out.Status != wire.StatusFailed {
 		t.Errorf("sign as carol: got %v, want it failed", err)
 	}

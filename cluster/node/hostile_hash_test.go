@@ -8,6 +8,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -26,8 +27,9 @@ func TestLiesAboutHashing(t *testing.T) {
 		t.Fatal(err)
 	}
 	user := public.User
-	holder := &victim{real: &real{user: user, store: new(client.MemStore)}, approve: client.ApproveUnsigned}
-	holder.cfg = client.Config{URLs: []string{h.url}, Role: wire.RoleParticipant, Identity: committee.Identities[0], Store: holder.store}
+	holder := &victim{real: &real{user: user, store: new(participant.MemStore)}}
+	holder.cfg = client.Config{URLs: []string{h.url}, Role: wire.RoleParticipant, Identity: committee.Identities[0]}
+	holder.part = participant.Config{Approve: participant.ApproveUnsigned, Shares: holder.store}
 	if err := holder.store.Put(t.Context(), sealed); err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -31,7 +31,7 @@ func TestFirstContact(t *testing.T) {
 		}, "carol (part 2) is not trusted: client: the identity has changed"},
 		"everybody to be pinned": {func(h *hostile) {
 			h.p["bob"].stop()
-			h.p["bob"].cfg.PinnedOnly = true
+			h.p["bob"].part.Trust.PinnedOnly = true
 			h.enter("bob")
 		}, "carol (part 2) is not trusted: client: the identity is not pinned"},
 	} {
@@ -52,7 +52,7 @@ func TestFirstContact(t *testing.T) {
 				}
 			}
 			err := <-ended
-			var out *client.OutcomeError
+			var out *request.OutcomeError
 			if !errors.As(err, &out) {
 				t.Errorf("got %v, want no key", err)
 			}

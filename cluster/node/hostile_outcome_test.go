@@ -13,7 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -71,7 +72,7 @@ func TestFalseOutcomes(t *testing.T) {
 	} {
 		h.attack(outcomes(change))
 		sig, err := h.sign(key, data, 0)
-		if !errors.Is(err, client.ErrBadSignature) || sig.Signature != "" {
+		if !errors.Is(err, request.ErrBadSignature) || sig.Signature != "" {
 			t.Errorf("%s: got %v, want ErrBadSignature and nothing besides", name, err)
 		}
 	}
@@ -87,7 +88,7 @@ func TestFalseOutcomes(t *testing.T) {
 	h.attack(outcomes(func(p *wire.SignComplete) {
 		p.Status, p.Reason, p.Culprits = wire.StatusFailed, "carol's fault", []int{2}
 	}))
-	var out *client.OutcomeError
+	var out *request.OutcomeError
 	if sig, err := h.sign(key, data, 0); !errors.As(err, &out) || sig.Signature != "" {
 		t.Errorf("an outcome denied: got %v, %v", sig, err)
 	}
@@ -135,7 +136,7 @@ func TestFalseReports(t *testing.T) {
 		{"another address", func(p *wire.KeygenComplete) { p.AccountAddr = address }, wire.StatusExpired, "without a word from bob", ignoredFor},
 	} {
 		h.attack(reports(tc.change))
-		var out *client.OutcomeError
+		var out *request.OutcomeError
 		_, err := h.keygen(pubkey.Ed25519, tc.expires)
 		if !errors.As(err, &out) || out.Status != tc.status || !strings.Contains(out.Reason, tc.reason) || !slices.Contains(out.Culprits, 1) {
 			t.Errorf("%s: got %v, want %s: %s, and bob's part named", tc.name, err, tc.status, tc.reason)
@@ -183,7 +184,7 @@ func TestKeygenParamsTwice(t *testing.T) {
 			h.sameKey(key)
 			continue
 		}
-		var out *client.OutcomeError
+		var out *request.OutcomeError
 		if _, err := h.keygen(pubkey.Ed25519, ignoredFor); !errors.As(err, &out) || out.Status != wire.StatusExpired {
 			t.Errorf("%s: got %v, want it expired", name, err)
 		}
@@ -209,8 +210,8 @@ func TestReturnedShares(t *testing.T) {
 	carols, _ := h.share("carol", key)
 	bob := h.p["bob"]
 	bob.stop()
-	bob.store = new(client.MemStore)
-	bob.cfg.Store = bob.store
+	bob.store = new(participant.MemStore)
+	bob.part.Shares = bob.store
 	if err := bob.store.Pin("alice", h.c.met.pins["alice"]); err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +252,7 @@ func TestReturnedShares(t *testing.T) {
 			independent(t, key, data, sig.Signature)
 			continue
 		}
-		var out *client.OutcomeError
+		var out *request.OutcomeError
 		if !errors.As(err, &out) || out.Status != wire.StatusFailed {
 			t.Errorf("%s: got %v, want it failed", tc.name, err)
 		}

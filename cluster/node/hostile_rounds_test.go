@@ -12,7 +12,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -269,7 +269,7 @@ func TestWithheldRounds(t *testing.T) {
 	patient := func(silence time.Duration) {
 		for _, user := range partUsers {
 			h.p[user].stop()
-			h.p[user].cfg.SignSilence, h.p[user].cfg.KeygenSilence = silence, silence
+			h.p[user].part.SignSilence, h.p[user].part.KeygenSilence = silence, silence
 			h.enter(user)
 		}
 	}
@@ -309,7 +309,7 @@ func TestWithheldRounds(t *testing.T) {
 		mark, refused := h.mark(), h.unauthentic()
 		h.attack(withhold(tc.code, tc.instead))
 		_, err := h.keygen(pubkey.Ed25519, 0)
-		var out *client.OutcomeError
+		var out *request.OutcomeError
 		if !errors.As(err, &out) || out.Status != wire.StatusFailed || !strings.Contains(out.Reason, "no word from part") {
 			t.Errorf("%s: got %v, want it failed for silence", tc.name, err)
 			continue
@@ -343,7 +343,7 @@ func TestWithheldRounds(t *testing.T) {
 		return []wire.Message{f.m}
 	})
 	_, err := h.sign(key, "without the second round", 0, "bob", "carol")
-	var out *client.OutcomeError
+	var out *request.OutcomeError
 	if !errors.As(err, &out) || out.Status != wire.StatusFailed || !strings.Contains(out.Reason, "no word from part") || slices.Contains(out.Culprits, 3) {
 		t.Errorf("signing: got %v, want it failed for silence, and dave not blamed", err)
 	}

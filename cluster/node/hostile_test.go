@@ -21,6 +21,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -51,8 +53,8 @@ type hostile struct {
 // victim is a participant, and what it keeps on its own machine.
 type victim struct {
 	*real
-	cfg     client.Config
-	approve client.Approver
+	cfg  client.Config
+	part participant.Config
 }
 
 // frame is a frame as its sender sent it.
@@ -105,20 +107,22 @@ func capture(t *testing.T, c *testCluster) *hostile {
 // coordinator has pinned.
 func (h *hostile) gather(signs bool) {
 	h.t.Helper()
-	approve := client.ApproveUnsigned
-	h.alice = &real{user: "alice", store: new(client.MemStore)}
-	h.asks = client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator, Store: h.alice.store}
+	approve := participant.ApproveUnsigned
+	h.alice = &real{user: "alice", store: new(participant.MemStore)}
+	h.asks = client.Config{URLs: []string{h.url}, Role: wire.RoleCoordinator, Trust: trust.Of(h.alice.store)}
 	if signs {
-		approve, h.asks.Identity = client.ApproveAll, partytest.Identity(h.t)
+		approve, h.asks.Identity = participant.ApproveAll, partytest.Identity(h.t)
 		h.c.introduce(h.alice, h.asks.Role, h.asks.Identity.Public().Fingerprint())
 	}
-	h.c.enter(h.alice, nil, h.asks)
+	h.c.enter(h.alice, h.asks, participant.Config{})
 	for i, user := range partUsers {
 		log := zerolog.New(h.logs).With().Str("account", user).Logger()
-		v := &victim{real: &real{user: user, store: new(client.MemStore)}, approve: approve}
+		v := &victim{real: &real{user: user, store: new(participant.MemStore)}}
 		v.cfg = client.Config{
-			URLs: []string{h.url}, Role: wire.RoleParticipant, Log: &log, Identity: partytest.Identity(h.t), Store: v.store,
-			PreParams: &fixtures{t: h.t, next: i}, SignSilence: mpcWithin, KeygenSilence: mpcWithin,
+			URLs: []string{h.url}, Role: wire.RoleParticipant, Log: &log, Identity: partytest.Identity(h.t),
+		}
+		v.part = participant.Config{
+			Approve: approve, Shares: v.store, PreParams: &fixtures{t: h.t, next: i}, SignSilence: mpcWithin, KeygenSilence: mpcWithin,
 		}
 		h.c.introduce(v.real, v.cfg.Role, "")
 		if err := h.alice.store.Pin(user, v.cfg.Identity.Public().Fingerprint()); err != nil {
@@ -134,7 +138,7 @@ func (h *hostile) ask(change func(cfg *client.Config)) {
 	h.t.Helper()
 	h.alice.stop()
 	change(&h.asks)
-	h.c.enter(h.alice, nil, h.asks)
+	h.c.enter(h.alice, h.asks, participant.Config{})
 }
 
 // enter starts a participant, or starts it again after its end, with what its
@@ -142,7 +146,7 @@ func (h *hostile) ask(change func(cfg *client.Config)) {
 func (h *hostile) enter(user string) {
 	h.t.Helper()
 	v := h.p[user]
-	h.c.enter(v.real, v.approve, v.cfg)
+	h.c.enter(v.real, v.cfg, v.part)
 }
 
 func (h *hostile) serve(w http.ResponseWriter, r *http.Request) {
@@ -395,7 +399,7 @@ func (h *hostile) onlySigned(mark int, key client.Key, data string) {
 // share returns a participant's share of a key, from its own store.
 func (h *hostile) share(user string, key client.Key) (sealed string, public share.Public) {
 	h.t.Helper()
-	sealed, err := h.p[user].cfg.Store.Get(context.Background(), key.KeyID, key.AccountAddr)
+	sealed, err := h.p[user].part.Shares.Get(context.Background(), key.KeyID, key.AccountAddr)
 	if err == nil {
 		public, err = share.ParsePublic(sealed)
 	}

@@ -15,6 +15,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -42,10 +45,11 @@ func (c *testCluster) defaultCrew() *crew {
 	c.t.Helper()
 	m := &crew{c: c}
 	for i, user := range []string{"alice", "bob", "carol", "dave"} {
-		r := &real{user: user, store: new(client.MemStore)}
+		r := &real{user: user, store: new(participant.MemStore)}
 		cfg := client.Config{
-			Role: wire.RoleParticipant, Identity: partytest.Identity(c.t), Store: r.store, PreParams: &fixtures{t: c.t, next: i},
+			Role: wire.RoleParticipant, Identity: partytest.Identity(c.t), Trust: trust.Of(r.store),
 		}
+		part := participant.Config{Shares: r.store, PreParams: &fixtures{t: c.t, next: i}, Approve: participant.ApproveAll}
 		if i == 0 {
 			cfg.Role = wire.RoleCoordinator
 		}
@@ -53,7 +57,7 @@ func (c *testCluster) defaultCrew() *crew {
 			cfg.URLs = append(cfg.URLs, c.nodes[(max(0, i-1)+k)%len(c.nodes)].base)
 		}
 		c.introduce(r, cfg.Role, cfg.Identity.Public().Fingerprint())
-		c.enter(r, client.ApproveAll, cfg)
+		c.enter(r, cfg, part)
 		if i == 0 {
 			m.asks = r
 		} else {
@@ -134,7 +138,7 @@ func hungInTheMiddle(m *crew, key client.Key, data string, hung *process) time.T
 	signers := m.signers()
 	for _, p := range m.p {
 		p.observe(func(ev client.Event) {
-			if _, ok := ev.(client.Started); ok {
+			if _, ok := ev.(participant.Started); ok {
 				once.Do(func() { begun <- time.Now(); hung.hang() })
 			}
 		})
@@ -149,7 +153,13 @@ func hungInTheMiddle(m *crew, key client.Key, data string, hung *process) time.T
 func hungWebAPI(m *crew, key client.Key, data string, hung *process) time.Time {
 	t := m.c.t
 	t.Helper()
-	api, err := m.asks.API()
+	var urls []string
+	for _, n := range m.c.nodes {
+		urls = append(urls, n.base)
+	}
+	api, err := rest.New(rest.Config{
+		URLs: urls, Token: rest.StaticToken(m.c.token(m.asks.user, wire.RoleCoordinator)), Identity: m.asks.identity, Trust: trust.Of(m.asks.store),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

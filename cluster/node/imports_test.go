@@ -41,19 +41,33 @@ var allowed = map[string][]string{
 	"wsconn":                    {"session/audit", "wsconn/auth", "wsconn/limit", "wsconn/wire"},
 	"wsconn/httpapi":            {"session", "session/audit", "session/service", "wsconn/auth", "wsconn/limit", "wsconn/wire"},
 	"wsconn/webhook":            {"session", "wsconn/wire", "session/service"}, // the edge outwards, as httpapi is the one inwards
-	"wsconn/client":             {"session/audit", "wsconn/secret", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "session/statement", "wsconn/wire"},
-	"cluster/node":              {"cluster", "cluster/internal/redisx", "cluster/node/metrics", "cluster/node/tracing", "cluster/store/audit", "cluster/store/sessions", "session", "session/audit", "session/service", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/limit", "wsconn/webhook", "wsconn/wire"},
-	"cmd/internal/spell":        {},
-	"cmd/internal/proc":         {},
-	"cmd/conclaved":             {"cluster/node", "cmd/internal/proc", "cmd/internal/spell", "wsconn/secret"},
-	"cmd/conclave":              {"cmd/internal/proc", "cmd/internal/spell", "session/audit", "wsconn/secret", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "session/statement", "wsconn/client", "wsconn/wire"},
-	"cmd/conclave-demo":         {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "wsconn/client", "wsconn/secret", "wsconn/wire"},
-	"cmd/conclave-bench":        {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "wsconn/client", "wsconn/wire"},
-	"cluster/redistest":         {"cluster/redistest/sample"},
-	"session/party/partytest":   {"session/identity", "session/internal/testonly", "session/party", "session/preparams", "session/pubkey", "session/share"},
-	"session/sessiontest":       {"session/pubkey"},
-	"wsconn/auth/authtest":      {"wsconn/auth", "wsconn/wire"},
-	"deploy":                    {}, // tests of what stands around the programs
+	"session/policy":            {"session/pubkey", "session/statement", "wsconn/wire"},
+
+	// The SDK: for who asks, over a WebSocket or by the web API alone, and for who
+	// holds shares.
+	"wsconn/client":                   {"session/identity", "wsconn/client/internal/quiet", "wsconn/client/internal/servers", "wsconn/client/request", "wsconn/client/rest", "wsconn/client/trust", "wsconn/wire"},
+	"wsconn/client/rest":              {"session/audit", "session/identity", "wsconn/client/internal/servers", "wsconn/client/request", "wsconn/client/trust", "wsconn/secret", "wsconn/wire"},
+	"wsconn/client/request":           {"session/identity", "session/pubkey", "session/statement", "wsconn/client/trust", "wsconn/wire"},
+	"wsconn/client/trust":             {"session/identity", "session/pubkey", "session/statement", "wsconn/wire"},
+	"wsconn/client/participant":       {"session/identity", "session/party", "session/policy", "session/preparams", "session/pubkey", "session/share", "session/statement", "wsconn/client", "wsconn/client/internal/quiet", "wsconn/client/request", "wsconn/client/trust", "wsconn/wire"},
+	"wsconn/client/dirstore":          {"session/identity", "session/policy", "session/preparams", "session/share", "session/statement", "wsconn/client/participant", "wsconn/client/trust", "wsconn/secret"},
+	"wsconn/client/internal/livetest": {"cluster/node", "session/identity", "wsconn/auth", "wsconn/client", "wsconn/client/participant", "wsconn/wire"}, // a node, for examples
+	"wsconn/client/clienttest":        {"session", "session/pubkey", "wsconn/wire"},
+	"wsconn/client/internal/servers":  {"wsconn/wire"},
+	"wsconn/client/internal/quiet":    {},
+
+	"cluster/node":            {"cluster", "cluster/internal/redisx", "cluster/node/metrics", "cluster/node/tracing", "cluster/store/audit", "cluster/store/sessions", "session", "session/audit", "session/service", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/limit", "wsconn/webhook", "wsconn/wire"},
+	"cmd/internal/spell":      {},
+	"cmd/internal/proc":       {},
+	"cmd/conclaved":           {"cluster/node", "cmd/internal/proc", "cmd/internal/spell", "wsconn/secret"},
+	"cmd/conclave":            {"cmd/internal/proc", "cmd/internal/spell", "session/audit", "wsconn/secret", "session/identity", "session/party", "session/preparams", "session/policy", "session/pubkey", "session/share", "session/statement", "wsconn/client", "wsconn/client/dirstore", "wsconn/client/participant", "wsconn/client/request", "wsconn/client/rest", "wsconn/client/trust", "wsconn/wire"},
+	"cmd/conclave-demo":       {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "wsconn/client", "wsconn/client/dirstore", "wsconn/client/participant", "wsconn/client/rest", "wsconn/client/trust", "wsconn/secret", "wsconn/wire"},
+	"cmd/conclave-bench":      {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "wsconn/client", "wsconn/client/participant", "wsconn/wire"},
+	"cluster/redistest":       {"cluster/redistest/sample"},
+	"session/party/partytest": {"session/identity", "session/internal/testonly", "session/party", "session/preparams", "session/pubkey", "session/share"},
+	"session/sessiontest":     {"session/pubkey"},
+	"wsconn/auth/authtest":    {"wsconn/auth", "wsconn/wire"},
+	"deploy":                  {}, // tests of what stands around the programs
 
 	"cluster/redistest/docstest":    {}, // the documents, for tests that compare them with the programs
 	"cluster/redistest/sample":      {}, // the tests of every package ask it
@@ -143,6 +157,29 @@ func TestStatementsNeedNoShares(t *testing.T) {
 	for _, dep := range deps {
 		if strings.Contains(dep, "tss-lib") {
 			t.Errorf("session/statement or session/identity links %s", dep)
+		}
+	}
+}
+
+// TestAskersLinkNoShares holds that what asks for keys and signatures links neither
+// the library that computes with shares nor, where it uses the web API alone, a
+// WebSocket.
+func TestAskersLinkNoShares(t *testing.T) {
+	t.Parallel()
+	for name, never := range map[string][]string{
+		"wsconn/client":      {"tss-lib", module + "session/party", module + "wsconn/client/participant"},
+		"wsconn/client/rest": {"tss-lib", module + "session/party", "gorilla/websocket"},
+	} {
+		deps := goList(t, "-deps", module+name)
+		if !slices.Contains(deps, module+"wsconn/wire") {
+			t.Fatalf("the list of dependencies of %s is not one: %v", name, deps)
+		}
+		for _, dep := range deps {
+			for _, never := range never {
+				if strings.Contains(dep, never) {
+					t.Errorf("%s links %s", name, dep)
+				}
+			}
 		}
 	}
 }

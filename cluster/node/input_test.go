@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -91,15 +92,15 @@ func TestNamesComeBack(t *testing.T) {
 		alice := c.client("alice", wire.RoleCoordinator).connect(c.nodes[0])
 		admin := c.token("root", wire.RoleAdmin)
 		c.client("bob", wire.RoleParticipant).connect(c.nodes[0]) // of one who was never here the mailbox is small
-		api := func(token string) *client.API {
-			a, err := client.NewAPI(client.APIConfig{URLs: []string{c.nodes[0].base}, Token: client.StaticToken(token)})
+		api := func(token string) *rest.Client {
+			a, err := rest.New(rest.Config{URLs: []string{c.nodes[0].base}, Token: client.StaticToken(token)})
 			if err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(a.Close)
 			return a
 		}
-		of := map[string]*client.API{"alice": api(alice.token), "an admin": api(admin)}
+		of := map[string]*rest.Client{"alice": api(alice.token), "an admin": api(admin)}
 		made := map[string]bool{}
 		comesBack := func(id string) {
 			if made[id] {
@@ -116,7 +117,7 @@ func TestNamesComeBack(t *testing.T) {
 				if err != nil || key.KeyID != id || key.Participants[1] != id {
 					t.Errorf("%s reads the key %q as %+v, %v", who, id, key, err)
 				}
-				list, err := a.Sessions(ctx, client.Page{KeyID: id})
+				list, err := a.Sessions(ctx, rest.Page{KeyID: id})
 				if err != nil || len(list.Items) != 1 || list.Items[0].SessionID != session {
 					t.Errorf("%s: the sessions of the key %q are %+v, %v", who, id, list, err)
 				}
@@ -155,7 +156,7 @@ func TestNamesComeBack(t *testing.T) {
 }
 
 // readFormer gives a key names that were good once, in Redis, and reads it.
-func readFormer(t *testing.T, c *testCluster, admin *client.API) {
+func readFormer(t *testing.T, c *testCluster, admin *rest.Client) {
 	ctx := context.Background()
 	record, err := c.rdb.HGetAll(ctx, c.prefix+"key:{events}").Result()
 	if err != nil || len(record) == 0 {

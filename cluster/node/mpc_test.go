@@ -16,10 +16,13 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -43,9 +46,10 @@ func (f *fixtures) Take(context.Context) (*preparams.Set, error) {
 // real is a user with the real client.
 type real struct {
 	*client.Client
-	user  string
-	store *client.MemStore
-	stop  func() // ends it as a crash would: without a word, and returns when it has ended
+	user     string
+	identity *identity.Identity
+	store    *participant.MemStore
+	stop     func() // ends it as a crash would: without a word, and returns when it has ended
 
 	mu    sync.Mutex
 	node  string
@@ -56,33 +60,36 @@ type real struct {
 // participant approves what a coordinator that joined has signed.
 func (c *testCluster) join(user string, role wire.Role, first, fixture int) *real {
 	c.t.Helper()
-	return c.joinApproving(user, role, first, fixture, client.ApproveAll)
+	return c.joinApproving(user, role, first, fixture, participant.ApproveAll)
 }
 
-func (c *testCluster) joinApproving(user string, role wire.Role, first, fixture int, approve client.Approver) *real {
+func (c *testCluster) joinApproving(user string, role wire.Role, first, fixture int, approve participant.Approver) *real {
 	c.t.Helper()
 	var urls []string
 	for i := range c.nodes {
 		urls = append(urls, c.nodes[(first+i)%len(c.nodes)].base)
 	}
-	r := &real{user: user, store: new(client.MemStore)}
+	r := &real{user: user, store: new(participant.MemStore)}
 	cfg := client.Config{
-		URLs: urls, Role: role, Identity: partytest.Identity(c.t), Store: r.store,
-		PreParams:   &fixtures{t: c.t, next: fixture},
+		URLs: urls, Role: role, Identity: partytest.Identity(c.t), Trust: trust.Of(r.store),
+	}
+	part := participant.Config{
+		Approve: approve, Shares: r.store, PreParams: &fixtures{t: c.t, next: fixture},
 		SignSilence: 5 * time.Second, KeygenSilence: time.Minute,
 	}
 	if c.computes {
-		cfg.SignSilence, cfg.KeygenSilence = mpcWithin, mpcWithin
+		part.SignSilence, part.KeygenSilence = mpcWithin, mpcWithin
 	}
 	c.introduce(r, role, cfg.Identity.Public().Fingerprint())
-	c.enter(r, approve, cfg)
+	c.enter(r, cfg, part)
 	return r
 }
 
 // enter connects a user with the real client, as its Config says but for token
-// and events, and waits until it has registered.
-func (c *testCluster) enter(r *real, approve client.Approver, cfg client.Config) {
+// and events, and waits until it has registered. Part is for participants.
+func (c *testCluster) enter(r *real, cfg client.Config, part participant.Config) {
 	c.t.Helper()
+	r.identity = cfg.Identity
 	cfg.Token, cfg.OnEvent = client.StaticToken(c.token(r.user, cfg.Role)), r.happened
 	var err error
 	if r.Client, err = client.New(cfg); err != nil {
@@ -93,7 +100,7 @@ func (c *testCluster) enter(r *real, approve client.Approver, cfg client.Config)
 	go func() {
 		defer close(done)
 		if cfg.Role == wire.RoleParticipant {
-			_ = r.Serve(ctx, approve)
+			_ = participant.Serve(ctx, r.Client, part)
 		} else {
 			_ = r.Run(ctx)
 		}
@@ -109,8 +116,8 @@ func (c *testCluster) enter(r *real, approve client.Approver, cfg client.Config)
 
 // acquaintance is whom the real clients of a cluster know.
 type acquaintance struct {
-	pins   map[string]string  // fingerprints of coordinators
-	stores []*client.MemStore // of participants
+	pins   map[string]string       // fingerprints of coordinators
+	stores []*participant.MemStore // of participants
 }
 
 // introduce lets every participant pin the identity of every coordinator.
@@ -119,7 +126,7 @@ func (c *testCluster) introduce(r *real, role wire.Role, fingerprint string) {
 	if c.met.pins == nil {
 		c.met.pins = map[string]string{}
 	}
-	pin := func(s *client.MemStore, user, fingerprint string) {
+	pin := func(s *participant.MemStore, user, fingerprint string) {
 		if err := s.Pin(user, fingerprint); err != nil {
 			c.t.Fatal(err)
 		}
@@ -315,7 +322,7 @@ func (m *crew) signThroughKill(key client.Key, data string, round int) {
 	killed := make(chan struct{})
 	for _, p := range m.p {
 		p.observe(func(ev client.Event) {
-			if r, ok := ev.(client.Round); ok && r.N >= round {
+			if r, ok := ev.(participant.Round); ok && r.N >= round {
 				once.Do(func() { m.c.node(p.at()).kill(); close(killed) })
 			}
 		})
@@ -369,7 +376,7 @@ func TestMPCKilledInEveryRound(t *testing.T) {
 			var once sync.Once
 			for _, p := range m.p {
 				p.observe(func(ev client.Event) {
-					if r, ok := ev.(client.Round); ok && r.N >= round {
+					if r, ok := ev.(participant.Round); ok && r.N >= round {
 						once.Do(func() { c.node(p.at()).kill() })
 					}
 				})
@@ -395,7 +402,7 @@ func TestMPCSignerDies(t *testing.T) {
 		var once sync.Once
 		for _, p := range m.p {
 			p.observe(func(ev client.Event) {
-				if _, ok := ev.(client.Started); ok {
+				if _, ok := ev.(participant.Started); ok {
 					once.Do(func() {
 						go func() { p.stop(); close(died) }()
 					})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -44,17 +45,17 @@ var storageFull = &wire.Error{Code: wire.CodeStorageFull}
 
 // signOne reports whether the client can go on.
 func (h *truth) signOne(n int) bool {
-	request, data := fmt.Sprintf("truth-%d", n), fmt.Sprintf("the truth, %d", n)
-	h.past.note(event{what: asked, request: request, kind: wire.TypeSignRequest, key: h.key.KeyID})
+	id, data := fmt.Sprintf("truth-%d", n), fmt.Sprintf("the truth, %d", n)
+	h.past.note(event{what: asked, request: id, kind: wire.TypeSignRequest, key: h.key.KeyID})
 	within, cancel := context.WithTimeout(h.a.life, h.a.within)
 	defer cancel()
-	req := client.SignRequest{KeyID: h.key.KeyID, AccountAddr: h.key.AccountAddr, Data: data, RequestID: request}
+	req := client.SignRequest{KeyID: h.key.KeyID, AccountAddr: h.key.AccountAddr, Data: data, RequestID: id}
 	sig, err := h.crew.asks.Sign(within, req)
 	for errors.Is(err, storageFull) && waitFor(within, 200*time.Millisecond) {
 		sig, err = h.crew.asks.Sign(within, req)
 	}
-	e := event{what: reported, request: request, kind: wire.TypeSignComplete, key: h.key.KeyID}
-	var other *client.OutcomeError
+	e := event{what: reported, request: id, kind: wire.TypeSignComplete, key: h.key.KeyID}
+	var other *request.OutcomeError
 	switch {
 	case err == nil:
 		independent(h.a.t, h.key, data, sig.Signature)

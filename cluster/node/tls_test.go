@@ -23,6 +23,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
 // authority makes certificates for 127.0.0.1.
@@ -153,7 +154,7 @@ func TestListenerTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	urls := []string{"https://" + n.Addr()}
-	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: a.trust()})
+	api, err := rest.New(rest.Config{URLs: urls, TLS: a.trust()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +169,7 @@ func TestListenerTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Login(context.Background(), urls[0], "alice", testPassword); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if _, err := rest.Login(context.Background(), urls[0], "alice", testPassword); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("logged in at a server of an unknown authority: %v", err)
 	}
 
@@ -208,9 +209,6 @@ func TestListenerTLS(t *testing.T) {
 	eventually(t, "the certificate after that is served", func() bool { return serial() == 5 })
 
 	// Whoever was connected before all that still is.
-	if _, err := c.API(); err != nil {
-		t.Error(err)
-	}
 	if err := c.Close(); err != nil {
 		t.Errorf("the client had stopped: %v", err)
 	}

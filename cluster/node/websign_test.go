@@ -13,6 +13,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -23,18 +26,18 @@ func TestBackendSigns(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 3, nil, func(t *testing.T, c *testCluster) {
 		id := partytest.Identity(t)
-		backend := &real{user: "backend", store: new(client.MemStore)}
+		backend := &real{user: "backend", store: new(participant.MemStore)}
 		c.introduce(backend, wire.RoleCoordinator, id.Public().Fingerprint())
 		holders := []string{"bob", "carol", "dave"}
 		for i, user := range holders {
 			c.join(user, wire.RoleParticipant, i, i)
 		}
-		api := func(user string, cfg client.APIConfig, roles ...wire.Role) *client.API {
+		api := func(user string, cfg rest.Config, roles ...wire.Role) *rest.Client {
 			cfg.Token = client.StaticToken(c.token(user, roles...))
 			for _, n := range c.nodes {
 				cfg.URLs = append(cfg.URLs, n.base)
 			}
-			a, err := client.NewAPI(cfg)
+			a, err := rest.New(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -43,11 +46,11 @@ func TestBackendSigns(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), mpcWithin)
 		defer cancel()
-		knowing := client.APIConfig{Identity: id, Known: backend.store.Known, Trust: backend.store.Trust}
+		knowing := rest.Config{Identity: id, Trust: trust.Of(backend.store)}
 		backendAPI := api("backend", knowing, wire.RoleCoordinator)
 		request := client.KeygenRequest{Threshold: 2, Participants: holders, Curve: pubkey.Ed25519}
-		knowing.PinnedOnly = true
-		if key, err := api("backend", knowing, wire.RoleCoordinator).Keygen(ctx, request); !errors.Is(err, client.ErrNotPinned) {
+		knowing.Trust.PinnedOnly = true
+		if key, err := api("backend", knowing, wire.RoleCoordinator).Keygen(ctx, request); !errors.Is(err, trust.ErrNotPinned) {
 			t.Errorf("nobody is pinned: %+v, %v", key, err)
 		}
 		key, err := backendAPI.Keygen(ctx, request)
@@ -59,11 +62,11 @@ func TestBackendSigns(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if who, err := client.CheckKey(info, backend.store.Known, false); err != nil || !(client.Key{AttestedBy: who}).Attested() {
+		if who, err := trust.CheckKey(info, backend.store.Known, false); err != nil || !(client.Key{AttestedBy: who}).Attested() {
 			t.Errorf("the key in the web API: attested by %+v, %v", who, err)
 		}
 		info.AccountAddr = "4nhBwhgBtFZPZvZ1FaYeJUXgPNas6Vmakewr2T7r3HYE"
-		if _, err := client.CheckKey(info, backend.store.Known, false); !errors.Is(err, client.ErrNotAttested) {
+		if _, err := trust.CheckKey(info, backend.store.Known, false); !errors.Is(err, trust.ErrNotAttested) {
 			t.Errorf("another address: %v", err)
 		}
 		want := client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "pay bob 5", RequestID: "order-1"}
@@ -77,11 +80,11 @@ func TestBackendSigns(t *testing.T) {
 		// Not signed, by the same token: nobody approves.
 		unsigned := want
 		unsigned.RequestID = "order-2"
-		if got, err := api("backend", client.APIConfig{}, wire.RoleCoordinator).Sign(ctx, unsigned); err == nil || !strings.Contains(err.Error(), "rejected") {
+		if got, err := api("backend", rest.Config{}, wire.RoleCoordinator).Sign(ctx, unsigned); err == nil || !strings.Contains(err.Error(), "rejected") {
 			t.Errorf("what is not signed: %+v, %v", got, err)
 		}
 		// What has ended is told in one event, to whom it concerns.
-		for event, err := range api("bob", client.APIConfig{}, wire.RoleParticipant).Events(ctx, sig.SessionID) {
+		for event, err := range api("bob", rest.Config{}, wire.RoleParticipant).Events(ctx, sig.SessionID) {
 			if err != nil || !event.Ended || event.Session.Signature != sig.Signature {
 				t.Errorf("event %+v, %v", event, err)
 			}
@@ -103,7 +106,7 @@ func TestEvents(t *testing.T) {
 		_, task := c.call(c.nodes[0], "POST", "/v1/keys/"+g.keyID+"/signatures?start=true", g.coordinator.token, object{"data": "seen"})
 		id := fmt.Sprint(task["session_id"])
 		urls := []string{watched.base, c.nodes[0].base}
-		api, err := client.NewAPI(client.APIConfig{URLs: urls, Token: client.StaticToken(g.coordinator.token)})
+		api, err := rest.New(rest.Config{URLs: urls, Token: client.StaticToken(g.coordinator.token)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 )
 
 // keygen compares 2-of-3 keys on secp256k1: from a warm pool with raw tss-lib
@@ -33,7 +33,7 @@ func keygen(ctx context.Context, l *lab) error {
 			return err
 		}
 		rawWarm.addTime(time.Since(begun))
-		took, err := c.keygenTime(ctx, func(i int) client.PreParamsSource { return newStock(ours[i]) })
+		took, err := c.keygenTime(ctx, func(i int) participant.PreParamsSource { return newStock(ours[i]) })
 		if err != nil {
 			return err
 		}
@@ -70,7 +70,7 @@ func keygen(ctx context.Context, l *lab) error {
 }
 
 // keygenTime lets three new participants make a key.
-func (c *clusterOf) keygenTime(ctx context.Context, pre func(int) client.PreParamsSource) (time.Duration, error) {
+func (c *clusterOf) keygenTime(ctx context.Context, pre func(int) participant.PreParamsSource) (time.Duration, error) {
 	circle, err := c.circle(ctx, holders, pre)
 	if err != nil {
 		return 0, err

@@ -14,6 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -30,7 +31,7 @@ type circle struct {
 // circle connects n participants, who have pinned the coordinator's identity and
 // approve whatever it has signed. Pre gives them
 // their pre-parameters, in order; nil lets each make its own.
-func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.PreParamsSource) (*circle, error) {
+func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) participant.PreParamsSource) (*circle, error) {
 	ctx, stop := context.WithCancel(ctx)
 	r := &circle{stop: stop, spare: party.SpareThread()}
 	asks, err := c.clientConfig(0, "asks", wire.RoleCoordinator)
@@ -53,21 +54,21 @@ func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) client.Pr
 			r.close()
 			return nil, err
 		}
-		store := new(client.MemStore)
+		store := new(participant.MemStore)
 		if err := store.Pin("asks", asks.Identity.Public().Fingerprint()); err != nil {
 			r.close()
 			return nil, err
 		}
-		cfg.Store, cfg.KeygensPerHour = store, -1
+		part := participant.Config{Shares: store, Approve: participant.ApproveAll, KeygensPerHour: -1}
 		if pre != nil {
-			cfg.PreParams = pre(i)
+			part.PreParams = pre(i)
 		}
 		one, err := client.New(cfg)
 		if err != nil {
 			r.close()
 			return nil, err
 		}
-		r.done.Go(func() { _ = one.Serve(ctx, client.ApproveAll) }) // its end shows in WaitConnected and in what is asked
+		r.done.Go(func() { _ = participant.Serve(ctx, one, part) }) // its end shows in WaitConnected and in what is asked
 		r.users, holds = append(r.users, user), append(holds, one)
 	}
 	for _, one := range holds {
@@ -118,16 +119,16 @@ func newStock(sets ...*preparams.Set) *stock {
 	return s
 }
 
-// Run implements client.PreParamsSource.
+// Run implements participant.PreParamsSource.
 func (s *stock) Run(context.Context, func(found, of int)) {}
 
-// Want implements client.PreParamsSource.
+// Want implements participant.PreParamsSource.
 func (s *stock) Want() {}
 
-// Release implements client.PreParamsSource.
+// Release implements participant.PreParamsSource.
 func (s *stock) Release() {}
 
-// Take implements client.PreParamsSource.
+// Take implements participant.PreParamsSource.
 func (s *stock) Take(context.Context) (*preparams.Set, error) {
 	select {
 	case one := <-s.sets:

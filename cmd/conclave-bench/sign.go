@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 )
 
 const (
@@ -32,7 +32,7 @@ func signECDSA(ctx context.Context, l *lab) error {
 	if err != nil {
 		return err
 	}
-	return l.signing(ctx, pubkey.Secp256k1, func(i int) client.PreParamsSource { return newStock(ours[i]) },
+	return l.signing(ctx, pubkey.Secp256k1, func(i int) participant.PreParamsSource { return newStock(ours[i]) },
 		func(digest *big.Int) error { return rawSignECDSA(saves, signers, digest) },
 		signingPlan{rounds: pick(l, 25, 3), batches: pick(l, 5, 1), goal: goal{atMost: 1.10}, batchGoal: goal{atLeast: 0.90}})
 }
@@ -56,7 +56,7 @@ type signingPlan struct {
 }
 
 // signing interleaves signatures through three nodes with raw ones.
-func (l *lab) signing(ctx context.Context, curve pubkey.Curve, pre func(int) client.PreParamsSource, raw func(*big.Int) error, plan signingPlan) error {
+func (l *lab) signing(ctx context.Context, curve pubkey.Curve, pre func(int) participant.PreParamsSource, raw func(*big.Int) error, plan signingPlan) error {
 	c, err := l.cluster(ctx, 3)
 	if err != nil {
 		return err

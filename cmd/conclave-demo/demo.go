@@ -17,6 +17,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -103,7 +104,7 @@ func (m *demo) makeAccounts(ctx context.Context, redisURL string) error {
 		if p.identity, err = identity.New(); err != nil {
 			return err
 		}
-		p.password, p.store = rand.Text(), new(client.MemStore)
+		p.password, p.store = rand.Text(), new(participant.MemStore)
 		if err := node.AddUser(ctx, node.Config{Redis: redisURL}, p.user, p.password, []string{string(p.role)}, false); err != nil {
 			return fmt.Errorf("make account %s: %w", p.user, err)
 		}
@@ -179,7 +180,7 @@ func (m *demo) killing(ctx context.Context) error {
 	var once sync.Once
 	killed := make(chan string, 1)
 	_, err := m.sign(ctx, key, "Pay 7 ether to Carol", func(p *member, ev client.Event) {
-		if r, ok := ev.(client.Round); !ok || r.N < 2 {
+		if r, ok := ev.(participant.Round); !ok || r.N < 2 {
 			return
 		}
 		once.Do(func() {
@@ -252,7 +253,7 @@ func verify(sig client.Signature, data string) error {
 
 // follow shows the participants' progress until the returned function is called.
 func (m *demo) follow(preparing bool, also func(*member, client.Event)) (stop func()) {
-	p := &progress{d: m.d, preparing: preparing, primes: map[string]client.Preparing{}, rounds: map[string]client.Round{}}
+	p := &progress{d: m.d, preparing: preparing, primes: map[string]participant.Preparing{}, rounds: map[string]participant.Round{}}
 	for _, h := range m.holds {
 		h.observe(func(ev client.Event) {
 			p.happened(h.user, ev)

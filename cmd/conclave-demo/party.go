@@ -8,6 +8,9 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -15,11 +18,11 @@ import (
 type member struct {
 	user     string
 	role     wire.Role
-	token    client.Token
+	token    rest.Token
 	password string
 	client   *client.Client
 	identity *identity.Identity
-	store    *client.MemStore
+	store    *participant.MemStore
 
 	mu    sync.Mutex
 	node  string             // the node that holds the socket
@@ -28,7 +31,7 @@ type member struct {
 
 // join logs a user in through the front door and connects it.
 func (m *member) join(ctx context.Context, url string, d *display) error {
-	api, err := client.NewAPI(client.APIConfig{URLs: []string{url}})
+	api, err := rest.New(rest.Config{URLs: []string{url}})
 	if err != nil {
 		return err
 	}
@@ -40,7 +43,7 @@ func (m *member) join(ctx context.Context, url string, d *display) error {
 	m.token = token
 	m.client, err = client.New(client.Config{
 		URLs: []string{url}, Token: client.StaticToken(m.token.Secret), Role: m.role,
-		Identity: m.identity, Store: m.store,
+		Identity: m.identity, Trust: trust.Of(m.store),
 		OnEvent: func(ev client.Event) { m.happened(ev, d) },
 	})
 	return err
@@ -51,7 +54,7 @@ func (m *member) join(ctx context.Context, url string, d *display) error {
 func (m *member) run(ctx context.Context, d *display) error {
 	var err error
 	if m.role == wire.RoleParticipant {
-		err = m.client.Serve(ctx, client.ApproveAll)
+		err = participant.Serve(ctx, m.client, participant.Config{Shares: m.store, Approve: participant.ApproveAll})
 	} else {
 		err = m.client.Run(ctx)
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 )
 
 // progress adds up what the participants of one session have done.
@@ -13,13 +14,13 @@ type progress struct {
 	preparing bool // pre-parameters are needed before the rounds
 
 	mu     sync.Mutex
-	primes map[string]client.Preparing
-	rounds map[string]client.Round
+	primes map[string]participant.Preparing
+	rounds map[string]participant.Round
 }
 
 func (p *progress) happened(user string, ev client.Event) {
 	switch ev := ev.(type) {
-	case client.Preparing:
+	case participant.Preparing:
 		p.mu.Lock()
 		p.primes[user] = ev
 		found, of := 0, 0
@@ -29,7 +30,7 @@ func (p *progress) happened(user string, ev client.Event) {
 		}
 		p.mu.Unlock()
 		p.d.doing(fmt.Sprintf("%s has %d of %d safe primes", user, ev.Found, ev.Of), found, of*len(participants))
-	case client.Round:
+	case participant.Round:
 		p.mu.Lock()
 		p.rounds[user] = ev
 		done, all := 0, 0
@@ -39,9 +40,9 @@ func (p *progress) happened(user string, ev client.Event) {
 		}
 		p.mu.Unlock()
 		p.d.doing(fmt.Sprintf("%s is in round %d of %d", user, ev.N, ev.Of), done, all)
-	case client.Failed:
+	case participant.Failed:
 		p.d.say("%s could not go on with attempt %d: %s", user, ev.Attempt, ev.Reason)
-	case client.Started:
+	case participant.Started:
 		if ev.Attempt > 1 {
 			p.d.say("%s begins attempt %d", user, ev.Attempt)
 		}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -38,7 +38,7 @@ func (m *demo) serve(ctx context.Context) (err error) {
 // leaves it, with the identity that the participants have pinned, and theirs pinned.
 // A file token holds the token for other programs.
 func (m *member) writeHome(dir, url string, pinned []*member) error {
-	store, err := client.OpenDirStore(dir)
+	store, err := dirstore.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -55,7 +55,7 @@ func (m *member) writeHome(dir, url string, pinned []*member) error {
 		return err
 	}
 	return errors.Join(
-		client.ProtectIdentity(filepath.Join(dir, "identity"), m.identity, nil),
+		dirstore.ProtectIdentity(filepath.Join(dir, "identity"), m.identity, nil),
 		secret.WriteFile(filepath.Join(dir, "profile.json"), login),
 		secret.WriteFile(filepath.Join(dir, "token"), []byte(m.token.Secret+"\n")),
 	)

@@ -9,7 +9,8 @@ import (
 	"os"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -66,7 +67,7 @@ func (c *cli) logout(ctx context.Context, local bool) error {
 
 // logoutThere ends a login at the servers. One that is over needs no ending.
 func (c *cli) logoutThere(ctx context.Context, p profile) error {
-	api, err := c.open(client.APIConfig{Token: client.StaticToken(p.Token)})
+	api, err := c.open(rest.Config{Token: rest.StaticToken(p.Token)})
 	if err != nil {
 		return err
 	}
@@ -99,21 +100,21 @@ this home's identity.
 			if len(args) > 0 {
 				return misuse("whoami takes no arguments")
 			}
-			return c.withAPI(nil, func(api *client.API) error { return c.whoami(ctx, api) })
+			return c.withAPI(nil, func(api *rest.Client) error { return c.whoami(ctx, api) })
 		}
 	},
 }
 
 // whoamiResult is what whoami prints.
 type whoamiResult struct {
-	client.WhoAmI
+	rest.WhoAmI
 	URLs        []string  `json:"urls"`
 	LoginUntil  time.Time `json:"login_until,omitzero"`
 	Profile     string    `json:"profile"`
 	Fingerprint string    `json:"fingerprint,omitempty"`
 }
 
-func (c *cli) whoami(ctx context.Context, api *client.API) error {
+func (c *cli) whoami(ctx context.Context, api *rest.Client) error {
 	me, err := api.WhoAmI(ctx)
 	if err != nil {
 		return err
@@ -178,12 +179,12 @@ participants are told, with the reason.
 			if len(args) != 1 {
 				return misuse("sessions cancel needs a session")
 			}
-			return c.withAPI(args, func(api *client.API) error {
+			return c.withAPI(args, func(api *rest.Client) error {
 				s, err := api.CancelSessionFor(ctx, args[0], *reason)
 				if err != nil {
 					return fmt.Errorf("cancel session %s: %w", args[0], err)
 				}
-				c.console.say("%s is cancelled", sessionName(client.Kind(s.Kind), s.SessionID))
+				c.console.say("%s is cancelled", sessionName(request.Kind(s.Kind), s.SessionID))
 				if c.asJSON {
 					return c.print(s)
 				}
@@ -208,7 +209,7 @@ good, or it waits for its next try. For who has asked for the session, and admin
 			if len(args) != 1 {
 				return misuse("sessions resend needs a session")
 			}
-			return c.withAPI(args, func(api *client.API) error {
+			return c.withAPI(args, func(api *rest.Client) error {
 				if err := api.ResendOutcome(ctx, args[0]); err != nil {
 					return fmt.Errorf("send the outcome of %s again: %w", args[0], err)
 				}

@@ -13,18 +13,20 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/session/policy"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 )
 
 // approval returns what --approve names: nil for the prompt.
-func (c *cli) approval(how string) (client.Approver, error) {
+func (c *cli) approval(how string) (participant.Approver, error) {
 	command, isCommand := strings.CutPrefix(how, "exec:")
 	switch {
 	case how == "prompt":
 		return nil, nil
 	case how == "always":
 		c.console.say("approving whatever a pinned coordinator has signed")
-		return client.ApproveAll, nil
+		return participant.ApproveAll, nil
 	case isCommand:
 		return c.approveByCommand(strings.Fields(command))
 	case filepath.Ext(how) == ".json":
@@ -35,7 +37,7 @@ func (c *cli) approval(how string) (client.Approver, error) {
 
 const ratesFile = "rates.json"
 
-func (c *cli) approveByPolicy(path string) (client.Approver, error) {
+func (c *cli) approveByPolicy(path string) (participant.Approver, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read policy: %w", err)
@@ -44,16 +46,16 @@ func (c *cli) approveByPolicy(path string) (client.Approver, error) {
 	if err != nil {
 		return nil, err
 	}
-	rates, err := client.OpenRateLog(counted)
+	rates, err := dirstore.OpenRates(counted)
 	if err != nil {
 		return nil, err
 	}
-	policy, err := client.ParsePolicy(text, rates)
+	rules, err := policy.Parse(text, rates)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	c.console.say("approving what %s allows and a pinned coordinator has signed", path)
-	return policy.Approve, nil
+	return participant.ByPolicy(rules), nil
 }
 
 // executor lets a command decide.
@@ -69,7 +71,7 @@ const (
 	maxExecOutput = 4 << 10
 )
 
-func (c *cli) approveByCommand(words []string) (client.Approver, error) {
+func (c *cli) approveByCommand(words []string) (participant.Approver, error) {
 	if len(words) == 0 {
 		return nil, misuse("--approve exec: needs a command")
 	}
@@ -82,10 +84,10 @@ func (c *cli) approveByCommand(words []string) (client.Approver, error) {
 	}
 	c.console.say("approving what %s allows and a pinned coordinator has signed", path)
 	e := &executor{c: c, path: path, args: words[1:]}
-	return client.SignedOnly(e.approve), nil
+	return participant.SignedOnly(e.approve), nil
 }
 
-func (e *executor) approve(ctx context.Context, inv client.Invitation) (bool, string, error) {
+func (e *executor) approve(ctx context.Context, inv participant.Invitation) (bool, string, error) {
 	request, err := json.Marshal(inv)
 	if err != nil {
 		return false, "", err

@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
 // script makes a command that approves, of the text of a shell script.
-func script(t *testing.T, stderr *strings.Builder, text string) client.Approver {
+func script(t *testing.T, stderr *strings.Builder, text string) participant.Approver {
 	t.Helper()
 	if runtime.GOOS == "windows" {
 		t.Skip("needs a shell")
@@ -36,9 +38,9 @@ func script(t *testing.T, stderr *strings.Builder, text string) client.Approver 
 	return approve
 }
 
-func pinnedRequest() client.Invitation {
+func pinnedRequest() participant.Invitation {
 	inv := signing()
-	inv.Signer = &client.Signer{Fingerprint: "FINGER", Pinned: true, Nonce: "n0"}
+	inv.Signer = &participant.Signer{Fingerprint: "FINGER", Pinned: true, Nonce: "n0"}
 	return inv
 }
 
@@ -78,7 +80,7 @@ func TestCommandGetsTheRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got client.Invitation
+	var got participant.Invitation
 	if err := json.Unmarshal(text, &got); err != nil || got.Data != inv.Data || got.Coordinator != "dave" || got.Signer.Fingerprint != "FINGER" || got.Digest != "0xd1" {
 		t.Errorf("the command got %s, %v", text, err)
 	}
@@ -93,7 +95,7 @@ func TestCommandIsNotAsked(t *testing.T) {
 	ran := filepath.Join(t.TempDir(), "ran")
 	var stderr strings.Builder
 	approve := script(t, &stderr, "touch "+ran)
-	for _, signer := range []*client.Signer{nil, {Fingerprint: "FINGER"}} {
+	for _, signer := range []*participant.Signer{nil, {Fingerprint: "FINGER"}} {
 		inv := pinnedRequest()
 		inv.Signer = signer
 		if ok, reason, err := approve(t.Context(), inv); ok || reason == "" || err != nil {
@@ -114,7 +116,7 @@ func TestCommandIsNotAsked(t *testing.T) {
 func TestQuestionSaysWhoSigned(t *testing.T) {
 	c := newConsole(new(strings.Builder), noEnv)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
-	for want, signer := range map[string]*client.Signer{
+	for want, signer := range map[string]*participant.Signer{
 		"NOT SIGNED: only the server says who asks for this": nil,
 		"FINGER, pinned":            {Fingerprint: "FINGER", Pinned: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
 		"as before, but not pinned": {Fingerprint: "FINGER", IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
@@ -122,7 +124,7 @@ func TestQuestionSaysWhoSigned(t *testing.T) {
 	} {
 		inv := signing()
 		inv.Signer = signer
-		text := request(c, inv, 0, true)
+		text := shownRequest(c, inv, 0, true)
 		wants := []string{want}
 		if signer != nil {
 			wants = append(wants, "2026-03-01 12:00:00", "2026-03-01 13:00:00", "n0")
@@ -140,23 +142,23 @@ func TestQuestionSaysWhoSigned(t *testing.T) {
 func TestNamesSeenForTheFirstTime(t *testing.T) {
 	c := newConsole(new(strings.Builder), noEnv)
 	inv := signing()
-	inv.Kind, inv.KeyID = client.KindKeygen, "\u0441\u0430\u0441\u0430" // Cyrillic all of it
+	inv.Kind, inv.KeyID = request.KindKeygen, "\u0441\u0430\u0441\u0430" // Cyrillic all of it
 	inv.Coordinator, inv.Participants = "\u0430\u0441\u0435", []string{"bob", "\u0435\u0443\u0435", "carol\u3164"}
 	const asker = "asked by   \u0430\u0441\u0435 (U+0430 Cyrillic, U+0441 Cyrillic, U+0435 Cyrillic)\n"
 	for _, want := range []string{
 		asker, "key        \u0441\u0430\u0441\u0430 (U+0441 Cyrillic, U+0430 Cyrillic)\n",
 		"held by    bob, \u0435\u0443\u0435 (U+0435 Cyrillic, U+0443 Cyrillic), \"carol\\u3164\" (an\n             unusual name: look closely)\n",
 	} {
-		if text := request(c, inv, 0, false); !strings.Contains(text, want) {
+		if text := shownRequest(c, inv, 0, false); !strings.Contains(text, want) {
 			t.Errorf("the question does not show %q:\n%s", want, text)
 		}
 	}
-	inv.Signer = &client.Signer{Fingerprint: "FINGER", First: true}
-	if text := request(c, inv, 0, false); !strings.Contains(text, asker) {
+	inv.Signer = &participant.Signer{Fingerprint: "FINGER", First: true}
+	if text := shownRequest(c, inv, 0, false); !strings.Contains(text, asker) {
 		t.Errorf("signed, and seen for the first time:\n%s", text)
 	}
 	inv.Signer.First = false
-	if text := request(c, inv, 0, false); !strings.Contains(text, "asked by   \u0430\u0441\u0435\n") {
+	if text := shownRequest(c, inv, 0, false); !strings.Contains(text, "asked by   \u0430\u0441\u0435\n") {
 		t.Errorf("known by now:\n%s", text)
 	}
 }
@@ -165,8 +167,8 @@ func TestNamesSeenForTheFirstTime(t *testing.T) {
 func TestChangedIdentityIsLoud(t *testing.T) {
 	var stderr strings.Builder
 	d := display{console: newConsole(&stderr, noEnv)}
-	d.event(client.IdentityChanged{IdentityError: client.IdentityError{User: "dave", Known: "OLD-ONE", Now: "NEW-ONE", Pinned: true}})
-	d.event(client.Convicted{SessionID: "kg-1", PartIndex: 2, User: "bob", Kept: "/home/evidence/x.json"})
+	d.event(request.IdentityChanged{IdentityError: trust.IdentityError{User: "dave", Known: "OLD-ONE", Now: "NEW-ONE", Pinned: true}})
+	d.event(participant.Convicted{SessionID: "kg-1", PartIndex: 2, User: "bob", Kept: "/home/evidence/x.json"})
 	for _, want := range []string{
 		"REFUSED: dave", "pinned    OLD-ONE", "now       NEW-ONE", "conclave trust remove dave && conclave trust add dave NEW-ONE",
 		"CAUGHT: bob (part 2)", "/home/evidence/x.json", "conclave verify --evidence",

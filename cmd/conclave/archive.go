@@ -17,7 +17,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -187,7 +187,7 @@ func (a archive) write(home string) error {
 			return fmt.Errorf("%s is there already, and is another; use an empty directory (--home)", name)
 		}
 	}
-	store, err := client.OpenDirStore(home) // makes the directories, or finds them private
+	store, err := dirstore.Open(home) // makes the directories, or finds them private
 	if err != nil {
 		return err
 	}

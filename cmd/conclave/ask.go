@@ -9,7 +9,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 )
 
 // Whoever types an answer must mean the question that stands there. So an answer
@@ -121,8 +122,8 @@ func readLine(in *bufio.Reader) (string, error) {
 	return text, err
 }
 
-// approve is a [client.Approver].
-func (a *asker) approve(ctx context.Context, inv client.Invitation) (bool, string, error) {
+// approve is a [participant.Approver].
+func (a *asker) approve(ctx context.Context, inv participant.Invitation) (bool, string, error) {
 	a.turn.Lock()
 	defer a.turn.Unlock()
 	if ctx.Err() != nil {
@@ -133,7 +134,7 @@ func (a *asker) approve(ctx context.Context, inv client.Invitation) (bool, strin
 
 // put puts the question with a new code, which it returns. What was typed before
 // is dropped: whole lines and the beginning of one.
-func (a *asker) put(text string, inv client.Invitation) (code string) {
+func (a *asker) put(text string, inv participant.Invitation) (code string) {
 	if a.flush != nil {
 		a.flush()
 		select {
@@ -147,8 +148,8 @@ func (a *asker) put(text string, inv client.Invitation) (code string) {
 }
 
 // ask puts the question until it is answered.
-func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, error) {
-	code := a.put(request(a.console, inv, a.waiting(), false), inv)
+func (a *asker) ask(ctx context.Context, inv participant.Invitation) (bool, string, error) {
+	code := a.put(shownRequest(a.console, inv, a.waiting(), false), inv)
 	for {
 		select {
 		case line, ok := <-a.lines:
@@ -167,9 +168,9 @@ func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, e
 				return false, "declined by hand", nil
 			case show, again:
 				if said == show {
-					a.console.print(request(a.console, inv, 0, true))
+					a.console.print(shownRequest(a.console, inv, 0, true))
 				}
-				code = a.put(request(a.console, inv, a.waiting(), false), inv)
+				code = a.put(shownRequest(a.console, inv, a.waiting(), false), inv)
 			case unclear:
 				const hint = "conclave: no answer yet: type y or n with the code below, or show for all of it\n"
 				code = a.put(hint, inv)
@@ -182,8 +183,8 @@ func (a *asker) ask(ctx context.Context, inv client.Invitation) (bool, string, e
 }
 
 // over says that a question has ended without an answer, and why.
-func (a *asker) over(ctx context.Context, inv client.Invitation, code string) (bool, string, error) {
-	var out *client.OutcomeError
+func (a *asker) over(ctx context.Context, inv participant.Invitation, code string) (bool, string, error) {
+	var out *request.OutcomeError
 	why := "this participant stops; the next start asks again"
 	switch {
 	case errors.As(context.Cause(ctx), &out):

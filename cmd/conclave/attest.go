@@ -12,23 +12,25 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // knows returns how this home knows identities. To look makes no home.
-func (c *cli) knows() (func(user string) (client.Known, bool, error), error) {
+func (c *cli) knows() (func(user string) (trust.Known, bool, error), error) {
 	dir, err := c.homeDir()
 	if err != nil {
 		return nil, err
 	}
 	switch _, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		return func(string) (client.Known, bool, error) { return client.Known{}, false, nil }, nil
+		return func(string) (trust.Known, bool, error) { return trust.Known{}, false, nil }, nil
 	case err != nil:
 		return nil, err
 	}
-	store, err := client.OpenDirStore(dir)
+	store, err := dirstore.Open(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +44,7 @@ func (c *cli) ownFingerprint() string {
 	if err != nil {
 		return ""
 	}
-	id, err := client.ReadIdentity(filepath.Join(dir, identityFile), nil)
+	id, err := dirstore.ReadIdentity(filepath.Join(dir, identityFile), nil)
 	if err != nil {
 		return "" // there is none, or it is protected: it is called new, as others are
 	}
@@ -51,7 +53,7 @@ func (c *cli) ownFingerprint() string {
 
 // attested says who attests the address of a key, for a row, and warns of what is
 // not attested by people who were known before.
-func (c *cli) attested(who []client.Attestor) string {
+func (c *cli) attested(who []trust.Attestor) string {
 	if len(who) == 0 {
 		c.console.say("%s", c.console.bold("warning: no participant attests this address; that the key is theirs is the servers' word alone"))
 		return ""
@@ -82,7 +84,7 @@ func (c *cli) attested(who []client.Attestor) string {
 
 // unattested says loudly that a key is refused.
 func (c *cli) unattested(err error) {
-	var e *client.AttestationError
+	var e *trust.AttestationError
 	if errors.As(err, &e) {
 		c.console.say("%s", c.console.bold("REFUSED: the servers tell of a key that its participants do not attest"))
 	}
@@ -116,12 +118,12 @@ func (c *cli) addressOf(ctx context.Context, keyID string, pinnedOnly bool) (str
 }
 
 // checkKey checks the attestations of a key by what this home knows.
-func (c *cli) checkKey(key wire.KeyInfo, pinnedOnly bool) ([]client.Attestor, error) {
+func (c *cli) checkKey(key wire.KeyInfo, pinnedOnly bool) ([]trust.Attestor, error) {
 	known, err := c.knows()
 	if err != nil {
 		return nil, err
 	}
-	who, err := client.CheckKey(key, known, pinnedOnly)
+	who, err := trust.CheckKey(key, known, pinnedOnly)
 	c.unattested(err)
 	return who, err
 }
@@ -151,12 +153,12 @@ func (c *cli) verifyKey(path string, pinnedOnly bool) error {
 		return err
 	}
 	if len(who) == 0 {
-		return &client.AttestationError{
-			Fault: client.AttestationMissing, KeyID: key.KeyID, SessionID: key.SessionID, AccountAddr: key.AccountAddr,
+		return &trust.AttestationError{
+			Fault: trust.AttestationMissing, KeyID: key.KeyID, SessionID: key.SessionID, AccountAddr: key.AccountAddr,
 			Err: errors.New("nothing has come from anybody"),
 		}
 	}
-	good := client.Key{
+	good := rest.Key{
 		KeyID: key.KeyID, SessionID: key.SessionID, Curve: pubkey.Curve(key.Curve), AccountAddr: key.AccountAddr, PublicKey: key.PublicKey, AttestedBy: who,
 	}
 	by := c.attested(who)

@@ -11,7 +11,7 @@ import (
 	"os"
 
 	"github.com/conclave-mpc/conclave/session/audit"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
 var auditCommand = command{
@@ -105,7 +105,7 @@ func (c *cli) readAudit(ctx context.Context, after string, add func(audit.Fields
 	}
 	defer api.Close()
 	for {
-		page, err := api.Audit(ctx, client.AuditPage{After: after, Limit: auditPage})
+		page, err := api.Audit(ctx, rest.AuditPage{After: after, Limit: auditPage})
 		if err != nil {
 			return "", fmt.Errorf("read the audit: %w", err)
 		}

@@ -16,8 +16,11 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/policy"
 	"github.com/conclave-mpc/conclave/session/share"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -337,13 +340,13 @@ func (c *cli) restoreBackup(file string) error {
 
 // content is what is in a backup.
 type content struct {
-	Identity string         `json:"identity"` // fingerprint
-	User     string         `json:"user_id,omitempty"`
-	URLs     []string       `json:"urls,omitempty"`
-	Shares   []string       `json:"shares"` // key ids
-	Trusted  []client.Known `json:"trusted"`
-	Policy   bool           `json:"policy"`
-	Files    []string       `json:"files"`
+	Identity string        `json:"identity"` // fingerprint
+	User     string        `json:"user_id,omitempty"`
+	URLs     []string      `json:"urls,omitempty"`
+	Shares   []string      `json:"shares"` // key ids
+	Trusted  []trust.Known `json:"trusted"`
+	Policy   bool          `json:"policy"`
+	Files    []string      `json:"files"`
 
 	shares []share.Public
 }
@@ -367,17 +370,17 @@ func checkBackup(files archive, passphrase []byte) (content, error) {
 		if !strings.HasPrefix(name, "shares/") {
 			continue
 		}
-		public, err := client.CheckShare(strings.TrimSpace(string(files[name])), id)
+		public, err := participant.CheckShare(strings.TrimSpace(string(files[name])), id)
 		if err != nil {
 			return content{}, fmt.Errorf("%s: %w", name, err)
 		}
 		found.Shares, found.shares = append(found.Shares, public.KeyID), append(found.shares, public)
 	}
-	if found.Trusted, err = client.ParseKnown(files["known_identities"]); err != nil {
+	if found.Trusted, err = dirstore.ParseKnown(files["known_identities"]); err != nil {
 		return content{}, err
 	}
-	if policy, ok := files[policyFile]; ok {
-		if _, err := client.ParsePolicy(policy, new(client.RateLog)); err != nil {
+	if rules, ok := files[policyFile]; ok {
+		if _, err := policy.Parse(rules, nil); err != nil {
 			return content{}, fmt.Errorf("%s: %w", policyFile, err)
 		}
 		found.Policy = true

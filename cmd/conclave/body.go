@@ -8,7 +8,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
 var requestCommand = command{
@@ -42,7 +42,7 @@ address of a key that was made from here is known; for others give --address.
   $ conclave request sign treasury --request-id order-4711 --data 'Pay 5 ether to Bob'
   {"key_id":"treasury","data":"Pay 5 ether to Bob","account_addr":"0x9d8A…","session_id":"sg-…","hash":"eip191","signed_request":"conclave-req1.…"}`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
-		var r client.SignRequest
+		var r rest.SignRequest
 		c.bodyFlags(flags, &r.RequestID, &r.ExpiresIn)
 		flags.StringVar(&r.Data, "data", "", "what to sign: "+dataHelp)
 		flags.StringVar(&r.Hash, "hash", "", "what to do to it first, as in conclave sign")
@@ -61,7 +61,7 @@ address of a key that was made from here is known; for others give --address.
 	},
 }
 
-func (c *cli) requestSign(r client.SignRequest) error {
+func (c *cli) requestSign(r rest.SignRequest) error {
 	if r.AccountAddr == "" {
 		known, err := c.known()
 		if err != nil {
@@ -83,7 +83,7 @@ order.
   $ conclave request keygen --key-id treasury --threshold 2 --request-id new-treasury bob carol dave
   {"key_id":"treasury","threshold":2,"total_parts":3,"participants":["bob","carol","dave"],"curve":"secp256k1","signed_request":"conclave-req1.…"}`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
-		var r client.KeygenRequest
+		var r rest.KeygenRequest
 		c.bodyFlags(flags, &r.RequestID, &r.ExpiresIn)
 		curve := flags.String("curve", "", "`curve`: secp256k1 (default) or ed25519")
 		flags.StringVar(&r.KeyID, "key-id", "", "`id` of the key (default: one that follows from user and --request-id)")

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
 // chart draws the steps of a session as the protocol's sequence diagram: a lane
@@ -33,7 +33,7 @@ const (
 )
 
 // newChart is the chart of a session on a screen of that many columns.
-func newChart(s client.SessionInfo, width int, colors *console) chart {
+func newChart(s rest.SessionInfo, width int, colors *console) chart {
 	c := chart{names: []string{clean(s.Coordinator), "server"}, at: []int{firstLane, firstLane + wideLane}, width: width, colors: colors}
 	lane := narrowLane
 	for _, user := range s.Participants {

@@ -10,45 +10,45 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
 // story is the states of a signing in which carol's attempt fails and dave takes
 // her place.
-func story() []client.SessionInfo {
+func story() []rest.SessionInfo {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	s := client.SessionInfo{
+	s := rest.SessionInfo{
 		SessionID: "sg-1", Kind: "sign", Phase: "inviting", KeyID: "treasury", Coordinator: "alice", Curve: "ed25519", Threshold: 2,
 		Participants: []string{"bob", "carol", "dave"}, Data: "pay bob", CreatedAt: at,
-		Responses: []client.PartInfo{{PartIndex: 1, UserID: "bob", Invited: true}, {PartIndex: 2, UserID: "carol", Invited: true}, {PartIndex: 3, UserID: "dave", Invited: true}},
+		Responses: []rest.PartInfo{{PartIndex: 1, UserID: "bob", Invited: true}, {PartIndex: 2, UserID: "carol", Invited: true}, {PartIndex: 3, UserID: "dave", Invited: true}},
 	}
-	states := []client.SessionInfo{s}
-	next := func(change func(*client.SessionInfo)) {
+	states := []rest.SessionInfo{s}
+	next := func(change func(*rest.SessionInfo)) {
 		s := states[len(states)-1]
-		s.Responses = append([]client.PartInfo{}, s.Responses...)
+		s.Responses = append([]rest.PartInfo{}, s.Responses...)
 		change(&s)
 		states = append(states, s)
 	}
-	next(func(s *client.SessionInfo) { s.Responses[1].Response = "accepted" })
-	next(func(s *client.SessionInfo) {
+	next(func(s *rest.SessionInfo) { s.Responses[1].Response = "accepted" })
+	next(func(s *rest.SessionInfo) {
 		s.Responses[0].Response, s.Phase, s.Attempt, s.Signers = "accepted", "running", 1, []int{1, 2}
 	})
-	next(func(s *client.SessionInfo) { s.Culprits, s.Signers = []int{2}, nil })
-	next(func(s *client.SessionInfo) {
+	next(func(s *rest.SessionInfo) { s.Culprits, s.Signers = []int{2}, nil })
+	next(func(s *rest.SessionInfo) {
 		s.Responses[2].Response, s.Attempt, s.Signers = "accepted", 2, []int{1, 3}
 	})
-	next(func(s *client.SessionInfo) {
+	next(func(s *rest.SessionInfo) {
 		s.Responses[0].Result, s.Phase, s.EndedAt = "verified", "completed", at.Add(1500*time.Millisecond)
 	})
 	return states
 }
 
 // drawn is what watching states shows on a screen of some width.
-func drawn(states []client.SessionInfo, width int) string {
+func drawn(states []rest.SessionInfo, width int) string {
 	plain := &console{}
 	c := newChart(states[0], width, plain)
 	lines := c.head()
-	var before client.SessionInfo
+	var before rest.SessionInfo
 	for _, now := range states {
 		for _, s := range steps(before, now) {
 			lines = append(lines, c.line(s))
@@ -108,7 +108,7 @@ func TestChart(t *testing.T) {
 func TestStepsFillUp(t *testing.T) {
 	t.Parallel()
 	states := story()
-	var before client.SessionInfo
+	var before rest.SessionInfo
 	seen := map[step]int{}
 	for _, now := range states {
 		for _, s := range steps(before, now) {
@@ -124,7 +124,7 @@ func TestStepsFillUp(t *testing.T) {
 			t.Errorf("%v was drawn %d times", s, n)
 		}
 	}
-	for _, s := range steps(client.SessionInfo{}, states[len(states)-1]) {
+	for _, s := range steps(rest.SessionInfo{}, states[len(states)-1]) {
 		if seen[s] == 0 {
 			t.Errorf("only the last state tells of %v", s)
 		}

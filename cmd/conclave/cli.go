@@ -19,6 +19,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -92,12 +93,12 @@ func (c *cli) tls() (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return trust(file)
+	return trusting(file)
 }
 
-// trust returns a configuration that trusts the authorities in a file alone, or
+// trusting returns a configuration that trusts the authorities in a file alone, or
 // nil, Go's defaults, for no file.
-func trust(file string) (*tls.Config, error) {
+func trusting(file string) (*tls.Config, error) {
 	if file == "" {
 		return nil, nil
 	}
@@ -180,7 +181,7 @@ func splitList(text string) []string {
 // tokens returns where tokens come from. A token that logging in has left is
 // read again each time, so that logging in elsewhere renews it; once it has
 // expired, wait is called until there is a newer one, or an error returned.
-func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.TokenSource {
+func (c *cli) tokens(wait func(ctx context.Context, p profile) error) rest.TokenSource {
 	if c.tokenFile != "" {
 		if wait == nil {
 			return fileTokens(c.tokenFile, nil)
@@ -188,9 +189,9 @@ func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.Tok
 		return fileTokens(c.tokenFile, c.awaitFile())
 	}
 	if token := c.env("CONCLAVE_TOKEN"); token != "" {
-		return client.StaticToken(token)
+		return rest.StaticToken(token)
 	}
-	var renewer *client.Renewer
+	var renewer *rest.Renewer
 	var once sync.Mutex
 	return func(ctx context.Context) (string, error) {
 		for {
@@ -226,22 +227,22 @@ func (c *cli) tokens(wait func(ctx context.Context, p profile) error) client.Tok
 }
 
 // renewer renews this profile's login, and saves it in the profile.
-func (c *cli) renewer() (*client.Renewer, error) {
+func (c *cli) renewer() (*rest.Renewer, error) {
 	path, err := c.path(profileFile)
 	if err != nil {
 		return nil, err
 	}
-	api, err := c.open(client.APIConfig{})
+	api, err := c.open(rest.Config{})
 	if err != nil {
 		return nil, err
 	}
-	return client.NewRenewer(client.RenewerConfig{
+	return rest.NewRenewer(rest.RenewerConfig{
 		API: api,
-		Load: func() (client.Token, error) {
+		Load: func() (rest.Token, error) {
 			p, err := c.profile()
 			return p.token(), err
 		},
-		Save: func(t client.Token) error {
+		Save: func(t rest.Token) error {
 			p, err := c.profile()
 			if err != nil || p.Seed != t.Seed { // or somebody has logged in anew, or out
 				return err
@@ -272,13 +273,13 @@ func (c *cli) config() (client.Config, error) {
 }
 
 // api returns the web API of the servers, with this profile's tokens.
-func (c *cli) api() (*client.API, error) {
-	return c.open(client.APIConfig{Token: c.tokens(nil), User: c.user})
+func (c *cli) api() (*rest.Client, error) {
+	return c.open(rest.Config{Token: c.tokens(nil), User: c.user})
 }
 
 // open returns the web API of the servers that were logged in to, or given, as cfg
 // says it otherwise. From here on it is looked for a server that answers.
-func (c *cli) open(cfg client.APIConfig) (*client.API, error) {
+func (c *cli) open(cfg rest.Config) (*rest.Client, error) {
 	var err error
 	if cfg.URLs, err = c.servers(); err != nil {
 		return nil, err
@@ -287,7 +288,7 @@ func (c *cli) open(cfg client.APIConfig) (*client.API, error) {
 		return nil, err
 	}
 	cfg.OnAnswer = c.reach.reached
-	api, err := client.NewAPI(cfg)
+	api, err := rest.New(cfg)
 	if err != nil {
 		return nil, err
 	}

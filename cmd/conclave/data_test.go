@@ -75,12 +75,12 @@ func TestCautionAboutTransactions(t *testing.T) {
 	inv.Curve = pubkey.Secp256k1
 	for hash, want := range map[string]bool{"none": true, "eip191": true, "sha256": true, "keccak256": false} {
 		inv.Data, inv.Hash = short, hash
-		if text := request(c, inv, 0, false); strings.Contains(text, "caution") != want {
+		if text := shownRequest(c, inv, 0, false); strings.Contains(text, "caution") != want {
 			t.Errorf("a transaction with %s is shown as\n%s", hash, text)
 		}
 	}
 	inv.Data, inv.Hash = "0x"+strings.Repeat("ab", 32), "none"
-	if text := request(c, inv, 0, false); strings.Contains(text, "caution") {
+	if text := shownRequest(c, inv, 0, false); strings.Contains(text, "caution") {
 		t.Errorf("a digest is shown as\n%s", text)
 	}
 	if statusOf(pubkey.ErrTransaction) != exitUsage {

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -29,14 +32,14 @@ type display struct {
 // work is a session, or the search for safe primes, on its way.
 type work struct{ id, what string }
 
-func (d *display) event(e client.Event) {
+func (d *display) event(e request.Event) {
 	c := d.console
 	switch e := e.(type) {
 	case client.Connected:
 		c.say("connected to %s", clean(e.Node))
 	case client.Reconnecting:
 		c.say("not connected: %s; trying again", clean(e.Err.Error()))
-	case client.Requested:
+	case request.Requested:
 		d.mu.Lock()
 		d.current = e.SessionID
 		d.mu.Unlock()
@@ -45,50 +48,50 @@ func (d *display) event(e client.Event) {
 		if d.requested != nil {
 			d.requested(e.SessionID)
 		}
-	case client.Invited:
+	case participant.Invited:
 		if !d.asks {
 			d.invited(e)
 		}
-	case client.Answered:
+	case participant.Answered:
 		d.answered(e)
-	case client.Crowded:
+	case participant.Crowded:
 		c.say("%s requests were declined without asking: too many at a time", grouped(e.Declined))
-	case client.Preparing:
+	case participant.Preparing:
 		d.progress("", "preparing", "safe primes", e.Found, e.Of)
-	case client.Started:
+	case participant.Started:
 		c.say("%s: attempt %d with parts %s", sessionName(e.Kind, e.SessionID), e.Attempt, wire.FormatParts(e.Parties))
-	case client.Round:
+	case participant.Round:
 		d.progress(e.SessionID, sessionName(e.Kind, e.SessionID), "round", e.N, e.Of)
-	case client.Waiting:
+	case participant.Waiting:
 		d.waiting(e)
-	case client.Finished:
+	case participant.Finished:
 		d.over(e.SessionID)
 		c.say("%s: our part is done", sessionName(e.Kind, e.SessionID))
-	case client.Failed:
+	case participant.Failed:
 		d.over(e.SessionID)
 		c.say("%s: attempt %d failed here: %s", sessionName(e.Kind, e.SessionID), e.Attempt, clean(e.Reason))
-	case client.Convicted:
+	case participant.Convicted:
 		d.convicted(e)
-	case client.IdentityChanged:
+	case request.IdentityChanged:
 		d.identityChanged(e)
-	case client.Ended:
+	case request.Ended:
 		d.ended(e)
 	}
 }
 
-func sessionName(kind client.Kind, id string) string { return clean(string(kind) + " " + id) }
+func sessionName(kind request.Kind, id string) string { return clean(string(kind) + " " + id) }
 
 // invited shows what is asked for where nobody will be asked about it. Of what is
 // refused nothing has been verified, and a line is enough.
-func (d *display) invited(e client.Invited) {
+func (d *display) invited(e participant.Invited) {
 	inv := e.Invitation
 	if d.console.terminal && e.Refused == "" {
-		d.console.print(request(d.console, inv, 0, false))
+		d.console.print(shownRequest(d.console, inv, 0, false))
 		return
 	}
 	const shown = 60 // columns of the data
 	what := "take part in the key"
-	if inv.Kind == client.KindSign {
+	if inv.Kind == request.KindSign {
 		data := dataInLine(inv.Data, shown) + " (" + clean(inv.Hash)
 		if digest := ownDigest(inv.Data, inv.Digest); digest != "" {
 			data += ", digest " + clean(digest)
@@ -115,7 +118,7 @@ func dataInLine(data string, n int) string {
 	return fmt.Sprintf("%s... %s more bytes ...%s", e.head[0], grouped(e.hidden), e.tail[0])
 }
 
-func (d *display) answered(e client.Answered) {
+func (d *display) answered(e participant.Answered) {
 	answer := d.console.paint(green, "accepted")
 	if !e.Accepted {
 		answer = d.console.paint(red, "declined")
@@ -124,13 +127,13 @@ func (d *display) answered(e client.Answered) {
 		answer += ": " + clean(e.Reason)
 	}
 	d.console.say("%s %s", sessionName(e.Kind, e.SessionID), answer)
-	if s := e.Signer; s != nil && !e.Accepted && client.NeedsPin(e.Reason) {
+	if s := e.Signer; s != nil && !e.Accepted && trust.NeedsPin(e.Reason) {
 		d.console.say("hint: only pinned coordinators are heard; if %s shows this fingerprint with conclave identity:", clean(e.Coordinator))
 		d.console.say("  conclave trust add %s %s", clean(e.Coordinator), clean(s.Fingerprint))
 	}
 }
 
-func (d *display) convicted(e client.Convicted) {
+func (d *display) convicted(e participant.Convicted) {
 	c := d.console
 	c.say("%s", c.bold(fmt.Sprintf("CAUGHT: %s (part %d) has signed two different messages in %s", clean(e.User), e.PartIndex, clean(e.SessionID))))
 	if e.Kept != "" {
@@ -138,7 +141,7 @@ func (d *display) convicted(e client.Convicted) {
 	}
 }
 
-func (d *display) identityChanged(e client.IdentityChanged) {
+func (d *display) identityChanged(e request.IdentityChanged) {
 	c, user := d.console, clean(e.User)
 	c.say("%s", c.bold("REFUSED: "+user+" comes with another identity"))
 	c.say("  %-9s %s", trustOf(e.Pinned), clean(e.Known))
@@ -148,9 +151,9 @@ func (d *display) identityChanged(e client.IdentityChanged) {
 	c.say("  conclave trust remove %s && conclave trust add %s %s", user, user, clean(e.Now))
 }
 
-func (d *display) ended(e client.Ended) {
+func (d *display) ended(e request.Ended) {
 	d.over(e.SessionID)
-	out := client.OutcomeError{Status: e.Status, Reason: e.Reason, Culprits: e.Culprits}
+	out := request.OutcomeError{Status: e.Status, Reason: e.Reason, Culprits: e.Culprits}
 	status, reason := clean(string(e.Status)), clean(out.Outcome())
 	if rest, ok := strings.CutPrefix(reason, status); ok {
 		reason = d.console.paint(styleOf(e.Status), status) + rest
@@ -183,7 +186,7 @@ func (d *display) progress(id, what, unit string, n, of int) {
 }
 
 // waiting adds for whom a round waits.
-func (d *display) waiting(e client.Waiting) {
+func (d *display) waiting(e participant.Waiting) {
 	text := fmt.Sprintf("round %d of %d · waiting for %s", e.N, e.Of, clean(strings.Join(e.Users, ", ")))
 	if !d.console.terminal {
 		d.console.say("%s: %s", sessionName(e.Kind, e.SessionID), text)

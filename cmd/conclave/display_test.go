@@ -7,6 +7,10 @@ import (
 	"testing"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
 // terminalOf is a console on a terminal of some width that writes to b.
@@ -22,25 +26,25 @@ const hostile = "a\x1b[2J\x1b]0;t\x07\r\nb\u202ec\u2066d\x9b31m\x00"
 // invitation, no control character of it comes to the terminal.
 func TestNothingRawIsShown(t *testing.T) {
 	t.Parallel()
-	inv := client.Invitation{
-		Kind: client.KindSign, SessionID: hostile, KeyID: hostile, Coordinator: hostile, Curve: hostile, Participants: []string{hostile, hostile},
+	inv := participant.Invitation{
+		Kind: request.KindSign, SessionID: hostile, KeyID: hostile, Coordinator: hostile, Curve: hostile, Participants: []string{hostile, hostile},
 		Data: hostile, Hash: hostile, Digest: hostile, AccountAddr: hostile,
-		Signer: &client.Signer{Fingerprint: hostile, Nonce: hostile},
+		Signer: &participant.Signer{Fingerprint: hostile, Nonce: hostile},
 	}
-	events := []client.Event{
+	events := []request.Event{
 		client.Connected{URL: hostile, Node: hostile},
 		client.Reconnecting{URL: hostile, Err: errors.New(hostile)},
-		client.Requested{Kind: hostile, SessionID: hostile, KeyID: hostile},
-		client.Invited{Invitation: inv},
-		client.Answered{Invitation: inv, Reason: hostile},
-		client.Started{Kind: hostile, SessionID: hostile, KeyID: hostile},
-		client.Round{Kind: hostile, SessionID: hostile, KeyID: hostile, N: 1, Of: 2},
-		client.Waiting{Kind: hostile, SessionID: hostile, KeyID: hostile, N: 1, Of: 2, Parts: []int{1}, Users: []string{hostile}},
-		client.Finished{Kind: hostile, SessionID: hostile, KeyID: hostile, AccountAddr: hostile},
-		client.Failed{Kind: hostile, SessionID: hostile, KeyID: hostile, Reason: hostile},
-		client.IdentityChanged{Kind: hostile, SessionID: hostile, IdentityError: client.IdentityError{User: hostile, Known: hostile, Now: hostile}},
-		client.Convicted{Kind: hostile, SessionID: hostile, User: hostile, Kept: hostile},
-		client.Ended{Kind: hostile, SessionID: hostile, Status: hostile, Reason: hostile},
+		request.Requested{Kind: hostile, SessionID: hostile, KeyID: hostile},
+		participant.Invited{Invitation: inv},
+		participant.Answered{Invitation: inv, Reason: hostile},
+		participant.Started{Kind: hostile, SessionID: hostile, KeyID: hostile},
+		participant.Round{Kind: hostile, SessionID: hostile, KeyID: hostile, N: 1, Of: 2},
+		participant.Waiting{Kind: hostile, SessionID: hostile, KeyID: hostile, N: 1, Of: 2, Parts: []int{1}, Users: []string{hostile}},
+		participant.Finished{Kind: hostile, SessionID: hostile, KeyID: hostile, AccountAddr: hostile},
+		participant.Failed{Kind: hostile, SessionID: hostile, KeyID: hostile, Reason: hostile},
+		request.IdentityChanged{Kind: hostile, SessionID: hostile, IdentityError: trust.IdentityError{User: hostile, Known: hostile, Now: hostile}},
+		participant.Convicted{Kind: hostile, SessionID: hostile, User: hostile, Kept: hostile},
+		request.Ended{Kind: hostile, SessionID: hostile, Status: hostile, Reason: hostile},
 	}
 	for _, terminal := range []bool{true, false} {
 		for _, e := range events {
@@ -55,11 +59,11 @@ func TestNothingRawIsShown(t *testing.T) {
 			}
 		}
 	}
-	s := client.SessionInfo{
+	s := rest.SessionInfo{
 		SessionID: hostile, Kind: "sign", Phase: hostile, KeyID: hostile, Coordinator: hostile, Participants: []string{hostile}, Reason: hostile, Data: hostile,
-		Responses: []client.PartInfo{{PartIndex: 1, UserID: hostile, Invited: true, Response: hostile, Result: hostile}}, Culprits: []int{1, 7}, Digest: hostile,
+		Responses: []rest.PartInfo{{PartIndex: 1, UserID: hostile, Invited: true, Response: hostile, Result: hostile}}, Culprits: []int{1, 7}, Digest: hostile,
 	}
-	text := drawn([]client.SessionInfo{s}, 160) + drawn([]client.SessionInfo{s}, 30) + strings.Join(told(client.SessionInfo{}, s), "\n")
+	text := drawn([]rest.SessionInfo{s}, 160) + drawn([]rest.SessionInfo{s}, 30) + strings.Join(told(rest.SessionInfo{}, s), "\n")
 	if strings.ContainsFunc(text, unprintable) {
 		t.Errorf("a session is drawn as %q", text)
 	}
@@ -118,9 +122,9 @@ func TestStatusFits(t *testing.T) {
 		var b strings.Builder
 		c := terminalOf(&b, width)
 		d := display{console: c}
-		d.event(client.Round{Kind: client.KindSign, SessionID: "sg-1", N: 3, Of: 9})
-		d.event(client.Waiting{Kind: client.KindSign, SessionID: "sg-1", N: 3, Of: 9, Users: []string{"鲍勃", "carol"}})
-		d.event(client.Preparing{Found: 1, Of: 2})
+		d.event(participant.Round{Kind: request.KindSign, SessionID: "sg-1", N: 3, Of: 9})
+		d.event(participant.Waiting{Kind: request.KindSign, SessionID: "sg-1", N: 3, Of: 9, Users: []string{"鲍勃", "carol"}})
+		d.event(participant.Preparing{Found: 1, Of: 2})
 		for _, line := range strings.FieldsFunc(b.String(), func(r rune) bool { return r == '\r' }) {
 			if n := columns(strings.TrimPrefix(line, "\x1b[K")); n >= width {
 				t.Errorf("%d columns on a terminal with %d: %q", n, width, line)
@@ -165,9 +169,9 @@ func TestNoTerminal(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	d := display{console: newConsole(&b, noEnv)}
-	d.event(client.Preparing{Found: 1, Of: 2})
-	d.event(client.Round{Kind: client.KindSign, SessionID: "sg-1", N: 3, Of: 9})
-	d.event(client.Waiting{Kind: client.KindSign, SessionID: "sg-1", N: 3, Of: 9, Users: []string{"bob"}})
+	d.event(participant.Preparing{Found: 1, Of: 2})
+	d.event(participant.Round{Kind: request.KindSign, SessionID: "sg-1", N: 3, Of: 9})
+	d.event(participant.Waiting{Kind: request.KindSign, SessionID: "sg-1", N: 3, Of: 9, Users: []string{"bob"}})
 	want := "conclave: preparing: safe primes 1 of 2\nconclave: sign sg-1: round 3 of 9\nconclave: sign sg-1: round 3 of 9 · waiting for bob\n"
 	if b.String() != want {
 		t.Errorf("got %q, want %q", b.String(), want)

@@ -13,6 +13,11 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/share"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -49,7 +54,7 @@ func exitCodes() string {
 // statusOf is the exit status for err.
 func statusOf(err error) int {
 	var bad *usageError
-	var outcome *client.OutcomeError
+	var outcome *request.OutcomeError
 	var told *wire.Error
 	var late *timeoutError
 	switch {
@@ -102,13 +107,13 @@ func unreached(err error) bool {
 	var request *url.Error
 	var network *net.OpError
 	var nobody *unreachedError
-	return errors.As(err, &nobody) || errors.As(err, &request) || errors.As(err, &network) || errors.Is(err, client.ErrNotConclave)
+	return errors.As(err, &nobody) || errors.As(err, &request) || errors.As(err, &network) || errors.Is(err, rest.ErrNotConclave)
 }
 
 // hintFor says what may help against err.
 func hintFor(err error) string {
 	var told *wire.Error
-	var outcome *client.OutcomeError
+	var outcome *request.OutcomeError
 	var unknown x509.UnknownAuthorityError
 	var plain tls.RecordHeaderError
 	switch {
@@ -118,15 +123,15 @@ func hintFor(err error) string {
 		return "log in again with conclave login URL USER"
 	case errors.Is(err, client.ErrSuperseded):
 		return "a user has one connection: end the other one, or use another account for this"
-	case errors.Is(err, client.ErrProtected):
+	case errors.Is(err, dirstore.ErrProtected):
 		return "there is no terminal to ask on; give --passphrase-file FILE, or its name in CONCLAVE_PASSPHRASE_FILE"
-	case errors.Is(err, client.ErrNotPinned):
+	case errors.Is(err, trust.ErrNotPinned):
 		return "ask them to read you what conclave identity shows, then conclave trust add USER FINGERPRINT"
-	case errors.Is(err, client.ErrNotAttested):
+	case errors.Is(err, trust.ErrNotAttested):
 		return "the servers, or who has captured them, may want you to use a key of their own; ask the participants what conclave share list shows them"
 	case errors.Is(err, share.ErrNotOwner):
 		return "give its owner's identity with --identity FILE"
-	case errors.Is(err, client.ErrLocked):
+	case errors.Is(err, secret.ErrLocked):
 		return "is a participant running with this home? give this one another with --home, or another --profile"
 	case errors.As(err, &outcome):
 		return hintForOutcome(outcome)
@@ -142,10 +147,10 @@ func hintFor(err error) string {
 	return ""
 }
 
-func hintForOutcome(e *client.OutcomeError) string {
+func hintForOutcome(e *request.OutcomeError) string {
 	switch e.Status {
 	case wire.StatusRejected:
-		if !client.NeedsPin(e.Reason) {
+		if !trust.NeedsPin(e.Reason) {
 			return "" // a person or a policy has said no, and why
 		}
 		return "participants that approve without asking take only what a coordinator has signed whom they have pinned: conclave trust add, with what conclave identity shows here"

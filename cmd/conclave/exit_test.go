@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -16,7 +18,7 @@ import (
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	_, refused := http.Get("http://127.0.0.1:1")
-	ended := func(s wire.Status) error { return fmt.Errorf("sign: %w", &client.OutcomeError{Status: s}) }
+	ended := func(s wire.Status) error { return fmt.Errorf("sign: %w", &request.OutcomeError{Status: s}) }
 	for _, tc := range []struct {
 		err  error
 		want int
@@ -34,7 +36,7 @@ func TestExitStatus(t *testing.T) {
 		{fmt.Errorf("wait: %w", context.DeadlineExceeded), 4},
 		{refused, 5},
 		{wire.ErrUnavailable, 5},
-		{fmt.Errorf("html: %w", client.ErrNotConclave), 5},
+		{fmt.Errorf("html: %w", rest.ErrNotConclave), 5},
 		{errNotLoggedIn, 6},
 		{client.ErrTokenExpired, 6},
 		{wire.Errorf(wire.CodeUnauthenticated, "who"), 6},

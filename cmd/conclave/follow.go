@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -17,9 +17,9 @@ const followPoll = time.Second
 
 // follow hands on the states of a session, as the server tells them, until it has
 // ended.
-func follow(ctx context.Context, api *client.API, id string, each func(client.SessionInfo) error) error {
+func follow(ctx context.Context, api *rest.Client, id string, each func(rest.SessionInfo) error) error {
 	for e, err := range api.Events(ctx, id) {
-		if errors.Is(err, wire.ErrNotFound) || errors.Is(err, client.ErrNotConclave) {
+		if errors.Is(err, wire.ErrNotFound) || errors.Is(err, rest.ErrNotConclave) {
 			// Or the server is an older one: then the session itself is there.
 			return poll(ctx, api, id, each)
 		}
@@ -34,7 +34,7 @@ func follow(ctx context.Context, api *client.API, id string, each func(client.Se
 }
 
 // poll is follow by asking again and again.
-func poll(ctx context.Context, api *client.API, id string, each func(client.SessionInfo) error) error {
+func poll(ctx context.Context, api *rest.Client, id string, each func(rest.SessionInfo) error) error {
 	for {
 		s, err := api.Session(ctx, id)
 		if err != nil {
@@ -105,8 +105,8 @@ func (c *cli) narrate(ctx context.Context, id string) {
 		return
 	}
 	defer api.Close()
-	var before client.SessionInfo
-	err = follow(ctx, api, id, func(now client.SessionInfo) error {
+	var before rest.SessionInfo
+	err = follow(ctx, api, id, func(now rest.SessionInfo) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -125,7 +125,7 @@ func (c *cli) narrate(ctx context.Context, id string) {
 }
 
 // told is what is worth a line for who asked.
-func told(before, now client.SessionInfo) []string {
+func told(before, now rest.SessionInfo) []string {
 	var list []string
 	for _, s := range steps(before, now) {
 		switch {

@@ -7,7 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
 )
 
 var identityCommand = command{
@@ -72,7 +72,7 @@ func (c *cli) changedIdentity(protect, unprotect bool, file string) (*identity.I
 	}
 	// What is asked for the old passphrase comes first, so that nobody types a new
 	// one in its place.
-	id, err := client.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, c.passphraseSource()) })
+	id, err := dirstore.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, c.passphraseSource()) })
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !(missing && protect) {
 		return nil, err
@@ -91,17 +91,17 @@ func (c *cli) changedIdentity(protect, unprotect bool, file string) (*identity.I
 	}
 	switch {
 	case missing:
-		id, err = client.MakeIdentity(path, passphrase)
+		id, err = dirstore.MakeIdentity(path, passphrase)
 		if err == nil {
 			c.console.say("made a new identity, protected by the passphrase: %s", path)
 		}
 	case protect:
-		err = client.ProtectIdentity(path, id, passphrase)
+		err = dirstore.ProtectIdentity(path, id, passphrase)
 		if err == nil {
 			c.console.say("%s is now protected; older copies of it are as they were, and may still be on the disk", path)
 		}
 	default:
-		err = client.ProtectIdentity(path, id, nil)
+		err = dirstore.ProtectIdentity(path, id, nil)
 		if err == nil {
 			c.console.say("%s is not protected any more", path)
 		}

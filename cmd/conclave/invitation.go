@@ -5,7 +5,8 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -73,16 +74,16 @@ func (r *rows) newName(name, value string) {
 	}
 }
 
-// request shows who asks for what: all that would be agreed to. With whole nothing
+// shownRequest shows who asks for what: all that would be agreed to. With whole nothing
 // is left out.
-func request(c *console, inv client.Invitation, waiting int, whole bool) string {
+func shownRequest(c *console, inv participant.Invitation, waiting int, whole bool) string {
 	r := newRows(c)
 	short := r.short
 	if whole {
 		short = func(name, value string) { r.row(name, r.shown(value)) }
 	}
 	fmt.Fprintf(&r.b, "conclave: %s\n", headline(c, inv))
-	if inv.Kind == client.KindSign {
+	if inv.Kind == request.KindSign {
 		short("address", inv.AccountAddr)
 		r.data(inv, whole)
 	} else {
@@ -106,7 +107,7 @@ func request(c *console, inv client.Invitation, waiting int, whole bool) string 
 		r.row("waiting", fmt.Sprintf("%s more requests, asked about after this one", grouped(waiting)))
 	}
 	name := short // of what is known by now, under this very name
-	if inv.Kind == client.KindKeygen {
+	if inv.Kind == request.KindKeygen {
 		name = r.newName
 	}
 	name("key", inv.KeyID)
@@ -120,12 +121,12 @@ func request(c *console, inv client.Invitation, waiting int, whole bool) string 
 }
 
 // isNew reports whether who asks is not known under that name.
-func isNew(inv client.Invitation) bool { return inv.Signer == nil || inv.Signer.First }
+func isNew(inv participant.Invitation) bool { return inv.Signer == nil || inv.Signer.First }
 
 // headline says who asks for what, in a line.
-func headline(c *console, inv client.Invitation) string {
+func headline(c *console, inv participant.Invitation) string {
 	what := "make key "
-	if inv.Kind == client.KindSign {
+	if inv.Kind == request.KindSign {
 		what = "sign with key "
 	}
 	const most = 21
@@ -136,7 +137,7 @@ func headline(c *console, inv client.Invitation) string {
 const dataLines = 5
 
 // caution says where the bytes that would be signed are not what they look like.
-func caution(inv client.Invitation) string {
+func caution(inv participant.Invitation) string {
 	if inv.Curve == pubkey.Secp256k1 && inv.Hash != string(pubkey.HashKeccak256) && pubkey.HexIsTransaction(inv.Data) {
 		return "the data is an Ethereum transaction, and is not signed as one"
 	}
@@ -144,7 +145,7 @@ func caution(inv client.Invitation) string {
 }
 
 // data shows what would be signed, and plainly how much of it is not shown.
-func (r *rows) data(inv client.Invitation, whole bool) {
+func (r *rows) data(inv participant.Invitation, whole bool) {
 	lines := dataLines
 	if isNew(inv) {
 		lines-- // for the name of who asks
@@ -174,14 +175,14 @@ func (r *rows) data(inv client.Invitation, whole bool) {
 }
 
 // committee says who else takes part, and how many of them it takes.
-func (r *rows) committee(inv client.Invitation, whole bool) {
+func (r *rows) committee(inv participant.Invitation, whole bool) {
 	name, most := "held by", 4
-	if inv.Kind == client.KindSign {
+	if inv.Kind == request.KindSign {
 		name, most = "invited", 2
 	}
 	names := make([]string, len(inv.Participants))
 	for i, user := range inv.Participants {
-		if inv.Kind == client.KindKeygen {
+		if inv.Kind == request.KindKeygen {
 			user = wire.DescribeName(user)
 		}
 		names[i] = r.shown(user)
@@ -200,7 +201,7 @@ func (r *rows) committee(inv client.Invitation, whole bool) {
 
 // signer says whose identity has signed the request, and why it is taken for the
 // coordinator's.
-func (r *rows) signer(inv client.Invitation) {
+func (r *rows) signer(inv participant.Invitation) {
 	s := inv.Signer
 	switch {
 	case s == nil:
@@ -217,7 +218,7 @@ func (r *rows) signer(inv client.Invitation) {
 }
 
 // signedBy is signer in a line, for a log.
-func signedBy(inv client.Invitation) string {
+func signedBy(inv participant.Invitation) string {
 	s := inv.Signer
 	switch {
 	case s == nil:
@@ -230,10 +231,10 @@ func signedBy(inv client.Invitation) string {
 
 // questionOf is what is asked, with who asks and the key: it stays the last line,
 // whatever is said above it. Typed is how many columns are left for the answer.
-func questionOf(c *console, inv client.Invitation, code string) string {
+func questionOf(c *console, inv participant.Invitation, code string) string {
 	answers := fmt.Sprintf("[y %s/n %s]", code, code)
 	verb, act := "make key", "conclave: make the key?"
-	if inv.Kind == client.KindSign {
+	if inv.Kind == request.KindSign {
 		verb, act = "sign with", "conclave: sign?"
 	}
 	const typed = len("  show ") + codeLength
@@ -247,6 +248,6 @@ func questionOf(c *console, inv client.Invitation, code string) string {
 }
 
 // gist names a request in a line that tells what became of it.
-func gist(inv client.Invitation) string {
+func gist(inv participant.Invitation) string {
 	return fmt.Sprintf("%s with key %s for %s", sessionName(inv.Kind, inv.SessionID), clean(inv.KeyID), clean(inv.Coordinator))
 }

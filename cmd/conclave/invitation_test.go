@@ -12,7 +12,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -45,14 +46,14 @@ func hostileText(most int) *rapid.Generator[string] {
 	})
 }
 
-func hostileInvitation(t *rapid.T) client.Invitation {
+func hostileInvitation(t *rapid.T) participant.Invitation {
 	id := rapid.OneOf(rapid.SampledFrom([]string{"alice", strings.Repeat("付", 42), strings.Repeat("n", 128)}), hostileText(128))
-	inv := client.Invitation{
-		Kind: rapid.SampledFrom([]client.Kind{client.KindKeygen, client.KindSign}).Draw(t, "kind"), SessionID: id.Draw(t, "session"), KeyID: id.Draw(t, "key"),
+	inv := participant.Invitation{
+		Kind: rapid.SampledFrom([]request.Kind{request.KindKeygen, request.KindSign}).Draw(t, "kind"), SessionID: id.Draw(t, "session"), KeyID: id.Draw(t, "key"),
 		Coordinator: id.Draw(t, "coordinator"), Curve: pubkey.Curve(hostileText(200).Draw(t, "curve")), Threshold: rapid.IntRange(0, 16).Draw(t, "threshold"),
 		PartIndex: 3, Participants: rapid.SliceOfN(id, 1, 16).Draw(t, "participants"), Deadline: time.Now(), Hash: hostileText(99).Draw(t, "hash"),
 	}
-	if inv.Kind == client.KindSign {
+	if inv.Kind == request.KindSign {
 		inv.AccountAddr = rapid.OneOf(rapid.Just("0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"), id).Draw(t, "address")
 		inv.Digest = rapid.OneOf(rapid.Just("0x"+strings.Repeat("ab", 32)), hostileText(9000)).Draw(t, "digest")
 		if rapid.Bool().Draw(t, "ethereum") {
@@ -61,7 +62,7 @@ func hostileInvitation(t *rapid.T) client.Invitation {
 		inv.Data = rapid.OneOf(hostileText(6000), rapid.Just("0xdf80018252089435353535353535353535353535353535353535350180018080"), rapid.Just("0x"+strings.Repeat("00ff", 3000))).Draw(t, "data")
 	}
 	if rapid.Bool().Draw(t, "signed") {
-		inv.Signer = &client.Signer{
+		inv.Signer = &participant.Signer{
 			Fingerprint: rapid.OneOf(rapid.Just("BOZJ6-L4GQE-TOPPJ-PCQ3C-5QUQ4-FJ7QA-MDNXS-YGOPA"), id).Draw(t, "fingerprint"),
 			Pinned:      rapid.Bool().Draw(t, "pinned"), First: rapid.Bool().Draw(t, "first"), Nonce: id.Draw(t, "nonce"), IssuedAt: time.Now(), ExpiresAt: time.Now(),
 		}
@@ -78,7 +79,7 @@ func TestRequestFitsAScreen(t *testing.T) {
 		inv := hostileInvitation(t)
 		c := &console{w: new(strings.Builder), terminal: true, columns: func() int { return 80 }, ascii: rapid.Bool().Draw(t, "ascii")}
 		code := newCode()
-		text := request(c, inv, rapid.SampledFrom([]int{0, 1, 10_000}).Draw(t, "waiting"), false)
+		text := shownRequest(c, inv, rapid.SampledFrom([]int{0, 1, 10_000}).Draw(t, "waiting"), false)
 		lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 		question := questionOf(c, inv, code)
 		if len(lines) > maxShown {
@@ -93,7 +94,7 @@ func TestRequestFitsAScreen(t *testing.T) {
 			t.Errorf("the question is %q", question)
 		}
 		wants := []string{`  key        \S`, `  asked by   \S`, `  signed by  \S`}
-		if inv.Kind == client.KindSign && !blank(inv.AccountAddr) {
+		if inv.Kind == request.KindSign && !blank(inv.AccountAddr) {
 			wants = append(wants, `  address    \S`)
 		}
 		end := strings.Join(lines[max(0, len(lines)-6):], "\n")
@@ -146,7 +147,7 @@ func TestLongDataLeavesWhoAsksOnTheScreen(t *testing.T) {
 	inv.Data = strings.Repeat("pay bob ", 400) + "AND ALL THE REST TO EVE " + strings.Repeat("pay bob ", 347)
 	inv.Digest = pubkey.Encode([]byte(inv.Data))
 	c := newConsole(new(strings.Builder), noEnv)
-	text := request(c, inv, 0, false)
+	text := shownRequest(c, inv, 0, false)
 	for _, want := range []string{
 		"NOT SHOWN  5,801 of 6,000 bytes; answer show to see them\n", "hash       none: the data is signed as it is\n", "key        key-1\n  address    0xacc\n  asked by   dave\n",
 	} {
@@ -157,7 +158,7 @@ func TestLongDataLeavesWhoAsksOnTheScreen(t *testing.T) {
 	if strings.Contains(text, "digest") || strings.Contains(text, "EVE") {
 		t.Errorf("a copy of the data as its digest, or all of it:\n%s", text)
 	}
-	whole := request(c, inv, 0, true)
+	whole := shownRequest(c, inv, 0, true)
 	var joined strings.Builder
 	for line := range strings.Lines(whole) {
 		joined.WriteString(strings.TrimSuffix(line[min(labelWidth, len(line)):], "\n"))
@@ -166,7 +167,7 @@ func TestLongDataLeavesWhoAsksOnTheScreen(t *testing.T) {
 		t.Errorf("show does not show all of it:\n%s", whole)
 	}
 	d := display{console: c}
-	d.event(client.Invited{Invitation: inv})
+	d.event(participant.Invited{Invitation: inv})
 	if line := c.w.(*strings.Builder).String(); len(line) > 300 || strings.Contains(line, "digest") {
 		t.Errorf("a log gets %q", line)
 	}
@@ -179,12 +180,12 @@ func TestManyLongNames(t *testing.T) {
 	for i := range 16 {
 		names = append(names, fmt.Sprintf("%s-%d", strings.Repeat("n", 40), i))
 	}
-	inv := client.Invitation{Kind: client.KindKeygen, KeyID: "k", Coordinator: "alice", Participants: names, PartIndex: 1, Threshold: 2}
+	inv := participant.Invitation{Kind: request.KindKeygen, KeyID: "k", Coordinator: "alice", Participants: names, PartIndex: 1, Threshold: 2}
 	c := newConsole(new(strings.Builder), noEnv)
-	if text := request(c, inv, 0, false); !strings.Contains(text, "-2 and 13 MORE, not shown\n") && !strings.Contains(text, "-3 and 12 MORE, not shown\n") {
+	if text := shownRequest(c, inv, 0, false); !strings.Contains(text, "-2 and 13 MORE, not shown\n") && !strings.Contains(text, "-3 and 12 MORE, not shown\n") {
 		t.Errorf("got:\n%s", text)
 	}
-	text := strings.Join(strings.Fields(request(c, inv, 0, true)), " ")
+	text := strings.Join(strings.Fields(shownRequest(c, inv, 0, true)), " ")
 	if !strings.Contains(text, strings.Join(names, ", ")) {
 		t.Errorf("show leaves names out:\n%s", text)
 	}
@@ -197,12 +198,12 @@ func TestShownAsTheCheckSaw(t *testing.T) {
 	pinned := pinnedRequest()
 	for _, terminal := range []bool{true, false} {
 		for _, tc := range []struct {
-			e        client.Invited
+			e        participant.Invited
 			want, no string
 		}{
-			{client.Invited{Invitation: pinned}, "FINGER, pinned", "NOT SIGNED"},
-			{client.Invited{Invitation: signing()}, "signed", "FINGER"},
-			{client.Invited{Invitation: signing(), Refused: "the request was used before"}, "dave asks to sign", "signed"},
+			{participant.Invited{Invitation: pinned}, "FINGER, pinned", "NOT SIGNED"},
+			{participant.Invited{Invitation: signing()}, "signed", "FINGER"},
+			{participant.Invited{Invitation: signing(), Refused: "the request was used before"}, "dave asks to sign", "signed"},
 		} {
 			var b strings.Builder
 			c := terminalOf(&b, 80)
@@ -219,19 +220,19 @@ func TestShownAsTheCheckSaw(t *testing.T) {
 func TestHintsFitTheReason(t *testing.T) {
 	t.Parallel()
 	unpinned := signing()
-	unpinned.Signer = &client.Signer{Fingerprint: "FINGER"}
-	_, notPinned, _ := client.ApproveAll(t.Context(), unpinned)
+	unpinned.Signer = &participant.Signer{Fingerprint: "FINGER"}
+	_, notPinned, _ := participant.ApproveAll(t.Context(), unpinned)
 	for reason, want := range map[string]bool{
 		notPinned: true,
 		"the policy does not allow it: words: the text matches no pattern": false,
 		"declined by a command": false,
 	} {
 		var b strings.Builder
-		(&display{console: newConsole(&b, noEnv)}).event(client.Answered{Invitation: unpinned, Reason: reason})
+		(&display{console: newConsole(&b, noEnv)}).event(participant.Answered{Invitation: unpinned, Reason: reason})
 		if got := strings.Contains(b.String(), "hint:"); got != want {
 			t.Errorf("a participant that declines with %q: %s", reason, b.String())
 		}
-		hint := hintFor(&client.OutcomeError{Status: "rejected", Reason: "bob (part 1) declined: " + reason})
+		hint := hintFor(&request.OutcomeError{Status: "rejected", Reason: "bob (part 1) declined: " + reason})
 		if got := strings.Contains(hint, "pinned"); got != want {
 			t.Errorf("a coordinator that is told %q gets %q", reason, hint)
 		}

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/share"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
 var keysCommand = command{
@@ -32,7 +34,7 @@ all. With a KEY it is conclave keys show KEY.
 			if len(args) == 0 {
 				return list(ctx, args)
 			}
-			return c.withAPI(args, func(api *client.API) error { return c.showKey(ctx, api, args[0]) })
+			return c.withAPI(args, func(api *rest.Client) error { return c.showKey(ctx, api, args[0]) })
 		}
 	},
 	subs: []command{keysList, keysShow},
@@ -76,12 +78,12 @@ is in the share, it says so and fails.`,
 			if len(args) == 0 {
 				return misuse("keys show needs a key")
 			}
-			return c.withAPI(args, func(api *client.API) error { return c.showKey(ctx, api, args[0]) })
+			return c.withAPI(args, func(api *rest.Client) error { return c.showKey(ctx, api, args[0]) })
 		}
 	},
 }
 
-func (c *cli) listKeys(ctx context.Context, api *client.API, limit int) error {
+func (c *cli) listKeys(ctx context.Context, api *rest.Client, limit int) error {
 	keys, err := pages(ctx, limit, api.Keys)
 	if err != nil {
 		return fmt.Errorf("list keys: %w", err)
@@ -102,12 +104,12 @@ func (c *cli) listKeys(ctx context.Context, api *client.API, limit int) error {
 
 // shownKey is a key as the servers tell of it, with what is here.
 type shownKey struct {
-	client.KeyInfo
+	rest.KeyInfo
 	Shares  []share.Public `json:"shares_here"`
 	Backups []backup       `json:"backups,omitempty"`
 }
 
-func (c *cli) showKey(ctx context.Context, api *client.API, id string) error {
+func (c *cli) showKey(ctx context.Context, api *rest.Client, id string) error {
 	k, err := api.Key(ctx, id)
 	if err != nil {
 		return fmt.Errorf("key %s: %w", id, err)
@@ -217,7 +219,7 @@ func sumOfFile(path string) (string, error) {
 }
 
 // backupsOf are those of a key, with what has become of them.
-func (c *cli) backupsOf(ctx context.Context, store *client.DirStore, keyID string) ([]backup, error) {
+func (c *cli) backupsOf(ctx context.Context, store *dirstore.Store, keyID string) ([]backup, error) {
 	all, _, err := c.backups()
 	if err != nil {
 		return nil, err
@@ -228,7 +230,7 @@ func (c *cli) backupsOf(ctx context.Context, store *client.DirStore, keyID strin
 			continue
 		}
 		share, err := store.Get(ctx, b.KeyID, b.AccountAddr)
-		if err != nil && !errors.Is(err, client.ErrNoShare) {
+		if err != nil && !errors.Is(err, participant.ErrNoShare) {
 			return nil, err
 		}
 		text, err := readShareFile(b.File)

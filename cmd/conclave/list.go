@@ -8,22 +8,22 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
 // listAction lists what list does, as many as a flag says.
-func listAction(c *cli, flags *flag.FlagSet, list func(*cli, context.Context, *client.API, int) error) action {
+func listAction(c *cli, flags *flag.FlagSet, list func(*cli, context.Context, *rest.Client, int) error) action {
 	c.serverFlags(flags)
 	limit := flags.Int("limit", 50, "how `many` to list")
 	return func(ctx context.Context, args []string) error {
 		if len(args) > 0 {
 			return misuse("a list takes no arguments")
 		}
-		return c.withAPI(args, func(api *client.API) error { return list(c, ctx, api, *limit) })
+		return c.withAPI(args, func(api *rest.Client) error { return list(c, ctx, api, *limit) })
 	}
 }
 
-func (c *cli) withAPI(args []string, do func(*client.API) error) error {
+func (c *cli) withAPI(args []string, do func(*rest.Client) error) error {
 	if len(args) > 1 {
 		return misuse("at most one id")
 	}
@@ -36,9 +36,9 @@ func (c *cli) withAPI(args []string, do func(*client.API) error) error {
 }
 
 // pages collects up to limit items.
-func pages[T any](ctx context.Context, limit int, get func(context.Context, client.Page) (client.List[T], error)) ([]T, error) {
+func pages[T any](ctx context.Context, limit int, get func(context.Context, rest.Page) (rest.List[T], error)) ([]T, error) {
 	items := []T{} // not nil: an empty list is [] in JSON
-	page := client.Page{}
+	page := rest.Page{}
 	for len(items) < limit {
 		page.Limit = min(limit-len(items), 100)
 		list, err := get(ctx, page)

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -44,11 +44,11 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	secure, err := trust(ca)
+	secure, err := trusting(ca)
 	if err != nil {
 		return err
 	}
-	api, err := client.NewAPI(client.APIConfig{URLs: urls, TLS: secure, Token: client.StaticToken(c.earlier(urls, user)), OnAnswer: c.reach.reached})
+	api, err := rest.New(rest.Config{URLs: urls, TLS: secure, Token: rest.StaticToken(c.earlier(urls, user)), OnAnswer: c.reach.reached})
 	if err != nil {
 		return misuse("%s", err)
 	}

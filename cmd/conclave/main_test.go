@@ -23,7 +23,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/share"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -164,7 +164,7 @@ func attested(t *testing.T, e *testscript.Env) error {
 		e.Setenv(fmt.Sprintf("ID%d", i+1), m.Identity.Fingerprint())
 	}
 	own := filepath.Join(e.WorkDir, "own")
-	if err := errors.Join(os.Mkdir(own, 0o700), client.ProtectIdentity(filepath.Join(own, "identity"), made.ed.Identities[1], nil)); err != nil {
+	if err := errors.Join(os.Mkdir(own, 0o700), dirstore.ProtectIdentity(filepath.Join(own, "identity"), made.ed.Identities[1], nil)); err != nil {
 		return err
 	}
 	other := key

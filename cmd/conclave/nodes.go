@@ -5,7 +5,7 @@ import (
 	"flag"
 	"fmt"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
 var nodesCommand = command{
@@ -24,18 +24,18 @@ is told to admins only.
 			if len(args) > 0 {
 				return misuse("nodes takes no arguments")
 			}
-			return c.withAPI(nil, func(api *client.API) error { return c.listNodes(ctx, api) })
+			return c.withAPI(nil, func(api *rest.Client) error { return c.listNodes(ctx, api) })
 		}
 	},
 }
 
-func (c *cli) listNodes(ctx context.Context, api *client.API) error {
+func (c *cli) listNodes(ctx context.Context, api *rest.Client) error {
 	nodes, err := api.Nodes(ctx)
 	if err != nil {
 		return fmt.Errorf("list nodes: %w", err)
 	}
 	if c.asJSON {
-		return c.print(append([]client.NodeInfo{}, nodes...))
+		return c.print(append([]rest.NodeInfo{}, nodes...))
 	}
 	forAdmin := false
 	for _, n := range nodes {
@@ -77,13 +77,13 @@ which node. One is connected while conclave participant, or keygen or sign, runs
 			if len(args) == 0 {
 				return misuse("presence needs a user, or several")
 			}
-			return c.withAPI(nil, func(api *client.API) error { return c.presence(ctx, api, args) })
+			return c.withAPI(nil, func(api *rest.Client) error { return c.presence(ctx, api, args) })
 		}
 	},
 }
 
-func (c *cli) presence(ctx context.Context, api *client.API, users []string) error {
-	list, placed := make([]client.PresenceInfo, len(users)), false
+func (c *cli) presence(ctx context.Context, api *rest.Client, users []string) error {
+	list, placed := make([]rest.PresenceInfo, len(users)), false
 	for i, user := range users {
 		var err error
 		if list[i], err = api.Presence(ctx, user); err != nil {

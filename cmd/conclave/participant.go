@@ -12,6 +12,9 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/party"
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
 var participantCommand = command{
@@ -49,7 +52,7 @@ many bytes are not shown; the answer "show" prints all of it.
 
 With another --approve nobody is asked, and only requests that a coordinator has
 signed whose identity is pinned (conclave trust) are considered. With --approve always all of it
-is approved. With --approve FILE.json a policy decides; go doc client.Policy says
+is approved. With --approve FILE.json a policy decides; go doc policy.Policy says
 what is in it. With --approve exec:COMMAND the command gets the request as JSON
 on stdin; it approves by exit status 0, and the first line of its stdout is the
 reason. It is split at spaces and run without a shell, with an environment that
@@ -65,11 +68,11 @@ identity; keep a copy of all of it (see conclave backup -h).`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
-		trust := trustFlag(flags)
+		pinned := trustFlag(flags)
 		keygens := flags.Int("keygens-per-hour", 120, "how `many` keygens of one coordinator to take part in within an hour, and of all unknown ones together")
 		ahead := flags.Int("preparams", 1, "how `many` sets of pre-parameters to keep ready, sealed in the home directory, so that a keygen need not wait")
 		return func(ctx context.Context, args []string) error {
-			pinnedOnly, err := trust()
+			pinnedOnly, err := pinned()
 			switch {
 			case len(args) > 0:
 				return misuse("participant takes no arguments")
@@ -87,15 +90,16 @@ identity; keep a copy of all of it (see conclave backup -h).`,
 			if approver == nil && !c.onTerminal() {
 				return misuse("--approve prompt asks a person, and stdin is not a terminal; approve by --approve always, a policy FILE.json, or exec:COMMAND")
 			}
-			return c.participant(ctx, *approve, approver, func(cfg *client.Config) {
-				cfg.PinnedOnly, cfg.KeygensPerHour = pinnedOnly, *keygens
-			}, *ahead)
+			cfg := participant.Config{
+				Approve: approver, Trust: trust.Policy{PinnedOnly: pinnedOnly}, KeygensPerHour: *keygens,
+			}
+			return c.participant(ctx, *approve, cfg, *ahead)
 		}
 	},
 }
 
-// participant asks at the prompt where approve is nil.
-func (c *cli) participant(ctx context.Context, how string, approve client.Approver, set func(*client.Config), ahead int) error {
+// participant asks at the prompt where part.Approve is nil.
+func (c *cli) participant(ctx context.Context, how string, part participant.Config, ahead int) error {
 	c.reach.reached() // it looks for a server until it is interrupted
 	cfg, err := c.config()
 	if err != nil {
@@ -108,7 +112,7 @@ func (c *cli) participant(ctx context.Context, how string, approve client.Approv
 	if err != nil {
 		return err
 	}
-	store, err := client.OpenDirStore(dir)
+	store, err := dirstore.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -116,20 +120,16 @@ func (c *cli) participant(ctx context.Context, how string, approve client.Approv
 	if err := c.noteApproval(how); err != nil {
 		return fmt.Errorf("note how requests are approved: %w", err)
 	}
-	d := display{console: c.console, began: time.Now(), asks: approve == nil}
-	cfg.Store, cfg.OnEvent, cfg.Token = store, d.event, c.tokens(c.awaitLogin())
-	set(&cfg)
-	if approve == nil {
-		cfg.AskAtOnce = 1 // whose turn it is, the client knows: pinned coordinators first
-	} else {
-		cfg.SignedOnly = true // as all approvers behind which nobody looks
-	}
-	kept, err := client.OpenPreParamsDir(filepath.Join(dir, "preparams"), cfg.Identity)
+	prompt := part.Approve == nil
+	d := display{console: c.console, began: time.Now(), asks: prompt}
+	cfg.OnEvent, cfg.Token = d.event, c.tokens(c.awaitLogin())
+	part.Shares = store
+	kept, err := dirstore.OpenPreParams(filepath.Join(dir, "preparams"), cfg.Identity)
 	if err != nil {
 		return err
 	}
-	cfg.PreParams = &client.PreParamsMaker{Ahead: ahead, Dir: kept}
-	participant, err := client.New(cfg)
+	part.PreParams = &participant.PreParamsMaker{Ahead: ahead, Dir: kept}
+	member, err := client.New(cfg)
 	if err != nil {
 		return misuse("%s", err)
 	}
@@ -137,14 +137,24 @@ func (c *cli) participant(ctx context.Context, how string, approve client.Approv
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if approve == nil {
-		a := &asker{console: c.console, terminal: c.onTerminal(), flush: c.dropTyped, waiting: participant.Waiting, lines: make(chan string), stop: cancel}
+	part.SignedOnly = !prompt // as all approvers behind which nobody looks
+	var a *asker
+	if prompt {
+		part.AskAtOnce = 1 // whose turn it is, the participant knows: pinned coordinators first
+		a = &asker{console: c.console, terminal: c.onTerminal(), flush: c.dropTyped, lines: make(chan string), stop: cancel}
+		part.Approve = a.approve
+	}
+	serving, err := participant.New(member, part)
+	if err != nil {
+		return misuse("%s", err)
+	}
+	if prompt {
+		a.waiting = serving.Waiting
 		// It alone may outlive this function, in a read of stdin that nothing can end.
 		go a.read(ctx, c.stdin)
-		approve = a.approve
 	}
 	defer party.SpareThread()()
-	err = participant.Serve(ctx, approve)
+	err = serving.Serve(ctx)
 	d.done()
 	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errNobodyToAsk) {
 		return cause

@@ -10,7 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -74,7 +75,7 @@ type verdict struct {
 }
 
 // asks has an asker ask in the background.
-func asks(ctx context.Context, a *asker, inv client.Invitation) <-chan verdict {
+func asks(ctx context.Context, a *asker, inv participant.Invitation) <-chan verdict {
 	answer := make(chan verdict, 1)
 	go func() {
 		ok, reason, err := a.approve(ctx, inv)
@@ -90,9 +91,9 @@ func types(t *testing.T, stdin io.Writer, text string) {
 	}
 }
 
-func signing() client.Invitation {
-	return client.Invitation{
-		Kind: client.KindSign, SessionID: "sg-1", KeyID: "key-1", Coordinator: "dave", Curve: "secp256k1", Threshold: 2, PartIndex: 3,
+func signing() participant.Invitation {
+	return participant.Invitation{
+		Kind: request.KindSign, SessionID: "sg-1", KeyID: "key-1", Coordinator: "dave", Curve: "secp256k1", Threshold: 2, PartIndex: 3,
 		Participants: []string{"alice", "carol"}, Data: "pay\x1b[8m eve", Hash: "eip191", Digest: "0xd1", AccountAddr: "0xacc",
 	}
 }
@@ -161,7 +162,7 @@ func TestAnswerToAQuestionThatIsOver(t *testing.T) {
 		other := signing()
 		other.SessionID, other.Data = "sg-2", "pay mallory"
 		next := asks(ctx, a, other)
-		cancel(&client.OutcomeError{Kind: client.KindSign, SessionID: "sg-1", Status: wire.StatusCancelled, Reason: "cancelled by dave"})
+		cancel(&request.OutcomeError{Kind: request.KindSign, SessionID: "sg-1", Status: wire.StatusCancelled, Reason: "cancelled by dave"})
 		code := stderr.question(t, 2)
 		if got := <-answers; got.ok || !errors.Is(got.err, context.Canceled) {
 			t.Errorf("the first question: %+v", got)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/conclave-mpc/conclave/session/identity"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -23,7 +23,7 @@ func (c *cli) identity() (*identity.Identity, error) {
 		return nil, err
 	}
 	protected := false
-	id, made, err := client.LoadIdentity(path, func(made bool) ([]byte, error) {
+	id, made, err := dirstore.LoadIdentity(path, func(made bool) ([]byte, error) {
 		file := c.passphraseSource()
 		if made && file == "" {
 			return nil, nil

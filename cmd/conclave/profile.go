@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -46,15 +46,15 @@ type profile struct {
 }
 
 // token is the profile's token, for package client.
-func (p profile) token() client.Token {
-	return client.Token{
+func (p profile) token() rest.Token {
+	return rest.Token{
 		Secret: p.Token, ExpiresAt: p.ExpiresAt, UserID: p.User, Roles: p.Roles,
 		Refresh: p.Refresh, RefreshUntil: p.RefreshUntil, ReceivedAt: p.ReceivedAt, Seed: p.Seed,
 	}
 }
 
 // with is the profile with another token.
-func (p profile) with(t client.Token) profile {
+func (p profile) with(t rest.Token) profile {
 	p.Token, p.ExpiresAt, p.User, p.Roles = t.Secret, t.ExpiresAt, t.UserID, t.Roles
 	p.Refresh, p.RefreshUntil, p.ReceivedAt, p.Seed = t.Refresh, t.RefreshUntil, t.ReceivedAt, t.Seed
 	return p

@@ -13,7 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/share"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -162,7 +162,7 @@ func (c *cli) openShares(r recovery) ([]*share.Share, error) {
 		default:
 			file = r.passphrases[i]
 		}
-		id, err := client.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, file) })
+		id, err := dirstore.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, file) })
 		if err != nil {
 			return nil, err
 		}

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
 var keygenCommand = command{
@@ -42,7 +44,7 @@ participants without an identity, of whom nobody is known.
   attested    by alice (pinned), bob (pinned), carol (pinned)`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
-		var r client.KeygenRequest
+		var r rest.KeygenRequest
 		curve := flags.String("curve", "", "`curve`: secp256k1 (default) or ed25519")
 		flags.StringVar(&r.KeyID, "key-id", "", "`id` of the key (default: a new one)")
 		requestFlag(flags, &r.RequestID)
@@ -68,12 +70,12 @@ participants without an identity, of whom nobody is known.
 	},
 }
 
-func (c *cli) keygen(ctx context.Context, r client.KeygenRequest, pinnedOnly bool) error {
-	var key client.Key
+func (c *cli) keygen(ctx context.Context, r rest.KeygenRequest, pinnedOnly bool) error {
+	var key rest.Key
 	if r.RequestID == "" {
 		r.RequestID = rand.Text()
 	}
-	err := c.coordinate(ctx, pinnedOnly, r.RequestID, func(api *client.API) (err error) {
+	err := c.coordinate(ctx, pinnedOnly, r.RequestID, func(api *rest.Client) (err error) {
 		key, err = api.Keygen(ctx, r)
 		return err
 	})
@@ -125,7 +127,7 @@ as the participants attest it (see conclave keygen -h).
   $ conclave sign key-7GZ5XQ… --data @release.tar.sig-input --hash sha256`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
-		var r client.SignRequest
+		var r rest.SignRequest
 		flags.StringVar(&r.Data, "data", "", "what to sign: "+dataHelp)
 		flags.StringVar(&r.Hash, "hash", "", "what to do to it first: none, keccak256, sha256, sha256d or eip191\n(default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text;\n@FILE and - are hex)")
 		flags.StringVar(&r.AccountAddr, "address", "", "account `address` of the key")
@@ -151,7 +153,7 @@ as the participants attest it (see conclave keygen -h).
 	},
 }
 
-func (c *cli) sign(ctx context.Context, r client.SignRequest, pinnedOnly bool) error {
+func (c *cli) sign(ctx context.Context, r rest.SignRequest, pinnedOnly bool) error {
 	if r.AccountAddr == "" {
 		known, err := c.known()
 		if err != nil {
@@ -164,11 +166,11 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest, pinnedOnly bool) e
 			}
 		}
 	}
-	var sig client.Signature
+	var sig rest.Signature
 	if r.RequestID == "" {
 		r.RequestID = rand.Text()
 	}
-	err := c.coordinate(ctx, pinnedOnly, r.RequestID, func(api *client.API) (err error) {
+	err := c.coordinate(ctx, pinnedOnly, r.RequestID, func(api *rest.Client) (err error) {
 		sig, err = api.Sign(ctx, r)
 		return err
 	})
@@ -183,7 +185,7 @@ func (c *cli) sign(ctx context.Context, r client.SignRequest, pinnedOnly bool) e
 // for several things at once, and beside a participant. It shows progress, and says
 // what becomes of a session that is left. The same requestID again is the same
 // request.
-func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string, do func(*client.API) error) error {
+func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string, do func(*rest.Client) error) error {
 	identity, err := c.identity()
 	if err != nil {
 		return err
@@ -193,11 +195,11 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string,
 		return err
 	}
 	d := display{console: c.console, began: time.Now()}
-	var end client.Event // told after how it came about, which another connection brings
-	api, err := c.open(client.APIConfig{
-		Token: c.tokens(nil), User: c.user, Identity: identity, Known: store.Known, Trust: store.Trust, PinnedOnly: pinnedOnly,
-		OnEvent: func(e client.Event) {
-			if _, ok := e.(client.Ended); ok {
+	var end request.Event // told after how it came about, which another connection brings
+	api, err := c.open(rest.Config{
+		Token: c.tokens(nil), User: c.user, Identity: identity, Trust: trust.Policy{Known: store.Known, Trust: store.Trust, PinnedOnly: pinnedOnly},
+		OnEvent: func(e request.Event) {
+			if _, ok := e.(request.Ended); ok {
 				end = e
 				return
 			}
@@ -252,7 +254,7 @@ func (c *cli) known() (map[string]string, error) {
 }
 
 // remember adds a key to them. Several commands may do so at once.
-func (c *cli) remember(key client.Key) error {
+func (c *cli) remember(key rest.Key) error {
 	path, err := c.path(knownFile)
 	if err != nil {
 		return err

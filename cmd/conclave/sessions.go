@@ -9,7 +9,8 @@ import (
 	"io"
 	"strings"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -30,7 +31,7 @@ all. With a SESSION it is conclave sessions show SESSION.
 			if len(args) == 0 {
 				return list(ctx, args)
 			}
-			return c.withAPI(args, func(api *client.API) error { return c.showSession(ctx, api, args[0]) })
+			return c.withAPI(args, func(api *rest.Client) error { return c.showSession(ctx, api, args[0]) })
 		}
 	},
 	subs: []command{sessionsList, sessionsShow, sessionsWatch, sessionsCancel, sessionsResend},
@@ -69,7 +70,7 @@ Shows a session as it stands: who has answered what, who signs, how it ended.
 			if len(args) == 0 {
 				return misuse("sessions show needs a session")
 			}
-			return c.withAPI(args, func(api *client.API) error { return c.showSession(ctx, api, args[0]) })
+			return c.withAPI(args, func(api *rest.Client) error { return c.showSession(ctx, api, args[0]) })
 		}
 	},
 }
@@ -103,7 +104,7 @@ With --json each state of the session is a line.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		return func(ctx context.Context, args []string) error {
-			return c.withAPI(args, func(api *client.API) error {
+			return c.withAPI(args, func(api *rest.Client) error {
 				if len(args) == 1 {
 					return c.watch(ctx, api, args[0])
 				}
@@ -119,10 +120,10 @@ With --json each state of the session is a line.`,
 
 // nextSession is the newest session that goes on, or the next that begins, even
 // if that is over by the time it is seen.
-func (c *cli) nextSession(ctx context.Context, api *client.API) (string, error) {
+func (c *cli) nextSession(ctx context.Context, api *rest.Client) (string, error) {
 	last := ""
 	for first := true; ; first = false {
-		list, err := api.Sessions(ctx, client.Page{Limit: 20})
+		list, err := api.Sessions(ctx, rest.Page{Limit: 20})
 		if err != nil {
 			return "", fmt.Errorf("look for a session: %w", err)
 		}
@@ -144,11 +145,11 @@ func (c *cli) nextSession(ctx context.Context, api *client.API) (string, error) 
 }
 
 // watch draws a session until its end.
-func (c *cli) watch(ctx context.Context, api *client.API, id string) error {
+func (c *cli) watch(ctx context.Context, api *rest.Client, id string) error {
 	out := c.screen()
-	var now client.SessionInfo
+	var now rest.SessionInfo
 	var drawn chart
-	err := follow(ctx, api, id, func(next client.SessionInfo) error {
+	err := follow(ctx, api, id, func(next rest.SessionInfo) error {
 		before := now
 		now = next
 		if c.asJSON {
@@ -197,7 +198,7 @@ func (c *cli) screen() *console {
 }
 
 // watched reports the outcome.
-func (c *cli) watched(s client.SessionInfo) error {
+func (c *cli) watched(s rest.SessionInfo) error {
 	status, ended := outcome(s)
 	if !ended {
 		return io.ErrUnexpectedEOF
@@ -210,12 +211,12 @@ func (c *cli) watched(s client.SessionInfo) error {
 	if status == wire.StatusSuccess {
 		return nil
 	}
-	return &client.OutcomeError{
-		Kind: client.Kind(s.Kind), SessionID: s.SessionID, KeyID: s.KeyID, Status: status, Reason: s.Reason, Culprits: s.Culprits,
+	return &request.OutcomeError{
+		Kind: request.Kind(s.Kind), SessionID: s.SessionID, KeyID: s.KeyID, Status: status, Reason: s.Reason, Culprits: s.Culprits,
 	}
 }
 
-func (c *cli) listSessions(ctx context.Context, api *client.API, limit int) error {
+func (c *cli) listSessions(ctx context.Context, api *rest.Client, limit int) error {
 	sessions, err := pages(ctx, limit, api.Sessions)
 	if err != nil {
 		return fmt.Errorf("list sessions: %w", err)
@@ -234,7 +235,7 @@ func (c *cli) listSessions(ctx context.Context, api *client.API, limit int) erro
 	})
 }
 
-func (c *cli) showSession(ctx context.Context, api *client.API, id string) error {
+func (c *cli) showSession(ctx context.Context, api *rest.Client, id string) error {
 	s, err := api.Session(ctx, id)
 	if err != nil {
 		return fmt.Errorf("session %s: %w", id, err)
@@ -248,7 +249,7 @@ func (c *cli) showSession(ctx context.Context, api *client.API, id string) error
 		}
 	}
 	rows = append(rows, [2]string{"signers", partsText(s.Signers)})
-	if s.Kind == string(client.KindSign) {
+	if s.Kind == string(request.KindSign) {
 		rows = append(rows, [2]string{"data", dataInLine(s.Data, resultColumns)}, [2]string{"hash", s.Hash}, [2]string{"digest", ownDigest(s.Data, s.Digest)})
 	}
 	rows = append(rows, [2]string{"address", s.AccountAddr}, [2]string{"signature", s.Signature}, [2]string{"reason", s.Reason},

@@ -13,7 +13,8 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/share"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
@@ -121,16 +122,16 @@ Puts shares from a backup back into the home directory, once they are checked.
 	},
 }
 
-func (c *cli) shares() (*client.DirStore, error) {
+func (c *cli) shares() (*dirstore.Store, error) {
 	dir, err := c.homeDir()
 	if err != nil {
 		return nil, err
 	}
-	return client.OpenDirStore(dir)
+	return dirstore.Open(dir)
 }
 
 // ownShares is the store with a list of what is in it.
-func (c *cli) ownShares(ctx context.Context) (*client.DirStore, []share.Public, error) {
+func (c *cli) ownShares(ctx context.Context) (*dirstore.Store, []share.Public, error) {
 	store, err := c.shares()
 	if err != nil {
 		return nil, nil, err
@@ -170,7 +171,7 @@ func (c *cli) readShare(ctx context.Context, arg, address string) (string, error
 		return "", err
 	}
 	text, err = store.Get(ctx, arg, address)
-	if errors.Is(err, client.ErrNoShare) {
+	if errors.Is(err, participant.ErrNoShare) {
 		return "", fmt.Errorf("%s is neither a file nor a key with a share in the home directory", arg)
 	}
 	return text, err
@@ -206,7 +207,7 @@ func (c *cli) checkShares(ctx context.Context, identity, address string, args []
 	}
 	good, bad := []checked{}, error(nil)
 	for _, arg := range args {
-		public, err := client.CheckShare(texts[arg], id)
+		public, err := participant.CheckShare(texts[arg], id)
 		if err != nil {
 			bad = errors.Join(bad, fmt.Errorf("bad: %s: %w", arg, err))
 			continue
@@ -250,7 +251,7 @@ func (c *cli) identityToCheckWith(path string) (*identity.Identity, error) {
 			return nil, err
 		}
 	}
-	return client.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, c.passphraseSource()) })
+	return dirstore.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, c.passphraseSource()) })
 }
 
 func (c *cli) printChecked(list []checked) error {
@@ -329,7 +330,7 @@ func (c *cli) importShares(ctx context.Context, files []string) error {
 		if err != nil {
 			return err
 		}
-		public, err := client.RestoreShare(ctx, store, text, id)
+		public, err := participant.RestoreShare(ctx, store, text, id)
 		if err != nil {
 			return fmt.Errorf("%s was not imported: %w", file, err)
 		}

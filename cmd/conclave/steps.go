@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -30,12 +31,12 @@ type step struct {
 // steps tells what has happened in a session between two states of it. Before its
 // first, before is the zero state. Of what happened in quick succession the order
 // is that of the protocol, which need not have been that of the clock.
-func steps(before, now client.SessionInfo) []step {
+func steps(before, now rest.SessionInfo) []step {
 	var list []step
 	if before.SessionID == "" {
 		list = append(list, step{laneCoordinator, laneServer, now.Kind + "_request", "", ""})
 	}
-	was := make(map[int]client.PartInfo)
+	was := make(map[int]rest.PartInfo)
 	for _, p := range before.Responses {
 		was[p.PartIndex] = p
 	}
@@ -83,8 +84,8 @@ func answerStyle(response string) style {
 	return red
 }
 
-func resultStep(kind string, p client.PartInfo) step {
-	if kind == string(client.KindKeygen) {
+func resultStep(kind string, p rest.PartInfo) step {
+	if kind == string(request.KindKeygen) {
 		return step{laneServer + p.PartIndex, laneServer, "keygen_complete", p.Result, ""}
 	}
 	s := step{laneServer + p.PartIndex, laneServer, "sign_result", p.Result, green}
@@ -95,14 +96,14 @@ func resultStep(kind string, p client.PartInfo) step {
 }
 
 func finalMessage(kind string) string {
-	if kind == string(client.KindKeygen) {
+	if kind == string(request.KindKeygen) {
 		return "keygen_confirm"
 	}
 	return "sign_complete"
 }
 
 // outcome is a session's status, if it has ended.
-func outcome(s client.SessionInfo) (wire.Status, bool) {
+func outcome(s rest.SessionInfo) (wire.Status, bool) {
 	switch s.Phase {
 	case "", "inviting", "running":
 		return "", false
@@ -113,7 +114,7 @@ func outcome(s client.SessionInfo) (wire.Status, bool) {
 }
 
 // userOf names a part.
-func userOf(s client.SessionInfo, part int) string {
+func userOf(s rest.SessionInfo, part int) string {
 	if part >= 1 && part <= len(s.Participants) {
 		return s.Participants[part-1]
 	}
@@ -121,7 +122,7 @@ func userOf(s client.SessionInfo, part int) string {
 }
 
 // pending says what a session waits for, in a line.
-func pending(s client.SessionInfo) string {
+func pending(s rest.SessionInfo) string {
 	var accepted, silent []string
 	for _, p := range s.Responses {
 		switch {
@@ -148,7 +149,7 @@ func pending(s client.SessionInfo) string {
 		return text
 	case len(silent) > 0:
 		need := s.Threshold
-		if s.Kind == string(client.KindKeygen) {
+		if s.Kind == string(request.KindKeygen) {
 			need = len(s.Participants)
 		}
 		return fmt.Sprintf("%d of %d accepted · waiting for %s", len(accepted), need, strings.Join(silent, ", "))
@@ -156,8 +157,8 @@ func pending(s client.SessionInfo) string {
 	return s.Phase
 }
 
-func reported(s client.SessionInfo, part int) bool {
-	return slices.ContainsFunc(s.Responses, func(p client.PartInfo) bool { return p.PartIndex == part && p.Result != "" })
+func reported(s rest.SessionInfo, part int) bool {
+	return slices.ContainsFunc(s.Responses, func(p rest.PartInfo) bool { return p.PartIndex == part && p.Result != "" })
 }
 
 // resultColumns is how much of long data a result shows from its beginning and its
@@ -165,7 +166,7 @@ func reported(s client.SessionInfo, part int) bool {
 const resultColumns = 200
 
 // result is how a session ended, for its rows.
-func result(s client.SessionInfo) [][2]string {
+func result(s rest.SessionInfo) [][2]string {
 	status, _ := outcome(s)
 	took := ""
 	if !s.EndedAt.IsZero() && !s.CreatedAt.IsZero() {
@@ -177,7 +178,7 @@ func result(s client.SessionInfo) [][2]string {
 		blamed = append(blamed, fmt.Sprintf("%s (part %d)", userOf(s, i), i))
 	}
 	rows = append(rows, [2]string{"to blame", strings.Join(blamed, ", ")}, [2]string{"key", s.KeyID})
-	if s.Kind == string(client.KindSign) {
+	if s.Kind == string(request.KindSign) {
 		rows = append(rows, [2]string{"data", dataInLine(s.Data, resultColumns)}, [2]string{"digest", ownDigest(s.Data, s.Digest)},
 			[2]string{"signature", s.Signature})
 	}
@@ -186,8 +187,8 @@ func result(s client.SessionInfo) [][2]string {
 
 // verifiedHere checks the signature of a session by its address: the rest of it
 // the servers tell.
-func verifiedHere(s client.SessionInfo) string {
-	if s.Kind != string(client.KindSign) || s.Signature == "" {
+func verifiedHere(s rest.SessionInfo) string {
+	if s.Kind != string(request.KindSign) || s.Signature == "" {
 		return ""
 	}
 	curve, err := pubkey.ParseCurve(s.Curve)

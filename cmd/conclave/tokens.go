@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -42,12 +42,12 @@ of a user, for admins.
 			if len(args) > 1 {
 				return misuse("tokens list takes one user at most")
 			}
-			return c.withAPI(nil, func(api *client.API) error { return c.listLogins(ctx, api, strings.Join(args, "")) })
+			return c.withAPI(nil, func(api *rest.Client) error { return c.listLogins(ctx, api, strings.Join(args, "")) })
 		}
 	},
 }
 
-func (c *cli) listLogins(ctx context.Context, api *client.API, user string) error {
+func (c *cli) listLogins(ctx context.Context, api *rest.Client, user string) error {
 	if user == "" {
 		me, err := api.WhoAmI(ctx)
 		if err != nil {
@@ -60,7 +60,7 @@ func (c *cli) listLogins(ctx context.Context, api *client.API, user string) erro
 		return fmt.Errorf("logins of %s: %w", user, err)
 	}
 	if c.asJSON {
-		return c.print(append([]client.LoginInfo{}, list...))
+		return c.print(append([]rest.LoginInfo{}, list...))
 	}
 	return table(c.stdout, "LOGIN\tLABEL\tBEGAN\tRENEWED\tUNTIL\tRENEWALS", func(row func(...any)) {
 		for _, l := range list {
@@ -87,7 +87,7 @@ out. For admins.
 			if len(args) > 1 || (len(args) == 1) == (*id != "") {
 				return misuse("tokens revoke needs a user, or --id")
 			}
-			return c.withAPI(nil, func(api *client.API) error {
+			return c.withAPI(nil, func(api *rest.Client) error {
 				user, what := strings.Join(args, ""), *id
 				if err := api.RevokeTokens(ctx, user, *id, *reason); err != nil {
 					return fmt.Errorf("revoke tokens: %w", err)
@@ -109,7 +109,7 @@ out. For admins.
 // file that cannot be read for a moment, while it is replaced, changes nothing.
 // With wait, a token that the servers find expired is waited for until there is
 // another.
-func fileTokens(path string, wait func(ctx context.Context, path string) error) client.TokenSource {
+func fileTokens(path string, wait func(ctx context.Context, path string) error) rest.TokenSource {
 	last := ""
 	return func(ctx context.Context) (string, error) {
 		for {
@@ -124,7 +124,7 @@ func fileTokens(path string, wait func(ctx context.Context, path string) error) 
 			default:
 				return "", wire.Errorf(wire.CodeUnauthenticated, "token file cannot be read: %s", err)
 			}
-			if wait == nil || client.SpentToken(ctx) != last {
+			if wait == nil || rest.SpentToken(ctx) != last {
 				return last, nil
 			}
 			if err := wait(ctx, path); err != nil {

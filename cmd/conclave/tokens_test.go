@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -48,7 +48,7 @@ func TestTokenFile(t *testing.T) {
 	get(t.Context(), "second")
 	write("")
 	get(t.Context(), "second")
-	get(client.WithSpentToken(t.Context(), "second"), "newest")
+	get(rest.WithSpentToken(t.Context(), "second"), "newest")
 	if waits == 0 {
 		t.Error("a token that the servers find expired is given again")
 	}

@@ -7,7 +7,8 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -95,12 +96,12 @@ func trustFlag(flags *flag.FlagSet) func() (pinnedOnly bool, err error) {
 	}
 }
 
-func (c *cli) identities() (*client.DirStore, error) {
+func (c *cli) identities() (*dirstore.Store, error) {
 	dir, err := c.homeDir()
 	if err != nil {
 		return nil, err
 	}
-	return client.OpenDirStore(dir)
+	return dirstore.Open(dir)
 }
 
 func (c *cli) listTrusted() error {
@@ -113,7 +114,7 @@ func (c *cli) listTrusted() error {
 		return err
 	}
 	if c.asJSON {
-		return c.print(append([]client.Known{}, list...))
+		return c.print(append([]trust.Known{}, list...))
 	}
 	return table(c.stdout, "USER\tTRUST\tFINGERPRINT", func(row func(...any)) {
 		for _, k := range list {
@@ -135,7 +136,7 @@ func (c *cli) pin(user, fingerprint string) error {
 		return err
 	}
 	err = store.Pin(user, fingerprint)
-	var other *client.IdentityError
+	var other *trust.IdentityError
 	if errors.As(err, &other) {
 		return fmt.Errorf("%s is known by another identity, %s (%s)", user, other.Known, trustOf(other.Pinned))
 	}

@@ -6,7 +6,7 @@ import (
 	"flag"
 	"fmt"
 
-	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -37,19 +37,19 @@ Lists accounts by user id. For admins.
   USER  ROLES  STATE    PASSWORD  CREATED
   root  admin  enabled  set       2026-03-01 12:00:00`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
-		var p client.UserPage
+		var p rest.UserPage
 		role := flags.String("role", "", "only accounts in this `role`")
 		flags.StringVar(&p.State, "state", "", "only accounts that are `enabled or disabled`")
 		flags.StringVar(&p.Prefix, "prefix", "", "only accounts whose user id begins with this `text`")
-		return listAction(c, flags, func(c *cli, ctx context.Context, api *client.API, limit int) error {
+		return listAction(c, flags, func(c *cli, ctx context.Context, api *rest.Client, limit int) error {
 			p.Role = wire.Role(*role)
 			return c.listUsers(ctx, api, p, limit)
 		})
 	},
 }
 
-func (c *cli) listUsers(ctx context.Context, api *client.API, p client.UserPage, limit int) error {
-	users, err := pages(ctx, limit, func(ctx context.Context, page client.Page) (client.List[client.UserInfo], error) {
+func (c *cli) listUsers(ctx context.Context, api *rest.Client, p rest.UserPage, limit int) error {
+	users, err := pages(ctx, limit, func(ctx context.Context, page rest.Page) (rest.List[rest.UserInfo], error) {
 		p.After, p.Limit = page.Before, page.Limit
 		return api.Users(ctx, p)
 	})
@@ -66,7 +66,7 @@ func (c *cli) listUsers(ctx context.Context, api *client.API, p client.UserPage,
 	})
 }
 
-func stateText(u client.UserInfo) string {
+func stateText(u rest.UserInfo) string {
 	if u.Disabled {
 		return "disabled"
 	}
@@ -74,13 +74,13 @@ func stateText(u client.UserInfo) string {
 }
 
 // ofUser is a command on one account.
-func ofUser(c *cli, flags *flag.FlagSet, path string, do func(ctx context.Context, api *client.API, user string) error) action {
+func ofUser(c *cli, flags *flag.FlagSet, path string, do func(ctx context.Context, api *rest.Client, user string) error) action {
 	c.serverFlags(flags)
 	return func(ctx context.Context, args []string) error {
 		if len(args) != 1 {
 			return misuse("%s needs a user", path)
 		}
-		return c.withAPI(args, func(api *client.API) error { return do(ctx, api, args[0]) })
+		return c.withAPI(args, func(api *rest.Client) error { return do(ctx, api, args[0]) })
 	}
 }
 
@@ -96,7 +96,7 @@ Shows an account. For admins.
   password    set
   created     2026-03-01 12:00:00`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
-		return ofUser(c, flags, "users show", func(ctx context.Context, api *client.API, user string) error {
+		return ofUser(c, flags, "users show", func(ctx context.Context, api *rest.Client, user string) error {
 			u, err := api.User(ctx, user)
 			if err != nil {
 				return fmt.Errorf("user %s: %w", user, err)
@@ -119,7 +119,7 @@ func (c *cli) done(u any, format string, args ...any) error {
 
 // issued is done for an account with a new password, which is printed if the servers
 // have made it.
-func (c *cli) issued(u client.UserPassword, format string, args ...any) error {
+func (c *cli) issued(u rest.UserPassword, format string, args ...any) error {
 	if u.OneTimePassword == "" {
 		return c.done(u, format, args...)
 	}
@@ -183,7 +183,7 @@ so that a participant never has a password that lasts. For admins.
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		roles := rolesFlag(flags)
 		oneTime := flags.Bool("one-time", false, oneTimeHelp)
-		return ofUser(c, flags, "users add", func(ctx context.Context, api *client.API, user string) error {
+		return ofUser(c, flags, "users add", func(ctx context.Context, api *rest.Client, user string) error {
 			list, err := roles()
 			if err != nil {
 				return err
@@ -211,7 +211,7 @@ of the old ones. The last admin who can log in cannot stop being one. For admins
   conclave: bob is participant, coordinator; its tokens have ended`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		roles := rolesFlag(flags)
-		return ofUser(c, flags, "users roles", func(ctx context.Context, api *client.API, user string) error {
+		return ofUser(c, flags, "users roles", func(ctx context.Context, api *rest.Client, user string) error {
 			list, err := roles()
 			if err != nil {
 				return err
@@ -236,7 +236,7 @@ themselves. For admins.
   conclave: disabled bob; its tokens have ended`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		reason := flags.String("reason", "", "`why`, for the audit")
-		return ofUser(c, flags, "users disable", func(ctx context.Context, api *client.API, user string) error {
+		return ofUser(c, flags, "users disable", func(ctx context.Context, api *rest.Client, user string) error {
 			u, err := api.DisableUser(ctx, user, *reason)
 			if err != nil {
 				return fmt.Errorf("disable %s: %w", user, err)
@@ -254,7 +254,7 @@ Lets an account in again. It must log in anew. For admins.
   $ conclave users enable bob
   conclave: enabled bob`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
-		return ofUser(c, flags, "users enable", func(ctx context.Context, api *client.API, user string) error {
+		return ofUser(c, flags, "users enable", func(ctx context.Context, api *rest.Client, user string) error {
 			u, err := api.EnableUser(ctx, user)
 			if err != nil {
 				return fmt.Errorf("enable %s: %w", user, err)
@@ -276,7 +276,7 @@ logins. For admins.
   password    9K4R…`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		oneTime := flags.Bool("one-time", false, oneTimeHelp)
-		return ofUser(c, flags, "users passwd", func(ctx context.Context, api *client.API, user string) error {
+		return ofUser(c, flags, "users passwd", func(ctx context.Context, api *rest.Client, user string) error {
 			password, err := c.newPassword(user, *oneTime)
 			if err != nil {
 				return err
@@ -302,7 +302,7 @@ admins.
   conclave: removed bob; its tokens have ended`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		reason := flags.String("reason", "", "`why`, for the audit")
-		return ofUser(c, flags, "users remove", func(ctx context.Context, api *client.API, user string) error {
+		return ofUser(c, flags, "users remove", func(ctx context.Context, api *rest.Client, user string) error {
 			if err := api.RemoveUser(ctx, user, *reason); err != nil {
 				return fmt.Errorf("remove %s: %w", user, err)
 			}

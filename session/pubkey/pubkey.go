@@ -270,3 +270,14 @@ func (c Curve) CompleteFor(address string, digest, sig []byte) (whole, pub []byt
 	}
 	return whole, key.SerializeCompressed(), nil
 }
+
+// CurveOf returns the curve that an account address is of, and the address in its
+// canonical form: an Ethereum address begins with 0x, which no base58 text does.
+func CurveOf(address string) (Curve, string, error) {
+	for _, curve := range []Curve{Secp256k1, Ed25519} {
+		if canonical, err := curve.ParseAddress(address); err == nil {
+			return curve, canonical, nil
+		}
+	}
+	return "", "", errors.New("the account address is one of no known curve")
+}

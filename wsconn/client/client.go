@@ -1,53 +1,39 @@
-// Package client is Conclave's Go SDK: the other end of the WebSocket.
+// Package client is Conclave's Go SDK for who asks for keys and signatures: the
+// other end of the WebSocket.
 //
-// A coordinator asks for keys and signatures:
+// Start here: [Dial] connects a coordinator, [Client.Keygen] and [Client.Sign] ask
+// and wait.
 //
 //	c, err := client.Dial(ctx, client.Config{URLs: urls, Token: client.StaticToken(token)})
 //	key, err := c.Keygen(ctx, client.KeygenRequest{Threshold: 2, Participants: []string{"alice", "bob", "carol"}})
 //	sig, err := c.Sign(ctx, client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "hello"})
 //
-// A participant holds shares and answers invitations:
+// Package rest asks for the same by the web API alone, and logs in. Package
+// participant serves who holds shares, through a Client made by [New]: it is the
+// [Service] of this module. Package request has what is asked for and what comes of
+// it, and package trust whose identities are known.
 //
-//	identity, _, err := client.LoadIdentity(filepath.Join(dir, "identity"), passphrase)
-//	store, err := client.OpenDirStore(dir)
-//	c, err := client.New(client.Config{URLs: urls, Token: source, Identity: identity, Store: store})
-//	err = c.Serve(ctx, approve)
+// A client lives through the loss of a socket, a node or its own process. What it
+// says is kept until the server has acknowledged it as durable, and said again after
+// a reconnect; what it is told is numbered, acknowledged and taken once.
 //
-// Both live through the loss of a socket, a node or their own process. What a
-// client says is kept until the server has acknowledged it as durable, and said
-// again after a reconnect; what it is told is numbered, acknowledged and taken
-// once. A participant writes in its [Journal] what it has promised and begun,
-// so that after a restart it knows what it agreed to, and never runs the same
-// attempt of the MPC twice.
-//
-// The server is not believed where it need not be: a participant computes the
-// digest that it signs itself, compares the parameters of a run with the
-// invitation that was approved, and the parties' identities with those of the
-// key; a coordinator verifies the signature that it returns. A coordinator with an
-// identity signs what it asks for, and a participant checks that what its approver
-// is shown is what was signed, by whom it knows as that coordinator; an approver
-// behind which nobody looks ([ApproveAll], [Policy], [SignedOnly]) takes nothing
-// else. What convicts a party is kept ([EvidenceStore]). The MPC itself is
-// package session/party. [Login] and [API] are the HTTP side. The package does
-// not log or report tokens, round messages or shares.
+// The server is not believed where it need not be. A coordinator with an identity
+// signs what it asks for, so that participants can check it; it verifies the
+// signature that it returns, and the attestations of a new key. The package does not
+// log or report tokens, round messages or shares. It links no library that computes
+// with shares.
 //
 // # Requirements
 //
-// A program that imports this package needs one line in its go.mod beside the
-// requirement. tss-lib demands it, and Go takes it from the main module only:
-//
-//	replace github.com/agl/ed25519 => github.com/binance-chain/edwards25519 v0.0.0-20200305024217-f36fc4b53d43
+// A program that imports this package needs nothing but the requirement in its
+// go.mod. Package participant needs one line beside it: see there.
 //
 // # Goroutines and locks
 //
 // [Client.Run] and [Client.Serve] own all goroutines and return when these have
 // ended: the caller's own, which reads; one for each URL that is being dialled; one
-// that writes to the socket; and, in a participant, one for each invitation that is
-// asked about and each run, one that makes pre-parameters, and one that ends what
-// has waited for too long. Calls of [API] return when what they have begun has
-// ended. The mutexes of Client, servers, courier, inbox, participant, RateLog and
-// the stores each guard their own struct's fields and are not held over I/O, except
-// that those of RateLog and the stores are held while files are read or written.
+// that writes to the socket; and those of the [Service]. The mutexes of Client,
+// courier and inbox each guard their own struct's fields and are not held over I/O.
 //
 // The API carries no promise of compatibility before v1.
 package client
@@ -58,8 +44,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -67,6 +51,11 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/wsconn/client/internal/quiet"
+	"github.com/conclave-mpc/conclave/wsconn/client/internal/servers"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -79,7 +68,7 @@ type Config struct {
 	// tried after the others for a while. The WebSocket endpoint is /ws below each.
 	URLs []string
 	// Token is asked for a token before each connection and every TokenEvery.
-	Token TokenSource
+	Token rest.TokenSource
 	// User is the user id, the token's subject. Zero value means to read it from
 	// the token.
 	User string
@@ -90,59 +79,13 @@ type Config struct {
 	// Identity is who this client is to the other parties. A coordinator that has
 	// one signs its requests with it.
 	Identity *identity.Identity
-	// Store keeps sealed shares.
-	Store ShareStore
-	// Journal keeps what the participant has promised and begun. Zero value means
-	// the Store, if it is a Journal too.
-	Journal Journal
-	// Trust decides whether a user may have an identity. Zero value means the
-	// Store's, if it is a [Truster] too.
-	Trust Trust
-	// Known tells, before Trust is asked, whose identity is known already and
-	// whether it was pinned. Zero value means the Store's, if it is a [KnownStore]
-	// too; without one nobody is known.
-	Known func(user string) (Known, bool, error)
-	// PinnedOnly refuses parties and coordinators whose identity was not pinned by
-	// hand: nobody is trusted on first use.
-	PinnedOnly bool
-	// Evidence keeps what convicts a party. Zero value means the Store, if it is an
-	// [EvidenceStore] too.
-	Evidence EvidenceStore
-	// PreParams supplies the pre-parameters of secp256k1 key generations. Zero
-	// value means to make them when an invitation is approved.
-	PreParams PreParamsSource
-	// Concurrency is how many cores a run may use. Zero value means all.
-	Concurrency int
-	// MaxSessions is how many sessions a participant has open at once: those that
-	// the approver is asked about, and those that it has accepted. Others wait.
-	// Each pinned coordinator may have half of them, and always has 4 of its own,
-	// beyond MaxSessions if it must; one that is known by an earlier approval may
-	// have a quarter; all others share a quarter; and coordinators that are not
-	// pinned have at most half together. For these accounts at most 2, 1/2 and 1
-	// times MaxSessions wait; what comes then is declined. Zero value means 64.
-	MaxSessions int
-	// AskAtOnce is how many invitations the approver is asked about at once. The
-	// next one is of a pinned coordinator if there is any, else of one that is
-	// known, else of a stranger. One that stands at a terminal wants 1. Zero value
-	// means MaxSessions and what pinned coordinators have beyond it.
-	AskAtOnce int
-	// SignedOnly declines what no pinned coordinator has signed without asking the
-	// approver, and without writing it down: for approvers that would decline it
-	// anyway, see the function [SignedOnly].
-	SignedOnly bool
-	// KeygensPerHour is how many keygens of one coordinator are approved in an
-	// hour, and of all those together that are not known here: each costs a set of
-	// pre-parameters and the place of a share. Zero value means 120, a negative
-	// one no bound.
-	KeygensPerHour int
-	// SignSilence and KeygenSilence are how long a run may wait for others before
-	// it names them and gives up. Zero values mean 15 seconds and 2 minutes.
-	SignSilence   time.Duration
-	KeygenSilence time.Duration
+	// Trust says whose attestations of a new key Keygen accepts. The zero value knows
+	// nobody: see [request.Key.Attested].
+	Trust trust.Policy
 
 	// OnEvent, if set, is told what happens. Calls come one at a time from several
 	// goroutines; it must return soon and not call the Client.
-	OnEvent func(Event)
+	OnEvent func(request.Event)
 	// Log receives log lines. Nil means none.
 	Log *zerolog.Logger
 	// TLS is used for https URLs. Nil means Go's defaults.
@@ -166,8 +109,6 @@ func (cfg *Config) setDefaults() {
 		field *time.Duration
 		zero  time.Duration
 	}{
-		{&cfg.SignSilence, 15 * time.Second},
-		{&cfg.KeygenSilence, 2 * time.Minute},
 		{&cfg.TokenEvery, 30 * time.Second},
 		{&cfg.PingEvery, 3 * time.Second},
 		{&cfg.RetryMin, 50 * time.Millisecond},
@@ -177,27 +118,6 @@ func (cfg *Config) setDefaults() {
 		if *d.field <= 0 {
 			*d.field = d.zero
 		}
-	}
-	if cfg.MaxSessions <= 0 {
-		cfg.MaxSessions = 64
-	}
-	if cfg.AskAtOnce <= 0 {
-		cfg.AskAtOnce = math.MaxInt
-	}
-	if cfg.KeygensPerHour == 0 {
-		cfg.KeygensPerHour = 120
-	}
-	if cfg.Journal == nil {
-		cfg.Journal, _ = cfg.Store.(Journal)
-	}
-	if t, ok := cfg.Store.(Truster); ok && cfg.Trust == nil {
-		cfg.Trust = t.Trust
-	}
-	if k, ok := cfg.Store.(KnownStore); ok && cfg.Known == nil {
-		cfg.Known = k.Known
-	}
-	if cfg.Evidence == nil {
-		cfg.Evidence, _ = cfg.Store.(EvidenceStore)
 	}
 	if cfg.Log == nil {
 		nop := zerolog.Nop()
@@ -209,13 +129,13 @@ func (cfg *Config) setDefaults() {
 // methods are safe for concurrent use.
 type Client struct {
 	cfg     Config
-	sockets []string // ws(s)://…/ws, as cfg.URLs
-	servers *servers // which of them work
+	sockets []string      // ws(s)://…/ws, as cfg.URLs
+	servers *servers.List // which of them work
 	log     zerolog.Logger
 	prefix  string // of request ids, unique to this Client
 	courier courier
 	inbox   inbox
-	serving *participant // nil for one that only coordinates; set before stop could be seen closed
+	service Service // nil for one that only coordinates; set before stop could be seen closed
 
 	unanswered time.Time // when the last register was sent that nobody has answered; Run's alone
 
@@ -245,12 +165,12 @@ func New(cfg Config) (*Client, error) {
 	}
 	cfg.setDefaults()
 	c := &Client{
-		cfg: cfg, log: quietLog(*cfg.Log), prefix: rand.Text(), user: cfg.User,
+		cfg: cfg, log: quiet.Log(*cfg.Log), prefix: rand.Text(), user: cfg.User,
 		done: make(chan struct{}), connected: make(chan struct{}), waiters: map[*waiter]struct{}{},
-		servers: newServers(len(cfg.URLs)),
+		servers: servers.New(len(cfg.URLs)),
 	}
 	for _, base := range cfg.URLs {
-		u, err := parseBase(base)
+		u, err := servers.ParseBase(base)
 		if err != nil {
 			return nil, err
 		}
@@ -260,19 +180,6 @@ func New(cfg Config) (*Client, error) {
 	c.courier.init()
 	c.inbox.init()
 	return c, nil
-}
-
-func parseBase(base string) (*url.URL, error) {
-	u, err := url.Parse(base)
-	switch {
-	case err != nil:
-		return nil, errors.New("client: the server URL cannot be parsed")
-	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, errors.New("client: the server URL is not http://host or https://host") // what else it is may hold a password
-	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("client: the URL of %s must not hold a password, a query or a fragment", u.Host)
-	}
-	return u, nil
 }
 
 // Dial returns a client that runs, as a coordinator, and has registered. End it
@@ -309,24 +216,16 @@ func (c *Client) Close() error {
 // ErrTokenExpired, or what the server said.
 func (c *Client) Run(ctx context.Context) error { return c.run(ctx, nil) }
 
-// Serve is Run for a participant. It asks approve about each invitation, in a
-// goroutine of its own, and takes part in what is approved.
-func (c *Client) Serve(ctx context.Context, approve Approver) error {
-	if approve == nil {
-		return errors.New("client: Serve needs an approver")
+// Serve is Run for a client that takes part in sessions too: see [Service], and
+// package participant, which has one.
+func (c *Client) Serve(ctx context.Context, s Service) error {
+	if s == nil {
+		return errors.New("client: Serve needs a service")
 	}
-	switch {
-	case c.cfg.Identity == nil:
-		return errors.New("client: a participant needs an identity")
-	case c.cfg.Store == nil || c.cfg.Journal == nil:
-		return errors.New("client: a participant needs a share store and a journal")
-	case c.cfg.Trust == nil:
-		return errors.New("client: a participant must know whom to trust: set Trust, or use a store that keeps known identities")
-	}
-	return c.run(ctx, approve)
+	return c.run(ctx, s)
 }
 
-func (c *Client) run(ctx context.Context, approve Approver) error {
+func (c *Client) run(ctx context.Context, s Service) error {
 	c.mu.Lock()
 	if c.started {
 		c.mu.Unlock()
@@ -338,16 +237,16 @@ func (c *Client) run(ctx context.Context, approve Approver) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var err error
-	if approve != nil {
-		c.serving = newParticipant(c, approve)
-		err = c.serving.start(ctx)
+	if s != nil {
+		c.service = s
+		err = s.Start(ctx, &Link{c})
 	}
 	if err == nil {
 		err = c.stayConnected(ctx)
 	}
 	cancel()
-	if c.serving != nil {
-		c.serving.tasks.Wait()
+	if s != nil {
+		s.Wait()
 	}
 	c.mu.Lock()
 	c.err = err
@@ -425,7 +324,7 @@ func (c *Client) requestID() string {
 	return fmt.Sprintf("%s-%d", c.prefix, c.requests)
 }
 
-func (c *Client) emit(e Event) {
+func (c *Client) emit(e request.Event) {
 	if c.cfg.OnEvent == nil {
 		return
 	}

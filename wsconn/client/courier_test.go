@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-mpc/conclave/wsconn/client/clienttest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -27,13 +28,6 @@ func (c *courier) sendable(now time.Time) []string {
 	}
 }
 
-func want(t *testing.T, what string, got, want []string) {
-	t.Helper()
-	if !slices.Equal(got, want) {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
-}
-
 func TestCourierKeepsOrder(t *testing.T) {
 	c, now := newCourier(), time.Now()
 	var told []string
@@ -43,21 +37,21 @@ func TestCourierKeepsOrder(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want(t, "first", c.sendable(now), []string{"a", "b", "c"})
-	want(t, "nothing twice", c.sendable(now), nil)
+	clienttest.Want(t, "first", c.sendable(now), []string{"a", "b", "c"})
+	clienttest.Want(t, "nothing twice", c.sendable(now), nil)
 	c.acked("b", wire.Ack{})
 	c.acked("b", wire.Ack{})
 	c.acked("unknown", wire.Ack{})
 	c.reset()
-	want(t, "after a reconnect", c.sendable(now), []string{"a", "c"})
+	clienttest.Want(t, "after a reconnect", c.sendable(now), []string{"a", "c"})
 	c.refused("a", wire.Errorf(wire.CodeForbidden, "no"), now)
 	c.refused("c", wire.Errorf(wire.CodeUnavailable, "later"), now)
-	want(t, "too soon", c.sendable(now), nil)
+	clienttest.Want(t, "too soon", c.sendable(now), nil)
 	if _, at, _ := c.next(now); !at.Equal(now.Add(retryFirst)) {
 		t.Errorf("next at %v", at.Sub(now))
 	}
-	want(t, "after a pause", c.sendable(now.Add(retryFirst)), []string{"c"})
-	want(t, "told", told, []string{"b true", "a false"})
+	clienttest.Want(t, "after a pause", c.sendable(now.Add(retryFirst)), []string{"c"})
+	clienttest.Want(t, "told", told, []string{"b true", "a false"})
 }
 
 func TestCourierWindow(t *testing.T) {
@@ -69,7 +63,7 @@ func TestCourierWindow(t *testing.T) {
 		t.Errorf("%d sent at once, want %d", got, windowSize)
 	}
 	c.acked("0", wire.Ack{})
-	want(t, "room for one", c.sendable(now), []string{fmt.Sprint(windowSize)})
+	clienttest.Want(t, "room for one", c.sendable(now), []string{fmt.Sprint(windowSize)})
 	// The server read none of them.
 	c.putOff("", now)
 	if got := c.sendable(now.Add(retryMost)); len(got) != windowSize || got[0] != "1" {
@@ -89,11 +83,11 @@ func TestCourierDrops(t *testing.T) {
 	_ = c.add("result", &wire.SignResult{SessionID: "s"}, "s", nil)
 	_ = c.add("request", &wire.SignRequest{}, "", nil)
 	c.drop("s", 2)
-	want(t, "older attempts", c.sendable(time.Now()), []string{"tss1", "tss2", "other", "result", "request"})
+	clienttest.Want(t, "older attempts", c.sendable(time.Now()), []string{"tss1", "tss2", "other", "result", "request"})
 	c.drop("s", 0)
 	c.drop("", 0)
 	c.reset()
-	want(t, "a session", c.sendable(time.Now()), []string{"other", "request"})
+	clienttest.Want(t, "a session", c.sendable(time.Now()), []string{"other", "request"})
 }
 
 func TestInbox(t *testing.T) {
@@ -159,8 +153,8 @@ func TestCourierWithoutRoom(t *testing.T) {
 		c.refused(id, wire.Errorf(wire.CodeStorageFull, "no room"), now)
 	}
 	slices.Sort(told)
-	want(t, "told", told, []string{"keygen", "sign"})
+	clienttest.Want(t, "told", told, []string{"keygen", "sign"})
 	again := c.sendable(now.Add(retryMost))
 	slices.Sort(again)
-	want(t, "said again", again, []string{"round", "share"})
+	clienttest.Want(t, "said again", again, []string{"round", "share"})
 }

@@ -2,16 +2,11 @@ package client
 
 import (
 	"context"
-	"errors"
 	"time"
 
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
-
-// errJournal is wrapped around what keeps a participant from writing down what
-// it must remember. It stops the client: what was not written down must be told
-// again, to this process or the next.
-var errJournal = errors.New("client: the journal cannot be written")
 
 // receive takes one frame. An error means that it could not be taken and that
 // the connection must end.
@@ -44,19 +39,21 @@ func (c *Client) take(ctx context.Context, m wire.Message, p wire.Payload) error
 	case *wire.ErrorPayload:
 		return c.told(m.RequestID, p)
 	case *wire.KeygenConfirm:
-		c.ended(KindKeygen, m.RequestID, p.SessionID, p.KeyID, p)
-		c.emitOutcome(Ended{KindKeygen, p.SessionID, p.KeyID, p.Status, p.Reason, p.Culprits})
+		c.ended(request.KindKeygen, m.RequestID, p.SessionID, p.KeyID, p)
+		c.emitOutcome(request.Ended{Kind: request.KindKeygen, SessionID: p.SessionID, KeyID: p.KeyID, Status: p.Status, Reason: p.Reason, Culprits: p.Culprits})
 	case *wire.SignComplete:
-		c.ended(KindSign, m.RequestID, p.SessionID, p.KeyID, p)
-		c.emitOutcome(Ended{KindSign, p.SessionID, p.KeyID, p.Status, p.Reason, p.Culprits})
+		c.ended(request.KindSign, m.RequestID, p.SessionID, p.KeyID, p)
+		c.emitOutcome(request.Ended{Kind: request.KindSign, SessionID: p.SessionID, KeyID: p.KeyID, Status: p.Status, Reason: p.Reason, Culprits: p.Culprits})
 	case *wire.KeygenInvite, *wire.SignInvite, *wire.KeygenParams, *wire.SignParams, *wire.TSSMessage, *wire.SessionEnded:
-		if c.serving == nil {
+		if c.service == nil {
 			// It is for the same user's participant, which is not running. It must
 			// find it in its mailbox when it does.
 			c.inbox.holdAll(m.Seq)
 			return nil
 		}
-		return c.serving.receive(ctx, m.Seq, p)
+		if err := c.service.Receive(ctx, m.Seq, p); err != nil {
+			return &final{err}
+		}
 	case *wire.Ping, *wire.Pong, *wire.RegisterConfirm:
 	default:
 		c.log.Warn().Str("type", string(m.Type)).Msg("message is not one for a client")
@@ -66,8 +63,8 @@ func (c *Client) take(ctx context.Context, m wire.Message, p wire.Payload) error
 
 // emitOutcome tells a coordinator of an end; a participant has it from
 // session_ended.
-func (c *Client) emitOutcome(e Ended) {
-	if c.serving == nil {
+func (c *Client) emitOutcome(e request.Ended) {
+	if c.service == nil {
 		c.emit(e)
 	}
 }

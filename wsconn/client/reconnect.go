@@ -102,7 +102,7 @@ func verdict(err error) error {
 	if errors.As(err, &told) && !told.Temporary && told.Code != wire.CodeTokenExpired && told.Code != wire.CodeInternal {
 		return err
 	}
-	if errors.Is(err, ErrTokenExpired) || errors.Is(err, errJournal) {
+	if errors.Is(err, ErrTokenExpired) {
 		return err
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/conclave-mpc/conclave/wsconn/client/internal/servers"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -39,7 +40,7 @@ func (c *Client) connection(ctx context.Context) (url string, lived time.Duratio
 		return "", 0, ErrTokenExpired
 	}
 	// Only the socket that was open first registers: a user has one.
-	ws, i, err := race(ctx, c.servers, staggerBy, func(ctx context.Context, i int) (*websocket.Conn, error) {
+	ws, i, err := servers.Race(ctx, c.servers, servers.StaggerBy, func(ctx context.Context, i int) (*websocket.Conn, error) {
 		return c.dial(ctx, c.sockets[i])
 	}, func(late *websocket.Conn) { _ = late.Close() })
 	if err != nil {
@@ -48,9 +49,9 @@ func (c *Client) connection(ctx context.Context) (url string, lived time.Duratio
 	url = c.sockets[i]
 	lived, err = c.talk(ctx, url, ws)
 	if lived >= settledAfter {
-		c.servers.answered(i)
+		c.servers.Answered(i)
 	}
-	c.servers.failing(i, time.Now())
+	c.servers.Failing(i, time.Now())
 	return url, lived, c.noteExpiry(err)
 }
 
@@ -131,7 +132,7 @@ func (c *Client) dial(ctx context.Context, url string) (*websocket.Conn, error) 
 			return nil, fmt.Errorf("connect to %s: it answers %s", url, resp.Status)
 		}
 		var told *wire.Error
-		if err := problem(resp, body); errors.As(err, &told) && told.Code != wire.CodeNotFound {
+		if err := servers.Problem(resp, body); errors.As(err, &told) && told.Code != wire.CodeNotFound {
 			return nil, fmt.Errorf("connect to %s: %w", url, told)
 		}
 		return nil, fmt.Errorf("connect to %s: it answers %s", url, resp.Status)
@@ -144,7 +145,7 @@ func (c *Client) dial(ctx context.Context, url string) (*websocket.Conn, error) 
 func (c *Client) register(ctx context.Context, ws *websocket.Conn) (*wire.RegisterConfirm, error) {
 	role := c.cfg.Role
 	switch {
-	case role == "" && c.serving != nil:
+	case role == "" && c.service != nil:
 		role = wire.RoleParticipant
 	case role == "":
 		role = wire.RoleCoordinator

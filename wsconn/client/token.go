@@ -2,56 +2,19 @@ package client
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"strings"
+	"time"
 
+	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
-
-// TokenSource returns a token that is good now, or an error. It is called often
-// and should remember its token; it may wait for a new one until ctx ends. An
-// error that is a *wire.Error and not temporary stops the client, any other is
-// tried again.
-type TokenSource func(ctx context.Context) (string, error)
-
-// StaticToken is a source of one token.
-func StaticToken(token string) TokenSource {
-	return func(context.Context) (string, error) { return token, nil }
-}
-
-// Subject reads the user id from a token without verifying it, which is the
-// server's task: that of its sub, as [wire.UserOf] says. Where the servers take
-// another claim (--jwks-user-claim), it must be given as Config.User.
-func Subject(token string) (string, error) {
-	var claims struct {
-		Subject string `json:"sub"`
-	}
-	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
-		return "", errors.New("the token is not a JWT")
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil || json.Unmarshal(raw, &claims) != nil {
-		return "", errors.New("the token is not a JWT")
-	}
-	if wire.StoredID(claims.Subject) && !strings.HasPrefix(claims.Subject, wire.SubjectPrefix) {
-		return claims.Subject, nil
-	}
-	user, ok := wire.UserOf(claims.Subject)
-	if !ok {
-		return "", errors.New("the token does not name a user (sub)")
-	}
-	return user, nil
-}
 
 // freshToken asks the source for a token, and reports whether it is another
 // than before.
 func (c *Client) freshToken(ctx context.Context) (changed bool, err error) {
 	if c.tokenSpent() {
 		_, spent := c.credentials()
-		ctx = WithSpentToken(ctx, spent)
+		ctx = rest.WithSpentToken(ctx, spent)
 	}
 	token, err := c.cfg.Token(ctx)
 	if err != nil {
@@ -60,7 +23,7 @@ func (c *Client) freshToken(ctx context.Context) (changed bool, err error) {
 	token = strings.TrimSpace(token)
 	user := c.cfg.User
 	if user == "" {
-		if user, err = Subject(token); err != nil {
+		if user, err = rest.Subject(token); err != nil {
 			return false, &wire.Error{Code: wire.CodeUnauthenticated, Message: err.Error()}
 		}
 	}
@@ -78,4 +41,15 @@ func (c *Client) credentials() (user, token string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.user, c.token
+}
+
+// tokenEvery is how often the source is asked for a newer token: an eighth of the
+// token's life where that is less than Config.TokenEvery.
+func (c *Client) tokenEvery() time.Duration {
+	_, token := c.credentials()
+	from, until := rest.Token{Secret: token, ReceivedAt: time.Now()}.Life()
+	if life := until.Sub(from); life > 0 {
+		return max(min(c.cfg.TokenEvery, life/8), 50*time.Millisecond)
+	}
+	return c.cfg.TokenEvery
 }

@@ -19,6 +19,9 @@ import (
 	"runtime"
 )
 
+// ErrLocked is returned by [LockFile] when another process holds the lock.
+var ErrLocked = errors.New("client: another process uses the store")
+
 // Private refuses files and directories that others can read: it returns an
 // error that says what to do. A file of another owner may be open to the group,
 // for then that is how this process reads it, as with secrets mounted into a

@@ -1,6 +1,7 @@
 // Command participant holds shares in a directory and signs payments that a
-// coordinator asks for. It is an example of package wsconn/client, and of the
-// go.mod of a program outside Conclave: see Requirements there.
+// coordinator asks for. It is an example of package
+// wsconn/client/participant, and of the go.mod of a program outside Conclave: see
+// Requirements there.
 //
 //	export CONCLAVE_URL=http://127.0.0.1:8080 CONCLAVE_TOKEN=…
 //	participant DIRECTORY
@@ -15,6 +16,9 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
 )
 
 func main() {
@@ -31,26 +35,26 @@ func main() {
 }
 
 func run(ctx context.Context, url, token, dir string) error {
-	store, err := client.OpenDirStore(dir)
+	store, err := dirstore.Open(dir)
 	if err != nil {
 		return err
 	}
 	// A program that guards money gives a passphrase instead of nil.
-	identity, _, err := client.LoadIdentity(filepath.Join(dir, "identity"), nil)
+	identity, _, err := dirstore.LoadIdentity(filepath.Join(dir, "identity"), nil)
 	if err != nil {
 		return err
 	}
-	c, err := client.New(client.Config{URLs: []string{url}, Token: client.StaticToken(token), Identity: identity, Store: store})
+	c, err := client.New(client.Config{URLs: []string{url}, Token: client.StaticToken(token), Identity: identity})
 	if err != nil {
 		return err
 	}
-	return c.Serve(ctx, approve)
+	return participant.Serve(ctx, c, participant.Config{Shares: store, Approve: approve})
 }
 
 // approve takes part in every key and signs payments only. It takes the server's
-// word for who asks; client.SignedOnly does not.
-func approve(_ context.Context, inv client.Invitation) (ok bool, reason string, err error) {
-	if inv.Kind == client.KindSign && !strings.HasPrefix(inv.Data, "pay ") {
+// word for who asks; participant.SignedOnly does not.
+func approve(_ context.Context, inv participant.Invitation) (ok bool, reason string, err error) {
+	if inv.Kind == request.KindSign && !strings.HasPrefix(inv.Data, "pay ") {
 		return false, "I sign payments only", nil
 	}
 	return true, "", nil

@@ -1,0 +1,209 @@
+package client
+
+import (
+	"context"
+	"errors"
+
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// waiter waits for a session's outcome.
+type waiter struct {
+	kind      request.Kind
+	requestID string
+	keyID     string
+	sessionID string            // "" until the server has told it; guarded by Client.mu
+	outcome   chan wire.Payload // one of *wire.KeygenConfirm, *wire.SignComplete
+	refused   chan *wire.Error
+}
+
+// Keygen asks for a key and waits for it. A session that ends otherwise is an
+// [*OutcomeError], a refused request a [*wire.Error]. When ctx ends it returns
+// ctx's error and the session goes on; the same request again joins it.
+//
+// The server's word for the key is checked against what the participants attest:
+// a key that a participant whose identity is known has not attested, or has
+// attested otherwise, is an [*AttestationError]. With PinnedOnly in Config.Trust all
+// participants must be pinned, else nothing is asked: ErrNotPinned.
+func (c *Client) Keygen(ctx context.Context, r request.Keygen) (request.Key, error) {
+	if err := r.Check(); err != nil {
+		return request.Key{}, err
+	}
+	if err := c.awaitUser(ctx); err != nil {
+		return request.Key{}, err
+	}
+	p, err := c.asker().Keygen(r)
+	if err != nil {
+		return request.Key{}, err
+	}
+	w := &waiter{kind: request.KindKeygen, requestID: r.RequestID, keyID: p.Request.KeyID}
+	if w.requestID == "" {
+		w.requestID = c.requestID()
+	}
+	out, err := c.await(ctx, w, p.Request.Wire())
+	if err != nil {
+		return request.Key{}, err
+	}
+	c.mu.Lock()
+	session := w.sessionID
+	c.mu.Unlock()
+	key, err := p.Result(session, out.(*wire.KeygenConfirm))
+	if errors.Is(err, trust.ErrNotAttested) {
+		c.changed(err, request.KindKeygen, session, w.keyID)
+		c.log.Error().Err(err).Str("session", session).Str("key", w.keyID).Msg("key not attested")
+	}
+	return key, err
+}
+
+// Sign asks for a signature, waits for it and verifies it. Errors are those of
+// Keygen, ErrBadSignature, and those of pubkey.Digest for data that cannot be
+// signed, before anything is asked.
+func (c *Client) Sign(ctx context.Context, r request.Sign) (request.Signature, error) {
+	if r.RequestID == "" {
+		r.RequestID = c.requestID()
+	}
+	if err := r.Check(); err != nil {
+		return request.Signature{}, err
+	}
+	if c.cfg.Identity != nil && r.SignedRequest == "" {
+		if err := c.awaitUser(ctx); err != nil { // whose name is signed too
+			return request.Signature{}, err
+		}
+	}
+	p, err := c.asker().Sign(r)
+	if err != nil {
+		return request.Signature{}, err
+	}
+	w := &waiter{kind: request.KindSign, requestID: r.RequestID, keyID: r.KeyID, sessionID: p.Request.SessionID}
+	out, err := c.await(ctx, w, p.Request.Wire())
+	if err != nil {
+		return request.Signature{}, err
+	}
+	return p.Result(out.(*wire.SignComplete))
+}
+
+func (c *Client) asker() request.Asker {
+	return request.Asker{User: c.User(), Identity: c.cfg.Identity, Trust: c.cfg.Trust}
+}
+
+// awaitUser waits until the token, which names the user, has been read.
+func (c *Client) awaitUser(ctx context.Context) error {
+	if c.User() != "" {
+		return nil
+	}
+	return c.WaitConnected(ctx)
+}
+
+// Cancel ends a session of this coordinator's. It returns when the server has
+// done so, or why it does not.
+func (c *Client) Cancel(ctx context.Context, sessionID string) error {
+	refused := make(chan *wire.Error, 1)
+	id := c.requestID()
+	p := &wire.SessionCancel{SessionID: sessionID}
+	if err := p.Validate(); err != nil {
+		return err
+	}
+	err := c.courier.add(id, p, "", func(_ wire.Ack, e *wire.Error) { refused <- e })
+	if err != nil {
+		return err
+	}
+	select {
+	case e := <-refused:
+		if e != nil {
+			return e
+		}
+		return nil
+	case <-ctx.Done():
+		c.courier.take(id)
+		return ctx.Err()
+	case <-c.done:
+		return c.gone()
+	}
+}
+
+// await sends a request and waits for its session's outcome.
+func (c *Client) await(ctx context.Context, w *waiter, p wire.Payload) (wire.Payload, error) {
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	w.outcome, w.refused = make(chan wire.Payload, 1), make(chan *wire.Error, 1)
+	c.mu.Lock()
+	c.waiters[w] = struct{}{}
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.waiters, w)
+		c.mu.Unlock()
+		c.courier.take(w.requestID) // a caller that has left does not mean it any more
+	}()
+	err := c.courier.add(w.requestID, p, "", func(ack wire.Ack, e *wire.Error) {
+		if e != nil {
+			c.refusedRequest(w.requestID, e)
+			return
+		}
+		c.begun(w.requestID, ack)
+	})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case out := <-w.outcome:
+		return out, nil
+	case e := <-w.refused:
+		return nil, e
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-c.done:
+		return nil, c.gone()
+	}
+}
+
+// begun notes which session a request has become.
+func (c *Client) begun(requestID string, ack wire.Ack) {
+	var found *waiter
+	c.mu.Lock()
+	for w := range c.waiters {
+		if w.requestID == requestID {
+			w.sessionID, found = ack.SessionID, w
+		}
+	}
+	c.mu.Unlock()
+	if found != nil {
+		c.emit(request.Requested{Kind: found.kind, SessionID: ack.SessionID, KeyID: found.keyID})
+	}
+}
+
+func (c *Client) refusedRequest(requestID string, e *wire.Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for w := range c.waiters {
+		if w.requestID == requestID {
+			select {
+			case w.refused <- e:
+			default: // told before
+			}
+		}
+	}
+}
+
+// ended hands an outcome to those who wait for it: by the request it answers, by
+// its session, or, for a request whose acknowledgement has not come yet, a
+// keygen by its key.
+func (c *Client) ended(kind request.Kind, requestID, sessionID, keyID string, p wire.Payload) {
+	c.courier.take(requestID) // an outcome acknowledges the request as well
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for w := range c.waiters {
+		mine := w.requestID == requestID || w.sessionID != "" && w.sessionID == sessionID ||
+			kind == request.KindKeygen && w.sessionID == "" && w.keyID == keyID
+		if w.kind != kind || w.keyID != keyID || !mine {
+			continue
+		}
+		select {
+		case w.outcome <- p:
+		default: // told before
+		}
+	}
+}

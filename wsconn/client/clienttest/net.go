@@ -1,0 +1,116 @@
+package clienttest
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// What a client may take on a busy machine: it takes 1 and 5 seconds to leave a
+// server that does not let it in, and below 10 to leave one that was good. Without
+// what makes it leave these are 10, and 30 or more.
+const (
+	SoonIn  = 9 * time.Second
+	SoonOut = 25 * time.Second
+)
+
+// hanging is the URL of a stopped process: the kernel accepts, and nobody answers.
+func Hanging(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return "http://" + l.Addr().String()
+}
+
+// passage is a way to a server that can be stopped in both directions.
+type Passage struct {
+	URL     string
+	Stopped atomic.Bool
+}
+
+func NewPassage(t *testing.T, target string) *Passage {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Passage{URL: "http://" + l.Addr().String()}
+	var conns sync.WaitGroup
+	ctx, end := context.WithCancel(context.Background())
+	t.Cleanup(func() { end(); _ = l.Close(); conns.Wait() })
+	pass := func(from, to net.Conn) {
+		defer from.Close()
+		defer to.Close()
+		piece := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(piece)
+			if p.Stopped.Load() {
+				<-ctx.Done()
+			}
+			if err != nil {
+				return
+			}
+			if _, err := to.Write(piece[:n]); err != nil {
+				return
+			}
+		}
+	}
+	conns.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", strings.TrimPrefix(target, "http://"))
+			if err != nil {
+				_ = in.Close()
+				continue
+			}
+			context.AfterFunc(ctx, func() { _, _ = in.Close(), out.Close() })
+			conns.Go(func() { pass(in, out) })
+			conns.Go(func() { pass(out, in) })
+		}
+	})
+	return p
+}
+
+// mute is a server that upgrades to WebSocket and never says a word. It counts what
+// it is told.
+func Mute(t *testing.T) (url string, registers *atomic.Int32) {
+	registers = new(atomic.Int32)
+	return Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		ws, err := (&websocket.Upgrader{}).Upgrade(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer ws.Close()
+		for {
+			if _, _, err := ws.ReadMessage(); err != nil {
+				return
+			}
+			registers.Add(1)
+		}
+	}), registers
+}
+
+func InTime(t *testing.T, what string, begun time.Time, limit time.Duration) {
+	t.Helper()
+	if took := time.Since(begun); took > limit {
+		t.Errorf("%s took %s, want less than %s", what, took, limit)
+	}
+}
+
+func Serve(t *testing.T, h http.HandlerFunc) string {
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}

@@ -1,0 +1,112 @@
+package dirstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/statement"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
+)
+
+// A party that has been convicted can be convicted again in every run, at no
+// cost, and a server can invent parties. One piece is enough against an identity;
+// some are kept, for who wants to see that it was no accident.
+const (
+	maxEvidenceEach  = 4        // pieces against one identity
+	maxEvidence      = 256      // pieces
+	maxEvidenceBytes = 64 << 20 // of all files
+)
+
+// errEvidenceFull is returned by PutEvidence.
+var errEvidenceFull = fmt.Errorf("the directory holds %d pieces, or %d MiB: move some elsewhere", maxEvidence, maxEvidenceBytes>>20)
+
+// evidenceStock is what a directory of evidence holds.
+type evidenceStock struct {
+	files   int
+	bytes   int64
+	against map[string][]string // paths, by fingerprint
+}
+
+// PutEvidence implements [participant.EvidenceStore]. The first evidence against a party of a
+// run is kept, and the first 4 pieces against an identity: for a further one it
+// returns where the last of these is. All together are at most 256 files and
+// 64 MiB.
+func (s *Store) PutEvidence(_ context.Context, e *statement.Evidence) (string, error) {
+	text, err := e.Marshal()
+	if err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dir := filepath.Join(s.dir, "evidence")
+	if err := secret.MakeDir(dir); err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("%s~%d~%d.json", fileName(e.SessionID), e.Attempt, e.From))
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	stock, err := readEvidence(dir)
+	if err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
+	}
+	culprit := accused(e)
+	if kept := stock.against[culprit]; len(kept) >= maxEvidenceEach {
+		return kept[len(kept)-1], nil
+	}
+	if stock.files >= maxEvidence || stock.bytes+int64(len(text)) >= maxEvidenceBytes {
+		return "", fmt.Errorf("keep evidence: %w", errEvidenceFull)
+	}
+	if err := secret.WriteFile(path, append(text, '\n')); err != nil {
+		return "", fmt.Errorf("keep evidence: %w", err)
+	}
+	return path, nil
+}
+
+// readEvidence looks through a directory. It is read anew for each piece, which
+// is rare, since people take files away.
+func readEvidence(dir string) (evidenceStock, error) {
+	stock := evidenceStock{against: map[string][]string{}}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return stock, err
+	}
+	for _, entry := range entries {
+		if !strings.HasSuffix(entry.Name(), ".json") || strings.HasPrefix(entry.Name(), secret.TempPrefix) {
+			continue
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return stock, err
+		}
+		stock.files++
+		stock.bytes += info.Size()
+		path := filepath.Join(dir, entry.Name())
+		// What cannot be read counts as a file, and against nobody.
+		if text, err := readBounded(path, maxEvidenceBytes); err == nil {
+			if e, err := statement.ParseEvidence(text); err == nil {
+				stock.against[accused(e)] = append(stock.against[accused(e)], path)
+			}
+		}
+	}
+	return stock, nil
+}
+
+// accused is the fingerprint of whom evidence is against.
+func accused(e *statement.Evidence) string {
+	i := slices.IndexFunc(e.Parties, func(m identity.Member) bool { return m.Index == e.From })
+	if i < 0 {
+		return ""
+	}
+	return e.Parties[i].Identity.Fingerprint()
+}

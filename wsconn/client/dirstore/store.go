@@ -1,0 +1,173 @@
+// Package dirstore keeps what a participant or a coordinator has on its machine in a
+// directory of private files: shares, journal, known identities, evidence, the
+// identity, pre-parameters, and what a policy has allowed.
+//
+// Start here: [Open] opens the store, which is the Shares of a participant.Config and
+// a trust.Store; [LoadIdentity] reads the identity or makes it.
+//
+// Shares and pre-parameters are sealed to the identity before they come here. The
+// package encrypts nothing but, with a passphrase, the identity. Files have mode 0600
+// and are replaced whole. The mutexes are held while files are read or written.
+package dirstore
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/conclave-mpc/conclave/session/share"
+	"github.com/conclave-mpc/conclave/wsconn/client/participant"
+	"github.com/conclave-mpc/conclave/wsconn/secret"
+)
+
+// Store is a participant.ShareStore, Journal and EvidenceStore and a trust.Store in a
+// directory of mode 0700:
+//
+//	shares/KEY~ADDRESS.json   sealed shares, one a file
+//	journal.log               the Journal, a JSON object a line, newest last
+//	evidence/SESSION~ATTEMPT~PART.json
+//	                          what convicts a party; see conclave verify --evidence
+//	known_identities          who is trusted: user, and the identity of its first use or the
+//	                          fingerprint that was pinned, a line each
+//
+// Files have mode 0600 and are replaced whole, so that a crash leaves the old
+// one or the new. Names are percent-encoded. Writing the journal locks the
+// directory for this process; the rest can be read, and known_identities changed,
+// beside it.
+type Store struct {
+	dir string
+	fileJournal
+
+	mu sync.Mutex // held while known_identities is changed, or evidence is kept
+
+	knownCache knownCache
+}
+
+// Open opens the store in dir, which is made if it does not exist.
+func Open(dir string) (*Store, error) {
+	for _, dir := range []string{dir, filepath.Join(dir, "shares")} {
+		if err := secret.MakeDir(dir); err != nil {
+			return nil, fmt.Errorf("open share store: %w", err)
+		}
+	}
+	return &Store{dir: dir, fileJournal: fileJournal{dir: dir}}, nil
+}
+
+// Close releases the directory.
+func (s *Store) Close() error { return s.fileJournal.close() }
+
+func (s *Store) shareFile(keyID, address string) string {
+	return filepath.Join(s.dir, "shares", fileName(keyID)+"~"+fileName(address)+".json")
+}
+
+// Put implements [participant.ShareStore].
+func (s *Store) Put(_ context.Context, shareJSON string) error {
+	public, err := share.ParsePublic(shareJSON)
+	if err != nil {
+		return fmt.Errorf("store share: %w", err)
+	}
+	if err := secret.WriteFile(s.shareFile(public.KeyID, public.AccountAddr), []byte(shareJSON)); err != nil {
+		return fmt.Errorf("store share of key %s: %w", public.KeyID, err)
+	}
+	return nil
+}
+
+// Get implements [participant.ShareStore].
+func (s *Store) Get(_ context.Context, keyID, accountAddr string) (string, error) {
+	if accountAddr != "" {
+		text, err := os.ReadFile(s.shareFile(keyID, accountAddr))
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", participant.ErrNoShare
+		}
+		if err != nil {
+			return "", fmt.Errorf("read share of key %s: %w", keyID, err)
+		}
+		return string(text), nil
+	}
+	newest, found := "", share.Public{}
+	err := s.each(func(text string, public share.Public) {
+		if public.KeyID == keyID && (newest == "" || public.Created.After(found.Created)) {
+			newest, found = text, public
+		}
+	})
+	if err == nil && newest == "" {
+		err = participant.ErrNoShare
+	}
+	return newest, err
+}
+
+// List implements [participant.ShareStore].
+func (s *Store) List(context.Context) ([]share.Public, error) {
+	var list []share.Public
+	err := s.each(func(_ string, public share.Public) { list = append(list, public) })
+	participant.SortShares(list)
+	return list, err
+}
+
+func (s *Store) each(do func(text string, public share.Public)) error {
+	dir := filepath.Join(s.dir, "shares")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list shares: %w", err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".json") || strings.HasPrefix(e.Name(), secret.TempPrefix) {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return fmt.Errorf("list shares: %w", err)
+		}
+		public, err := share.ParsePublic(string(text))
+		if err != nil {
+			return fmt.Errorf("list shares: %s: %w", e.Name(), err)
+		}
+		do(string(text), public)
+	}
+	return nil
+}
+
+// readBounded is os.ReadFile for a file of at most that many bytes.
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(text)) > most {
+		err = fmt.Errorf("%s has more than %d bytes", path, most)
+	}
+	return text, err
+}
+
+// fileName makes a file name of any id: letters, digits and _ @ - stand for
+// themselves, so does a dot that is not the first character, and all else is
+// percent-encoded. What becomes too long for a file name is cut and told apart
+// by its hash.
+func fileName(id string) string {
+	const longest = 100 // two of them and what joins them stay below 255
+	var b strings.Builder
+	for i := range len(id) {
+		ch := id[i]
+		switch {
+		case ch >= 'a' && ch <= 'z', ch >= 'A' && ch <= 'Z', ch >= '0' && ch <= '9', ch == '_', ch == '@', ch == '-', ch == '.' && i > 0:
+			b.WriteByte(ch)
+		default:
+			fmt.Fprintf(&b, "%%%02X", ch)
+		}
+	}
+	if b.Len() <= longest {
+		return b.String()
+	}
+	sum := sha256.Sum256([]byte(id))
+	return b.String()[:longest-36] + "%~" + hex.EncodeToString(sum[:16])
+}

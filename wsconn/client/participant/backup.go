@@ -1,0 +1,47 @@
+package participant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/share"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
+)
+
+// CheckShare finds out whether a share and an identity are a backup from which
+// the party can sign again: the share opens, holds together, and belongs to
+// exactly this identity in the key, for a party that comes back with another one
+// is taken for an impostor. It rebuilds nothing. share.ErrNotOwner.
+func CheckShare(shareJSON string, id *identity.Identity) (share.Public, error) {
+	held, err := share.Open(shareJSON, id)
+	if err != nil {
+		return share.Public{}, err
+	}
+	public := held.Public()
+	if err := held.Verify(); err != nil {
+		return public, err
+	}
+	return public, trust.SameIdentity(public.User, public.Parties[public.PartIndex-1].Identity, id.Public())
+}
+
+// RestoreShare puts a share from a backup into a store, once [CheckShare] has
+// found it good. A share of the same key and address that the store has already
+// is replaced only by itself.
+func RestoreShare(ctx context.Context, store ShareStore, shareJSON string, id *identity.Identity) (share.Public, error) {
+	public, err := CheckShare(shareJSON, id)
+	if err != nil {
+		return public, err
+	}
+	stored, err := store.Get(ctx, public.KeyID, public.AccountAddr)
+	switch {
+	case errors.Is(err, ErrNoShare):
+		return public, store.Put(ctx, shareJSON)
+	case err != nil:
+		return public, err
+	case stored != shareJSON:
+		return public, fmt.Errorf("the store has another file of the share of key %s with address %s; move that away first", public.KeyID, public.AccountAddr)
+	}
+	return public, nil
+}

@@ -1,0 +1,381 @@
+package participant
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/statement"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// What becomes of an invitation: it is examined, and declined at once if it is
+// not what it should be or if too many of its account wait already. Of these
+// only a digest of the id is kept. The others are written down and wait for their
+// turn, see places.go; then the approver is asked.
+
+const (
+	// maxResponses bounds the answers that the server has not acknowledged, beyond
+	// which what nobody was asked about goes without one.
+	maxResponses = 256
+	// minPatience is the shortest time for which a question stands, whatever its
+	// deadline says: the clocks may differ, and an honest server takes it back.
+	minPatience = 10 * time.Minute
+)
+
+// invited takes an invitation. The error is the journal's.
+func (p *participant) invited(ctx context.Context, inv Invitation) error {
+	if inv.SessionID == "" {
+		p.log.Warn().Str("key", inv.KeyID).Msg("invitation without a session_id ignored")
+		return nil
+	}
+	r, known, err := p.cfg.Journal.Read(ctx, inv.SessionID)
+	if err != nil {
+		return fmtJournal(err)
+	}
+	if known {
+		p.again(inv, r)
+		return nil
+	}
+	checked, err := p.examine(ctx, inv)
+	reason := ""
+	if err != nil {
+		reason = err.Error()
+	} else if p.cfg.SignedOnly {
+		reason = signedOnly(checked)
+	}
+	a := accountOf(checked)
+	if reason == "" {
+		if reason, err = p.admit(ctx, a, inv); err != nil {
+			return err
+		}
+	}
+	if reason == "" && a.rank != RankStranger {
+		// A stranger could fill the journal with claims: its own are made when it is
+		// approved.
+		if err := p.claim(ctx, checked); err != nil {
+			reason = err.Error()
+		}
+	}
+	if reason != "" {
+		return p.turnDown(ctx, checked, reason)
+	}
+	r = Record{Invitation: inv, At: time.Now().UTC(), Rank: a.rank}
+	if err := p.write(ctx, r); err != nil {
+		return err
+	}
+	p.link.Emit(Invited{Invitation: checked})
+	p.add(ctx, r, &checked)
+	p.pump()
+	return nil
+}
+
+// again takes an invitation that came before. What was answered stands; a
+// session that ended does not begin again.
+func (p *participant) again(inv Invitation, r Record) {
+	declined := r.Answer == Declined
+	if r.Answer == "" || r.Ended && !declined || !p.mayRespond() {
+		return
+	}
+	if declined {
+		p.respond(inv, false, "", nil)
+		return
+	}
+	p.answer(r.Invitation, true, "", nil)
+}
+
+// mayRespond reports whether there is room for an answer that need not be given.
+func (p *participant) mayRespond() bool {
+	return p.link.Unanswered(wire.TypeKeygenResponse, wire.TypeSignResponse) < maxResponses
+}
+
+// admit returns why an invitation cannot wait here, "" if it can. It makes room,
+// if there is none, by forgetting sessions of which nothing has been heard for
+// long, since the server lost them. The error is the journal's.
+func (p *participant) admit(ctx context.Context, a account, inv Invitation) (string, error) {
+	p.mu.Lock()
+	u := p.usage()
+	reason, free := u.refuses(a, inv), u.free(a)
+	var idle []Record
+	if reason != "" || !free {
+		for _, t := range p.sessions {
+			if t.state == stateOpen && time.Since(t.record.At) > idleAfter && (t.over || t.record.Attempt == 0) {
+				idle = append(idle, t.record)
+			}
+		}
+	}
+	p.mu.Unlock()
+	for _, r := range idle {
+		r.Ended = true
+		if err := p.write(ctx, r); err != nil {
+			return "", err
+		}
+		p.log.Warn().Str("session", r.Invitation.SessionID).Msg("idle session forgotten")
+		p.forget(r.Invitation.SessionID)
+	}
+	if len(idle) > 0 {
+		p.mu.Lock()
+		reason = p.usage().refuses(a, inv)
+		p.mu.Unlock()
+	}
+	return reason, nil
+}
+
+// turnDown declines an invitation that nobody is asked about. The error is the
+// journal's.
+func (p *participant) turnDown(ctx context.Context, inv Invitation, reason string) error {
+	err := p.write(ctx, Record{Invitation: Invitation{SessionID: inv.SessionID}, Answer: Declined, Ended: true})
+	if err != nil {
+		return err
+	}
+	reason = oneLine(reason, wire.MaxReasonBytes)
+	if p.mayRespond() {
+		p.respond(inv, false, reason, nil)
+	}
+	shown, leftOut := p.declines.Take(time.Now())
+	if leftOut > 0 {
+		p.link.Emit(Crowded{Declined: leftOut})
+	}
+	if shown {
+		p.link.Emit(Invited{Invitation: inv, Refused: reason})
+		p.link.Emit(Answered{Invitation: inv, Reason: reason})
+	}
+	return nil
+}
+
+// add makes a session known. One that is not answered waits for its turn; checked
+// is its invitation if it has just been examined, else nil.
+func (p *participant) add(ctx context.Context, r Record, checked *Invitation) *task {
+	until := r.At.Add(forgetAfter)
+	if checked != nil && !checked.Deadline.IsZero() {
+		until = checked.Deadline
+	} else if !r.Invitation.Deadline.IsZero() {
+		until = r.Invitation.Deadline
+	}
+	if soonest := time.Now().Add(minPatience); until.Before(soonest) {
+		until = soonest
+	}
+	ctx, over := context.WithCancelCause(ctx)
+	ctx, late := context.WithDeadline(ctx, until)
+	end := func(cause error) { over(cause); late() }
+	t := &task{record: r, account: newAccount(r.Rank, r.Invitation.Coordinator), end: end, state: stateOpen, size: r.Invitation.size()}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sessions[r.Invitation.SessionID] = t
+	if r.Answer != "" {
+		return t
+	}
+	came := time.Now()
+	t.state = stateWaiting
+	t.ask = func() {
+		if checked != nil && time.Since(came) > time.Second {
+			checked = nil // what is known here may have changed, and the time has
+		}
+		p.decide(ctx, t, checked)
+		p.pump()
+	}
+	t.lapse = func() { p.lapse(ctx, t) }
+	p.waiting = append(p.waiting, t)
+	return t
+}
+
+// reapEvery is how often waiting invitations are looked through.
+const reapEvery = 15 * time.Second
+
+// reap ends the waits that have met their deadlines, until ctx ends.
+func (p *participant) reap(ctx context.Context) {
+	tick := time.NewTicker(reapEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			p.mu.Lock()
+			waiting := slices.Clone(p.waiting)
+			p.mu.Unlock()
+			for _, t := range waiting {
+				t.lapse()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lapse forgets a session that was not answered in time, if it is the deadline
+// that has ended ctx.
+func (p *participant) lapse(ctx context.Context, t *task) {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return // nothing has, or the session's end; or this process ends, and the next one asks again
+	}
+	p.mu.Lock()
+	r := t.record
+	p.mu.Unlock()
+	r.Answer, r.Ended = Declined, true
+	if err := p.write(ctx, r); err != nil {
+		p.log.Error().Err(err).Str("session", r.Invitation.SessionID).Msg("lapsed invitation not noted")
+	}
+	p.forget(r.Invitation.SessionID)
+	p.pump()
+}
+
+// forget forgets a session in memory.
+func (p *participant) forget(sessionID string) {
+	p.mu.Lock()
+	seqs := p.remove(sessionID)
+	p.mu.Unlock()
+	p.link.Release(seqs...)
+}
+
+// decide asks the approver about an invitation, whose turn it is. Checked is nil
+// if it must be examined first.
+func (p *participant) decide(ctx context.Context, t *task, checked *Invitation) {
+	// After a restart this comes before the token, which says who is asked here.
+	if err := p.link.AwaitUser(ctx); err != nil {
+		p.lapse(ctx, t) // or the next process asks again
+		return
+	}
+	p.mu.Lock()
+	inv := t.record.Invitation
+	p.mu.Unlock()
+	if checked == nil {
+		again, err := p.examine(ctx, inv)
+		if err != nil {
+			p.decided(ctx, t, inv, false, err.Error())
+			return
+		}
+		checked = &again
+	}
+	ok, reason := p.consult(ctx, t.account, *checked)
+	if ctx.Err() != nil {
+		p.lapse(ctx, t)
+		return
+	}
+	p.decided(ctx, t, *checked, ok, reason)
+}
+
+// consult asks the approver.
+func (p *participant) consult(ctx context.Context, a account, inv Invitation) (ok bool, reason string) {
+	if inv.Kind == request.KindKeygen {
+		p.mu.Lock()
+		counted := p.countKeygen(a, inv.SessionID, time.Now())
+		p.mu.Unlock()
+		if !counted {
+			return false, "too many keys were asked for in the last hour"
+		}
+		defer func() {
+			if !ok {
+				p.mu.Lock()
+				p.uncountKeygen(a, inv.SessionID)
+				p.mu.Unlock()
+			}
+		}()
+	}
+	ok, reason, err := p.cfg.Approve(ctx, inv)
+	switch {
+	case err != nil:
+		if ctx.Err() == nil {
+			p.log.Error().Err(err).Str("session", inv.SessionID).Msg("approver failed")
+		}
+		return false, ""
+	case !ok || inv.Signer == nil:
+		return ok, reason
+	}
+	if a.rank == RankStranger {
+		if err := p.claim(ctx, inv); err != nil {
+			return false, err.Error()
+		}
+	}
+	// Only what was agreed to is worth remembering on first use.
+	if err := p.trusts(inv.Coordinator, inv.Signer.identity); err != nil {
+		p.link.IdentityChanged(err, inv.Kind, inv.SessionID, inv.KeyID)
+		return false, err.Error()
+	}
+	return true, reason
+}
+
+// decided writes an answer down and gives it.
+func (p *participant) decided(ctx context.Context, t *task, inv Invitation, ok bool, reason string) {
+	p.mu.Lock()
+	// What came over the wire is kept: it is what the parameters must repeat.
+	t.record.Answer = Declined
+	if ok {
+		t.record.Answer = Accepted
+	}
+	r := t.record
+	p.mu.Unlock()
+	if err := p.write(ctx, r); err != nil {
+		p.log.Error().Err(err).Str("session", inv.SessionID).Msg("answer not written down, not given")
+		return
+	}
+	p.mu.Lock()
+	t.state = stateOpen
+	p.mu.Unlock()
+	if ok {
+		p.answer(inv, true, reason, nil)
+		p.want(t)
+		return
+	}
+	if p.mayRespond() {
+		p.answer(inv, false, reason, p.closing(ctx, r))
+	} else {
+		// The server acknowledges nothing: it is not worth remembering what to say again.
+		p.closing(ctx, r)(wire.Ack{}, nil)
+		p.answer(inv, false, reason, nil)
+	}
+	p.forget(inv.SessionID) // no round message is held for it: that takes an acceptance
+}
+
+// closing returns what notes that the server knows of a refusal.
+func (p *participant) closing(ctx context.Context, r Record) func(wire.Ack, *wire.Error) {
+	return func(_ wire.Ack, e *wire.Error) {
+		r.Ended = true
+		if err := p.write(ctx, r); err != nil {
+			p.log.Error().Err(err).Str("session", r.Invitation.SessionID).Msg("refusal not noted")
+		}
+		if e != nil && !errors.Is(e, errEnded) {
+			p.log.Warn().Err(e).Str("session", r.Invitation.SessionID).Msg("message refused")
+		}
+	}
+}
+
+// examine returns an invitation as the approver shall see it, with its Signer, or
+// why it is declined without asking. It writes nothing down.
+func (p *participant) examine(ctx context.Context, inv Invitation) (Invitation, error) {
+	var holders []string
+	checked, err := inv, error(nil)
+	if inv.Kind == request.KindKeygen {
+		err = p.checkKeygen(inv)
+	} else {
+		checked, holders, err = p.checkSign(ctx, inv)
+	}
+	if err != nil {
+		return checked, err
+	}
+	return p.checkSigner(checked, holders)
+}
+
+// claim notes that a signed keygen request is used for the invitation's session,
+// and refuses one that was used for another. The session of a signing is part of
+// what is signed.
+func (p *participant) claim(ctx context.Context, inv Invitation) error {
+	if inv.Kind != request.KindKeygen || inv.Signer == nil {
+		return nil
+	}
+	s, err := statement.ParseSignedRequest(inv.SignedRequest)
+	if err != nil {
+		return err
+	}
+	// Beyond its expiry a request is refused anyway; the day is for clocks that are
+	// set back.
+	first, err := p.cfg.Journal.Claim(ctx, s.ID(), inv.SessionID, s.ExpiresAt.Add(claimMargin))
+	switch {
+	case err != nil:
+		p.log.Error().Err(err).Str("session", inv.SessionID).Msg("request cannot be noted")
+		return errors.New("the request cannot be noted here")
+	case first != inv.SessionID:
+		return usedBefore(first)
+	}
+	return nil
+}

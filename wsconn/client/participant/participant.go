@@ -1,0 +1,176 @@
+// Package participant holds shares of keys: it answers invitations, and takes part in
+// key generations and signings.
+//
+// Start here: [Serve] does all of it for a client of package wsconn/client.
+//
+//	store, err := dirstore.Open(dir)
+//	identity, _, err := dirstore.LoadIdentity(filepath.Join(dir, "identity"), passphrase)
+//	c, err := client.New(client.Config{URLs: urls, Token: source, Identity: identity})
+//	err = participant.Serve(ctx, c, participant.Config{Shares: store, Approve: approve})
+//
+// Package dirstore keeps shares, journal and known identities in files; other stores
+// implement [ShareStore], [Journal] and trust.Store. The [MemStore] is for tests. The
+// MPC itself is package session/party.
+//
+// A participant writes in its [Journal] what it has promised and begun, so that after
+// a restart it knows what it agreed to, and never runs the same attempt of the MPC
+// twice.
+//
+// The server is not believed where it need not be: a participant computes the digest
+// that it signs itself, compares the parameters of a run with the invitation that was
+// approved, and the parties' identities with those of the key. It checks that what its
+// approver is shown is what was signed, by whom it knows as that coordinator; an
+// approver behind which nobody looks ([ApproveAll], [ByPolicy], [SignedOnly]) takes
+// nothing else. What convicts a party is kept ([EvidenceStore]).
+//
+// # Requirements
+//
+// A program that imports this package needs one line in its go.mod beside the
+// requirement. tss-lib demands it, and Go takes it from the main module only:
+//
+//	replace github.com/agl/ed25519 => github.com/binance-chain/edwards25519 v0.0.0-20200305024217-f36fc4b53d43
+//
+// # Goroutines and locks
+//
+// [Participant.Serve] owns all goroutines and returns when these have ended: those of
+// the client, one for each invitation that is asked about and each run, one that makes
+// pre-parameters, and one that ends what has waited for too long. The mutexes guard
+// their own struct's fields and are not held over I/O.
+package participant
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/client"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
+)
+
+// Config says what a participant keeps, whom it trusts and how it decides. Approve
+// and Shares are required.
+type Config struct {
+	// Approve decides about each invitation, in a goroutine of its own.
+	Approve Approver
+	// Shares keeps sealed shares.
+	Shares ShareStore
+	// Journal keeps what the participant has promised and begun. Zero value means
+	// Shares, if it is a Journal too.
+	Journal Journal
+	// Trust says which identities are those of parties and coordinators. With
+	// PinnedOnly it refuses those that were not pinned by hand. Known and Trust that are
+	// nil mean those of Shares, if it is a [trust.Store] too; Trust is required then.
+	Trust trust.Policy
+	// Evidence keeps what convicts a party. Zero value means Shares, if it is an
+	// [EvidenceStore] too.
+	Evidence EvidenceStore
+	// PreParams supplies the pre-parameters of secp256k1 key generations. Zero
+	// value means to make them when an invitation is approved.
+	PreParams PreParamsSource
+	// Concurrency is how many cores a run may use. Zero value means all.
+	Concurrency int
+	// MaxSessions is how many sessions a participant has open at once: those that
+	// the approver is asked about, and those that it has accepted. Others wait.
+	// Each pinned coordinator may have half of them, and always has 4 of its own,
+	// beyond MaxSessions if it must; one that is known by an earlier approval may
+	// have a quarter; all others share a quarter; and coordinators that are not
+	// pinned have at most half together. For these accounts at most 2, 1/2 and 1
+	// times MaxSessions wait; what comes then is declined. Zero value means 64.
+	MaxSessions int
+	// AskAtOnce is how many invitations the approver is asked about at once. The
+	// next one is of a pinned coordinator if there is any, else of one that is
+	// known, else of a stranger. One that stands at a terminal wants 1. Zero value
+	// means MaxSessions and what pinned coordinators have beyond it.
+	AskAtOnce int
+	// SignedOnly declines what no pinned coordinator has signed without asking the
+	// approver, and without writing it down: for approvers that would decline it
+	// anyway, see the function [SignedOnly].
+	SignedOnly bool
+	// KeygensPerHour is how many keygens of one coordinator are approved in an
+	// hour, and of all those together that are not known here: each costs a set of
+	// pre-parameters and the place of a share. Zero value means 120, a negative
+	// one no bound.
+	KeygensPerHour int
+	// SignSilence and KeygenSilence are how long a run may wait for others before
+	// it names them and gives up. Zero values mean 15 seconds and 2 minutes.
+	SignSilence   time.Duration
+	KeygenSilence time.Duration
+}
+
+func (cfg *Config) setDefaults() {
+	if cfg.SignSilence <= 0 {
+		cfg.SignSilence = 15 * time.Second
+	}
+	if cfg.KeygenSilence <= 0 {
+		cfg.KeygenSilence = 2 * time.Minute
+	}
+	if cfg.MaxSessions <= 0 {
+		cfg.MaxSessions = 64
+	}
+	if cfg.AskAtOnce <= 0 {
+		cfg.AskAtOnce = math.MaxInt
+	}
+	if cfg.KeygensPerHour == 0 {
+		cfg.KeygensPerHour = 120
+	}
+	if cfg.Journal == nil {
+		cfg.Journal, _ = cfg.Shares.(Journal)
+	}
+	if s, ok := cfg.Shares.(trust.Store); ok {
+		if cfg.Trust.Known == nil {
+			cfg.Trust.Known = s.Known
+		}
+		if cfg.Trust.Trust == nil {
+			cfg.Trust.Trust = s.Trust
+		}
+	}
+	if cfg.Evidence == nil {
+		cfg.Evidence, _ = cfg.Shares.(EvidenceStore)
+	}
+	if cfg.PreParams == nil {
+		cfg.PreParams = &PreParamsMaker{Concurrency: cfg.Concurrency}
+	}
+}
+
+// Participant takes part in sessions for one user.
+type Participant struct {
+	client *client.Client
+	serve  *participant
+}
+
+// New returns a participant that does nothing before Serve. The client is one that
+// nobody runs, and has an Identity.
+func New(c *client.Client, cfg Config) (*Participant, error) {
+	cfg.setDefaults()
+	switch {
+	case cfg.Approve == nil:
+		return nil, errors.New("client: Serve needs an approver")
+	case cfg.Shares == nil || cfg.Journal == nil:
+		return nil, errors.New("client: a participant needs a share store and a journal")
+	case cfg.Trust.Trust == nil:
+		return nil, errors.New("client: a participant must know whom to trust: set Trust, or use a store that keeps known identities")
+	}
+	return &Participant{c, newParticipant(cfg)}, nil
+}
+
+// Serve keeps the client connected, asks Approve about each invitation and takes
+// part in what it approves, until ctx ends, and then returns nil; or it returns why
+// it cannot go on, as [client.Client.Run] does. It is called once.
+func (p *Participant) Serve(ctx context.Context) error { return p.client.Serve(ctx, p.serve) }
+
+// Waiting returns how many invitations wait until the approver is asked about them.
+func (p *Participant) Waiting() int {
+	p.serve.mu.Lock()
+	defer p.serve.mu.Unlock()
+	return len(p.serve.waiting)
+}
+
+// Serve is [New] and [Participant.Serve].
+func Serve(ctx context.Context, c *client.Client, cfg Config) error {
+	p, err := New(c, cfg)
+	if err != nil {
+		return err
+	}
+	return p.Serve(ctx)
+}

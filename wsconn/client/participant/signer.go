@@ -1,0 +1,96 @@
+package participant
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/statement"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+)
+
+// request is what a coordinator must have signed for an invitation. The
+// invitation has been checked: hash and digest are filled in.
+func (inv Invitation) request() statement.Request {
+	r := statement.Request{
+		Kind: string(inv.Kind), Coordinator: inv.Coordinator, SessionID: inv.SessionID, KeyID: inv.KeyID, Curve: inv.Curve,
+		Threshold: inv.Threshold, Participants: inv.Participants,
+		Data: inv.Data, Hash: inv.Hash, Digest: inv.Digest, AccountAddr: inv.AccountAddr,
+	}
+	if inv.Kind == request.KindKeygen {
+		r.SessionID = "" // the server names it
+	} else {
+		r.Threshold = 0 // the key has it
+	}
+	return r
+}
+
+// checkSigner checks the signature over an invitation, and returns the
+// invitation with its Signer. Holders are those of the key, nil if there is no
+// share of it here. What is not signed is let pass, without a Signer, unless its
+// coordinator is known to sign.
+func (p *participant) checkSigner(inv Invitation, holders []string) (Invitation, error) {
+	known, ok, err := p.known(inv.Coordinator)
+	if err != nil {
+		return inv, err
+	}
+	if inv.SignedRequest == "" {
+		if p.cfg.Trust.PinnedOnly || ok && known.Pinned {
+			return inv, fmt.Errorf("%s has not signed the request", inv.Coordinator)
+		}
+		return inv, nil
+	}
+	s, err := statement.ParseSignedRequest(inv.SignedRequest)
+	if err != nil {
+		return inv, err
+	}
+	if err := errors.Join(s.Verify(inv.request(), holders), s.Current(time.Now())); err != nil {
+		return inv, err
+	}
+	if err := p.cfg.Trust.Admit(inv.Coordinator, known, ok, s.Identity); err != nil {
+		if ok, _ := p.changes.Take(time.Now()); ok {
+			p.link.IdentityChanged(err, inv.Kind, inv.SessionID, inv.KeyID)
+		}
+		return inv, fmt.Errorf("the request: %w", err)
+	}
+	inv.Signer = &Signer{
+		Fingerprint: s.Identity.Fingerprint(), Pinned: ok && known.Pinned, First: !ok,
+		IssuedAt: s.IssuedAt, ExpiresAt: s.ExpiresAt, Nonce: hex.EncodeToString(s.Nonce[:]), identity: s.Identity,
+	}
+	if inv.Deadline.IsZero() || inv.Deadline.After(s.ExpiresAt) {
+		inv.Deadline = s.ExpiresAt
+	}
+	return inv, nil
+}
+
+func usedBefore(session string) error {
+	return fmt.Errorf("the signed request was used before, in session %s", session)
+}
+
+// claimMargin is how long a used request is remembered beyond its expiry.
+const claimMargin = 24 * time.Hour
+
+// stillHolds refuses to begin what was asked for a time that is over: a server
+// could keep an approval back until it suits somebody.
+func stillHolds(inv Invitation) error {
+	if inv.SignedRequest == "" {
+		return nil
+	}
+	s, err := statement.ParseSignedRequest(inv.SignedRequest)
+	if err != nil {
+		return err
+	}
+	return s.Current(time.Now())
+}
+
+// usersOf lists the users of a key's parties.
+func usersOf(members []identity.Member) []string {
+	users := make([]string, len(members))
+	for i, m := range members {
+		users[i] = m.User
+	}
+	return slices.Clip(users)
+}

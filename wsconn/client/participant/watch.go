@@ -1,0 +1,49 @@
+package participant
+
+import (
+	"slices"
+	"time"
+
+	"github.com/conclave-mpc/conclave/session/party"
+)
+
+// watch sees whether a run goes on.
+type watch struct {
+	round, rounds int
+	waiting       []int
+	since         time.Time // when it last went on
+	seen, told    bool      // that it waits, by two looks in a row, and by stuck
+}
+
+// turned reports whether the run has come to another round.
+func (w *watch) turned(run *party.Run) bool {
+	n, of := run.Round()
+	turned := n != w.round
+	if turned {
+		w.since, w.seen, w.told = time.Now(), false, false
+	}
+	w.round, w.rounds = n, of
+	return turned
+}
+
+// look returns for how long the run has waited for the same parties. While this
+// client is offline nobody else is to blame.
+func (w *watch) look(run *party.Run, online bool, now time.Time) time.Duration {
+	waiting := run.Waiting()
+	if len(waiting) == 0 || !online || !slices.Equal(waiting, w.waiting) {
+		w.waiting, w.since, w.seen, w.told = waiting, now, false, false
+	} else {
+		w.seen = true
+	}
+	return now.Sub(w.since)
+}
+
+// stuck reports, once, that the run has waited for the same parties from one look
+// to the next.
+func (w *watch) stuck() bool {
+	if !w.seen || w.told {
+		return false
+	}
+	w.told = true
+	return true
+}

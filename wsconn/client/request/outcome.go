@@ -1,0 +1,59 @@
+package request
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// ErrBadSignature is returned by Sign, with what is wrong, when the server
+// claims success for a signature that is none.
+var ErrBadSignature = errors.New("client: the server's signature does not verify")
+
+// Targets for errors.Is of what the server refuses. Its message names the limit, or
+// the user.
+var (
+	// ErrQuotaExceeded is returned by Keygen and Sign when the coordinator stores as
+	// much in the cluster as it may.
+	ErrQuotaExceeded = wire.Errorf(wire.CodeQuotaExceeded, "quota exceeded")
+	// ErrUnknownUser is returned by Keygen when a participant is no user there.
+	ErrUnknownUser = wire.Errorf(wire.CodeUnknownUser, "unknown user")
+)
+
+// OutcomeError is returned by Keygen and Sign when the session ended without
+// success.
+type OutcomeError struct {
+	Kind             Kind
+	SessionID, KeyID string
+	Status           wire.Status
+	Reason           string
+	Culprits         []int // part indexes
+}
+
+// Error says how the session ended and why.
+func (e *OutcomeError) Error() string { return string(e.Kind) + " " + e.Outcome() }
+
+// Outcome is Error without the kind: the status, the reason, and the parts that
+// are blamed and that the server's part of the reason does not name.
+func (e *OutcomeError) Outcome() string {
+	text := string(e.Status)
+	switch {
+	case e.Status != "" && strings.HasPrefix(e.Reason, text):
+		text = e.Reason // "cancelled by alice"
+	case e.Reason != "":
+		text += ": " + e.Reason
+	}
+	// A party's own words stand behind the first colon. A part that only they name
+	// is told all the same.
+	told, _, _ := strings.Cut(e.Reason, ": ")
+	blamed := slices.DeleteFunc(slices.Clone(e.Culprits), func(part int) bool {
+		return strings.Contains(told, fmt.Sprintf("(part %d)", part))
+	})
+	if len(blamed) > 0 {
+		text += " (blamed: part " + strings.ReplaceAll(wire.FormatParts(blamed), ",", ", ") + ")"
+	}
+	return text
+}

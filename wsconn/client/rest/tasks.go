@@ -1,0 +1,201 @@
+package rest
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/client/internal/servers"
+	"github.com/conclave-mpc/conclave/wsconn/client/request"
+	"github.com/conclave-mpc/conclave/wsconn/client/trust"
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+const (
+	longPoll    = 5 * time.Second // for a session's end, in one call: a server that hangs is noticed after it
+	callAgainIn = 500 * time.Millisecond
+	keysPath    = "/v1/keys"
+)
+
+// What the web API answers with.
+type (
+	NodeInfo     = wire.NodeInfo
+	PresenceInfo = wire.PresenceInfo
+)
+
+// Nodes lists the live nodes. Where they are is told to admins.
+func (a *Client) Nodes(ctx context.Context) ([]NodeInfo, error) {
+	l, err := fetch[List[NodeInfo]](ctx, a, "/v1/nodes", nil)
+	return l.Items, err
+}
+
+// Presence says whether a user has a socket, and to admins, where.
+func (a *Client) Presence(ctx context.Context, user string) (PresenceInfo, error) {
+	return fetch[PresenceInfo](ctx, a, "/v1/presence/"+url.PathEscape(user), nil)
+}
+
+// Keygen asks for a key over HTTP and waits for it. It needs no WebSocket, so that a
+// user may ask for several things at once, and beside a participant of its own.
+// Errors are those of Keygen of package client. When no server is in reach it asks again
+// until ctx ends. RequestID is the Idempotency-Key, of visible ASCII characters:
+// the same again, also of another process, is the same keygen and returns what it
+// has come to.
+func (a *Client) Keygen(ctx context.Context, r request.Keygen) (request.Key, error) {
+	user, err := a.user(ctx)
+	if err != nil {
+		return request.Key{}, err
+	}
+	if r.RequestID == "" {
+		r.RequestID = rand.Text()
+	}
+	if r.KeyID == "" {
+		r.KeyID = wire.TaskKeyID(user, r.RequestID)
+	}
+	p, err := request.Asker{User: user, Identity: a.identity, Trust: a.trust}.Keygen(r)
+	if err != nil {
+		return request.Key{}, err
+	}
+	s, err := a.run(ctx, webCall{method: http.MethodPost, path: keysPath, body: p.Request.Wire(), once: r.RequestID})
+	if err != nil {
+		return request.Key{}, err
+	}
+	key, err := p.Result(s.SessionID, &wire.KeygenConfirm{
+		KeyID: s.KeyID, Status: statusOf(s), AccountAddr: s.AccountAddr, SessionID: s.SessionID, PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+		Attestations: s.Attestations,
+	})
+	var changed *trust.IdentityError
+	if errors.As(err, &changed) {
+		a.emit(request.IdentityChanged{Kind: request.KindKeygen, SessionID: s.SessionID, KeyID: r.KeyID, IdentityError: *changed})
+	}
+	return key, err
+}
+
+func (a *Client) emit(e request.Event) {
+	if a.onEvent != nil {
+		a.onEvent(e)
+	}
+}
+
+// Sign asks for a signature over HTTP, waits for it and verifies it, as Keygen
+// does. A RequestID is the Idempotency-Key, of visible ASCII characters.
+func (a *Client) Sign(ctx context.Context, r request.Sign) (request.Signature, error) {
+	if r.RequestID == "" {
+		r.RequestID = rand.Text()
+	}
+	if err := r.Check(); err != nil {
+		return request.Signature{}, err
+	}
+	asker := request.Asker{Identity: a.identity}
+	if a.identity != nil && r.SignedRequest == "" {
+		var err error
+		if asker.User, err = a.user(ctx); err != nil {
+			return request.Signature{}, err
+		}
+	}
+	p, err := asker.Sign(r)
+	if err != nil {
+		return request.Signature{}, err
+	}
+	s, err := a.run(ctx, webCall{method: http.MethodPost, path: signaturesPath(r.KeyID), body: p.Request.Wire(), once: r.RequestID})
+	if err != nil {
+		return request.Signature{}, err
+	}
+	return p.Result(&wire.SignComplete{
+		KeyID: s.KeyID, Status: statusOf(s), Signature: s.Signature, Data: s.Data, AccountAddr: s.AccountAddr, SessionID: s.SessionID,
+		PublicKey: s.PublicKey, Reason: s.Reason, Culprits: s.Culprits,
+	})
+}
+
+// user is whose token it is.
+func (a *Client) user(ctx context.Context) (string, error) {
+	if a.userID != "" {
+		return a.userID, nil
+	}
+	token, err := a.freshToken(ctx)
+	if err != nil {
+		return "", err
+	}
+	return Subject(token)
+}
+
+// run starts a task and returns its session at its end.
+func (a *Client) run(ctx context.Context, c webCall) (s SessionInfo, err error) {
+	c.query = url.Values{"start": {"true"}}
+	if a.onEvent == nil { // else what it has become is wanted at once
+		c.wait = longPoll
+		c.query.Set("wait", longPoll.String())
+	}
+	var task wire.Task
+	if err := a.persist(ctx, func() error { return a.do(ctx, c, &task) }); err != nil {
+		return SessionInfo{}, err
+	}
+	if task.SessionID == "" {
+		return SessionInfo{}, errors.New("client: the server has started nothing; is it an older one?")
+	}
+	kind := request.KindSign
+	if c.path == keysPath {
+		kind = request.KindKeygen
+	}
+	a.emit(request.Requested{Kind: kind, SessionID: task.SessionID, KeyID: task.KeyID})
+	if task.Session != nil && statusOf(*task.Session) != "" {
+		s = *task.Session
+	} else if s, err = a.WaitSession(ctx, task.SessionID); err != nil {
+		return s, err
+	}
+	a.emit(request.Ended{Kind: kind, SessionID: s.SessionID, KeyID: s.KeyID, Status: statusOf(s), Reason: s.Reason, Culprits: s.Culprits})
+	return s, nil
+}
+
+// WaitSession returns a session at its end, however long that takes.
+func (a *Client) WaitSession(ctx context.Context, sessionID string) (SessionInfo, error) {
+	for {
+		var s SessionInfo
+		call := webCall{method: http.MethodGet, path: sessionPath(sessionID), query: url.Values{"wait": {longPoll.String()}}, wait: longPoll}
+		err := a.persist(ctx, func() error { return a.do(ctx, call, &s) })
+		if err != nil || statusOf(s) != "" {
+			return s, err
+		}
+	}
+}
+
+// persist does what may be repeated until it succeeds, is refused for good, or ctx
+// ends.
+func (a *Client) persist(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if err == nil || !passes(err) {
+			return err
+		}
+		select {
+		case <-time.After(callAgainIn):
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// passes reports whether it may be otherwise the next time: not what the server
+// has refused, or has no room for, and not what is no server of Conclave's, or one that is not trusted.
+func passes(err error) bool {
+	var told *wire.Error
+	if errors.As(err, &told) {
+		return told.Temporary && told.Code != wire.CodeStorageFull || told.Code == wire.CodeUnavailable
+	}
+	var untrusted *tls.CertificateVerificationError
+	return !errors.Is(err, servers.ErrNotConclave) && !errors.As(err, &untrusted)
+}
+
+// statusOf is a session's outcome, empty while it has none.
+func statusOf(s SessionInfo) wire.Status {
+	switch s.Phase {
+	case "completed":
+		return wire.StatusSuccess
+	case "inviting", "running":
+		return ""
+	}
+	return wire.Status(s.Phase)
+}

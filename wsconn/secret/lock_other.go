@@ -1,0 +1,18 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package secret
+
+import (
+	"fmt"
+	"os"
+)
+
+// LockFile opens a file. On this system nothing keeps two processes apart but the
+// server, which lets a user have one connection.
+func LockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock store: %w", err)
+	}
+	return f, nil
+}
