@@ -31,13 +31,13 @@ const usage = `Conclave-bench measures Conclave beside raw tss-lib and a bare re
 Usage:
     conclave-bench [flags] [benchmark ...]
 
-Without benchmarks it runs them all, which takes about half an hour on two
-cores; with -short each is a glimpse, and all take some minutes. A machine that
-does something else meanwhile moves even ratios.
+Without arguments it runs all benchmarks, which takes about half an hour on two
+cores; with -short each is a rough estimate, and all take some minutes. Other load
+on the machine distorts the figures, even the ratios.
 
 Benchmarks:
 %s
-It needs redis-server, or -redis, and go, or -conclaved. CPU and memory of
+It requires redis-server (or -redis) and go (or -conclaved). CPU and memory of
 processes are read from /proc.
 
 Flags:
@@ -90,11 +90,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("conclave-bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.BoolVar(&o.short, "short", false, "a glimpse: fewer and shorter measurements")
+	flags.BoolVar(&o.short, "short", false, "run fewer and shorter measurements")
 	flags.BoolVar(&o.json, "json", false, "print the report as JSON instead of a table")
-	flags.StringVar(&o.plot, "plot", "", "also write charts, as SVG, into this `directory`")
-	flags.StringVar(&o.redis, "redis", "", "`URL` of a Redis to use instead of starting one; what is left there is removed")
-	flags.StringVar(&o.conclaved, "conclaved", "", "`program` to run as a node (default: built with go)")
+	flags.StringVar(&o.plot, "plot", "", "also write SVG charts into this `directory`")
+	flags.StringVar(&o.redis, "redis", "", "`URL` of a Redis to use instead of starting one; the benchmark's keys are removed afterwards")
+	flags.StringVar(&o.conclaved, "conclaved", "", "conclaved `program` to run as a node (default: build it with go)")
 	flags.StringVar(&o.profile, "profile", "", "run the nodes inside this program and write their CPU and allocation profiles into this `directory`")
 	flags.Usage = func() {
 		var list strings.Builder
@@ -111,7 +111,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	for _, name := range o.names {
 		if find(name) == nil {
 			flags.Usage()
-			return o, fmt.Errorf("there is no benchmark %q", name)
+			return o, fmt.Errorf("unknown benchmark %q", name)
 		}
 	}
 	return o, nil
@@ -127,12 +127,12 @@ type benchmark struct {
 var benchmarks = []benchmark{
 	{"sign-ecdsa", "2-of-3 signatures on secp256k1, one at a time and 8 in flight", signECDSA},
 	{"sign-ed25519", "2-of-3 signatures on ed25519", signEdDSA},
-	{"keygen", "2-of-3 keys on secp256k1, with nothing prepared and from a warm pool", keygen},
+	{"keygen", "2-of-3 keys on secp256k1, without and with prepared pre-parameters", keygen},
 	{"primes", "safe primes of 1024 bits, in CPU time", primes},
-	{"sessions", "scripted signing sessions of the seed protocol: what the servers cost", sessions},
+	{"sessions", "scripted signing sessions of the seed protocol: cost of the servers", sessions},
 	{"relay", "1 KiB messages from user to user over two nodes", relay},
-	{"idle", "memory of a registered connection that does nothing", idle},
-	{"growth", "how cost grows with parties, sessions, size, connections, nodes and history", growth},
+	{"idle", "memory of an idle registered connection", idle},
+	{"growth", "growth of cost with parties, sessions, size, connections, nodes and history", growth},
 }
 
 func find(name string) *benchmark {

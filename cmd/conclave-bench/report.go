@@ -104,7 +104,7 @@ func (r *report) writeJSON(w io.Writer) error {
 func (r *report) writeTable(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n\n", r.Machine)
 	if r.Short {
-		fmt.Fprint(w, "A short run: the figures are a glimpse.\n\n")
+		fmt.Fprint(w, "A short run: the figures are rough estimates.\n\n")
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "benchmark\twhat\tConclave\tbeside it\tratio\ttarget\t")
@@ -124,7 +124,7 @@ func (r *report) writeTable(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(w, "\nA figure is a median, with the first and the third quartile where there are several.")
+	_, err := fmt.Fprintln(w, "\nA figure is a median, with the first and third quartiles if there are several measurements.")
 	return err
 }
 

@@ -87,9 +87,9 @@ func (m *demo) startCluster(ctx context.Context) error {
 	}
 	var err error
 	if m.door, err = openDoor(backends); err != nil {
-		return fmt.Errorf("open the front door: %w", err)
+		return fmt.Errorf("start the load balancer: %w", err)
 	}
-	m.d.say("front door on %s, round robin over the nodes", m.door.URL())
+	m.d.say("load balancer on %s, round robin over the nodes", m.door.URL())
 	return m.makeAccounts(ctx, redisURL)
 }
 
@@ -124,7 +124,7 @@ func (m *demo) connectParties(ctx context.Context) error {
 			return err
 		}
 	}
-	m.d.say("the participants have pinned alice's identity, and approve what it has signed")
+	m.d.say("the participants have pinned alice's identity and approve the requests that it signs")
 	m.d.line("    " + fingerprint)
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	group, running := errgroup.WithContext(running)
@@ -198,13 +198,13 @@ func (m *demo) killing(ctx context.Context) error {
 		m.d.say("the signing finished without %s", id)
 		return nil
 	default:
-		return errors.New("the signing was over before a node could be killed")
+		return errors.New("the signing ended before a node could be killed")
 	}
 }
 
 // keygen makes a key and shows how it goes on.
 func (m *demo) keygen(ctx context.Context, keyID string, curve pubkey.Curve) (client.Key, error) {
-	m.d.say("alice asks %s for a key", strings.Join(participants, ", "))
+	m.d.say("alice requests a key of %s", strings.Join(participants, ", "))
 	began := time.Now()
 	stop := m.follow(curve == pubkey.Secp256k1, nil)
 	key, err := m.asks.client.Keygen(ctx, client.KeygenRequest{KeyID: keyID, Threshold: 2, Participants: participants, Curve: curve})
@@ -212,13 +212,13 @@ func (m *demo) keygen(ctx context.Context, keyID string, curve pubkey.Curve) (cl
 	if err != nil {
 		return key, fmt.Errorf("keygen %s: %w", keyID, err)
 	}
-	m.d.say("key %s is made, in %.2f s", keyID, time.Since(began).Seconds())
+	m.d.say("key %s was created in %.2f s", keyID, time.Since(began).Seconds())
 	return key, nil
 }
 
 // sign signs data, checks the signature by itself, and shows how it goes on.
 func (m *demo) sign(ctx context.Context, key client.Key, data string, also func(*member, client.Event)) (client.Signature, error) {
-	m.d.say("alice asks for a signature over %q", data)
+	m.d.say("alice requests a signature over %q", data)
 	began := time.Now()
 	stop := m.follow(false, also)
 	sig, err := m.asks.client.Sign(ctx, client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: data})
@@ -246,7 +246,7 @@ func verify(sig client.Signature, data string) error {
 		return fmt.Errorf("signature: %w", err)
 	}
 	if _, _, err := sig.Curve.CompleteFor(sig.AccountAddr, digest, raw); err != nil {
-		return fmt.Errorf("the signature over %q is not good: %w", data, err)
+		return fmt.Errorf("the signature over %q is invalid: %w", data, err)
 	}
 	return nil
 }

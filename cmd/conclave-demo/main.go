@@ -22,11 +22,11 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-const usage = `Conclave-demo shows a whole Conclave in one command.
+const usage = `Conclave-demo runs a complete Conclave cluster in one command.
 
 Usage:
-    conclave-demo            run the demonstration and end
-    conclave-demo -serve     then leave everything up, and print URLs and tokens to play with
+    conclave-demo            run the demonstration and exit
+    conclave-demo -serve     keep the cluster running afterwards, and print URLs and tokens to try it
 
 `
 
@@ -49,7 +49,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("conclave-demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
-	serve := flags.Bool("serve", false, "leave the cluster up")
+	serve := flags.Bool("serve", false, "keep the cluster running")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0

@@ -97,7 +97,7 @@ func startNode(ctx context.Context, id, redisURL, secret string) (*nodeProcess, 
 	}
 	if p.addr == "" {
 		p.kill()
-		return nil, fmt.Errorf("start node %s: it did not come up: %s", id, complaint.String())
+		return nil, fmt.Errorf("start node %s: it did not start: %s", id, complaint.String())
 	}
 	return p, nil
 }

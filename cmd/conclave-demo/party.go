@@ -59,7 +59,7 @@ func (m *member) run(ctx context.Context, d *display) error {
 		err = m.client.Run(ctx)
 	}
 	if errors.Is(err, client.ErrSuperseded) {
-		d.say("%s has connected from elsewhere, and takes no part here any more", m.user)
+		d.say("%s has connected from elsewhere and no longer takes part here", m.user)
 		return nil
 	}
 	return err
@@ -76,7 +76,7 @@ func (m *member) happened(ev client.Event, d *display) {
 	case client.Connected:
 		d.say("%s is connected to node %s", m.user, ev.Node)
 	case client.Reconnecting:
-		d.say("%s lost its connection and tries again", m.user)
+		d.say("%s lost its connection and reconnects", m.user)
 	}
 	if watch != nil {
 		watch(ev)

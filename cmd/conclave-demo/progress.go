@@ -41,7 +41,7 @@ func (p *progress) happened(user string, ev client.Event) {
 		p.mu.Unlock()
 		p.d.doing(fmt.Sprintf("%s is in round %d of %d", user, ev.N, ev.Of), done, all)
 	case participant.Failed:
-		p.d.say("%s could not go on with attempt %d: %s", user, ev.Attempt, ev.Reason)
+		p.d.say("%s aborted attempt %d: %s", user, ev.Attempt, ev.Reason)
 	case participant.Started:
 		if ev.Attempt > 1 {
 			p.d.say("%s begins attempt %d", user, ev.Attempt)

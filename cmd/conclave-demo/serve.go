@@ -77,7 +77,7 @@ func (m *demo) printAccess(home string) {
 			m.d.line(commandMark + "CONCLAVE_HOME=" + quote(home) + " " + program + " " + args)
 		}
 	} else {
-		m.d.line("    (more with the command line: build ./cmd/conclave, or start this in the directory of the source)")
+		m.d.line("    (for conclave commands, build ./cmd/conclave, or start this in the source directory)")
 	}
 	if _, err := exec.LookPath("curl"); err == nil {
 		m.d.line(fmt.Sprintf(`%scurl -s -H "Authorization: Bearer $(cat %s)" %s/v1/keys`, commandMark, quote(filepath.Join(home, "token")), m.door.URL()))
@@ -85,7 +85,7 @@ func (m *demo) printAccess(home string) {
 	if _, err := exec.LookPath("redis-cli"); err == nil {
 		m.d.line(fmt.Sprintf("%sredis-cli -p %s --scan --pattern 'conclave:*'", commandMark, m.redis.Port()))
 	}
-	m.d.line("\n  Ctrl-C ends it and removes what it has written.")
+	m.d.line("\n  Ctrl-C stops the cluster and removes its files.")
 }
 
 // conclaveCommand is how to run the command line here, "" if it cannot be.

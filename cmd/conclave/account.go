@@ -15,19 +15,22 @@ import (
 )
 
 var logoutCommand = command{
-	name: "logout", brief: "end the login at the servers, and forget it",
+	name: "logout", brief: "log out at the servers and remove the stored login",
 	about: `
-Ends this profile's login at the servers, with all its tokens, and removes it here.
-Identity, shares and pins stay. A participant that runs with it ends. Where the
-servers cannot be reached nothing is removed; --local removes the login here alone.
+Ends this profile's login at the servers, revokes all its tokens, and removes it
+from this home.
 
   $ conclave logout
-  conclave: logged out alice`,
+  conclave: logged out alice
+
+The identity, shares and pins are kept. A participant that uses the login ends. If
+no server can be reached, nothing is removed; --local removes the login from this
+home only.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
-		flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: as logged in)")
+		flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: those of the login)")
 		c.caFlag(flags)
-		local := flags.Bool("local", false, "remove the login here, and leave it to end at the servers by itself")
+		local := flags.Bool("local", false, "remove the stored login only; at the servers it stays valid until it expires")
 		return func(ctx context.Context, args []string) error {
 			if len(args) > 0 {
 				return misuse("logout takes no arguments")
@@ -81,10 +84,10 @@ func (c *cli) logoutThere(ctx context.Context, p profile) error {
 }
 
 var whoamiCommand = command{
-	name: "whoami", brief: "say who you are to the servers, and until when",
+	name: "whoami", brief: "show your user, roles and when your token expires",
 	about: `
-Asks the servers whose token this is, in which roles, and until when, and shows
-this home's identity.
+Asks the servers for the user and roles of the current token and when it expires,
+and shows the identity of this home.
 
   $ conclave whoami
   user        alice (coordinator)
@@ -165,16 +168,16 @@ func (c *cli) fingerprint() (string, error) {
 }
 
 var sessionsCancel = command{
-	name: "cancel", args: "SESSION", brief: "cancel a session of yours",
+	name: "cancel", args: "SESSION", brief: "cancel one of your sessions",
 	about: `
-Cancels a keygen or signing that goes on: for who has asked for it, and admins. Its
-participants are told, with the reason.
+Cancels a running keygen or signing. Allowed for its coordinator and for admins.
+The participants are told the reason.
 
   $ conclave sessions cancel sg-2… --reason "wrong amount"
   conclave: sign sg-2… is cancelled`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
-		reason := flags.String("reason", "", "`why`, for the participants")
+		reason := flags.String("reason", "", "`reason`, shown to the participants")
 		return func(ctx context.Context, args []string) error {
 			if len(args) != 1 {
 				return misuse("sessions cancel needs a session")
@@ -195,14 +198,16 @@ participants are told, with the reason.
 }
 
 var sessionsResend = command{
-	name: "resend", args: "SESSION", brief: "send a session's outcome to the servers' webhook again",
+	name: "resend", args: "SESSION", brief: "resend a session's outcome to the servers' webhook",
 	about: `
-Has the servers send the outcome of a session to their webhook again, at once, under
-the same webhook-id: whether the webhook has taken it before, has refused it for
-good, or it waits for its next try. For who has asked for the session, and admins.
+Makes the servers send the outcome of a session to their webhook again. Allowed for
+the session's coordinator and for admins.
 
   $ conclave sessions resend sg-2…
-  conclave: the outcome of sg-2… is sent again`,
+  conclave: the outcome of sg-2… is sent again
+
+The outcome is sent at once, under the same webhook-id, whether the webhook has
+accepted it before, has refused it permanently, or is waiting for the next try.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		return func(ctx context.Context, args []string) error {

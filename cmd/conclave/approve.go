@@ -25,7 +25,7 @@ func (c *cli) approval(how string) (participant.Approver, error) {
 	case how == "prompt":
 		return nil, nil
 	case how == "always":
-		c.console.say("approving whatever a pinned coordinator has signed")
+		c.console.say("approving everything that a pinned coordinator has signed")
 		return participant.ApproveAll, nil
 	case isCommand:
 		return c.approveByCommand(strings.Fields(command))
@@ -54,7 +54,7 @@ func (c *cli) approveByPolicy(path string) (participant.Approver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	c.console.say("approving what %s allows and a pinned coordinator has signed", path)
+	c.console.say("approving requests that %s allows and a pinned coordinator has signed", path)
 	return participant.ByPolicy(rules), nil
 }
 
@@ -77,12 +77,12 @@ func (c *cli) approveByCommand(words []string) (participant.Approver, error) {
 	}
 	path, err := exec.LookPath(words[0])
 	if err != nil {
-		return nil, fmt.Errorf("command that approves: %w", err)
+		return nil, fmt.Errorf("approval command: %w", err)
 	}
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
-	c.console.say("approving what %s allows and a pinned coordinator has signed", path)
+	c.console.say("approving requests that %s allows and a pinned coordinator has signed", path)
 	e := &executor{c: c, path: path, args: words[1:]}
 	return participant.SignedOnly(e.approve), nil
 }
@@ -118,14 +118,14 @@ func (e *executor) approve(ctx context.Context, inv participant.Invitation) (boo
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return false, "the command that approves took too long", nil
+		return false, "the approval command took too long", nil
 	case errors.As(err, &exit) && exit.ExitCode() > 0:
 		if reason == "" {
 			reason = "declined by a command"
 		}
 		return false, reason, nil
 	case err != nil: // killed, or not to be started
-		return false, "", fmt.Errorf("command that approves: %w", err)
+		return false, "", fmt.Errorf("approval command: %w", err)
 	}
 	return true, reason, nil
 }

@@ -117,10 +117,10 @@ func TestQuestionSaysWhoSigned(t *testing.T) {
 	c := newConsole(new(strings.Builder), noEnv)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
 	for want, signer := range map[string]*participant.Signer{
-		"NOT SIGNED: only the server says who asks for this": nil,
+		"NOT SIGNED: only the server names the coordinator": nil,
 		"FINGER, pinned":            {Fingerprint: "FINGER", Pinned: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
 		"as before, but not pinned": {Fingerprint: "FINGER", IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
-		"SEEN FOR THE FIRST TIME: compare it with its owner before you agree": {Fingerprint: "FINGER", First: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
+		"SEEN FOR THE FIRST TIME: compare it with the owner before you agree": {Fingerprint: "FINGER", First: true, IssuedAt: at, ExpiresAt: at.Add(time.Hour), Nonce: "n0"},
 	} {
 		inv := signing()
 		inv.Signer = signer

@@ -118,10 +118,10 @@ func openArchive(text, passphrase []byte) (archive, error) {
 	plain, err := age.Decrypt(bytes.NewReader(text), key)
 	var wrong *age.NoIdentityMatchError
 	if errors.As(err, &wrong) {
-		return nil, errors.New("the passphrase is not that of the backup")
+		return nil, errors.New("wrong passphrase for the backup")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("this is no backup, or it is damaged: %w", err)
+		return nil, fmt.Errorf("not a backup, or damaged: %w", err)
 	}
 	a := archive{}
 	left := int64(maxArchive)
@@ -131,10 +131,10 @@ func openArchive(text, passphrase []byte) (archive, error) {
 			return a, nil
 		}
 		if err == nil && (h.Typeflag != tar.TypeReg || !slices.Contains(archiveNames, h.Name) && !archiveDirNames.MatchString(h.Name)) {
-			err = fmt.Errorf("%q does not belong in it", h.Name)
+			err = fmt.Errorf("unexpected entry %q", h.Name)
 		}
 		if err == nil && (h.Size > left || a[h.Name] != nil) {
-			err = fmt.Errorf("%q is in it twice, or too large", h.Name)
+			err = fmt.Errorf("entry %q is duplicate or too large", h.Name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("the backup is damaged: %w", err)
@@ -184,7 +184,7 @@ func (a archive) write(home string) error {
 		case err != nil:
 			return err
 		case !bytes.Equal(there, a[name]):
-			return fmt.Errorf("%s is there already, and is another; use an empty directory (--home)", name)
+			return fmt.Errorf("%s exists already with other content; use an empty directory (--home)", name)
 		}
 	}
 	store, err := dirstore.Open(home) // makes the directories, or finds them private

@@ -73,7 +73,7 @@ func replyOf(line, code string) reply {
 	return unclear
 }
 
-var errNobodyToAsk = errors.New("stdin has ended, there is nobody to ask; to approve all, say --approve always")
+var errNobodyToAsk = errors.New("stdin has ended, so requests cannot be confirmed; to approve all of them, use --approve always")
 
 // asker asks about one invitation at a time; whose turn it is, the client knows. Its
 // methods are safe for concurrent use.
@@ -172,7 +172,7 @@ func (a *asker) ask(ctx context.Context, inv participant.Invitation) (bool, stri
 				}
 				code = a.put(shownRequest(a.console, inv, a.waiting(), false), inv)
 			case unclear:
-				const hint = "conclave: no answer yet: type y or n with the code below, or show for all of it\n"
+				const hint = "conclave: not answered yet: type y or n with the code below, or show to see all of it\n"
 				code = a.put(hint, inv)
 			}
 		case <-ctx.Done():
@@ -192,6 +192,6 @@ func (a *asker) over(ctx context.Context, inv participant.Invitation, code strin
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		why = "its deadline has passed"
 	}
-	a.console.say("question %s is over and was not answered: %s: %s", code, gist(inv), clean(why))
+	a.console.say("question %s expired without an answer: %s: %s", code, gist(inv), clean(why))
 	return false, "", ctx.Err()
 }

@@ -55,7 +55,7 @@ func (c *cli) ownFingerprint() string {
 // not attested by people who were known before.
 func (c *cli) attested(who []trust.Attestor) string {
 	if len(who) == 0 {
-		c.console.say("%s", c.console.bold("warning: no participant attests this address; that the key is theirs is the servers' word alone"))
+		c.console.say("%s", c.console.bold("warning: no participant attests this address; only the servers say that the key belongs to them"))
 		return ""
 	}
 	var all, first, trust []string
@@ -74,7 +74,7 @@ func (c *cli) attested(who []trust.Attestor) string {
 	}
 	if len(first) > 0 {
 		c.console.say("%s", c.console.bold(fmt.Sprintf("warning: seen for the first time: %s", clean(strings.Join(first, ", ")))))
-		c.console.say("  before the address is used, ask them to read you what conclave identity shows, and compare:")
+		c.console.say("  before you use the address, ask them to read you the output of conclave identity, and compare:")
 		for _, line := range trust {
 			c.console.say("  %s", line)
 		}
@@ -86,7 +86,7 @@ func (c *cli) attested(who []trust.Attestor) string {
 func (c *cli) unattested(err error) {
 	var e *trust.AttestationError
 	if errors.As(err, &e) {
-		c.console.say("%s", c.console.bold("REFUSED: the servers tell of a key that its participants do not attest"))
+		c.console.say("%s", c.console.bold("REFUSED: the servers report a key that its participants do not attest"))
 	}
 }
 
@@ -103,7 +103,7 @@ func (c *cli) addressOf(ctx context.Context, keyID string, pinnedOnly bool) (str
 	case err != nil:
 		return "", err
 	case key.KeyID != keyID:
-		return "", fmt.Errorf("the server tells of another key than %s", keyID)
+		return "", fmt.Errorf("the server returned another key than %s", keyID)
 	case key.AccountAddr == "":
 		return "", fmt.Errorf("key %s is %s, it has no address yet", keyID, clean(key.Status))
 	}
@@ -112,7 +112,7 @@ func (c *cli) addressOf(ctx context.Context, keyID string, pinnedOnly bool) (str
 		return "", err
 	}
 	if by := c.attested(who); by != "" {
-		c.console.say("address %s of a key that %s asked for, attested %s", clean(key.AccountAddr), clean(key.Coordinator), clean(by))
+		c.console.say("address %s of a key requested by %s, attested %s", clean(key.AccountAddr), clean(key.Coordinator), clean(by))
 	}
 	return key.AccountAddr, nil
 }
@@ -146,7 +146,7 @@ func (c *cli) verifyKey(path string, pinnedOnly bool) error {
 	}
 	var key wire.KeyInfo
 	if len(text) > maxKeyFile || json.Unmarshal(text, &key) != nil || key.KeyID == "" || key.AccountAddr == "" {
-		return fmt.Errorf("%s is not what conclave keys KEY -json prints", path)
+		return fmt.Errorf("%s is not the output of conclave keys KEY -json", path)
 	}
 	who, err := c.checkKey(key, pinnedOnly)
 	if err != nil {
@@ -155,7 +155,7 @@ func (c *cli) verifyKey(path string, pinnedOnly bool) error {
 	if len(who) == 0 {
 		return &trust.AttestationError{
 			Fault: trust.AttestationMissing, KeyID: key.KeyID, SessionID: key.SessionID, AccountAddr: key.AccountAddr,
-			Err: errors.New("nothing has come from anybody"),
+			Err: errors.New("no participant has attested it"),
 		}
 	}
 	good := rest.Key{

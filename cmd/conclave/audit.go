@@ -15,28 +15,27 @@ import (
 )
 
 var auditCommand = command{
-	name: "audit", brief: "check, or write out, the record of what the servers decided",
+	name: "audit", brief: "verify or export the audit, the record of the servers' decisions",
 	about: `
-The audit is the chain of what the servers have decided: who logged in, asked,
-accepted, declined and was refused, how each session ended, what operators did.
-Reading it from a server takes the role admin.
-
-"export" writes it to stdout, one JSON object a line. "verify" recomputes every
-hash, of the server's audit or of an exported FILE ("-" for stdin), and exits
-with 1 and the place where the chain breaks, if it does:
+Verifies or exports the audit, the hash chain of the servers' decisions: logins,
+requests, answers, refusals, the outcome of each session, and what operators did.
+Reading it from a server requires the role admin.
 
   $ conclave audit verify --anchor 5d0f…
   entries     1204
   head        1204 9be1…
-
-Note the head where those who run the servers cannot change it, and give its
-hash as the anchor the next time: without that, nobody can see that the end is
-missing, or that all was written anew.
-
   $ conclave audit export > audit.jsonl
   conclave: 1204 entries; go on with --after 1774000000000-0
   $ conclave audit export --after 1774000000000-0 >> audit.jsonl
-  $ conclave audit verify audit.jsonl`,
+  $ conclave audit verify audit.jsonl
+
+"export" writes it to stdout, one JSON object per line. "verify" recomputes every
+hash, of the server's audit or of an exported FILE ("-" for stdin). If the chain is
+broken, it exits with 1 and names the entry.
+
+Store the head where the operators of the servers cannot change it, and pass its
+hash as --anchor the next time. Without an anchor, a truncated or completely
+rewritten audit cannot be detected.`,
 	subs: []command{auditVerify, auditExport},
 }
 
@@ -44,7 +43,7 @@ var auditVerify = command{
 	name: "verify", args: "[FILE]", brief: "recompute every hash of the server's audit, or of an exported file",
 	about: `
 Recomputes every hash of the server's audit, or of an exported FILE ("-" for
-stdin), and fails with the place where the chain breaks, if it does.
+stdin). If the chain is broken, it fails and names the entry.
 
   $ conclave audit verify --anchor 5d0f…
   entries     1204
@@ -52,7 +51,7 @@ stdin), and fails with the place where the chain breaks, if it does.
   $ conclave audit verify audit.jsonl`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
-		anchor := flags.String("anchor", "", "`hash` of a head noted before; it must be in the chain, or just before its beginning")
+		anchor := flags.String("anchor", "", "`hash` of an earlier head; it must be in the chain, or directly before its first entry")
 		after := afterFlag(flags)
 		return func(ctx context.Context, args []string) error {
 			switch {
@@ -64,20 +63,20 @@ stdin), and fails with the place where the chain breaks, if it does.
 			case len(args) == 1 && *after == "":
 				return c.auditVerifyFile(args[0], *anchor)
 			}
-			return misuse("audit verify needs at most one FILE, and with it no --after")
+			return misuse("audit verify takes at most one FILE, and --after only without it")
 		}
 	},
 }
 
 func afterFlag(flags *flag.FlagSet) *string {
-	return flags.String("after", "", "`position` on the server to begin after, as export names it")
+	return flags.String("after", "", "`position` on the server to start after, as printed by export")
 }
 
 var auditExport = command{
-	name: "export", brief: "write the server's audit out, one JSON object a line",
+	name: "export", brief: "export the server's audit, one JSON object per line",
 	about: `
-Writes the server's audit to stdout, one JSON object a line, and says where to go
-on the next time.
+Writes the server's audit to stdout, one JSON object per line, and prints the
+position to continue from the next time.
 
   $ conclave audit export > audit.jsonl
   conclave: 1204 entries; go on with --after 1774000000000-0`,

@@ -25,12 +25,10 @@ import (
 )
 
 var backupCommand = command{
-	name: "backup", brief: "back up all that a participant needs, or restore it; needs no server",
+	name: "backup", brief: "back up everything that a participant needs, or restore it; needs no server",
 	about: `
-Backs up a home directory (of a profile: that profile) into one encrypted file, and
-restores it. In the file are the identity, the shares, who is trusted and pinned, the
-policy with its counts, the journal, evidence, the addresses of keys, and the servers
-with their authorities. Not in it are tokens and pre-parameters, which are good once.
+Backs up a home directory (or, with --profile, that profile) into one encrypted
+file, and restores it.
 
   $ conclave backup create --passphrase-file key --to /mnt/backup/bob.backup
   file        /mnt/backup/bob.backup
@@ -43,29 +41,35 @@ with their authorities. Not in it are tokens and pre-parameters, which are good 
   $ conclave login < password
   $ conclave participant --approve ~/.conclave/policy.json
 
-The passphrase is at least 8 bytes in a private file, or asked for on a terminal. If
-the identity is protected it must be the identity's own, so that one opens both. The file
-is a tar archive encrypted with age: "age -d" and "tar" open it too.`,
+A backup holds the identity, the shares, the trusted and pinned identities, the
+policy with its counters, the journal, evidence, the addresses of keys, and the URLs
+of the servers with their CA certificates. It does not hold tokens and
+pre-parameters, which can be used only once.
+
+The passphrase has at least 8 bytes and comes from a private file or the terminal.
+If the identity is protected, the backup must use the identity's passphrase, so that
+one passphrase opens both. The file is a tar archive encrypted with age: "age -d" and
+"tar" open it too.`,
 	subs: []command{backupCreate, backupCheck, backupRestore},
 }
 
 var backupCreate = command{
-	name: "create", args: "--to FILE", brief: "write a new encrypted file with all that is needed to go on",
+	name: "create", args: "--to FILE", brief: "write an encrypted backup to a new file",
 	about: `
-Writes a new encrypted file with all that is needed to go on, once the identity and
-every share in it are checked. It may run beside a participant.
+Checks the identity and every share, and writes a new encrypted backup of everything
+that a participant needs. It can run while the participant runs.
 
   $ conclave backup create --passphrase-file key --to /mnt/backup/bob-$(date +%F).backup
   file        /mnt/backup/bob-2026-03-01.backup
   identity    MPI7M-RPR7R-GCKCC-…
   …
 
-The policy is the one with which conclave participant was last started here, or that
-of --policy. A command that approves (exec:COMMAND) is not in the backup.`,
+The policy is the one that conclave participant last used in this home, or the file
+given with --policy. An approval command (exec:COMMAND) is not included.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		to := flags.String("to", "", "new `file` to write")
-		policy := flags.String("policy", "", "policy `FILE.json` to back up (default: that of the last conclave participant)")
+		policy := flags.String("policy", "", "policy `FILE.json` to back up (default: the one that conclave participant last used)")
 		return func(_ context.Context, args []string) error {
 			if len(args) > 0 || *to == "" {
 				return misuse("backup create needs --to, and no other arguments")
@@ -76,7 +80,7 @@ of --policy. A command that approves (exec:COMMAND) is not in the backup.`,
 }
 
 var backupCheck = command{
-	name: "check", args: "FILE", brief: "open a backup and check all that is in it, without writing anything",
+	name: "check", args: "FILE", brief: "open a backup and check its contents, without writing anything",
 	about: `
 Opens a backup and checks the identity, the policy and every share in it. It
 writes nothing.
@@ -99,18 +103,19 @@ writes nothing.
 }
 
 var backupRestore = command{
-	name: "restore", args: "FILE", brief: "put a backup into an empty home directory",
+	name: "restore", args: "FILE", brief: "restore a backup into an empty home directory",
 	about: `
-Puts what is in a backup into an empty home directory, once all of it is checked. What
-is there already with the same content stays, so that a restore that was cut off can be
-repeated; with other content it is an error, and nothing is changed. Log in afterwards,
-and never start it beside the participant of which it is the copy.
+Restores a backup into an empty home directory, after checking all of it.
 
   $ conclave backup restore --passphrase-file key /mnt/backup/bob.backup
   file        /mnt/backup/bob.backup
   identity    MPI7M-RPR7R-GCKCC-…
   …
-  $ conclave login < password`,
+  $ conclave login < password
+
+Existing files with the same content are kept, so that an interrupted restore can be
+repeated. An existing file with other content is an error, and nothing is changed.
+Log in afterwards. Never run the restored participant while the original runs.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		return func(_ context.Context, args []string) error {
@@ -166,7 +171,7 @@ func (c *cli) policyToBackUp(given string) (string, error) {
 		return "", err
 	}
 	if strings.HasPrefix(p.Approve, "exec:") {
-		c.console.say("the participant here approves by %s, which is not in the backup", clean(p.Approve))
+		c.console.say("the participant here approves with %s, which is not included in the backup", clean(p.Approve))
 		return "", nil
 	}
 	if filepath.Ext(p.Approve) != ".json" {
@@ -181,7 +186,7 @@ func (c *cli) backupPassphrase(text []byte) ([]byte, error) {
 	case file != "":
 		return newPassphrase(file)
 	case !c.onTerminal():
-		return nil, misuse("there is no terminal to ask for the passphrase on; give --passphrase-file")
+		return nil, misuse("no terminal to read the passphrase from; give --passphrase-file")
 	case text != nil && identity.IsProtected(text):
 		return c.askHidden("passphrase of the identity, and so of the backup")
 	case text != nil:
@@ -213,7 +218,7 @@ func (c *cli) createBackup(to, policy string) error {
 		return fmt.Errorf("write the backup: %w", err)
 	}
 	if err := c.noteArchive(to, text, content.shares); err != nil {
-		return fmt.Errorf("%s was written, but noting so: %w", to, err)
+		return fmt.Errorf("%s was written, but not recorded: %w", to, err)
 	}
 	return c.printBackup(to, content)
 }
@@ -356,11 +361,11 @@ type content struct {
 func checkBackup(files archive, passphrase []byte) (content, error) {
 	text, ok := files[identityFile]
 	if !ok {
-		return content{}, errors.New("there is no identity in it")
+		return content{}, errors.New("it contains no identity")
 	}
 	id, err := identity.Open(text, passphrase)
 	if errors.Is(err, identity.ErrPassphrase) {
-		return content{}, fmt.Errorf("the identity is protected by another passphrase, and a backup needs the same: %w", err)
+		return content{}, fmt.Errorf("the identity is protected by another passphrase, and the backup must use the same: %w", err)
 	}
 	if err != nil {
 		return content{}, fmt.Errorf("identity: %w", err)

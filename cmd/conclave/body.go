@@ -12,42 +12,45 @@ import (
 )
 
 var requestCommand = command{
-	name: "request", brief: "print a signed request, for curl and other programs to send; needs no server",
+	name: "request", brief: "print a signed request for curl or another program to send; needs no server",
 	about: `
-Prints the body of a request to the web API, signed by this client's identity, so that
-participants that have pinned it approve by themselves. Any program may send it, once or
-again, for as long as it holds (--expires-in, default one hour). The id of
---request-id must go with it as Idempotency-Key.
+Prints the body of a request to the web API, signed with this client's identity, so
+that participants that have pinned the identity can approve it automatically.
 
   $ conclave request sign treasury --request-id order-4711 --data 'Pay 5 ether to Bob' > body.json
   $ curl -s -H @auth -H 'Idempotency-Key: order-4711' -d @body.json \
-      "$CONCLAVE_URL/v1/keys/treasury/signatures?start=true&wait=30s"`,
+      "$CONCLAVE_URL/v1/keys/treasury/signatures?start=true&wait=30s"
+
+Any program may send it, repeatedly too, until it expires (--expires-in, default one
+hour). Send the value of --request-id with it as Idempotency-Key.`,
 	subs: []command{requestSign, requestKeygen},
 }
 
 // bodyFlags are those that both kinds of request have.
 func (c *cli) bodyFlags(flags *flag.FlagSet, requestID *string, expiresIn *time.Duration) {
 	c.localFlags(flags)
-	flags.StringVar(&c.user, "user", "", "user `id` of who asks (default: as logged in)")
-	flags.StringVar(requestID, "request-id", "", "`id` that is sent as Idempotency-Key")
-	flags.DurationVar(expiresIn, "expires-in", 0, "`time` for which the request holds, and after which its session is void (default: an hour, and the server's)")
+	flags.StringVar(&c.user, "user", "", "user `id` of the coordinator (default: the user of the login)")
+	flags.StringVar(requestID, "request-id", "", "request `id`, to be sent as Idempotency-Key")
+	flags.DurationVar(expiresIn, "expires-in", 0, "`duration` until the request and its session expire (default: 1h for the request, the server's for the session)")
 }
 
 var requestSign = command{
 	name: "sign", args: "KEY --data DATA --request-id ID", brief: "print the body of POST /v1/keys/KEY/signatures?start=true",
 	about: `
-Prints the body that asks for a signature. DATA and --hash are as in conclave sign. The
-address of a key that was made from here is known; for others give --address.
+Prints the signed body of a request for a signature.
 
   $ conclave request sign treasury --request-id order-4711 --data 'Pay 5 ether to Bob'
-  {"key_id":"treasury","data":"Pay 5 ether to Bob","account_addr":"0x9d8A…","session_id":"sg-…","hash":"eip191","signed_request":"conclave-req1.…"}`,
+  {"key_id":"treasury","data":"Pay 5 ether to Bob","account_addr":"0x9d8A…","session_id":"sg-…","hash":"eip191","signed_request":"conclave-req1.…"}
+
+DATA and --hash are as in conclave sign. The address of a key created from this home
+is known; for other keys give --address.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		var r rest.SignRequest
 		c.bodyFlags(flags, &r.RequestID, &r.ExpiresIn)
 		flags.StringVar(&r.Data, "data", "", "what to sign: "+dataHelp)
-		flags.StringVar(&r.Hash, "hash", "", "what to do to it first, as in conclave sign")
+		flags.StringVar(&r.Hash, "hash", "", "hash `function` to apply first, as in conclave sign")
 		flags.StringVar(&r.AccountAddr, "address", "", "account `address` of the key")
-		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all who hold the key)")
+		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all participants of the key)")
 		return func(_ context.Context, args []string) (err error) {
 			if len(args) != 1 || r.Data == "" || r.RequestID == "" {
 				return misuse("request sign needs a key, --data and --request-id")
@@ -68,7 +71,7 @@ func (c *cli) requestSign(r rest.SignRequest) error {
 			return err
 		}
 		if r.AccountAddr = known[r.KeyID]; r.AccountAddr == "" {
-			return misuse("the key %s was not made from here: give its address with --address", r.KeyID)
+			return misuse("the key %s was not created from this home: give its address with --address", r.KeyID)
 		}
 	}
 	return c.printBody(r)
@@ -77,20 +80,20 @@ func (c *cli) requestSign(r rest.SignRequest) error {
 var requestKeygen = command{
 	name: "keygen", args: "USER USER… --request-id ID", brief: "print the body of POST /v1/keys?start=true",
 	about: `
-Prints the body that asks for a key whose parts the named participants hold, in that
-order.
+Prints the signed body of a request for a new key. The named participants hold its
+shares, in that order.
 
   $ conclave request keygen --key-id treasury --threshold 2 --request-id new-treasury bob carol dave
   {"key_id":"treasury","threshold":2,"total_parts":3,"participants":["bob","carol","dave"],"curve":"secp256k1","signed_request":"conclave-req1.…"}`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		var r rest.KeygenRequest
 		c.bodyFlags(flags, &r.RequestID, &r.ExpiresIn)
-		curve := flags.String("curve", "", "`curve`: secp256k1 (default) or ed25519")
-		flags.StringVar(&r.KeyID, "key-id", "", "`id` of the key (default: one that follows from user and --request-id)")
-		flags.IntVar(&r.Threshold, "threshold", 2, "how `many` must sign")
+		curve := flags.String("curve", "", "`curve` of the key: secp256k1 (default) or ed25519")
+		flags.StringVar(&r.KeyID, "key-id", "", "`id` of the key (default: derived from the user and --request-id)")
+		flags.IntVar(&r.Threshold, "threshold", 2, "`n` parties must sign: the threshold, from 2 to the number of users")
 		return func(_ context.Context, args []string) (err error) {
 			if len(args) < 2 || r.RequestID == "" {
-				return misuse("request keygen needs the users who will hold the key, two or more, and --request-id")
+				return misuse("request keygen needs two or more users to hold the key, and --request-id")
 			}
 			if r.Curve, err = pubkey.ParseCurve(*curve); err != nil {
 				return misuse("%s", err)
@@ -112,7 +115,7 @@ func (c *cli) printBody(r signable) error {
 		user = p.User
 	}
 	if user == "" {
-		return misuse("nobody has logged in from here: say with --user who asks")
+		return misuse("not logged in: give the coordinator's user id with --user")
 	}
 	id, err := c.identity()
 	if err != nil {

@@ -49,25 +49,25 @@ type cli struct {
 
 // localFlags are those of every command.
 func (c *cli) localFlags(flags *flag.FlagSet) {
-	flags.StringVar(&c.home, "home", "", "`directory` of identity, shares and login (or CONCLAVE_HOME; default ~/.conclave)")
-	flags.StringVar(&c.profileName, "profile", "", "`name` of the profile in it (or CONCLAVE_PROFILE; default: as conclave profile use has said)")
-	flags.StringVar(&c.passphraseFile, "passphrase-file", "", "`file` that holds the passphrase of a protected identity (or CONCLAVE_PASSPHRASE_FILE, its name; default: asked for)")
+	flags.StringVar(&c.home, "home", "", "`directory` of identity, shares and login (or CONCLAVE_HOME; default: ~/.conclave)")
+	flags.StringVar(&c.profileName, "profile", "", "`name` of the profile in the home directory (or CONCLAVE_PROFILE; default: the one set by conclave profile use)")
+	flags.StringVar(&c.passphraseFile, "passphrase-file", "", "`file` with the passphrase of a protected identity (or CONCLAVE_PASSPHRASE_FILE, the file's name; default: ask on the terminal)")
 	flags.BoolVar(&c.asJSON, "json", false, "print the result as JSON")
-	flags.BoolVar(&c.noColor, "no-color", false, "no colours (nor with NO_COLOR, nor without a terminal)")
+	flags.BoolVar(&c.noColor, "no-color", false, "disable colours (also disabled by NO_COLOR, or without a terminal)")
 }
 
 // serverFlags are those of the commands that talk to a server.
 func (c *cli) serverFlags(flags *flag.FlagSet) {
 	c.localFlags(flags)
-	flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: as logged in)")
-	flags.StringVar(&c.tokenFile, "token-file", "", "`file` that holds the token (or CONCLAVE_TOKEN, the token; default: as logged in)")
-	flags.StringVar(&c.user, "user", "", "user `id` of the token, where the servers take it from another claim than sub (--jwks-user-claim)")
+	flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: those of the login)")
+	flags.StringVar(&c.tokenFile, "token-file", "", "`file` with the token (or CONCLAVE_TOKEN, the token itself; default: the token of the login)")
+	flags.StringVar(&c.user, "user", "", "user `id` of the token, if the servers read it from a claim other than sub (--jwks-user-claim)")
 	c.caFlag(flags)
-	flags.BoolVar(&c.verbose, "verbose", false, "log what happens, as JSON lines on stderr")
+	flags.BoolVar(&c.verbose, "verbose", false, "write a log to stderr, as JSON lines")
 }
 
 func (c *cli) caFlag(flags *flag.FlagSet) {
-	flags.StringVar(&c.ca, "ca", "", "PEM `file` with the authorities that the servers' certificates are from (or CONCLAVE_CA; default: as logged in, else the system's)")
+	flags.StringVar(&c.ca, "ca", "", "PEM `file` with the CA certificates for the servers' TLS certificates (or CONCLAVE_CA; default: the file of the login, else the system's)")
 }
 
 // caGiven returns the file of authorities that was given, "" for none.

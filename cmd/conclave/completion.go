@@ -11,7 +11,7 @@ import (
 
 var completionCommand = command{
 	name: "completion", args: "bash|zsh|fish",
-	brief: "print what lets a shell complete commands and flags",
+	brief: "print a shell script that completes commands and flags",
 	about: `
 Prints a script that lets a shell complete commands and flags with the Tab key.
 
@@ -29,7 +29,7 @@ Or for the shell that runs now:
 			}
 			write, ok := map[string]func([]command) string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}[args[0]]
 			if !ok {
-				return misuse("completion is for bash, zsh and fish, not %s", args[0])
+				return misuse("completion supports bash, zsh and fish, not %s", args[0])
 			}
 			_, err := io.WriteString(c.stdout, write(c.commands))
 			return err

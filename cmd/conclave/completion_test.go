@@ -84,7 +84,7 @@ func TestFishCompletes(t *testing.T) {
 	cmd := exec.Command(fish, "--no-config", "-c", `source $argv[1]; complete -C "conclave sessions w"; complete -C "conclave keygen --th"`, path)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "watch\twatch a session happen") || !strings.Contains(string(out), "--threshold\t") {
+	if err != nil || !strings.Contains(string(out), "watch\tdraw a session live") || !strings.Contains(string(out), "--threshold\t") {
 		t.Errorf("%v\n%s", err, out)
 	}
 }

@@ -16,7 +16,7 @@ import (
 const maxDataFile = (wire.MaxDataBytes - len("0x")) / 2
 
 // dataHelp says what --data takes, in the help of each command that has it.
-const dataHelp = "text, 0x and hex, @`FILE` for the bytes of a file, or - for those of stdin"
+const dataHelp = "text, 0x and hex, @`FILE` for the bytes of a file, or - for stdin"
 
 // data reads what is to be signed, or was, from an argument: text and 0x and hex
 // stand for themselves, @FILE and - for all bytes of a file and of stdin, which
@@ -40,11 +40,11 @@ func (c *cli) data(arg, hash string) (string, error) {
 	case len(raw) == 0:
 		return "", misuse("%s is empty: there is nothing to sign", name)
 	case len(raw) > maxDataFile:
-		return "", misuse("%s has more than %d bytes, the most that a request holds; sign a hash of it: --data 0x… --hash none", name, maxDataFile)
+		return "", misuse("%s is longer than %d bytes, the maximum of a request; sign a hash of it: --data 0x… --hash none", name, maxDataFile)
 	case hash == "" && len(raw) == 32:
-		return "", misuse("%s has 32 bytes, as a digest has: say --hash none to sign them as they are, or with which hash", name)
+		return "", misuse("%s has 32 bytes, like a digest: give --hash none to sign it unhashed, or the hash to apply", name)
 	case hash == "" && looksHex(bytes.TrimSpace(raw)):
-		return "", misuse("%s holds hex as text: for the bytes that it spells say --data \"$(cat FILE)\", for the text itself --hash", name)
+		return "", misuse("%s contains hex as text: to sign the bytes that it encodes, give --data \"$(cat FILE)\"; to sign the text itself, give --hash", name)
 	}
 	return pubkey.Encode(raw), nil
 }
@@ -54,11 +54,11 @@ func (c *cli) data(arg, hash string) (string, error) {
 func (c *cli) textual(arg string) error {
 	switch trimmed := strings.TrimSpace(arg); {
 	case !utf8.ValidString(arg):
-		return misuse("--data is not UTF-8: give bytes that are no text as 0x and hex, or as @FILE")
+		return misuse("--data is not UTF-8: give binary data as 0x and hex, or as @FILE")
 	case trimmed != arg && strings.HasPrefix(trimmed, "0x"):
-		return misuse("--data has blanks around 0x and hex: leave them out, or give text that has them from a file, with --hash")
+		return misuse("--data has spaces around 0x and hex: remove them, or give text that contains them from a file, with --hash")
 	case len(arg) >= 64 && len(arg)%2 == 0 && looksHex([]byte("0x"+arg)):
-		c.console.say("note: --data is taken for text, since hex begins with 0x")
+		c.console.say("note: --data is treated as text, since hex begins with 0x")
 	}
 	return nil
 }
@@ -72,7 +72,7 @@ func looksHex(text []byte) bool {
 
 func readDataFile(name string) ([]byte, error) {
 	if name == "" {
-		return nil, misuse("--data @ needs the name of a file behind it")
+		return nil, misuse("--data @ must be followed by the name of a file")
 	}
 	f, err := os.Open(name)
 	if err != nil {

@@ -38,7 +38,7 @@ func (d *display) event(e request.Event) {
 	case client.Connected:
 		c.say("connected to %s", clean(e.Node))
 	case client.Reconnecting:
-		c.say("not connected: %s; trying again", clean(e.Err.Error()))
+		c.say("not connected: %s; retrying", clean(e.Err.Error()))
 	case request.Requested:
 		d.mu.Lock()
 		d.current = e.SessionID
@@ -55,7 +55,7 @@ func (d *display) event(e request.Event) {
 	case participant.Answered:
 		d.answered(e)
 	case participant.Crowded:
-		c.say("%s requests were declined without asking: too many at a time", grouped(e.Declined))
+		c.say("%s requests were declined automatically: too many at once", grouped(e.Declined))
 	case participant.Preparing:
 		d.progress("", "preparing", "safe primes", e.Found, e.Of)
 	case participant.Started:
@@ -128,7 +128,7 @@ func (d *display) answered(e participant.Answered) {
 	}
 	d.console.say("%s %s", sessionName(e.Kind, e.SessionID), answer)
 	if s := e.Signer; s != nil && !e.Accepted && trust.NeedsPin(e.Reason) {
-		d.console.say("hint: only pinned coordinators are heard; if %s shows this fingerprint with conclave identity:", clean(e.Coordinator))
+		d.console.say("hint: only requests of pinned coordinators are accepted; if conclave identity shows %s this fingerprint:", clean(e.Coordinator))
 		d.console.say("  conclave trust add %s %s", clean(e.Coordinator), clean(s.Fingerprint))
 	}
 }
@@ -137,17 +137,17 @@ func (d *display) convicted(e participant.Convicted) {
 	c := d.console
 	c.say("%s", c.bold(fmt.Sprintf("CAUGHT: %s (part %d) has signed two different messages in %s", clean(e.User), e.PartIndex, clean(e.SessionID))))
 	if e.Kept != "" {
-		c.say("  the evidence is in %s; conclave verify --evidence checks it", clean(e.Kept))
+		c.say("  the evidence is in %s; check it with conclave verify --evidence", clean(e.Kept))
 	}
 }
 
 func (d *display) identityChanged(e request.IdentityChanged) {
 	c, user := d.console, clean(e.User)
-	c.say("%s", c.bold("REFUSED: "+user+" comes with another identity"))
+	c.say("%s", c.bold("REFUSED: "+user+" presents another identity"))
 	c.say("  %-9s %s", trustOf(e.Pinned), clean(e.Known))
 	c.say("  %-9s %s", "now", clean(e.Now))
-	c.say("  either %s has a new identity, or somebody, the server too, pretends to be %s", user, user)
-	c.say("  ask %s to read you what conclave identity shows; if it is the new one:", user)
+	c.say("  either %s has a new identity, or somebody, possibly the server, impersonates %s", user, user)
+	c.say("  ask %s to read you the output of conclave identity; if it is the new one:", user)
 	c.say("  conclave trust remove %s && conclave trust add %s %s", user, user, clean(e.Now))
 }
 

@@ -42,11 +42,11 @@ func (c *cli) verifyEvidence(path string) error {
 	}
 	e, err := statement.ParseEvidence(text)
 	if err != nil {
-		return fmt.Errorf("convicts nobody: %w", err)
+		return fmt.Errorf("the evidence proves nothing: %w", err)
 	}
 	culprit, err := e.Verify()
 	if err != nil {
-		return fmt.Errorf("convicts nobody: %w", err)
+		return fmt.Errorf("the evidence proves nothing: %w", err)
 	}
 	v := conviction{
 		Convicted: true, User: culprit.User, PartIndex: culprit.Index, Fingerprint: culprit.Identity.Fingerprint(),
@@ -75,13 +75,13 @@ func (c *cli) knownAs(user, fingerprint string) (string, error) {
 	}
 	switch {
 	case !ok:
-		c.console.say("warning: no identity of %s is known here; is it the one that it shows you?", clean(user))
+		c.console.say("warning: no identity of %s is known here; compare it with the one that the owner shows you", clean(user))
 		return "unknown", nil
 	case known.Fingerprint != fingerprint:
-		c.console.say("warning: %s is known here by another identity, %s (%s): this convicts somebody else", clean(user), known.Fingerprint, trustOf(known.Pinned))
+		c.console.say("warning: %s is known here with another identity, %s (%s): this convicts somebody else", clean(user), known.Fingerprint, trustOf(known.Pinned))
 		return "other", nil
 	case !known.Pinned:
-		c.console.say("warning: the identity of %s is the one of its first use, not a pinned one", clean(user))
+		c.console.say("warning: the identity of %s was trusted on first use and is not pinned", clean(user))
 	}
 	return trustOf(known.Pinned), nil
 }

@@ -35,12 +35,12 @@ const (
 // exitMeanings is what conclave help exit-codes prints.
 var exitMeanings = [...]string{
 	exitOK:              "done",
-	exitFailed:          "failed: the keygen or signing did, a signature or share is bad, or anything that is not below",
-	exitUsage:           "the command was not understood, and nothing was done",
-	exitRefused:         "refused: participants declined, somebody cancelled, or you may not do this",
-	exitTimeout:         "no outcome in time: the request expired, or was given up waiting for",
-	exitUnreachable:     "no server was reached within 12s, or none that can serve now",
-	exitUnauthenticated: "not logged in, or the token or password is not good (any more)",
+	exitFailed:          "failed: the keygen or signing failed, a signature or share is invalid, or any other error",
+	exitUsage:           "usage error: the command line is invalid, and nothing was done",
+	exitRefused:         "refused: participants declined, the session was cancelled, or you lack permission",
+	exitTimeout:         "no outcome in time: the request expired, or --timeout passed",
+	exitUnreachable:     "no server was reached within 12s, or none is available",
+	exitUnauthenticated: "not logged in, or the token or password is invalid or has expired",
 }
 
 func exitCodes() string {
@@ -122,27 +122,27 @@ func hintFor(err error) string {
 	case errors.Is(err, client.ErrTokenExpired):
 		return "log in again with conclave login URL USER"
 	case errors.Is(err, client.ErrSuperseded):
-		return "a user has one connection: end the other one, or use another account for this"
+		return "a user can have only one connection: close the other one, or use another account"
 	case errors.Is(err, dirstore.ErrProtected):
-		return "there is no terminal to ask on; give --passphrase-file FILE, or its name in CONCLAVE_PASSPHRASE_FILE"
+		return "there is no terminal to ask on; give --passphrase-file FILE, or set CONCLAVE_PASSPHRASE_FILE to its name"
 	case errors.Is(err, trust.ErrNotPinned):
-		return "ask them to read you what conclave identity shows, then conclave trust add USER FINGERPRINT"
+		return "ask them to read you the output of conclave identity, then run conclave trust add USER FINGERPRINT"
 	case errors.Is(err, trust.ErrNotAttested):
-		return "the servers, or who has captured them, may want you to use a key of their own; ask the participants what conclave share list shows them"
+		return "the servers, or an attacker who controls them, may be substituting a key of their own; ask the participants for the output of conclave share list"
 	case errors.Is(err, share.ErrNotOwner):
 		return "give its owner's identity with --identity FILE"
 	case errors.Is(err, secret.ErrLocked):
-		return "is a participant running with this home? give this one another with --home, or another --profile"
+		return "is a participant running with this home? use another --home or --profile"
 	case errors.As(err, &outcome):
 		return hintForOutcome(outcome)
 	case errors.As(err, &told):
 		return hintForCode(told)
 	case errors.As(err, &unknown):
-		return "give the authority that the server's certificate is from with --ca FILE"
+		return "give the CA certificate of the server with --ca FILE"
 	case errors.As(err, &plain):
-		return "does the server speak TLS there? the URL says https"
+		return "does the server use TLS at this address? the URL begins with https"
 	case unreached(err):
-		return "is the server running, and is that its URL?"
+		return "is the server running, and is the URL correct?"
 	}
 	return ""
 }
@@ -153,9 +153,9 @@ func hintForOutcome(e *request.OutcomeError) string {
 		if !trust.NeedsPin(e.Reason) {
 			return "" // a person or a policy has said no, and why
 		}
-		return "participants that approve without asking take only what a coordinator has signed whom they have pinned: conclave trust add, with what conclave identity shows here"
+		return "participants that approve automatically accept only requests signed by a pinned coordinator: let them run conclave trust add with your fingerprint, which conclave identity shows"
 	case wire.StatusExpired:
-		return "are the participants running? conclave sessions show " + e.SessionID + " tells who has answered, and conclave presence USER who is connected of those you share a key with"
+		return "are the participants running? conclave sessions show " + e.SessionID + " shows who has answered, and conclave presence USER whether a user with whom you share a key is connected"
 	}
 	return ""
 }
@@ -163,21 +163,21 @@ func hintForOutcome(e *request.OutcomeError) string {
 func hintForCode(e *wire.Error) string {
 	switch e.Code {
 	case wire.CodeTokenExpired, wire.CodeUnauthenticated:
-		return "log in with conclave login URL USER, or without both where and as whom it was before"
+		return "log in with conclave login URL USER, or conclave login for the same servers and user as before"
 	case wire.CodeUnavailable:
 		return "try again in a moment"
 	case wire.CodeStorageFull:
-		return "the servers take nothing new until their operator has made room; what has begun goes on"
+		return "the servers refuse new requests until their operator has freed memory; running sessions continue"
 	case wire.CodeRateLimited:
-		return "what comes too often is refused for a while; the message says for how long where the server knows"
+		return "too many requests: wait and try again; the message says how long, if the server knows"
 	case wire.CodeQuotaExceeded:
-		return "conclave sessions list shows what is open; conclave sessions show ID tells more, and the server's operator can raise the limit"
+		return "conclave sessions list shows the open sessions, conclave sessions show ID the details; the server's operator can raise the limit"
 	case wire.CodeUnknownUser:
-		return "is the name spelled as its account is? admins add accounts with conclave users add, the server's operator with conclaved user add"
+		return "check the spelling of the user's name; admins add accounts with conclave users add, the server's operator with conclaved user add"
 	case wire.CodeNotFound:
-		return "conclave keys and conclave sessions list what there is"
+		return "conclave keys and conclave sessions list your keys and sessions"
 	case wire.CodeForbidden:
-		return "conclave profile show tells who you are here, and in which roles"
+		return "conclave profile show shows your user and roles"
 	}
 	return ""
 }

@@ -13,10 +13,10 @@ import (
 const usageHead = "usage: conclave COMMAND [FLAGS] [ARGUMENTS]\n\n"
 
 const usageExample = `
-conclave COMMAND -h says more about each, conclave help exit-codes what the exit
-status means.
+conclave COMMAND -h describes a command, conclave help exit-codes the exit
+status.
 
-Example: three participants and a coordinator, each with a home of their own.
+Example: three participants and a coordinator, each with a separate home directory.
 
   $ conclave login https://conclave.example bob
   conclave: password for bob:
@@ -39,10 +39,10 @@ Example: three participants and a coordinator, each with a home of their own.
 
 var helpCommand = command{
 	name: "help", args: "[COMMAND…]",
-	brief: "say what there is, or more about a command, or exit-codes",
+	brief: "list the commands, or describe a command or exit-codes",
 	about: `
-Says what commands there are, more about one, or with exit-codes what the exit
-status of all of them means.
+Lists all commands, describes one command, or explains the exit status of all
+commands (exit-codes).
 
   $ conclave help sessions watch
   usage: conclave sessions watch [FLAGS] [SESSION]

@@ -13,27 +13,26 @@ import (
 var identityCommand = command{
 	name: "identity", brief: "show this client's identity, or protect it with a passphrase; needs no server",
 	about: `
-Shows this client's identity, which is made on first use. Others know a
-participant by its fingerprint: read it to them over a channel that you trust.
+Shows this client's identity, which is created on first use. Others verify the
+identity by its fingerprint: read it to them over a channel that you trust.
 
   $ conclave identity
   fingerprint BOZJ6-L4GQE-TOPPJ-PCQ3C-5QUQ4-FJ7QA-MDNXS-YGOPA
 
-With --protect the identity is encrypted with a passphrase from then on, or
-with another one than before; a new one is made so from the beginning. Without
-terminal:
+--protect encrypts the identity with a passphrase, or replaces its passphrase. A new
+identity is protected from the start. Without a terminal:
 
   $ conclave identity --protect --new-passphrase-file /run/secrets/passphrase
   $ CONCLAVE_PASSPHRASE_FILE=/run/secrets/passphrase conclave participant
 
-The file is in the home directory. Keep a copy of it apart, with its passphrase:
-without either, the shares that are sealed to it are lost.`,
+The identity is a file in the home directory. Keep a copy of it elsewhere, with its
+passphrase: without both, the shares that are sealed to it are lost.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
-		whole := flags.Bool("public", false, "show the whole public identity")
+		whole := flags.Bool("public", false, "show the complete public identity")
 		protect := flags.Bool("protect", false, "encrypt the identity with a new passphrase")
 		unprotect := flags.Bool("unprotect", false, "store the identity without a passphrase")
-		file := flags.String("new-passphrase-file", "", "`file` that holds the new passphrase (default: asked for)")
+		file := flags.String("new-passphrase-file", "", "`file` with the new passphrase (default: ask on the terminal)")
 		return func(_ context.Context, args []string) error {
 			switch {
 			case len(args) > 0:
@@ -93,17 +92,17 @@ func (c *cli) changedIdentity(protect, unprotect bool, file string) (*identity.I
 	case missing:
 		id, err = dirstore.MakeIdentity(path, passphrase)
 		if err == nil {
-			c.console.say("made a new identity, protected by the passphrase: %s", path)
+			c.console.say("created a new identity, protected by the passphrase: %s", path)
 		}
 	case protect:
 		err = dirstore.ProtectIdentity(path, id, passphrase)
 		if err == nil {
-			c.console.say("%s is now protected; older copies of it are as they were, and may still be on the disk", path)
+			c.console.say("%s is now protected; unprotected older copies may still be on the disk", path)
 		}
 	default:
 		err = dirstore.ProtectIdentity(path, id, nil)
 		if err == nil {
-			c.console.say("%s is not protected any more", path)
+			c.console.say("%s is no longer protected", path)
 		}
 	}
 	return id, err

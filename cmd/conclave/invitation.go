@@ -102,9 +102,9 @@ func shownRequest(c *console, inv participant.Invitation, waiting int, whole boo
 	}
 	switch {
 	case waiting == 1:
-		r.row("waiting", "1 more request, asked about after this one")
+		r.row("waiting", "1 more request, shown after this one")
 	case waiting > 1:
-		r.row("waiting", fmt.Sprintf("%s more requests, asked about after this one", grouped(waiting)))
+		r.row("waiting", fmt.Sprintf("%s more requests, shown after this one", grouped(waiting)))
 	}
 	name := short // of what is known by now, under this very name
 	if inv.Kind == request.KindKeygen {
@@ -205,12 +205,12 @@ func (r *rows) signer(inv participant.Invitation) {
 	s := inv.Signer
 	switch {
 	case s == nil:
-		r.lines("signed by", wrapped("NOT SIGNED: only the server says who asks for this", r.width), red)
+		r.lines("signed by", wrapped("NOT SIGNED: only the server names the coordinator", r.width), red)
 	case s.Pinned:
 		r.row("signed by", elide(r.shown(s.Fingerprint), len(s.Fingerprint), r.width-len(", pinned"))+", pinned")
 	case s.First:
 		r.short("signed by", s.Fingerprint)
-		r.lines("", wrapped("SEEN FOR THE FIRST TIME: compare it with its owner before you agree", r.width), red)
+		r.lines("", wrapped("SEEN FOR THE FIRST TIME: compare it with the owner before you agree", r.width), red)
 	default:
 		r.short("signed by", s.Fingerprint)
 		r.row("", "as before, but not pinned")

@@ -22,8 +22,8 @@ var keysCommand = command{
 	name: "keys", args: "[KEY]",
 	brief: "list your keys, or show one",
 	about: `
-Lists the keys that you asked for or hold a part of, newest first; an admin sees
-all. With a KEY it is conclave keys show KEY.
+Lists the keys that you requested or hold a share of, newest first. An admin sees
+all keys. With a KEY it is the same as conclave keys show KEY.
 
   $ conclave keys
   KEY          STATUS  CURVE      OF   ADDRESS                                     CREATED
@@ -43,8 +43,8 @@ all. With a KEY it is conclave keys show KEY.
 var keysList = command{
 	name: "list", brief: "list your keys",
 	about: `
-Lists the keys that you asked for or hold a part of, newest first; an admin sees
-all.
+Lists the keys that you requested or hold a share of, newest first. An admin sees
+all keys.
 
   $ conclave keys list --limit 1
   KEY          STATUS  CURVE      OF   ADDRESS                                     CREATED
@@ -53,10 +53,10 @@ all.
 }
 
 var keysShow = command{
-	name: "show", args: "KEY", brief: "show a key, its committee, and what of it is here",
+	name: "show", args: "KEY", brief: "show a key, its committee, and the share in this home",
 	about: `
-Shows a key, its committee, which share of it is in this home, and the backups
-that conclave share export has made of that.
+Shows a key, its committee, the share of it in this home, and the copies of that
+share made with conclave share export.
 
   $ conclave keys show treasury
   key         treasury
@@ -70,8 +70,8 @@ that conclave share export has made of that.
   backup      /mnt/backup/treasury.json of 2026-03-01 12:05:00, as it should be
   …
 
-If the address is not the one that the key had when it was made from here, or that
-is in the share, it says so and fails.`,
+It fails if the address from the server differs from the address recorded when the
+key was created from this home, or from the address in the share.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		return func(ctx context.Context, args []string) error {
@@ -92,7 +92,7 @@ func (c *cli) listKeys(ctx context.Context, api *rest.Client, limit int) error {
 		return c.print(keys)
 	}
 	if len(keys) == 0 {
-		c.console.say("no keys yet; conclave keygen makes one")
+		c.console.say("no keys yet; create one with conclave keygen")
 		return nil
 	}
 	return table(c.stdout, "KEY\tSTATUS\tCURVE\tOF\tADDRESS\tCREATED", func(row func(...any)) {
@@ -158,9 +158,9 @@ func (k shownKey) rows() (rows [][2]string) {
 	}
 	switch {
 	case len(k.Shares) == 0:
-		rows = append(rows, [2]string{"share", "none is here"})
+		rows = append(rows, [2]string{"share", "none in this home"})
 	case len(k.Backups) == 0:
-		rows = append(rows, [2]string{"backup", "none made from here: conclave backup create --to FILE"})
+		rows = append(rows, [2]string{"backup", "none made from this home: conclave backup create --to FILE"})
 	}
 	return rows
 }
@@ -172,11 +172,11 @@ func (c *cli) contradicted(k shownKey) error {
 		return err
 	}
 	if made := known[k.KeyID]; made != "" && made != k.AccountAddr {
-		return fmt.Errorf("key %s had the address %s when it was made from here, the server tells another", k.KeyID, made)
+		return fmt.Errorf("key %s had the address %s when it was created from this home, the server reports another", k.KeyID, made)
 	}
 	same := func(s share.Public) bool { return s.AccountAddr == k.AccountAddr }
 	if len(k.Shares) > 0 && k.Status == "active" && !slices.ContainsFunc(k.Shares, same) {
-		return fmt.Errorf("the share of key %s that is here is of another address than the server tells", k.KeyID)
+		return fmt.Errorf("the share of key %s in this home has another address than the server reports", k.KeyID)
 	}
 	return nil
 }

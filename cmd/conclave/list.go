@@ -14,7 +14,7 @@ import (
 // listAction lists what list does, as many as a flag says.
 func listAction(c *cli, flags *flag.FlagSet, list func(*cli, context.Context, *rest.Client, int) error) action {
 	c.serverFlags(flags)
-	limit := flags.Int("limit", 50, "how `many` to list")
+	limit := flags.Int("limit", 50, "list at most `n` items")
 	return func(ctx context.Context, args []string) error {
 		if len(args) > 0 {
 			return misuse("a list takes no arguments")

@@ -18,20 +18,21 @@ import (
 
 var loginCommand = command{
 	name: "login", args: "[URL[,URL…] USER]",
-	brief: "log in and remember it; the password is asked for, or read from stdin",
+	brief: "log in and store the login; the password is read from the terminal or stdin",
 	about: `
-Logs in and remembers URL, tokens and --ca for the other commands, never the
-password. The commands renew the login as long as one of them is used every few
-weeks; conclave logout ends it. It is asked for without echo; without a terminal it is the first line of
-stdin:
+Logs in and stores the URLs, the tokens and --ca for the other commands. The password
+is never stored. It is read from the terminal without echo, or from the first line
+of stdin:
 
   $ conclave login https://conclave.example alice
   conclave: password for alice:
   conclave: logged in as alice (coordinator) until 2026-03-01 20:15
   $ conclave login http://127.0.0.1:8080 alice < password.txt
 
-Without a URL and a user it is the servers and the user of the last login, or of a
-restored backup. With --profile NAME it is remembered beside other logins: see conclave profile -h.`,
+Every command renews the login; a login that is not used for some weeks expires.
+conclave logout ends it. Without URL and USER, the servers and the user of the last
+login or of a restored backup are used. With --profile NAME the login is stored in
+that profile, beside other logins: see conclave profile -h.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		c.caFlag(flags)
@@ -71,7 +72,7 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	}
 	c.console.say("logged in as %s (%s) until %s", clean(t.UserID), clean(rolesText(t.Roles)), t.ExpiresAt.Local().Format("2006-01-02 15:04"))
 	if t.Refresh != "" {
-		c.console.say("commands renew it; unused, it ends on %s", t.RefreshUntil.Local().Format("2006-01-02 15:04"))
+		c.console.say("every command renews the login; if unused, it expires on %s", t.RefreshUntil.Local().Format("2006-01-02 15:04"))
 	}
 	if !c.asJSON {
 		return nil
@@ -93,7 +94,7 @@ func (c *cli) whereToLogIn(args []string) (urls []string, user, ca string, err e
 	case 0:
 		p, err := c.profile()
 		if err == nil && (len(p.URLs) == 0 || p.User == "") {
-			err = misuse("login needs a URL and a user: nobody has logged in from here yet")
+			err = misuse("login needs a URL and a user: there is no earlier login in this home")
 		}
 		if ca == "" {
 			ca = p.CA
@@ -139,7 +140,7 @@ func (c *cli) password(user string) (string, error) {
 	}
 	line = strings.TrimRight(line, "\r\n")
 	if line == "" {
-		return "", errors.New("no password: there is no terminal to ask on, and stdin is empty")
+		return "", errors.New("no password: there is no terminal, and stdin is empty")
 	}
 	return line, nil
 }

@@ -9,10 +9,10 @@ import (
 )
 
 var nodesCommand = command{
-	name: "nodes", brief: "list the servers of the cluster",
+	name: "nodes", brief: "list the nodes of the cluster",
 	about: `
-Lists the live nodes of the cluster. Where they are and how many sockets they hold
-is told to admins only.
+Lists the live nodes of the cluster. Only admins see the addresses of the nodes and
+the number of their sockets.
 
   $ conclave nodes
   NODE  VERSION  STARTED              STATE
@@ -62,10 +62,10 @@ func (c *cli) listNodes(ctx context.Context, api *rest.Client) error {
 
 var presenceCommand = command{
 	name: "presence", args: "USER…",
-	brief: "say which users are connected",
+	brief: "show which users are connected",
 	about: `
-Says which users have a socket on any node, and since when; to admins also on
-which node. One is connected while conclave participant, or keygen or sign, runs.
+Shows which users are connected to any node, and since when. Admins also see which
+node. A user is connected while conclave participant, keygen or sign runs.
 
   $ conclave presence bob carol
   USER   STATE    SINCE
@@ -75,7 +75,7 @@ which node. One is connected while conclave participant, or keygen or sign, runs
 		c.serverFlags(flags)
 		return func(ctx context.Context, args []string) error {
 			if len(args) == 0 {
-				return misuse("presence needs a user, or several")
+				return misuse("presence needs at least one user")
 			}
 			return c.withAPI(nil, func(api *rest.Client) error { return c.presence(ctx, api, args) })
 		}

@@ -22,7 +22,7 @@ var participantCommand = command{
 	brief: "hold shares, answer invitations, take part in keygens and signings",
 	about: `
 Holds this user's shares and takes part in keygens and signings, until it is
-interrupted. At a terminal it asks about one request at a time, those of pinned
+interrupted. On a terminal it asks about one request at a time, requests of pinned
 coordinators first:
 
   $ conclave participant
@@ -45,10 +45,10 @@ coordinators first:
   conclave: sign sg-2…: our part is done
   conclave: sign sg-2…: success
 
-An answer repeats the code of its question, which is a new one each time, so that
-what was typed for another question answers nothing. A request fits on a screen of
-80 columns and 24 lines. Where its data is too long for that, the prompt says how
-many bytes are not shown; the answer "show" prints all of it.
+An answer repeats the code of its question. The code is new for each question, so
+that input typed for one question cannot answer another. A request fits on a screen
+of 80 columns and 24 lines. If its data is too long, the prompt shows how many bytes
+are hidden; the answer "show" prints all of it.
 
 With another --approve nobody is asked, and only requests that a coordinator has
 signed whose identity is pinned (conclave trust) are considered. With --approve always all of it
@@ -59,18 +59,26 @@ reason. It is split at spaces and run without a shell, with an environment that
 holds no secrets, and has until the invitation's deadline; then it is killed, with
 what it has started.
 
-It renews its login by itself, for as long as it is up once every few weeks, and ends
-with status 6 when the login is revoked. A token of --token-file is read again and
-again: replace the file before the token expires.
+  always        approves all of them
+  FILE.json     a policy decides; go doc client.Policy documents the format
+  exec:COMMAND  a command decides. It gets the request as JSON on stdin, approves
+                with exit status 0, and prints the reason on the first line of
+                stdout. It is split at spaces and run without a shell, in an
+                environment without secrets. At the deadline of the invitation it
+                is killed, with the processes that it started
 
-Shares are kept in the home directory, sealed to this client's
-identity; keep a copy of all of it (see conclave backup -h).`,
+The participant renews its login if it runs at least once every few weeks, and exits
+with status 6 when the login is revoked. The file of --token-file is re-read:
+replace it before the token expires.
+
+Shares are stored in the home directory, sealed to this client's identity. Back up
+the whole directory (see conclave backup -h).`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
-		approve := flags.String("approve", "prompt", "`how` to answer invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
+		approve := flags.String("approve", "prompt", "`mode` of answering invitations: prompt, always, a policy FILE.json, or exec:COMMAND")
 		pinned := trustFlag(flags)
-		keygens := flags.Int("keygens-per-hour", 120, "how `many` keygens of one coordinator to take part in within an hour, and of all unknown ones together")
-		ahead := flags.Int("preparams", 1, "how `many` sets of pre-parameters to keep ready, sealed in the home directory, so that a keygen need not wait")
+		keygens := flags.Int("keygens-per-hour", 120, "join at most `n` keygens per hour of one coordinator, and of all unknown coordinators together")
+		ahead := flags.Int("preparams", 1, "keep `n` sets of pre-parameters ready, sealed in the home directory, so that a keygen starts at once")
 		return func(ctx context.Context, args []string) error {
 			pinnedOnly, err := pinned()
 			switch {
@@ -88,7 +96,7 @@ identity; keep a copy of all of it (see conclave backup -h).`,
 				return err
 			}
 			if approver == nil && !c.onTerminal() {
-				return misuse("--approve prompt asks a person, and stdin is not a terminal; approve by --approve always, a policy FILE.json, or exec:COMMAND")
+				return misuse("--approve prompt needs a terminal on stdin; use --approve always, a policy FILE.json, or exec:COMMAND")
 			}
 			cfg := participant.Config{
 				Approve: approver, Trust: trust.Policy{PinnedOnly: pinnedOnly}, KeygensPerHour: *keygens,
@@ -118,7 +126,7 @@ func (c *cli) participant(ctx context.Context, how string, part participant.Conf
 	}
 	defer store.Close()
 	if err := c.noteApproval(how); err != nil {
-		return fmt.Errorf("note how requests are approved: %w", err)
+		return fmt.Errorf("record how requests are approved: %w", err)
 	}
 	prompt := part.Approve == nil
 	d := display{console: c.console, began: time.Now(), asks: prompt}

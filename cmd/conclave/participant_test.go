@@ -144,7 +144,7 @@ func TestAnswersNameTheirQuestion(t *testing.T) {
 		if strings.Contains(stderr.String(), "\x1b") {
 			t.Error("the question has a control character")
 		}
-		if hints := strings.Count(stderr.String(), "no answer yet"); hints > 0 != (len(tc.before) > 2) {
+		if hints := strings.Count(stderr.String(), "not answered yet"); hints > 0 != (len(tc.before) > 2) {
 			t.Errorf("%d hints after %q", hints, tc.before)
 		}
 	}
@@ -167,7 +167,7 @@ func TestAnswerToAQuestionThatIsOver(t *testing.T) {
 		if got := <-answers; got.ok || !errors.Is(got.err, context.Canceled) {
 			t.Errorf("the first question: %+v", got)
 		}
-		if want := "conclave: question " + old + " is over and was not answered: sign sg-1 with key key-1 for dave: cancelled by dave\n"; !strings.Contains(stderr.String(), want) {
+		if want := "conclave: question " + old + " expired without an answer: sign sg-1 with key key-1 for dave: cancelled by dave\n"; !strings.Contains(stderr.String(), want) {
 			t.Errorf("does not say %q:\n%s", want, stderr)
 		}
 		types(t, stdin, strings.ReplaceAll(typed, "OLD", old)+"\n")
@@ -195,7 +195,7 @@ func TestQuestionIsNotPutTooLate(t *testing.T) {
 	if stderr.String() != "" {
 		t.Errorf("asked about what has ended: %s", stderr)
 	}
-	if _, _, err := a.ask(ctx, signing()); !errors.Is(err, context.Canceled) || !strings.Contains(stderr.String(), "is over and was not answered: sign sg-1 with key key-1 for dave: this participant stops; the next start asks again") {
+	if _, _, err := a.ask(ctx, signing()); !errors.Is(err, context.Canceled) || !strings.Contains(stderr.String(), "expired without an answer: sign sg-1 with key key-1 for dave: this participant stops; the next start asks again") {
 		t.Errorf("got %v, said %s", err, stderr)
 	}
 }

@@ -36,9 +36,9 @@ func (c *cli) identity() (*identity.Identity, error) {
 	})
 	switch {
 	case made && protected:
-		c.console.say("made a new identity, protected by the passphrase: %s", path)
+		c.console.say("created a new identity, protected by the passphrase: %s", path)
 	case made:
-		c.console.say("made a new identity: %s", path)
+		c.console.say("created a new identity: %s", path)
 	}
 	return id, err
 }
@@ -91,7 +91,7 @@ func newPassphrase(file string) ([]byte, error) {
 
 func longEnough(passphrase []byte) error {
 	if len(passphrase) < minPassphrase {
-		return fmt.Errorf("a passphrase must have at least %d bytes; better are six random words", minPassphrase)
+		return fmt.Errorf("a passphrase must have at least %d bytes; six random words are better", minPassphrase)
 	}
 	return nil
 }
@@ -99,7 +99,7 @@ func longEnough(passphrase []byte) error {
 // askNewPassphrase asks twice.
 func (c *cli) askNewPassphrase() ([]byte, error) {
 	if !c.onTerminal() {
-		return nil, misuse("there is no terminal to ask for the new passphrase on; give --new-passphrase-file")
+		return nil, misuse("no terminal to read the new passphrase from; give --new-passphrase-file")
 	}
 	first, err := c.askHidden("new passphrase")
 	if err != nil {
@@ -108,13 +108,13 @@ func (c *cli) askNewPassphrase() ([]byte, error) {
 	if err := longEnough(first); err != nil {
 		return nil, err
 	}
-	second, err := c.askHidden("the same again")
+	second, err := c.askHidden("repeat the new passphrase")
 	defer clear(second)
 	if err != nil {
 		return nil, err
 	}
 	if !bytes.Equal(first, second) {
-		return nil, errors.New("the two are not the same; nothing was changed")
+		return nil, errors.New("the two passphrases differ; nothing was changed")
 	}
 	return first, nil
 }

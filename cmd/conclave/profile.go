@@ -62,11 +62,10 @@ func (p profile) with(t rest.Token) profile {
 
 var profileCommand = command{
 	name:  "profile",
-	brief: "have several logins, each with an identity and shares of its own; needs no server",
+	brief: "manage several logins, each with its own identity and shares; needs no server",
 	about: `
-A profile is a login with an identity, shares and pins of its own, so that a user
-of two clusters, or two users of one, need not give --url and --home each time.
-One is made by logging in; the home directory is the profile "default".
+A profile is a login with its own identity, shares and pins, for a user of two
+clusters or two users of one cluster. It replaces --url and --home on every command.
 
   $ conclave login --profile staging https://staging.example alice
   conclave: password for alice:
@@ -79,15 +78,16 @@ One is made by logging in; the home directory is the profile "default".
      default  alice  https://conclave.example  2026-03-01 20:15:00
   *  staging  alice  https://staging.example   2026-03-01 20:15:00
 
---profile comes before CONCLAVE_PROFILE, and that before what "use" has said. The
-files are private (0600); passwords are in none of them.`,
+Logging in creates a profile; the home directory itself is the profile "default".
+--profile overrides CONCLAVE_PROFILE, which overrides "profile use". The files are
+private (mode 0600) and contain no passwords.`,
 	subs: []command{profileList, profileUse, profileShow},
 }
 
 var profileList = command{
 	name: "list", brief: "list the profiles of the home directory",
 	about: `
-Lists the profiles; the one that is used has a star.
+Lists the profiles. A star marks the active profile.
 
   $ conclave profile list
      NAME     USER   SERVERS                   LOGIN UNTIL
@@ -104,10 +104,10 @@ Lists the profiles; the one that is used has a star.
 }
 
 var profileUse = command{
-	name: "use", args: "NAME", brief: "use a profile where none is named",
+	name: "use", args: "NAME", brief: "set the default profile",
 	about: `
-Says which profile commands use from now on, where neither --profile nor
-CONCLAVE_PROFILE names one.
+Sets the profile that commands use if neither --profile nor CONCLAVE_PROFILE names
+one.
 
   $ conclave profile use staging
   conclave: commands use the profile staging from now on
@@ -126,7 +126,8 @@ CONCLAVE_PROFILE names one.
 var profileShow = command{
 	name: "show", args: "[NAME]", brief: "show a profile, without its token",
 	about: `
-Shows who is logged in where. The token is not shown.
+Shows the servers, the user and the expiry of a profile's login. The token is not
+shown.
 
   $ conclave profile show
   profile     default
@@ -165,7 +166,7 @@ func (c *cli) baseDir() (string, error) {
 	}
 	dir, err := os.UserHomeDir()
 	if err != nil {
-		return "", fmt.Errorf("find a home for this client's files: %w; set CONCLAVE_HOME", err)
+		return "", fmt.Errorf("find the home directory: %w; set CONCLAVE_HOME", err)
 	}
 	return filepath.Join(dir, ".conclave"), nil
 }
@@ -188,7 +189,7 @@ func (c *cli) profileDir(name string) (string, error) {
 	case err != nil || name == defaultProfile:
 		return base, err
 	case !profileNames.MatchString(name):
-		return "", misuse("%q is no name of a profile: up to 64 ASCII letters, digits and _ . @ -", name)
+		return "", misuse("%q is not a valid profile name: use up to 64 ASCII letters, digits and _ . @ -", name)
 	}
 	return filepath.Join(base, profilesDir, name), nil
 }
@@ -260,7 +261,7 @@ func (c *cli) shown(name string) (shownProfile, error) {
 }
 
 func noProfile(name string) error {
-	return fmt.Errorf("there is no profile %s; conclave login --profile %s URL USER makes it", name, name)
+	return fmt.Errorf("there is no profile %s; create it with conclave login --profile %s URL USER", name, name)
 }
 
 func (c *cli) listProfiles() error {
@@ -316,7 +317,7 @@ func (c *cli) useProfile(name string) error {
 	}
 	c.console.say("commands use the profile %s from now on", name)
 	if used, err := c.currentProfile(); err == nil && used != name {
-		c.console.say("but not here: --profile or CONCLAVE_PROFILE names %s", clean(used))
+		c.console.say("but not now: --profile or CONCLAVE_PROFILE names %s", clean(used))
 	}
 	return nil
 }
@@ -328,7 +329,7 @@ func (c *cli) showProfile(name string) error {
 	}
 	user := p.User
 	if user == "" {
-		c.console.say("nobody has logged in with the profile %s yet", name)
+		c.console.say("the profile %s has no login yet", name)
 	} else {
 		user += " (" + rolesText(p.Roles) + ")"
 	}

@@ -33,7 +33,7 @@ func TestTypedAhead(t *testing.T) {
 	}
 	bob.types("y " + first + "\n")
 	keygen.expect("public key  0x")
-	if strings.Contains(bob.text(), "no answer yet") {
+	if strings.Contains(bob.text(), "not answered yet") {
 		t.Fatal("what was typed before is in the way of the answer")
 	}
 
@@ -42,7 +42,7 @@ func TestTypedAhead(t *testing.T) {
 	old := bob.question(2)
 	bob.types("y ")
 	data := strings.Repeat("pay bob ", 750)
-	bob.expect("conclave: question " + old + " is over and was not answered: sign ")
+	bob.expect("conclave: question " + old + " expired without an answer: sign ")
 	bob.expect("with key treasury for alice: expired: the request's time is over without a word from bob (part 1) and carol (part 2)\r\n")
 	short.expect("sign expired: the request's time is over")
 	sign := onTerminal(t, 100, users["alice"].command("sign", "treasury", "--data", data, "--participants", "bob,carol"))
@@ -52,7 +52,7 @@ func TestTypedAhead(t *testing.T) {
 	if strings.Count(bob.text(), "accepted") != 1 || strings.Contains(bob.text(), "declined") {
 		t.Fatalf("question %s was answered with %q", next, old)
 	}
-	bob.expect("no answer yet: type y or n with the code")
+	bob.expect("not answered yet: type y or n with the code")
 
 	// 6,000 bytes leave who asks, with which key, on the screen.
 	_, asked, _ := strings.Cut(bob.text(), "pay bob pay bob")
@@ -79,7 +79,7 @@ func TestHiddenQuestions(t *testing.T) {
 	p := onTerminal(t, 80, u.command("identity", "--protect"))
 	p.expect("new passphrase: ")
 	p.types("a new passphrase\n")
-	p.expect("the same again: ")
+	p.expect("repeat the new passphrase: ")
 	p.types("a new passphrase\n")
 	p.expect("fingerprint ")
 	fingerprint, _, _ := strings.Cut(p.text()[strings.Index(p.text(), "fingerprint "):], "\r")
@@ -93,9 +93,9 @@ func TestHiddenQuestions(t *testing.T) {
 	differ := onTerminal(t, 80, other.command("identity", "--protect"))
 	differ.expect("new passphrase: ")
 	differ.types("a new passphrase\n")
-	differ.expect("the same again: ")
+	differ.expect("repeat the new passphrase: ")
 	differ.types("a new passphrasf\n")
-	differ.expect("the two are not the same; nothing was changed")
+	differ.expect("the two passphrases differ; nothing was changed")
 	if _, err := os.Stat(filepath.Join(other.home, "identity")); err == nil {
 		t.Error("it was changed")
 	}
@@ -120,7 +120,7 @@ func TestRecoveryIsConfirmed(t *testing.T) {
 		cmd.Dir = dir
 		p := onTerminal(t, 120, cmd)
 		p.expect("conclave: the private key of " + e.Getenv("ED") + " (key treasury) will exist in one place")
-		p.expect("to go on, type: " + confirmation + " ")
+		p.expect("to continue, type: " + confirmation + " ")
 		_, code, _ := strings.Cut(p.text(), confirmation+" ")
 		p.until("the code", func(screen string) bool {
 			_, code, _ = strings.Cut(screen, confirmation+" ")

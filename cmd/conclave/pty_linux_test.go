@@ -225,7 +225,7 @@ func TestTerminal(t *testing.T) {
 	keygen.expect("waiting for ")
 	narrow.types("y " + narrow.question(1) + "\n")
 	wide.types("maybe\n")
-	wide.expect("no answer yet: type y or n with the code")
+	wide.expect("not answered yet: type y or n with the code")
 	wide.types("y " + wide.question(2) + "\n")
 	keygen.expect("\x1b[K") // the status is written over
 	keygen.expect("public key  0x")

@@ -21,33 +21,34 @@ var recoverCommand = command{
 	name: "recover", args: "FILE FILE… | sign KEYFILE --data DATA",
 	brief: "rebuild a private key from shares, after a disaster; needs no server",
 	about: `
-Rebuilds a private key from as many of its shares as must sign, offline, for the
-day when the committee cannot sign any more. Each FILE is a sealed share; the
-identities of their owners open them, in any order:
+Rebuilds a private key from a threshold of its shares, offline, for the case that
+the committee can no longer sign. Each FILE is a sealed share; the identities of the
+owners open them, in any order:
 
   $ conclave recover bob.json dave.json --identity bob-identity --identity dave-identity
 
-WHOEVER HAS THE RESULT HAS THE KEY: no threshold, no approval, no undoing it. Do
-it on a machine that is cut off and wiped afterwards, move what the key holds to
-a new key at once, and never make a habit of it. It asks for confirmation.
+WHOEVER HAS THE RESULT HAS THE KEY: no threshold and no approval protect it any
+longer, and this cannot be undone. Use an offline machine that is wiped afterwards,
+move the funds of the key to a new key at once, and never make a habit of it. The
+command asks for confirmation.
 
-The result is a new file of mode 0600 with the private key as "private_key", 0x
-and 32 bytes of hex:
-  secp256k1  the number, big-endian, as programs for Ethereum and Bitcoin take it
+The result is a new file of mode 0600. Its field "private_key" is 0x and 32 bytes of
+hex:
+  secp256k1  the number, big-endian, as Ethereum and Bitcoin programs expect it
   ed25519    the secret scalar modulo the group order, little-endian, as RFC 8032
-             encodes scalars. It is not a seed: a key made together has none, and
-             programs that want a seed (most do) cannot use it
+             encodes scalars. It is not a seed: a threshold key has no seed, and
+             programs that require a seed (most do) cannot use it
 "recover sign" signs with such a file, on both curves, as the committee would,
 and checks both the key and the signature.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		var r recovery
 		flags.BoolVar(&c.asJSON, "json", false, "print the result as JSON")
-		flags.Func("identity", "`file` of an owner's identity; once for each", appendTo(&r.identities))
-		flags.Func("passphrase-file", "`file` of the passphrase of a protected identity: one for all of them, or one for each --identity, in their order (default: asked for)", appendTo(&r.passphrases))
-		flags.StringVar(&r.to, "to", "", "new `file` for the private key, or - for stdout (default private-key-ADDRESS.json)")
+		flags.Func("identity", "`file` of an owner's identity; repeat it for each owner", appendTo(&r.identities))
+		flags.Func("passphrase-file", "`file` with the passphrase of a protected identity: one for all identities, or one for each --identity, in the same order (default: ask on the terminal)", appendTo(&r.passphrases))
+		flags.StringVar(&r.to, "to", "", "new `file` for the private key, or - for stdout (default: private-key-ADDRESS.json)")
 		flags.BoolVar(&r.understood, "i-understand", false, "do not ask for confirmation")
 		data := flags.String("data", "", "with sign: what to sign: "+dataHelp+", as with conclave sign")
-		hash := flags.String("hash", "", "with sign: none, keccak256, sha256, sha256d or eip191 (default: as conclave sign)")
+		hash := flags.String("hash", "", "with sign: hash `function` to apply first: none, keccak256, sha256, sha256d or eip191 (default: as for conclave sign)")
 		return func(_ context.Context, args []string) error {
 			switch {
 			case len(args) == 2 && args[0] == "sign" && *data != "":
@@ -59,7 +60,7 @@ and checks both the key and the signature.`,
 			case len(args) > 0 && args[0] == "sign":
 				return misuse("recover sign needs the file of a private key and --data")
 			case *data != "" || *hash != "":
-				return misuse("--data and --hash go with recover sign")
+				return misuse("--data and --hash can be used with recover sign only")
 			case len(args) == 0 || len(r.identities) == 0:
 				return misuse("recover needs the files of shares, and the identities of their owners with --identity")
 			case len(r.passphrases) > 1 && len(r.passphrases) != len(r.identities):
@@ -92,7 +93,7 @@ type recovered struct {
 	PrivateKey  string       `json:"private_key"`
 }
 
-const recoveredWarning = "whoever reads this file has the whole key; move what it holds and destroy it"
+const recoveredWarning = "whoever reads this file has the whole key; move its funds and destroy it"
 
 var forms = map[pubkey.Curve]string{
 	pubkey.Secp256k1: "big-endian number",
@@ -192,16 +193,16 @@ func openWithAny(text string, ids []*identity.Identity) (held *share.Share, err 
 const confirmation = "give me the whole key"
 
 func (c *cli) confirmRecovery(p share.Public) error {
-	c.console.say("%s", c.console.bold("this ends what the committee was for"))
-	c.console.say("the private key of %s (key %s) will exist in one place; whoever reads it signs alone, for ever", clean(p.AccountAddr), clean(p.KeyID))
-	c.console.say("do it on a machine that is cut off and wiped afterwards, and move what the key holds to a new key at once")
+	c.console.say("%s", c.console.bold("this ends the protection by the committee"))
+	c.console.say("the private key of %s (key %s) will exist in one place; whoever reads it can sign alone, for ever", clean(p.AccountAddr), clean(p.KeyID))
+	c.console.say("use an offline machine that is wiped afterwards, and move the funds of the key to a new key at once")
 	if !c.onTerminal() {
-		return misuse("there is no terminal to confirm on; say --i-understand")
+		return misuse("no terminal to confirm on; give --i-understand")
 	}
 	// The code is for what was pasted, or typed for something else.
 	wanted := confirmation + " " + newCode()
 	c.dropTyped()
-	c.console.say("to go on, type: %s", wanted)
+	c.console.say("to continue, type: %s", wanted)
 	line, err := bufio.NewReader(io.LimitReader(c.stdin, 1024)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("read confirmation: %w", err)

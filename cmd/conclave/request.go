@@ -16,19 +16,10 @@ import (
 
 var keygenCommand = command{
 	name: "keygen", args: "USER USER…",
-	brief: "make a key whose parts these users hold",
+	brief: "create a key whose shares these users hold",
 	about: `
-Makes a key whose parts the named participants hold, in that order. All of them
-must accept. The same again with the same --key-id joins a keygen that goes on;
-with the same --request-id it returns what the first has come to, so that a script
-may try again whatever has happened. It takes no connection of its own beside a
-participant of the same user.
-
-Each participant signs which key it has made, and it is refused unless all of
-them attest what the servers tell, by the identities that this home knows. With
---trust pinned all must be pinned (conclave trust), or nothing is asked.
-Otherwise whoever is not known yet is trusted, with a warning; and so are
-participants without an identity, of whom nobody is known.
+Creates a key whose shares the named participants hold, in that order. All of them
+must accept.
 
   $ conclave keygen --threshold 2 alice bob carol
   conclave: request id 4XK2P7… (give it with --request-id to try again safely)
@@ -41,15 +32,26 @@ participants without an identity, of whom nobody is known.
   curve       secp256k1
   address     0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
   public key  0x03…
-  attested    by alice (pinned), bob (pinned), carol (pinned)`,
+  attested    by alice (pinned), bob (pinned), carol (pinned)
+
+With the --key-id of a running keygen it joins that keygen. With the --request-id of
+an earlier request it returns that request's outcome, so that a script can retry
+after any failure. It does not disconnect a participant of the same user.
+
+Each participant attests the key with a signature. The key is refused unless the
+attestations of all participants match the servers' record, checked against the
+identities that this home knows. With --trust pinned, all participants must be
+pinned (conclave trust); otherwise no request is sent. With --trust tofu, a
+participant whose identity is not yet known, or who has none, is accepted with a
+warning.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		var r rest.KeygenRequest
-		curve := flags.String("curve", "", "`curve`: secp256k1 (default) or ed25519")
+		curve := flags.String("curve", "", "`curve` of the key: secp256k1 (default) or ed25519")
 		flags.StringVar(&r.KeyID, "key-id", "", "`id` of the key (default: a new one)")
 		requestFlag(flags, &r.RequestID)
-		flags.IntVar(&r.Threshold, "threshold", 2, "how `many` must sign")
-		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`time` after which the request is void (default: the server's)")
+		flags.IntVar(&r.Threshold, "threshold", 2, "`n` parties must sign: the threshold, from 2 to the number of users")
+		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`duration` after which the request expires (default: the server's)")
 		trust, limit := trustFlag(flags), timeoutFlag(flags)
 		return func(ctx context.Context, args []string) error {
 			pinnedOnly, err := trust()
@@ -61,7 +63,7 @@ participants without an identity, of whom nobody is known.
 			}
 			switch r.Participants = args; {
 			case len(args) < 2:
-				return misuse("keygen needs the users who will hold the key, two or more")
+				return misuse("keygen needs two or more users to hold the key")
 			case r.Threshold < 2 || r.Threshold > len(args):
 				return misuse("--threshold must be from 2 to %d, the number of users", len(args))
 			}
@@ -84,7 +86,7 @@ func (c *cli) keygen(ctx context.Context, r rest.KeygenRequest, pinnedOnly bool)
 		return err
 	}
 	if err := c.remember(key); err != nil {
-		return fmt.Errorf("the key %s was made, with address %s, but remembering it: %w", key.KeyID, key.AccountAddr, err)
+		return fmt.Errorf("the key %s was created, with address %s, but not recorded: %w", key.KeyID, key.AccountAddr, err)
 	}
 	return c.print(key, [2]string{"key", key.KeyID}, [2]string{"curve", string(key.Curve)},
 		[2]string{"address", key.AccountAddr}, [2]string{"public key", key.PublicKey},
@@ -95,21 +97,7 @@ var signCommand = command{
 	name: "sign", args: "KEY --data DATA",
 	brief: "sign text, 0x and hex, or the bytes of a file",
 	about: `
-Signs with a key and verifies the signature. DATA is one of
-
-  text        signed as an Ethereum personal message (--hash eip191)
-  0x and hex  bytes: 32 of them are a digest (--hash none), others are hashed as
-              an Ethereum transaction is (--hash keccak256). 32 bytes that are a
-              transaction too need a --hash that says which is meant
-  @FILE, -    all bytes of the file, or of stdin, to the last, as if given in hex:
-              a text in a file is hashed with keccak256. For a personal message
-              say --hash eip191. 32 bytes need a --hash. At most 65535 bytes
-
-on secp256k1; on ed25519 the bytes themselves are signed, without a hash. Text that
-begins with @ is given as a file. With the same --request-id a signing is not made
-twice, however often it is asked for. The address of a key that was made
-from here is known; for others give --address, or the server is believed as far
-as the participants attest it (see conclave keygen -h).
+Signs data with a key and verifies the signature.
 
   $ conclave sign key-7GZ5XQ… --data "pay bob"
   conclave: request id ZP3Q8V… (give it with --request-id to try again safely)
@@ -124,17 +112,35 @@ as the participants attest it (see conclave keygen -h).
   digest      0x…
   session     sg-2…
   $ conclave sign key-7GZ5XQ… --data 0xec09… --participants alice,carol
-  $ conclave sign key-7GZ5XQ… --data @release.tar.sig-input --hash sha256`,
+  $ conclave sign key-7GZ5XQ… --data @release.tar.sig-input --hash sha256
+
+DATA is one of
+
+  text        signed as an Ethereum personal message (--hash eip191)
+  0x and hex  bytes. 32 bytes are a digest (--hash none); others are hashed like an
+              Ethereum transaction (--hash keccak256). 32 bytes that are also a valid
+              transaction need an explicit --hash
+  @FILE, -    all bytes of the file, or of stdin, up to the end, as if given in hex:
+              text in a file is hashed with keccak256. For a personal message give
+              --hash eip191. 32 bytes need an explicit --hash. At most 65535 bytes
+
+These defaults are those of secp256k1; on ed25519 the bytes themselves are signed,
+without a hash. Text that begins with @ must be given as a file. A repeated
+--request-id does not sign twice; it returns the outcome of the first request.
+
+The address of a key created from this home is known. For other keys give --address;
+otherwise the server's address is trusted as far as the participants attest it (see
+conclave keygen -h).`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		var r rest.SignRequest
 		flags.StringVar(&r.Data, "data", "", "what to sign: "+dataHelp)
-		flags.StringVar(&r.Hash, "hash", "", "what to do to it first: none, keccak256, sha256, sha256d or eip191\n(default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text;\n@FILE and - are hex)")
+		flags.StringVar(&r.Hash, "hash", "", "hash `function` to apply first: none, keccak256, sha256, sha256d or eip191\n(default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text;\n@FILE and - count as hex)")
 		flags.StringVar(&r.AccountAddr, "address", "", "account `address` of the key")
-		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all who hold the key)")
+		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all participants of the key)")
 		requestFlag(flags, &r.RequestID)
-		flags.StringVar(&r.SessionID, "session", "", "`id` of the session, to join one that goes on (default: a new one)")
-		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`time` after which the request is void (default: the server's)")
+		flags.StringVar(&r.SessionID, "session", "", "`id` of a running session to join (default: start a new one)")
+		flags.DurationVar(&r.ExpiresIn, "expires-in", 0, "`duration` after which the request expires (default: the server's)")
 		trust, limit := trustFlag(flags), timeoutFlag(flags)
 		return func(ctx context.Context, args []string) error {
 			pinnedOnly, err := trust()
@@ -160,7 +166,7 @@ func (c *cli) sign(ctx context.Context, r rest.SignRequest, pinnedOnly bool) err
 			return err
 		}
 		if r.AccountAddr = known[r.KeyID]; r.AccountAddr == "" {
-			c.console.say("this key was not made from here: the server is asked for its address")
+			c.console.say("this key was not created from this home: asking the server for its address")
 			if r.AccountAddr, err = c.addressOf(ctx, r.KeyID, pinnedOnly); err != nil {
 				return err
 			}
@@ -226,18 +232,18 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string,
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		if session := d.session(); session != "" {
-			return fmt.Errorf("left before the end; session %s goes on (see conclave sessions watch %s)", session, session)
+			return fmt.Errorf("interrupted; session %s continues (see conclave sessions watch %s)", session, session)
 		}
-		return errors.New("left before the request was taken")
+		return errors.New("interrupted before the request was accepted")
 	}
 	return err
 }
 
 // requestFlag lets a script repeat a command that may have been carried out.
 func requestFlag(flags *flag.FlagSet, id *string) {
-	const about = "`id` of the request: the same again is the same request, and returns what it has come to (default: a new one, which is printed)"
+	const about = "`id` of the request, for safe retries: a repeated id returns the outcome of the first request (default: a new one, which is printed)"
 	flags.StringVar(id, "request-id", "", about)
-	flags.StringVar(id, "idempotency-key", "", "the same as --request-id: an `id`")
+	flags.StringVar(id, "idempotency-key", "", "alias of --request-id: an `id`")
 }
 
 const knownFile = "keys.json"

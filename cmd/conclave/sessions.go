@@ -16,10 +16,10 @@ import (
 
 var sessionsCommand = command{
 	name: "sessions", args: "[SESSION]",
-	brief: "list your keygens and signings, show one, watch it happen, cancel it, or send its outcome again",
+	brief: "list, show, watch or cancel your keygens and signings, or resend an outcome",
 	about: `
-Lists the keygens and signings that you take part in, newest first; an admin sees
-all. With a SESSION it is conclave sessions show SESSION.
+Lists the keygens and signings that you take part in, newest first. An admin sees
+all sessions. With a SESSION it is the same as conclave sessions show SESSION.
 
   $ conclave sessions
   SESSION   KIND    PHASE      KEY          CREATED              REASON
@@ -40,8 +40,8 @@ all. With a SESSION it is conclave sessions show SESSION.
 var sessionsList = command{
 	name: "list", brief: "list your sessions",
 	about: `
-Lists the keygens and signings that you take part in, newest first; an admin sees
-all.
+Lists the keygens and signings that you take part in, newest first. An admin sees
+all sessions.
 
   $ conclave sessions list --limit 1
   SESSION  KIND  PHASE      KEY          CREATED              REASON
@@ -50,9 +50,10 @@ all.
 }
 
 var sessionsShow = command{
-	name: "show", args: "SESSION", brief: "show a session as it stands",
+	name: "show", args: "SESSION", brief: "show the current state of a session",
 	about: `
-Shows a session as it stands: who has answered what, who signs, how it ended.
+Shows the current state of a session: the participants' answers, the signers and the
+outcome.
 
   $ conclave sessions show sg-2…
   session     sg-2…
@@ -76,12 +77,10 @@ Shows a session as it stands: who has answered what, who signs, how it ended.
 }
 
 var sessionsWatch = command{
-	name: "watch", args: "[SESSION]", brief: "watch a session happen",
+	name: "watch", args: "[SESSION]", brief: "draw a session live",
 	about: `
-Draws a session as it happens, until its outcome: a lane for its coordinator, one
-for the server, one for each participant. Without a SESSION it is the newest that
-goes on, or the next that begins. The exit status is the outcome's, as of conclave
-sign.
+Draws the messages of a session live until its outcome, with one lane each for the
+coordinator, the server and every participant.
 
   $ conclave sessions watch sg-2…
   sign sg-2… of key-7GZ5XQ…
@@ -100,7 +99,9 @@ sign.
   outcome     success after 1.204s
   …
 
-With --json each state of the session is a line.`,
+Without a SESSION it watches the newest running session, or waits for the next one.
+The exit status is that of the outcome, as for conclave sign. With --json it prints
+one line per state of the session.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		return func(ctx context.Context, args []string) error {
@@ -133,7 +134,7 @@ func (c *cli) nextSession(ctx context.Context, api *rest.Client) (string, error)
 			}
 		}
 		if first {
-			c.console.say("no session goes on; waiting for the next")
+			c.console.say("no session is running; waiting for the next")
 			if len(list.Items) > 0 {
 				last = list.Items[0].SessionID
 			}
@@ -175,7 +176,7 @@ func (c *cli) watch(ctx context.Context, api *rest.Client, id string) error {
 	})
 	c.console.show("")
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
-		return fmt.Errorf("stopped watching; session %s goes on", id)
+		return fmt.Errorf("stopped watching; session %s continues", id)
 	}
 	if err != nil {
 		return fmt.Errorf("session %s: %w", id, err)

@@ -21,8 +21,7 @@ import (
 var shareCommand = command{
 	name: "share", brief: "list, check, export or import shares; needs no server",
 	about: `
-Looks after this client's shares. A backup is two files: the identity, and the
-share that is sealed to it. Neither is of use without the other.
+Lists, checks, exports and imports this client's shares.
 
   $ conclave share check /mnt/backup/treasury.json --identity /mnt/backup/identity
   good        share of part 2 of key treasury
@@ -30,11 +29,15 @@ share that is sealed to it. Neither is of use without the other.
   signing     2 of 3: alice, bob, carol
   …
 
-For a backup of all that a participant needs, pins and policy among it, see
-conclave backup -h. From the two files alone: put the identity's copy into a new home, and import.
+A backup of a share is two files: the identity, and the share that is sealed to it.
+Neither can be used without the other. To restore from these two files, copy the
+identity into a new home and import the share:
 
   $ mkdir -m 700 ~/.conclave && install -m 600 /mnt/backup/identity ~/.conclave/identity
-  $ conclave share import /mnt/backup/*.json`,
+  $ conclave share import /mnt/backup/*.json
+
+conclave backup -h describes a backup of everything that a participant needs,
+including pins and policy.`,
 	subs: []command{shareList, shareCheck, shareExport, shareImport},
 }
 
@@ -58,38 +61,41 @@ Lists the shares in the home directory.
 }
 
 var shareCheck = command{
-	name: "check", args: "[FILE|KEY…]", brief: "prove shares usable, without rebuilding the key",
+	name: "check", args: "[FILE|KEY…]", brief: "prove that shares are usable, without rebuilding the key",
 	about: `
-Proves shares usable, without rebuilding the key: each opens with the identity, its
-secret belongs to its public point, the public points of every quorum make the
-public key, and its other numbers are sound. Without an argument it checks all in
-the home directory.
+Proves that shares are usable, without rebuilding the key. Without an argument it
+checks all shares in the home directory.
 
   $ conclave share check /mnt/backup/treasury.json --identity /mnt/backup/identity
   good        share of part 2 of key treasury
   owner       bob
   signing     2 of 3: alice, bob, carol
-  …`,
+  …
+
+For each share it checks that the identity opens it, that its secret matches its
+public point, that the public points of every quorum give the public key, and that
+its other parameters are sound.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
-		identity := flags.String("identity", "", "`file` of the identity to check with (default: that of the home directory)")
+		identity := flags.String("identity", "", "`file` of the identity to check with (default: the one in the home directory)")
 		address := addressFlag(flags)
 		return func(ctx context.Context, args []string) error { return c.checkShares(ctx, *identity, *address, args) }
 	},
 }
 
 func addressFlag(flags *flag.FlagSet) *string {
-	return flags.String("address", "", "account `address`, if there are several shares of one key")
+	return flags.String("address", "", "account `address`, if the home has several shares of one key")
 }
 
 var shareExport = command{
-	name: "export", args: "KEY", brief: "copy the share of a key into a new file; it stays sealed",
+	name: "export", args: "KEY", brief: "copy the sealed share of a key into a new file",
 	about: `
-Copies the share of a key into a new file; it stays sealed. Where to is noted, and
-shown by conclave keys show.
+Copies the share of a key into a new file. The share stays sealed.
 
   $ conclave share export treasury --to /mnt/backup/treasury.json
-  conclave: wrote /mnt/backup/treasury.json; it opens with …/identity only, so keep a copy of that too`,
+  conclave: wrote /mnt/backup/treasury.json; it opens with …/identity only, so keep a copy of that too
+
+The path is recorded, and conclave keys show lists it.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.localFlags(flags)
 		address := addressFlag(flags)
@@ -104,9 +110,9 @@ shown by conclave keys show.
 }
 
 var shareImport = command{
-	name: "import", args: "FILE…", brief: "put shares from a backup back, once they are checked",
+	name: "import", args: "FILE…", brief: "check shares from a backup and copy them into the home",
 	about: `
-Puts shares from a backup back into the home directory, once they are checked.
+Checks shares from a backup and copies them into the home directory.
 
   $ conclave share import /mnt/backup/*.json
   good        share of part 2 of key treasury
@@ -296,7 +302,7 @@ func (c *cli) exportShare(ctx context.Context, keyID, address, to string) error 
 		return err
 	}
 	if err := c.exported(text, to); err != nil {
-		return fmt.Errorf("%s was written, but noting so: %w", to, err)
+		return fmt.Errorf("%s was written, but not recorded: %w", to, err)
 	}
 	c.console.say("wrote %s; it opens with %s only, so keep a copy of that too", to, path)
 	return nil

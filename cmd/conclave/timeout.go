@@ -23,21 +23,21 @@ type timeoutError struct {
 // Error says how long was waited, and where to look.
 func (e *timeoutError) Error() string {
 	if e.session == "" {
-		return fmt.Sprintf("no answer within %s: the servers may have taken the request, or not (see conclave sessions)", e.after)
+		return fmt.Sprintf("no answer within %s: the servers may or may not have accepted the request (see conclave sessions)", e.after)
 	}
-	return fmt.Sprintf("no outcome within %s; session %s may go on (see conclave sessions %s)", e.after, e.session, e.session)
+	return fmt.Sprintf("no outcome within %s; session %s may still be running (see conclave sessions %s)", e.after, e.session, e.session)
 }
 
 // timeoutFlag lets a command say how long it waits for a request's outcome, from
 // the first attempt to connect. By default that is until nobody would carry out
 // the request any more.
 func timeoutFlag(flags *flag.FlagSet) func(ctx context.Context, expiresIn time.Duration, do func(context.Context) error) error {
-	given := flags.Duration("timeout", 0, "`time` to wait for the outcome, after which the exit status is 4 (default: --expires-in, or 1h, and a minute)")
+	given := flags.Duration("timeout", 0, "`duration` to wait for the outcome, after which the exit status is 4 (default: --expires-in, or 1h, plus a minute)")
 	return func(ctx context.Context, expiresIn time.Duration, do func(context.Context) error) error {
 		limit := *given
 		switch {
 		case limit < 0 || expiresIn < 0:
-			return misuse("a time must not be negative")
+			return misuse("a duration must not be negative")
 		case limit == 0 && expiresIn > 0:
 			limit = expiresIn + timeoutSlack
 		case limit == 0:

@@ -48,8 +48,8 @@ func TestTimeout(t *testing.T) {
 		"no server":                        {"http://127.0.0.1:1", keygen, "no answer within 700ms"},
 		"a keygen is not answered":         {silent(t, ""), keygen, "no answer within 700ms"},
 		"a signing is not answered":        {silent(t, ""), sign, "no answer within 700ms"},
-		"a keygen is taken, and no more":   {silent(t, "kg-1"), keygen, "no outcome within 700ms; session kg-1 may go on"},
-		"a signing is taken, and no more":  {silent(t, "sg-1"), sign, "no outcome within 700ms; session sg-1 may go on"},
+		"a keygen is taken, and no more":   {silent(t, "kg-1"), keygen, "no outcome within 700ms; session kg-1 may still be running"},
+		"a signing is taken, and no more":  {silent(t, "sg-1"), sign, "no outcome within 700ms; session sg-1 may still be running"},
 		"nobody says where the address is": {silent(t, ""), []string{"sign", "key-1", "--data", "x"}, "no answer within 700ms"},
 	} {
 		t.Run(name, func(t *testing.T) {

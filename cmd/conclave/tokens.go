@@ -14,10 +14,10 @@ import (
 )
 
 var tokensCommand = command{
-	name: "tokens", brief: "list a user's logins, or end tokens before they expire",
+	name: "tokens", brief: "list a user's logins, or revoke tokens",
 	about: `
-Lists the logins of a user that can be renewed, and, for admins, ends tokens before
-they expire.
+Lists a user's renewable logins, and revokes tokens before they expire. Revoking is
+for admins.
 
   $ conclave tokens list bob
   LOGIN   LABEL            BEGAN                RENEWED              UNTIL                RENEWALS
@@ -28,10 +28,10 @@ they expire.
 }
 
 var tokensList = command{
-	name: "list", args: "[USER]", brief: "list a user's logins that can be renewed: yours, or, for an admin, anybody's",
+	name: "list", args: "[USER]", brief: "list your renewable logins or, as an admin, those of any user",
 	about: `
-Lists the logins that can be renewed, the one renewed last first: yours, or those
-of a user, for admins.
+Lists your renewable logins, most recently renewed first. An admin can list those of
+any user.
 
   $ conclave tokens list
   LOGIN   LABEL            BEGAN                RENEWED              UNTIL                RENEWALS
@@ -70,19 +70,20 @@ func (c *cli) listLogins(ctx context.Context, api *rest.Client, user string) err
 }
 
 var tokensRevoke = command{
-	name: "revoke", args: "USER | --id ID", brief: "end all tokens of a user, or one login or token; for admins",
+	name: "revoke", args: "USER | --id ID", brief: "revoke all tokens of a user, or one login or token; for admins",
 	about: `
-Ends all tokens that a user has now, with its logins, or, with --id, one login (as
-tokens list shows it) or one token (the token id of whoami). Every node closes their
-sockets within a second. The user can log in again: conclave users disable keeps it
-out. For admins.
+Revokes all current tokens and logins of a user or, with --id, one login (as shown by
+tokens list) or one token (the token id shown by whoami). For admins.
 
   $ conclave tokens revoke bob --reason "laptop lost"
-  conclave: revoked all tokens of bob`,
+  conclave: revoked all tokens of bob
+
+Every node closes the affected sockets within a second. The user can log in again;
+use conclave users disable to prevent that.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)
 		id := flags.String("id", "", "`id` of one login or token")
-		reason := flags.String("reason", "", "`why`, for the audit")
+		reason := flags.String("reason", "", "`reason`, recorded in the audit")
 		return func(ctx context.Context, args []string) error {
 			if len(args) > 1 || (len(args) == 1) == (*id != "") {
 				return misuse("tokens revoke needs a user, or --id")
@@ -140,7 +141,7 @@ func (c *cli) awaitFile() func(context.Context, string) error {
 	return func(ctx context.Context, path string) error {
 		if !told {
 			told = true
-			c.console.say("the token in %s has expired; waiting for another", path)
+			c.console.say("the token in %s has expired; waiting for a new one", path)
 		}
 		select {
 		case <-time.After(loginPoll):

@@ -13,25 +13,27 @@ import (
 )
 
 var trustCommand = command{
-	name: "trust", brief: "say whose identities to trust; needs no server",
+	name: "trust", brief: "manage the identities that this home trusts; needs no server",
 	about: `
-Says whose identities this home trusts. A participant, and who asks for a key,
-trust the identity that a user has when they first meet, unless they run with
---trust pinned, and refuse any other from then on. Pin those who matter: ask them, over a channel that you
-trust, to read you what conclave identity shows them.
+Manages the identities that this home trusts. Pin the identities that matter: ask the
+users, over a channel that you trust, to read you what conclave identity shows them.
 
   $ conclave trust add dave BOZJ6-L4GQE-TOPPJ-PCQ3C-5QUQ4-FJ7QA-MDNXS-YGOPA
 
-A participant that approves without asking does so for pinned coordinators only.
+By default a participant or coordinator trusts a user's identity on first use
+(--trust tofu) and refuses any other identity of that user from then on. With
+--trust pinned only pinned identities are trusted. A participant that approves
+automatically does so for pinned coordinators only.
+
 To accept a new identity of a user, ask for its fingerprint, remove the user and
 add it again.`,
 	subs: []command{trustList, trustAdd, trustRemove},
 }
 
 var trustList = command{
-	name: "list", brief: "list whom this home knows",
+	name: "list", brief: "list the known identities",
 	about: `
-Lists whom this home knows, and whether by a pin or by first use.
+Lists the known identities, and whether each is pinned or trusted on first use.
 
   $ conclave trust list
   USER  TRUST      FINGERPRINT
@@ -51,8 +53,8 @@ Lists whom this home knows, and whether by a pin or by first use.
 var trustAdd = command{
 	name: "add", args: "USER FINGERPRINT", brief: "pin a user's identity",
 	about: `
-Pins the identity of a user by the fingerprint that conclave identity shows the
-user. It may come in groups, as it is read aloud.
+Pins a user's identity by its fingerprint, which conclave identity shows to that
+user. The fingerprint may be given in groups, as it is read aloud.
 
   $ conclave trust add dave BOZJ6-L4GQE-TOPPJ-PCQ3C-5QUQ4-FJ7QA-MDNXS-YGOPA
   conclave: pinned the identity of dave`,
@@ -68,9 +70,9 @@ user. It may come in groups, as it is read aloud.
 }
 
 var trustRemove = command{
-	name: "remove", args: "USER", brief: "forget a user's identity",
+	name: "remove", args: "USER", brief: "remove a user's identity",
 	about: `
-Forgets the identity of a user, pinned or not.
+Removes a user's identity, pinned or not.
 
   $ conclave trust remove dave
   conclave: forgot the identity of dave`,
@@ -87,7 +89,7 @@ Forgets the identity of a user, pinned or not.
 
 // trustFlag lets a command say whom it trusts, and then whether by pins alone.
 func trustFlag(flags *flag.FlagSet) func() (pinnedOnly bool, err error) {
-	whom := flags.String("trust", "tofu", "`whom` to trust: pinned, or tofu, also whoever comes first under a name")
+	whom := flags.String("trust", "tofu", "`mode` of trust: pinned (only pinned identities), or tofu (also trust on first use)")
 	return func() (bool, error) {
 		if *whom != "tofu" && *whom != "pinned" {
 			return false, misuse("--trust must be tofu or pinned")
@@ -138,7 +140,7 @@ func (c *cli) pin(user, fingerprint string) error {
 	err = store.Pin(user, fingerprint)
 	var other *trust.IdentityError
 	if errors.As(err, &other) {
-		return fmt.Errorf("%s is known by another identity, %s (%s)", user, other.Known, trustOf(other.Pinned))
+		return fmt.Errorf("%s is known with another identity, %s (%s)", user, other.Known, trustOf(other.Pinned))
 	}
 	if err != nil {
 		return misuse("%s", err)
@@ -157,7 +159,7 @@ func (c *cli) forget(user string) error {
 		return err
 	}
 	if !known {
-		return fmt.Errorf("nothing is known of %s", clean(user))
+		return fmt.Errorf("no identity of %s is known", clean(user))
 	}
 	c.console.say("forgot the identity of %s", user)
 	return nil

@@ -11,36 +11,36 @@ import (
 )
 
 var usersCommand = command{
-	name: "users", brief: "look after the accounts at the servers; for admins",
+	name: "users", brief: "manage the accounts at the servers; for admins",
 	about: `
-Lists, shows, makes, changes and removes accounts, through any server. For admins.
-conclaved user does the same without one, beside Redis.
+Lists, shows, adds, changes and removes accounts through any server. For admins.
+conclaved user does the same on the host of Redis, without a server.
 
   $ conclave users add bob --role participant --one-time
   conclave: made bob (participant)
-  conclave: its password is good for one login, until 2026-03-04 12:00:00
+  conclave: its password is valid for one login, until 2026-03-04 12:00:00
   password    7Q2TJ…
   $ conclave users list --role participant
   USER  ROLES        STATE    PASSWORD  CREATED
   bob   participant  enabled  one_time  2026-03-01 12:00:00
   $ conclave users disable bob --reason "laptop lost"
-  conclave: disabled bob; its tokens have ended`,
+  conclave: disabled bob; its tokens are revoked`,
 	subs: []command{usersList, usersShow, usersAdd, usersRoles, usersDisable, usersEnable, usersPasswd, usersRemove},
 }
 
 var usersList = command{
 	name: "list", brief: "list accounts",
 	about: `
-Lists accounts by user id. For admins.
+Lists accounts, sorted by user id. For admins.
 
   $ conclave users list --role admin --state enabled
   USER  ROLES  STATE    PASSWORD  CREATED
   root  admin  enabled  set       2026-03-01 12:00:00`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		var p rest.UserPage
-		role := flags.String("role", "", "only accounts in this `role`")
-		flags.StringVar(&p.State, "state", "", "only accounts that are `enabled or disabled`")
-		flags.StringVar(&p.Prefix, "prefix", "", "only accounts whose user id begins with this `text`")
+		role := flags.String("role", "", "list only accounts with this `role`")
+		flags.StringVar(&p.State, "state", "", "list only accounts in this `state`: enabled or disabled")
+		flags.StringVar(&p.Prefix, "prefix", "", "list only accounts whose user id begins with this `prefix`")
 		return listAction(c, flags, func(c *cli, ctx context.Context, api *rest.Client, limit int) error {
 			p.Role = wire.Role(*role)
 			return c.listUsers(ctx, api, p, limit)
@@ -102,7 +102,7 @@ Shows an account. For admins.
 				return fmt.Errorf("user %s: %w", user, err)
 			}
 			return c.print(u, [2]string{"user", u.UserID}, [2]string{"roles", rolesText(u.Roles)}, [2]string{"state", stateText(u)},
-				[2]string{"password", u.Password}, [2]string{"good until", when(u.OneTimeUntil)}, [2]string{"created", when(u.CreatedAt)})
+				[2]string{"password", u.Password}, [2]string{"valid until", when(u.OneTimeUntil)}, [2]string{"created", when(u.CreatedAt)})
 		})
 	},
 }
@@ -124,7 +124,7 @@ func (c *cli) issued(u rest.UserPassword, format string, args ...any) error {
 		return c.done(u, format, args...)
 	}
 	c.console.say("%s", clean(fmt.Sprintf(format, args...)))
-	c.console.say("its password is good for one login, until %s", when(u.OneTimeUntil))
+	c.console.say("its password is valid for one login, until %s", when(u.OneTimeUntil))
 	return c.print(u, [2]string{"password", u.OneTimePassword})
 }
 
@@ -135,7 +135,7 @@ func rolesFlag(flags *flag.FlagSet) func() ([]wire.Role, error) {
 		var roles []wire.Role
 		for _, name := range splitList(*text) {
 			if !wire.Role(name).Valid() {
-				return nil, misuse("no such role: %s; there are coordinator, participant and admin", name)
+				return nil, misuse("no such role: %s; the roles are coordinator, participant and admin", name)
 			}
 			roles = append(roles, wire.Role(name))
 		}
@@ -146,7 +146,7 @@ func rolesFlag(flags *flag.FlagSet) func() ([]wire.Role, error) {
 	}
 }
 
-const oneTimeHelp = "have the servers make a password that is good for one login, within three days"
+const oneTimeHelp = "let the servers generate a password that is valid for one login, within three days"
 
 // newPassword asks for a password twice on a terminal, or reads a line; "" with
 // oneTime.
@@ -158,28 +158,30 @@ func (c *cli) newPassword(user string, oneTime bool) (string, error) {
 	if err != nil || !c.onTerminal() {
 		return first, err
 	}
-	second, err := c.askHidden("the same again")
+	second, err := c.askHidden("repeat the new password")
 	if err != nil {
 		return "", err
 	}
 	if first != string(second) {
-		return "", errors.New("the two are not the same; nothing was changed")
+		return "", errors.New("the two passwords differ; nothing was changed")
 	}
 	return first, nil
 }
 
 var usersAdd = command{
-	name: "add", args: "USER --role ROLE[,ROLE]", brief: "make an account",
+	name: "add", args: "USER --role ROLE[,ROLE]", brief: "add an account",
 	about: `
-Makes an account. Its password is asked for without echo; without a terminal it is
-the first line of stdin. With --one-time the servers make one, which is printed and
-shown nowhere else: it is good for one login, and conclave renews that from then on,
-so that a participant never has a password that lasts. For admins.
+Adds an account. The password is read from the terminal without echo, or from the
+first line of stdin. For admins.
 
   $ conclave users add bob --role participant --one-time
   conclave: made bob (participant)
-  conclave: its password is good for one login, until 2026-03-04 12:00:00
-  password    7Q2TJ…`,
+  conclave: its password is valid for one login, until 2026-03-04 12:00:00
+  password    7Q2TJ…
+
+With --one-time the servers generate a password, which is printed once and never
+shown again. It is valid for one login, which conclave renews from then on, so that
+a participant never has a lasting password.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		roles := rolesFlag(flags)
 		oneTime := flags.Bool("one-time", false, oneTimeHelp)
@@ -202,13 +204,15 @@ so that a participant never has a password that lasts. For admins.
 }
 
 var usersRoles = command{
-	name: "roles", args: "USER --role ROLE[,ROLE]", brief: "give an account other roles",
+	name: "roles", args: "USER --role ROLE[,ROLE]", brief: "replace the roles of an account, and revoke its tokens",
 	about: `
-Gives an account these roles and no others, and ends its tokens and logins, which speak
-of the old ones. The last admin who can log in cannot stop being one. For admins.
+Replaces the roles of an account, and revokes its tokens and logins, which carry the
+old roles. For admins.
 
   $ conclave users roles bob --role participant,coordinator
-  conclave: bob is participant, coordinator; its tokens have ended`,
+  conclave: bob is participant, coordinator; its tokens are revoked
+
+The last admin who can log in cannot lose the role admin.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		roles := rolesFlag(flags)
 		return ofUser(c, flags, "users roles", func(ctx context.Context, api *rest.Client, user string) error {
@@ -220,36 +224,37 @@ of the old ones. The last admin who can log in cannot stop being one. For admins
 			if err != nil {
 				return fmt.Errorf("change roles of %s: %w", user, err)
 			}
-			return c.done(u, "%s is %s; its tokens have ended", user, rolesText(u.Roles))
+			return c.done(u, "%s is %s; its tokens are revoked", user, rolesText(u.Roles))
 		})
 	},
 }
 
 var usersDisable = command{
-	name: "disable", args: "USER", brief: "bar an account, and end its tokens",
+	name: "disable", args: "USER", brief: "disable an account, and revoke its tokens",
 	about: `
-Bars an account: nobody logs in to it, no server takes a token of the user, and its
-sockets are closed within a second. The last admin who can log in cannot bar
-themselves. For admins.
+Disables an account: logins are refused, its tokens become invalid on all servers,
+and its sockets are closed within a second. For admins.
 
   $ conclave users disable bob --reason "laptop lost"
-  conclave: disabled bob; its tokens have ended`,
+  conclave: disabled bob; its tokens are revoked
+
+The last admin who can log in cannot be disabled by that admin.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
-		reason := flags.String("reason", "", "`why`, for the audit")
+		reason := flags.String("reason", "", "`reason`, recorded in the audit")
 		return ofUser(c, flags, "users disable", func(ctx context.Context, api *rest.Client, user string) error {
 			u, err := api.DisableUser(ctx, user, *reason)
 			if err != nil {
 				return fmt.Errorf("disable %s: %w", user, err)
 			}
-			return c.done(u, "disabled %s; its tokens have ended", user)
+			return c.done(u, "disabled %s; its tokens are revoked", user)
 		})
 	},
 }
 
 var usersEnable = command{
-	name: "enable", args: "USER", brief: "let an account in again",
+	name: "enable", args: "USER", brief: "enable a disabled account",
 	about: `
-Lets an account in again. It must log in anew. For admins.
+Enables a disabled account. The user must log in again. For admins.
 
   $ conclave users enable bob
   conclave: enabled bob`,
@@ -265,14 +270,14 @@ Lets an account in again. It must log in anew. For admins.
 }
 
 var usersPasswd = command{
-	name: "passwd", args: "USER", brief: "give an account another password, and end its tokens",
+	name: "passwd", args: "USER", brief: "set a new password, and revoke the account's tokens",
 	about: `
-Gives an account another password, as conclave users add does, and ends its tokens and
-logins. For admins.
+Sets a new password for an account, as conclave users add does, and revokes its
+tokens and logins. For admins.
 
   $ conclave users passwd bob --one-time
-  conclave: bob has a new password; its tokens have ended
-  conclave: its password is good for one login, until 2026-03-04 12:00:00
+  conclave: bob has a new password; its tokens are revoked
+  conclave: its password is valid for one login, until 2026-03-04 12:00:00
   password    9K4R…`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		oneTime := flags.Bool("one-time", false, oneTimeHelp)
@@ -285,28 +290,29 @@ logins. For admins.
 			if err != nil {
 				return fmt.Errorf("change password of %s: %w", user, err)
 			}
-			return c.issued(u, "%s has a new password; its tokens have ended", user)
+			return c.issued(u, "%s has a new password; its tokens are revoked", user)
 		})
 	},
 }
 
 var usersRemove = command{
-	name: "remove", args: "USER", brief: "remove an account, and end its tokens",
+	name: "remove", args: "USER", brief: "remove an account, and revoke its tokens",
 	about: `
-Removes an account, and ends its tokens and logins. Its keys and sessions stay under the
-name: a new account of that name is that user again, so disable an account whose name
-others might be given. The last admin who can log in cannot remove themselves. For
-admins.
+Removes an account, and revokes its tokens and logins. For admins.
 
   $ conclave users remove bob --reason "left"
-  conclave: removed bob; its tokens have ended`,
+  conclave: removed bob; its tokens are revoked
+
+The keys and sessions of the user are kept under the name: a new account of that
+name is the same user. If the name may be given to somebody else, disable the account
+instead. The last admin who can log in cannot remove the own account.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
-		reason := flags.String("reason", "", "`why`, for the audit")
+		reason := flags.String("reason", "", "`reason`, recorded in the audit")
 		return ofUser(c, flags, "users remove", func(ctx context.Context, api *rest.Client, user string) error {
 			if err := api.RemoveUser(ctx, user, *reason); err != nil {
 				return fmt.Errorf("remove %s: %w", user, err)
 			}
-			return c.done(map[string]string{"status": "removed", "user_id": user}, "removed %s; its tokens have ended", user)
+			return c.done(map[string]string{"status": "removed", "user_id": user}, "removed %s; its tokens are revoked", user)
 		})
 	},
 }

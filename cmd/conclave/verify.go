@@ -13,30 +13,33 @@ var verifyCommand = command{
 	name: "verify", args: "--data DATA --signature SIG (--address ADDR | --public-key KEY) | --evidence FILE | --key FILE",
 	brief: "check a signature, a key's attestations, or evidence; needs no server",
 	about: `
-Checks a signature, offline. It exits with 0 if it is good and with 1 if not.
-With --key it checks what the participants of a key have attested, by the
-identities that this home knows: that the address is of the key that they have
-made. FILE is what conclave keys KEY -json prints, or GET /v1/keys/KEY answers.
-With --evidence it checks what a participant has kept against a party that signed
-two different messages where it may sign one, and says whom it convicts. Anybody
-can make evidence against an identity of their own making: compare the identity
-with the one that is pinned here, or that its owner shows.
+Checks a signature, offline. It exits with 0 if the signature is valid and with 1 if
+it is not.
 
   $ conclave verify --address 0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F \
       --data "pay bob" --signature 0x…
   good        secp256k1 signature by 0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F
-  digest      0x…`,
+  digest      0x…
+
+With --key it checks the attestations of a key against the identities that this home
+knows: that the address is that of the key that the participants created. FILE is
+the output of conclave keys KEY -json or of GET /v1/keys/KEY.
+
+With --evidence it checks evidence that a participant has stored against a party that
+signed two different messages where one is allowed, and names the party. Anybody can
+produce evidence against an identity that they created themselves: compare the
+identity with the one that is pinned here, or that its owner shows.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		var v verification
 		c.localFlags(flags)
 		evidence := flags.String("evidence", "", "`file` of evidence to check")
-		key := flags.String("key", "", "`file` with a key whose attestations to check")
+		key := flags.String("key", "", "`file` with the key whose attestations to check")
 		trust := trustFlag(flags)
-		flags.StringVar(&v.curve, "curve", "", "`curve`: secp256k1 or ed25519 (default: that of the address, else secp256k1)")
+		flags.StringVar(&v.curve, "curve", "", "`curve` of the key: secp256k1 or ed25519 (default: the curve of the address, else secp256k1)")
 		flags.StringVar(&v.address, "address", "", "account `address` of the key")
 		flags.StringVar(&v.publicKey, "public-key", "", "public `key`, 0x and hex")
 		flags.StringVar(&v.data, "data", "", "what was signed: "+dataHelp+", as with conclave sign")
-		flags.StringVar(&v.hash, "hash", "", "what was done to it: none, keccak256, sha256, sha256d or eip191 (default: as when signing)")
+		flags.StringVar(&v.hash, "hash", "", "hash `function` that was applied: none, keccak256, sha256, sha256d or eip191 (default: as for conclave sign)")
 		flags.StringVar(&v.signature, "signature", "", "`signature`, 0x and hex")
 		return func(_ context.Context, args []string) error {
 			given := map[string]bool{}
@@ -49,15 +52,15 @@ with the one that is pinned here, or that its owner shows.
 			case len(args) > 0:
 				return misuse("verify takes no arguments, only flags")
 			case given["evidence"] && (ofSignature || given["key"] || given["trust"]):
-				return misuse("--evidence is checked by itself")
+				return misuse("--evidence cannot be combined with other flags")
 			case given["evidence"]:
 				return c.verifyEvidence(*evidence)
 			case given["key"] && ofSignature:
-				return misuse("--key is checked by itself")
+				return misuse("--key cannot be combined with other flags")
 			case given["key"]:
 				return c.verifyKey(*key, pinnedOnly)
 			case given["trust"]:
-				return misuse("--trust is for --key")
+				return misuse("--trust can be used with --key only")
 			case !given["data"] || !given["signature"]:
 				return misuse("verify needs --data and --signature")
 			case given["address"] == given["public-key"]:

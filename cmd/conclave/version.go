@@ -8,10 +8,9 @@ import (
 )
 
 var versionCommand = command{
-	name: "version", brief: "say which version this is",
+	name: "version", brief: "show the version",
 	about: `
-Says which version of Conclave this is, and of which commit, as far as the build
-knows.
+Shows the version of this program, and its commit if the build recorded it.
 
   $ conclave version
   version     v0.1.0
@@ -43,7 +42,7 @@ func (c *cli) printVersion() error {
 			case s.Key == "vcs.revision":
 				v.Commit = s.Value + v.Commit
 			case s.Key == "vcs.modified" && s.Value == "true":
-				v.Commit += " (changed since)"
+				v.Commit += " (modified)"
 			}
 		}
 	}

@@ -51,11 +51,11 @@ func health(args []string, env func(string) (string, bool), stdout, stderr io.Wr
 	defer client.CloseIdleConnections()
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("node does not answer: %w", err)
+		return fmt.Errorf("the node does not answer: %w", err)
 	}
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("node is not ready: /readyz answers %s", response.Status)
+		return fmt.Errorf("the node is not ready: /readyz returned %s", response.Status)
 	}
 	fmt.Fprintln(stdout, "ready")
 	return nil

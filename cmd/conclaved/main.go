@@ -1,4 +1,4 @@
-// Conclaved is one node of a Conclave cluster.
+// Conclaved runs one node of a Conclave cluster.
 package main
 
 import (
@@ -18,23 +18,23 @@ import (
 	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 )
 
-const usage = `Conclaved is one node of a Conclave cluster.
+const usage = `Conclaved runs one node of a Conclave cluster.
 
 Usage:
     conclaved [flags]                        serve
-    conclaved user add NAME --role ROLE      make an account
-    conclaved user roles NAME --role ROLE    give it other roles, and end its tokens
-    conclaved user passwd NAME               give it another password, and end its tokens
-    conclaved user disable|enable NAME       bar it and end its tokens, or let it in again
-    conclaved user remove NAME               remove it, and end its tokens
-    conclaved user list [--json]             the accounts
-    conclaved health [flags]                 ask the node of these flags whether it is ready
+    conclaved user add NAME --role ROLE      add an account
+    conclaved user roles NAME --role ROLE    replace its roles, and revoke its tokens
+    conclaved user passwd NAME               set a new password, and revoke its tokens
+    conclaved user disable|enable NAME       disable it and revoke its tokens, or enable it
+    conclaved user remove NAME               remove it, and revoke its tokens
+    conclaved user list [--json]             list the accounts
+    conclaved health [flags]                 check whether the node with these flags is ready
 
-Passwords are asked for without echo; without a terminal they are the first line
+Passwords are read from the terminal without echo, or from the first line
 of standard input.
 
 Each flag has an environment variable, CONCLAVE_ and its name in capitals
-(--jwt-secret is CONCLAVE_JWT_SECRET); a flag wins. All nodes of a cluster share
+(--jwt-secret is CONCLAVE_JWT_SECRET); flags override it. All nodes of a cluster share
 the same Redis and the same secrets.
 
 Example:

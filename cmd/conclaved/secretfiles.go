@@ -12,7 +12,7 @@ import (
 // declareSecretFiles declares the flags that name files with what is secret: a
 // process's environment and command line are easier to read than a file.
 func (o *options) declareSecretFiles() {
-	o.flags.StringVar(&o.redisFile, "redis-file", "", "`file` with the URL of Redis, which may hold a password")
+	o.flags.StringVar(&o.redisFile, "redis-file", "", "`file` with the URL of Redis, instead of --redis, for a URL that contains a password")
 	o.flags.StringVar(&o.shareKEKFile, "share-kek-file", "", "`file` with the share key-encryption key")
 }
 
@@ -55,7 +55,7 @@ func webhookSecrets(text string) ([][]byte, error) {
 		if encoded, ok := strings.CutPrefix(line, "whsec_"); ok {
 			var err error
 			if one, err = base64.StdEncoding.DecodeString(encoded); err != nil {
-				return nil, errors.New("what follows whsec_ is not base64")
+				return nil, errors.New("the text after whsec_ is not base64")
 			}
 		}
 		all = append(all, one)

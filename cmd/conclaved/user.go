@@ -61,7 +61,7 @@ func user(args []string, env func(string) (string, bool), stdin io.Reader, stdou
 	switch verb {
 	case "add":
 		u.flags.StringVar(&u.roles, "role", "", "`roles` of the account, separated by commas: coordinator, participant, admin")
-		u.flags.BoolVar(&u.replace, "replace", false, "set the password and roles of an account that exists, and end its tokens")
+		u.flags.BoolVar(&u.replace, "replace", false, "replace the password and roles of an existing account, and revoke its tokens")
 	case "roles":
 		u.flags.StringVar(&u.roles, "role", "", "`roles` of the account, separated by commas: coordinator, participant, admin")
 	case "list":
@@ -206,7 +206,7 @@ func (u *userCommand) newPassword() (string, error) {
 		typed[i] = string(line)
 	}
 	if typed[0] != typed[1] {
-		return "", errors.New("the two are not the same")
+		return "", errors.New("the two passwords differ")
 	}
 	return typed[0], nil
 }

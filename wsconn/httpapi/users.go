@@ -39,7 +39,7 @@ type UserInfo struct {
 	Roles        []wire.Role `json:"roles"`
 	Disabled     bool        `json:"disabled"`
 	CreatedAt    time.Time   `json:"created_at"`
-	Password     string      `json:"password" enum:"set,one_time,used" doc:"one_time: it is good for one login, until one_time_until; used: that login has been, and only what renews it goes on"`
+	Password     string      `json:"password" enum:"set,one_time,used" doc:"one_time: it is valid for one login, until one_time_until; used: that login has been, and only what renews it goes on"`
 	OneTimeUntil time.Time   `json:"one_time_until,omitzero"`
 }
 

@@ -85,7 +85,7 @@ func Strangers(environ []string, more ...string) []Stranger {
 
 // String says what is to be told of a variable, and never its value.
 func (s Stranger) String() string {
-	text := "the environment variable " + s.Name + " is not known and does nothing"
+	text := "the environment variable " + s.Name + " is unknown and has no effect"
 	if s.Like != "" {
 		text += "; did you mean " + s.Like + "?"
 	}
