@@ -6,11 +6,13 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/wsconn/client/clienttest"
 )
 
 func TestMain(m *testing.M) {
+	sample.Idling()
 	// tss-lib's logger starts one goroutine when the program does, and never ends it.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"))
 }
