@@ -25,7 +25,7 @@ func TestReplaceIsStated(t *testing.T) {
 	if len(needed) != 1 {
 		t.Fatalf("go.mod replaces %q, want one", needed)
 	}
-	for _, file := range []string{"../wsconn/client/client.go", "../cluster/node/node.go", "docs/INTEGRATION.md"} {
+	for _, file := range []string{"../wsconn/client/participant/participant.go", "docs/INTEGRATION.md"} {
 		if !strings.Contains(read(t, file), needed[0]) {
 			t.Errorf("%s does not state %q", file, needed[0])
 		}
