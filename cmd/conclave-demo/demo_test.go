@@ -53,7 +53,7 @@ func TestDemo(t *testing.T) {
 		ended <- cmd.Wait()
 		cancel() // nothing more comes
 	}()
-	waitFor(ctx, t, &out, "Ctrl-C ends it")
+	waitFor(ctx, t, &out, "Ctrl-C stops the cluster")
 	text := out.String()
 	for _, want := range []string{
 		`node n1 on`, `node n2 on`, `node n3 on`, `alice is connected to node n\d`, `dave is connected to node n\d`,

@@ -46,7 +46,7 @@ func TestHealth(t *testing.T) {
 	ask(nil, 2, "unexpected argument", "now")
 	ask(nil, 2, "--listen", "--listen", "nowhere")
 	status.Store(http.StatusServiceUnavailable)
-	ask(map[string]string{"CONCLAVE_LISTEN": address}, 1, "not ready: /readyz answers 503")
+	ask(map[string]string{"CONCLAVE_LISTEN": address}, 1, "not ready: /readyz returned 503")
 	plain.Close()
 	ask(map[string]string{"CONCLAVE_LISTEN": address}, 1, "does not answer")
 }
