@@ -7,22 +7,23 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/session/audit"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// accounts are those of a cluster, for its operator: what is done to them is in
-// the audit.
-type accounts struct {
-	*auth.Accounts
+// operated are the accounts of a cluster, for its operator: changes of them are
+// entered in the audit.
+type operated struct {
+	*accounts.Store
 	rdb    redis.UniversalClient
 	prefix string
 }
 
 // audited records what has just been done to an account, unless err says that it
 // was not.
-func (a accounts) audited(ctx context.Context, what, user, detail string, err error) error {
+func (a operated) audited(ctx context.Context, what, user, detail string, err error) error {
 	if err != nil {
 		return err
 	}
@@ -31,7 +32,7 @@ func (a accounts) audited(ctx context.Context, what, user, detail string, err er
 
 // withAccounts calls do with the accounts of the cluster whose Redis cfg names;
 // nothing but what says how to reach it is needed of cfg.
-func withAccounts(cfg Config, do func(accounts) error) error {
+func withAccounts(cfg Config, do func(operated) error) error {
 	if cfg.Redis == "" {
 		cfg.Redis = DefaultRedis
 	}
@@ -42,9 +43,9 @@ func withAccounts(cfg Config, do func(accounts) error) error {
 	if cfg.RedisWaitReplicas > 0 {
 		waitForReplicas(rdb, cfg.RedisWaitReplicas)
 	}
-	list, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Prefix: cfg.RedisPrefix})
+	list, err := accounts.New(accounts.Config{Redis: rdb, Prefix: cfg.RedisPrefix})
 	if err == nil {
-		err = do(accounts{list, rdb, cfg.RedisPrefix})
+		err = do(operated{list, rdb, cfg.RedisPrefix})
 	}
 	return errors.Join(err, rdb.Close())
 }
@@ -61,7 +62,7 @@ func AddUser(ctx context.Context, cfg Config, user, password string, roles []str
 	if replace {
 		what = audit.UserReplace
 	}
-	return withAccounts(cfg, func(a accounts) error {
+	return withAccounts(cfg, func(a operated) error {
 		return a.audited(ctx, what, user, "roles "+strings.Join(roles, ","), a.Add(ctx, user, password, list, replace))
 	})
 }
@@ -69,7 +70,7 @@ func AddUser(ctx context.Context, cfg Config, user, password string, roles []str
 // SetUserPassword gives an account another password and ends its tokens; every
 // node closes their sockets within a second.
 func SetUserPassword(ctx context.Context, cfg Config, user, password string) error {
-	return withAccounts(cfg, func(a accounts) error {
+	return withAccounts(cfg, func(a operated) error {
 		return a.audited(ctx, audit.UserPassword, user, "password set", a.SetPassword(ctx, user, password))
 	})
 }
@@ -81,7 +82,7 @@ func SetUserDisabled(ctx context.Context, cfg Config, user string, disabled bool
 	if disabled {
 		what = audit.UserDisable
 	}
-	return withAccounts(cfg, func(a accounts) error {
+	return withAccounts(cfg, func(a operated) error {
 		return a.audited(ctx, what, user, "tokens revoked", a.SetDisabled(ctx, user, disabled))
 	})
 }
@@ -93,7 +94,7 @@ func SetUserRoles(ctx context.Context, cfg Config, user string, roles []string) 
 	for _, r := range roles {
 		list = append(list, wire.Role(r))
 	}
-	return withAccounts(cfg, func(a accounts) error {
+	return withAccounts(cfg, func(a operated) error {
 		return a.audited(ctx, audit.UserRoles, user, "roles "+strings.Join(roles, ","), a.SetRoles(ctx, user, list))
 	})
 }
@@ -101,14 +102,14 @@ func SetUserRoles(ctx context.Context, cfg Config, user string, roles []string) 
 // RemoveUser removes an account and ends its tokens; every node closes their sockets
 // within a second. Its keys and sessions stay, under the name.
 func RemoveUser(ctx context.Context, cfg Config, user string) error {
-	return withAccounts(cfg, func(a accounts) error {
+	return withAccounts(cfg, func(a operated) error {
 		return a.audited(ctx, audit.UserRemove, user, "tokens revoked", a.Delete(ctx, user))
 	})
 }
 
 // ListUsers returns the accounts that can log in.
 func ListUsers(ctx context.Context, cfg Config) (list []auth.Account, err error) {
-	err = withAccounts(cfg, func(a accounts) (err error) {
+	err = withAccounts(cfg, func(a operated) (err error) {
 		list, err = a.List(ctx)
 		return err
 	})

@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/conclave-mpc/conclave/cluster/node"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/session/audit"
-	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -341,7 +341,7 @@ func TestAuditCommand(t *testing.T) {
 		users := map[string]*cli{}
 		binary := conclaveBinary(t)
 		for user, role := range map[string]wire.Role{"root": wire.RoleAdmin, "alice": wire.RoleCoordinator} {
-			authtest.AddUser(t, c.rdb, c.prefix, user, password, role)
+			accountstest.AddUser(t, c.rdb, c.prefix, user, password, role)
 			users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), user)}
 			users[user].run(password+"\n", "login", c.nodes[0].base, user)
 		}

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -86,7 +86,7 @@ func enrol(t *testing.T, c *testCluster, names ...string) map[string]*cli {
 		if i == 0 {
 			role = wire.RoleCoordinator
 		}
-		authtest.AddUser(t, c.rdb, c.prefix, user, cliPassword, role)
+		accountstest.AddUser(t, c.rdb, c.prefix, user, cliPassword, role)
 		users[user] = &cli{t: t, binary: binary, home: filepath.Join(t.TempDir(), "home")}
 		users[user].run(cliPassword+"\n", "login", c.nodes[i%len(c.nodes)].base, user)
 		if i > 0 {

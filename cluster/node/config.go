@@ -11,7 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/wsconn/webhook"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -209,7 +209,7 @@ const (
 	DefaultListen          = "127.0.0.1:8080"
 	DefaultAdminAddr       = "127.0.0.1:0" // of conclaved; Config's is none
 	DefaultRedis           = "redis://127.0.0.1:6379/0"
-	DefaultPrefix          = auth.DefaultPrefix
+	DefaultPrefix          = accounts.DefaultPrefix
 	DefaultMaxMessageBytes = wire.DefaultMaxMessageBytes
 	DefaultMaxParties      = wire.DefaultMaxParties
 )

@@ -15,8 +15,8 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
-	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -106,7 +106,7 @@ const fullPassword = "long enough a password"
 func (f *fullRedis) before() {
 	t, c := f.t, f.c
 	for _, user := range []string{"erin", "mallory"} {
-		authtest.AddUser(t, f.rdb, c.prefix, user, fullPassword, wire.RoleCoordinator)
+		accountstest.AddUser(t, f.rdb, c.prefix, user, fullPassword, wire.RoleCoordinator)
 	}
 	f.g = gatherParts(t, c)
 	f.g.keygen(t)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
@@ -132,7 +133,7 @@ func socketsFor(files uint64) int {
 type limits struct {
 	messages, requests, registers *limit.Throttle
 	bytes                         *limit.Throttle // in KiB
-	logins                        *auth.LoginThrottle
+	logins                        *accounts.LoginThrottle
 }
 
 func newLimits(cfg *Config, rdb redis.UniversalClient) limits {
@@ -141,9 +142,9 @@ func newLimits(cfg *Config, rdb redis.UniversalClient) limits {
 		bytes:     limit.NewThrottle(float64(cfg.RateLimitBytes)/1024, bytesBurst*cfg.RateLimitBytes/1024),
 		requests:  limit.NewThrottle(cfg.RequestLimit, int(2*cfg.RequestLimit)),
 		registers: limit.NewThrottle(cfg.RegisterLimit, int(registerBurst*cfg.RegisterLimit)),
-		logins: auth.NewLoginThrottle(auth.LoginConfig{
+		logins: accounts.NewLoginThrottle(accounts.LoginConfig{
 			Redis: rdb, Prefix: cfg.RedisPrefix, Key: cfg.JWTSecret, Log: cfg.Log,
-			Limits: auth.LoginLimits{Pair: cfg.LoginLimit, Network: cfg.LoginAddressLimit, Account: cfg.LoginAccountLimit},
+			Limits: accounts.LoginLimits{Pair: cfg.LoginLimit, Network: cfg.LoginAddressLimit, Account: cfg.LoginAccountLimit},
 		}),
 	}
 }

@@ -55,11 +55,11 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 	"github.com/conclave-mpc/conclave/cluster/node/metrics"
 	"github.com/conclave-mpc/conclave/cluster/node/tracing"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	auditstore "github.com/conclave-mpc/conclave/cluster/store/audit"
 	"github.com/conclave-mpc/conclave/cluster/store/sessions"
 	"github.com/conclave-mpc/conclave/session/service"
 	"github.com/conclave-mpc/conclave/wsconn"
-	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"
 	"github.com/conclave-mpc/conclave/wsconn/webhook"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -149,11 +149,11 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: n.rdb, Prefix: n.cfg.RedisPrefix, Revocations: n.tokens.revoked})
+	users, err := accounts.New(accounts.Config{Redis: n.rdb, Prefix: n.cfg.RedisPrefix, Revocations: n.tokens.revoked})
 	if err != nil {
 		return err
 	}
-	if err := n.assembleRenewals(accounts); err != nil {
+	if err := n.assembleRenewals(users); err != nil {
 		return err
 	}
 	shares, err := service.NewShareKeeper(n.cfg.ShareKEK)
@@ -189,14 +189,14 @@ func (n *Node) assemble() error {
 		Locker: locker{n.cluster, store, locks == line}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Waiting: waiting{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
-		Users: newUsers(&n.cfg, accounts, presence{n.cluster}), NodeID: n.cfg.NodeID, Storage: n.memory, Bell: bell{n.cluster}, Outcomes: outcomes,
+		Users: newUsers(&n.cfg, users, presence{n.cluster}), NodeID: n.cfg.NodeID, Storage: n.memory, Bell: bell{n.cluster}, Outcomes: outcomes,
 		Observer: observers.session, Tracer: observers.tracer,
 	})
 	if err != nil {
 		return err
 	}
 	limits := newLimits(&n.cfg, n.rdb)
-	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: accounts, shares: shares, limits: limits, tracing: n.tracing, log: n.log}
+	r := &router{node: n.cfg.NodeID, cluster: n.cluster, sessions: n.sessions, identities: users, shares: shares, limits: limits, tracing: n.tracing, log: n.log}
 	n.sockets, err = wsconn.New(wsconn.Config{
 		Verifier: n.tokens.verifier, Revoked: n.tokens.still, Handler: r, Log: &n.log, Audit: n.audit, MaxMessageBytes: n.cfg.MaxMessageBytes,
 		AllowedOrigins: n.cfg.AllowedOrigins, RateLimit: n.cfg.RateLimit, Reveal: r.reveal, DrainSpread: n.cfg.DrainSpread,
@@ -206,7 +206,7 @@ func (n *Node) assemble() error {
 	if err != nil {
 		return err
 	}
-	n.assembleHTTP(accounts, limits)
+	n.assembleHTTP(users, limits)
 	return nil
 }
 
@@ -226,7 +226,7 @@ func (n *Node) assembleWebhook(store *sessions.Store, observer webhook.Observer)
 }
 
 // assembleHTTP makes the servers of both listeners.
-func (n *Node) assembleHTTP(accounts *auth.Accounts, limits limits) {
+func (n *Node) assembleHTTP(users *accounts.Store, limits limits) {
 	mux := http.NewServeMux()
 	mux.Handle("/ws", n.sockets)
 	web := httpapi.Config{
@@ -234,7 +234,7 @@ func (n *Node) assembleHTTP(accounts *auth.Accounts, limits limits) {
 		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Doubts: n.doubts, Draining: n.leaving, Version: Version,
 		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, Bytes: limits.bytes, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
 	}
-	n.tokens.issue(&web, accounts)
+	n.tokens.issue(&web, users)
 	n.countLogins(&web)
 	api := httpapi.New(web)
 	mux.Handle("/", api)

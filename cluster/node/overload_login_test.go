@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -85,7 +85,7 @@ func TestLoginFlood(t *testing.T) {
 	}
 	eachCluster(t, 2, flags, func(t *testing.T, c *testCluster) {
 		for _, user := range []string{"alice", "bob"} {
-			authtest.AddUser(t, c.rdb, c.prefix, user, password, wire.RoleCoordinator)
+			accountstest.AddUser(t, c.rdb, c.prefix, user, password, wire.RoleCoordinator)
 		}
 		const attacker, home, abroad = "203.0.113.66", "192.0.2.1", "192.0.2.2"
 		in := func(what, user, from string) {

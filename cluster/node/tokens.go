@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/httpapi"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -18,15 +19,15 @@ const DefaultMaxTokenLife = 30 * 24 * time.Hour
 type tokens struct {
 	own      *auth.HS256 // nil: no tokens of this cluster's own
 	other    *auth.JWKS  // nil: none of another issuer
-	revoked  *auth.Revocations
-	renewals *auth.Renewals // nil: no login can be renewed
-	verifier auth.Verifier  // all of it
+	revoked  *accounts.Revocations
+	renewals *accounts.Renewals // nil: no login can be renewed
+	verifier auth.Verifier      // all of it
 }
 
 // assembleTokens makes n.tokens.
 func (n *Node) assembleTokens() (err error) {
 	cfg, t := &n.cfg, &n.tokens
-	t.revoked, err = auth.NewRevocations(auth.RevocationsConfig{
+	t.revoked, err = accounts.NewRevocations(accounts.RevocationsConfig{
 		Redis: n.rdb, Durable: n.durable, Prefix: cfg.RedisPrefix,
 		Changed: n.closeRevoked,
 		Stale:   func() { n.sockets.Close(wire.CloseUnavailable) },
@@ -63,7 +64,7 @@ func (n *Node) assembleTokens() (err error) {
 	default:
 		t.verifier = t.own
 	}
-	t.verifier = doubtGuard{t.revoked.Guard(t.verifier), n.doubts, n.disagrees}
+	t.verifier = doubtGuard{auth.Guard(t.verifier, t.revoked), n.doubts, n.disagrees}
 	return nil
 }
 
@@ -105,10 +106,10 @@ func (n *Node) closeRevoked() {
 }
 
 // issue adds to the web API what issues tokens, if this cluster does.
-func (t *tokens) issue(cfg *httpapi.Config, accounts *auth.Accounts) {
-	cfg.Verifier, cfg.Revoker = t.verifier, accounts
+func (t *tokens) issue(cfg *httpapi.Config, users *accounts.Store) {
+	cfg.Verifier, cfg.Revoker = t.verifier, users
 	if t.own != nil {
-		cfg.Logins, cfg.Issuer, cfg.Accounts = accounts, t.own, accounts
+		cfg.Logins, cfg.Issuer, cfg.Accounts = users, t.own, users
 	}
 	if t.renewals != nil { // and no nil pointer in an interface
 		cfg.Renewals = t.renewals
@@ -116,12 +117,12 @@ func (t *tokens) issue(cfg *httpapi.Config, accounts *auth.Accounts) {
 }
 
 // assembleRenewals makes n.tokens.renewals, where logins can be renewed.
-func (n *Node) assembleRenewals(accounts *auth.Accounts) (err error) {
+func (n *Node) assembleRenewals(users *accounts.Store) (err error) {
 	if n.tokens.own == nil || n.cfg.RefreshTTL < 0 {
 		return nil
 	}
-	n.tokens.renewals, err = auth.NewRenewals(auth.RenewalsConfig{
-		Redis: n.durable, Prefix: n.cfg.RedisPrefix, Tokens: n.tokens.own, Accounts: accounts, Revoked: n.tokens.revoked,
+	n.tokens.renewals, err = accounts.NewRenewals(accounts.RenewalsConfig{
+		Redis: n.durable, Prefix: n.cfg.RedisPrefix, Tokens: n.tokens.own, Accounts: users, Revoked: n.tokens.revoked,
 		TokenTTL: n.cfg.TokenTTL, Idle: n.cfg.RefreshTTL, Longest: n.cfg.RefreshMaxLife,
 	})
 	return err
@@ -186,7 +187,7 @@ func (cfg *Config) completeTokens() error {
 		cfg.MaxTokenLife = max(DefaultMaxTokenLife, cfg.TokenTTL)
 	}
 	if cfg.RefreshTTL == 0 {
-		cfg.RefreshTTL = auth.DefaultRefreshTTL
+		cfg.RefreshTTL = accounts.DefaultRefreshTTL
 	}
 	if cfg.RefreshMaxLife == 0 {
 		cfg.RefreshMaxLife = auth.MaxTTL

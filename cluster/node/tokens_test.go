@@ -18,7 +18,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
-	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -31,7 +31,7 @@ func (c *testCluster) config() node.Config {
 
 func (c *testCluster) addUser(user string, roles ...wire.Role) {
 	c.t.Helper()
-	authtest.AddUser(c.t, c.rdb, c.prefix, user, testPassword, roles...)
+	accountstest.AddUser(c.t, c.rdb, c.prefix, user, testPassword, roles...)
 }
 
 // login logs in at a node and returns the token and its jti.

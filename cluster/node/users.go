@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/session/service"
-	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -32,7 +32,7 @@ const (
 // once registered with an identity, or has a socket now. Who is not known is looked
 // for each time, so that a new account is found at once.
 type users struct {
-	accounts *auth.Accounts
+	accounts *accounts.Store
 	present  func(ctx context.Context, users ...string) (map[string]bool, error)
 	always   bool // also for askers without an account that logs in
 
@@ -42,12 +42,12 @@ type users struct {
 }
 
 // newUsers returns nil for a configuration that takes anybody.
-func newUsers(cfg *Config, accounts *auth.Accounts, p presence) service.Users {
+func newUsers(cfg *Config, list *accounts.Store, p presence) service.Users {
 	if cfg.UnknownUsers == UnknownAllow || cfg.UnknownUsers == UnknownAuto && cfg.JWKS != "" {
 		return nil
 	}
 	return &users{
-		accounts: accounts, present: p.Online, always: cfg.UnknownUsers == UnknownRefuse,
+		accounts: list, present: p.Online, always: cfg.UnknownUsers == UnknownRefuse,
 		known: map[string]time.Time{}, logsIn: map[string]time.Time{},
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
-	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -70,7 +70,7 @@ func (c *testCluster) callWith(n *process, method, path, token string, header ht
 func TestWebTasks(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
-		authtest.AddUser(t, c.rdb, c.prefix, "alice", "long enough a password", wire.RoleCoordinator)
+		accountstest.AddUser(t, c.rdb, c.prefix, "alice", "long enough a password", wire.RoleCoordinator)
 		curl := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}} // as curl -d says, of JSON too
 		status, login := c.callWith(c.nodes[0], "POST", "/v1/login", "", curl, object{"username": "alice", "password": "long enough a password"})
 		token, _ := login["token"].(string)

@@ -16,7 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/cluster/redistest/docstest"
-	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -65,7 +65,7 @@ func newDrill(t *testing.T) *drill {
 	}
 	rdb := d.redis.Client(t)
 	for user, role := range map[string]wire.Role{"alice": wire.RoleCoordinator, "bob": wire.RoleParticipant, "carol": wire.RoleParticipant} {
-		authtest.AddUser(t, rdb, "", user, drillPassword, role)
+		accountstest.AddUser(t, rdb, "", user, drillPassword, role)
 	}
 	d.startNode()
 	return d

@@ -15,7 +15,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
-	"github.com/conclave-mpc/conclave/wsconn/auth/authtest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -35,7 +35,7 @@ func realNode(t *testing.T) (url string, err error) {
 		"alice": {wire.RoleCoordinator}, "bob": {wire.RoleParticipant}, "carol": {wire.RoleParticipant}, "dave": {wire.RoleParticipant},
 		"erin": {wire.RoleCoordinator, wire.RoleParticipant}, "root": {wire.RoleAdmin},
 	} {
-		authtest.AddUser(t, rdb, "", user, "open sesame", roles...)
+		accountstest.AddUser(t, rdb, "", user, "open sesame", roles...)
 	}
 	n, err := node.New(cfg)
 	if err == nil {

@@ -1,30 +1,23 @@
-// Package auth says who is asking: it issues and verifies tokens, keeps
-// accounts and their password hashes in Redis, and guards HTTP handlers.
+// Package auth verifies who is asking: it issues and verifies tokens, hashes
+// passwords and guards HTTP handlers.
 //
-// A [Verifier] turns a token into [Claims]. [HS256] is the one for tokens that
-// Conclave issues itself, [JWKS] the one for those of another issuer, [Issuers]
-// both; [Revocations] guards any of them. [Accounts] holds who may log in.
-// [Middleware] guards HTTP handlers and [WriteProblem] words their errors, so
-// that the WebSocket and the web API speak the same codes.
+// Start here: [NewHS256] makes the issuer and verifier of Conclave's own tokens,
+// [NewJWKS] the verifier of another issuer's, and [Middleware] guards an HTTP handler
+// with either. A [Verifier] turns a token into [Claims]; [Issuers] joins two
+// verifiers, and [Guard] refuses tokens that are revoked. [WriteProblem] answers with
+// an error, so that the WebSocket and the web API use the same codes. [Hasher] hashes
+// and checks passwords.
 //
-// The package does not decide what a user may do with a key or a session: that
-// is package session's. Everything in it is safe for concurrent use.
-//
-// # Keys
-//
-// All after the prefix.
-//
-//	account:{<user>}   hash    password_hash, roles, identity, disabled, created_at, once, generation; the last alone of one that was removed
-//	accounts:lock      string  token of a change that may take an admin away; TTL adminsLockFor
-//	logins:{<user>}    hash    login to JSON: number of the next refresh token, label, began, renewed, until_ms; TTL until none can be renewed
-//	accounts:disabled  hash    user to since when (RFC 3339): whose tokens no node takes
-//	revoked            stream  token or user, generation, by, at, reason; the id is when, by Redis's clock, ms; TTL MaxTTL
+// The package stores nothing. Accounts, logins, their limits and revocations are kept
+// on Redis by package cluster/store/accounts; [Account], [Login], [Renewed],
+// [Revocation], [LoginTry] and [Revoked] are what it and the edges exchange. The
+// package does not decide what a user may do with a key or a session: package session
+// does. Everything in it is safe for concurrent use, except a LoginTry.
 //
 // # Goroutines and locks
 //
-// The package starts none. [JWKS.Run] and [Revocations.Run] block until their
-// context ends, and whoever holds a JWKS's turn reads its source.
-// Revocations.mu guards what is known to be revoked and is never held during I/O.
+// The package starts none. [JWKS.Run] blocks until its context ends, and the goroutine
+// that holds a JWKS's turn reads its source.
 package auth
 
 import (
@@ -52,9 +45,9 @@ type Claims struct {
 	Key string
 }
 
-// login is the id of the login that the token is of, "" if that cannot be renewed
+// Login is the id of the login that the token is of, "" if that cannot be renewed
 // or its issuer does not say.
-func (c Claims) login() string {
+func (c Claims) Login() string {
 	if login, _, ok := strings.Cut(c.ID, "."); ok && c.Generation > 0 && c.Key == "" {
 		return login
 	}

@@ -62,7 +62,7 @@ func (s *claimSet) claims(m *mapping) (Claims, error) {
 	}
 	if id, present := s.MapClaims["jti"]; present {
 		// One that cannot be revoked by its jti is not taken.
-		if c.ID, ok = id.(string); !ok || c.ID != "" && !validTokenID(c.ID) {
+		if c.ID, ok = id.(string); !ok || c.ID != "" && !ValidTokenID(c.ID) {
 			return Claims{}, badToken("jti is not a short text")
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -107,17 +106,6 @@ func TestSubjects(t *testing.T) {
 		bad.Source = "https://issuer.example/jwks.json"
 		if _, err := auth.NewJWKS(bad); err == nil {
 			t.Errorf("%q %q %v is taken", bad.UserClaim, bad.RolesClaim, bad.Roles)
-		}
-	}
-}
-
-// TestNoAccountIsMapped: no account has the user id of another issuer's subject.
-func TestNoAccountIsMapped(t *testing.T) {
-	t.Parallel()
-	a := newAccounts(t, redistest.Mini(t), "", cheap)
-	for _, replace := range []bool{false, true} {
-		if err := a.Add(t.Context(), "_x_auth0_7c1", password, []wire.Role{wire.RoleAdmin}, replace); codeOf(err) != wire.CodeBadRequest {
-			t.Errorf("got %v, want a refusal", err)
 		}
 	}
 }

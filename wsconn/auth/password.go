@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 const (
@@ -40,7 +43,8 @@ type Cost struct {
 // the threads of a small node.
 var DefaultCost = Cost{MemoryKiB: 64 << 10, Time: 3, Threads: 2}
 
-func (c Cost) valid() bool {
+// Valid reports whether hashes of that cost can be computed here.
+func (c Cost) Valid() bool {
 	return c.Time >= 1 && c.Time <= maxTime && c.Threads >= 1 && c.Threads <= maxThreads &&
 		c.MemoryKiB >= 8*uint32(c.Threads) && c.MemoryKiB <= maxMemoryKiB
 }
@@ -61,66 +65,95 @@ func (h hash) String() string {
 }
 
 func parseHash(s string) (hash, error) {
-	bad := errors.New("stored password hash is not argon2id in PHC format")
 	fields := strings.Split(s, "$")
 	if len(fields) != 6 || fields[0] != "" || fields[1] != "argon2id" || fields[2] != fmt.Sprintf("v=%d", argon2.Version) {
-		return hash{}, bad
+		return hash{}, ErrBadHash
 	}
 	var h hash
-	if _, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &h.cost.MemoryKiB, &h.cost.Time, &h.cost.Threads); err != nil || !h.cost.valid() {
-		return hash{}, bad
+	if _, err := fmt.Sscanf(fields[3], "m=%d,t=%d,p=%d", &h.cost.MemoryKiB, &h.cost.Time, &h.cost.Threads); err != nil || !h.cost.Valid() {
+		return hash{}, ErrBadHash
 	}
 	var err error
 	if h.salt, err = phcBase64.DecodeString(fields[4]); err != nil || len(h.salt) < 8 || len(h.salt) > 64 {
-		return hash{}, bad
+		return hash{}, ErrBadHash
 	}
 	if h.sum, err = phcBase64.DecodeString(fields[5]); err != nil || len(h.sum) < 16 || len(h.sum) > 64 {
-		return hash{}, bad
+		return hash{}, ErrBadHash
 	}
 	// One spelling only, so that nothing hides behind what Sscanf forgives.
 	if h.String() != s {
-		return hash{}, bad
+		return hash{}, ErrBadHash
 	}
 	return h, nil
 }
 
-// hasher computes password hashes, a bounded number at a time: each takes
-// Cost.MemoryKiB, and a flood of logins must not take them all at once, nor all
-// the turns.
-type hasher struct {
+// ErrBadHash is returned by [Hasher.Check] for a stored hash that cannot be read.
+var ErrBadHash = errors.New("stored password hash is not argon2id in PHC format")
+
+// Hasher computes password hashes, a bounded number at a time: each takes
+// Cost.MemoryKiB, and many logins at once must neither take all memory nor, from one
+// network, all the slots. Safe for concurrent use.
+type Hasher struct {
 	cost  Cost
 	turns turns
-	decoy hash // compared with when there is nothing to compare with
+	decoy hash // compared with where there is no hash to compare with
 }
 
-func newHasher(cost Cost, concurrency int) *hasher {
-	h := &hasher{cost: cost, turns: turns{slots: concurrency, most: waitersPerSlot * concurrency}}
+// NewHasher returns a Hasher of new hashes at that cost, which must be Valid.
+// Concurrency is how many hashes are computed at the same time.
+func NewHasher(cost Cost, concurrency int) *Hasher {
+	h := &Hasher{cost: cost, turns: turns{slots: concurrency, most: waitersPerSlot * concurrency}}
 	h.decoy = hash{cost: cost, salt: make([]byte, saltBytes), sum: make([]byte, hashBytes)}
 	rand.Read(h.decoy.salt)
 	rand.Read(h.decoy.sum)
 	return h
 }
 
-// make hashes a new password.
-func (h *hasher) make(ctx context.Context, password string) (hash, error) {
+// Hash hashes a new password, as it is stored. Its errors are those of Check, but
+// ErrBadHash.
+func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	if err := h.turns.acquire(ctx, Turn{}); err != nil {
-		return hash{}, err
+		return "", err
 	}
 	defer h.turns.release()
 	p := hash{cost: h.cost, salt: make([]byte, saltBytes)}
 	rand.Read(p.salt)
 	p.sum = p.cost.sum(password, p.salt, hashBytes)
-	return p, nil
+	return p.String(), nil
 }
 
-// check reports whether password is the one that made p.
-func (h *hasher) check(ctx context.Context, p hash, password string, t Turn) (bool, error) {
+// Check reports whether password is the one that the stored hash is of. An empty
+// stored is no password's, takes as long to compare and returns false. Its errors are
+// ErrBadHash, a *wire.Error with wire.CodeRateLimited when too many wait, and ctx's.
+func (h *Hasher) Check(ctx context.Context, stored, password string, t Turn) (bool, error) {
+	p, broken := h.decoy, error(nil)
+	if stored != "" {
+		if p, broken = parseHash(stored); broken != nil {
+			p = h.decoy
+		}
+	}
+	if len(password) > MaxPasswordBytes {
+		password = "" // never a password, and costs the same
+	}
 	if err := h.turns.acquire(ctx, t); err != nil {
 		return false, err
 	}
 	defer h.turns.release()
 	sum := p.cost.sum(password, p.salt, uint32(len(p.sum)))
-	return subtle.ConstantTimeCompare(sum, p.sum) == 1, nil
+	match := subtle.ConstantTimeCompare(sum, p.sum) == 1
+	return match && stored != "" && broken == nil, broken
+}
+
+// CheckPassword returns a *wire.Error with wire.CodeBadRequest for a new password that
+// is not acceptable.
+func CheckPassword(password string) error {
+	if n := len(password); n < MinPasswordBytes || n > MaxPasswordBytes {
+		return wire.Errorf(wire.CodeBadRequest, "password must have from %d to %d bytes", MinPasswordBytes, MaxPasswordBytes)
+	}
+	if !utf8.ValidString(password) { // no login over JSON could give it
+		return wire.Errorf(wire.CodeBadRequest, "password is not UTF-8")
+	}
+	return nil
 }
 
 func (c Cost) sum(password string, salt []byte, n uint32) []byte {

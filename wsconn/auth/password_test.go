@@ -6,55 +6,47 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/conclave-mpc/conclave/cluster/redistest"
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestSameCost: whoever asks, a hash of the same cost is computed before the
-// answer. The one slot for hashing is taken here, so no login gets past it.
-func TestSameCost(t *testing.T) {
-	cost := Cost{MemoryKiB: 64, Time: 1, Threads: 1}
-	a, err := NewAccounts(AccountsConfig{Redis: redistest.Mini(t), Cost: cost, Concurrency: 1})
+// Whatever a password is compared with, a hash is computed before the answer, and
+// where there is none to compare with it is one of the same cost. The one slot for
+// hashing is taken here, so no comparison gets past it.
+func TestCheckCostsTheSame(t *testing.T) {
+	h := NewHasher(Cost{MemoryKiB: 64, Time: 1, Threads: 1}, 1)
+	stored, err := h.Hash(t.Context(), "correct horse")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, user := range []string{"alice", "barred"} {
-		if err := a.Add(t.Context(), user, "correct horse", []wire.Role{wire.RoleParticipant}, false); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := a.SetDisabled(t.Context(), "barred", true); err != nil {
+	if err := h.turns.acquire(t.Context(), Turn{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.SetIdentity(t.Context(), "elsewhere", "id"); err != nil {
-		t.Fatal(err)
-	}
-	if err := a.hasher.turns.acquire(t.Context(), Turn{}); err != nil {
-		t.Fatal(err)
-	}
-	for _, user := range []string{"alice", "nobody", "barred", "elsewhere", "not:valid", "", strings.Repeat("x", 200)} {
+	for _, hash := range []string{stored, "", "!", "broken"} {
 		for _, password := range []string{"correct horse", "wrong", "", strings.Repeat("x", MaxPasswordBytes+1)} {
 			ctx, cancel := context.WithTimeout(t.Context(), 25*time.Millisecond)
-			_, err := a.Authenticate(ctx, user, password, Turn{})
+			_, err := h.Check(ctx, hash, password, Turn{})
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%.20q with %.20q is answered without a hash: %v", user, password, err)
+				t.Errorf("%q with %.20q is answered without a hash: %v", hash, password, err)
 			}
 		}
 	}
-	a.hasher.turns.release()
+	h.turns.release()
 
-	stored, err := a.rdb.HGet(t.Context(), a.key("alice"), "password_hash").Result()
+	read, err := parseHash(stored)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := parseHash(stored)
-	if err != nil {
-		t.Fatal(err)
+	if d := h.decoy; d.cost != read.cost || len(d.salt) != len(read.salt) || len(d.sum) != len(read.sum) {
+		t.Errorf("the decoy %v is not like a stored hash %v", d, read)
 	}
-	if d := a.hasher.decoy; d.cost != h.cost || len(d.salt) != len(h.salt) || len(d.sum) != len(h.sum) {
-		t.Errorf("the decoy %v is not like a stored hash %v", d, h)
+	for _, c := range []struct {
+		hash, password string
+		match          bool
+		err            error
+	}{{stored, "correct horse", true, nil}, {stored, "wrong", false, nil}, {"", "correct horse", false, nil}, {"broken", "correct horse", false, ErrBadHash}} {
+		if match, err := h.Check(t.Context(), c.hash, c.password, Turn{}); match != c.match || err != c.err {
+			t.Errorf("%q with %q: got %v, %v, want %v, %v", c.hash, c.password, match, err, c.match, c.err)
+		}
 	}
 }
 
@@ -63,7 +55,7 @@ func FuzzParseHash(f *testing.F) {
 	f.Add("$argon2id$v=19$m=64,t=1,p=1 $AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA")
 	f.Fuzz(func(t *testing.T, s string) {
 		h, err := parseHash(s)
-		if err == nil && (h.String() != s || !h.cost.valid()) {
+		if err == nil && (h.String() != s || !h.cost.Valid()) {
 			t.Fatalf("%q was read as %q", s, h)
 		}
 	})

@@ -19,8 +19,8 @@ const (
 	maxRefreshBytes = 1024
 )
 
-// refreshClaims is what a refresh token says.
-type refreshClaims struct {
+// Refresh is what a refresh token says: which login it renews, and up to when.
+type Refresh struct {
 	User       string `json:"user"`
 	Login      string `json:"login"`  // id of the login that it renews
 	Number     int64  `json:"number"` // it is the login's so manieth, from 1 on
@@ -42,8 +42,8 @@ func (h *HS256) refreshCode(secret []byte, body string) []byte {
 	return code.Sum(nil)
 }
 
-// writeRefresh makes a refresh token.
-func (h *HS256) writeRefresh(c refreshClaims) (string, error) {
+// IssueRefresh makes a refresh token.
+func (h *HS256) IssueRefresh(c Refresh) (string, error) {
 	raw, err := json.Marshal(c)
 	if err != nil {
 		return "", err
@@ -52,9 +52,9 @@ func (h *HS256) writeRefresh(c refreshClaims) (string, error) {
 	return body + "." + base64.RawURLEncoding.EncodeToString(h.refreshCode(h.current, body)), nil
 }
 
-// readRefresh returns what a refresh token says that this cluster has made, also
-// one that is over.
-func (h *HS256) readRefresh(token string) (c refreshClaims, err error) {
+// ReadRefresh returns what a refresh token says that this cluster has made, also one
+// that has expired. Its error is a *wire.Error with wire.CodeUnauthenticated.
+func (h *HS256) ReadRefresh(token string) (c Refresh, err error) {
 	at := strings.LastIndexByte(token, '.')
 	if len(token) > maxRefreshBytes || !strings.HasPrefix(token, refreshPrefix) || at <= len(refreshPrefix) {
 		return c, errBadRefresh()
@@ -73,7 +73,7 @@ func (h *HS256) readRefresh(token string) (c refreshClaims, err error) {
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimPrefix(body, refreshPrefix))
 	if err != nil || json.Unmarshal(raw, &c) != nil || !wire.StoredID(c.User) || c.Login == "" || c.Number < 1 {
-		return refreshClaims{}, errBadRefresh()
+		return Refresh{}, errBadRefresh()
 	}
 	return c, nil
 }
@@ -82,8 +82,8 @@ func errBadRefresh() *wire.Error {
 	return wire.Errorf(wire.CodeUnauthenticated, "refresh token is not valid: log in again")
 }
 
-// over returns the error for a refresh token that is no longer good.
-func (c refreshClaims) over(now time.Time) error {
+// Expired returns the error for a refresh token that is no longer good.
+func (c Refresh) Expired(now time.Time) error {
 	if now.UnixMilli() < c.Until {
 		return nil
 	}

@@ -20,8 +20,12 @@ const (
 	MaxTTL = 366 * 24 * time.Hour
 
 	// generationClaim is the claim of this cluster's own tokens that says which
-	// of the account's generations they belong to; see [Revocations].
+	// of the account's generations they belong to; see [Revocation].
 	generationClaim = "gen"
+
+	// earlierFor is how long after its expiry a token still shows that its bearer has
+	// had access.
+	earlierFor = 90 * 24 * time.Hour
 )
 
 // HS256 issues and verifies tokens signed with HMAC-SHA256 and a secret that all
@@ -112,6 +116,15 @@ func (h *HS256) IssueFor(account Account, ttl time.Duration) (string, Claims, er
 	return h.issue(account.User, account.Roles, account.Generation, "", ttl)
 }
 
+// IssueForLogin is IssueFor for a token of a login that can be renewed, by its id,
+// with which the token's jti begins.
+func (h *HS256) IssueForLogin(account Account, login string, ttl time.Duration) (string, Claims, error) {
+	return h.issue(account.User, account.Roles, account.Generation, login, ttl)
+}
+
+// Now is the time by the clock that tokens are verified by.
+func (h *HS256) Now() time.Time { return h.now() }
+
 // issue makes a token. Login is that of which it is, or "".
 func (h *HS256) issue(sub string, roles []wire.Role, generation int64, login string, ttl time.Duration) (string, Claims, error) {
 	switch {
@@ -185,7 +198,7 @@ func (h *HS256) Earlier(token string) (Claims, bool) {
 		c.Generation, err = set.generation()
 	}
 	// A revocation is not remembered for ever.
-	return c, err == nil && c.ID != "" && h.now().Sub(c.ExpiresAt) < knownFor
+	return c, err == nil && c.ID != "" && h.now().Sub(c.ExpiresAt) < earlierFor
 }
 
 // Verify implements [Verifier]. A token once found good is remembered by its

@@ -38,10 +38,17 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Logins checks passwords; *auth.Accounts is one.
+// Logins checks passwords; accounts.Store of package cluster/store/accounts is one.
 type Logins interface {
 	Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error)
 	Get(ctx context.Context, user string) (auth.Account, error)
+}
+
+// Attempts limits failed logins; accounts.LoginThrottle is one.
+type Attempts interface {
+	// Begin is called before a password is checked. Its error is a *wire.Error with
+	// wire.CodeRateLimited, or the context's.
+	Begin(ctx context.Context, account string, from auth.LoginFrom) (auth.LoginTry, error)
 }
 
 // Issuer makes tokens; *auth.HS256 is one.
@@ -51,7 +58,7 @@ type Issuer interface {
 	Earlier(token string) (auth.Claims, bool)
 }
 
-// Revoker ends tokens before they expire; *auth.Accounts is one.
+// Revoker ends tokens before they expire; accounts.Store is one.
 type Revoker interface {
 	// Revoke ends what is named, if by may.
 	Revoke(ctx context.Context, by auth.Claims, jti, user, reason string) error
@@ -87,10 +94,11 @@ type Config struct {
 	// (http.Request.Pattern), to count it.
 	Routed func(*http.Request)
 
-	// Attempts limits failed logins. Users limits what each user may call, and
+	// Attempts limits failed logins. Nil means no limit.
+	Attempts Attempts
+	// Users limits what each user may call, and
 	// Requests how many keygens and signings it may ask for; the WebSocket's
 	// share them. Nil means no limit.
-	Attempts        *auth.LoginThrottle
 	Users, Requests *limit.Throttle
 	// Bytes limits the bytes, in KiB, of the bodies of each user's calls; the
 	// WebSocket shares it. Nil means no limit.
@@ -136,6 +144,9 @@ func New(cfg Config) http.Handler {
 	}
 	if cfg.Log != nil {
 		a.log = *cfg.Log
+	}
+	if a.cfg.Attempts == nil {
+		a.cfg.Attempts = unlimited{}
 	}
 	if a.cfg.TokenTTL == 0 {
 		a.cfg.TokenTTL = DefaultTokenTTL

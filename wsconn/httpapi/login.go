@@ -1,11 +1,13 @@
 package httpapi
 
 import (
+	"context"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/conclave-mpc/conclave/wsconn/auth"
+	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -95,3 +97,17 @@ func (a *api) earlier(r *http.Request, user string) string {
 	}
 	return claims.ID
 }
+
+// unlimited is Attempts without a limit.
+type unlimited struct{}
+
+func (unlimited) Begin(ctx context.Context, _ string, from auth.LoginFrom) (auth.LoginTry, error) {
+	return unlimitedTry{limit.Network(from.Addr)}, ctx.Err()
+}
+
+type unlimitedTry struct{ network string }
+
+func (t unlimitedTry) Turn() auth.Turn         { return auth.Turn{Network: t.network} }
+func (unlimitedTry) Succeeded(context.Context) {}
+func (unlimitedTry) Failed()                   {}
+func (unlimitedTry) Undone(context.Context)    {}

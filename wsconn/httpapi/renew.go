@@ -10,7 +10,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Renewals are logins that can be renewed; *auth.Renewals is one.
+// Renewals are logins that can be renewed; accounts.Renewals is one.
 type Renewals interface {
 	Begin(ctx context.Context, account auth.Account, label string) (auth.Renewed, error)
 	Renew(ctx context.Context, refresh, attempt string) (auth.Renewed, error)

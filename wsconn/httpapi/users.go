@@ -15,7 +15,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Accounts looks after accounts in the name of an admin; *auth.Accounts is one. Each
+// Accounts looks after accounts in the name of an admin; accounts.Store is one. Each
 // method returns a *wire.Error with CodeForbidden to anybody else.
 type Accounts interface {
 	Account(ctx context.Context, by auth.Claims, user string) (auth.Account, error)

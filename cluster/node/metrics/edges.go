@@ -53,7 +53,7 @@ func (v verifier) Verify(ctx context.Context, token string) (auth.Claims, error)
 	return claims, err
 }
 
-// Accounts is what logins are checked with; *auth.Accounts is one.
+// Accounts is what logins are checked with; *accounts.Store is one.
 type Accounts interface {
 	Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error)
 	Get(ctx context.Context, user string) (auth.Account, error)

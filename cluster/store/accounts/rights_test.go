@@ -1,4 +1,4 @@
-package auth_test
+package accounts_test
 
 import (
 	"context"

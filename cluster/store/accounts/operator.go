@@ -1,4 +1,4 @@
-package auth
+package accounts
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -18,18 +19,18 @@ import (
 // new generation of its tokens.
 // The account forgets where it was logged in from: whoever has lost its password
 // may not have been the only one who knew it.
-func (a *Accounts) set(ctx context.Context, user string, fields ...any) (generation int64, err error) {
+func (s *Store) set(ctx context.Context, user string, fields ...any) (generation int64, err error) {
 	if !wire.StoredID(user) {
 		return 0, errNoAccount()
 	}
-	generation, err = setScript.Run(ctx, a.rdb, []string{a.key(user)}, fields...).Int64()
+	generation, err = setScript.Run(ctx, s.rdb, []string{s.key(user)}, fields...).Int64()
 	switch {
 	case err != nil:
 		return 0, unavailable("change account "+user, err)
 	case generation == 0:
 		return 0, errNoAccount()
 	}
-	if err := a.rdb.Del(ctx, knownKey(a.prefix, user)).Err(); err != nil {
+	if err := s.rdb.Del(ctx, knownKey(s.prefix, user)).Err(); err != nil {
 		return 0, unavailable("change account "+user, err)
 	}
 	return generation, nil
@@ -40,53 +41,53 @@ func errNoAccount() *wire.Error { return wire.Errorf(wire.CodeNotFound, "no such
 // SetPassword gives an account another password and revokes its tokens. It
 // returns a *wire.Error with CodeNotFound if there is no such account, and with
 // CodeBadRequest for a password that is not acceptable.
-func (a *Accounts) SetPassword(ctx context.Context, user, password string) error {
-	return a.setPassword(ctx, user, password, "", operator)
+func (s *Store) SetPassword(ctx context.Context, user, password string) error {
+	return s.setPassword(ctx, user, password, "", operator)
 }
 
-func (a *Accounts) setPassword(ctx context.Context, user, password, once, by string) error {
-	if err := acceptable(password); err != nil {
+func (s *Store) setPassword(ctx context.Context, user, password, once, by string) error {
+	if err := auth.CheckPassword(password); err != nil {
 		return err
 	}
-	if known, err := a.Get(ctx, user); err != nil { // before the cost of a hash
+	if known, err := s.Get(ctx, user); err != nil { // before the cost of a hash
 		return err
 	} else if !known.LogsIn {
 		return errNoAccount()
 	}
-	h, err := a.hasher.make(ctx, password)
+	h, err := s.hasher.Hash(ctx, password)
 	if err != nil {
 		return fmt.Errorf("hash password: %w", err)
 	}
-	fields := []any{"password_hash", h.String(), "once", once}
+	fields := []any{"password_hash", h, "once", once}
 	if once != "" { // first, or the password would be good for ever if the rest failed
-		fields = []any{"once", once, "password_hash", h.String()}
+		fields = []any{"once", once, "password_hash", h}
 	}
-	generation, err := a.set(ctx, user, fields...)
+	generation, err := s.set(ctx, user, fields...)
 	if err != nil {
 		return err
 	}
-	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: by, Reason: "password changed"})
+	return s.revoked.append(ctx, auth.Revocation{User: user, Generation: generation, By: by, Reason: "password changed"})
 }
 
 // SetDisabled bars an account, or lets it in again. While it is barred nobody
 // logs in to it and no node takes a token of that user, whoever issued it; the
 // tokens that it had stay revoked when it is let in again. It returns a
 // *wire.Error with CodeNotFound if there is no such account.
-func (a *Accounts) SetDisabled(ctx context.Context, user string, disabled bool) error {
-	return a.setDisabled(ctx, user, disabled, operator, "")
+func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool) error {
+	return s.setDisabled(ctx, user, disabled, operator, "")
 }
 
-func (a *Accounts) setDisabled(ctx context.Context, user string, disabled bool, by, why string) error {
-	generation, err := a.set(ctx, user, "disabled", strconv.FormatBool(disabled))
+func (s *Store) setDisabled(ctx context.Context, user string, disabled bool, by, why string) error {
+	generation, err := s.set(ctx, user, "disabled", strconv.FormatBool(disabled))
 	if err != nil {
 		return err
 	}
 	reason := "account enabled"
 	if disabled {
 		reason = "account disabled"
-		err = barScript.Run(ctx, a.rdb, []string{a.revoked.disabledKey()}, user, a.now().UTC().Format(time.RFC3339)).Err()
+		err = barScript.Run(ctx, s.rdb, []string{disabledKey(s.revoked.cfg.Prefix)}, user, s.now().UTC().Format(time.RFC3339)).Err()
 	} else {
-		err = a.rdb.HDel(ctx, a.revoked.disabledKey(), user).Err()
+		err = s.rdb.HDel(ctx, disabledKey(s.revoked.cfg.Prefix), user).Err()
 	}
 	if err != nil {
 		return unavailable("tell the nodes of account "+user, err)
@@ -94,56 +95,56 @@ func (a *Accounts) setDisabled(ctx context.Context, user string, disabled bool, 
 	if why != "" {
 		reason = why
 	}
-	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: by, Reason: reason})
+	return s.revoked.append(ctx, auth.Revocation{User: user, Generation: generation, By: by, Reason: reason})
 }
 
 // Revoke ends one token, by its jti, or all that a user has now. Only an admin
 // may. It returns a *wire.Error with CodeForbidden or CodeBadRequest otherwise.
-func (a *Accounts) Revoke(ctx context.Context, by Claims, jti, user, reason string) error {
+func (s *Store) Revoke(ctx context.Context, by auth.Claims, jti, user, reason string) error {
 	switch {
 	case !by.Has(wire.RoleAdmin):
 		return wire.Errorf(wire.CodeForbidden, "only an admin may revoke tokens")
 	case (jti == "") == (user == ""):
 		return wire.Errorf(wire.CodeBadRequest, "name one of jti and user")
 	case jti != "":
-		return a.revoked.RevokeToken(ctx, jti, by.Subject, reason)
+		return s.revoked.RevokeToken(ctx, jti, by.Subject, reason)
 	}
-	return a.RevokeTokens(ctx, user, by.Subject, reason)
+	return s.RevokeTokens(ctx, user, by.Subject, reason)
 }
 
 // RevokeTokens ends all tokens that a user has now, of this cluster's and of
 // another issuer's making. The user needs no account here. By is who wants it.
-func (a *Accounts) RevokeTokens(ctx context.Context, user, by, reason string) error {
+func (s *Store) RevokeTokens(ctx context.Context, user, by, reason string) error {
 	if !wire.StoredID(user) {
 		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
 	}
-	generation, err := a.set(ctx, user)
+	generation, err := s.set(ctx, user)
 	if err != nil && wire.AsError(err).Code != wire.CodeNotFound {
 		return err
 	}
-	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: by, Reason: reason})
+	return s.revoked.append(ctx, auth.Revocation{User: user, Generation: generation, By: by, Reason: reason})
 }
 
 // List returns all accounts that can log in, by user. It looks at every key of
 // the store, and is for operators.
-func (a *Accounts) List(ctx context.Context) ([]Account, error) {
-	keys, err := a.accountKeys(ctx)
+func (s *Store) List(ctx context.Context) ([]auth.Account, error) {
+	keys, err := s.accountKeys(ctx)
 	if err != nil {
 		return nil, unavailable("list accounts", err)
 	}
 	var users []string
 	for _, key := range keys {
-		users = append(users, strings.TrimSuffix(strings.TrimPrefix(key, a.prefix+"account:{"), "}"))
+		users = append(users, strings.TrimSuffix(strings.TrimPrefix(key, s.prefix+"account:{"), "}"))
 	}
-	var all []Account
+	var all []auth.Account
 	for some := range slices.Chunk(users, accountsAtOnce) {
-		accounts, err := a.loadAll(ctx, some)
+		accounts, err := s.loadAll(ctx, some)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, accounts...)
 	}
-	slices.SortFunc(all, func(x, y Account) int { return strings.Compare(x.User, y.User) })
+	slices.SortFunc(all, func(x, y auth.Account) int { return strings.Compare(x.User, y.User) })
 	return all, nil
 }
 
@@ -152,11 +153,11 @@ const accountsAtOnce = 200
 
 // loadAll returns those of users who have an account that can log in, in their
 // order.
-func (a *Accounts) loadAll(ctx context.Context, users []string) (list []Account, err error) {
+func (s *Store) loadAll(ctx context.Context, users []string) (list []auth.Account, err error) {
 	hashes := make([]*redis.MapStringStringCmd, len(users))
-	_, err = a.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, user := range users {
-			hashes[i] = p.HGetAll(ctx, a.key(user))
+			hashes[i] = p.HGetAll(ctx, s.key(user))
 		}
 		return nil
 	})
@@ -176,16 +177,16 @@ func (a *Accounts) loadAll(ctx context.Context, users []string) (list []Account,
 }
 
 // accountKeys scans each master of a cluster, or the one server there is.
-func (a *Accounts) accountKeys(ctx context.Context) ([]string, error) {
+func (s *Store) accountKeys(ctx context.Context) ([]string, error) {
 	scan := func(ctx context.Context, one redis.Cmdable) (keys []string, err error) {
-		it := one.Scan(ctx, 0, escapePattern(a.prefix)+"account:{*}", 1000).Iterator()
+		it := one.Scan(ctx, 0, escapePattern(s.prefix)+"account:{*}", 1000).Iterator()
 		for it.Next(ctx) {
 			keys = append(keys, it.Val())
 		}
 		return keys, it.Err()
 	}
 	var all []string
-	if cluster, ok := a.rdb.(*redis.ClusterClient); ok {
+	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
 		var mu sync.Mutex // ForEachMaster asks them all at once
 		err := cluster.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error {
 			keys, err := scan(ctx, one)
@@ -197,7 +198,7 @@ func (a *Accounts) accountKeys(ctx context.Context) ([]string, error) {
 		slices.Sort(all)
 		return slices.Compact(all), err
 	}
-	all, err := scan(ctx, a.rdb)
+	all, err := scan(ctx, s.rdb)
 	slices.Sort(all)
 	return slices.Compact(all), err // a scan may yield a key twice
 }

@@ -1,4 +1,4 @@
-package auth_test
+package accounts_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -20,13 +21,13 @@ import (
 var admin = auth.Claims{Subject: "root", Roles: []wire.Role{wire.RoleAdmin}}
 
 // newRevocations is a node's list, loaded.
-func newRevocations(t testing.TB, rdb redis.UniversalClient, prefix string, change ...func(*auth.RevocationsConfig)) *auth.Revocations {
+func newRevocations(t testing.TB, rdb redis.UniversalClient, prefix string, change ...func(*accounts.RevocationsConfig)) *accounts.Revocations {
 	t.Helper()
-	cfg := auth.RevocationsConfig{Redis: rdb, Prefix: prefix, StaleAfter: patience}
+	cfg := accounts.RevocationsConfig{Redis: rdb, Prefix: prefix, StaleAfter: patience}
 	for _, f := range change {
 		f(&cfg)
 	}
-	r, err := auth.NewRevocations(cfg)
+	r, err := accounts.NewRevocations(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func TestRevocations(t *testing.T) {
 			t.Fatal(err)
 		}
 		here := newRevocations(t, rdb, prefix)
-		node := here.Guard(tokens)
+		node := auth.Guard(tokens, here)
 		login := func(user string) (string, auth.Claims) {
 			t.Helper()
 			a, err := accounts.Authenticate(ctx, user, password, auth.Turn{})
@@ -82,7 +83,7 @@ func TestRevocations(t *testing.T) {
 			if err := here.Load(ctx); err != nil {
 				t.Fatal(err)
 			}
-			late := newRevocations(t, rdb, prefix).Guard(tokens)
+			late := auth.Guard(tokens, newRevocations(t, rdb, prefix))
 			for token, ok := range good {
 				for name, v := range map[string]auth.Verifier{"a node": node, "a node that starts now": late} {
 					c, err := v.Verify(ctx, token)
@@ -152,7 +153,7 @@ func TestRevocationsReach(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		var changes atomic.Int64
 		there := newRevocations(t, rdb, prefix)
-		here := newRevocations(t, rdb, prefix, func(cfg *auth.RevocationsConfig) { cfg.Changed = func() { changes.Add(1) } })
+		here := newRevocations(t, rdb, prefix, func(cfg *accounts.RevocationsConfig) { cfg.Changed = func() { changes.Add(1) } })
 		ctx, cancel := contextThatEnds(t)
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = here.Run(ctx) })
@@ -271,7 +272,7 @@ func TestManyRevocations(t *testing.T) {
 		if err := early.Load(ctx); err != nil {
 			t.Fatal(err)
 		}
-		for name, r := range map[string]*auth.Revocations{"a node from before": early, "a node from after": newRevocations(t, rdb, prefix)} {
+		for name, r := range map[string]*accounts.Revocations{"a node from before": early, "a node from after": newRevocations(t, rdb, prefix)} {
 			for i := range n {
 				if r.Check(auth.Claims{ID: fmt.Sprint("t-", i)}) != auth.ErrRevoked {
 					t.Fatalf("%s does not know the %dth", name, i)
@@ -305,14 +306,14 @@ func TestRevocationsWithoutRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	var stale, told atomic.Int64
-	r, err := auth.NewRevocations(auth.RevocationsConfig{
+	r, err := accounts.NewRevocations(accounts.RevocationsConfig{
 		Redis: rdb, Every: time.Millisecond, StaleAfter: 100 * time.Millisecond,
 		Stale: func() { stale.Add(1) }, Report: func(error) { told.Add(1) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := r.Guard(tokens)
+	v := auth.Guard(tokens, r)
 	code := func() wire.Code { _, err := v.Verify(context.Background(), token); return codeOf(err) }
 	if got := code(); got != wire.CodeUnavailable {
 		t.Errorf("before anything is known: %q", got)
@@ -372,7 +373,7 @@ func TestRevokeRefuses(t *testing.T) {
 	if keys := rdb.Keys(ctx, "*").Val(); len(keys) != 0 {
 		t.Errorf("what was refused left %v", keys)
 	}
-	if _, err := auth.NewRevocations(auth.RevocationsConfig{}); err == nil {
+	if _, err := accounts.NewRevocations(accounts.RevocationsConfig{}); err == nil {
 		t.Error("revocations without redis")
 	}
 }

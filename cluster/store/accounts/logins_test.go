@@ -1,4 +1,4 @@
-package auth_test
+package accounts_test
 
 import (
 	"errors"
@@ -10,21 +10,22 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-var someLimits = auth.LoginLimits{Pair: 3, Network: 8, Account: 25} // 5 at once
+var someLimits = accounts.LoginLimits{Pair: 3, Network: 8, Account: 25} // 5 at once
 
-func throttleOn(rdb redis.UniversalClient, prefix string, limits auth.LoginLimits) *auth.LoginThrottle {
-	return auth.NewLoginThrottle(auth.LoginConfig{Redis: rdb, Prefix: prefix, Key: []byte("test-only"), Limits: limits})
+func throttleOn(rdb redis.UniversalClient, prefix string, limits accounts.LoginLimits) *accounts.LoginThrottle {
+	return accounts.NewLoginThrottle(accounts.LoginConfig{Redis: rdb, Prefix: prefix, Key: []byte("test-only"), Limits: limits})
 }
 
 func addr(n int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(n >> 8), byte(n)}) }
 
 // let tries to log in, with a wrong password or the right one, and reports whether
 // the password was looked at.
-func let(t *testing.T, l *auth.LoginThrottle, account string, from auth.LoginFrom, right bool) bool {
+func let(t *testing.T, l *accounts.LoginThrottle, account string, from auth.LoginFrom, right bool) bool {
 	t.Helper()
 	try, err := l.Begin(t.Context(), account, from)
 	if err != nil {
@@ -43,7 +44,7 @@ func let(t *testing.T, l *auth.LoginThrottle, account string, from auth.LoginFro
 }
 
 // failures counts how many of many tries with a wrong password are let through.
-func failures(t *testing.T, l *auth.LoginThrottle, tries int, account func(i int) string, from func(i int) netip.Addr) (n int) {
+func failures(t *testing.T, l *accounts.LoginThrottle, tries int, account func(i int) string, from func(i int) netip.Addr) (n int) {
 	t.Helper()
 	for i := range tries {
 		if let(t, l, account(i), auth.LoginFrom{Addr: from(i)}, false) {
@@ -111,7 +112,7 @@ func TestLoginBudgets(t *testing.T) {
 func TestLoginMemory(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
-		l := throttleOn(rdb, prefix, auth.LoginLimits{Pair: 3, Network: 1000, Account: 1000})
+		l := throttleOn(rdb, prefix, accounts.LoginLimits{Pair: 3, Network: 1000, Account: 1000})
 		for i := range 40 {
 			let(t, l, "alice", auth.LoginFrom{Addr: addr(i)}, true)
 		}
@@ -156,7 +157,7 @@ func TestLoginWithoutRedis(t *testing.T) {
 	server := redistest.StartMini(t)
 	rdb := redis.NewClient(&redis.Options{Addr: server.Addr(), MaxRetries: -1, DialerRetries: 1})
 	defer rdb.Close()
-	for name, l := range map[string]*auth.LoginThrottle{"closed": throttleOn(rdb, "", someLimits), "none": throttleOn(nil, "", someLimits)} {
+	for name, l := range map[string]*accounts.LoginThrottle{"closed": throttleOn(rdb, "", someLimits), "none": throttleOn(nil, "", someLimits)} {
 		if name == "closed" {
 			server.Close()
 		}
@@ -168,8 +169,8 @@ func TestLoginWithoutRedis(t *testing.T) {
 			t.Errorf("%s: the owner is kept out", name)
 		}
 	}
-	var unlimited *auth.LoginThrottle
-	if unlimited != throttleOn(nil, "", auth.LoginLimits{Pair: -1}) {
+	var unlimited *accounts.LoginThrottle
+	if unlimited != throttleOn(nil, "", accounts.LoginLimits{Pair: -1}) {
 		t.Error("no limit is one")
 	}
 	if n := failures(t, unlimited, 100, func(int) string { return "alice" }, func(int) netip.Addr { return addr(1) }); n != 100 {

@@ -1,4 +1,4 @@
-package auth_test
+package accounts_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -23,9 +24,9 @@ const password = "correct horse battery staple"
 // cheap makes hashes that cost nothing worth mentioning.
 var cheap = auth.Cost{MemoryKiB: 64, Time: 1, Threads: 1}
 
-func newAccounts(t testing.TB, rdb redis.UniversalClient, prefix string, cost auth.Cost) *auth.Accounts {
+func newAccounts(t testing.TB, rdb redis.UniversalClient, prefix string, cost auth.Cost) *accounts.Store {
 	t.Helper()
-	a, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Prefix: prefix, Cost: cost, Now: func() time.Time { return epoch }})
+	a, err := accounts.New(accounts.Config{Redis: rdb, Prefix: prefix, Cost: cost, Now: func() time.Time { return epoch }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,10 +200,10 @@ func TestAccountsRefuse(t *testing.T) {
 			t.Errorf("%s: got %s (%v), want %s", tt.name, got, tt.err, tt.want)
 		}
 	}
-	if _, err := auth.NewAccounts(auth.AccountsConfig{}); err == nil {
+	if _, err := accounts.New(accounts.Config{}); err == nil {
 		t.Error("accounts without redis")
 	}
-	if _, err := auth.NewAccounts(auth.AccountsConfig{Redis: redistest.Mini(t), Cost: auth.Cost{MemoryKiB: 64}}); err == nil {
+	if _, err := accounts.New(accounts.Config{Redis: redistest.Mini(t), Cost: auth.Cost{MemoryKiB: 64}}); err == nil {
 		t.Error("a cost of no passes")
 	}
 }
@@ -306,7 +307,7 @@ func TestRedisGone(t *testing.T) {
 func TestLoginFlood(t *testing.T) {
 	rdb := redistest.Mini(t)
 	costly := auth.Cost{MemoryKiB: 8 << 10, Time: 1, Threads: 1}
-	a, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Cost: costly, Concurrency: 1})
+	a, err := accounts.New(accounts.Config{Redis: rdb, Cost: costly, Concurrency: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

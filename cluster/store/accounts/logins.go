@@ -1,4 +1,4 @@
-package auth
+package accounts
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"encoding/hex"
-	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/rs/zerolog"
 
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -28,9 +29,9 @@ var (
 	//go:embed login_known.lua
 	loginKnown string
 
-	takeScript  = redis.NewScript(loginTake)
-	giveScript  = redis.NewScript(loginGive)
-	knownScript = redis.NewScript(loginKnown)
+	takeScript  = redisx.NewScript(loginTake)
+	giveScript  = redisx.NewScript(loginGive)
+	knownScript = redisx.NewScript(loginKnown)
 )
 
 const (
@@ -186,18 +187,8 @@ func (l *LoginThrottle) name(parts ...string) string {
 	return hex.EncodeToString(l.hash(parts...)[:12])
 }
 
-// LoginFrom says where a login comes from.
-type LoginFrom struct {
-	// Addr is the client's address; the zero Addr is one that is not known.
-	Addr netip.Addr
-	// Token is the id of an earlier token of the very account, which the client has
-	// shown and which has been verified but for its expiry; "" for none.
-	Token string
-}
-
-// LoginTry is one login under way. Exactly one of Succeeded, Failed and Undone is
-// to be called.
-type LoginTry struct {
+// loginTry implements [auth.LoginTry].
+type loginTry struct {
 	l       *LoginThrottle // nil for no limit
 	account string
 	from    string // network
@@ -216,8 +207,8 @@ type taken struct {
 // budgets in advance: many may be looked at at one time. Its error is a *wire.Error
 // with wire.CodeRateLimited, which says nothing of which budget is spent or
 // whether there is such an account; or the context's.
-func (l *LoginThrottle) Begin(ctx context.Context, account string, from LoginFrom) (*LoginTry, error) {
-	t := &LoginTry{account: account, from: limit.Network(from.Addr)}
+func (l *LoginThrottle) Begin(ctx context.Context, account string, from auth.LoginFrom) (auth.LoginTry, error) {
+	t := &loginTry{account: account, from: limit.Network(from.Addr)}
 	if l == nil {
 		return t, nil
 	}
@@ -270,7 +261,7 @@ func (l *LoginThrottle) isKnown(ctx context.Context, account, network string) bo
 }
 
 // take takes a failure from budgets of one hash, or returns how long to wait.
-func (t *LoginTry) take(ctx context.Context, key string, budgets []budget) (wait time.Duration) {
+func (t *loginTry) take(ctx context.Context, key string, budgets []budget) (wait time.Duration) {
 	if len(budgets) == 0 {
 		return 0
 	}
@@ -295,7 +286,7 @@ func (t *LoginTry) take(ctx context.Context, key string, budgets []budget) (wait
 }
 
 // takeHere does what take does in this node's memory.
-func (t *LoginTry) takeHere(key string, budgets []budget) (wait time.Duration) {
+func (t *loginTry) takeHere(key string, budgets []budget) (wait time.Duration) {
 	var mine taken
 	for _, b := range budgets {
 		throttle := t.l.local.pair
@@ -322,7 +313,7 @@ func (t *LoginTry) takeHere(key string, budgets []budget) (wait time.Duration) {
 
 // Undone gives back what Begin took, for a login of which it is not known whether
 // its password is right.
-func (t *LoginTry) Undone(ctx context.Context) {
+func (t *loginTry) Undone(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
 	for _, of := range t.taken {
@@ -344,12 +335,12 @@ func (t *LoginTry) Undone(ctx context.Context) {
 }
 
 // Failed is called for a login whose password was wrong.
-func (t *LoginTry) Failed() { t.taken = nil }
+func (t *loginTry) Failed() { t.taken = nil }
 
 // Succeeded is called for a login whose password was right. It costs nothing, and
 // the account knows its network from then on: the last 16, until 90 days after
 // its last login.
-func (t *LoginTry) Succeeded(ctx context.Context) {
+func (t *loginTry) Succeeded(ctx context.Context) {
 	t.Undone(ctx)
 	if t.l == nil || t.l.rdb == nil || !wire.ValidID(t.account) {
 		return
@@ -364,7 +355,7 @@ func (t *LoginTry) Succeeded(ctx context.Context) {
 }
 
 // Turn is how a login waits for its password to be hashed.
-func (t *LoginTry) Turn() Turn { return Turn{Network: t.from, Known: t.known} }
+func (t *loginTry) Turn() auth.Turn { return auth.Turn{Network: t.from, Known: t.known} }
 
 // Refused returns how many logins were refused for their account, and how many
 // for their network.

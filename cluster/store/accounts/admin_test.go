@@ -1,4 +1,4 @@
-package auth_test
+package accounts_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -19,10 +20,10 @@ import (
 // staff is accounts on a clock that can be moved, and an admin of them.
 type staff struct {
 	*testing.T
-	*auth.Accounts
+	*accounts.Store
 	ctx     context.Context
 	ahead   atomic.Int64 // seconds that the clock has been moved
-	revoked *auth.Revocations
+	revoked *accounts.Revocations
 }
 
 func eachStaff(t *testing.T, test func(s *staff)) {
@@ -30,11 +31,11 @@ func eachStaff(t *testing.T, test func(s *staff)) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		s := &staff{T: t, ctx: t.Context()}
 		var err error
-		if s.revoked, err = auth.NewRevocations(auth.RevocationsConfig{Redis: rdb, Prefix: prefix}); err != nil {
+		if s.revoked, err = accounts.NewRevocations(accounts.RevocationsConfig{Redis: rdb, Prefix: prefix}); err != nil {
 			t.Fatal(err)
 		}
 		now := func() time.Time { return epoch.Add(time.Duration(s.ahead.Load()) * time.Second) }
-		if s.Accounts, err = auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Prefix: prefix, Cost: cheap, Revocations: s.revoked, Now: now}); err != nil {
+		if s.Store, err = accounts.New(accounts.Config{Redis: rdb, Prefix: prefix, Cost: cheap, Revocations: s.revoked, Now: now}); err != nil {
 			t.Fatal(err)
 		}
 		test(s)

@@ -1,4 +1,4 @@
-package auth
+package accounts
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -16,9 +17,6 @@ import (
 // CodeForbidden unless that has the role admin.
 
 const (
-	// OneTimeFor is how long a password that is good for one login is kept.
-	OneTimeFor = 72 * time.Hour
-
 	adminsLockFor = 10 * time.Second
 	adminsWithin  = 5 * time.Second // for what is done under the lock, and for having it
 	adminsPause   = 20 * time.Millisecond
@@ -27,18 +25,7 @@ const (
 // errLastAdmin keeps a cluster from having nobody who can make an admin over the web.
 var errLastAdmin = wire.Errorf(wire.CodeConflict, "you are the last admin who can log in; make another first")
 
-// AccountFilter selects accounts. The zero value selects all.
-type AccountFilter struct {
-	Prefix   string    // of the user id
-	Role     wire.Role // "" for any
-	Disabled *bool     // nil for either
-}
-
-func (f AccountFilter) takes(a Account) bool {
-	return (f.Role == "" || slices.Contains(a.Roles, f.Role)) && (f.Disabled == nil || a.Disabled == *f.Disabled)
-}
-
-func mayManage(by Claims) error {
+func mayManage(by auth.Claims) error {
 	if !by.Has(wire.RoleAdmin) {
 		return wire.Errorf(wire.CodeForbidden, "only an admin may look after accounts")
 	}
@@ -46,42 +33,42 @@ func mayManage(by Claims) error {
 }
 
 // Account returns one account that can log in, or a *wire.Error with CodeNotFound.
-func (a *Accounts) Account(ctx context.Context, by Claims, user string) (Account, error) {
+func (s *Store) Account(ctx context.Context, by auth.Claims, user string) (auth.Account, error) {
 	if err := mayManage(by); err != nil {
-		return Account{}, err
+		return auth.Account{}, err
 	}
-	known, err := a.Get(ctx, user)
+	known, err := s.Get(ctx, user)
 	if err == nil && !known.LogsIn {
-		return Account{}, errNoAccount()
+		return auth.Account{}, errNoAccount()
 	}
 	return known, err
 }
 
 // Page returns up to limit accounts by user, after a user, and whether there may be
 // more. It looks at every key of the store.
-func (a *Accounts) Page(ctx context.Context, by Claims, f AccountFilter, after string, limit int) (list []Account, more bool, err error) {
+func (s *Store) Page(ctx context.Context, by auth.Claims, f auth.AccountFilter, after string, limit int) (list []auth.Account, more bool, err error) {
 	if err := mayManage(by); err != nil {
 		return nil, false, err
 	}
-	keys, err := a.accountKeys(ctx)
+	keys, err := s.accountKeys(ctx)
 	if err != nil {
 		return nil, false, unavailable("list accounts", err)
 	}
 	var users []string
 	for _, key := range keys {
-		user := strings.TrimSuffix(strings.TrimPrefix(key, a.prefix+"account:{"), "}")
+		user := strings.TrimSuffix(strings.TrimPrefix(key, s.prefix+"account:{"), "}")
 		if user > after && strings.HasPrefix(user, f.Prefix) {
 			users = append(users, user)
 		}
 	}
 	slices.Sort(users) // the braces of keys are in the way of their own order
 	for some := range slices.Chunk(users, accountsAtOnce) {
-		accounts, err := a.loadAll(ctx, some)
+		accounts, err := s.loadAll(ctx, some)
 		if err != nil {
 			return nil, false, err
 		}
 		for _, known := range accounts {
-			if !f.takes(known) {
+			if !f.Selects(known) {
 				continue
 			}
 			if len(list) == limit {
@@ -94,41 +81,41 @@ func (a *Accounts) Page(ctx context.Context, by Claims, f AccountFilter, after s
 }
 
 // Create makes an account. Without a password it makes one that is good for one
-// login within OneTimeFor, and returns it. Errors are those of Add.
-func (a *Accounts) Create(ctx context.Context, by Claims, user, password string, roles []wire.Role) (oneTime string, err error) {
+// login within auth.OneTimeFor, and returns it. Errors are those of Add.
+func (s *Store) Create(ctx context.Context, by auth.Claims, user, password string, roles []wire.Role) (oneTime string, err error) {
 	if err := mayManage(by); err != nil {
 		return "", err
 	}
-	if err := a.nameable(ctx, user, false); err != nil {
+	if err := s.nameable(ctx, user, false); err != nil {
 		return "", err
 	}
-	password, oneTime, once := a.oneTime(password)
-	return oneTime, a.add(ctx, user, password, roles, false, once)
+	password, oneTime, once := s.oneTime(password)
+	return oneTime, s.add(ctx, user, password, roles, false, once)
 }
 
 // ChangePassword gives an account another password, or, without one, makes one as
 // Create does, and ends the account's tokens. Errors are those of SetPassword.
-func (a *Accounts) ChangePassword(ctx context.Context, by Claims, user, password string) (oneTime string, err error) {
+func (s *Store) ChangePassword(ctx context.Context, by auth.Claims, user, password string) (oneTime string, err error) {
 	if err := mayManage(by); err != nil {
 		return "", err
 	}
-	password, oneTime, once := a.oneTime(password)
-	return oneTime, a.setPassword(ctx, user, password, once, by.Subject)
+	password, oneTime, once := s.oneTime(password)
+	return oneTime, s.setPassword(ctx, user, password, once, by.Subject)
 }
 
 // oneTime returns a password for none, once more where it was made here, and until
 // when it is good then.
-func (a *Accounts) oneTime(given string) (password, made, once string) {
+func (s *Store) oneTime(given string) (password, made, once string) {
 	if given != "" {
 		return given, "", ""
 	}
 	made = rand.Text()
-	return made, made, a.now().UTC().Add(OneTimeFor).Format(time.RFC3339)
+	return made, made, s.now().UTC().Add(auth.OneTimeFor).Format(time.RFC3339)
 }
 
 // ChangeRoles gives an account other roles, and ends its tokens, which speak of the
 // old ones. The last admin who can log in cannot stop being one: CodeConflict.
-func (a *Accounts) ChangeRoles(ctx context.Context, by Claims, user string, roles []wire.Role) error {
+func (s *Store) ChangeRoles(ctx context.Context, by auth.Claims, user string, roles []wire.Role) error {
 	if err := mayManage(by); err != nil {
 		return err
 	}
@@ -136,47 +123,47 @@ func (a *Accounts) ChangeRoles(ctx context.Context, by Claims, user string, role
 	if err != nil {
 		return err
 	}
-	change := func(ctx context.Context) error { return a.setRoles(ctx, user, names, by.Subject) }
+	change := func(ctx context.Context) error { return s.setRoles(ctx, user, names, by.Subject) }
 	if slices.Contains(roles, wire.RoleAdmin) {
 		return change(ctx)
 	}
-	return a.losing(ctx, by, user, change)
+	return s.losing(ctx, by, user, change)
 }
 
 // Bar bars an account, or lets it in again, as SetDisabled does. The last admin who
 // can log in cannot bar themselves: CodeConflict.
-func (a *Accounts) Bar(ctx context.Context, by Claims, user string, disabled bool, reason string) error {
+func (s *Store) Bar(ctx context.Context, by auth.Claims, user string, disabled bool, reason string) error {
 	if err := mayManage(by); err != nil {
 		return err
 	}
 	if err := checkReason(reason); err != nil {
 		return err
 	}
-	change := func(ctx context.Context) error { return a.setDisabled(ctx, user, disabled, by.Subject, reason) }
+	change := func(ctx context.Context) error { return s.setDisabled(ctx, user, disabled, by.Subject, reason) }
 	if !disabled {
 		return change(ctx)
 	}
-	return a.losing(ctx, by, user, change)
+	return s.losing(ctx, by, user, change)
 }
 
 // Remove removes an account, with its identity, and ends its tokens and logins. Keys
 // and sessions stay, under the name: a new account of that name is that user again.
 // The last admin who can log in cannot remove themselves: CodeConflict.
-func (a *Accounts) Remove(ctx context.Context, by Claims, user, reason string) error {
+func (s *Store) Remove(ctx context.Context, by auth.Claims, user, reason string) error {
 	if err := mayManage(by); err != nil {
 		return err
 	}
 	if err := checkReason(reason); err != nil {
 		return err
 	}
-	return a.losing(ctx, by, user, func(ctx context.Context) error { return a.remove(ctx, user, by.Subject, reason) })
+	return s.losing(ctx, by, user, func(ctx context.Context) error { return s.remove(ctx, user, by.Subject, reason) })
 }
 
-func (a *Accounts) remove(ctx context.Context, user, by, reason string) error {
+func (s *Store) remove(ctx context.Context, user, by, reason string) error {
 	if !wire.StoredID(user) {
 		return errNoAccount()
 	}
-	generation, err := removeScript.Run(ctx, a.rdb, []string{a.key(user)}).Int64()
+	generation, err := removeScript.Run(ctx, s.rdb, []string{s.key(user)}).Int64()
 	switch {
 	case err != nil:
 		return unavailable("remove account "+user, err)
@@ -185,18 +172,18 @@ func (a *Accounts) remove(ctx context.Context, user, by, reason string) error {
 	}
 	// Also of one that was removed before: what follows may have failed then.
 	before := generation < 0
-	for _, key := range []string{knownKey(a.prefix, user), loginsOfKey(a.prefix, user)} {
-		if err := a.rdb.Del(ctx, key).Err(); err != nil {
+	for _, key := range []string{knownKey(s.prefix, user), loginsOfKey(s.prefix, user)} {
+		if err := s.rdb.Del(ctx, key).Err(); err != nil {
 			return unavailable("remove account "+user, err)
 		}
 	}
-	if err := a.rdb.HDel(ctx, a.revoked.disabledKey(), user).Err(); err != nil {
+	if err := s.rdb.HDel(ctx, disabledKey(s.revoked.cfg.Prefix), user).Err(); err != nil {
 		return unavailable("tell the nodes of account "+user, err)
 	}
 	if reason == "" {
 		reason = "account removed"
 	}
-	if err := a.revoked.append(ctx, Revocation{User: user, Generation: max(generation, -generation), By: by, Reason: reason}); err != nil {
+	if err := s.revoked.append(ctx, auth.Revocation{User: user, Generation: max(generation, -generation), By: by, Reason: reason}); err != nil {
 		return err
 	}
 	if before {
@@ -209,44 +196,44 @@ func (a *Accounts) remove(ctx context.Context, user, by, reason string) error {
 // time in the cluster, so that two admins cannot take each other away: whoever
 // wants it must still be an admin then, and so goes on being one, unless the change
 // is about themselves; then there must be another.
-func (a *Accounts) losing(ctx context.Context, by Claims, user string, change func(context.Context) error) error {
+func (s *Store) losing(ctx context.Context, by auth.Claims, user string, change func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, adminsWithin)
 	defer cancel()
-	unlock, err := a.lockAdmins(ctx)
+	unlock, err := s.lockAdmins(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := a.remains(ctx, by, user); err != nil {
+	if err := s.remains(ctx, by, user); err != nil {
 		return err
 	}
 	return change(ctx)
 }
 
 // remains returns an error unless there is an admin when user is none.
-func (a *Accounts) remains(ctx context.Context, by Claims, user string) error {
-	admin := func(known Account) bool {
+func (s *Store) remains(ctx context.Context, by auth.Claims, user string) error {
+	admin := func(known auth.Account) bool {
 		return known.LogsIn && !known.Disabled && slices.Contains(known.Roles, wire.RoleAdmin)
 	}
 	if by.Subject != user {
 		if by.Generation == 0 || by.Key != "" {
 			return nil // of no account here
 		}
-		known, err := a.Get(ctx, by.Subject)
+		known, err := s.Get(ctx, by.Subject)
 		if err != nil && wire.AsError(err).Code != wire.CodeNotFound {
 			return err
 		}
 		if !admin(known) || known.Generation > by.Generation {
-			return ErrRevoked
+			return auth.ErrRevoked
 		}
 		return nil
 	}
-	all, err := a.List(ctx)
+	all, err := s.List(ctx)
 	if err != nil {
 		return err
 	}
-	others := slices.DeleteFunc(all, func(known Account) bool {
-		late := !known.Once.IsZero() && !a.now().Before(known.Once)
+	others := slices.DeleteFunc(all, func(known auth.Account) bool {
+		late := !known.Once.IsZero() && !s.now().Before(known.Once)
 		return !admin(known) || known.Spent || late || known.User == user
 	})
 	if len(others) == 0 {
@@ -256,10 +243,10 @@ func (a *Accounts) remains(ctx context.Context, by Claims, user string) error {
 }
 
 // lockAdmins returns what ends the lock, which ends by itself after adminsLockFor.
-func (a *Accounts) lockAdmins(ctx context.Context) (unlock func(), err error) {
-	key, token := accountsLockKey(a.prefix), rand.Text()
+func (s *Store) lockAdmins(ctx context.Context) (unlock func(), err error) {
+	key, token := accountsLockKey(s.prefix), rand.Text()
 	for {
-		taken, err := lockScript.Run(ctx, a.rdb, []string{key}, token, adminsLockFor.Milliseconds()).Bool()
+		taken, err := lockScript.Run(ctx, s.rdb, []string{key}, token, adminsLockFor.Milliseconds()).Bool()
 		if err != nil {
 			return nil, unavailable("lock the accounts", err)
 		}
@@ -275,36 +262,36 @@ func (a *Accounts) lockAdmins(ctx context.Context) (unlock func(), err error) {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminsWithin)
 		defer cancel()
-		_ = unlockScript.Run(ctx, a.rdb, []string{key}, token).Err() // it ends by itself
+		_ = unlockScript.Run(ctx, s.rdb, []string{key}, token).Err() // it ends by itself
 	}, nil
 }
 
 // checkReason refuses a reason before anything is done for it.
 func checkReason(reason string) error {
-	if len(reason) > wire.MaxReasonBytes || !plain(reason) {
+	if len(reason) > wire.MaxReasonBytes || !auth.IsText(reason) {
 		return wire.Errorf(wire.CodeBadRequest, "reason must be up to %d bytes of text", wire.MaxReasonBytes)
 	}
 	return nil
 }
 
 // SetRoles is ChangeRoles for the operator, who may take the last admin away.
-func (a *Accounts) SetRoles(ctx context.Context, user string, roles []wire.Role) error {
+func (s *Store) SetRoles(ctx context.Context, user string, roles []wire.Role) error {
 	names, err := roleNames(roles)
 	if err != nil {
 		return err
 	}
-	return a.setRoles(ctx, user, names, operator)
+	return s.setRoles(ctx, user, names, operator)
 }
 
 // Delete is Remove for the operator, who may take the last admin away.
-func (a *Accounts) Delete(ctx context.Context, user string) error {
-	return a.remove(ctx, user, operator, "")
+func (s *Store) Delete(ctx context.Context, user string) error {
+	return s.remove(ctx, user, operator, "")
 }
 
-func (a *Accounts) setRoles(ctx context.Context, user, names, by string) error {
-	generation, err := a.set(ctx, user, "roles", names)
+func (s *Store) setRoles(ctx context.Context, user, names, by string) error {
+	generation, err := s.set(ctx, user, "roles", names)
 	if err != nil {
 		return err
 	}
-	return a.revoked.append(ctx, Revocation{User: user, Generation: generation, By: by, Reason: "roles changed"})
+	return s.revoked.append(ctx, auth.Revocation{User: user, Generation: generation, By: by, Reason: "roles changed"})
 }

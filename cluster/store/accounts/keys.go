@@ -1,7 +1,17 @@
-package auth
+package accounts
 
-// The keys in Redis of an account's logins; those of accounts and revocations
-// are beside their types.
+// accountKey names a user's account: a hash that does not expire, written and read by
+// Store. The user must be a wire.StoredID.
+func accountKey(prefix, user string) string { return prefix + "account:{" + user + "}" }
+
+// disabledKey names the hash of disabled accounts, user to since when: written with
+// the account by Store, read by Revocations on every node. TTL: none.
+func disabledKey(prefix string) string { return prefix + "accounts:disabled" }
+
+// revokedKey names the stream of revocations: written by Revocations and by Store
+// through it, read by Revocations on every node. TTL: auth.MaxTTL after the last
+// entry; older entries are trimmed.
+func revokedKey(prefix string) string { return prefix + "revoked" }
 
 // knownKey names the networks that a user has logged in from: a zset of hashes by
 // the ms of the last login, at most knownNetworks, for knownFor after the last one.

@@ -1,18 +1,19 @@
-package auth
+package accounts
 
 import (
 	"context"
 	_ "embed"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -29,24 +30,8 @@ const (
 var (
 	//go:embed revoke.lua
 	revokeSource string
-	revokeScript = redis.NewScript(revokeSource)
+	revokeScript = redisx.NewScript(revokeSource)
 )
-
-// ErrRevoked is the error of [Revocations] for a token that was good once and is
-// revoked, or whose account is disabled. Compare it with ==, as [wire.AsError] returns
-// it: errors.Is compares codes.
-var ErrRevoked = wire.Errorf(wire.CodeUnauthenticated, "token has been revoked; log in again")
-
-// Revocation says which tokens are good no longer: one, by Token, or all that
-// User has at that time.
-type Revocation struct {
-	Token      string    // a jti
-	User       string    // a user id
-	Generation int64     // the account's from then on; 0 if it has no account here
-	At         time.Time // by Redis's clock; set when it is read
-	By         string    // who wanted it
-	Reason     string
-}
 
 // RevocationsConfig is what [NewRevocations] needs.
 type RevocationsConfig struct {
@@ -100,7 +85,7 @@ type Revocations struct {
 	readAt   time.Time            // of the last time that Redis answered; zero before the first
 	tokens   map[string]time.Time // jti, or the id of a login
 	logins   map[string]time.Time // of a token that is revoked, though the others of its login are not
-	users    map[string]Revocation
+	users    map[string]auth.Revocation
 	disabled map[string]struct{}
 }
 
@@ -132,38 +117,24 @@ func NewRevocations(cfg RevocationsConfig) (*Revocations, error) {
 	}
 	return &Revocations{
 		cfg: cfg, poke: make(chan struct{}, 1),
-		tokens: make(map[string]time.Time), logins: make(map[string]time.Time), users: make(map[string]Revocation), disabled: make(map[string]struct{}),
+		tokens: make(map[string]time.Time), logins: make(map[string]time.Time), users: make(map[string]auth.Revocation), disabled: make(map[string]struct{}),
 	}, nil
 }
 
-// key names the stream of revocations: written by whoever revokes, read by every
-// node. TTL: MaxTTL after the last entry; older entries are trimmed.
-func (r *Revocations) key() string { return r.cfg.Prefix + "revoked" }
-
-// disabledKey names the hash of disabled accounts, user to since when: written
-// with the account, read by every node. TTL: none.
-func (r *Revocations) disabledKey() string { return r.cfg.Prefix + "accounts:disabled" }
-
 // RevokeToken ends one token, by its jti. By is who wants it.
 func (r *Revocations) RevokeToken(ctx context.Context, jti, by, reason string) error {
-	if !validTokenID(jti) {
+	if !auth.ValidTokenID(jti) {
 		return wire.Errorf(wire.CodeBadRequest, "jti must be 1 to %d bytes of text", maxTokenIDBytes)
 	}
-	return r.append(ctx, Revocation{Token: jti, By: by, Reason: reason})
+	return r.append(ctx, auth.Revocation{Token: jti, By: by, Reason: reason})
 }
 
-// validTokenID reports whether a jti can be revoked.
-func validTokenID(jti string) bool { return jti != "" && len(jti) <= maxTokenIDBytes && plain(jti) }
-
-// plain reports whether s can stand in a store and on a screen.
-func plain(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) }
-
 // append adds an entry to the stream.
-func (r *Revocations) append(ctx context.Context, e Revocation) error {
+func (r *Revocations) append(ctx context.Context, e auth.Revocation) error {
 	if err := checkReason(e.Reason); err != nil {
 		return err
 	}
-	args := []any{MaxTTL.Milliseconds()}
+	args := []any{auth.MaxTTL.Milliseconds()}
 	add := func(field, value string) {
 		if value != "" {
 			args = append(args, field, value)
@@ -177,7 +148,7 @@ func (r *Revocations) append(ctx context.Context, e Revocation) error {
 	add("by", e.By)
 	add("at", time.Now().UTC().Format(time.RFC3339))
 	add("reason", e.Reason)
-	if err := revokeScript.Run(ctx, r.cfg.Durable, []string{r.key()}, args...).Err(); err != nil {
+	if err := revokeScript.Run(ctx, r.cfg.Durable, []string{revokedKey(r.cfg.Prefix)}, args...).Err(); err != nil {
 		return unavailable("revoke", err)
 	}
 	select {
@@ -243,23 +214,23 @@ func (r *Revocations) ready() error {
 
 // Check returns nil for a token that is not revoked, ErrRevoked for one that is,
 // and a *wire.Error with CodeUnavailable while that cannot be told.
-func (r *Revocations) Check(c Claims) error {
+func (r *Revocations) Check(c auth.Claims) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.ready(); err != nil {
 		return err
 	}
 	if _, ok := r.disabled[c.Subject]; ok {
-		return ErrRevoked
+		return auth.ErrRevoked
 	}
 	if _, ok := r.tokens[c.ID]; ok && c.ID != "" {
-		return ErrRevoked
+		return auth.ErrRevoked
 	}
-	if _, ok := r.tokens[c.login()]; ok && c.login() != "" {
-		return ErrRevoked
+	if _, ok := r.tokens[c.Login()]; ok && c.Login() != "" {
+		return auth.ErrRevoked
 	}
-	if e, ok := r.users[c.Subject]; ok && e.ends(c) {
-		return ErrRevoked
+	if e, ok := r.users[c.Subject]; ok && e.Ends(c) {
+		return auth.ErrRevoked
 	}
 	return nil
 }
@@ -267,13 +238,13 @@ func (r *Revocations) Check(c Claims) error {
 // checkLogin is Check for a login's renewal: one whose token was revoked cannot
 // be renewed either.
 func (r *Revocations) checkLogin(user string, generation int64, login string) error {
-	if err := r.Check(Claims{Subject: user, Generation: generation, ID: login}); err != nil {
+	if err := r.Check(auth.Claims{Subject: user, Generation: generation, ID: login}); err != nil {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, ok := r.logins[login]; ok {
-		return ErrRevoked
+		return auth.ErrRevoked
 	}
 	return nil
 }
@@ -288,38 +259,148 @@ func (r *Revocations) known(id string) bool {
 }
 
 // ofUser returns the last revocation of all that a user had.
-func (r *Revocations) ofUser(user string) (Revocation, bool) {
+func (r *Revocations) ofUser(user string) (auth.Revocation, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e, ok := r.users[user]
 	return e, ok
 }
 
-// ends reports whether a user's revocation ends the token.
-func (e Revocation) ends(c Claims) bool {
-	if c.Generation > 0 && e.Generation > 0 {
-		return c.Generation < e.Generation
+// read asks for what is new and reports whether there was anything.
+//
+// The stream is read from the entry read last. If that is not there any more,
+// Redis has lost some (a failover), or has trimmed it: then all is read again,
+// since what is new may have lesser ids than what was lost.
+func (r *Revocations) read(ctx context.Context) (changed bool, err error) {
+	asked := time.Now()
+	var fresh []redis.XMessage
+	all := r.last == "" || asked.Sub(r.allAt) > revokedAllEvery
+	if !all {
+		page, err := r.page(ctx, r.last)
+		if err != nil {
+			return false, err
+		}
+		if len(page) == 0 || page[0].ID != r.last {
+			all = true
+		} else {
+			fresh = page[1:]
+			all = len(page) == revokedPage
+		}
 	}
-	return c.IssuedAt.IsZero() || !c.IssuedAt.After(e.At.Add(leeway))
+	if all {
+		if fresh, err = r.everything(ctx); err != nil {
+			return false, err
+		}
+		r.allAt = asked
+	}
+	var disabled map[string]string
+	if all || len(fresh) > 0 {
+		if disabled, err = r.cfg.Redis.HGetAll(ctx, disabledKey(r.cfg.Prefix)).Result(); err != nil {
+			return false, fmt.Errorf("read disabled accounts: %w", err)
+		}
+	}
+	changed = r.learn(fresh, disabled, asked)
+	if len(fresh) > 0 {
+		r.last = fresh[len(fresh)-1].ID
+	} else if all {
+		r.last = ""
+	}
+	return changed, nil
 }
 
-// Guard returns a verifier that takes what v takes and is not revoked, also when
-// v remembers it.
-func (r *Revocations) Guard(v Verifier) Verifier { return guarded{v, r} }
-
-type guarded struct {
-	Verifier
-	revoked *Revocations
-}
-
-// Verify implements [Verifier].
-func (g guarded) Verify(ctx context.Context, token string) (Claims, error) {
-	c, err := g.Verifier.Verify(ctx, token)
-	if err == nil {
-		err = g.revoked.Check(c)
-	}
+func (r *Revocations) page(ctx context.Context, from string) ([]redis.XMessage, error) {
+	page, err := r.cfg.Redis.XRangeN(ctx, revokedKey(r.cfg.Prefix), from, "+", revokedPage).Result()
 	if err != nil {
-		return Claims{}, err
+		return nil, fmt.Errorf("read revocations: %w", err)
 	}
-	return c, nil
+	return page, nil
+}
+
+func (r *Revocations) everything(ctx context.Context) ([]redis.XMessage, error) {
+	var all []redis.XMessage
+	for from := "-"; ; {
+		page, err := r.page(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page...)
+		if len(page) < revokedPage {
+			return all, nil
+		}
+		from = "(" + page[len(page)-1].ID
+	}
+}
+
+// learn adds entries to what is known, and takes over who is disabled unless
+// that was not read (nil). It reports whether any of it was news.
+func (r *Revocations) learn(entries []redis.XMessage, disabled map[string]string, at time.Time) (news bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readAt = at
+	for _, m := range entries {
+		e, ok := parseRevocation(m)
+		if !ok || at.Sub(e.At) > auth.MaxTTL {
+			continue
+		}
+		if e.Token != "" {
+			_, known := r.tokens[e.Token]
+			news = news || !known
+			r.tokens[e.Token] = e.At
+			if login, _, ok := strings.Cut(e.Token, "."); ok {
+				r.logins[login] = e.At
+			}
+		}
+		if old, known := r.users[e.User]; e.User != "" && (!known || e.At.After(old.At) || e.Generation > old.Generation) {
+			e.Generation = max(e.Generation, old.Generation)
+			if old.At.After(e.At) {
+				e.At = old.At
+			}
+			r.users[e.User] = e
+			news = true
+		}
+	}
+	if disabled != nil {
+		for user := range disabled {
+			if _, known := r.disabled[user]; !known {
+				news = true
+			}
+		}
+		r.disabled = make(map[string]struct{}, len(disabled))
+		for user := range disabled {
+			r.disabled[user] = struct{}{}
+		}
+		r.forget(at)
+	}
+	return news
+}
+
+// forget drops what no token can outlive. r.mu is held.
+func (r *Revocations) forget(now time.Time) {
+	for _, of := range []map[string]time.Time{r.tokens, r.logins} {
+		for id, at := range of {
+			if now.Sub(at) > auth.MaxTTL {
+				delete(of, id)
+			}
+		}
+	}
+	for user, e := range r.users {
+		if now.Sub(e.At) > auth.MaxTTL {
+			delete(r.users, user)
+		}
+	}
+}
+
+// parseRevocation reads an entry; one that is damaged says nothing.
+func parseRevocation(m redis.XMessage) (auth.Revocation, bool) {
+	text := func(field string) string { s, _ := m.Values[field].(string); return s }
+	ms, _, _ := strings.Cut(m.ID, "-")
+	at, err := strconv.ParseInt(ms, 10, 64)
+	if err != nil {
+		return auth.Revocation{}, false
+	}
+	e := auth.Revocation{Token: text("token"), User: text("user"), By: text("by"), Reason: text("reason"), At: time.UnixMilli(at)}
+	if e.Generation, err = strconv.ParseInt(text("generation"), 10, 64); err != nil {
+		e.Generation = 0
+	}
+	return e, e.Token != "" || e.User != ""
 }

@@ -1,15 +1,16 @@
-// Package authtest makes accounts for tests of what logs in, with password hashes
+// Package accountstest makes accounts for tests of what logs in, with password hashes
 // that cost next to nothing. It says nothing about hashing itself, which the tests
-// of package auth cover at its real cost.
+// of package accounts cover at its real cost.
 //
 // The package is for tests only; no program of this module links it.
-package authtest
+package accountstest
 
 import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -21,7 +22,7 @@ var cheapest = auth.Cost{MemoryKiB: 8, Time: 1, Threads: 1}
 // AddUser makes an account in Redis under prefix. It enters nothing in the audit.
 func AddUser(t testing.TB, rdb redis.UniversalClient, prefix, user, password string, roles ...wire.Role) {
 	t.Helper()
-	accounts, err := auth.NewAccounts(auth.AccountsConfig{Redis: rdb, Prefix: prefix, Cost: cheapest})
+	accounts, err := accounts.New(accounts.Config{Redis: rdb, Prefix: prefix, Cost: cheapest})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package auth
+package accounts
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/limit"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -20,7 +22,7 @@ import (
 var (
 	//go:embed login_renew.lua
 	loginRenew  string
-	renewScript = redis.NewScript(loginRenew)
+	renewScript = redisx.NewScript(loginRenew)
 )
 
 const (
@@ -45,8 +47,8 @@ type RenewalsConfig struct {
 	Redis redis.UniversalClient
 	// Prefix begins every key. Zero value means DefaultPrefix.
 	Prefix   string
-	Tokens   *HS256
-	Accounts *Accounts
+	Tokens   *auth.HS256
+	Accounts *Store
 	Revoked  *Revocations
 	// TokenTTL is how long the tokens are good that a renewal gives.
 	TokenTTL time.Duration
@@ -95,31 +97,21 @@ func NewRenewals(cfg RenewalsConfig) (*Renewals, error) {
 		cfg.Idle = DefaultRefreshTTL
 	}
 	if cfg.Longest == 0 {
-		cfg.Longest = MaxTTL
+		cfg.Longest = auth.MaxTTL
 	}
-	if cfg.Idle < time.Second || cfg.Longest < cfg.Idle || cfg.Longest > MaxTTL {
-		return nil, fmt.Errorf("renewals: a login must be renewable for from 1s to %s", MaxTTL)
+	if cfg.Idle < time.Second || cfg.Longest < cfg.Idle || cfg.Longest > auth.MaxTTL {
+		return nil, fmt.Errorf("renewals: a login must be renewable for from 1s to %s", auth.MaxTTL)
 	}
 	return &Renewals{cfg: cfg, ends: limit.NewThrottle(endsPerHour/3600.0, endsPerHour)}, nil
 }
 
-// Renewed is what a login that can be renewed gives, and each renewal.
-type Renewed struct {
-	Account Account
-	Token   string
-	Claims  Claims
-	Login   string // id of the login, which is the beginning of its tokens' jti
-	Refresh string
-	Until   time.Time // the refresh token is good before then
-}
-
 // Begin begins a login of an account that has just given its password. The label
 // is for people, up to 64 bytes.
-func (r *Renewals) Begin(ctx context.Context, account Account, label string) (Renewed, error) {
-	if len(label) > maxLabelBytes || !plain(label) {
-		return Renewed{}, wire.Errorf(wire.CodeBadRequest, "label must be up to %d bytes of text", maxLabelBytes)
+func (r *Renewals) Begin(ctx context.Context, account auth.Account, label string) (auth.Renewed, error) {
+	if len(label) > maxLabelBytes || !auth.IsText(label) {
+		return auth.Renewed{}, wire.Errorf(wire.CodeBadRequest, "label must be up to %d bytes of text", maxLabelBytes)
 	}
-	c := refreshClaims{User: account.User, Login: rand.Text(), Generation: account.Generation, Began: r.now().UnixMilli()}
+	c := auth.Refresh{User: account.User, Login: rand.Text(), Generation: account.Generation, Began: r.now().UnixMilli()}
 	return r.next(ctx, account, c, "", label)
 }
 
@@ -128,17 +120,17 @@ func (r *Renewals) Begin(ctx context.Context, account Account, label string) (Re
 // the repetitions of one exchange, and nobody else; "" for none. The errors are
 // *wire.Error: CodeUnauthenticated for what is not good, or not any more,
 // CodeTokenExpired for a login that was not renewed in time, CodeUnavailable.
-func (r *Renewals) Renew(ctx context.Context, refresh, attempt string) (Renewed, error) {
+func (r *Renewals) Renew(ctx context.Context, refresh, attempt string) (auth.Renewed, error) {
 	if len(attempt) > maxAttemptBytes || strings.ContainsFunc(attempt, func(c rune) bool { return c < '!' || c > '~' }) {
-		return Renewed{}, wire.Errorf(wire.CodeBadRequest, "attempt must be up to %d visible ASCII characters", maxAttemptBytes)
+		return auth.Renewed{}, wire.Errorf(wire.CodeBadRequest, "attempt must be up to %d visible ASCII characters", maxAttemptBytes)
 	}
-	c, err := r.cfg.Tokens.readRefresh(refresh)
+	c, err := r.cfg.Tokens.ReadRefresh(refresh)
 	if err != nil {
-		return Renewed{}, err
+		return auth.Renewed{}, err
 	}
 	// The name is known from here on, also where it is refused.
-	known := Renewed{Account: Account{User: c.User}, Login: c.Login}
-	if err := c.over(r.now()); err != nil {
+	known := auth.Renewed{Account: auth.Account{User: c.User}, Login: c.Login}
+	if err := c.Expired(r.now()); err != nil {
 		return known, err
 	}
 	if err := r.cfg.Revoked.checkLogin(c.User, c.Generation, c.Login); err != nil {
@@ -158,7 +150,7 @@ func (r *Renewals) Renew(ctx context.Context, refresh, attempt string) (Renewed,
 		return known, err
 	}
 	if r.ends.Take(c.User, 1) == 0 {
-		if err := r.cfg.Revoked.append(ctx, Revocation{Token: c.Login, By: c.User, Reason: "a refresh token was used twice"}); err != nil {
+		if err := r.cfg.Revoked.append(ctx, auth.Revocation{Token: c.Login, By: c.User, Reason: "a refresh token was used twice"}); err != nil {
 			return known, err
 		}
 	}
@@ -177,39 +169,39 @@ func errLoginEnded() *wire.Error {
 // ended says of a revocation that a login has ended, since that is all its client
 // need know.
 func ended(err error) error {
-	if wire.AsError(err) == ErrRevoked {
+	if wire.AsError(err) == auth.ErrRevoked {
 		return errLoginEnded()
 	}
 	return err
 }
 
 // next makes the tokens that follow those of c.
-func (r *Renewals) next(ctx context.Context, account Account, c refreshClaims, attempt, label string) (Renewed, error) {
+func (r *Renewals) next(ctx context.Context, account auth.Account, c auth.Refresh, attempt, label string) (auth.Renewed, error) {
 	now := r.now()
 	until := min(now.Add(r.cfg.Idle).UnixMilli(), time.UnixMilli(c.Began).Add(r.cfg.Longest).UnixMilli())
 	number, err := renewScript.Run(ctx, r.cfg.Redis, []string{loginsOfKey(r.cfg.Prefix, c.User)}, c.Login, c.Number, attempt, label, c.Began,
 		max(until-now.UnixMilli(), 1), repeatWithin.Milliseconds(), maxLoginsOfUser).Int64()
 	switch {
 	case err != nil:
-		return Renewed{}, unavailable("renew login", err)
+		return auth.Renewed{}, unavailable("renew login", err)
 	case number == 0:
-		return Renewed{}, errReused
+		return auth.Renewed{}, errReused
 	case number < 0:
-		return Renewed{}, errLate
+		return auth.Renewed{}, errLate
 	}
-	out := Renewed{Account: account, Login: c.Login, Until: time.UnixMilli(until)}
-	if out.Token, out.Claims, err = r.cfg.Tokens.issue(account.User, account.Roles, account.Generation, c.Login, r.cfg.TokenTTL); err != nil {
-		return Renewed{}, err
+	out := auth.Renewed{Account: account, Login: c.Login, Until: time.UnixMilli(until)}
+	if out.Token, out.Claims, err = r.cfg.Tokens.IssueForLogin(account, c.Login, r.cfg.TokenTTL); err != nil {
+		return auth.Renewed{}, err
 	}
 	c.Number, c.Until = number, until
-	out.Refresh, err = r.cfg.Tokens.writeRefresh(c)
+	out.Refresh, err = r.cfg.Tokens.IssueRefresh(c)
 	return out, err
 }
 
 // End ends the login of a refresh token, with all its tokens, and returns its
 // user. It returns CodeRateLimited for an account that ends too many.
 func (r *Renewals) End(ctx context.Context, refresh string) (user string, err error) {
-	c, err := r.cfg.Tokens.readRefresh(refresh)
+	c, err := r.cfg.Tokens.ReadRefresh(refresh)
 	if err != nil {
 		return "", err
 	}
@@ -218,8 +210,8 @@ func (r *Renewals) End(ctx context.Context, refresh string) (user string, err er
 
 // EndToken ends a token, and the login that it is of, if that can be renewed. Its
 // errors are End's.
-func (r *Renewals) EndToken(ctx context.Context, c Claims) error {
-	if login := c.login(); login != "" {
+func (r *Renewals) EndToken(ctx context.Context, c auth.Claims) error {
+	if login := c.Login(); login != "" {
 		return r.end(ctx, c.Subject, login)
 	}
 	if c.ID == "" {
@@ -232,27 +224,17 @@ func (r *Renewals) end(ctx context.Context, user, id string) error {
 	if r.cfg.Revoked.known(id) {
 		return nil
 	}
-	if err := Charge(r.ends, user, 1, "too many logouts"); err != nil {
+	if err := auth.Charge(r.ends, user, 1, "too many logouts"); err != nil {
 		return err
 	}
 	if err := r.cfg.Redis.HDel(ctx, loginsOfKey(r.cfg.Prefix, user), id).Err(); err != nil {
 		return unavailable("end login", err)
 	}
-	return r.cfg.Revoked.append(ctx, Revocation{Token: id, By: user, Reason: "logged out"})
-}
-
-// Login is a login that can be renewed.
-type Login struct {
-	ID      string
-	Label   string // as its client has said
-	Began   time.Time
-	Renewed time.Time // last
-	Until   time.Time // when it ends if it is not renewed
-	Count   int64     // of renewals
+	return r.cfg.Revoked.append(ctx, auth.Revocation{Token: id, By: user, Reason: "logged out"})
 }
 
 // List returns a user's logins that can be renewed, the one renewed last first.
-func (r *Renewals) List(ctx context.Context, user string) ([]Login, error) {
+func (r *Renewals) List(ctx context.Context, user string) ([]auth.Login, error) {
 	if !wire.StoredID(user) {
 		return nil, errNoAccount()
 	}
@@ -260,7 +242,7 @@ func (r *Renewals) List(ctx context.Context, user string) ([]Login, error) {
 	if err != nil {
 		return nil, unavailable("list logins", err)
 	}
-	list := []Login{}
+	list := []auth.Login{}
 	for id, text := range fields {
 		var noted struct {
 			Number  int64  `json:"number"`
@@ -276,12 +258,12 @@ func (r *Renewals) List(ctx context.Context, user string) ([]Login, error) {
 		if e, ok := r.cfg.Revoked.ofUser(user); ok && noted.Began <= e.At.UnixMilli() {
 			continue
 		}
-		list = append(list, Login{
+		list = append(list, auth.Login{
 			ID: id, Label: noted.Label, Began: time.UnixMilli(noted.Began), Renewed: time.UnixMilli(noted.Renewed),
 			Until: time.UnixMilli(noted.Until), Count: noted.Number - 1,
 		})
 	}
-	slices.SortFunc(list, func(a, b Login) int {
+	slices.SortFunc(list, func(a, b auth.Login) int {
 		if c := b.Renewed.Compare(a.Renewed); c != 0 {
 			return c
 		}
@@ -290,4 +272,4 @@ func (r *Renewals) List(ctx context.Context, user string) ([]Login, error) {
 	return list, nil
 }
 
-func (r *Renewals) now() time.Time { return r.cfg.Tokens.now() }
+func (r *Renewals) now() time.Time { return r.cfg.Tokens.Now() }

@@ -1,4 +1,37 @@
-package auth
+// Package accounts keeps on Redis who may log in and which logins and tokens are good:
+// accounts, the limits of failed logins, logins that can be renewed, and revocations.
+//
+// Start here: [New] makes the [Store] of accounts, with Store.Add and
+// Store.Authenticate; [NewRevocations] the list of revoked tokens that every node
+// reads, to be given to auth.Guard. [NewRenewals] and [NewLoginThrottle] are for nodes
+// that log users in.
+//
+// Methods without a by are for the operator of the cluster, who may do everything.
+// Methods that take the claims of a token act in the name of its bearer and refuse
+// users who are no admin. The package verifies no tokens and decides nothing about
+// keys and sessions; tokens, passwords and the values that cross to the edges are
+// package auth's. Its errors for clients are *wire.Error, of them CodeUnavailable and
+// CodeStorageFull where Redis does not answer or is full.
+//
+// # Keys
+//
+// All begin with the configured prefix. The functions are in keys.go.
+//
+//	account:{<user>}        hash    password_hash, roles, identity, disabled, created_at, once, generation; the last alone of one that was removed
+//	accounts:lock           string  token of a change that may take an admin away; TTL adminsLockFor
+//	accounts:disabled       hash    user to since when (RFC 3339): whose tokens no node takes
+//	logins:{<user>}         hash    login to JSON: number of the next refresh token, label, began, renewed, until_ms; TTL until none can be renewed
+//	known:{<user>}          zset    hashes of the networks of the last logins, by ms; TTL knownFor
+//	login:{<bucket>}        hash    budgets of failed logins of some accounts: field to when it is whole again, ms; TTL until all are
+//	login-from:{<network>}  hash    the budget of failed logins of one network, by its hash; TTL until it is whole
+//	revoked                 stream  token or user, generation, by, at, reason; the id is when, by Redis's clock, ms; TTL auth.MaxTTL
+//
+// # Goroutines and locks
+//
+// The package starts none. [Revocations.Run] blocks until its context ends.
+// Revocations.mu guards what is known to be revoked and is never held during I/O.
+// Everything in the package is safe for concurrent use, except one login under way.
+package accounts
 
 import (
 	"context"
@@ -15,13 +48,15 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // DefaultPrefix begins every key in Redis unless configured otherwise.
 const DefaultPrefix = "conclave:"
 
-// operator is who did it where no token says so: whoever may run conclaved user.
+// operator names, in revocations, whoever ran conclaved user.
 const operator = "operator"
 
 // spentHash stands in place of the hash of a password that was good for one login.
@@ -48,24 +83,24 @@ var (
 	//go:embed accounts_unlock.lua
 	accountsUnlock string
 
-	addScript      = redis.NewScript(accountAdd)
-	setScript      = redis.NewScript(accountSet)
-	identifyScript = redis.NewScript(accountIdentify)
-	barScript      = redis.NewScript(accountBar)
-	lockScript     = redis.NewScript(accountsLock)
-	spendScript    = redis.NewScript(accountSpend)
-	removeScript   = redis.NewScript(accountRemove)
-	unlockScript   = redis.NewScript(accountsUnlock)
+	addScript      = redisx.NewScript(accountAdd)
+	setScript      = redisx.NewScript(accountSet)
+	identifyScript = redisx.NewScript(accountIdentify)
+	barScript      = redisx.NewScript(accountBar)
+	lockScript     = redisx.NewScript(accountsLock)
+	spendScript    = redisx.NewScript(accountSpend)
+	removeScript   = redisx.NewScript(accountRemove)
+	unlockScript   = redisx.NewScript(accountsUnlock)
 )
 
-// AccountsConfig is what [NewAccounts] needs.
-type AccountsConfig struct {
+// Config is what [New] needs.
+type Config struct {
 	// Redis keeps the accounts. Required.
 	Redis redis.UniversalClient
 	// Prefix begins every key. Zero value means DefaultPrefix.
 	Prefix string
-	// Cost is that of new password hashes. Zero value means DefaultCost.
-	Cost Cost
+	// Cost is that of new password hashes. Zero value means auth.DefaultCost.
+	Cost auth.Cost
 	// Revocations is told of the tokens that an account's change ends, and keeps
 	// them in its own Redis. Nil means one on Redis and Prefix.
 	Revocations *Revocations
@@ -76,7 +111,7 @@ type AccountsConfig struct {
 	Now func() time.Time
 }
 
-// Accounts keeps who may log in: one hash a user under account:{user}, with the
+// Store keeps who may log in: one hash a user under account:{user}, with the
 // fields password_hash (argon2id, PHC format), roles (separated by commas),
 // identity (public, opaque here), disabled (true or false), created_at (RFC
 // 3339), generation (how often its tokens have been revoked, and one) and once
@@ -87,41 +122,32 @@ type AccountsConfig struct {
 //
 // What changes an account changes its hash first and then tells all nodes, in
 // separate steps: after an error the same again completes it.
-type Accounts struct {
+type Store struct {
 	rdb     redis.UniversalClient
 	prefix  string
 	now     func() time.Time
-	hasher  *hasher
+	hasher  hasher
 	revoked *Revocations
 }
 
-// Account is one account as others may see it: without its password.
-type Account struct {
-	User      string
-	Roles     []wire.Role
-	Identity  string // public identity as the user's client registered it; "" before that
-	Disabled  bool
-	LogsIn    bool      // has a password; false where only an identity is known
-	CreatedAt time.Time // zero where only an identity is known
-	Once      time.Time // its password is good for one login, before then; zero for any other
-	Spent     bool      // its password was, and that login has been
-	// Generation is what a token issued now belongs to; the account's earlier
-	// tokens have a lesser one.
-	Generation int64
+// hasher computes password hashes; [auth.Hasher] is one.
+type hasher interface {
+	Hash(ctx context.Context, password string) (string, error)
+	Check(ctx context.Context, stored, password string, turn auth.Turn) (bool, error)
 }
 
-// NewAccounts returns the accounts kept in cfg.Redis. It does no I/O.
-func NewAccounts(cfg AccountsConfig) (*Accounts, error) {
+// New returns the accounts kept in cfg.Redis. It does no I/O.
+func New(cfg Config) (*Store, error) {
 	if cfg.Redis == nil {
 		return nil, errors.New("accounts: no redis client")
 	}
 	if cfg.Prefix == "" {
 		cfg.Prefix = DefaultPrefix
 	}
-	if cfg.Cost == (Cost{}) {
-		cfg.Cost = DefaultCost
+	if cfg.Cost == (auth.Cost{}) {
+		cfg.Cost = auth.DefaultCost
 	}
-	if !cfg.Cost.valid() {
+	if !cfg.Cost.Valid() {
 		return nil, fmt.Errorf("accounts: password hash cost is out of range: %+v", cfg.Cost)
 	}
 	if cfg.Concurrency <= 0 {
@@ -136,14 +162,12 @@ func NewAccounts(cfg AccountsConfig) (*Accounts, error) {
 			return nil, err
 		}
 	}
-	return &Accounts{
-		rdb: cfg.Redis, prefix: cfg.Prefix, now: cfg.Now, hasher: newHasher(cfg.Cost, cfg.Concurrency), revoked: cfg.Revocations,
+	return &Store{
+		rdb: cfg.Redis, prefix: cfg.Prefix, now: cfg.Now, hasher: auth.NewHasher(cfg.Cost, cfg.Concurrency), revoked: cfg.Revocations,
 	}, nil
 }
 
-// key names a user's account: a hash that lives for ever, written and read here
-// only. The user must be a wire.StoredID.
-func (a *Accounts) key(user string) string { return a.prefix + "account:{" + user + "}" }
+func (s *Store) key(user string) string { return accountKey(s.prefix, user) }
 
 // unavailable wraps a failure of Redis so that clients are told to try again
 // and the log has the cause.
@@ -159,24 +183,24 @@ func unavailable(doing string, err error) error {
 // tokens, which speak of the old roles. Its errors for the caller are
 // *wire.Error: CodeBadRequest for an id, password or role that is not acceptable,
 // CodeConflict for an account that exists, CodeUnavailable.
-func (a *Accounts) Add(ctx context.Context, user, password string, roles []wire.Role, replace bool) error {
-	if err := a.nameable(ctx, user, replace); err != nil {
+func (s *Store) Add(ctx context.Context, user, password string, roles []wire.Role, replace bool) error {
+	if err := s.nameable(ctx, user, replace); err != nil {
 		return err
 	}
-	return a.add(ctx, user, password, roles, replace, "")
+	return s.add(ctx, user, password, roles, replace, "")
 }
 
 // add is Add of a name that is acceptable; once is when the password is good for one
 // login before, "" for any other.
-func (a *Accounts) add(ctx context.Context, user, password string, roles []wire.Role, replace bool, once string) error {
-	if err := acceptable(password); err != nil {
+func (s *Store) add(ctx context.Context, user, password string, roles []wire.Role, replace bool, once string) error {
+	if err := auth.CheckPassword(password); err != nil {
 		return err
 	}
 	names, err := roleNames(roles)
 	if err != nil {
 		return err
 	}
-	h, err := a.hasher.make(ctx, password)
+	h, err := s.hasher.Hash(ctx, password)
 	if err != nil {
 		return fmt.Errorf("hash password: %w", err)
 	}
@@ -184,14 +208,14 @@ func (a *Accounts) add(ctx context.Context, user, password string, roles []wire.
 	if replace {
 		flag = "1"
 	}
-	created, err := addScript.Run(ctx, a.rdb, []string{a.key(user)}, h.String(), names, a.now().UTC().Format(time.RFC3339), flag, once).Int()
+	created, err := addScript.Run(ctx, s.rdb, []string{s.key(user)}, h, names, s.now().UTC().Format(time.RFC3339), flag, once).Int()
 	switch {
 	case err != nil:
 		return unavailable("add account "+user, err)
 	case created == 0:
 		return wire.Errorf(wire.CodeConflict, "account %s exists already", user)
 	case created == accountReplaced:
-		return a.RevokeTokens(ctx, user, operator, "password and roles replaced")
+		return s.RevokeTokens(ctx, user, operator, "password and roles replaced")
 	}
 	return nil
 }
@@ -215,7 +239,7 @@ func roleNames(roles []wire.Role) (string, error) {
 
 // nameable refuses names that no new account may have. An account from before
 // the rule for names keeps its own.
-func (a *Accounts) nameable(ctx context.Context, user string, replace bool) error {
+func (s *Store) nameable(ctx context.Context, user string, replace bool) error {
 	if strings.HasPrefix(user, wire.SubjectPrefix) {
 		return wire.Errorf(wire.CodeBadRequest, "user must not begin with %s, which begins the user ids of other issuers' subjects", wire.SubjectPrefix)
 	}
@@ -223,7 +247,7 @@ func (a *Accounts) nameable(ctx context.Context, user string, replace bool) erro
 		return nil
 	}
 	if replace && wire.StoredID(user) {
-		known, err := a.Get(ctx, user)
+		known, err := s.Get(ctx, user)
 		if err == nil && known.LogsIn || err != nil && wire.AsError(err).Code != wire.CodeNotFound {
 			return err
 		}
@@ -231,81 +255,64 @@ func (a *Accounts) nameable(ctx context.Context, user string, replace bool) erro
 	return wire.Errorf(wire.CodeBadRequest, "user %s", wire.IDRule)
 }
 
-// acceptable says what is wrong with a new password.
-func acceptable(password string) error {
-	if n := len(password); n < MinPasswordBytes || n > MaxPasswordBytes {
-		return wire.Errorf(wire.CodeBadRequest, "password must have from %d to %d bytes", MinPasswordBytes, MaxPasswordBytes)
-	}
-	if !utf8.ValidString(password) { // no login over JSON could give it
-		return wire.Errorf(wire.CodeBadRequest, "password is not UTF-8")
-	}
-	return nil
-}
-
-// Authenticate returns the account of a user who gave the right password. Turn
-// says behind whom it waits when many log in at one time. Whether the user exists, is disabled or gave a wrong password, the error is
-// the same *wire.Error with CodeUnauthenticated and takes as long to come.
-// Others are CodeRateLimited when too many log in at once, CodeUnavailable, and
-// ctx's.
-func (a *Accounts) Authenticate(ctx context.Context, user, password string, turn Turn) (Account, error) {
+// Authenticate returns the account of a user who gave the right password. Turn says
+// behind which other logins it waits when many log in at one time. Whether the user
+// does not exist, is disabled or gave a wrong password, the error is the same
+// *wire.Error with CodeUnauthenticated and takes as long to come. Others are
+// CodeRateLimited when too many log in at once, CodeUnavailable, and ctx's.
+func (s *Store) Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error) {
 	refused := wire.Errorf(wire.CodeUnauthenticated, "wrong user name or password")
-	known, stored := Account{}, ""
+	known, stored := auth.Account{}, ""
 	if wire.StoredID(user) {
 		var err error
-		if known, stored, err = a.load(ctx, user); err != nil {
-			return Account{}, err
+		if known, stored, err = s.load(ctx, user); err != nil {
+			return auth.Account{}, err
 		}
 	}
-	h, broken := a.hasher.decoy, error(nil)
-	if stored != "" && !known.Spent {
-		if h, broken = parseHash(stored); broken != nil {
-			h = a.hasher.decoy
-		}
+	if known.Spent {
+		stored = ""
 	}
-	if len(password) > MaxPasswordBytes {
-		password = "" // never a password, and costs the same
-	}
-	match, err := a.hasher.check(ctx, h, password, turn)
+	match, err := s.hasher.Check(ctx, stored, password, turn)
 	switch {
+	case errors.Is(err, auth.ErrBadHash):
+		return auth.Account{}, fmt.Errorf("account %s: %w", user, err)
 	case err != nil:
-		return Account{}, fmt.Errorf("check password: %w", err)
-	case broken != nil:
-		return Account{}, fmt.Errorf("account %s: %w", user, broken)
+		return auth.Account{}, fmt.Errorf("check password: %w", err)
 	case !match || !known.LogsIn || known.Disabled || known.Spent:
-		return Account{}, refused
+		return auth.Account{}, refused
 	case known.Once.IsZero():
 		return known, nil
-	case !a.now().Before(known.Once):
-		return Account{}, refused
+	case !s.now().Before(known.Once):
+		return auth.Account{}, refused
 	}
-	taken, err := spendScript.Run(ctx, a.rdb, []string{a.key(user)}, stored, spentHash).Int()
+	taken, err := spendScript.Run(ctx, s.rdb, []string{s.key(user)}, stored, spentHash).Int()
 	switch {
 	case err != nil:
-		return Account{}, unavailable("use password of "+user, err)
+		return auth.Account{}, unavailable("use password of "+user, err)
 	case taken == 0:
-		return Account{}, refused
+		return auth.Account{}, refused
 	}
 	return known, nil
 }
 
 // Get returns what is known of a user, or a *wire.Error with CodeNotFound.
-func (a *Accounts) Get(ctx context.Context, user string) (Account, error) {
+func (s *Store) Get(ctx context.Context, user string) (auth.Account, error) {
 	if wire.StoredID(user) {
-		known, _, err := a.load(ctx, user)
+		known, _, err := s.load(ctx, user)
 		if err != nil || known.User != "" {
 			return known, err
 		}
 	}
-	return Account{}, wire.Errorf(wire.CodeNotFound, "no such account")
+	return auth.Account{}, wire.Errorf(wire.CodeNotFound, "no such account")
 }
 
 // Exist returns those of users of whom something is known: an account that logs
 // in, or an identity. It returns a *wire.Error with CodeUnavailable.
-func (a *Accounts) Exist(ctx context.Context, users ...string) (map[string]bool, error) {
+func (s *Store) Exist(ctx context.Context, users ...string) (map[string]bool, error) {
 	found := make([]*redis.SliceCmd, len(users))
-	_, err := a.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, user := range users {
-			found[i] = p.HMGet(ctx, a.key(user), "password_hash", "identity")
+			found[i] = p.HMGet(ctx, s.key(user), "password_hash", "identity")
 		}
 		return nil
 	})
@@ -322,10 +329,10 @@ func (a *Accounts) Exist(ctx context.Context, users ...string) (map[string]bool,
 }
 
 // load returns the zero Account if nothing is known of user.
-func (a *Accounts) load(ctx context.Context, user string) (Account, string, error) {
-	fields, err := a.rdb.HGetAll(ctx, a.key(user)).Result()
+func (s *Store) load(ctx context.Context, user string) (auth.Account, string, error) {
+	fields, err := s.rdb.HGetAll(ctx, s.key(user)).Result()
 	if err != nil {
-		return Account{}, "", unavailable("read account "+user, err)
+		return auth.Account{}, "", unavailable("read account "+user, err)
 	}
 	return readAccount(user, fields)
 }
@@ -333,11 +340,11 @@ func (a *Accounts) load(ctx context.Context, user string) (Account, string, erro
 // readAccount reads an account's hash, and returns its password hash beside it. It
 // returns the zero Account where there is nothing, or what is left of one that was
 // removed.
-func readAccount(user string, fields map[string]string) (known Account, stored string, err error) {
+func readAccount(user string, fields map[string]string) (known auth.Account, stored string, err error) {
 	if fields["password_hash"] == "" && fields["identity"] == "" {
-		return Account{}, "", nil
+		return auth.Account{}, "", nil
 	}
-	known = Account{
+	known = auth.Account{
 		User:     user,
 		Identity: fields["identity"],
 		LogsIn:   fields["password_hash"] != "",
@@ -353,7 +360,7 @@ func readAccount(user string, fields map[string]string) (known Account, stored s
 	known.Generation = 1
 	if n := fields["generation"]; n != "" {
 		if known.Generation, err = strconv.ParseInt(n, 10, 64); err != nil || known.Generation < 1 {
-			return Account{}, "", fmt.Errorf("read account %s: generation is not a number", user)
+			return auth.Account{}, "", fmt.Errorf("read account %s: generation is not a number", user)
 		}
 	}
 	for field, at := range map[string]*time.Time{"created_at": &known.CreatedAt, "once": &known.Once} {
@@ -361,7 +368,7 @@ func readAccount(user string, fields map[string]string) (known Account, stored s
 			continue
 		}
 		if *at, err = time.Parse(time.RFC3339, fields[field]); err != nil {
-			return Account{}, "", fmt.Errorf("read account %s: %s is not a time", user, field)
+			return auth.Account{}, "", fmt.Errorf("read account %s: %s is not a time", user, field)
 		}
 	}
 	return known, fields["password_hash"], nil
@@ -369,7 +376,7 @@ func readAccount(user string, fields map[string]string) (known Account, stored s
 
 // SetIdentity keeps the public identity of a user's client. The user needs no
 // account and does not get one that can log in.
-func (a *Accounts) SetIdentity(ctx context.Context, user, identity string) error {
+func (s *Store) SetIdentity(ctx context.Context, user, identity string) error {
 	switch {
 	case !wire.StoredID(user):
 		return wire.Errorf(wire.CodeBadRequest, "not a valid user id")
@@ -378,7 +385,7 @@ func (a *Accounts) SetIdentity(ctx context.Context, user, identity string) error
 	case strings.ContainsFunc(identity, unicode.IsControl) || !utf8.ValidString(identity):
 		return wire.Errorf(wire.CodeBadRequest, "identity has control characters")
 	}
-	if err := identifyScript.Run(ctx, a.rdb, []string{a.key(user)}, identity).Err(); err != nil {
+	if err := identifyScript.Run(ctx, s.rdb, []string{s.key(user)}, identity).Err(); err != nil {
 		return unavailable("keep identity of "+user, err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package auth_test
+package accounts_test
 
 import (
 	"context"
@@ -10,18 +10,19 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/store/accounts"
 	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // renewing is a cluster of one node with the account bob, and a clock.
 type renewing struct {
-	*auth.Renewals
+	*accounts.Renewals
 	t        *testing.T
 	rdb      redis.UniversalClient
 	prefix   string
-	accounts *auth.Accounts
-	revoked  *auth.Revocations
+	accounts *accounts.Store
+	revoked  *accounts.Revocations
 	now      time.Time
 	verifier auth.Verifier
 }
@@ -34,7 +35,7 @@ func newRenewing(t *testing.T, rdb redis.UniversalClient, prefix string) *renewi
 		t.Fatal(err)
 	}
 	tokens := r.tokens(secret, "conclave")
-	r.verifier, r.Renewals = r.revoked.Guard(tokens), r.with(tokens)
+	r.verifier, r.Renewals = auth.Guard(tokens, r.revoked), r.with(tokens)
 	return r
 }
 
@@ -47,9 +48,9 @@ func (r *renewing) tokens(secret []byte, audience string, options ...auth.Option
 	return h
 }
 
-func (r *renewing) with(tokens *auth.HS256) *auth.Renewals {
+func (r *renewing) with(tokens *auth.HS256) *accounts.Renewals {
 	r.t.Helper()
-	renewals, err := auth.NewRenewals(auth.RenewalsConfig{
+	renewals, err := accounts.NewRenewals(accounts.RenewalsConfig{
 		Redis: r.rdb, Prefix: r.prefix, Tokens: tokens, Accounts: r.accounts, Revoked: r.revoked, TokenTTL: time.Hour,
 		Idle: 10 * 24 * time.Hour, Longest: 25 * 24 * time.Hour,
 	})
