@@ -39,18 +39,19 @@ func (d directory) Presence(ctx context.Context, user string) (wire.PresenceInfo
 	return wire.PresenceInfo{UserID: user, Online: online, Since: p.Since, Node: p.Node}, nil
 }
 
-// bell is session.Bell on the cluster's notices: a session's version and id.
-type bell struct{ cluster *cluster.Node }
+// notifier is service.Notifier on the cluster's notices, whose text is a session's
+// version and id.
+type notifier struct{ cluster *cluster.Node }
 
-// Ring implements session.Bell.
-func (b bell) Ring(ctx context.Context, nodes []string, id string, version int64) {
+// Notify implements service.Notifier.
+func (b notifier) Notify(ctx context.Context, nodes []string, id string, version int64) {
 	b.cluster.Notify(ctx, strconv.FormatInt(version, 10)+" "+id, nodes...)
 }
 
-// notified hears what other nodes ring.
+// notified takes the notice of another node's notifier.
 func (n *Node) notified(text string) {
 	number, id, _ := strings.Cut(text, " ")
 	if version, err := strconv.ParseInt(number, 10, 64); err == nil {
-		n.sessions.Rung(id, version)
+		n.sessions.OnNotify(id, version)
 	}
 }

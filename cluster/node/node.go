@@ -189,7 +189,7 @@ func (n *Node) assemble() error {
 		Locker: locker{n.cluster, store, locks == line}, Sender: sender{n.cluster}, Presence: presence{n.cluster}, Waiting: waiting{n.cluster}, Shares: shares,
 		InviteTimeout: n.cfg.InviteTimeout, KeygenTimeout: n.cfg.KeygenTimeout, SignTimeout: n.cfg.SignTimeout,
 		AbsenceGrace: n.cfg.AbsenceGrace, MaxParties: n.cfg.MaxParties, Audit: n.audit, Log: &n.log,
-		Users: newUsers(&n.cfg, users, presence{n.cluster}), NodeID: n.cfg.NodeID, Storage: n.memory, Bell: bell{n.cluster}, Outcomes: outcomes,
+		Users: newUsers(&n.cfg, users, presence{n.cluster}), NodeID: n.cfg.NodeID, Storage: n.memory, Notifier: notifier{n.cluster}, Outcomes: outcomes,
 		Observer: observers.session, Tracer: observers.tracer,
 	})
 	if err != nil {

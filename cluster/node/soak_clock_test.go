@@ -74,7 +74,7 @@ func TestClocksOfNodes(t *testing.T) {
 		"cluster/plan.go":            1, // whether a caller has stopped waiting
 		"cluster/send.go":            1, // when a renewal was last, on the monotonic clock
 		"cluster/lock.go":            1, // begin of a measured time
-		"session/service/mutex.go":   1, // how long a lock was waited for, on the monotonic clock
+		"session/service/lock.go":    1, // how long a lock was waited for, on the monotonic clock
 		"session/service/advance.go": 1, // begin of a measured time
 		"session/service/request.go": 1, // begin of a measured time
 		"session/service/relay.go":   2, // age of a cache entry, on the monotonic clock

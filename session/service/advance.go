@@ -28,7 +28,7 @@ func (v *Service) advance(ctx context.Context, c change) (_ session.Session, err
 	ctx, end := v.cfg.Tracer.Begin(ctx, c.id, stepPart(c.ev))
 	defer func() { end(err) }()
 	if c.ended {
-		if s, same, err := v.unmoved(ctx, c); same {
+		if s, ok, err := v.stepEnded(ctx, c); ok {
 			return s, about(err, s)
 		}
 	}
@@ -45,15 +45,14 @@ func (v *Service) advance(ctx context.Context, c change) (_ session.Session, err
 	if !done.quiet {
 		v.deliver(ctx, done)
 	}
-	v.ring(ctx, done.session, done.receipt.Watchers)
+	v.notify(ctx, done.session, done.receipt.Watchers)
 	return done.session, nil
 }
 
-// unmoved applies an event to a session as it is, and reports whether it has ended
-// and stays as it is: nobody changes it any more, so that needs no lock. What
-// keeps it from being loaded is found again under the lock.
-func (v *Service) unmoved(ctx context.Context, c change) (s session.Session, same bool, _ error) {
-	ended, err := v.turn(ctx)
+// stepEnded applies an event to a session that has ended, without its lock: its end is
+// final. Ok is false if it has not ended or cannot be loaded; then the lock decides.
+func (v *Service) stepEnded(ctx context.Context, c change) (s session.Session, ok bool, _ error) {
+	ended, err := v.acquireSlot(ctx)
 	if err != nil {
 		return session.Session{}, true, err
 	}

@@ -29,17 +29,17 @@ func (v *Service) deliver(ctx context.Context, done committed) {
 		}
 		got, err = v.send(ctx, done.session, done.entries)
 	}
-	err = v.settle(ctx, done.session, done.at, done.mark, got, err)
+	err = v.afterDelivery(ctx, done.session, done.at, done.mark, got, err)
 	end(err)
 	switch {
 	case err != nil:
-		of(done.session, v.log.WithLevel(levelOf(err))).Err(err).Msg("delivery incomplete, left to the sweeper")
+		withSession(done.session, v.log.WithLevel(levelOf(err))).Err(err).Msg("delivery incomplete, left to the sweeper")
 	case len(got.stuck) == 0 && len(done.entries) > 0:
 		line := v.log.Debug()
 		if done.session.Version == 1 { // the invitations
 			line = v.log.Info()
 		}
-		of(done.session, line).Int("messages", len(done.entries)).Msg("session delivered")
+		withSession(done.session, line).Int("messages", len(done.entries)).Msg("session delivered")
 	}
 }
 
@@ -67,7 +67,7 @@ func (v *Service) drain(ctx context.Context, s session.Session) (stuck []refusal
 			unheard[user] = true
 		}
 		stuck = append(stuck, got.stuck...)
-		err = errors.Join(err, v.cfg.Store.Settle(ctx, s.ID, Rest{Delivered: append(got.entries, forgotten...)}))
+		err = errors.Join(err, v.cfg.Store.Settle(ctx, s.ID, Settlement{Delivered: append(got.entries, forgotten...)}))
 		if err != nil {
 			return stuck, err
 		}
@@ -154,32 +154,32 @@ func onWeb(s session.Session, user string) bool {
 	return s.Web && s.Phase.Final() && user == s.Coordinator && s.PartIndex(user) == 0
 }
 
-// settle does what must follow a commit, any number of times: it empties the
+// afterDelivery does what must follow a commit, any number of times: it empties the
 // outbox of what was sent, does the writes in other slots that an end requires, and
 // its entry in the audit, and puts the due list's next entry in place of mark, the
 // one that the caller has put or found there. Undelivered is what went wrong on the
 // way to mailboxes. What has no room in one is tried again from time to time; where
 // that changes an open session, it is swept at once.
-func (v *Service) settle(ctx context.Context, s session.Session, now, mark time.Time, got sent, undelivered error) error {
+func (v *Service) afterDelivery(ctx context.Context, s session.Session, now, mark time.Time, got sent, undelivered error) error {
 	for _, r := range got.stuck {
-		of(s, v.log.Warn()).Str("account", r.user).Str("coordinator", s.Coordinator).AnErr("reason", r.why).Msg("no room in a mailbox")
+		withSession(s, v.log.Warn()).Str("account", r.user).Str("coordinator", s.Coordinator).AnErr("reason", r.why).Msg("no room in a mailbox")
 	}
-	rest := Rest{Delivered: got.entries}
+	rest := Settlement{Delivered: got.entries}
 	if s.Phase.Final() {
-		return v.settleEnd(ctx, s, now, mark, rest, len(got.stuck) > 0, undelivered)
+		return v.afterEnd(ctx, s, now, mark, rest, len(got.stuck) > 0, undelivered)
 	}
 	if undelivered == nil {
 		rest.From, rest.To = mark, lookAgain(s, now, got.stuck)
 	}
 	err := errors.Join(undelivered, v.cfg.Store.Settle(ctx, s.ID, rest)) // if it was not delivered, it is due again at mark
-	if slices.ContainsFunc(got.stuck, func(r refusal) bool { return heeds(s, r.event(s), now) }) {
+	if slices.ContainsFunc(got.stuck, func(r refusal) bool { return wouldChange(s, r.event(s), now) }) {
 		err = errors.Join(err, v.cfg.Store.Schedule(ctx, s.ID, now))
 	}
 	return err
 }
 
-// heeds reports whether an event would change s.
-func heeds(s session.Session, ev session.Event, now time.Time) bool {
+// wouldChange reports whether an event would change s.
+func wouldChange(s session.Session, ev session.Event, now time.Time) bool {
 	next, _, err := session.Step(s, ev, now)
 	return err == nil && !next.Same(s)
 }
@@ -200,12 +200,13 @@ func retryIn(waited time.Duration) time.Duration {
 	return min(max(waited/4, retryFullIn), retryFullMost)
 }
 
-func (v *Service) settleEnd(ctx context.Context, s session.Session, now, mark time.Time, rest Rest, stuck bool, undelivered error) error {
+// afterEnd is afterDelivery for a session that has ended.
+func (v *Service) afterEnd(ctx context.Context, s session.Session, now, mark time.Time, rest Settlement, stuck bool, undelivered error) error {
 	if s.Kind.OpensOnKey() {
 		rest.ClosedOn = s.KeyID
 	}
 	var err error
-	if rest.Release, err = v.released(ctx, s); err == nil {
+	if rest.Release, err = v.releaseOf(ctx, s); err == nil {
 		err = v.cfg.Store.Settle(ctx, s.ID, rest)
 	}
 	if err == nil && s.Kind.MakesKey() {
@@ -234,7 +235,7 @@ func (v *Service) settleEnd(ctx context.Context, s session.Session, now, mark ti
 // finish brings the key record in line with a session that has ended.
 func (v *Service) finish(ctx context.Context, s session.Session) error {
 	if s.Kind.OpensOnKey() {
-		if err := v.cfg.Store.Settle(ctx, s.ID, Rest{ClosedOn: s.KeyID}); err != nil {
+		if err := v.cfg.Store.Settle(ctx, s.ID, Settlement{ClosedOn: s.KeyID}); err != nil {
 			return err
 		}
 	}

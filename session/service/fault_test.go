@@ -323,7 +323,7 @@ type slowStore struct {
 	settle, commit func()
 }
 
-func (s slowStore) Settle(ctx context.Context, id string, r service.Rest) error {
+func (s slowStore) Settle(ctx context.Context, id string, r service.Settlement) error {
 	if s.settle != nil && !r.From.IsZero() {
 		s.settle()
 	}

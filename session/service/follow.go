@@ -10,22 +10,21 @@ import (
 )
 
 const (
-	lookEvery = 5 * time.Second  // at a session that is followed, should the word of another node have been lost
-	watchFor  = 20 * time.Second // how long other nodes tell of it without being asked again
+	lookEvery = 5 * time.Second  // at a followed session, in case a notice was lost
+	watchFor  = 20 * time.Second // how long other nodes notify this one without being asked again
 )
 
-// Bell tells other nodes that a session has changed.
-type Bell interface {
-	// Ring gets sessions of those nodes to run [Service.Rung]. It may come to
-	// nothing: who waits looks for itself every few seconds.
-	Ring(ctx context.Context, nodes []string, id string, version int64)
+// Notifier tells other nodes that a session has changed.
+type Notifier interface {
+	// Notify makes those nodes call [Service.OnNotify]. It is best effort: followers also
+	// look every few seconds.
+	Notify(ctx context.Context, nodes []string, id string, version int64)
 }
 
 // Follower sees a session's states as they are committed, on whichever node; of
 // several in quick succession perhaps only the last. It is for one goroutine, and
-// must be closed. While nobody follows anything a commit costs nothing more, and
-// while somebody does nobody polls: the commit's script says which nodes want to
-// be told.
+// must be closed. A commit costs nothing more while there are no followers, and
+// followers do not poll the session: the commit's script returns the nodes to notify.
 type Follower struct {
 	service *Service
 	id      string
@@ -108,9 +107,9 @@ func (f *Follower) Close() {
 	}
 }
 
-// Rung takes the word of another node that a session has been committed in that
-// version. It does not block.
-func (v *Service) Rung(id string, version int64) {
+// OnNotify tells the followers on this node that another node has committed a session in
+// that version. It does not block.
+func (v *Service) OnNotify(id string, version int64) {
 	if hub := v.follows.find(id); hub != nil {
 		hub.hear(version)
 	}
@@ -123,9 +122,9 @@ func (v *Service) changed(s session.Session) {
 	}
 }
 
-// ring tells the followers of s on other nodes.
-func (v *Service) ring(ctx context.Context, s session.Session, nodes []string) {
-	if len(nodes) == 0 || v.cfg.Bell == nil {
+// notify tells the followers of s on other nodes.
+func (v *Service) notify(ctx context.Context, s session.Session, nodes []string) {
+	if len(nodes) == 0 || v.cfg.Notifier == nil {
 		return
 	}
 	others := make([]string, 0, len(nodes))
@@ -135,7 +134,7 @@ func (v *Service) ring(ctx context.Context, s session.Session, nodes []string) {
 		}
 	}
 	if len(others) > 0 {
-		v.cfg.Bell.Ring(context.WithoutCancel(ctx), others, s.ID, s.Version)
+		v.cfg.Notifier.Notify(context.WithoutCancel(ctx), others, s.ID, s.Version)
 	}
 }
 

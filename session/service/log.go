@@ -8,9 +8,9 @@ import (
 	"github.com/conclave-mpc/conclave/session"
 )
 
-// of begins what a log line says of a session: with these fields its story can be
-// read from the logs of all nodes.
-func of(s session.Session, line *zerolog.Event) *zerolog.Event {
+// withSession adds a session's fields to a log line: with them its story can be read
+// from the logs of all nodes.
+func withSession(s session.Session, line *zerolog.Event) *zerolog.Event {
 	return line.Str("session", s.ID).Str("kind", string(s.Kind)).Str("key", s.KeyID).
 		Str("state", string(s.Phase)).Int("attempt", s.Attempt)
 }
@@ -21,7 +21,7 @@ func (v *Service) logStep(from, to session.Session, ev session.Event) {
 	if from.Phase == to.Phase && from.Attempt == to.Attempt {
 		line = v.log.Debug()
 	}
-	line = of(to, line).Str("from_state", string(from.Phase)).Str("event", fmt.Sprintf("%T", ev))
+	line = withSession(to, line).Str("from_state", string(from.Phase)).Str("event", fmt.Sprintf("%T", ev))
 	if to.Attempt > 0 {
 		line = line.Ints("signers", to.Signers)
 	}

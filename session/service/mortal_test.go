@@ -110,7 +110,7 @@ func (d *mortal) Outbox(ctx context.Context, id, after string) (out []service.En
 	return out, err
 }
 
-func (d *mortal) Settle(ctx context.Context, id string, r service.Rest) error {
+func (d *mortal) Settle(ctx context.Context, id string, r service.Settlement) error {
 	return d.do(func() error { return d.Store.Settle(ctx, id, r) })
 }
 

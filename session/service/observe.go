@@ -16,7 +16,7 @@ type Observer interface {
 	// An end is so told once in the cluster, unless that node dies at this moment.
 	Stepped(from, to session.Session)
 	// Locked is called when a session's lock is taken, or could not be, with how
-	// long that took: this node's own turn and the cluster's lock.
+	// long that took: this node's own lock, the slot and the cluster's lock.
 	Locked(wait time.Duration, err error)
 	// LockLost is called when a lock had ended before it was released.
 	LockLost()
@@ -39,25 +39,25 @@ type Tracer interface {
 	Stepped(ctx context.Context, from, to session.Session)
 }
 
-// unobserved is the Observer of who wants none.
-type unobserved struct{}
+// noObserver is the Observer of a Service without one.
+type noObserver struct{}
 
-func (unobserved) Began(session.Session)        {}
-func (unobserved) Stepped(_, _ session.Session) {}
-func (unobserved) Locked(time.Duration, error)  {}
-func (unobserved) LockLost()                    {}
-func (unobserved) Swept(_, _ int)               {}
-func (unobserved) Denied(string)                {}
+func (noObserver) Began(session.Session)        {}
+func (noObserver) Stepped(_, _ session.Session) {}
+func (noObserver) Locked(time.Duration, error)  {}
+func (noObserver) LockLost()                    {}
+func (noObserver) Swept(_, _ int)               {}
+func (noObserver) Denied(string)                {}
 
-// untraced is the Tracer of who wants none.
-type untraced struct{}
+// noTracer is the Tracer of a Service without one.
+type noTracer struct{}
 
-func (untraced) Begin(ctx context.Context, _, _ string) (context.Context, func(error)) {
-	return ctx, untracedDone
+func (noTracer) Begin(ctx context.Context, _, _ string) (context.Context, func(error)) {
+	return ctx, noTracerDone
 }
-func (untraced) Stepped(context.Context, session.Session, session.Session) {}
+func (noTracer) Stepped(context.Context, session.Session, session.Session) {}
 
-func untracedDone(error) {}
+func noTracerDone(error) {}
 
 // The parts of the work on a session that a Tracer is told of, besides the steps.
 const (

@@ -127,10 +127,10 @@ func TestResend(t *testing.T) {
 // for itself, and what its own does.
 func TestFollow(t *testing.T) {
 	each(t, func(w *world) {
-		bell := &ringer{nodes: map[string]*service.Service{}}
+		others := &notices{nodes: map[string]*service.Service{}}
 		node := func(id string) *service.Service {
-			bell.nodes[id] = w.node(func(c *service.Config) { c.NodeID, c.Bell, c.Store = id, bell, &looksOnce{Store: c.Store} })
-			return bell.nodes[id]
+			others.nodes[id] = w.node(func(c *service.Config) { c.NodeID, c.Notifier, c.Store = id, others, &looksOnce{Store: c.Store} })
+			return others.nodes[id]
 		}
 		n1, n2 := node("n1"), node("n2")
 		w.must(n1, "boss", keygenRequest("vault"))
@@ -148,7 +148,7 @@ func TestFollow(t *testing.T) {
 			w.Fatal(err)
 		}
 		defer there.Close()
-		bell.took() // what Follow itself may cause
+		others.took() // what Follow itself may cause
 		w.must(n1, "alice", &wire.KeygenResponse{KeyID: "vault", PartIndex: 1, Response: &yes})
 		if _, err := n1.Cancel(w.ctx, caller("boss"), id, ""); err != nil {
 			w.Fatal(err)
@@ -163,8 +163,8 @@ func TestFollow(t *testing.T) {
 				}
 			}
 		}
-		if rung := bell.took(); !slices.Equal(rung, []string{"n2", "n2"}) {
-			w.Errorf("rung at %v, want n2 for each of two commits, and never the committing node", rung)
+		if heard := others.took(); !slices.Equal(heard, []string{"n2", "n2"}) {
+			w.Errorf("heard at %v, want n2 for each of two commits, and never the committing node", heard)
 		}
 		over, err := n2.Follow(w.ctx, caller("boss"), id)
 		if err != nil || over.Session().Phase != session.Cancelled {
@@ -187,27 +187,27 @@ func (l *looksOnce) Watch(ctx context.Context, id, node string, ttl time.Duratio
 	return l.Store.Watch(ctx, id, node, ttl)
 }
 
-// ringer is a Bell between Services of one process.
-type ringer struct {
+// notices is a Notifier between Services of one process.
+type notices struct {
 	nodes map[string]*service.Service
 
-	mu   sync.Mutex
-	rung []string
+	mu    sync.Mutex
+	heard []string
 }
 
-func (r *ringer) Ring(_ context.Context, nodes []string, id string, version int64) {
+func (r *notices) Notify(_ context.Context, nodes []string, id string, version int64) {
 	r.mu.Lock()
-	r.rung = append(r.rung, nodes...)
+	r.heard = append(r.heard, nodes...)
 	r.mu.Unlock()
 	for _, n := range nodes {
-		r.nodes[n].Rung(id, version)
+		r.nodes[n].OnNotify(id, version)
 	}
 }
 
-func (r *ringer) took() []string {
+func (r *notices) took() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rung := r.rung
-	r.rung = nil
-	return rung
+	heard := r.heard
+	r.heard = nil
+	return heard
 }

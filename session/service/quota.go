@@ -23,8 +23,8 @@ type QuotaError struct {
 // Error implements error.
 func (e *QuotaError) Error() string { return "session: over the limit " + string(e.Limit) }
 
-// told is what a client sees of e.
-func (e *QuotaError) told() *wire.Error {
+// clientError is what a client sees of e.
+func (e *QuotaError) clientError() *wire.Error {
 	told := wire.Errorf(wire.CodeQuotaExceeded, "%s", map[session.Limit]string{
 		session.LimitSessions: "too many of your sessions are open (--max-open-sessions): wait until some end, or cancel them",
 		session.LimitOpen:     "your open sessions take too much room (--max-open-bytes): wait until some end, or cancel them",
@@ -114,20 +114,20 @@ func (v *Service) reserve(ctx context.Context, s *session.Session, shares int64)
 func reserved[T any](ctx context.Context, v *Service, user string, do func() (T, error)) (T, error) {
 	got, err := do()
 	var over *QuotaError
-	if errors.As(err, &over) && len(over.Overdue) > 0 && v.giveUp(ctx, user, over.Overdue) {
+	if errors.As(err, &over) && len(over.Overdue) > 0 && v.releaseOverdue(ctx, user, over.Overdue) {
 		got, err = do()
 	}
 	if errors.As(err, &over) {
 		v.cfg.Observer.Denied(string(over.Limit))
-		err = over.told()
+		err = over.clientError()
 	}
 	return got, err
 }
 
 // Targets for errors.Is.
 var (
-	errOverQuota = wire.Errorf(wire.CodeQuotaExceeded, "over the quota")
-	errNobody    = wire.Errorf(wire.CodeUnknownUser, "unknown user")
+	errOverQuota   = wire.Errorf(wire.CodeQuotaExceeded, "over the quota")
+	errUnknownUser = wire.Errorf(wire.CodeUnknownUser, "unknown user")
 )
 
 // charge counts bytes that user stores beside sessions.
@@ -148,9 +148,9 @@ func (v *Service) charge(ctx context.Context, user string, bytes int64, life tim
 	return got.brief, refund, err
 }
 
-// giveUp ends the reservations of those of the sessions that are no more, and
-// reports whether there were any.
-func (v *Service) giveUp(ctx context.Context, user string, ids []string) bool {
+// releaseOverdue ends the reservations of those sessions that have ended or do not
+// exist, and reports whether there were any.
+func (v *Service) releaseOverdue(ctx context.Context, user string, ids []string) bool {
 	open, err := v.cfg.Store.LoadAll(ctx, ids)
 	if err != nil {
 		return false
@@ -178,21 +178,21 @@ func (v *Service) giveUp(ctx context.Context, user string, ids []string) bool {
 // keyFailed reports whether s, which has ended, leaves a key that was not made.
 func keyFailed(s session.Session) bool { return s.Kind.MakesKey() && s.Phase != session.Completed }
 
-// unreserve gives back what s was granted, where it was not created. What is not
+// cancelReservation gives back what s was granted, where it was not created. What is not
 // given back is overdue some day.
-func (v *Service) unreserve(ctx context.Context, s session.Session, g Grant) {
+func (v *Service) cancelReservation(ctx context.Context, s session.Session, g Grant) {
 	if !g.Fresh {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseWithin)
 	defer cancel()
 	if err := v.cfg.Store.Release(ctx, Release{User: s.Coordinator, SessionID: s.ID, Reason: ReleaseNever}); err != nil {
-		of(s, v.log.Warn()).Err(err).Msg("reservation not given back, it will be overdue")
+		withSession(s, v.log.Warn()).Err(err).Msg("reservation not given back, it will be overdue")
 	}
 }
 
-// released is the end of s's reservation, now that s has ended.
-func (v *Service) released(ctx context.Context, s session.Session) (*Release, error) {
+// releaseOf returns the end of the reservation of s, which has ended.
+func (v *Service) releaseOf(ctx context.Context, s session.Session) (*Release, error) {
 	r := &Release{User: s.Coordinator, SessionID: s.ID, Reason: ReleaseEnded, KeyFailed: keyFailed(s)}
 	if s.Kind.MakesKey() && s.Phase == session.Completed {
 		k, err := v.cfg.Store.Key(ctx, s.KeyID)
@@ -219,8 +219,8 @@ const unknownUser = "unknown_user"
 // RefusalReasons are the words that an [Observer] is told with Denied.
 var RefusalReasons = []string{string(session.LimitSessions), string(session.LimitOpen), string(session.LimitEnded), string(session.LimitKeys), unknownUser}
 
-// known returns an error that names the first of users who is not known here.
-func (v *Service) known(ctx context.Context, c Caller, users []string) error {
+// checkUsers returns an error that names the first of users who is not known here.
+func (v *Service) checkUsers(ctx context.Context, c Caller, users []string) error {
 	if v.cfg.Users == nil {
 		return nil
 	}

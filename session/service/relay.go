@@ -117,7 +117,7 @@ func (r *Relaying) failed() error {
 			if errors.Is(err, ErrShareUsed) {
 				ev.Payer, ev.Party = d.Payer, s.PartIndex(d.Payer)
 			}
-			of(s, v.log.Warn()).Str("account", d.To).Str("from", d.Payer).AnErr("reason", why).Msg("no room in a mailbox")
+			withSession(s, v.log.Warn()).Str("account", d.To).Str("from", d.Payer).AnErr("reason", why).Msg("no room in a mailbox")
 			_, err = v.advance(r.ctx, change{target: target{id: s.ID}, ev: ev})
 			if err == nil {
 				err = why

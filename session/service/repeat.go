@@ -35,7 +35,7 @@ func (v *Service) repeated(ctx context.Context, c Caller, s wanted) (session.Ses
 			return session.Session{}, err
 		}
 	}
-	return v.untold(ctx, c, func(id string) (session.Session, bool, error) {
+	return v.unacknowledged(ctx, c, func(id string) (session.Session, bool, error) {
 		old, _, err := v.cfg.Store.Load(ctx, id)
 		if errors.Is(err, ErrNotFound) {
 			return session.Session{}, false, nil
@@ -44,9 +44,9 @@ func (v *Service) repeated(ctx context.Context, c Caller, s wanted) (session.Ses
 	})
 }
 
-// untold returns the session, of those whose outcome c's mailbox holds
+// unacknowledged returns the session, of those whose outcome c's mailbox holds
 // unacknowledged, that is means; ErrNotFound if none is.
-func (v *Service) untold(ctx context.Context, c Caller, is func(id string) (session.Session, bool, error)) (session.Session, error) {
+func (v *Service) unacknowledged(ctx context.Context, c Caller, is func(id string) (session.Session, bool, error)) (session.Session, error) {
 	if v.cfg.Waiting == nil {
 		return session.Session{}, ErrNotFound
 	}
@@ -86,7 +86,7 @@ func (v *Service) repeatedKeygen(ctx context.Context, c Caller, k session.Key, r
 		}
 		return old, err
 	}
-	return v.untold(ctx, c, func(id string) (session.Session, bool, error) {
+	return v.unacknowledged(ctx, c, func(id string) (session.Session, bool, error) {
 		if id != k.Session {
 			return session.Session{}, false, nil
 		}

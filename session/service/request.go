@@ -81,10 +81,10 @@ func (v *Service) requestKeygen(ctx context.Context, c Caller, want session.Key,
 				return session.Session{}, err
 			}
 		}
-		if err := v.room(); err != nil {
+		if err := v.checkRoom(); err != nil {
 			return session.Session{}, err
 		}
-		if err := v.known(ctx, c, p.Participants); err != nil {
+		if err := v.checkUsers(ctx, c, p.Participants); err != nil {
 			return session.Session{}, err
 		}
 		now, err := v.cfg.Store.Now(ctx)
@@ -100,7 +100,7 @@ func (v *Service) requestKeygen(ctx context.Context, c Caller, want session.Key,
 		}
 		err = v.cfg.Store.PutKey(ctx, next)
 		if err != nil {
-			v.unreserve(ctx, s, grant)
+			v.cancelReservation(ctx, s, grant)
 		}
 		if errors.Is(err, ErrStale) {
 			continue
@@ -108,7 +108,7 @@ func (v *Service) requestKeygen(ctx context.Context, c Caller, want session.Key,
 		if err != nil {
 			return session.Session{}, err
 		}
-		return v.begin(ctx, s, p.ExpiresIn, Loaded{})
+		return v.createSession(ctx, s, p.ExpiresIn, Loaded{})
 	}
 	return session.Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
 }
@@ -153,7 +153,7 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k session.Key, p *
 		if _, err := v.reserve(ctx, &s, keygenShares(s)); err != nil {
 			return session.Session{}, err
 		}
-		return v.begin(ctx, s, p.ExpiresIn, Loaded{})
+		return v.createSession(ctx, s, p.ExpiresIn, Loaded{})
 	}
 	// The session has been forgotten; what is kept of the key has all that its
 	// outcome says.
@@ -302,7 +302,7 @@ func (v *Service) beginSigning(ctx context.Context, s wanted, match bool) (sessi
 			return sameRequest(old, s.Session, err)
 		}
 	}
-	if err := v.roomFor(ctx, s.Session, match); err != nil {
+	if err := v.checkRoomForSigning(ctx, s.Session, match); err != nil {
 		return session.Session{}, err
 	}
 	none := Loaded{Asked: time.Now()}
@@ -323,7 +323,7 @@ func (v *Service) beginSigning(ctx context.Context, s wanted, match bool) (sessi
 		case err == nil && !old.Phase.Final():
 			return sameRequest(old, s.Session, nil)
 		case err == nil:
-			if err := v.cfg.Store.Settle(ctx, id, Rest{ClosedOn: s.KeyID}); err != nil {
+			if err := v.cfg.Store.Settle(ctx, id, Settlement{ClosedOn: s.KeyID}); err != nil {
 				return session.Session{}, err
 			}
 			return session.Session{}, errForgotten
@@ -336,7 +336,7 @@ func (v *Service) beginSigning(ctx context.Context, s wanted, match bool) (sessi
 		}
 	}
 	none.Now = opened.Now
-	return v.begin(ctx, s.Session, s.expiresIn, none)
+	return v.createSession(ctx, s.Session, s.expiresIn, none)
 }
 
 // sameRequest returns the session that an equal request started before.
@@ -350,16 +350,16 @@ func sameRequest(old, want session.Session, err error) (session.Session, error) 
 	return old, nil
 }
 
-// begin creates a session and sends its invitations. None is a session that was
+// createSession creates a session and sends its invitations. None is a session that was
 // not there a moment ago, or the zero Loaded if that is not known.
-func (v *Service) begin(ctx context.Context, s session.Session, expiresIn int, none Loaded) (session.Session, error) {
-	done, err := v.turn(ctx)
+func (v *Service) createSession(ctx context.Context, s session.Session, expiresIn int, none Loaded) (session.Session, error) {
+	done, err := v.acquireSlot(ctx)
 	if err != nil {
 		return session.Session{}, err
 	}
 	defer done()
 	for range commitTries {
-		begun, err := v.create(ctx, s, expiresIn, none)
+		begun, err := v.tryCreate(ctx, s, expiresIn, none)
 		if errors.Is(err, ErrStale) {
 			none = Loaded{}
 			continue // too slow for its place in the due list
@@ -369,11 +369,13 @@ func (v *Service) begin(ctx context.Context, s session.Session, expiresIn int, n
 	return session.Session{}, fmt.Errorf("create session %s: %d times too late: %w", s.ID, commitTries, ErrUnavailable)
 }
 
-func (v *Service) create(ctx context.Context, s session.Session, expiresIn int, none Loaded) (_ session.Session, err error) {
+// tryCreate is createSession without repetition: ErrStale says that it was too slow for
+// its place in the due list.
+func (v *Service) tryCreate(ctx context.Context, s session.Session, expiresIn int, none Loaded) (_ session.Session, err error) {
 	if none.Now.IsZero() || time.Since(none.Asked) > freshFor {
 		none, err = v.load(ctx, s.ID)
 		if !errors.Is(err, ErrNotFound) {
-			return v.instead(ctx, none.Session, s, err)
+			return v.existing(ctx, none.Session, s, err)
 		}
 	}
 	now := none.Now
@@ -394,10 +396,10 @@ func (v *Service) create(ctx context.Context, s session.Session, expiresIn int, 
 	}
 	if !created { // by the same request through another node, this very moment
 		old, _, err := v.cfg.Store.Load(ctx, s.ID)
-		return v.instead(ctx, old, s, err)
+		return v.existing(ctx, old, s, err)
 	}
 	s.Version = 1
-	of(s, v.log.Info()).Str("account", s.Coordinator).Int("invited", len(s.InvitedUsers())).Msg("session began")
+	withSession(s, v.log.Info()).Str("account", s.Coordinator).Int("invited", len(s.InvitedUsers())).Msg("session began")
 	v.cfg.Observer.Began(s)
 	v.cfg.Tracer.Stepped(ctx, session.Session{}, s)
 	v.auditBegun(s)
@@ -405,12 +407,12 @@ func (v *Service) create(ctx context.Context, s session.Session, expiresIn int, 
 	return s, nil
 }
 
-// instead returns the session that was found where want was to be made. It may
-// have ended before this request noted it as open, once more.
-func (v *Service) instead(ctx context.Context, old, want session.Session, err error) (session.Session, error) {
+// existing returns the session that was found where want was to be created. It may
+// have ended before this request noted it as open again.
+func (v *Service) existing(ctx context.Context, old, want session.Session, err error) (session.Session, error) {
 	if err == nil && old.Phase.Final() {
 		err = v.finish(ctx, old)
-		v.unreserve(ctx, old, Grant{Fresh: true})
+		v.cancelReservation(ctx, old, Grant{Fresh: true})
 	}
 	return sameRequest(old, want, err)
 }

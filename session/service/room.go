@@ -21,8 +21,8 @@ type Storage interface {
 	FullWithin(d time.Duration) bool
 }
 
-// room returns ErrStorageFull where nothing new may begin.
-func (v *Service) room() error {
+// checkRoom returns ErrStorageFull where nothing new may begin.
+func (v *Service) checkRoom() error {
 	if v.cfg.Storage == nil {
 		return nil
 	}
@@ -43,10 +43,10 @@ func levelOf(err error) zerolog.Level {
 	return zerolog.WarnLevel
 }
 
-// roomFor is room for a signing, which may be open already, under another id, when
-// match says that its content makes it the same.
-func (v *Service) roomFor(ctx context.Context, s session.Session, match bool) error {
-	full := v.room()
+// checkRoomForSigning is checkRoom for a signing. With match, an equal one that is open
+// already under another id needs no room.
+func (v *Service) checkRoomForSigning(ctx context.Context, s session.Session, match bool) error {
+	full := v.checkRoom()
 	if full == nil || !match {
 		return full
 	}

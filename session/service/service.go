@@ -29,7 +29,7 @@
 //
 // A [Follower] sees a session's states as they are committed, on whichever node: it
 // notes in the store that its node follows the session, the script of each commit
-// returns the nodes that do, and the committing node notifies them ([Bell]). The end of
+// returns the nodes that do, and the committing node notifies them ([Notifier]). The end of
 // a session is told outside the cluster too ([Outcomes]). An [Observer] counts what
 // happens to sessions, and a [Tracer] follows the work on them through the nodes.
 //
@@ -85,7 +85,7 @@ type Config struct {
 
 	NodeID   string          // what other nodes know this one by
 	Storage  Storage         // nil: there is always room
-	Bell     Bell            // nil: followers on other nodes learn of changes late
+	Notifier Notifier        // nil: followers on other nodes learn of changes late
 	Users    Users           // nil: anybody may be named
 	Waiting  Waiting         // nil: what a request says that names no id is new once its like has ended
 	Outcomes Outcomes        // nil: nobody else is told of outcomes
@@ -112,7 +112,7 @@ const (
 type Service struct {
 	cfg     Config
 	log     zerolog.Logger
-	atWork  chan struct{} // see turn
+	slots   chan struct{} // see acquireSlot
 	local   keyedMutex    // one event of a session at a time on this node, before the cluster's lock
 	relays  relayCache
 	ended   idSet // to be taken off the due list by the sweeper
@@ -138,16 +138,16 @@ func New(cfg Config) (*Service, error) {
 		cfg.MaxParties = wire.DefaultMaxParties
 	}
 	if cfg.Observer == nil {
-		cfg.Observer = unobserved{}
+		cfg.Observer = noObserver{}
 	}
 	if cfg.Tracer == nil {
-		cfg.Tracer = untraced{}
+		cfg.Tracer = noTracer{}
 	}
 	log := zerolog.Nop()
 	if cfg.Log != nil {
 		log = *cfg.Log
 	}
-	return &Service{cfg: cfg, log: log, atWork: make(chan struct{}, maxAtWork)}, nil
+	return &Service{cfg: cfg, log: log, slots: make(chan struct{}, maxSlots)}, nil
 }
 
 // Handle carries out one message of a registered client, which p is the validated

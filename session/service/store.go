@@ -41,9 +41,9 @@ type Receipt struct {
 // as it is.
 type Mark struct{ Due, By time.Time }
 
-// Rest is what is left to write for a session when what it said is delivered.
-// Each part is left out where it is zero, and may be repeated or lost alone.
-type Rest struct {
+// Settlement is what is left to write for a session after its messages are delivered.
+// A part that is zero is left out. Each part may be repeated, and may be lost alone.
+type Settlement struct {
 	Delivered []string  // outbox entries to remove
 	ClosedOn  string    // the key on which its signing is no longer open
 	From, To  time.Time // its place in the due list, and the next; see Due.Postpone
@@ -116,8 +116,8 @@ type Sessions interface {
 	// Outbox returns what is undelivered of a session, oldest first, as much as
 	// one answer holds: from the beginning, or what follows the entry after.
 	Outbox(ctx context.Context, id, after string) ([]Entry, error)
-	// Settle writes what is left for session id.
-	Settle(ctx context.Context, id string, r Rest) error
+	// Settle writes a settlement of session id.
+	Settle(ctx context.Context, id string, r Settlement) error
 	// SessionsOf lists the sessions that user is involved in, or, for the user "",
 	// all. Some may have been forgotten.
 	SessionsOf(ctx context.Context, user string, p Page) ([]Place, error)

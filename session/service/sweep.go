@@ -39,7 +39,7 @@ func (v *Service) sweep(ctx context.Context) int {
 	}
 	failed := 0
 	for _, t := range due {
-		if err := v.bringOn(ctx, t); err != nil && ctx.Err() == nil {
+		if err := v.processDue(ctx, t); err != nil && ctx.Err() == nil {
 			failed++
 			v.log.WithLevel(levelOf(err)).Err(err).Str("session", t.ID).Msg("sweep incomplete, will be tried again")
 		}
@@ -50,9 +50,9 @@ func (v *Service) sweep(ctx context.Context) int {
 	return len(due)
 }
 
-// bringOn does whatever is left to do for one session. A session that cannot be
+// processDue does whatever is left to do for one session. A session that cannot be
 // brought on now is due again when its hold ends.
-func (v *Service) bringOn(ctx context.Context, t Taken) error {
+func (v *Service) processDue(ctx context.Context, t Taken) error {
 	s, now, err := v.cfg.Store.Load(ctx, t.ID)
 	if errors.Is(err, ErrNotFound) {
 		// Scheduled before it was made, and never made; or kept long enough.
@@ -64,7 +64,7 @@ func (v *Service) bringOn(ctx context.Context, t Taken) error {
 	stuck, undelivered := v.drain(ctx, s)
 	switch {
 	case s.Phase.Final():
-		err := v.settle(ctx, s, now, t.Until, sent{stuck: stuck}, undelivered)
+		err := v.afterDelivery(ctx, s, now, t.Until, sent{stuck: stuck}, undelivered)
 		if v.cfg.Audit != nil && err == nil {
 			// Its end is on its way to the audit; where that is away, not every hold.
 			err = v.cfg.Store.Postpone(ctx, t.ID, t.Until, now.Add(retryEndIn))
@@ -74,18 +74,18 @@ func (v *Service) bringOn(ctx context.Context, t Taken) error {
 		_, err = v.storeKey(ctx, s)
 	default:
 		var changed bool
-		if changed, err = v.heed(ctx, s, now, stuck); !changed && err == nil {
+		if changed, err = v.reportFullMailboxes(ctx, s, now, stuck); !changed && err == nil {
 			err = v.tick(ctx, s, now, t.Until, undelivered == nil, stuck)
 		}
 	}
 	return errors.Join(undelivered, err)
 }
 
-// heed tells an open session whose mailboxes have no room, and reports whether
-// that has changed it: it is then settled, and due anew.
-func (v *Service) heed(ctx context.Context, s session.Session, now time.Time, stuck []refusal) (changed bool, err error) {
+// reportFullMailboxes tells an open session which mailboxes have no room, and reports
+// whether that has changed it: it is then delivered, and due anew.
+func (v *Service) reportFullMailboxes(ctx context.Context, s session.Session, now time.Time, stuck []refusal) (changed bool, err error) {
 	for _, r := range stuck {
-		if s.Phase.Final() || !heeds(s, r.event(s), now) {
+		if s.Phase.Final() || !wouldChange(s, r.event(s), now) {
 			continue
 		}
 		changed = true

@@ -50,13 +50,13 @@ func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenReques
 	}
 	unsigned := *p
 	unsigned.SignedRequest = "" // who asks again signs again
-	forget, err := v.once(ctx, c, t.Once, &unsigned)
+	forget, err := v.rememberRequest(ctx, c, t.Once, &unsigned)
 	if err != nil {
 		return "", session.Session{}, err
 	}
 	if t.Start {
 		s, err = v.requestKeygen(ctx, c, k, p, t.Once)
-	} else if err = v.known(ctx, c, p.Participants); err == nil {
+	} else if err = v.checkUsers(ctx, c, p.Participants); err == nil {
 		err = v.reserveKey(ctx, k, t.Once != "")
 	}
 	if err != nil {
@@ -73,7 +73,7 @@ func (v *Service) reserveKey(ctx context.Context, k session.Key, again bool) err
 			return err
 		}
 	}
-	if err := v.room(); err != nil {
+	if err := v.checkRoom(); err != nil {
 		return err
 	}
 	now, err := v.cfg.Store.Now(ctx)
@@ -122,7 +122,7 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 	}
 	unsigned := *p
 	unsigned.SignedRequest = ""
-	forget, err := v.once(ctx, c, t.Once, &unsigned)
+	forget, err := v.rememberRequest(ctx, c, t.Once, &unsigned)
 	if err != nil {
 		return "", session.Session{}, err
 	}
@@ -141,10 +141,10 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 	return p.SessionID, s, err
 }
 
-// once holds that nothing else was asked for under a user's name for a request.
-// Forget takes that back, for a request that was refused for the user's quota and
-// so has changed nothing.
-func (v *Service) once(ctx context.Context, c Caller, name string, p wire.Payload) (forget func(context.Context, error), _ error) {
+// rememberRequest notes what a user asks for under an Idempotency-Key, and refuses
+// another request under the same. Forget removes the note of a request that was refused
+// for the user's quota and so has changed nothing.
+func (v *Service) rememberRequest(ctx context.Context, c Caller, name string, p wire.Payload) (forget func(context.Context, error), _ error) {
 	forget = func(context.Context, error) {}
 	if name == "" {
 		return forget, nil
@@ -162,7 +162,7 @@ func (v *Service) once(ctx context.Context, c Caller, name string, p wire.Payloa
 			return nil, err
 		}
 		forget = func(ctx context.Context, err error) {
-			if !errors.Is(err, errOverQuota) && !errors.Is(err, errNobody) {
+			if !errors.Is(err, errOverQuota) && !errors.Is(err, errUnknownUser) {
 				return
 			}
 			refund(ctx)

@@ -41,7 +41,7 @@ func BenchmarkStore(b *testing.B) {
 				b.Fatal(err)
 			}
 			s.Version++
-			if err := store.Settle(ctx, s.ID, service.Rest{Delivered: r.IDs}); err != nil {
+			if err := store.Settle(ctx, s.ID, service.Settlement{Delivered: r.IDs}); err != nil {
 				b.Fatal(err)
 			}
 		}

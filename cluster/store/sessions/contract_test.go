@@ -145,8 +145,8 @@ func TestCommit(t *testing.T) {
 		if len(out) != 3 || out[0].To != "alice" || out[1].To != "bob" || out[2].ID != r.IDs[1] || string(out[2].Frame) != `{"n":1}` {
 			b.Fatalf("outbox %+v", out)
 		}
-		b.ok(b.Settle(b.ctx, "s1", service.Rest{Delivered: []string{out[0].ID, out[1].ID, out[2].ID}}))
-		b.ok(b.Settle(b.ctx, "s1", service.Rest{}))
+		b.ok(b.Settle(b.ctx, "s1", service.Settlement{Delivered: []string{out[0].ID, out[1].ID, out[2].ID}}))
+		b.ok(b.Settle(b.ctx, "s1", service.Settlement{}))
 
 		// The version has moved on.
 		_, err = b.Commit(b.ctx, s, "", say("carol"), b.mark())
@@ -285,7 +285,7 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 	if !whole {
 		from = again.Due
 	}
-	b.ok(b.Settle(b.ctx, "s1", service.Rest{Delivered: []string{out[0].ID}, ClosedOn: "vault", From: from, To: m.Due}))
+	b.ok(b.Settle(b.ctx, "s1", service.Settlement{Delivered: []string{out[0].ID}, ClosedOn: "vault", From: from, To: m.Due}))
 	due("s1", m.Due)
 	left, err := b.Outbox(b.ctx, "s1", "")
 	b.ok(err)

@@ -166,9 +166,9 @@ func TestOpenSigning(t *testing.T) {
 		if diff := cmp.Diff(want, open); diff != "" || last != "" {
 			b.Fatalf("last %q, open: %s", last, diff)
 		}
-		b.ok(b.Settle(b.ctx, "s1", service.Rest{ClosedOn: "vault"}))
-		b.ok(b.Settle(b.ctx, "s3", service.Rest{ClosedOn: "vault"}))
-		b.ok(b.Settle(b.ctx, "s1", service.Rest{ClosedOn: "vault"})) // again, which is no news
+		b.ok(b.Settle(b.ctx, "s1", service.Settlement{ClosedOn: "vault"}))
+		b.ok(b.Settle(b.ctx, "s3", service.Settlement{ClosedOn: "vault"}))
+		b.ok(b.Settle(b.ctx, "s1", service.Settlement{ClosedOn: "vault"})) // again, which is no news
 		_, open, last, err = b.Signings(b.ctx, "vault")
 		b.ok(err)
 		if len(open) != 2 || last != "s3" {

@@ -162,8 +162,8 @@ func (b bench) activeSigning(key string, k session.Key) {
 	b.Helper()
 	_, err := b.open(key, service.Signing{SessionID: "sg-1", Fingerprint: "print", Coordinator: k.Coordinator}, false)
 	b.ok(err)
-	b.withoutRight("hset", "the end of a signing", func() error { return b.Settle(b.ctx, "sg-1", service.Rest{ClosedOn: key}) })
-	b.ok(b.Settle(b.ctx, "sg-1", service.Rest{ClosedOn: key}))
+	b.withoutRight("hset", "the end of a signing", func() error { return b.Settle(b.ctx, "sg-1", service.Settlement{ClosedOn: key}) })
+	b.ok(b.Settle(b.ctx, "sg-1", service.Settlement{ClosedOn: key}))
 	if last := b.rdb.HGet(b.ctx, b.prefix+"key:{"+key+"}", "last_signing").Val(); last != "sg-1" {
 		b.Errorf("the last signing is %q, want sg-1", last)
 	}

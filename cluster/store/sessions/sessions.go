@@ -282,7 +282,7 @@ func (s *Store) write(ctx context.Context, doing string, script *redisx.Script, 
 
 // Settle implements service.Sessions. Its parts may be on different servers, and
 // none depends on another.
-func (s *Store) Settle(ctx context.Context, id string, r service.Rest) error {
+func (s *Store) Settle(ctx context.Context, id string, r service.Settlement) error {
 	var cmds []redis.Cmder
 	if len(r.Delivered) > 0 {
 		args := make([]any, 2, 2+len(r.Delivered))

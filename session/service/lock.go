@@ -9,9 +9,9 @@ import (
 	"github.com/conclave-mpc/conclave/session"
 )
 
-// lock takes a session's lock for an event: first this node's own, then, for an
-// event of a client, a turn, then the cluster's; and loads the session. Whoever
-// has it sees that it is released, then calls unlock.
+// lock takes a session's lock for an event: first this node's own, then a slot if a
+// client caused the event, then the cluster's; and loads the session. The caller
+// releases the lock, then calls unlock.
 func (v *Service) lock(ctx context.Context, id string, ev session.Event) (lock Lock, l Loaded, unlock func(), err error) {
 	asked := time.Now()
 	ctx, done := v.cfg.Tracer.Begin(ctx, id, partLock)
@@ -28,8 +28,8 @@ func (v *Service) lock(ctx context.Context, id string, ev session.Event) (lock L
 	if err != nil {
 		return nil, l, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if ofClient(ev) {
-		done, err := v.turn(ctx)
+	if isClientEvent(ev) {
+		done, err := v.acquireSlot(ctx)
 		if err != nil {
 			unlock()
 			return nil, l, nil, err
@@ -100,4 +100,45 @@ func (k *keyedMutex) lock(ctx context.Context, key string) (unlock func(), err e
 		leave()
 		return nil, ctx.Err()
 	}
+}
+
+const (
+	// maxSlots limits concurrent client operations per node; the others wait in their
+	// order. Each holds its session's lock for a moment. Without a limit a crowd makes each
+	// step slow, until clients give up waiting for locks. A node's pool of connections to
+	// the store should be larger. Round messages and the sweeper take no slot.
+	maxSlots = 32
+	// slotTimeout bounds the wait for a slot, so that some of the caller's time is left to
+	// finish the operation.
+	slotTimeout = 20 * time.Second
+)
+
+// acquireSlot waits until this node may work on another session; done releases the
+// slot. The holder of a slot must not wait for another.
+func (v *Service) acquireSlot(ctx context.Context) (done func(), err error) {
+	select {
+	case v.slots <- struct{}{}:
+		return v.releaseSlot, nil
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, slotTimeout)
+	defer cancel()
+	select {
+	case v.slots <- struct{}{}:
+		return v.releaseSlot, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for a turn: %w: %w", ErrUnavailable, ctx.Err())
+	}
+}
+
+func (v *Service) releaseSlot() { <-v.slots }
+
+// isClientEvent reports whether a client caused an event. The others are this node's
+// own; they finish what clients have begun.
+func isClientEvent(ev session.Event) bool {
+	switch ev.(type) {
+	case session.Tick, session.KeyStored, session.KeyLost, session.Undeliverable:
+		return false
+	}
+	return true
 }

@@ -15,8 +15,8 @@ import (
 
 // However many clients ask, a bounded number is at work on sessions; the others
 // wait for them, and no longer than they may. Round messages and what this node
-// does of itself wait for nobody, and who waits for the same session takes no turn.
-func TestTurns(t *testing.T) {
+// does of itself wait for nobody, and who waits for the same session takes no slot.
+func TestSlots(t *testing.T) {
 	asked, running := signingOf(t, "alice", "bob", "carol")
 	locks := &heldLocker{proceed: make(chan struct{})}
 	v, err := New(Config{Store: oneSession{s: running}, Locker: locks, Sender: noMailboxes{}, Presence: nobody{}, Shares: new(ShareKeeper)})
@@ -36,7 +36,7 @@ func TestTurns(t *testing.T) {
 			}
 		})
 	}
-	atWork := func(want int64) {
+	slots := func(want int64) {
 		t.Helper()
 		for deadline := time.Now().Add(10 * time.Second); locks.inside.Load() < want; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
@@ -44,29 +44,29 @@ func TestTurns(t *testing.T) {
 			}
 		}
 	}
-	for range 2 * maxAtWork {
+	for range 2 * maxSlots {
 		ask(func() error { return answer(t.Context(), "same") })
 	}
-	atWork(1)
-	for i := range 2 * maxAtWork {
+	slots(1)
+	for i := range 2 * maxSlots {
 		ask(func() error { return answer(t.Context(), fmt.Sprint("sg-", i)) })
 	}
-	atWork(maxAtWork)
+	slots(maxSlots)
 	ask(func() error {
 		_, err := v.advance(t.Context(), change{target: target{id: "swept"}, ev: session.Tick{}})
 		return err
 	})
-	atWork(maxAtWork + 1)
+	slots(maxSlots + 1)
 
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	for name, do := range map[string]func() error{
 		"answer":  func() error { return answer(short, "another") },
 		"cancel":  func() error { _, err := v.Cancel(short, alice, "third", ""); return err },
-		"request": func() error { _, err := v.begin(short, asked, 0, Loaded{}); return err },
+		"request": func() error { _, err := v.createSession(short, asked, 0, Loaded{}); return err },
 	} {
 		if err := do(); !errors.Is(err, ErrUnavailable) {
-			t.Errorf("%s: got %v, want that there was no turn in time", name, err)
+			t.Errorf("%s: got %v, want that there was no slot in time", name, err)
 		}
 	}
 	round := &wire.TSSMessage{SessionID: running.ID, Attempt: running.Attempt, From: 1, To: 2, Body: "QUFB"}
@@ -80,11 +80,11 @@ func TestTurns(t *testing.T) {
 	}
 	close(locks.proceed)
 	all.Wait()
-	if n := locks.most.Load(); n != maxAtWork+1 {
-		t.Errorf("%d were at work at one time, want %d and the sweeper", n, maxAtWork)
+	if n := locks.most.Load(); n != maxSlots+1 {
+		t.Errorf("%d were at work at one time, want %d and the sweeper", n, maxSlots)
 	}
-	if len(v.atWork) != 0 {
-		t.Errorf("%d turns were not given back", len(v.atWork))
+	if len(v.slots) != 0 {
+		t.Errorf("%d slots were not released", len(v.slots))
 	}
 }
 
