@@ -178,6 +178,11 @@ func TestAskersLinkNoShares(t *testing.T) {
 		"wsconn/client/rest": {"tss-lib", module + "session/party", "gorilla/websocket"},
 	} {
 		deps := goList(t, "-deps", module+name)
+		for _, dep := range goList(t, "-deps", "-test", module+name) { // go mod tidy reads the tests
+			if strings.Contains(dep, "tss-lib") || strings.Contains(dep, "agl/ed25519") {
+				t.Errorf("a test of %s links %s, for which a module that imports it would need a replace line", name, dep)
+			}
+		}
 		if !slices.Contains(deps, module+"wsconn/wire") {
 			t.Fatalf("the list of dependencies of %s is not one: %v", name, deps)
 		}

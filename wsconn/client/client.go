@@ -26,7 +26,8 @@
 // # Requirements
 //
 // A program that imports this package needs nothing but the requirement in its
-// go.mod. Package participant needs one line beside it: see there.
+// go.mod: neither the package nor its tests, which go mod tidy reads, import
+// tss-lib. Package participant needs one line beside it: see there.
 //
 // # Goroutines and locks
 //

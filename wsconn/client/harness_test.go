@@ -7,14 +7,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
-	"github.com/conclave-mpc/conclave/session/party/partytest"
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/client/clienttest"
 )
 
 func TestMain(m *testing.M) {
 	sample.Idling()
-	// tss-lib's logger starts one goroutine when the program does, and never ends it.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"))
+	goleak.VerifyTestMain(m)
 }
 
 var names = []string{"alice", "bob", "carol"}
@@ -22,9 +21,13 @@ var names = []string{"alice", "bob", "carol"}
 // coordinator is a client that has registered with a fake server.
 func coordinator(t *testing.T, f *clienttest.Server) *Client {
 	t.Helper()
+	id, err := identity.New()
+	if err != nil {
+		t.Fatal(err)
+	}
 	c, err := Dial(clienttest.Within(t), Config{
 		URLs: []string{f.URL}, Token: StaticToken(clienttest.Token("coord", "")), RetryMin: time.Millisecond, RetryMax: 20 * time.Millisecond,
-		Identity: partytest.Identity(t),
+		Identity: id,
 	})
 	if err != nil {
 		t.Fatal(err)

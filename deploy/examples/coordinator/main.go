@@ -1,6 +1,5 @@
 // Command coordinator has three participants make a key, of whom two must sign,
-// and signs with it. It is an example of package wsconn/client, and of the go.mod
-// of a program outside Conclave: see Requirements there.
+// and signs with it. It is an example of package wsconn/client.
 //
 //	export CONCLAVE_URL=http://127.0.0.1:8080 CONCLAVE_TOKEN=…
 //	coordinator bob carol dave

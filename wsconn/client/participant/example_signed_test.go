@@ -1,4 +1,4 @@
-package client_test
+package participant_test
 
 import (
 	"log"
@@ -11,7 +11,7 @@ import (
 )
 
 // signedBy has two of three parties sign data, with a key that on secp256k1 was
-// made beforehand, and returns what Client.Sign would.
+// made beforehand, and returns what Sign of a client would.
 func signedBy(curve, data string) client.Signature {
 	var tb example
 	defer tb.end()
