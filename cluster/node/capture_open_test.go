@@ -145,12 +145,13 @@ func unseal(seal []byte, run [sha256.Size]byte, curve string, m party.Message) (
 // runOf is the hash that stands for a keygen in its seals and signatures.
 func runOf(p share.Public, m *wire.TSSMessage) [sha256.Size]byte {
 	var l listing
-	for _, text := range []string{"conclave/party/run/v1", "keygen", m.SessionID} {
+	for _, text := range []string{"conclave/party/run/v2", "keygen", m.SessionID} {
 		l.bytes([]byte(text))
 	}
 	l.number(m.Attempt)
 	l.bytes([]byte(p.KeyID))
 	l.bytes([]byte(p.Curve))
+	l.number(p.Epoch)
 	l.number(p.Threshold)
 	l.number(p.TotalParts)
 	l.number(len(p.Parties))

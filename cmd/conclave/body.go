@@ -40,7 +40,7 @@ var requestSign = command{
 Prints the signed body of a request for a signature.
 
   $ conclave request sign treasury --request-id order-4711 --data 'Pay 5 ether to Bob'
-  {"key_id":"treasury","data":"Pay 5 ether to Bob","account_addr":"0x9d8A…","session_id":"sg-…","hash":"eip191","signed_request":"conclave-req1.…"}
+  {"key_id":"treasury","data":"Pay 5 ether to Bob","account_addr":"0x9d8A…","session_id":"sg-…","hash":"eip191","signed_request":"conclave-req2.…"}
 
 DATA and --hash are as in conclave sign. The address of a key created from this home
 is known; for other keys give --address.`,
@@ -84,7 +84,7 @@ Prints the signed body of a request for a new key. The named participants hold i
 shares, in that order.
 
   $ conclave request keygen --key-id treasury --threshold 2 --request-id new-treasury bob carol dave
-  {"key_id":"treasury","threshold":2,"total_parts":3,"participants":["bob","carol","dave"],"curve":"secp256k1","signed_request":"conclave-req1.…"}`,
+  {"key_id":"treasury","threshold":2,"total_parts":3,"participants":["bob","carol","dave"],"curve":"secp256k1","signed_request":"conclave-req2.…"}`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		var r rest.KeygenRequest
 		c.bodyFlags(flags, &r.RequestID, &r.ExpiresIn)

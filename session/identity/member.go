@@ -7,6 +7,8 @@ const (
 	MaxParties = 256
 	// MaxNameBytes is the longest session id, key id or user id that is signed.
 	MaxNameBytes = 256
+
+	maxEpoch = 1<<31 - 1
 )
 
 // Member is one party of a key.
@@ -17,6 +19,15 @@ type Member struct {
 	User string `json:"user_id"`
 	// Identity is who the user is to the others.
 	Identity Public `json:"identity"`
+}
+
+// CheckEpoch returns an error unless epoch is one that a key can have: 1 or more.
+// A key generation makes epoch 1; what knew no epochs is of epoch 1.
+func CheckEpoch(epoch int) error {
+	if epoch < 1 || epoch > maxEpoch {
+		return fmt.Errorf("epoch %d is not possible", epoch)
+	}
+	return nil
 }
 
 // CheckThreshold returns an error unless threshold of total parties can sign:

@@ -20,6 +20,8 @@ type Binding struct {
 	Attempt   int
 	// KeyID names the key.
 	KeyID string
+	// Epoch is that of the key's shares: 1 in a key generation. 0 means 1.
+	Epoch int
 	Curve pubkey.Curve
 	// Threshold is how many parties must sign: 2 <= Threshold <= TotalParts.
 	Threshold  int
@@ -43,16 +45,26 @@ const (
 // key are empty in a key generation.
 func (b *Binding) run(k kind, digest, publicKey []byte) *statement.Run {
 	return &statement.Run{
-		Kind: string(k), SessionID: b.SessionID, Attempt: b.Attempt, KeyID: b.KeyID, Curve: b.Curve,
+		Kind: string(k), SessionID: b.SessionID, Attempt: b.Attempt, KeyID: b.KeyID, Epoch: b.epoch(), Curve: b.Curve,
 		Threshold: b.Threshold, TotalParts: b.TotalParts, Parties: b.Parties,
 		Digest: digest, PublicKey: publicKey,
 	}
+}
+
+func (b *Binding) epoch() int {
+	if b.Epoch == 0 {
+		return 1
+	}
+	return b.Epoch
 }
 
 // check refuses bindings no run can have. The identity is the own one.
 func (b *Binding) check(k kind, own *identity.Identity) error {
 	if own.IsZero() {
 		return errors.New("the identity is missing")
+	}
+	if k == kindKeygen && b.epoch() != 1 {
+		return errors.New("a key generation makes epoch 1")
 	}
 	run := b.run(k, nil, nil)
 	if err := run.Check(); err != nil {

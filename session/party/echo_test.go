@@ -362,7 +362,11 @@ func TestEvidence(t *testing.T) {
 	}
 	stranger := partytest.Identity(t).Public()
 	for what, spoil := range map[string]func(e *statement.Evidence){
-		"version":              func(e *statement.Evidence) { e.Version = 2 },
+		"version":              func(e *statement.Evidence) { e.Version = 3 },
+		"the version before":   func(e *statement.Evidence) { e.Version = 1 },
+		"without its epoch":    func(e *statement.Evidence) { e.Version, e.Epoch = 1, 0 },
+		"epoch":                func(e *statement.Evidence) { e.Epoch++ },
+		"no epoch":             func(e *statement.Evidence) { e.Epoch = 0 },
 		"protocol":             func(e *statement.Evidence) { e.Protocol = "keygen" },
 		"unknown protocol":     func(e *statement.Evidence) { e.Protocol = "x" },
 		"session":              func(e *statement.Evidence) { e.SessionID += "x" },

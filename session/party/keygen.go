@@ -49,7 +49,7 @@ func NewKeygen(c KeygenConfig) (*Run, error) {
 // checks as one that is read back.
 func newShare(b *Binding, secret *tss.Secret) (*share.Share, error) {
 	public := share.Public{
-		KeyID: b.KeyID, PartIndex: b.Self, Threshold: b.Threshold, TotalParts: b.TotalParts, Curve: b.Curve, Parties: b.Parties,
+		KeyID: b.KeyID, Epoch: b.epoch(), PartIndex: b.Self, Threshold: b.Threshold, TotalParts: b.TotalParts, Curve: b.Curve, Parties: b.Parties,
 	}
 	for _, m := range b.Parties {
 		if m.Index == b.Self {

@@ -89,6 +89,8 @@ func TestRefusedConfigurations(t *testing.T) {
 		"another key":         func(cfg *party.SignConfig) { cfg.Binding.KeyID += "x" },
 		"no curve":            func(cfg *party.SignConfig) { cfg.Binding.Curve = "" },
 		"another curve":       func(cfg *party.SignConfig) { cfg.Binding.Curve = pubkey.Secp256k1 },
+		"another epoch":       func(cfg *party.SignConfig) { cfg.Binding.Epoch = 2 },
+		"negative epoch":      func(cfg *party.SignConfig) { cfg.Binding.Epoch = -1 },
 		"negative attempt":    func(cfg *party.SignConfig) { cfg.Binding.Attempt = -1 },
 		"threshold 1":         func(cfg *party.SignConfig) { cfg.Binding.Threshold = 1 },
 		"another threshold":   func(cfg *party.SignConfig) { cfg.Binding.Threshold = 3 },
@@ -130,6 +132,11 @@ func TestRefusedConfigurations(t *testing.T) {
 	b.Parties = b.Parties[:2]
 	if _, err := party.NewKeygen(party.KeygenConfig{Binding: b, Identity: c.Identities[0]}); err == nil {
 		t.Error("a key is generated without one of its parties")
+	}
+	later := c.Binding(pubkey.Ed25519, 2, 1)
+	later.Epoch = 2
+	if _, err := party.NewKeygen(party.KeygenConfig{Binding: later, Identity: c.Identities[0]}); err == nil {
+		t.Error("a key is generated in its second epoch")
 	}
 	if _, err := party.NewKeygen(party.KeygenConfig{Binding: c.Binding(pubkey.Secp256k1, 2, 1), Identity: c.Identities[0]}); err == nil {
 		t.Error("an ECDSA key is generated without pre-parameters")

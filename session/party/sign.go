@@ -61,6 +61,8 @@ func (c *SignConfig) check() error {
 	switch {
 	case b.KeyID != s.KeyID || b.Curve != s.Curve:
 		return errors.New("the share is of another key")
+	case b.epoch() != s.Epoch:
+		return fmt.Errorf("the share is of epoch %d", s.Epoch)
 	case b.Threshold != s.Threshold || b.TotalParts != s.TotalParts:
 		return fmt.Errorf("the share is of a %d-of-%d key", s.Threshold, s.TotalParts)
 	case b.Self != s.PartIndex:

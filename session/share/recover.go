@@ -73,6 +73,8 @@ func sameKey(shares []*Share) error {
 		case q.PublicKey != p.PublicKey || q.Curve != p.Curve || q.Threshold != p.Threshold || !slices.Equal(q.Parties, p.Parties):
 			return fmt.Errorf("the shares of parts %d and %d are of different key generations of %q: one for %s, the other for %s",
 				p.PartIndex, q.PartIndex, p.KeyID, p.AccountAddr, q.AccountAddr)
+		case q.Epoch != p.Epoch:
+			return fmt.Errorf("the shares of parts %d and %d are of different epochs of %q: %d and %d", p.PartIndex, q.PartIndex, p.KeyID, p.Epoch, q.Epoch)
 		case seen[q.PartIndex]:
 			return fmt.Errorf("the share of part %d was given twice", q.PartIndex)
 		}

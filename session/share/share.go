@@ -30,7 +30,7 @@ import (
 )
 
 const (
-	version  = 1
+	version  = 2       // 1 knew no epochs and is read as epoch 1
 	maxBytes = 4 << 20 // far above a share of a key of 256 parties
 )
 
@@ -43,6 +43,7 @@ var ErrNotOwner = errors.New("share: the share is sealed to another identity")
 type Public struct {
 	Version     int          `json:"version"`
 	KeyID       string       `json:"key_id"`
+	Epoch       int          `json:"epoch"` // from 1
 	User        string       `json:"user_id"`
 	PartIndex   int          `json:"part_index"`
 	Threshold   int          `json:"threshold"`
@@ -158,11 +159,16 @@ func (s *Share) plain() ([]byte, error) {
 	return json.Marshal(plainJSON{s.public, (*secretJSON)(s.secret.ForEncoding())})
 }
 
-// ParsePublic reads the public part of a share_json. It can be changed by
+// ParsePublic reads the public part of a share_json, of the present format or the one
+// before it, which knew no epochs and is read as epoch 1. It can be changed by
 // whoever stored it: only [Open] shows that it belongs to what is sealed.
 func ParsePublic(shareJSON string) (Public, error) {
 	s, err := parseSealed(shareJSON)
-	return s.Public, err
+	if err != nil {
+		return Public{}, err
+	}
+	s.upgrade()
+	return s.Public, nil
 }
 
 func parseSealed(shareJSON string) (sealedJSON, error) {
@@ -216,11 +222,19 @@ func openPlain(plain []byte, outside *Public) (*Share, error) {
 	if !inside.Public.equal(outside) {
 		return nil, errors.New("open share: the public part was changed after sealing")
 	}
+	inside.Public.upgrade()
 	s := &Share{public: inside.Public, secret: (*tss.Secret)(inside.Secret).Decoded()}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("open share: %w", err)
 	}
 	return s, nil
+}
+
+// upgrade makes what was read of the first format one of the present format.
+func (p *Public) upgrade() {
+	if p.Version == 1 {
+		p.Version, p.Epoch = version, 1
+	}
 }
 
 func (p *Public) equal(other *Public) bool {
@@ -231,8 +245,16 @@ func (p *Public) equal(other *Public) bool {
 
 // check holds the public part together.
 func (p *Public) check() error {
-	if p.Version != version {
+	switch {
+	case p.Version == 1 && p.Epoch != 0:
+		return errors.New("its format knows no epochs")
+	case p.Version == 1:
+	case p.Version != version:
 		return fmt.Errorf("share format %d is not known", p.Version)
+	default:
+		if err := identity.CheckEpoch(p.Epoch); err != nil {
+			return err
+		}
 	}
 	if p.KeyID == "" || len(p.KeyID) > identity.MaxNameBytes {
 		return errors.New("its key id is missing or too long")
@@ -310,7 +332,7 @@ func (s *Share) Attest(id *identity.Identity, sessionID, coordinator string) (st
 	}
 	k := statement.Attested{
 		SessionID: sessionID, KeyID: p.KeyID, Coordinator: coordinator, Curve: p.Curve, Threshold: p.Threshold,
-		AccountAddr: p.AccountAddr, PublicKey: p.PublicKey,
+		AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Epoch: p.Epoch,
 	}
 	for _, m := range p.Parties {
 		k.Participants = append(k.Participants, m.User)

@@ -21,7 +21,8 @@ import (
 // reader builds it again from what it asked for and was told.
 
 const (
-	attestationPrefix = "conclave-att1."
+	attestationPrefix   = "conclave-att2."
+	attestationPrefixV1 = "conclave-att1."
 	// attestationSize is that of all that an attestation carries: the identity and
 	// the signature.
 	attestationSize     = identity.PublicSize + ed25519.SignatureSize
@@ -33,6 +34,8 @@ const (
 type Attested struct {
 	SessionID string // of the key generation
 	KeyID     string
+	// Epoch is that of the key's shares. 0 means 1.
+	Epoch int
 	// Coordinator is the user id of who asked for the key.
 	Coordinator string
 	Curve       pubkey.Curve
@@ -49,6 +52,7 @@ type Attestation struct {
 	// Identity has signed. Whether it is the party's is for the reader to know.
 	Identity identity.Public
 
+	v1  bool // of the first format, which knew no epochs
 	sig [ed25519.SignatureSize]byte
 }
 
@@ -62,7 +66,7 @@ func (k Attested) Attest(id *identity.Identity, members []identity.Member) (Atte
 	if !slices.ContainsFunc(members, func(m identity.Member) bool { return m.Identity == id.Public() }) {
 		return Attestation{}, errors.New("attest key: the identity is not that of a party")
 	}
-	statement, err := k.statement(members)
+	statement, err := k.statement(members, false)
 	if err != nil {
 		return Attestation{}, fmt.Errorf("attest key: %w", err)
 	}
@@ -83,12 +87,12 @@ func (k Attested) Verify(list []Attestation) error {
 	for i, a := range list {
 		members[i] = identity.Member{Index: i + 1, User: k.Participants[i], Identity: a.Identity}
 	}
-	statement, err := k.statement(members)
-	if err != nil {
-		return fmt.Errorf("verify attestations: %w", err)
-	}
 	var others []string
 	for i, a := range list {
+		statement, err := k.statement(members, a.v1)
+		if err != nil {
+			return fmt.Errorf("verify attestations: %w", err)
+		}
 		if !a.Identity.Verify(statement, a.sig[:]) {
 			others = append(others, k.Participants[i])
 		}
@@ -99,8 +103,18 @@ func (k Attested) Verify(list []Attestation) error {
 	return nil
 }
 
-// statement is what is signed. It is an error if no key can be so.
-func (k Attested) statement(members []identity.Member) ([]byte, error) {
+// statement is what is signed, in the first format or the present one. It is an
+// error if no key can be so.
+func (k Attested) statement(members []identity.Member, v1 bool) ([]byte, error) {
+	if k.Epoch == 0 {
+		k.Epoch = 1
+	}
+	if err := identity.CheckEpoch(k.Epoch); err != nil {
+		return nil, err
+	}
+	if v1 && k.Epoch != 1 {
+		return nil, errors.New("an attestation's format knows no epochs")
+	}
 	for _, id := range []string{k.SessionID, k.KeyID, k.Coordinator} {
 		if id == "" || len(id) > identity.MaxNameBytes {
 			return nil, fmt.Errorf("session id, key id and coordinator must be 1 to %d bytes", identity.MaxNameBytes)
@@ -123,11 +137,18 @@ func (k Attested) statement(members []identity.Member) ([]byte, error) {
 		return nil, errors.New("its address is not that of its public key")
 	}
 	var t codec.Transcript
-	t.Text("conclave/party/attestation/v1")
+	if v1 {
+		t.Text("conclave/party/attestation/v1")
+	} else {
+		t.Text("conclave/party/attestation/v2")
+	}
 	t.Text(k.SessionID)
 	t.Text(k.KeyID)
 	t.Text(k.Coordinator)
 	t.Text(string(k.Curve))
+	if !v1 {
+		t.Number(k.Epoch)
+	}
 	t.Number(k.Threshold)
 	t.Number(len(members))
 	for _, m := range members {
@@ -147,21 +168,30 @@ func (a Attestation) String() string {
 	raw := make([]byte, 0, attestationSize)
 	raw = a.Identity.AppendTo(raw)
 	raw = append(raw, a.sig[:]...)
-	return attestationPrefix + base64.RawURLEncoding.EncodeToString(raw)
+	prefix := attestationPrefix
+	if a.v1 {
+		prefix = attestationPrefixV1
+	}
+	return prefix + base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// ParseAttestation reads the text form of [Attestation.String], and only that.
+// ParseAttestation reads the text form of [Attestation.String], and only that, or
+// the one before it, which knew no epochs.
 // It does not verify the signature, which takes what was signed.
 func ParseAttestation(text string) (Attestation, error) {
 	var a Attestation
 	body, ok := strings.CutPrefix(text, attestationPrefix)
+	if !ok {
+		body, a.v1 = strings.CutPrefix(text, attestationPrefixV1)
+		ok = a.v1
+	}
 	if !ok || len(text) != attestationTextSize {
-		return a, errors.New("parse attestation: must begin with " + attestationPrefix + " and be whole")
+		return Attestation{}, errors.New("parse attestation: must begin with " + attestationPrefix + " and be whole")
 	}
 	// The decoder skips line breaks; but then too little is left.
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(body)
 	if err != nil || len(raw) != attestationSize {
-		return a, errors.New("parse attestation: not of the right length and alphabet")
+		return Attestation{}, errors.New("parse attestation: not of the right length and alphabet")
 	}
 	if a.Identity, err = identity.PublicFromBytes(raw[:identity.PublicSize]); err != nil {
 		return Attestation{}, fmt.Errorf("parse attestation: %w", err)

@@ -32,7 +32,7 @@ func attest(t testing.TB) attesting {
 		t.Fatal(err)
 	}
 	a := attesting{key: Attested{
-		SessionID: "kg-1", KeyID: "key-1", Coordinator: "alice", Curve: pubkey.Ed25519, Threshold: 2,
+		SessionID: "kg-1", KeyID: "key-1", Epoch: 1, Coordinator: "alice", Curve: pubkey.Ed25519, Threshold: 2,
 		Participants: []string{"bob", "carol", "dave"}, AccountAddr: address, PublicKey: pubkey.Encode(pub),
 	}}
 	for i, user := range a.key.Participants {
@@ -81,18 +81,20 @@ func TestEveryFieldIsAttested(t *testing.T) {
 	t.Parallel()
 	a := attest(t)
 	members := a.members
-	good, err := a.key.statement(members)
+	good, err := a.key.statement(members, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, change := range changes(reflect.ValueOf(a.key)) {
+	all := changes(reflect.ValueOf(a.key))
+	delete(all, "Epoch less") // 0 means 1
+	for name, change := range all {
 		k := a.key
 		k.Participants = slices.Clone(k.Participants)
 		change(reflect.ValueOf(&k).Elem())
 		if err := k.Verify(a.list); err == nil {
 			t.Errorf("%s: it verifies", name)
 		}
-		if statement, err := k.statement(members); err == nil && !strings.HasPrefix(name, "Participants") && slices.Equal(statement, good) {
+		if statement, err := k.statement(members, false); err == nil && !strings.HasPrefix(name, "Participants") && slices.Equal(statement, good) {
 			t.Errorf("%s: the same is signed", name)
 		}
 	}
@@ -100,6 +102,7 @@ func TestEveryFieldIsAttested(t *testing.T) {
 	other := attest(t).key
 	for name, change := range map[string]func(k *Attested){
 		"another key":     func(k *Attested) { k.AccountAddr, k.PublicKey = other.AccountAddr, other.PublicKey },
+		"another epoch":   func(k *Attested) { k.Epoch = 2 },
 		"another session": func(k *Attested) { k.SessionID = "kg-2" },
 		"another order":   func(k *Attested) { k.Participants = []string{"carol", "bob", "dave"} },
 		"3 of 3":          func(k *Attested) { k.Threshold = 3 },
@@ -125,7 +128,7 @@ func TestForgedAttestations(t *testing.T) {
 	}
 	// Whoever makes up an identity can sign as it, but not for the others.
 	signs := func(id *identity.Identity, members ...identity.Member) Attestation {
-		statement, err := a.key.statement(members)
+		statement, err := a.key.statement(members, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,6 +150,7 @@ func TestForgedAttestations(t *testing.T) {
 		"another key's":            other.list,
 		"one of another key's":     forged(func(l []Attestation) { l[1] = other.list[1] }),
 		"a stranger's for dave's":  forged(func(l []Attestation) { l[2] = signs(stranger, members...) }),
+		"of the other format":      forged(func(l []Attestation) { l[0].v1 = true }),
 		"another signature":        forged(func(l []Attestation) { l[0].sig = l[1].sig }),
 		"another sealing key":      forged(func(l []Attestation) { l[2].Identity = resealed.Public() }),
 		"one bit of the signature": forged(func(l []Attestation) { l[0].sig[7] ^= 4 }),
@@ -169,7 +173,7 @@ func TestParseAttestation(t *testing.T) {
 		"empty":               "",
 		"cut":                 good[:len(good)-1],
 		"longer":              good + "A",
-		"another prefix":      strings.Replace(good, "att1", "att2", 1),
+		"another prefix":      strings.Replace(good, "att2", "att3", 1),
 		"a request's prefix":  strings.Replace(good, attestationPrefix, requestPrefix, 1),
 		"a line break":        good[:100] + "\n" + good[101:],
 		"standard base64":     good[:100] + "+" + good[101:],

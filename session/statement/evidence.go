@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	evidenceVersion  = 1
+	evidenceVersion  = 2
 	maxEvidenceBytes = 8 << 20
 )
 
@@ -27,7 +27,7 @@ const (
 // one knows is for the reader to check, against what is pinned: anybody can make
 // evidence against an identity of their own making.
 type Evidence struct {
-	// Version is the format's, 1.
+	// Version is the format's: 2, or 1, which knew no epochs.
 	Version int `json:"version"`
 	// Protocol is "keygen" or "sign".
 	Protocol string `json:"protocol"`
@@ -35,6 +35,7 @@ type Evidence struct {
 	SessionID  string            `json:"session_id"`
 	Attempt    int               `json:"attempt"`
 	KeyID      string            `json:"key_id"`
+	Epoch      int               `json:"epoch,omitempty"` // left out in version 1
 	Curve      pubkey.Curve      `json:"curve"`
 	Threshold  int               `json:"threshold"`
 	TotalParts int               `json:"total_parts"`
@@ -67,7 +68,7 @@ type SignedCopy struct {
 func NewEvidence(r *Run, place Place, first, second SignedCopy) *Evidence {
 	e := &Evidence{
 		Version: evidenceVersion, Protocol: r.Kind,
-		SessionID: r.SessionID, Attempt: r.Attempt, KeyID: r.KeyID, Curve: r.Curve,
+		SessionID: r.SessionID, Attempt: r.Attempt, KeyID: r.KeyID, Epoch: r.Epoch, Curve: r.Curve,
 		Threshold: r.Threshold, TotalParts: r.TotalParts, Parties: append([]identity.Member(nil), r.Parties...),
 		Round: place.Round, From: place.From, To: place.To, First: first, Second: second,
 	}
@@ -103,7 +104,7 @@ func (e *Evidence) Verify() (culprit identity.Member, err error) {
 }
 
 func (e *Evidence) verify(culprit *identity.Member) error {
-	if e.Version != evidenceVersion {
+	if e.Version != evidenceVersion && e.Version != 1 {
 		return fmt.Errorf("format %d is not known", e.Version)
 	}
 	run, err := e.run()
@@ -144,8 +145,14 @@ func (e *Evidence) verify(culprit *identity.Member) error {
 // can be so.
 func (e *Evidence) run() (*Run, error) {
 	r := &Run{
-		Kind: e.Protocol, SessionID: e.SessionID, Attempt: e.Attempt, KeyID: e.KeyID, Curve: e.Curve,
+		Kind: e.Protocol, SessionID: e.SessionID, Attempt: e.Attempt, KeyID: e.KeyID, Epoch: e.Epoch, Curve: e.Curve,
 		Threshold: e.Threshold, TotalParts: e.TotalParts, Parties: e.Parties,
+	}
+	if e.Version == 1 {
+		if e.Epoch != 0 {
+			return nil, errors.New("format 1 has no epochs")
+		}
+		r.Epoch, r.v1 = 1, true
 	}
 	if r.Kind != Keygen && r.Kind != Sign {
 		return nil, errors.New("such a protocol is not known")

@@ -47,7 +47,8 @@ const (
 )
 
 const (
-	requestPrefix    = "conclave-req1."
+	requestPrefix    = "conclave-req2."
+	requestPrefixV1  = "conclave-req1."
 	nonceSize        = 16
 	maxRequestFields = 1 << 20 // what is to be signed, as text, in all its forms
 	// requestSize is that of all that a signed request carries: the identity, two
@@ -67,7 +68,9 @@ type Request struct {
 	// server names: there the nonce stands for the request.
 	SessionID string
 	KeyID     string
-	Curve     pubkey.Curve
+	// Epoch is that of the key's shares: 1 in a keygen. 0 means 1.
+	Epoch int
+	Curve pubkey.Curve
 	// Threshold is a keygen's. It is 0 for a signing: the key has it.
 	Threshold int
 	// Participants are user ids. Those of a keygen are in the order of their parts;
@@ -93,7 +96,16 @@ type SignedRequest struct {
 	// EveryHolder says that a signing was asked of nobody in particular.
 	EveryHolder bool
 
+	v1  bool // of the first format, which knew no epochs
 	sig [ed25519.SignatureSize]byte
+}
+
+// epoch is the epoch that is asked for.
+func (r Request) epoch() int {
+	if r.Epoch == 0 {
+		return 1
+	}
+	return r.Epoch
 }
 
 // Sign signs the request for the time from issued to expires.
@@ -122,6 +134,9 @@ func (r Request) Sign(id *identity.Identity, issued, expires time.Time) (SignedR
 func (s SignedRequest) Verify(r Request, holders []string) error {
 	if err := errors.Join(s.check(), r.check(false)); err != nil {
 		return fmt.Errorf("verify request: %w", err)
+	}
+	if s.v1 && r.epoch() != 1 {
+		return errors.New("verify request: its format knows no epochs")
 	}
 	if s.EveryHolder {
 		if r.Kind != Sign || !sameUsers(r.Participants, holders) {
@@ -182,6 +197,9 @@ func (r Request) check(open bool) error {
 	if r.Curve != pubkey.Secp256k1 && r.Curve != pubkey.Ed25519 {
 		return pubkey.ErrCurve
 	}
+	if err := identity.CheckEpoch(r.epoch()); err != nil {
+		return err
+	}
 	n := len(r.Participants)
 	if n > identity.MaxParties || n == 0 && !open {
 		return fmt.Errorf("%d participants are not possible", n)
@@ -191,6 +209,9 @@ func (r Request) check(open bool) error {
 	case Keygen:
 		if r.SessionID != "" || content != "" {
 			return errors.New("a key generation has no session id of the coordinator's and nothing to sign")
+		}
+		if r.epoch() != 1 {
+			return errors.New("a key generation makes epoch 1")
 		}
 		return identity.CheckThreshold(r.Threshold, n)
 	case Sign:
@@ -212,12 +233,19 @@ func (s SignedRequest) statement(r Request) []byte {
 		participants = slices.Sorted(slices.Values(participants))
 	}
 	var t codec.Transcript
-	t.Text("conclave/party/request/v1")
+	if s.v1 {
+		t.Text("conclave/party/request/v1")
+	} else {
+		t.Text("conclave/party/request/v2")
+	}
 	t.Text(r.Kind)
 	t.Text(r.Coordinator)
 	t.Text(r.SessionID)
 	t.Text(r.KeyID)
 	t.Text(string(r.Curve))
+	if !s.v1 {
+		t.Number(r.epoch())
+	}
 	t.Number(r.Threshold)
 	t.Number(len(participants))
 	for _, user := range participants {
@@ -256,23 +284,31 @@ func (s SignedRequest) String() string {
 	}
 	raw = append(raw, every)
 	raw = append(raw, s.sig[:]...)
-	return requestPrefix + base64.RawURLEncoding.EncodeToString(raw)
+	prefix := requestPrefix
+	if s.v1 {
+		prefix = requestPrefixV1
+	}
+	return prefix + base64.RawURLEncoding.EncodeToString(raw)
 }
 
 // ParseSignedRequest reads the text form of [SignedRequest.String], and only
-// that. It does not verify the signature, which takes the request.
+// that, or the one before it, which knew no epochs. It does not verify the signature, which takes the request.
 func ParseSignedRequest(text string) (SignedRequest, error) {
 	var s SignedRequest
 	body, ok := strings.CutPrefix(text, requestPrefix)
+	if !ok {
+		body, s.v1 = strings.CutPrefix(text, requestPrefixV1)
+		ok = s.v1
+	}
 	if !ok || len(text) != requestTextSize {
-		return s, errors.New("parse signed request: must begin with " + requestPrefix + " and be whole")
+		return SignedRequest{}, errors.New("parse signed request: must begin with " + requestPrefix + " and be whole")
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(body)
 	if err != nil || len(raw) != requestSize {
-		return s, errors.New("parse signed request: not of the right length and alphabet")
+		return SignedRequest{}, errors.New("parse signed request: not of the right length and alphabet")
 	}
 	if raw[requestSize-ed25519.SignatureSize-1] > 1 {
-		return s, errors.New("parse signed request: not in the form in which it is written")
+		return SignedRequest{}, errors.New("parse signed request: not in the form in which it is written")
 	}
 	var invalid error
 	s.Identity, invalid = identity.PublicFromBytes(raw[:identity.PublicSize])

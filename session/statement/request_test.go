@@ -47,13 +47,13 @@ func mixed(t testing.TB, sign, seal *identity.Identity) *identity.Identity {
 
 func keygenRequest() Request {
 	return Request{
-		Kind: "keygen", Coordinator: "alice", KeyID: "key-1", Curve: pubkey.Secp256k1, Threshold: 2, Participants: []string{"bob", "carol", "dave"},
+		Kind: "keygen", Coordinator: "alice", KeyID: "key-1", Epoch: 1, Curve: pubkey.Secp256k1, Threshold: 2, Participants: []string{"bob", "carol", "dave"},
 	}
 }
 
 func signRequest() Request {
 	return Request{
-		Kind: "sign", Coordinator: "alice", SessionID: "sg-1", KeyID: "key-1", Curve: pubkey.Ed25519, Participants: []string{"dave", "bob"},
+		Kind: "sign", Coordinator: "alice", SessionID: "sg-1", KeyID: "key-1", Epoch: 1, Curve: pubkey.Ed25519, Participants: []string{"dave", "bob"},
 		Data: "pay bob", Hash: "none", Digest: "0x70617920626f62", AccountAddr: "586Z7H2vpX9qNhN2T4e9Utugie3ogjbxzGaMtM3E6HR5",
 	}
 }
@@ -141,6 +141,7 @@ func TestEveryFieldIsSigned(t *testing.T) {
 		s := signedRequest(t, id, good)
 		whole := s.statement(good)
 		cases := changes(reflect.ValueOf(good))
+		delete(cases, "Epoch less") // 0 means 1
 		cases["Kind the other"] = func(v reflect.Value) {
 			kind := map[string]string{"sign": "keygen", "keygen": "sign"}[good.Kind]
 			v.FieldByName("Kind").SetString(kind)
@@ -185,6 +186,7 @@ func TestEveryPartOfSignedRequest(t *testing.T) {
 		"ExpiresAt":   func(s *SignedRequest) { s.ExpiresAt = s.ExpiresAt.Add(time.Second) },
 		"Nonce":       func(s *SignedRequest) { s.Nonce[0] ^= 1 },
 		"EveryHolder": func(s *SignedRequest) { s.EveryHolder = true },
+		"v1":          func(s *SignedRequest) { s.v1 = true },
 		"sig":         func(s *SignedRequest) { s.sig[0] ^= 1 },
 		"another sig": func(s *SignedRequest) { s.sig = strange.sig },
 	}
@@ -209,7 +211,8 @@ func TestEveryPartOfSignedRequest(t *testing.T) {
 		"nothing":         "",
 		"neither 0 nor 1": requestPrefix + base64.RawURLEncoding.EncodeToString(raw),
 		"a prefix":        requestPrefix,
-		"another version": strings.Replace(good.String(), "req1", "req2", 1),
+		"the one before":  strings.Replace(good.String(), "req2", "req1", 1) + "A",
+		"another version": strings.Replace(good.String(), "req2", "req3", 1),
 		"cut":             good.String()[:len(good.String())-1],
 		"longer":          good.String() + "A",
 		"a line break":    good.String()[:100] + "\n" + good.String()[101:],
@@ -299,6 +302,7 @@ func FuzzSignedRequest(f *testing.F) {
 	f.Add(good[:len(good)-1]+"A", r.Data, r.KeyID)
 	f.Add(good, "pay eve", r.KeyID)
 	f.Add("conclave-req1.", "", "")
+	f.Add("conclave-req2.", "", "")
 	f.Fuzz(func(t *testing.T, text, data, key string) {
 		s, err := ParseSignedRequest(text)
 		if err != nil {

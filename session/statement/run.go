@@ -25,7 +25,9 @@ type Run struct {
 	SessionID string
 	Attempt   int
 	KeyID     string
-	Curve     pubkey.Curve
+	// Epoch is that of the key's shares: from 1.
+	Epoch int
+	Curve pubkey.Curve
 	// Threshold is how many parties must sign: 2 <= Threshold <= TotalParts.
 	Threshold  int
 	TotalParts int
@@ -34,6 +36,8 @@ type Run struct {
 	Parties []identity.Member
 	// Digest and PublicKey are a signing's; both are empty in a key generation.
 	Digest, PublicKey []byte
+
+	v1 bool // of the first format, which knew no epochs
 }
 
 // Check returns an error if no run can have these values.
@@ -45,6 +49,9 @@ func (r *Run) Check() error {
 	}
 	if r.Curve != pubkey.Secp256k1 && r.Curve != pubkey.Ed25519 {
 		return pubkey.ErrCurve
+	}
+	if err := identity.CheckEpoch(r.Epoch); err != nil {
+		return err
 	}
 	if r.Attempt < 0 {
 		return errors.New("attempt must not be negative")
@@ -74,12 +81,19 @@ func (r *Run) Member(part int) *identity.Member {
 // Context is the hash that stands for the whole run in signatures and seals.
 func (r *Run) Context() [sha256.Size]byte {
 	var t codec.Transcript
-	t.Text("conclave/party/run/v1")
+	if r.v1 {
+		t.Text("conclave/party/run/v1")
+	} else {
+		t.Text("conclave/party/run/v2")
+	}
 	t.Text(r.Kind)
 	t.Text(r.SessionID)
 	t.Number(r.Attempt)
 	t.Text(r.KeyID)
 	t.Text(string(r.Curve))
+	if !r.v1 {
+		t.Number(r.Epoch)
+	}
 	t.Number(r.Threshold)
 	t.Number(r.TotalParts)
 	t.Number(len(r.Parties))

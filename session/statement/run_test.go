@@ -13,7 +13,7 @@ import (
 func TestContextBindsEverything(t *testing.T) {
 	t.Parallel()
 	base := Run{
-		Kind: Sign, SessionID: "session", Attempt: 1, KeyID: "key", Curve: pubkey.Secp256k1,
+		Kind: Sign, SessionID: "session", Attempt: 1, KeyID: "key", Epoch: 1, Curve: pubkey.Secp256k1,
 		Threshold: 2, TotalParts: 3, Digest: []byte("digest"), PublicKey: []byte("public"),
 	}
 	ids := []*identity.Identity{fresh(t), fresh(t), fresh(t)}
@@ -30,6 +30,8 @@ func TestContextBindsEverything(t *testing.T) {
 		"the session":        func(r *Run) { r.SessionID = "sessioN" },
 		"the attempt":        func(r *Run) { r.Attempt = 2 },
 		"the key":            func(r *Run) { r.KeyID = "keY" },
+		"the epoch":          func(r *Run) { r.Epoch = 2 },
+		"the first format":   func(r *Run) { r.v1 = true },
 		"the curve":          func(r *Run) { r.Curve = pubkey.Ed25519 },
 		"the threshold":      func(r *Run) { r.Threshold = 3 },
 		"the total":          func(r *Run) { r.TotalParts = 4 },

@@ -20,7 +20,12 @@ import (
 
 var updateVectors = flag.Bool("update-vectors", false, "write testdata/signed-request.json")
 
-const vectorsFile = "testdata/signed-request.json"
+// vectorsFile is of the present format, vectorsFileV1 of the one before it, which
+// is still read.
+const (
+	vectorsFile   = "testdata/signed-request.json"
+	vectorsFileV1 = "testdata/signed-request-v1.json"
+)
 
 // vectors are what other implementations of signed requests test themselves
 // against. See deploy/docs/PROTOCOL.md#signed-requests.
@@ -40,6 +45,7 @@ type requestVector struct {
 	RequestID     string   `json:"request_id,omitempty"` // from which SessionID is derived
 	SessionID     string   `json:"session_id,omitempty"`
 	KeyID         string   `json:"key_id"`
+	Epoch         int      `json:"epoch,omitempty"`
 	Curve         string   `json:"curve"`
 	Threshold     int      `json:"threshold,omitempty"`
 	Participants  []string `json:"participants"`
@@ -57,7 +63,7 @@ type requestVector struct {
 
 func (v requestVector) request() Request {
 	return Request{
-		Kind: v.Kind, Coordinator: v.Coordinator, SessionID: v.SessionID, KeyID: v.KeyID, Curve: pubkey.Curve(v.Curve), Threshold: v.Threshold,
+		Kind: v.Kind, Coordinator: v.Coordinator, SessionID: v.SessionID, KeyID: v.KeyID, Epoch: v.Epoch, Curve: pubkey.Curve(v.Curve), Threshold: v.Threshold,
 		Participants: v.Participants, Data: v.Data, Hash: v.Hash, Digest: v.Digest, AccountAddr: v.AccountAddr,
 	}
 }
@@ -96,6 +102,7 @@ func (v requestVector) signed(t *testing.T, id *identity.Identity) (SignedReques
 	s := SignedRequest{
 		Identity: id.Public(), IssuedAt: time.Unix(v.IssuedAt, 0).UTC(), ExpiresAt: time.Unix(v.ExpiresAt, 0).UTC(),
 		EveryHolder: v.Kind == Sign && len(v.Participants) == 0,
+		v1:          v.Epoch == 0,
 	}
 	copy(s.Nonce[:], unhex(t, v.Nonce))
 	statement := s.statement(r)
@@ -107,7 +114,13 @@ func (v requestVector) signed(t *testing.T, id *identity.Identity) (SignedReques
 // Every file that was published stays valid.
 func TestSignedRequestVectors(t *testing.T) {
 	t.Parallel()
-	text, err := os.ReadFile(vectorsFile)
+	for _, file := range []string{vectorsFileV1, vectorsFile} {
+		t.Run(file, func(t *testing.T) { testVectors(t, file) })
+	}
+}
+
+func testVectors(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +132,7 @@ func TestSignedRequestVectors(t *testing.T) {
 		t.Fatalf("there are only %d vectors", len(all.Requests))
 	}
 	id := all.identity(t)
-	if *updateVectors {
+	if *updateVectors && file == vectorsFile {
 		writeVectors(t, all, id)
 		return
 	}
