@@ -1,0 +1,165 @@
+package e2e_test
+
+import (
+	"fmt"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/conclave-mpc/conclave/wsconn/wire"
+)
+
+// history is what everybody saw of a run: each user what it said and heard, and
+// what Redis holds when all is quiet again. The checker judges it; see check.
+type history struct {
+	users  []*userHistory
+	stored storedState
+	within time.Duration // from a request's acceptance to its outcome, at most
+	waits  bool          // mail may also wait for an open socket: Redis did not know of it for a while
+}
+
+// userHistory is one user's side, over all of its sockets, in the order in which
+// its application came to know things.
+type userHistory struct {
+	user     string
+	discreet bool // its mail is not in the history: a real client's
+
+	mu     sync.Mutex
+	events []event
+}
+
+// happening says what kind of thing an event is.
+type happening int8
+
+const (
+	registered happening = iota // conn told the server that the user has up to seq
+	mailed                      // conn brought a mailbox message
+	asked                       // a message with a request id was given to be sent
+	answered                    // the server answered it: effect, outcome or refusal
+	reported                    // the application of a discreet user got the outcome of what it asked
+	confirmed                   // the server told conn that seq is the mailbox's newest
+)
+
+// event is one thing that happened to a user. Fields that do not apply are zero.
+type event struct {
+	what    happening
+	at      time.Time
+	conn    int
+	seq     uint64
+	request string // id; of mail: that of the request whose outcome it is
+	kind    wire.Type
+	key     string
+	session string
+	part    int         // part index of the sender or recipient
+	attempt int         // of parameters and round messages
+	status  wire.Status // of outcomes
+	code    wire.Code   // of refusals
+	value   string      // signature, address, share or answer: told, or expected
+	digest  uint64      // of the payload
+}
+
+func (h *userHistory) note(e event) {
+	e.at = time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, e)
+}
+
+// describe fills in what a payload says.
+func (e event) describe(p wire.Payload, raw []byte) event {
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(p.Type()))
+	_, _ = sum.Write(raw)
+	e.kind, e.digest = p.Type(), sum.Sum64()
+	switch p := p.(type) {
+	case *wire.KeygenInvite:
+		e.key, e.session, e.part = p.KeyID, p.SessionID, p.PartIndex
+	case *wire.KeygenResponse:
+		e.key, e.session, e.part, e.value = p.KeyID, p.SessionID, p.PartIndex, saidOf(p.Response)
+	case *wire.KeygenParams:
+		e.key, e.session, e.part, e.attempt = p.KeyID, p.SessionID, p.PartIndex, p.Attempt
+	case *wire.KeygenComplete:
+		e.key, e.session, e.part, e.value = p.KeyID, p.SessionID, p.PartIndex, p.ShareJSON
+	case *wire.KeygenConfirm:
+		e.key, e.session, e.status, e.value = p.KeyID, p.SessionID, p.Status, p.AccountAddr
+	case *wire.SignInvite:
+		e.key, e.session, e.part = p.KeyID, p.SessionID, p.PartIndex
+	case *wire.SignResponse:
+		e.key, e.session, e.part, e.value = p.KeyID, p.SessionID, p.PartIndex, saidOf(p.Response)
+	case *wire.SignResult:
+		e.key, e.session, e.part, e.value = p.KeyID, p.SessionID, p.PartIndex, p.Signature
+	case *wire.SignParams:
+		e.key, e.session, e.part, e.attempt, e.value = p.KeyID, p.SessionID, p.PartIndex, p.Attempt, p.ShareJSON
+	case *wire.SignComplete:
+		e.key, e.session, e.status, e.value = p.KeyID, p.SessionID, p.Status, p.Signature
+	case *wire.SessionEnded:
+		e.key, e.session, e.status = p.KeyID, p.SessionID, p.Status
+	case *wire.TSSMessage:
+		e.session, e.part, e.attempt = p.SessionID, p.From, p.Attempt
+	case *wire.Ack:
+		e.key, e.session = p.KeyID, p.SessionID
+	case *wire.ErrorPayload:
+		e.key, e.session, e.code = p.KeyID, p.SessionID, p.Code
+	}
+	return e
+}
+
+// saidOf is an answer to an invitation, as a session's record words it.
+func saidOf(response *bool) string {
+	if response != nil && *response {
+		return "accepted"
+	}
+	return "declined"
+}
+
+func (e event) isRequest() bool {
+	return e.kind == wire.TypeKeygenRequest || e.kind == wire.TypeSignRequest
+}
+
+func (e event) isOutcome() bool {
+	return e.kind == wire.TypeKeygenConfirm || e.kind == wire.TypeSignComplete
+}
+
+func (e event) String() string {
+	return fmt.Sprintf("%s seq %d conn %d session %s attempt %d part %d status %q request %q",
+		e.kind, e.seq, e.conn, e.session, e.attempt, e.part, e.status, e.request)
+}
+
+// storedState is what Redis holds at the end.
+type storedState struct {
+	sessions  map[string]storedSession
+	keys      map[string]storedKey
+	mailboxes map[string]storedMailbox // by user
+	leftovers []string                 // keys that nothing should have left behind, with why
+}
+
+type storedSession struct {
+	kind, phase, coordinator, request, value string // value: signature or address
+	invited                                  []string
+	answers                                  map[int]string // to invitations, by part: "accepted" or "declined"
+}
+
+type storedKey struct {
+	status, session, address string
+	parts                    int
+	open                     []string
+	shares                   map[int]string
+}
+
+// storedMailbox counts; both numbers are 0 for a user who never had mail.
+type storedMailbox struct {
+	newest   uint64 // seq
+	appended uint64 // messages ever
+	left     int    // unacknowledged
+}
+
+// statusOf is what a final phase is called on the wire, "" for an open session.
+func (s storedSession) status() wire.Status {
+	switch s.phase {
+	case "completed":
+		return wire.StatusSuccess
+	case "rejected", "expired", "failed", "cancelled":
+		return wire.Status(s.phase)
+	}
+	return ""
+}

@@ -1,0 +1,9 @@
+package e2e_test
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// tie has the kernel end a process when the test that started it is killed.
+func tie(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

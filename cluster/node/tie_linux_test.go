@@ -1,9 +1,0 @@
-package node_test
-
-import (
-	"os/exec"
-	"syscall"
-)
-
-// tie has the kernel end a process when the test that started it is killed.
-func tie(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -1,8 +1,0 @@
-//go:build !linux
-
-package node_test
-
-import "os/exec"
-
-// tie can do nothing here: a test that is killed leaves its processes behind.
-func tie(*exec.Cmd) {}
