@@ -151,7 +151,7 @@ func newLimits(cfg *Config, rdb redis.UniversalClient) limits {
 
 // requestCharge is what a user pays for asking for a keygen or a signing.
 func (l *limits) requestCharge(user string) error {
-	return auth.Charge(l.requests, user, 1, "too many keygens and signings are asked for")
+	return auth.Charge(l.requests, user, 1, "too many keygen and sign requests")
 }
 
 // webConns closes what connects when there are too many connections: those that

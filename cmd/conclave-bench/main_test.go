@@ -105,7 +105,7 @@ func TestReport(t *testing.T) {
 	if err := r.writeTable(&text); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"2.00", "≤ 1.5 MISSED", "≥ 0.9 ok", "figure ≤ 14 ok", "5 (3.5–6.5) ms", "glimpse"} {
+	for _, want := range []string{"2.00", "≤ 1.5 MISSED", "≥ 0.9 ok", "figure ≤ 14 ok", "5 (3.5–6.5) ms", "rough estimates"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the table does not say %q:\n%s", want, text.String())
 		}

@@ -150,7 +150,7 @@ func (a *api) readAudit(_ http.ResponseWriter, r *http.Request) (int, any, error
 		return 0, nil, wire.Errorf(wire.CodeForbidden, "your token does not have the role %s", wire.RoleAdmin)
 	}
 	if a.cfg.Trail == nil {
-		return 0, nil, wire.Errorf(wire.CodeNotFound, "this server keeps no audit")
+		return 0, nil, wire.Errorf(wire.CodeNotFound, "this server has no audit")
 	}
 	q := r.URL.Query()
 	limit, err := limitOf(q, auditPage, maxAuditPage)

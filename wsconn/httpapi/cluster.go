@@ -50,7 +50,7 @@ func (a *api) presence(_ http.ResponseWriter, r *http.Request) (int, any, error)
 	}
 	user, err := pathID(r, "user")
 	if err != nil {
-		return 0, nil, wire.Errorf(wire.CodeNotFound, "no user can have this name")
+		return 0, nil, wire.Errorf(wire.CodeNotFound, "not a valid user id")
 	}
 	if !isAdmin(r) { // it reads the caller's list of keys
 		if err := auth.Charge(a.cfg.Users, caller(r).User, filterCost, "too many calls"); err != nil {

@@ -35,7 +35,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	}
 	user := caller(r).User
 	if !a.streams.enter(user) {
-		return 0, nil, wire.Errorf(wire.CodeRateLimited, "more than %d streams of events of one user, or too many of all, at one time", a.streams.most)
+		return 0, nil, wire.Errorf(wire.CodeRateLimited, "more than %d concurrent event streams of one user, or too many in total", a.streams.most)
 	}
 	defer a.streams.leave(user)
 	f, err := a.cfg.Sessions.Follow(r.Context(), caller(r), id)
@@ -67,7 +67,7 @@ func (a *api) follow(r *http.Request, f *service.Follower, st *stream) {
 		case r.Context().Err() != nil:
 			return
 		case err == nil && a.draining():
-			err = wire.Errorf(wire.CodeUnavailable, "the node is going away")
+			err = wire.Errorf(wire.CodeUnavailable, "the node is shutting down")
 		case err == nil:
 			err = a.still(r)
 		}

@@ -261,7 +261,7 @@ func decode(r *http.Request, into any) error {
 		return wire.Errorf(wire.CodeTooLarge, "request body is over %d bytes", large.Limit)
 	}
 	if err != nil {
-		return wire.Errorf(wire.CodeBadRequest, "request body does not arrive whole")
+		return wire.Errorf(wire.CodeBadRequest, "request body is incomplete")
 	}
 	if err := wire.Unmarshal(text, into); err != nil {
 		return wire.Errorf(wire.CodeBadRequest, "request body: %s", err)
@@ -291,7 +291,7 @@ func (a *api) healthy(http.ResponseWriter, *http.Request) (int, any, error) {
 // Health answers /healthz and /readyz.
 type Health struct {
 	Status  string `json:"status" enum:"ok,ready"`
-	Storage string `json:"storage,omitempty" enum:"full" doc:"full while nothing new can be stored; all else goes on"`
+	Storage string `json:"storage,omitempty" enum:"full" doc:"full while new sessions are refused for lack of memory; running sessions continue"`
 }
 
 func (a *api) ready(_ http.ResponseWriter, r *http.Request) (int, any, error) {

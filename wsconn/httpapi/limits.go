@@ -49,7 +49,7 @@ func (a *api) limited(next http.Handler) http.Handler {
 			return
 		}
 		if !a.busy.enter(user) {
-			auth.WriteProblem(w, wire.Errorf(wire.CodeRateLimited, "more than %d calls at one time", a.busy.most))
+			auth.WriteProblem(w, wire.Errorf(wire.CodeRateLimited, "more than %d concurrent calls", a.busy.most))
 			return
 		}
 		defer a.busy.leave(user)
@@ -85,7 +85,7 @@ func (a *api) bodyKiB(r *http.Request) int {
 
 // request charges a user for asking for a keygen or a signing.
 func (a *api) request(r *http.Request) error {
-	return auth.Charge(a.cfg.Requests, caller(r).User, 1, "too many keygens and signings are asked for")
+	return auth.Charge(a.cfg.Requests, caller(r).User, 1, "too many keygen and sign requests")
 }
 
 // busy counts the calls that are being answered, by user.

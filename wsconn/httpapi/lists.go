@@ -92,7 +92,7 @@ func parseCursor(text string) (service.Place, error) {
 	at, id, ok := strings.Cut(string(raw), " ")
 	micros, bad := strconv.ParseInt(at, 10, 64)
 	if err != nil || !ok || bad != nil || micros <= 0 || micros > maxMicros || !wire.StoredID(id) {
-		return service.Place{}, wire.Errorf(wire.CodeBadRequest, "cursor is not the next of a page")
+		return service.Place{}, wire.Errorf(wire.CodeBadRequest, "cursor must be the next of a page")
 	}
 	return service.Place{At: time.UnixMicro(micros).UTC(), ID: id}, nil
 }
@@ -167,7 +167,7 @@ func (a *api) listSessions(_ http.ResponseWriter, r *http.Request) (int, any, er
 	case f.Kind != "" && !f.Kind.Known():
 		return 0, nil, wire.Errorf(wire.CodeBadRequest, "kind must be %s", strings.Join(kindNames(), " or "))
 	case f.KeyID != "" && !wire.StoredID(f.KeyID):
-		return 0, nil, wire.Errorf(wire.CodeBadRequest, "key_id is not one")
+		return 0, nil, wire.Errorf(wire.CodeBadRequest, "key_id is not a valid id")
 	}
 	p, err := a.page(r, f.States != nil || f.Kind != "" || f.KeyID != "")
 	if err != nil {

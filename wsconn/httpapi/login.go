@@ -15,26 +15,26 @@ import (
 type LoginRequest struct {
 	Username string `json:"username"`
 	Password string `json:"password"`
-	Refresh  bool   `json:"refresh,omitempty" doc:"true: give a refresh token too, by which the login can be renewed without the password"`
-	Label    string `json:"label,omitempty" doc:"what to call that login in lists, up to 64 bytes"`
+	Refresh  bool   `json:"refresh,omitempty" doc:"true: also return a refresh token, which renews the login without the password"`
+	Label    string `json:"label,omitempty" doc:"name of the login in lists, up to 64 bytes"`
 }
 
 // LoginResponse answers it.
 type LoginResponse struct {
-	Token     string      `json:"token" doc:"a JWT, for every WebSocket message and as bearer token here"`
+	Token     string      `json:"token" doc:"JWT, for every WebSocket message and as bearer token of the web API"`
 	ExpiresAt time.Time   `json:"expires_at"`
-	TokenID   string      `json:"token_id" doc:"its jti, by which it can be revoked"`
+	TokenID   string      `json:"token_id" doc:"jti of the token, by which it can be revoked"`
 	UserID    string      `json:"user_id"`
 	Roles     []wire.Role `json:"roles"`
 
-	RefreshToken     string    `json:"refresh_token,omitempty" doc:"where one was asked for: exchange it at POST /v1/token/refresh before the token expires; it is good once"`
+	RefreshToken     string    `json:"refresh_token,omitempty" doc:"if requested: exchange it at POST /v1/token/refresh before the token expires; it can be used once"`
 	RefreshExpiresAt time.Time `json:"refresh_expires_at,omitzero"`
-	LoginID          string    `json:"login_id,omitempty" doc:"what all tokens of the login begin their token_id with, and by which it can be revoked"`
+	LoginID          string    `json:"login_id,omitempty" doc:"prefix of the token_id of all tokens of the login, by which it can be revoked"`
 }
 
 func (a *api) login(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	if a.cfg.Logins == nil || a.cfg.Issuer == nil {
-		return 0, nil, wire.Errorf(wire.CodeNotFound, "this cluster takes tokens of another issuer, there is no login here")
+		return 0, nil, wire.Errorf(wire.CodeNotFound, "there is no login here: the cluster accepts only tokens of another issuer")
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxLoginBody)
 	var req LoginRequest

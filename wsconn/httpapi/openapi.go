@@ -18,8 +18,8 @@ const (
 	idPattern   = `^[\p{L}\p{Nd}_.@-]+$` // as wire.StoredID
 	onceHeader  = "Idempotency-Key"
 	onceMax     = 128
-	aboutErrors = "Errors are problem documents (RFC 9457). Their code is that of the WebSocket's error message and is for programs; a status of 500, " +
-		"with the code internal, is a fault of the server."
+	aboutErrors = "Errors are problem documents (RFC 9457). Their code is the one of the WebSocket's error message, for programs to act on; a status of 500, " +
+		"with the code internal, is a server error."
 )
 
 // The parameters.
@@ -27,19 +27,19 @@ var (
 	keyIDParam        = pathParam("key_id")
 	sessionIDParam    = pathParam("session_id")
 	userParam         = pathParam("user")
-	startParam        = queryParam("start", "true starts what is asked for", &huma.Schema{Type: huma.TypeString, Enum: []any{"true", "false"}})
-	waitParam         = queryParam("wait", fmt.Sprintf("how long to wait for the session's end, like 10s; at most %s. What it asks for must be started", maxWait), &huma.Schema{Type: huma.TypeString, Pattern: `^[0-9.]+(ms|s)$`, Examples: []any{"30s"}})
-	cursorParam       = queryParam("cursor", "the next of the page before this one; the same filters go with it", &huma.Schema{Type: huma.TypeString})
-	beforeParam       = deprecated(queryParam("before", "only what is older than this time, RFC 3339; or as cursor", &huma.Schema{Type: huma.TypeString}))
-	keyStateParam     = queryParam("state", "only keys that are in one of these states", states(keyStates))
-	sessionStateParam = queryParam("state", "only sessions that are in one of these phases", states(phases))
+	startParam        = queryParam("start", "true starts the keygen or signing", &huma.Schema{Type: huma.TypeString, Enum: []any{"true", "false"}})
+	waitParam         = queryParam("wait", fmt.Sprintf("how long to wait for the session to end, like 10s; at most %s. Requires start=true on requests that can start a session", maxWait), &huma.Schema{Type: huma.TypeString, Pattern: `^[0-9.]+(ms|s)$`, Examples: []any{"30s"}})
+	cursorParam       = queryParam("cursor", "next of the previous page; send it with the same filters", &huma.Schema{Type: huma.TypeString})
+	beforeParam       = deprecated(queryParam("before", "only items older than this time, RFC 3339; use cursor instead", &huma.Schema{Type: huma.TypeString}))
+	keyStateParam     = queryParam("state", "only keys in one of these states", states(keyStates))
+	sessionStateParam = queryParam("state", "only sessions in one of these phases", states(phases))
 	kindParam         = queryParam("kind", "only sessions of this kind", &huma.Schema{Type: huma.TypeString, Enum: enum(kindNames()...)})
 	ofKeyParam        = queryParam("key_id", "only sessions of this key", idSchema())
-	reasonParam       = queryParam("reason", "why, for the participants", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxReasonBytes)})
-	afterParam        = queryParam("after", "the next of the page before this one", &huma.Schema{Type: huma.TypeString})
-	onceParam         = headerParam(onceHeader, "the same request again under the same name, through any node, is the same task, and another under it a conflict. "+
-		"It holds for 7 days. It is the request's request_id as well.", &huma.Schema{Type: huma.TypeString, Pattern: "^[!-~]+$", MinLength: ptr(1), MaxLength: ptr(onceMax)})
-	lastEventParam = headerParam("Last-Event-ID", "the id of the last event that was read: the session is sent only if it is another by now, and the answer is 204 when it was the last", &huma.Schema{Type: huma.TypeString})
+	reasonParam       = queryParam("reason", "reason, shown to the participants", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxReasonBytes)})
+	afterParam        = queryParam("after", "next of the previous page", &huma.Schema{Type: huma.TypeString})
+	onceParam         = headerParam(onceHeader, "A repeated request with the same value, through any node, returns the same task; a different request with it is a conflict. "+
+		"Valid for 7 days. It is also the request_id of the request.", &huma.Schema{Type: huma.TypeString, Pattern: "^[!-~]+$", MinLength: ptr(1), MaxLength: ptr(onceMax)})
+	lastEventParam = headerParam("Last-Event-ID", "id of the last event that the client read: the session is sent only if it has changed since; the answer is 204 if that event was the last", &huma.Schema{Type: huma.TypeString})
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -88,7 +88,7 @@ func openAPI(operations []operation, version string) []byte {
 	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	doc := &huma.OpenAPI{
 		OpenAPI: "3.1.0",
-		Info:    &huma.Info{Title: "Conclave", Version: version, Description: "The web API of a cluster for threshold signatures. " + aboutErrors},
+		Info:    &huma.Info{Title: "Conclave", Version: version, Description: "The web API of a cluster for threshold signing. " + aboutErrors},
 		Components: &huma.Components{Schemas: registry, SecuritySchemes: map[string]*huma.SecurityScheme{
 			"token": {Type: "http", Scheme: "bearer", BearerFormat: "JWT", Description: "a token from POST /v1/login, or from an issuer that the cluster trusts"},
 		}},
@@ -114,8 +114,8 @@ func openAPI(operations []operation, version string) []byte {
 		}
 		if op.stream {
 			schema(wire.SessionInfo{})
-			o.Responses["204"] = &huma.Response{Description: "the session has ended and Last-Event-ID says that its outcome was read"}
-			o.Responses[strconv.Itoa(op.ok)] = &huma.Response{Description: "events; the data of session and outcome is a SessionInfo, that of problem a Problem",
+			o.Responses["204"] = &huma.Response{Description: "the session has ended, and by Last-Event-ID the client has read its outcome"}
+			o.Responses[strconv.Itoa(op.ok)] = &huma.Response{Description: "a stream of events; the data of session and outcome is a SessionInfo, that of problem a Problem",
 				Content: jsonContent("text/event-stream", &huma.Schema{Type: huma.TypeString})}
 		} else {
 			o.Responses[strconv.Itoa(op.ok)] = &huma.Response{Description: http.StatusText(op.ok), Content: jsonContent("application/json", schema(op.answer))}
@@ -124,10 +124,10 @@ func openAPI(operations []operation, version string) []byte {
 	}
 	doc.Webhooks = map[string]*huma.PathItem{"outcome": {Post: &huma.Operation{
 		OperationID: "outcome", Summary: "A session has ended",
-		Description: "Sent to --webhook, if that is set, as Standard Webhooks says: webhook-id is the same for every try, webhook-signature is over id, timestamp and body. " +
-			"It may come more than once, and again on demand (resend-outcome). After 410 it does not come again by itself. Any other answer but 2xx makes it come again, for a day; with Retry-After not before that, which counts for an hour at most.",
+		Description: "Sent to the URL of --webhook, if set, according to Standard Webhooks: webhook-id is the same for every try, and webhook-signature covers id, timestamp and body. " +
+			"It may arrive more than once, and again on demand (resend-outcome). 410 stops automatic retries. Any other answer outside 2xx is retried for a day, not before Retry-After, which is honoured up to an hour.",
 		RequestBody: &huma.RequestBody{Required: true, Content: jsonContent("application/json", schema(wire.OutcomeEvent{}))},
-		Responses:   map[string]*huma.Response{"2XX": {Description: "it was taken"}, "410": {Description: "it is not wanted"}},
+		Responses:   map[string]*huma.Response{"2XX": {Description: "accepted"}, "410": {Description: "not wanted: do not retry"}},
 	}}}
 	for _, s := range registry.Map() {
 		loosen(s)

@@ -53,28 +53,28 @@ func (a *api) operations() []operation {
 // tasks are the operations that ask for something.
 func (a *api) tasks() []operation {
 	return []operation{{
-		method: "POST", path: "/v1/keys", id: "create-key", summary: "Ask for a key",
-		about: "Hands out a key_id for a keygen, to be started by a keygen_request over the WebSocket; with ?start=true starts it, in the caller's name. " +
-			"Participants that approve by themselves do so only for a request that their coordinator has signed: give the signature as signed_request, " +
-			"with the key_id that it is made over. For coordinators.",
+		method: "POST", path: "/v1/keys", id: "create-key", summary: "Request a key",
+		about: "Reserves a key_id for a keygen, to be started with a keygen_request over the WebSocket. With ?start=true it starts the keygen on behalf of the caller. " +
+			"Participants that approve automatically require a request signed by the coordinator: pass it as signed_request, " +
+			"together with the key_id that it covers. For coordinators.",
 		params: []*huma.Param{startParam, waitParam, onceParam}, body: KeyRequest{}, ok: http.StatusCreated, answer: wire.Task{},
 		fails: []int{badRequest, forbidden, conflict, tooLarge, notUsers, noRoom}, audited: string(wire.TypeKeygenRequest), most: maxKeyBody, do: a.createKey,
 	}, {
-		method: "POST", path: "/v1/keys/{key_id}/signatures", id: "create-signature", summary: "Ask for a signature",
-		about: "Hands out a session_id for a signing, to be started by a sign_request over the WebSocket; with ?start=true starts it, in the caller's name. " +
-			"Participants that approve by themselves do so only for a request that their coordinator has signed: give the signature as signed_request, " +
-			"with the session_id, hash and account_addr that it is made over. For the key's coordinator, and admins.",
+		method: "POST", path: "/v1/keys/{key_id}/signatures", id: "create-signature", summary: "Request a signature",
+		about: "Reserves a session_id for a signing, to be started with a sign_request over the WebSocket. With ?start=true it starts the signing on behalf of the caller. " +
+			"Participants that approve automatically require a request signed by the coordinator: pass it as signed_request, " +
+			"together with the session_id, hash and account_addr that it covers. For the key's coordinator and admins.",
 		params: []*huma.Param{keyIDParam, startParam, waitParam, onceParam}, body: SignatureRequest{}, ok: http.StatusCreated, answer: wire.Task{},
 		fails: []int{badRequest, forbidden, notFound, conflict, tooLarge, noRoom}, audited: string(wire.TypeSignRequest), do: a.createSignature,
 	}, {
 		method: "DELETE", path: "/v1/sessions/{session_id}", id: "cancel-session", summary: "Cancel a keygen or signing",
-		about:  "For its coordinator, and admins.",
+		about:  "For the session's coordinator and admins.",
 		params: []*huma.Param{sessionIDParam, reasonParam}, ok: http.StatusOK, answer: wire.SessionInfo{},
 		fails: []int{badRequest, forbidden, notFound, conflict}, audited: string(wire.TypeSessionCancel), do: a.cancelSession,
 	}, {
-		method: "POST", path: "/v1/sessions/{session_id}/webhook", id: "resend-outcome", summary: "Send an outcome to the webhook again",
-		about: "For the session's coordinator, and admins, as long as the session is kept. It is sent at once, under the same webhook-id, whether it was taken before, given up, or waits for its next try. " +
-			"It needs no body. Not there (404) without --webhook.",
+		method: "POST", path: "/v1/sessions/{session_id}/webhook", id: "resend-outcome", summary: "Resend an outcome to the webhook",
+		about: "For the session's coordinator and admins, while the session is kept. The outcome is sent at once, under the same webhook-id, whether it was accepted before, given up, or is waiting for its next try. " +
+			"No body is needed. 404 if --webhook is not set.",
 		params: []*huma.Param{sessionIDParam}, ok: http.StatusAccepted, answer: ResendResponse{},
 		fails: []int{forbidden, notFound, conflict}, audited: audit.Resend, do: a.resend,
 	}}
@@ -84,31 +84,31 @@ func (a *api) tasks() []operation {
 func (a *api) readings() []operation {
 	return []operation{{
 		method: "GET", path: "/v1/keys", id: "list-keys", summary: "List keys",
-		about:  "Those that the caller asked for or holds a part of, newest first; for an admin, all.",
+		about:  "The keys that the caller requested or holds a share of, newest first; for an admin, all keys.",
 		params: []*huma.Param{limitParam(maxPageSize, pageSize), cursorParam, beforeParam, keyStateParam}, ok: http.StatusOK, answer: wire.List[wire.KeyInfo]{},
 		fails: []int{badRequest}, do: a.listKeys,
 	}, {
-		method: "GET", path: "/v1/keys/{key_id}", id: "get-key", summary: "A key",
+		method: "GET", path: "/v1/keys/{key_id}", id: "get-key", summary: "Get a key",
 		params: []*huma.Param{keyIDParam}, ok: http.StatusOK, answer: wire.KeyInfo{}, fails: []int{notFound}, do: a.getKey,
 	}, {
 		method: "GET", path: "/v1/sessions", id: "list-sessions", summary: "List keygens and signings",
-		about:  "Those that the caller asked for or was invited to, newest first, as long as they are kept; for an admin, all.",
+		about:  "The sessions that the caller requested or was invited to, newest first, while they are kept; for an admin, all sessions.",
 		params: []*huma.Param{limitParam(maxPageSize, pageSize), cursorParam, beforeParam, sessionStateParam, kindParam, ofKeyParam}, ok: http.StatusOK,
 		answer: wire.List[wire.SessionInfo]{}, fails: []int{badRequest}, do: a.listSessions,
 	}, {
-		method: "GET", path: "/v1/sessions/{session_id}", id: "get-session", summary: "A keygen or signing", about: "With ?wait= at its end, or when that time is up.",
+		method: "GET", path: "/v1/sessions/{session_id}", id: "get-session", summary: "Get a keygen or signing", about: "With ?wait= it answers when the session ends or the time has passed.",
 		params: []*huma.Param{sessionIDParam, waitParam}, ok: http.StatusOK, answer: wire.SessionInfo{}, fails: []int{badRequest, notFound}, do: a.getSession,
 	}, {
-		method: "GET", path: "/v1/sessions/{session_id}/events", id: "session-events", summary: "How a keygen or signing goes on",
-		about: "Server-sent events. Each \"session\" has the whole session as its data, at the beginning and after each change, and the session's version as its id; " +
-			"several changes in quick succession may be one event. \"outcome\" has the session at its end, and is the last. \"problem\" ends the stream early: the token is no longer good, or the node goes away. " +
-			"A comment comes every ten seconds when nothing else does.",
+		method: "GET", path: "/v1/sessions/{session_id}/events", id: "session-events", summary: "Follow a keygen or signing",
+		about: "Server-sent events. Each \"session\" event carries the whole session, at the start and after each change, and the session's version as its id; " +
+			"several quick changes may be merged into one event. \"outcome\" carries the ended session and is the last event. \"problem\" ends the stream early: the token has become invalid, or the node is shutting down. " +
+			"If nothing else is sent, a comment is sent every ten seconds.",
 		params: []*huma.Param{sessionIDParam, lastEventParam}, ok: http.StatusOK, stream: true, fails: []int{notFound}, do: a.events,
 	}, {
-		method: "GET", path: "/v1/nodes", id: "list-nodes", summary: "The nodes of the cluster", ok: http.StatusOK, answer: wire.List[wire.NodeInfo]{}, do: a.nodes,
+		method: "GET", path: "/v1/nodes", id: "list-nodes", summary: "List the nodes of the cluster", ok: http.StatusOK, answer: wire.List[wire.NodeInfo]{}, do: a.nodes,
 	}, {
-		method: "GET", path: "/v1/presence/{user}", id: "get-presence", summary: "Whether a user has a socket",
-		about:  "Of a name that nobody has, it says the same as of a user who is not there.",
+		method: "GET", path: "/v1/presence/{user}", id: "get-presence", summary: "Get whether a user is connected",
+		about:  "For an unknown name the answer is the same as for a user who is not connected.",
 		params: []*huma.Param{userParam}, ok: http.StatusOK, answer: wire.PresenceInfo{}, fails: []int{notFound}, do: a.presence,
 	}}
 }
@@ -117,36 +117,36 @@ func (a *api) readings() []operation {
 func (a *api) administration() []operation {
 	return []operation{{
 		method: "POST", path: "/v1/login", open: true, id: "login", summary: "Log in",
-		about: "Not there (404) where tokens come from another issuer only.",
+		about: "404 if the cluster accepts only tokens of another issuer.",
 		body:  LoginRequest{}, ok: http.StatusOK, answer: LoginResponse{}, fails: []int{badRequest, noToken, notFound, tooLarge, tooMany, notNow}, do: a.login,
 	}, {
 		method: "POST", path: "/v1/token/refresh", open: true, id: "refresh-token", summary: "Renew a login",
-		about: "Exchanges a refresh token for a new token and the refresh token that follows. A refresh token that is used again ends its login (401), " +
-			"since somebody else may have it, unless it is the last one with the same attempt.",
+		about: "Exchanges a refresh token for a new token and the next refresh token. Using a refresh token twice ends its login (401), " +
+			"since it may have been stolen, unless it is the latest one and the attempt is the same.",
 		body: RefreshRequest{}, ok: http.StatusOK, answer: LoginResponse{}, fails: []int{badRequest, noToken, notFound, conflict, tooLarge, tooMany, notNow}, do: a.refresh,
 	}, {
 		method: "POST", path: "/v1/logout", open: true, id: "logout", summary: "Log out",
-		about: "Ends the login of a refresh token, with all its tokens; without one, the token in Authorization and its login. The body may be {}.",
+		about: "Ends the login of a refresh token and revokes all its tokens; without a refresh token, the token in Authorization and its login. The body may be {}.",
 		body:  LogoutRequest{}, ok: http.StatusOK, answer: LogoutResponse{}, fails: []int{badRequest, noToken, notFound, tooLarge, tooMany, notNow}, do: a.logout,
 	}, {
-		method: "GET", path: "/v1/whoami", id: "whoami", summary: "Whose token it is", ok: http.StatusOK, answer: WhoAmI{}, do: a.whoAmI,
+		method: "GET", path: "/v1/whoami", id: "whoami", summary: "Get the token's user and roles", ok: http.StatusOK, answer: WhoAmI{}, do: a.whoAmI,
 	}, {
-		method: "GET", path: "/v1/users/{user}/logins", id: "list-logins", summary: "A user's logins that can be renewed",
-		about:  "For the user, and admins.",
+		method: "GET", path: "/v1/users/{user}/logins", id: "list-logins", summary: "List a user's renewable logins",
+		about:  "For the user and admins.",
 		params: []*huma.Param{userParam}, ok: http.StatusOK, answer: wire.List[LoginInfo]{}, fails: []int{forbidden, notFound}, do: a.logins,
 	}, {
-		method: "POST", path: "/v1/tokens/revoke", id: "revoke-tokens", summary: "End tokens before they expire",
-		about: "For admins. Name one of jti and user. A login_id as jti ends the login with all its tokens; a token's jti ends that token, and its login cannot be renewed.",
+		method: "POST", path: "/v1/tokens/revoke", id: "revoke-tokens", summary: "Revoke tokens",
+		about: "For admins. Give either jti or user. A login_id as jti revokes the login with all its tokens; a token's jti revokes that token, and its login can no longer be renewed.",
 		body:  RevokeRequest{}, ok: http.StatusOK, answer: RevokeResponse{}, fails: []int{badRequest, forbidden, tooLarge}, audited: audit.TokenRevoke, most: maxRevokeBody, do: a.revoke,
 	}, {
-		method: "GET", path: "/v1/audit", id: "read-audit", summary: "Entries of the audit",
-		about:  "For admins. Oldest first; a page without items is the last. conclave audit verify says whether they are whole.",
+		method: "GET", path: "/v1/audit", id: "read-audit", summary: "List entries of the audit",
+		about:  "For admins. Oldest first; a page without items is the last. conclave audit verify checks their integrity.",
 		params: []*huma.Param{limitParam(maxAuditPage, auditPage), afterParam}, ok: http.StatusOK, answer: audit.Page{},
 		fails: []int{badRequest, forbidden}, audited: audit.AuditRead, do: a.readAudit,
 	}, {
-		method: "GET", path: "/healthz", open: true, id: "health", summary: "Whether the node runs", ok: http.StatusOK, answer: Health{}, do: a.healthy,
+		method: "GET", path: "/healthz", open: true, id: "health", summary: "Check that the node is alive", ok: http.StatusOK, answer: Health{}, do: a.healthy,
 	}, {
-		method: "GET", path: "/readyz", open: true, id: "ready", summary: "Whether the node should get new clients", ok: http.StatusOK, answer: Health{},
+		method: "GET", path: "/readyz", open: true, id: "ready", summary: "Check that the node accepts new clients", ok: http.StatusOK, answer: Health{},
 		fails: []int{notNow}, do: a.ready,
 	}}
 }

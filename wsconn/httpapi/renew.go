@@ -22,7 +22,7 @@ type Renewals interface {
 // RefreshRequest is the body of POST /v1/token/refresh.
 type RefreshRequest struct {
 	RefreshToken string `json:"refresh_token"`
-	Attempt      string `json:"attempt,omitempty" doc:"up to 64 visible ASCII characters, made anew for each refresh token and known to nobody else: the same exchange again, after an answer that was lost, has the same attempt, and gets the same again"`
+	Attempt      string `json:"attempt,omitempty" doc:"up to 64 visible ASCII characters, a new secret value for each refresh token: a retry of the same exchange after a lost answer sends the same attempt and gets the same answer"`
 }
 
 // renewed is the answer to a login or a renewal.
@@ -65,7 +65,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request) (int, any, error) 
 
 // LogoutRequest is the body of POST /v1/logout.
 type LogoutRequest struct {
-	RefreshToken string `json:"refresh_token,omitempty" doc:"of the login that shall end; without it that of the token in Authorization"`
+	RefreshToken string `json:"refresh_token,omitempty" doc:"refresh token of the login to end; default: the login of the token in Authorization"`
 }
 
 // LogoutResponse answers it. Every node heeds it within a second.
@@ -111,7 +111,7 @@ type WhoAmI struct {
 	TokenID   string      `json:"token_id,omitempty"`
 	IssuedAt  time.Time   `json:"issued_at,omitzero"`
 	ExpiresAt time.Time   `json:"expires_at"`
-	Issuer    string      `json:"issuer" enum:"conclave,other" doc:"other for a token by --jwks"`
+	Issuer    string      `json:"issuer" enum:"conclave,other" doc:"other for a token verified by --jwks"`
 }
 
 func (a *api) whoAmI(_ http.ResponseWriter, r *http.Request) (int, any, error) {
@@ -127,11 +127,11 @@ func (a *api) whoAmI(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 
 // LoginInfo is a login that can be renewed.
 type LoginInfo struct {
-	LoginID   string    `json:"login_id" doc:"as jti of POST /v1/tokens/revoke it ends the login"`
-	Label     string    `json:"label,omitempty" doc:"as the client has called it"`
+	LoginID   string    `json:"login_id" doc:"as jti of POST /v1/tokens/revoke it revokes the login"`
+	Label     string    `json:"label,omitempty" doc:"name given by the client at login"`
 	CreatedAt time.Time `json:"created_at"`
 	RenewedAt time.Time `json:"renewed_at"`
-	ExpiresAt time.Time `json:"expires_at" doc:"when it ends if it is not renewed"`
+	ExpiresAt time.Time `json:"expires_at" doc:"when the login expires if it is not renewed"`
 	Renewals  int64     `json:"renewals"`
 }
 

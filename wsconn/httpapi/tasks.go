@@ -14,26 +14,26 @@ import (
 
 // KeyRequest is the body of POST /v1/keys. It is a wire.KeygenRequest.
 type KeyRequest struct {
-	KeyID         string   `json:"key_id,omitempty" maxLength:"128" doc:"with ?start=true an id of the caller's own, otherwise ignored; needed for signed_request"`
-	Threshold     int      `json:"threshold" minimum:"2" maximum:"128" doc:"how many must sign"`
-	TotalParts    int      `json:"total_parts,omitempty" minimum:"0" maximum:"128" doc:"as many as there are participants; may be left out"`
+	KeyID         string   `json:"key_id,omitempty" maxLength:"128" doc:"with ?start=true an id chosen by the caller, otherwise ignored; required with signed_request"`
+	Threshold     int      `json:"threshold" minimum:"2" maximum:"128" doc:"number of parties that must sign"`
+	TotalParts    int      `json:"total_parts,omitempty" minimum:"0" maximum:"128" doc:"number of participants; optional"`
 	Participants  []string `json:"participants" minItems:"2" maxItems:"128" uniqueItems:"true" doc:"user ids; the first holds part 1"`
-	Curve         string   `json:"curve,omitempty" maxLength:"64" doc:"secp256k1, which it is if left out, or ed25519"`
-	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; without it the server's own deadlines hold"`
-	SignedRequest string   `json:"signed_request,omitempty" maxLength:"52480" doc:"the coordinator's signature over its request, as in keygen_request"`
+	Curve         string   `json:"curve,omitempty" maxLength:"64" doc:"secp256k1 (default) or ed25519"`
+	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; default: the server's deadlines"`
+	SignedRequest string   `json:"signed_request,omitempty" maxLength:"52480" doc:"the request as signed by the coordinator, as in keygen_request"`
 }
 
 // SignatureRequest is the body of POST /v1/keys/{key_id}/signatures. It is a
 // wire.SignRequest.
 type SignatureRequest struct {
-	KeyID         string   `json:"key_id,omitempty" maxLength:"128" doc:"ignored: the path has it"`
+	KeyID         string   `json:"key_id,omitempty" maxLength:"128" doc:"ignored: the path names the key"`
 	Data          string   `json:"data" minLength:"1" maxLength:"131072" doc:"0x and hex, or text"`
-	AccountAddr   string   `json:"account_addr,omitempty" maxLength:"128" doc:"where given it must be the key's"`
-	Participants  []string `json:"participants,omitempty" maxItems:"128" uniqueItems:"true" doc:"user ids to invite; without it every holder of the key"`
-	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true one that was handed out for this request, or the one that follows from user, key_id and Idempotency-Key (deploy/docs/INTEGRATION.md, Ids); otherwise ignored; needed for signed_request"`
-	Hash          string   `json:"hash,omitempty" maxLength:"64" doc:"none, keccak256, sha256, sha256d or eip191; without it, on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text. It is needed for 32 bytes that are an Ethereum transaction too"`
-	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; without it the server's own deadlines hold"`
-	SignedRequest string   `json:"signed_request,omitempty" maxLength:"52480" doc:"the coordinator's signature over its request, as in sign_request"`
+	AccountAddr   string   `json:"account_addr,omitempty" maxLength:"128" doc:"if given, it must be the address of the key"`
+	Participants  []string `json:"participants,omitempty" maxItems:"128" uniqueItems:"true" doc:"user ids to invite; default: all participants of the key"`
+	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true an id that was reserved for this request, or the one derived from user, key_id and Idempotency-Key (deploy/docs/INTEGRATION.md, Ids); otherwise ignored; required with signed_request"`
+	Hash          string   `json:"hash,omitempty" maxLength:"64" doc:"none, keccak256, sha256, sha256d or eip191; default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text. Required for 32 bytes that are also an Ethereum transaction"`
+	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; default: the server's deadlines"`
+	SignedRequest string   `json:"signed_request,omitempty" maxLength:"52480" doc:"the request as signed by the coordinator, as in sign_request"`
 }
 
 const (
@@ -57,7 +57,7 @@ func task(r *http.Request) (t service.Task, wait time.Duration, err error) {
 		return t, 0, err
 	}
 	if wait > 0 && !t.Start {
-		return t, 0, wire.Errorf(wire.CodeBadRequest, "wait goes with start=true: nothing is under way")
+		return t, 0, wire.Errorf(wire.CodeBadRequest, "wait requires start=true")
 	}
 	names := r.Header.Values(onceHeader)
 	if len(names) == 0 {
@@ -65,7 +65,7 @@ func task(r *http.Request) (t service.Task, wait time.Duration, err error) {
 	}
 	t.Once = names[0]
 	if len(names) > 1 || t.Once == "" || len(t.Once) > onceMax || strings.ContainsFunc(t.Once, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return t, 0, wire.Errorf(wire.CodeBadRequest, "%s must be one, of 1 to %d visible ASCII characters", onceHeader, onceMax)
+		return t, 0, wire.Errorf(wire.CodeBadRequest, "%s must be a single value of 1 to %d visible ASCII characters", onceHeader, onceMax)
 	}
 	return t, wait, nil
 }
@@ -78,7 +78,7 @@ func waitOf(r *http.Request) (time.Duration, error) {
 	}
 	wait, err := time.ParseDuration(text)
 	if err != nil || wait < 0 || wait > maxWait {
-		return 0, wire.Errorf(wire.CodeBadRequest, "wait must be a time like 10s, at most %s", maxWait)
+		return 0, wire.Errorf(wire.CodeBadRequest, "wait must be a duration like 10s, at most %s", maxWait)
 	}
 	return wait, nil
 }

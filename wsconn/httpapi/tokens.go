@@ -10,7 +10,7 @@ import (
 // RevokeRequest is the body of POST /v1/tokens/revoke: one of JTI and User.
 type RevokeRequest struct {
 	JTI    string `json:"jti,omitempty" doc:"the token_id of a login"`
-	User   string `json:"user,omitempty" doc:"whose tokens, all that there are now, are meant"`
+	User   string `json:"user,omitempty" doc:"user whose current tokens are all revoked"`
 	Reason string `json:"reason,omitempty"`
 }
 

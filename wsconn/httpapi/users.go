@@ -31,7 +31,7 @@ type Accounts interface {
 // at all keys of Redis.
 const usersCost = 500
 
-var errNoAccounts = wire.Errorf(wire.CodeNotFound, "there are no accounts here: tokens come from another issuer (--jwks), which looks after its users")
+var errNoAccounts = wire.Errorf(wire.CodeNotFound, "there are no accounts here: tokens come from another issuer (--jwks), which manages its users")
 
 // UserInfo is an account, without its secrets.
 type UserInfo struct {
@@ -39,7 +39,7 @@ type UserInfo struct {
 	Roles        []wire.Role `json:"roles"`
 	Disabled     bool        `json:"disabled"`
 	CreatedAt    time.Time   `json:"created_at"`
-	Password     string      `json:"password" enum:"set,one_time,used" doc:"one_time: it is valid for one login, until one_time_until; used: that login has been, and only what renews it goes on"`
+	Password     string      `json:"password" enum:"set,one_time,used" doc:"one_time: valid for one login, until one_time_until; used: that login has taken place, and only its renewals work"`
 	OneTimeUntil time.Time   `json:"one_time_until,omitzero"`
 }
 
@@ -47,7 +47,7 @@ type UserInfo struct {
 type UserRequest struct {
 	UserID   string      `json:"user_id" minLength:"1" maxLength:"128"`
 	Roles    []wire.Role `json:"roles" minItems:"1"`
-	Password string      `json:"password,omitempty" doc:"8 to 1024 bytes; without it one is made that is good for one login, within three days"`
+	Password string      `json:"password,omitempty" doc:"8 to 1024 bytes; if omitted, the server generates one that is valid for one login, within three days"`
 }
 
 // RolesRequest is the body of PUT /v1/users/{user}/roles.
@@ -73,51 +73,51 @@ type RemovedUser struct {
 }
 
 var (
-	prefixParam = queryParam("prefix", "only users whose id begins so", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxIDBytes)})
-	roleParam   = queryParam("role", "only users in this role", &huma.Schema{Type: huma.TypeString, Enum: []any{string(wire.RoleCoordinator), string(wire.RoleParticipant), string(wire.RoleAdmin)}})
+	prefixParam = queryParam("prefix", "only users whose id begins with this text", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxIDBytes)})
+	roleParam   = queryParam("role", "only users with this role", &huma.Schema{Type: huma.TypeString, Enum: []any{string(wire.RoleCoordinator), string(wire.RoleParticipant), string(wire.RoleAdmin)}})
 	stateParam  = queryParam("state", "only users in this state", &huma.Schema{Type: huma.TypeString, Enum: []any{"enabled", "disabled"}})
-	whyParam    = queryParam("reason", "why, for the audit", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxReasonBytes)})
+	whyParam    = queryParam("reason", "reason, recorded in the audit", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxReasonBytes)})
 )
 
 // accounts are the operations on users.
 func (a *api) accounts() []operation {
-	const ends = " The user's tokens and logins end, and every node closes its sockets within a second."
+	const ends = " Revokes the user's tokens and logins; every node closes the user's sockets within a second."
 	return []operation{{
 		method: "GET", path: "/v1/users", id: "list-users", summary: "List accounts",
-		about:  "For admins, by user id. Not there (404), as all of these, where tokens come from another issuer only.",
+		about:  "For admins, sorted by user id. Like all operations on users, 404 if the cluster accepts only tokens of another issuer.",
 		params: []*huma.Param{limitParam(maxPageSize, pageSize), cursorParam, prefixParam, roleParam, stateParam}, ok: http.StatusOK, answer: wire.List[UserInfo]{},
 		fails: []int{badRequest, forbidden, notFound}, do: a.listUsers,
 	}, {
-		method: "POST", path: "/v1/users", id: "create-user", summary: "Make an account", about: "For admins.",
+		method: "POST", path: "/v1/users", id: "create-user", summary: "Add an account", about: "For admins.",
 		body: UserRequest{}, ok: http.StatusCreated, answer: UserPassword{}, fails: []int{badRequest, forbidden, notFound, conflict, tooLarge, noRoom},
 		audited: audit.UserAdd, most: maxLoginBody, do: a.createUser,
 	}, {
-		method: "GET", path: "/v1/users/{user}", id: "get-user", summary: "An account", about: "For admins.",
+		method: "GET", path: "/v1/users/{user}", id: "get-user", summary: "Get an account", about: "For admins.",
 		params: []*huma.Param{userParam}, ok: http.StatusOK, answer: UserInfo{}, fails: []int{forbidden, notFound}, do: a.getUser,
 	}, {
-		method: "PUT", path: "/v1/users/{user}/roles", id: "change-roles", summary: "Give an account other roles",
-		about:  "For admins. The last one who can log in cannot stop being one (409)." + ends,
+		method: "PUT", path: "/v1/users/{user}/roles", id: "change-roles", summary: "Replace the roles of an account",
+		about:  "For admins. The last admin who can log in cannot lose the role admin (409)." + ends,
 		params: []*huma.Param{userParam}, body: RolesRequest{}, ok: http.StatusOK, answer: UserInfo{}, fails: []int{badRequest, forbidden, notFound, conflict, tooLarge},
 		audited: audit.UserRoles, most: maxLoginBody, do: a.changeRoles,
 	}, {
-		method: "POST", path: "/v1/users/{user}/password", id: "change-password", summary: "Give an account another password",
-		about:  "For admins. With the body {} one is made that is good for one login." + ends,
+		method: "POST", path: "/v1/users/{user}/password", id: "change-password", summary: "Set a new password for an account",
+		about:  "For admins. With the body {} the server generates a password that is valid for one login." + ends,
 		params: []*huma.Param{userParam}, body: PasswordRequest{}, ok: http.StatusOK, answer: UserPassword{}, fails: []int{badRequest, forbidden, notFound, tooLarge},
 		audited: audit.UserPassword, most: maxLoginBody, do: a.changePassword,
 	}, {
-		method: "POST", path: "/v1/users/{user}/disable", id: "disable-user", summary: "Bar an account",
-		about: "For admins. Nobody logs in to it, and no node takes a token of the user, whoever issued it. It needs no body. The last admin who can log in cannot bar themselves (409)." + ends,
+		method: "POST", path: "/v1/users/{user}/disable", id: "disable-user", summary: "Disable an account",
+		about: "For admins. Logins are refused, and so are the user's tokens of any issuer. No body is needed. The last admin who can log in cannot be disabled by that admin (409)." + ends,
 
 		params: []*huma.Param{userParam, whyParam}, ok: http.StatusOK, answer: UserInfo{}, fails: []int{badRequest, forbidden, notFound, conflict},
 		audited: audit.UserDisable, do: func(_ http.ResponseWriter, r *http.Request) (int, any, error) { return a.bar(r, true) },
 	}, {
-		method: "POST", path: "/v1/users/{user}/enable", id: "enable-user", summary: "Let an account in again",
-		about:  "For admins. The tokens that it had stay ended. It needs no body.",
+		method: "POST", path: "/v1/users/{user}/enable", id: "enable-user", summary: "Enable a disabled account",
+		about:  "For admins. Tokens that were revoked stay revoked. No body is needed.",
 		params: []*huma.Param{userParam, whyParam}, ok: http.StatusOK, answer: UserInfo{}, fails: []int{badRequest, forbidden, notFound},
 		audited: audit.UserEnable, do: func(_ http.ResponseWriter, r *http.Request) (int, any, error) { return a.bar(r, false) },
 	}, {
 		method: "DELETE", path: "/v1/users/{user}", id: "remove-user", summary: "Remove an account",
-		about:  "For admins. Keys and sessions stay, under the name: a new account of that name is that user again. The last admin who can log in cannot remove themselves (409)." + ends,
+		about:  "For admins. Keys and sessions are kept under the name: a new account of that name is the same user. The last admin who can log in cannot be removed by that admin (409)." + ends,
 		params: []*huma.Param{userParam, whyParam}, ok: http.StatusOK, answer: RemovedUser{}, fails: []int{badRequest, forbidden, notFound, conflict},
 		audited: audit.UserRemove, do: a.removeUser,
 	}}
@@ -128,14 +128,14 @@ func (a *api) managed(r *http.Request) (user string, by auth.Claims, err error) 
 	by, _ = auth.FromContext(r.Context())
 	switch {
 	case !by.Has(wire.RoleAdmin):
-		return "", by, wire.Errorf(wire.CodeForbidden, "only an admin may look after accounts")
+		return "", by, wire.Errorf(wire.CodeForbidden, "only an admin may manage accounts")
 	case a.cfg.Accounts == nil:
 		return "", by, errNoAccounts
 	case r.PathValue("user") == "":
 		return "", by, nil
 	}
 	if user, err = pathID(r, "user"); err != nil {
-		return "", by, wire.Errorf(wire.CodeNotFound, "no user can have this name")
+		return "", by, wire.Errorf(wire.CodeNotFound, "not a valid user id")
 	}
 	return user, by, nil
 }
@@ -187,7 +187,7 @@ func (a *api) listUsers(_ http.ResponseWriter, r *http.Request) (int, any, error
 	}
 	after, err := base64.RawURLEncoding.Strict().DecodeString(q.Get("cursor"))
 	if err != nil || len(after) > 0 && !wire.StoredID(string(after)) {
-		return 0, nil, wire.Errorf(wire.CodeBadRequest, "cursor is not the next of a page")
+		return 0, nil, wire.Errorf(wire.CodeBadRequest, "cursor must be the next of a page")
 	}
 	if err := auth.Charge(a.cfg.Users, by.Subject, usersCost+limit, "too many long lists"); err != nil {
 		return 0, nil, err
@@ -224,7 +224,7 @@ func (a *api) createUser(_ http.ResponseWriter, r *http.Request) (int, any, erro
 	if err := decode(r, &req); err != nil {
 		return 0, nil, err
 	}
-	if err := auth.Charge(a.cfg.Users, by.Subject, filterCost, "too many passwords are made"); err != nil {
+	if err := auth.Charge(a.cfg.Users, by.Subject, filterCost, "too many passwords are being set"); err != nil {
 		return 0, nil, err
 	}
 	oneTime, err := a.cfg.Accounts.Create(r.Context(), by, req.UserID, req.Password, req.Roles)
@@ -284,7 +284,7 @@ func (a *api) changePassword(_ http.ResponseWriter, r *http.Request) (int, any, 
 	if err := decode(r, &req); err != nil {
 		return 0, nil, err
 	}
-	if err := auth.Charge(a.cfg.Users, by.Subject, filterCost, "too many passwords are made"); err != nil {
+	if err := auth.Charge(a.cfg.Users, by.Subject, filterCost, "too many passwords are being set"); err != nil {
 		return 0, nil, err
 	}
 	oneTime, err := a.cfg.Accounts.ChangePassword(r.Context(), by, user, req.Password)

@@ -280,7 +280,7 @@ func asyncAPI(t *testing.T) []byte {
 		"asyncapi":           "3.0.0",
 		"info":               info,
 		"defaultContentType": "application/json",
-		"servers":            object{"node": object{"host": "conclave.example", "protocol": "wss", "description": "Any node, or what balances load between them."}},
+		"servers":            object{"node": object{"host": "conclave.example", "protocol": "wss", "description": "Any node, or the load balancer."}},
 		"channels": object{"ws": object{
 			"address": "/ws", "title": "The WebSocket", "messages": onChannel, "bindings": object{"ws": object{"method": "GET"}},
 			"description": "JSON text frames. A client's first message is register; each of its messages carries its token.",
@@ -300,7 +300,7 @@ func asyncAPI(t *testing.T) []byte {
 
 var info = object{
 	"title": "Conclave's WebSocket protocol", "version": "0.1.0", "license": object{"name": "MIT"},
-	"description": "Operations are the server's: it receives what clients send. Unknown fields are ignored, an unknown type is an error. " +
+	"description": "Operations are named from the server's side: it receives the messages of clients. Unknown fields are ignored, an unknown type is an error. " +
 		"Lengths are in bytes of UTF-8; where a schema says maxLength it counts characters, which are never more.",
 }
 
@@ -308,7 +308,7 @@ var info = object{
 var envelopeComments = map[string]string{
 	"Message.UserID":    "sender to the server, recipient from it",
 	"Message.Token":     "JWT, compact form",
-	"Message.RequestID": "chosen by the client, echoed by the server on whatever answers it",
+	"Message.RequestID": "chosen by the client, echoed by the server in the answer",
 	"Message.Seq":       "place in the recipient's mailbox, from 1; absent from direct replies",
 }
 

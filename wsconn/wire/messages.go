@@ -23,7 +23,7 @@ const (
 	TypeSignComplete    Type = "sign_complete"    // S→coordinator
 	TypeError           Type = "error"            // S→C
 
-	TypeAck           Type = "ack"            // C→S: mailbox read up to seq; S→C: request_id is done, durably
+	TypeAck           Type = "ack"            // C→S: mailbox read up to seq; S→C: request_id took effect durably
 	TypeTSSMessage    Type = "tss_message"    // participant→S→participants
 	TypePartyFailed   Type = "party_failed"   // participant→S
 	TypeSessionCancel Type = "session_cancel" // coordinator→S
@@ -100,9 +100,9 @@ type Status string
 // The outcomes.
 const (
 	StatusSuccess   Status = "success"
-	StatusRejected  Status = "rejected"  // someone declined and too few are left
+	StatusRejected  Status = "rejected"  // a participant declined and too few remain
 	StatusExpired   Status = "expired"   // the deadline passed
-	StatusFailed    Status = "failed"    // it went wrong; reason and culprits say how
+	StatusFailed    Status = "failed"    // the MPC failed; reason and culprits have the details
 	StatusCancelled Status = "cancelled" // by its coordinator or an admin
 )
 
@@ -118,12 +118,12 @@ type Register struct {
 	UserID   string  `json:"user_id"`
 	Role     Role    `json:"role"`
 	Identity string  `json:"identity,omitempty"` // public identity, opaque to the server
-	Resume   *Resume `json:"resume,omitempty"`   // present: this client acknowledges with ack
+	Resume   *Resume `json:"resume,omitempty"`   // if present, the client acknowledges messages with ack
 }
 
-// Resume says how much of its mailbox a client has.
+// Resume tells how far a client has read its mailbox.
 type Resume struct {
-	LastSeq uint64 `json:"last_seq"` // everything after it is sent (again); 0 for all that is kept
+	LastSeq uint64 `json:"last_seq"` // later messages are sent, possibly again; 0 for all that are kept
 }
 
 // RegisterConfirm answers register.
@@ -131,19 +131,19 @@ type RegisterConfirm struct {
 	Status  Status `json:"status"`
 	Node    string `json:"node,omitempty"`
 	LastSeq uint64 `json:"last_seq"` // the mailbox's newest seq at this moment
-	// RolledBack says that the servers have lost messages that the client had by
-	// resume.last_seq: what they hold is sent, perhaps again, under higher numbers.
+	// RolledBack is set if the servers have lost messages that the client had up to
+	// resume.last_seq: the kept messages are sent, possibly again, with higher numbers.
 	RolledBack bool `json:"rolled_back,omitempty"`
 }
 
-// KeygenRequest asks for a new key.
+// KeygenRequest requests a new key.
 type KeygenRequest struct {
 	KeyID         string   `json:"key_id"`
-	Threshold     int      `json:"threshold"`    // how many must sign, 2 to TotalParts
-	TotalParts    int      `json:"total_parts"`  // len(Participants)
+	Threshold     int      `json:"threshold"`    // number of parties that must sign, 2 to total_parts
+	TotalParts    int      `json:"total_parts"`  // number of participants
 	Participants  []string `json:"participants"` // user ids; place i is part_index i+1
 	Curve         string   `json:"curve,omitempty"`
-	ExpiresIn     int      `json:"expires_in,omitempty"` // seconds until the session expires; 0 for the server's own deadlines
+	ExpiresIn     int      `json:"expires_in,omitempty"` // seconds until the session expires; 0 for the server's deadlines
 	SignedRequest string   `json:"signed_request,omitempty"`
 }
 
@@ -205,18 +205,18 @@ type KeygenConfirm struct {
 	Reason      string `json:"reason,omitempty"`
 	Culprits    []int  `json:"culprits,omitempty"` // part indexes
 
-	Attestations []string `json:"attestations,omitempty"` // the parties', by part index less one, empty for who sent none; left out if nobody did
+	Attestations []string `json:"attestations,omitempty"` // of the parties; place i is that of part index i+1, empty if it sent none; omitted if no party sent one
 }
 
-// SignRequest asks for a signature.
+// SignRequest requests a signature.
 type SignRequest struct {
 	KeyID         string   `json:"key_id"`
 	Data          string   `json:"data"`                   // 0x hex, else UTF-8 text
-	AccountAddr   string   `json:"account_addr,omitempty"` // checked against the key where given
-	Participants  []string `json:"participants,omitempty"` // user ids to invite; none for every holder
+	AccountAddr   string   `json:"account_addr,omitempty"` // if given, it must be the address of the key
+	Participants  []string `json:"participants,omitempty"` // user ids to invite; empty for all participants of the key
 	SessionID     string   `json:"session_id,omitempty"`   // from POST /v1/keys/{id}/signatures
 	Hash          string   `json:"hash,omitempty"`         // none, keccak256, sha256, sha256d, eip191
-	ExpiresIn     int      `json:"expires_in,omitempty"`   // seconds
+	ExpiresIn     int      `json:"expires_in,omitempty"`   // seconds until the session expires
 	SignedRequest string   `json:"signed_request,omitempty"`
 }
 
@@ -255,7 +255,7 @@ type SignParams struct {
 	Attempt      int     `json:"attempt,omitempty"`
 	Hash         string  `json:"hash,omitempty"`
 	Digest       string  `json:"digest,omitempty"`
-	Parties      []Party `json:"parties,omitempty"` // those of Participants
+	Parties      []Party `json:"parties,omitempty"` // the parties that sign
 }
 
 // SignResult reports a party's signature.
@@ -289,41 +289,41 @@ type ErrorPayload struct {
 	SessionID   string `json:"session_id,omitempty"`
 }
 
-// Ack from a client says that it has its mailbox up to Seq. From the server it
-// says that the message with the envelope's request_id took effect durably.
+// Ack from a client acknowledges its mailbox up to Seq. From the server it
+// confirms that the message with the envelope's request_id took effect durably.
 type Ack struct {
 	Seq       uint64 `json:"seq,omitempty"`
 	KeyID     string `json:"key_id,omitempty"`
 	SessionID string `json:"session_id,omitempty"`
 }
 
-// TSSMessage is one MPC round message. The server sets From by the sender's
-// token and reads nothing else of it.
+// TSSMessage is one MPC round message. The server sets From from the sender's
+// token and does not read the body.
 type TSSMessage struct {
 	SessionID string `json:"session_id"`
 	Attempt   int    `json:"attempt"`
 	From      int    `json:"from"` // part_index
-	To        int    `json:"to"`   // part_index; 0 is everyone else in the session
+	To        int    `json:"to"`   // part_index; 0 for all other parties
 	Body      string `json:"body"` // base64
 	Sig       string `json:"sig,omitempty"`
 }
 
-// PartyFailed says that a party's MPC cannot go on.
+// PartyFailed reports that a party's MPC cannot continue.
 type PartyFailed struct {
 	SessionID string `json:"session_id"`
-	Attempt   int    `json:"attempt,omitempty"` // which attempt failed; 0 for the one that runs
-	PartIndex int    `json:"part_index"`        // of the sender
+	Attempt   int    `json:"attempt,omitempty"` // attempt that failed; 0 for the current one
+	PartIndex int    `json:"part_index"`        // part_index of the sender
 	Reason    string `json:"reason,omitempty"`
-	Culprits  []int  `json:"culprits,omitempty"` // part indexes it blames; none if its own fault
+	Culprits  []int  `json:"culprits,omitempty"` // part indexes that it blames; empty if the fault is its own
 }
 
-// SessionCancel ends a session of the sender's.
+// SessionCancel cancels a session of the sender.
 type SessionCancel struct {
 	SessionID string `json:"session_id"`
 	Reason    string `json:"reason,omitempty"`
 }
 
-// SessionEnded tells participants that a session has its outcome.
+// SessionEnded tells participants the outcome of a session.
 type SessionEnded struct {
 	SessionID string `json:"session_id"`
 	KeyID     string `json:"key_id"`

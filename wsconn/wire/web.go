@@ -10,15 +10,15 @@ type KeyInfo struct {
 	KeyID        string    `json:"key_id"`
 	Status       string    `json:"status" enum:"reserved,generating,active,failed"`
 	Curve        string    `json:"curve" enum:"secp256k1,ed25519"`
-	AccountAddr  string    `json:"account_addr" doc:"empty until the key is active: secp256k1 an EIP-55 Ethereum address, ed25519 the public key in base58"`
-	PublicKey    string    `json:"public_key" doc:"0x hex; empty until the key is active, and where no participant reported it"`
-	Threshold    int       `json:"threshold" minimum:"2" doc:"how many must sign"`
+	AccountAddr  string    `json:"account_addr" doc:"secp256k1: EIP-55 Ethereum address; ed25519: the public key in base58; empty until the key is active"`
+	PublicKey    string    `json:"public_key" doc:"0x hex; empty until the key is active, and if no participant reported it"`
+	Threshold    int       `json:"threshold" minimum:"2" doc:"number of parties that must sign"`
 	TotalParts   int       `json:"total_parts" minimum:"2"`
-	Participants []string  `json:"participants" doc:"user ids, by part index less one"`
+	Participants []string  `json:"participants" doc:"user ids; place i holds part index i+1"`
 	Coordinator  string    `json:"coordinator"`
 	CreatedAt    time.Time `json:"created_at"`
-	SessionID    string    `json:"session_id,omitempty" doc:"of its newest keygen"`
-	Attestations []string  `json:"attestations,omitempty" doc:"what its parties have signed about it, by part index less one, empty for who sent none; left out if nobody did, and in lists"`
+	SessionID    string    `json:"session_id,omitempty" doc:"session of the newest keygen of this key"`
+	Attestations []string  `json:"attestations,omitempty" doc:"attestations of the parties; place i is that of part index i+1, empty if it sent none; omitted in lists and if no party sent one"`
 }
 
 // PartInfo is one party's part in a session.
@@ -26,8 +26,8 @@ type PartInfo struct {
 	PartIndex int    `json:"part_index" minimum:"1"`
 	UserID    string `json:"user_id"`
 	Invited   bool   `json:"invited"`
-	Response  string `json:"response" enum:"accepted,declined," doc:"to its invitation; empty before it has answered"`
-	Result    string `json:"result,omitempty" doc:"keygen: the account address that it reported; sign: verified or invalid"`
+	Response  string `json:"response" enum:"accepted,declined," doc:"answer to the invitation; empty until the party has answered"`
+	Result    string `json:"result,omitempty" doc:"keygen: the account address that the party reported; sign: verified or invalid"`
 }
 
 // SessionInfo is a session as it stands, as the web API shows it.
@@ -35,12 +35,12 @@ type SessionInfo struct {
 	SessionID    string     `json:"session_id"`
 	Kind         string     `json:"kind" enum:"keygen,sign"`
 	Phase        string     `json:"phase" enum:"inviting,running,completed,rejected,expired,failed,cancelled" doc:"the last five are final"`
-	Attempt      int        `json:"attempt" minimum:"0" doc:"1 for the first run; a signing begins another with other signers when one leaves or fails"`
+	Attempt      int        `json:"attempt" minimum:"0" doc:"number of the current attempt, from 1; a signing starts another attempt with other signers when one leaves or fails"`
 	KeyID        string     `json:"key_id"`
 	Coordinator  string     `json:"coordinator"`
 	Curve        string     `json:"curve" enum:"secp256k1,ed25519"`
 	Threshold    int        `json:"threshold" minimum:"2"`
-	Participants []string   `json:"participants" doc:"the key's committee, by part index less one"`
+	Participants []string   `json:"participants" doc:"committee of the key; place i holds part index i+1"`
 	Invited      []string   `json:"invited"`
 	Responses    []PartInfo `json:"responses"`
 	Signers      []int      `json:"signers,omitempty" doc:"part indexes of the running attempt"`
@@ -54,21 +54,21 @@ type SessionInfo struct {
 	Deadline     time.Time  `json:"deadline,omitzero"`
 	EndedAt      time.Time  `json:"ended_at,omitzero"`
 	Reason       string     `json:"reason,omitempty"`
-	Culprits     []int      `json:"culprits,omitempty" doc:"part indexes of those who are at fault"`
-	Attestations []string   `json:"attestations,omitempty" doc:"of a keygen, at its end: what the parties have signed about the key, as in its own resource; left out in lists"`
+	Culprits     []int      `json:"culprits,omitempty" doc:"part indexes of the parties at fault"`
+	Attestations []string   `json:"attestations,omitempty" doc:"of an ended keygen: attestations of the key, as in the key's own resource; omitted in lists"`
 }
 
 // List is a page of keys or sessions, newest first.
 type List[T any] struct {
 	Items []T    `json:"items"`
-	Next  string `json:"next,omitempty" doc:"the cursor of the page that follows; a page with a filter may be short, even empty, and have one"`
+	Next  string `json:"next,omitempty" doc:"cursor of the next page; a filtered page may be short or empty and still have one"`
 }
 
 // Task answers the requests that reserve or start a keygen or a signing.
 type Task struct {
 	KeyID     string       `json:"key_id"`
 	SessionID string       `json:"session_id,omitempty"`
-	Session   *SessionInfo `json:"session,omitempty" doc:"with ?wait=: the session at its end, or as it is when the time is up"`
+	Session   *SessionInfo `json:"session,omitempty" doc:"with ?wait=: the session when it ended, or when the time had passed"`
 }
 
 // OutcomeEvent is what a webhook is told.
@@ -83,10 +83,10 @@ type NodeInfo struct {
 	NodeID      string    `json:"node_id"`
 	Version     string    `json:"version"`
 	StartedAt   time.Time `json:"started_at"`
-	Draining    bool      `json:"draining" doc:"it takes no new clients"`
+	Draining    bool      `json:"draining" doc:"the node accepts no new clients"`
 	Address     string    `json:"address,omitempty" doc:"for admins"`
 	Connections *int      `json:"connections,omitempty" minimum:"0" doc:"sockets of registered users; for admins"`
-	SeenAt      time.Time `json:"seen_at,omitzero" doc:"its last heartbeat, by its own clock; for admins"`
+	SeenAt      time.Time `json:"seen_at,omitzero" doc:"time of the last heartbeat, by the node's own clock; for admins"`
 }
 
 // PresenceInfo says whether a user has a socket on any node.

@@ -27,7 +27,7 @@ var errLastAdmin = wire.Errorf(wire.CodeConflict, "you are the last admin who ca
 
 func mayManage(by auth.Claims) error {
 	if !by.Has(wire.RoleAdmin) {
-		return wire.Errorf(wire.CodeForbidden, "only an admin may look after accounts")
+		return wire.Errorf(wire.CodeForbidden, "only an admin may manage accounts")
 	}
 	return nil
 }
