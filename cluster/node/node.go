@@ -13,15 +13,8 @@
 // adapters beside it give session its mailboxes, locks and presence.
 //
 // The package decides nothing itself, and links no tss-lib: a server cannot
-// compute with shares. Its tests may, and run real parties.
-//
-// # Requirements
-//
-// A program that imports this package needs one line in its go.mod beside the
-// requirement. Nothing here links tss-lib, which demands it, but the tests do, and
-// go mod tidy reads them:
-//
-//	replace github.com/agl/ed25519 => github.com/binance-chain/edwards25519 v0.0.0-20200305024217-f36fc4b53d43
+// compute with shares. A program that imports it needs nothing in its go.mod but the
+// requirement. The tests of whole clusters are in package cluster/e2e.
 //
 // # Goroutines
 //
