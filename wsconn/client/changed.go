@@ -7,7 +7,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
-// changed tells this side's people about a changed identity.
+// changed logs and emits a changed identity.
 func (c *Client) changed(err error, kind request.Kind, sessionID, keyID string) {
 	var e *trust.IdentityError
 	if !errors.As(err, &e) {

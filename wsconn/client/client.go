@@ -279,7 +279,7 @@ func (c *Client) WaitConnected(ctx context.Context) error {
 	}
 }
 
-// gone is the error of calls on a client that has stopped.
+// gone returns the error of calls on a client that has stopped.
 func (c *Client) gone() error {
 	if err := c.stopped(); err != nil {
 		return err

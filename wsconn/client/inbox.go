@@ -53,7 +53,7 @@ func (b *inbox) reset(newest uint64, rolledBack bool) {
 	}
 }
 
-// fresh reports whether a message is none that was taken before.
+// fresh reports whether a message was not taken before.
 func (b *inbox) fresh(seq uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -24,8 +24,8 @@ const (
 	haunts = 2 * time.Minute
 )
 
-// stayConnected connects, and connects again, until ctx ends, when it returns
-// nil, or until there is no use in going on.
+// stayConnected connects and reconnects until ctx ends, and then returns nil; or it
+// returns an error after which a reconnect would not help.
 func (c *Client) stayConnected(ctx context.Context) error {
 	failures, superseded := 0, false
 	for {
@@ -60,8 +60,8 @@ func (c *Client) stayConnected(ctx context.Context) error {
 	}
 }
 
-// haunted reports, once, whether a register that nobody has answered may still
-// take effect.
+// haunted reports, once, whether a register that was not answered may still take
+// effect.
 func (c *Client) haunted() bool {
 	at := c.unanswered
 	c.unanswered = time.Time{}
@@ -108,7 +108,7 @@ func verdict(err error) error {
 	return nil
 }
 
-// final is an error after which there is no use in going on.
+// final is an error after which a reconnect would not help.
 type final struct{ err error }
 
 func (f *final) Error() string { return f.err.Error() }

@@ -24,7 +24,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// fake is a server on real sockets with its mailboxes in memory. Sessions are
+// Server is a server on real sockets with its mailboxes in memory. Sessions are
 // decided by session.Step, so it says what a real server says; a test can make
 // it lie, refuse and cut sockets.
 type Server struct {
@@ -55,6 +55,7 @@ type heard struct {
 	id   string
 }
 
+// User is what the server has of one user. Its fields are guarded by Server.Mu.
 type User struct {
 	Box      []wire.Message
 	Seq      uint64
@@ -65,6 +66,7 @@ type User struct {
 	Resumes  []uint64
 }
 
+// New starts a server, which ends with the test.
 func New(t *testing.T) *Server {
 	f := &Server{
 		t: t, Users: map[string]*User{}, Sessions: map[string]*session.Session{}, Shares: map[string]string{},
@@ -98,12 +100,13 @@ func New(t *testing.T) *Server {
 	return f
 }
 
-// token makes what Subject reads; nobody verifies it here.
+// Token makes a token of a user that rest.Subject reads. The tag tells several apart.
 func Token(user, tag string) string {
 	claims, _ := json.Marshal(map[string]string{"sub": user, "tag": tag})
 	return "h." + base64.RawURLEncoding.EncodeToString(claims) + ".s3cret"
 }
 
+// User returns what the server has of a user. Mu is held.
 func (f *Server) User(name string) *User {
 	if f.Users[name] == nil {
 		f.Users[name] = &User{}
@@ -225,7 +228,7 @@ func (f *Server) direct(u *User, user, id string, p wire.Payload) {
 	f.push(u, m)
 }
 
-// mail puts a message into a mailbox.
+// Mail puts a message into a mailbox.
 func (f *Server) Mail(to, id string, p wire.Payload) {
 	if f.Tamper != nil {
 		raw, _ := json.Marshal(p)
@@ -397,7 +400,7 @@ func (f *Server) relay(user string, p *wire.TSSMessage) (wire.Payload, *wire.Err
 	return &wire.Ack{SessionID: s.ID}, nil
 }
 
-// drop cuts a user's socket as a dying node would.
+// Drop cuts a user's socket as a dying node would.
 func (f *Server) Drop(user string) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
@@ -406,7 +409,7 @@ func (f *Server) Drop(user string) {
 	}
 }
 
-// said returns what users have sent of a type.
+// Said returns what users have sent of a type.
 func Said[P wire.Payload](f *Server, user string) []P {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
@@ -419,6 +422,7 @@ func Said[P wire.Payload](f *Server, user string) []P {
 	return list
 }
 
+// WaitFor waits until ok reports true, and fails the test after 30 seconds.
 func WaitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
@@ -428,37 +432,41 @@ func WaitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// lines collects a log.
+// Lines collects a log.
 type Lines struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
+// Write implements io.Writer.
 func (l *Lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
+// String returns what was written.
 func (l *Lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
+// Within returns a context for one test.
 func Within(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
 
+// Send puts a message into a mailbox.
 func (f *Server) Send(to string, p wire.Payload) {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
 	f.Mail(to, "", p)
 }
 
-// await waits until a user has acknowledged all, and forgets what it said.
+// Await waits until a user has acknowledged all, and forgets what it said.
 func (f *Server) Await(t *testing.T, user string) {
 	t.Helper()
 	WaitFor(t, user+" has taken all", func() bool {
@@ -468,6 +476,7 @@ func (f *Server) Await(t *testing.T, user string) {
 	})
 }
 
+// Want compares two lists.
 func Want(t *testing.T, what string, got, want []string) {
 	t.Helper()
 	if !slices.Equal(got, want) {

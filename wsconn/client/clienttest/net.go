@@ -22,7 +22,7 @@ const (
 	SoonOut = 25 * time.Second
 )
 
-// hanging is the URL of a stopped process: the kernel accepts, and nobody answers.
+// Hanging is the URL of a stopped process: the kernel accepts, and nobody answers.
 func Hanging(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -32,12 +32,13 @@ func Hanging(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-// passage is a way to a server that can be stopped in both directions.
+// Passage is a way to a server that can be stopped in both directions.
 type Passage struct {
 	URL     string
 	Stopped atomic.Bool
 }
 
+// NewPassage returns a passage to the server at target.
 func NewPassage(t *testing.T, target string) *Passage {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +84,7 @@ func NewPassage(t *testing.T, target string) *Passage {
 	return p
 }
 
-// mute is a server that upgrades to WebSocket and never says a word. It counts what
+// Mute is a server that upgrades to WebSocket and never says a word. It counts what
 // it is told.
 func Mute(t *testing.T) (url string, registers *atomic.Int32) {
 	registers = new(atomic.Int32)
@@ -102,6 +103,7 @@ func Mute(t *testing.T) (url string, registers *atomic.Int32) {
 	}), registers
 }
 
+// InTime fails a test in which something took longer than limit.
 func InTime(t *testing.T, what string, begun time.Time, limit time.Duration) {
 	t.Helper()
 	if took := time.Since(begun); took > limit {
@@ -109,6 +111,7 @@ func InTime(t *testing.T, what string, begun time.Time, limit time.Duration) {
 	}
 }
 
+// Serve starts an HTTP server, which ends with the test, and returns its URL.
 func Serve(t *testing.T, h http.HandlerFunc) string {
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)

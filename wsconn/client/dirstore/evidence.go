@@ -70,8 +70,8 @@ func (s *Store) PutEvidence(_ context.Context, e *statement.Evidence) (string, e
 	return path, nil
 }
 
-// readEvidence looks through a directory. It is read anew for each piece, which
-// is rare, since people take files away.
+// readEvidence lists a directory. It is read again for each piece, which is rare,
+// since people take files away.
 func readEvidence(dir string) (evidenceStock, error) {
 	stock := evidenceStock{against: map[string][]string{}}
 	entries, err := os.ReadDir(dir)
@@ -102,7 +102,7 @@ func readEvidence(dir string) (evidenceStock, error) {
 	return stock, nil
 }
 
-// accused is the fingerprint of whom evidence is against.
+// accused returns the fingerprint of the party that evidence is against.
 func accused(e *statement.Evidence) string {
 	i := slices.IndexFunc(e.Parties, func(m identity.Member) bool { return m.Index == e.From })
 	if i < 0 {

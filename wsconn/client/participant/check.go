@@ -17,9 +17,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What comes from the server is held against what this client knows for itself:
-// an invitation against its share and its own arithmetic, the parameters of a
-// run against the invitation that was approved.
+// The server's messages are compared with what this client knows by itself: an
+// invitation with its share and its own arithmetic, the parameters of a run with the
+// invitation that was approved.
 
 func keygenInvitation(m *wire.KeygenInvite) Invitation {
 	inv := Invitation{
@@ -104,7 +104,7 @@ func digested(inv Invitation) (Invitation, error) {
 	return inv, nil
 }
 
-// checkShare holds an invitation to sign against this party's share.
+// checkShare compares an invitation to sign with this party's share.
 func (p *participant) checkShare(inv Invitation, held share.Public) error {
 	switch {
 	case held.KeyID != inv.KeyID:
@@ -122,8 +122,7 @@ func (p *participant) checkShare(inv Invitation, held share.Public) error {
 	return nil
 }
 
-// errDiffer is why a run is refused whose parameters are not those of the
-// invitation.
+// errDiffer refuses a run whose parameters are not those of the invitation.
 var errDiffer = errors.New("the parameters differ from the invitation that was approved")
 
 // checkKeygenParams returns the committee of a keygen.
@@ -187,7 +186,7 @@ func membersOf(list []wire.Party) (members []identity.Member, parts []int, err e
 	return members, parts, nil
 }
 
-// blamed is an error that is a party's doing.
+// blamed is an error for which parties are responsible.
 type blamed struct {
 	err      error
 	culprits []int
@@ -198,7 +197,7 @@ func (b *blamed) Unwrap() error { return b.err }
 
 func blame(part int, err error) error { return &blamed{err, []int{part}} }
 
-// culpritsOf returns whom an error blames.
+// culpritsOf returns the part indexes that an error blames.
 func culpritsOf(err error) []int {
 	var b *blamed
 	var e *party.Error

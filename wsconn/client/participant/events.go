@@ -55,7 +55,7 @@ type Waiting struct {
 }
 
 // Finished says that this client's MPC has succeeded; the session goes on until
-// it is [Ended].
+// it is [request.Ended].
 type Finished struct {
 	Kind             request.Kind
 	SessionID, KeyID string

@@ -7,8 +7,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// convict keeps the evidence that an error carries, if it does, and says so.
-// Others are told whom this party blames, and must see for themselves.
+// convict stores the evidence that an error carries, if any, and emits Convicted.
+// The other parties are told only whom this one blames.
 func (p *participant) convict(inv Invitation, attempt int, err error) {
 	var fault *party.Error
 	if !errors.As(err, &fault) || fault.Proof == nil {

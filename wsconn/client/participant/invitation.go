@@ -38,7 +38,7 @@ type Invitation struct {
 	Signer *Signer `json:"signer,omitempty"`
 }
 
-// Signer is who has signed a request that an invitation shows.
+// Signer is the identity that has signed a request that an invitation shows.
 type Signer struct {
 	// Fingerprint is that of the coordinator's identity.
 	Fingerprint string `json:"fingerprint"`

@@ -11,10 +11,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What becomes of an invitation: it is examined, and declined at once if it is
-// not what it should be or if too many of its account wait already. Of these
-// only a digest of the id is kept. The others are written down and wait for their
-// turn, see places.go; then the approver is asked.
+// An invitation is examined, and declined at once if it is not valid or if too many
+// of its account wait already; of those only a digest of the id is kept. The others
+// are written down and wait for their turn (see places.go); then the approver is
+// asked.
 
 const (
 	// maxResponses bounds the answers that the server has not acknowledged, beyond

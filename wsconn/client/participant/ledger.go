@@ -21,7 +21,7 @@ const (
 	maxClaims   = 65_536  // requests that have not expired
 )
 
-// errFull is returned by Claim.
+// errFull is returned by RoomForClaim.
 var errFull = errors.New("too many requests are noted that have not expired")
 
 // SessionSum stands for a session that has ended. Its id may be as long as the

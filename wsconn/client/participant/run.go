@@ -278,7 +278,7 @@ func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, e
 	})
 }
 
-// sameParties refuses signers who are not who they were when the key was made.
+// sameParties refuses signers whose identity is not that of the key generation.
 func sameParties(held share.Public, signers []identity.Member) error {
 	for _, m := range signers {
 		if m.Index < 1 || m.Index > len(held.Parties) || held.Parties[m.Index-1].User != m.User {

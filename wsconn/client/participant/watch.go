@@ -7,7 +7,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// watch sees whether a run goes on.
+// watch notices when a run makes no progress.
 type watch struct {
 	round, rounds int
 	waiting       []int
@@ -15,7 +15,7 @@ type watch struct {
 	seen, told    bool      // that it waits, by two looks in a row, and by stuck
 }
 
-// turned reports whether the run has come to another round.
+// turned reports whether the run is in another round than before.
 func (w *watch) turned(run *party.Run) bool {
 	n, of := run.Round()
 	turned := n != w.round
@@ -38,8 +38,8 @@ func (w *watch) look(run *party.Run, online bool, now time.Time) time.Duration {
 	return now.Sub(w.since)
 }
 
-// stuck reports, once, that the run has waited for the same parties from one look
-// to the next.
+// stuck reports, once, that the run waited for the same parties at two looks in a
+// row.
 func (w *watch) stuck() bool {
 	if !w.seen || w.told {
 		return false

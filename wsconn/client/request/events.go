@@ -24,8 +24,8 @@ type Requested struct {
 	SessionID, KeyID string
 }
 
-// IdentityChanged says that a user was refused, who has come with another
-// identity than the one that is known.
+// IdentityChanged says that a user was refused because its identity is not the one
+// that is known.
 type IdentityChanged struct {
 	Kind             Kind
 	SessionID, KeyID string

@@ -9,8 +9,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// ErrBadSignature is returned by Sign, with what is wrong, when the server
-// claims success for a signature that is none.
+// ErrBadSignature is returned by Sign, with the cause, when the server claims success
+// for a signature that does not verify.
 var ErrBadSignature = errors.New("client: the server's signature does not verify")
 
 // Targets for errors.Is of what the server refuses. Its message names the limit, or
@@ -19,7 +19,8 @@ var (
 	// ErrQuotaExceeded is returned by Keygen and Sign when the coordinator stores as
 	// much in the cluster as it may.
 	ErrQuotaExceeded = wire.Errorf(wire.CodeQuotaExceeded, "quota exceeded")
-	// ErrUnknownUser is returned by Keygen when a participant is no user there.
+	// ErrUnknownUser is returned by Keygen when a participant is not a user of the
+	// servers.
 	ErrUnknownUser = wire.Errorf(wire.CodeUnknownUser, "unknown user")
 )
 

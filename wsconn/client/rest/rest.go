@@ -65,7 +65,7 @@ type Config struct {
 	// nobody: see [request.Key.Attested].
 	Trust trust.Policy
 	// OnEvent, if set, is told what becomes of what Keygen and Sign ask for:
-	// [Requested], [Ended] and [IdentityChanged]. It is called in their goroutines and
+	// [request.Requested], [request.Ended] and [request.IdentityChanged]. It is called in their goroutines and
 	// must return soon.
 	OnEvent func(request.Event)
 	// OnAnswer, if set, is called for each answer of a server that can serve: for
@@ -74,7 +74,7 @@ type Config struct {
 	OnAnswer func()
 }
 
-// API is the web API. Errors that the server answers with are [*wire.Error]s.
+// Client is a client of the web API. Errors that the server answers with are [*wire.Error]s.
 // It is safe for concurrent use.
 type Client struct {
 	bases    []*url.URL
@@ -88,7 +88,7 @@ type Client struct {
 	http     *http.Client
 }
 
-// NewAPI returns an API that connects when it is used.
+// New returns a client that connects when it is used.
 func New(cfg Config) (*Client, error) {
 	if len(cfg.URLs) == 0 {
 		return nil, errors.New("client: no URL")
@@ -378,7 +378,7 @@ func notConclave(c webCall, base *url.URL) error {
 	return fmt.Errorf("%s %s: %w; is this its URL?", c.method, base.JoinPath(c.path), ErrNotConclave)
 }
 
-// elsewhere reports whether another server may do what one has not.
+// elsewhere reports whether another server may answer a call that this one has not.
 func elsewhere(err error) bool {
 	var told *wire.Error
 	return !errors.As(err, &told) || told.Code == wire.CodeUnavailable

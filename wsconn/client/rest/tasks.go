@@ -162,8 +162,7 @@ func (a *Client) WaitSession(ctx context.Context, sessionID string) (SessionInfo
 	}
 }
 
-// persist does what may be repeated until it succeeds, is refused for good, or ctx
-// ends.
+// persist repeats a call until it succeeds, is refused for good, or ctx ends.
 func (a *Client) persist(ctx context.Context, do func() error) error {
 	for {
 		err := do()
@@ -178,8 +177,9 @@ func (a *Client) persist(ctx context.Context, do func() error) error {
 	}
 }
 
-// passes reports whether it may be otherwise the next time: not what the server
-// has refused, or has no room for, and not what is no server of Conclave's, or one that is not trusted.
+// passes reports whether a call that failed with err may succeed later: not after a
+// refusal or a full storage, and not where the server is not Conclave or its
+// certificate is not trusted.
 func passes(err error) bool {
 	var told *wire.Error
 	if errors.As(err, &told) {

@@ -40,7 +40,7 @@ type AttestationFault string
 const (
 	AttestationMissing    AttestationFault = "missing"          // there is none, of participants whose identities are known
 	AttestationIncomplete AttestationFault = "incomplete"       // there are some, and not of all participants
-	AttestationMalformed  AttestationFault = "malformed"        // one is none
+	AttestationMalformed  AttestationFault = "malformed"        // one cannot be parsed
 	AttestationIdentity   AttestationFault = "identity_changed" // one is by another identity than the participant's
 	AttestationNotPinned  AttestationFault = "not_pinned"       // one is by an identity that is not pinned, where all must be
 	AttestationOther      AttestationFault = "other_key"        // another key, session, committee or threshold was attested
