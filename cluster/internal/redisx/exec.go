@@ -22,10 +22,10 @@ func Exec(ctx context.Context, pipe redis.Pipeliner) error {
 	return err
 }
 
-// Spread gives err, the error of a whole pipeline, to its commands where none of
-// them has one. go-redis leaves them so when Redis refuses the connection itself
-// (the password has changed, there are too many clients), and a hook does whose
-// own command has failed: taken for answered, they would say that there is nothing.
+// Spread gives err, the error of a whole pipeline, to its commands where none of them
+// has one. go-redis leaves commands without an error when Redis refuses the connection
+// (the password has changed, there are too many clients), and so does a hook whose own
+// command has failed. Callers would take such a command for one that found nothing.
 func Spread(cmds []redis.Cmder, err error) {
 	if err == nil {
 		return

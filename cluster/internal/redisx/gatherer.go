@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// Gatherer runs what it is given in batches, one after the other, in order. When
-// nothing is under way a batch is whatever came first, at once; else it is all
-// that came meanwhile. So nobody waits for company, and under load many share a
-// round trip. Its goroutine runs only while there is something to do; who finds
-// nothing under way may also do its own, see [Gatherer.Lead]. Safe for concurrent
-// use; its fields are set before the first.
+// Gatherer runs values in batches, one after the other, in order. While no batch is
+// under way the first value is a batch by itself, at once; the values that come
+// meanwhile are the next one. So no value waits for others, and under load many share
+// a round trip. Its goroutine runs only while there are values; a caller that finds no
+// batch under way may also run its own, see [Gatherer.Lead]. Safe for concurrent use;
+// its fields are set before the first.
 type Gatherer[T any] struct {
 	Run  func(batch []T) // not called by two goroutines at a time; the slice is lent
 	Most int             // of one batch
-	Rest time.Duration   // after a batch, for what nobody waits for; zero for none
+	Rest time.Duration   // after a batch, for values that no caller waits for; zero for none
 
 	mu      sync.Mutex
 	queue   []T
@@ -33,8 +33,8 @@ func (g *Gatherer[T]) Add(v T) {
 	}
 }
 
-// Lead lets a caller that finds nothing under way be the batch itself, which
-// saves it two changes of goroutine. It then owes Pass; meanwhile others gather.
+// Lead lets a caller that finds no batch under way be the batch itself, which saves
+// two changes of goroutine. It must call Pass afterwards; meanwhile others gather.
 func (g *Gatherer[T]) Lead() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,7 +45,7 @@ func (g *Gatherer[T]) Lead() bool {
 	return true
 }
 
-// Pass ends what Lead began: what has come meanwhile is the next batch.
+// Pass ends the batch that Lead began: the values that have come meanwhile are the next.
 func (g *Gatherer[T]) Pass() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -80,7 +80,7 @@ func (g *Gatherer[T]) work() {
 		g.mu.Unlock()
 		g.Run(batch)
 		clear(batch)
-		runtime.Gosched() // who was answered has more to say, and shares the next one
+		runtime.Gosched() // callers that were answered may have more, which shares the next one
 		time.Sleep(g.Rest)
 	}
 }

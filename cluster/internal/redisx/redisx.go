@@ -163,10 +163,10 @@ func onlyDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 type trip struct {
 	cmds  []redis.Cmder
 	done  chan struct{} // closed by whoever carries it with others
-	begun atomic.Bool   // it is carried, or its caller has left or gone alone
+	begun atomic.Bool   // it is carried, or its caller has left or sends it alone
 }
 
-// begins is true for the first who asks.
+// begins returns true to the first caller only.
 func (t *trip) begins() bool { return t.begun.CompareAndSwap(false, true) }
 
 // unanswered reports whether a command had no answer, or one that says "not now",
@@ -194,7 +194,7 @@ func notNow(err error) bool {
 
 func (t *trip) err() error { return firstError(t.cmds) }
 
-// carry is the gatherer's work. Who has left by now is not carried.
+// carry is the gatherer's work. Trips whose caller has left are not carried.
 func (c *Client) carry(trips []*trip) {
 	ctx, cancel := context.WithTimeout(context.Background(), tripWithin)
 	defer cancel()
@@ -233,7 +233,7 @@ func (c *Client) together(ctx context.Context, trips []*trip) {
 	}
 }
 
-// run makes one trip. What is lost with a connection go-redis says again.
+// run makes one trip. go-redis sends again what is lost with a connection.
 func (c *Client) run(ctx context.Context, t *trip) {
 	for try, pause := 0, retryFirst; ; try, pause = try+1, 2*pause {
 		c.send(ctx, []*trip{t}, false)

@@ -111,7 +111,7 @@ type Config struct {
 	Now func() time.Time
 }
 
-// Store keeps who may log in: one hash a user under account:{user}, with the
+// Store keeps the accounts that may log in: one hash a user under account:{user}, with the
 // fields password_hash (argon2id, PHC format), roles (separated by commas),
 // identity (public, opaque here), disabled (true or false), created_at (RFC
 // 3339), generation (how often its tokens have been revoked, and one) and once
@@ -120,8 +120,8 @@ type Config struct {
 // tokens another issuer makes, or the generation of an account that was removed,
 // and nobody logs in by it.
 //
-// What changes an account changes its hash first and then tells all nodes, in
-// separate steps: after an error the same again completes it.
+// A change of an account changes its hash first and then tells all nodes, in separate
+// steps. After an error the same change, made again, completes it.
 type Store struct {
 	rdb     redis.UniversalClient
 	prefix  string

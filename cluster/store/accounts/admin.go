@@ -12,9 +12,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What an admin does to accounts, over the web. Each method is in the name of by,
-// the claims of a token that was verified, and returns a *wire.Error with
-// CodeForbidden unless that has the role admin.
+// The methods in this file are for admins, over the web. Each acts in the name of by,
+// the claims of a verified token, and returns a *wire.Error with CodeForbidden unless
+// by has the role admin.
 
 const (
 	adminsLockFor = 10 * time.Second
@@ -22,7 +22,8 @@ const (
 	adminsPause   = 20 * time.Millisecond
 )
 
-// errLastAdmin keeps a cluster from having nobody who can make an admin over the web.
+// errLastAdmin is returned for a change after which no account could make an admin over
+// the web.
 var errLastAdmin = wire.Errorf(wire.CodeConflict, "you are the last admin who can log in; make another first")
 
 func mayManage(by auth.Claims) error {

@@ -52,8 +52,8 @@ const (
 	settleWithin = 2 * time.Second // to note a login that has succeeded
 )
 
-// LoginLimits says how many failed logins are let through. What is not positive
-// is not limited.
+// LoginLimits says how many failed logins are let through. A field that is not
+// positive limits nothing.
 type LoginLimits struct {
 	// Pair is how many failures one account may have from one network (an IPv4
 	// address or an IPv6 /64) at once, and as many an hour after that; from a network
@@ -74,26 +74,26 @@ type LoginConfig struct {
 	Redis redis.UniversalClient
 	// Prefix begins every key. Zero value means DefaultPrefix.
 	Prefix string
-	// Key makes hashes of networks and account names, so that who reads Redis learns
-	// none. It should be the same on all nodes. Nil means a random one.
+	// Key makes hashes of networks and account names, so that a reader of Redis learns
+	// neither. It should be the same on all nodes. Nil means a random one.
 	Key    []byte
 	Limits LoginLimits
-	// Log receives what goes wrong with Redis. Nil means none.
+	// Log receives failures of Redis. Nil means none.
 	Log *zerolog.Logger
 }
 
 // LoginThrottle bounds guessing at passwords. It counts failed logins: one that
-// succeeds costs nothing. There is a budget for each account and network together,
-// so that who guesses elsewhere cannot keep an account's owner out; one for each
-// network over all accounts; and one for each account over all networks that it
-// has not been logged in to from, which bounds those who guess from many. The
-// networks of its last logins, and who shows an earlier token of the account, are
-// bounded by their own budget alone.
+// succeeds costs nothing. There are three budgets: one for each account and network
+// together, so that guesses from elsewhere cannot keep an account's owner out; one for
+// each network over all accounts; and one for each account over all networks that it
+// has not been logged in to from, which bounds guesses from many networks. Networks of
+// the account's last logins, and clients that show an earlier token of the account,
+// are bounded by their own budget alone.
 //
 // The budgets are in Redis and shared by all nodes. While Redis refuses to write
 // them each node counts in its own memory.
 //
-// Whether there is such an account makes no difference to anything here. A nil one
+// An account that does not exist is treated like one that does. A nil LoginThrottle
 // limits nothing. Safe for concurrent use.
 type LoginThrottle struct {
 	rdb    redis.UniversalClient

@@ -16,9 +16,8 @@ import (
 )
 
 // set changes fields of an account, given as names and values in turn, and begins a
-// new generation of its tokens.
-// The account forgets where it was logged in from: whoever has lost its password
-// may not have been the only one who knew it.
+// new generation of its tokens. It also forgets the networks that the account was
+// logged in to from, since somebody else may have known its password.
 func (s *Store) set(ctx context.Context, user string, fields ...any) (generation int64, err error) {
 	if !wire.StoredID(user) {
 		return 0, errNoAccount()

@@ -36,8 +36,8 @@ const (
 	// repeat it, once.
 	repeatWithin = time.Minute
 
-	// What an account can make the stream of revocations grow by, by logging out: an
-	// entry is remembered for a year.
+	// endsPerHour bounds how many entries an account adds to the stream of revocations
+	// by logging out: an entry is remembered for a year.
 	endsPerHour = 20
 )
 
@@ -56,28 +56,28 @@ type RenewalsConfig struct {
 	// DefaultRefreshTTL.
 	Idle time.Duration
 	// Longest is how long after its beginning a login can be renewed at all. Zero
-	// value means MaxTTL, which is the most: revocations are remembered for as long.
+	// value means auth.MaxTTL, which is the most: revocations are remembered for as long.
 	Longest time.Duration
 }
 
 // Renewals lets clients that run unattended renew their login: for a refresh
 // token they get a new token and the refresh token that follows.
 //
-// A refresh token is good by its code (HMAC-SHA256 under a key from the secret of
-// the tokens), not by anything that Redis holds: Redis has only each login's
-// number, which finds a token that is used twice, and nothing that could be
-// stolen from it. What ends a login is what ends tokens: its revocation, by its
-// id or by a token of its, those of all that its user has, another password, and
-// a disabled account.
+// A refresh token is verified by its code (HMAC-SHA256 under a key derived from the
+// secret of the tokens), not by anything that Redis holds. Redis keeps only the number
+// of each login's next refresh token, which detects a token that is used twice, and
+// holds nothing worth stealing. A login ends like tokens do: when it is revoked (by its
+// id, by one of its tokens, or with all that its user has), when the password changes,
+// and when the account is disabled.
 //
-// A token that is used again ends its login, since one of the two who have it is
-// a thief, unless it is the last one again: a client whose answer was lost
-// repeats its attempt, which it names, through any node and at any time until it
-// has used the token that follows, and gets the same again. Without a name for
-// the attempt it may repeat it once within a minute.
+// A refresh token that is used a second time ends its login, since one of its two
+// bearers is a thief. The exception is the last one: a client whose answer was lost
+// repeats its attempt, which it names, through any node and at any time until it has
+// used the token that follows, and gets the same answer. Without a name for the attempt
+// it may repeat it once within a minute.
 //
-// Redis may lose the end of what it was told (a failover, a backup): the numbers
-// in tokens are then ahead of its own, and it takes them over.
+// Redis may lose its newest writes (a failover, a backup): the numbers in tokens are
+// then ahead of those in Redis, which takes them over.
 //
 // It starts no goroutine and is safe for concurrent use.
 type Renewals struct {

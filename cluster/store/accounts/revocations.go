@@ -58,19 +58,17 @@ type RevocationsConfig struct {
 
 // Revocations knows which tokens are revoked before they expire.
 //
-// All nodes read one stream in Redis, revoked, each for itself and several times
-// a second: there is no message that could be lost, and a node that was away
-// reads what it has missed. What the stream once said is not forgotten because
-// Redis forgets it. A node that cannot read for longer than StaleAfter takes no
-// token at all ([Revocations.Check] returns CodeUnavailable), as it would without
-// its lease.
+// Each node reads one stream in Redis, revoked, several times a second: no message can
+// be lost, and a node that was away reads what it has missed. A node remembers what the
+// stream has said also where Redis loses it. A node that cannot read for longer than
+// StaleAfter takes no token at all ([Revocations.Check] returns CodeUnavailable), as it
+// would without its lease.
 //
-// A token is revoked by its jti, or with all that its user has. For tokens of
-// this cluster's logins the latter compares generations, which no clock can
-// confuse: the account counts them, and the token says of which it is. For others
-// it compares iat with the time of the revocation, and takes those for revoked
-// that were issued up to 10 seconds later (another's clock may be ahead) or do
-// not say when.
+// A token is revoked by its jti, or with all that its user has. For tokens of this
+// cluster's logins the latter compares generations, which do not depend on clocks: the
+// account counts them, and each token holds its own. For other tokens it compares iat
+// with the time of the revocation; tokens issued up to 10 seconds later (another clock
+// may be ahead) or without an iat count as revoked.
 type Revocations struct {
 	cfg RevocationsConfig
 

@@ -1,6 +1,8 @@
-// Package audit keeps the audit in Redis: it numbers and chains what the
-// nodes decide (see package audit for what an entry is) and appends it to one
-// stream, in one chain over all nodes.
+// Package audit keeps the audit on Redis: it numbers and chains the decisions of the
+// nodes (package session/audit says what an entry is) and appends them to one stream,
+// in one chain over all nodes.
+//
+// Start here: [New] makes the [Log] of a node, Log.Run writes what Log.Record is given.
 //
 //	log, err := auditstore.New(auditstore.Config{Redis: rdb, NodeID: "n1"})
 //	go log.Run(ctx)

@@ -1,6 +1,8 @@
 // Package sessions is service.Store on Redis: sessions as readable hashes
-// with their outbox streams, key records with their shares, and the list of what
-// is due.
+// with their outbox streams, key records with their shares, and the list of sessions
+// that are due.
+//
+// Start here: [New] makes the [Store] that package session/service works on.
 //
 // It keeps and compares; it decides nothing. A write that depends on what was
 // read is one script, with all that it depends on in one slot, so that it is safe
