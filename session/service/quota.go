@@ -3,8 +3,11 @@ package service
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
@@ -213,7 +216,7 @@ type Users interface {
 	Unknown(ctx context.Context, asker string, users []string) (string, error)
 }
 
-// unknownUser is the value for the Observer of a request that names nobody.
+// unknownUser is the Observer's reason for a request that names a user who does not exist.
 const unknownUser = "unknown_user"
 
 // RefusalReasons are the words that an [Observer] is told with Denied.
@@ -230,4 +233,53 @@ func (v *Service) checkUsers(ctx context.Context, c Caller, users []string) erro
 	}
 	v.cfg.Observer.Denied(unknownUser)
 	return wire.Errorf(wire.CodeUnknownUser, "there is no user %s here", strconv.Quote(user))
+}
+
+// Storage says whether the store has room.
+type Storage interface {
+	// Room returns ErrStorageFull while nothing new is to be begun, so that what has
+	// begun, and what ends it, finds room.
+	Room() error
+	// FullWithin reports whether the store has refused a write for lack of room in the
+	// last d, as far as this node knows.
+	FullWithin(d time.Duration) bool
+}
+
+// checkRoom returns ErrStorageFull where nothing new may begin.
+func (v *Service) checkRoom() error {
+	if v.cfg.Storage == nil {
+		return nil
+	}
+	return v.cfg.Storage.Room()
+}
+
+// wasFull reports whether messages may have been refused in the last d.
+func (v *Service) wasFull(d time.Duration) bool {
+	return v.cfg.Storage != nil && v.cfg.Storage.FullWithin(d)
+}
+
+// levelOf is the log level of a failure that will be repaired. A full store is logged
+// once by its watcher ([Storage]), not for each session.
+func levelOf(err error) zerolog.Level {
+	if errors.Is(err, ErrStorageFull) {
+		return zerolog.DebugLevel
+	}
+	return zerolog.WarnLevel
+}
+
+// checkRoomForSigning is checkRoom for a signing. With match, an equal one that is open
+// already under another id needs no room.
+func (v *Service) checkRoomForSigning(ctx context.Context, s session.Session, match bool) error {
+	full := v.checkRoom()
+	if full == nil || !match {
+		return full
+	}
+	_, open, _, err := v.cfg.Store.Signings(ctx, s.KeyID)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(open, func(o Signing) bool { return o.Fingerprint == s.Fingerprint && o.Coordinator == s.Coordinator }) {
+		return nil
+	}
+	return full
 }

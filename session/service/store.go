@@ -229,17 +229,17 @@ type Sending interface {
 	Errs() []error
 }
 
-// Outcomes are told to somebody who is no user.
+// Outcomes tells systems outside the cluster how sessions ended.
 type Outcomes interface {
 	// Ended notes durably that s has ended. Until that has succeeded once, any node
 	// calls it again; it may be called after that too.
 	Ended(ctx context.Context, s session.Session) error
-	// Again notes durably that the end of s is to be told once more, at once; now is
+	// Again notes durably that the end of s is to be sent once more, at once; now is
 	// the store's. Its error may be a *wire.Error.
 	Again(ctx context.Context, s session.Session, now time.Time) error
 }
 
-// Presence tells who has a live socket.
+// Presence reports which users have a live socket.
 type Presence interface {
 	// Online returns the users of those asked who have one.
 	Online(ctx context.Context, users ...string) (map[string]bool, error)
@@ -261,7 +261,7 @@ type Locker interface {
 	Lock(ctx context.Context, id string) (Lock, Loaded, error)
 }
 
-// Waiting tells what waits in mailboxes.
+// Waiting reads what is unacknowledged in mailboxes.
 type Waiting interface {
 	// Waiting returns the frames in a user's mailbox after the sequence number after,
 	// which the user has not acknowledged, the newest first, at most so many.
