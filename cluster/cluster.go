@@ -456,3 +456,55 @@ func (n *Node) mark(at *atomic.Int64) { at.Store(int64(time.Since(n.started))) }
 func (n *Node) since(at *atomic.Int64) time.Duration {
 	return time.Since(n.started) - time.Duration(at.Load())
 }
+
+const notifyWithin = time.Second
+
+// Notify gives text to the Config.Notified of other nodes. It is a hint: what is
+// published while a node's subscription is broken, or to one that is gone, is
+// lost, and the failure nobody's error.
+func (n *Node) Notify(ctx context.Context, text string, nodes ...string) {
+	ctx, cancel := context.WithTimeout(ctx, notifyWithin)
+	defer cancel()
+	_, err := n.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, node := range nodes {
+			if n.cfg.Sharded {
+				p.SPublish(ctx, n.keys.channel(node), "n "+text)
+			} else {
+				p.Publish(ctx, n.keys.channel(node), "n "+text)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		n.log.Debug().Err(err).Msg("notify failed")
+	}
+}
+
+// Observer is told what passes, to count it. Its methods do not block, and are
+// called by any number of goroutines.
+type Observer interface {
+	// Appended is called after messages were appended to a mailbox, with how many
+	// it holds then.
+	Appended(depth int)
+	// Refused is called when a mailbox did not take all that was sent to it, with
+	// why: ErrMailboxFull, ErrShareUsed or ErrGroupFull.
+	Refused(why error)
+	// Drained is called when entries of a mailbox were read because its socket was
+	// behind, with how many.
+	Drained(entries int)
+}
+
+// unobserved is the Observer of who wants none.
+type unobserved struct{}
+
+func (unobserved) Appended(int)  {}
+func (unobserved) Refused(error) {}
+func (unobserved) Drained(int)   {}
+
+// late is the first of the messages that came by pub/sub and could not be
+// offered at once: the pump offers it when the socket has room, and knows by
+// this when it was sent. The zero value is none.
+type late struct {
+	seq  uint64
+	sent time.Time
+}

@@ -71,8 +71,7 @@ func TestClocksOfNodes(t *testing.T) {
 		"cluster/cluster.go":         1, // start of the process: told, and base of the monotonic clock
 		"cluster/heartbeat.go":       1, // when a node was seen, for people; who is gone is decided by the lease in Redis
 		"cluster/presence.go":        1, // how long tidying up takes, on the monotonic clock
-		"cluster/plan.go":            1, // whether a caller has stopped waiting
-		"cluster/send.go":            1, // when a renewal was last, on the monotonic clock
+		"cluster/send.go":            2, // whether a caller has stopped waiting; when a renewal was last; on the monotonic clock
 		"cluster/lock.go":            1, // begin of a measured time
 		"session/service/lock.go":    1, // how long a lock was waited for, on the monotonic clock
 		"session/service/advance.go": 1, // begin of a measured time
