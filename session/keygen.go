@@ -256,6 +256,6 @@ func (m *machine) shareRefused(ev ShareRefused) error {
 		return ErrNotYet
 	}
 	m.PublicKey = ""
-	m.end(Failed, fmt.Sprintf("the share of %s is not sealed, and without CONCLAVE_SHARE_KEK the servers store none that is not", m.name(ev.Party)), nil)
+	m.end(Failed, fmt.Sprintf("the share of %s is not sealed, and without CONCLAVE_SHARE_KEK the servers store only sealed shares", m.name(ev.Party)), nil)
 	return nil
 }

@@ -77,7 +77,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 		}
 	}
 	if err == nil {
-		err = auth.Charge(c.server.cfg.Registers, claims.Subject, 1, "too many connections of this user, one after the other")
+		err = auth.Charge(c.server.cfg.Registers, claims.Subject, 1, "too many connections of this user in quick succession")
 	}
 	if err != nil {
 		return c.refuseRegister(m, claims.Subject, err)
@@ -220,13 +220,13 @@ func (c *Conn) check(m wire.Message, claims auth.Claims) (wire.Payload, error) {
 	}
 	switch {
 	case !mine:
-		return nil, wire.Errorf(wire.CodeForbidden, "token or user_id is not that of the user who registered")
+		return nil, wire.Errorf(wire.CodeForbidden, "token or user_id does not belong to the registered user")
 	case !claims.Has(role):
 		return nil, wire.Errorf(wire.CodeForbidden, "the token does not have the role %s that was registered", role)
 	case m.Type == wire.TypeRegister:
 		return nil, wire.Errorf(wire.CodeConflict, "already registered; open another connection")
 	case !m.Type.FromClient():
-		return nil, wire.Errorf(wire.CodeUnknownType, "unknown message type, or not one that clients send")
+		return nil, wire.Errorf(wire.CodeUnknownType, "unknown message type, or one that clients do not send")
 	}
 	return m.DecodePayload()
 }

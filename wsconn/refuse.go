@@ -30,7 +30,7 @@ func (c *Conn) refuse(m wire.Message, err error) wire.Code {
 	}
 	faults := c.limiter(&c.refused, func() *rate.Limiter { return rate.NewLimiter(1, c.server.cfg.MaxRefused) })
 	if !faults.Allow() {
-		c.log(zerolog.WarnLevel).Str("account", c.UserID()).Msg("closed for going on with what is refused")
+		c.log(zerolog.WarnLevel).Str("account", c.UserID()).Msg("closed after repeated refused messages")
 		c.Close(wire.CloseAbuse, "too many faulty messages")
 	}
 	return e.Code
@@ -131,7 +131,7 @@ func (c *Conn) refuseRegister(m wire.Message, user string, err error) wire.Code 
 	case wire.CodeTokenExpired:
 		code, reason = wire.CloseTokenExpired, "token has expired"
 	case wire.CodeForbidden:
-		code, reason = wire.CloseForbidden, "not allowed to register as that"
+		code, reason = wire.CloseForbidden, "not allowed to register with this user or role"
 	case wire.CodeUnavailable, wire.CodeRateLimited, wire.CodeStorageFull:
 		code, reason = wire.CloseUnavailable, "not available now"
 	case wire.CodeInternal:

@@ -350,7 +350,7 @@ func (s *Server) admit(u *url.URL) error {
 	// that puts its token there should learn it before it is in production.
 	for _, name := range []string{"token", "access_token", "jwt"} {
 		if u.Query().Has(name) {
-			return wire.Errorf(wire.CodeBadRequest, "a token does not belong in the address; send it in the register message")
+			return wire.Errorf(wire.CodeBadRequest, "the URL must not contain a token; send it in the register message")
 		}
 	}
 	s.mu.Lock()

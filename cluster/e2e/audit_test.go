@@ -383,7 +383,7 @@ func TestAuditCommand(t *testing.T) {
 		lines = lines[:len(lines)-1]
 		for name, tc := range map[string]struct{ text, says string }{
 			"a line removed":  {strings.Join(slices.Delete(slices.Clone(lines), 4, 5), ""), "breaks at entry 6 (place 5): entry 5 is missing"},
-			"a word changed":  {strings.Replace(exported, `"who":"alice"`, `"who":"mallory"`, 1), "its content is not what its hash was made of"},
+			"a word changed":  {strings.Replace(exported, `"who":"alice"`, `"who":"mallory"`, 1), "its content does not match its hash"},
 			"half a line":     {exported[:len(exported)-20], fmt.Sprintf("(place %d)", len(lines))},
 			"the end cut off": {strings.Join(lines[:5], ""), "the anchor is not in this chain"},
 			"nothing":         {"", "no entries"},

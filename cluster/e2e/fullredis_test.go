@@ -389,7 +389,7 @@ func TestMemoryReserve(t *testing.T) {
 	makeRoom(t, rdb)
 	eventually(t, "there is room", func() bool { return c.storage(c.nodes[0]) == "<nil>" })
 	g.sign(t, "new", 1, 3)
-	for _, word := range []string{"redis is full, what is new is refused", "redis has room again"} {
+	for _, word := range []string{"redis is full, new sessions are refused", "redis has free memory again"} {
 		if n := strings.Count(c.logs.String(), word); n != 1 {
 			t.Errorf("the log says %d times %q", n, word)
 		}

@@ -24,7 +24,7 @@ func (n *Node) listenAdmin() (err error) {
 		return nil
 	}
 	if n.adminListener, err = net.Listen("tcp", n.cfg.AdminAddr); err != nil {
-		return fmt.Errorf("listen on %s for the admin: %w", n.cfg.AdminAddr, err)
+		return fmt.Errorf("listen on %s for the admin listener: %w", n.cfg.AdminAddr, err)
 	}
 	return nil
 }
@@ -71,7 +71,7 @@ func (n *Node) assembleAdmin(web http.Handler) {
 func (n *Node) onlyHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !n.cfg.adminHost(r.Host) {
-			auth.WriteProblem(w, wire.Errorf(wire.CodeForbidden, "the admin listener has no such host; see --admin-hosts"))
+			auth.WriteProblem(w, wire.Errorf(wire.CodeForbidden, "the admin listener does not accept this host name; see --admin-hosts"))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -107,7 +107,7 @@ func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err != nil || !from.Addr().Unmap().IsLoopback() {
-			auth.WriteProblem(w, wire.Errorf(wire.CodeForbidden, "profiles are for this machine only"))
+			auth.WriteProblem(w, wire.Errorf(wire.CodeForbidden, "profiles are served to this machine only"))
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -120,11 +120,11 @@ func (n *Node) runAdmin() {
 		return
 	}
 	if at, err := netip.ParseAddrPort(n.AdminAddr()); err != nil || !at.Addr().Unmap().IsLoopback() {
-		n.log.Warn().Str("address", n.AdminAddr()).Msg("the admin listener is open to other machines, and asks nobody who they are")
+		n.log.Warn().Str("address", n.AdminAddr()).Msg("the admin listener is reachable from other machines and is unauthenticated")
 	}
 	n.running.Go(func() error {
 		if err := n.admin.Serve(n.adminListener); !errors.Is(err, http.ErrServerClosed) {
-			return fmt.Errorf("serve the admin: %w", err)
+			return fmt.Errorf("serve the admin listener: %w", err)
 		}
 		return nil
 	})

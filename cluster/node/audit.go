@@ -41,7 +41,7 @@ func (t trail) Read(ctx context.Context, after string, limit int) ([]audit.Field
 	entries, next, err := t.log.Read(ctx, after, limit)
 	switch {
 	case errors.Is(err, auditstore.ErrCursor):
-		return nil, "", wire.Errorf(wire.CodeBadRequest, "after is not the next of a page of the audit")
+		return nil, "", wire.Errorf(wire.CodeBadRequest, "after must be the next of a page of the audit")
 	case err != nil:
 		return nil, "", fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
 	}
@@ -61,7 +61,7 @@ func auditOperator(ctx context.Context, rdb redis.UniversalClient, prefix, what,
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("it was done, but is not in the audit: %w", err)
+		return fmt.Errorf("the change was made, but is not in the audit: %w", err)
 	}
 	return nil
 }

@@ -216,8 +216,8 @@ const (
 
 // ErrNoVerifier is returned by New for a Config without anything to verify
 // tokens with.
-var ErrNoVerifier = errors.New("no key to verify tokens with: set --jwt-secret (CONCLAVE_JWT_SECRET) to at least 32 bytes, " +
-	"for example the output of: openssl rand -hex 32; or --jwks to the keys of another issuer")
+var ErrNoVerifier = errors.New("no key to verify tokens: set --jwt-secret (CONCLAVE_JWT_SECRET) to at least 32 bytes, " +
+	"for example the output of: openssl rand -hex 32; or set --jwks to the keys of another issuer")
 
 // complete checks cfg and fills in what is left out.
 func (cfg *Config) complete() error {

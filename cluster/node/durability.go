@@ -30,7 +30,7 @@ func (n *Node) checkRedis(ctx context.Context) error {
 		faults = append(faults, k.faults(n.cfg.RedisWaitReplicas)...)
 	}
 	if failsOver(n.cfg.Redis) && n.cfg.RedisWaitReplicas == 0 {
-		n.log.Warn().Msg("a failover of redis may lose the newest of what was acknowledged; see --redis-wait-replicas")
+		n.log.Warn().Msg("a failover of redis may lose acknowledged writes; see --redis-wait-replicas")
 	}
 	if len(faults) == 0 {
 		return nil
@@ -38,7 +38,7 @@ func (n *Node) checkRedis(ctx context.Context) error {
 	if n.cfg.RequireDurableRedis {
 		return fmt.Errorf("redis is not durable: %s", strings.Join(faults, "; "))
 	}
-	n.log.Warn().Strs("faults", faults).Msg("redis may forget what it is told; see --require-durable-redis")
+	n.log.Warn().Strs("faults", faults).Msg("redis may lose data; see --require-durable-redis")
 	return nil
 }
 

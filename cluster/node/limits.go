@@ -105,7 +105,7 @@ func (cfg *Config) completeQuota() error {
 	case cfg.MaxOpenBytes == 0:
 		cfg.MaxOpenBytes = max(session.DefaultOpenBytes, largest)
 	case cfg.MaxOpenBytes > 0 && cfg.MaxOpenBytes < largest:
-		return fmt.Errorf("max open bytes must be at least %d: the largest session of so many parties takes that", largest)
+		return fmt.Errorf("max open bytes must be at least %d, the size of the largest session with max parties", largest)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func (m *memory) look(ctx context.Context) {
 	found, err := m.ask(asking)
 	if err != nil {
 		if !m.failing && ctx.Err() == nil {
-			m.log.Info().Err(err).Msg("redis does not tell how much memory it uses")
+			m.log.Info().Err(err).Msg("redis does not report its memory usage")
 		}
 		m.failing = true
 		return
@@ -92,9 +92,9 @@ func (m *memory) say(found metrics.Memory, wasFull bool) {
 	}
 	switch {
 	case found.Full && !wasFull:
-		line(zerolog.ErrorLevel).Msg("redis is full, what is new is refused; see --redis-memory-reserve")
+		line(zerolog.ErrorLevel).Msg("redis is full, new sessions are refused; see --redis-memory-reserve")
 	case wasFull && !found.Full:
-		line(zerolog.InfoLevel).Msg("redis has room again")
+		line(zerolog.InfoLevel).Msg("redis has free memory again")
 	}
 	switch {
 	case found.Max == 0 || found.Used < found.Max/100*memoryCalm:

@@ -101,6 +101,6 @@ func (n *Node) closeTracing(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, tracesWithin)
 	defer cancel()
 	if err := n.tracing.Shutdown(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		n.log.Warn().Err(err).Msg("the last traces were not exported")
+		n.log.Warn().Err(err).Msg("last traces not exported")
 	}
 }

@@ -87,7 +87,7 @@ func newRedis(cfg Config) (redis.UniversalClient, error) {
 		return conns.watched(redis.NewFailoverClient(opt.Failover())), nil
 	case "redis+cluster", "rediss+cluster":
 		if opt.MasterName != "" || opt.DB != 0 || opt.SentinelPassword != "" {
-			return nil, errors.New("redis: redis+cluster:// has no path and no Sentinels: a cluster has one database")
+			return nil, errors.New("redis: redis+cluster:// takes no path and no Sentinel settings: a cluster has one database")
 		}
 		shards := opt.Cluster()
 		shards.ClusterStateReloadInterval = redisTopologyEvery
@@ -100,7 +100,7 @@ func newRedis(cfg Config) (redis.UniversalClient, error) {
 func redisTLS(cfg Config, secure bool) (*tls.Config, error) {
 	switch {
 	case !secure && cfg.RedisCA+cfg.RedisCert+cfg.RedisKey != "":
-		return nil, errors.New("redis: a certificate or authority is set, and the URL is not one with TLS (rediss://)")
+		return nil, errors.New("redis: a certificate or CA is set, but the URL does not use TLS (rediss://)")
 	case !secure:
 		return nil, nil
 	case (cfg.RedisCert == "") != (cfg.RedisKey == ""):
@@ -177,7 +177,7 @@ func clusterOptions(rest string) (*redis.UniversalOptions, error) {
 func sentinelAuth(opt *redis.UniversalOptions, query string) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return errors.New("redis: what follows ? in the URL is not percent-encoded")
+		return errors.New("redis: the part after ? in the URL is not percent-encoded")
 	}
 	for name := range values {
 		switch name {

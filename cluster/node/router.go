@@ -49,7 +49,7 @@ func (r *router) Connected(ctx context.Context, c *wsconn.Conn, reg *wire.Regist
 	m, err := r.cluster.Join(ctx, reg.UserID, string(reg.Role), after, c)
 	switch {
 	case errors.Is(err, cluster.ErrBadSeq):
-		return nil, wire.Errorf(wire.CodeBadRequest, "resume.last_seq is not a number that this server gave")
+		return nil, wire.Errorf(wire.CodeBadRequest, "resume.last_seq is not a sequence number of this server")
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnavailable, err)
 	}
@@ -150,7 +150,7 @@ func (r *router) Disconnected(ctx context.Context, c *wsconn.Conn) {
 		return
 	}
 	if err := m.(*cluster.Membership).Leave(ctx); err != nil {
-		r.log.Debug().Err(err).Str("conn", c.ID()).Msg("presence not removed, its lease will end it")
+		r.log.Debug().Err(err).Str("conn", c.ID()).Msg("presence not removed, it expires with its lease")
 	}
 }
 
@@ -159,7 +159,7 @@ func (r *router) Disconnected(ctx context.Context, c *wsconn.Conn) {
 func (r *router) reveal(user string, frame []byte) []byte {
 	plain, err := r.shares.Reveal(frame)
 	if err != nil {
-		r.log.Error().Err(err).Str("account", user).Msg("share not opened; is CONCLAVE_SHARE_KEK the one it was stored with?")
+		r.log.Error().Err(err).Str("account", user).Msg("share not decrypted; was it stored with another CONCLAVE_SHARE_KEK?")
 		return nil
 	}
 	return plain

@@ -140,10 +140,10 @@ func (n *Node) loadTokens(ctx context.Context) error {
 		return nil
 	}
 	if n.cfg.JWKSAudience == AnyClaim {
-		n.log.Warn().Msg("no audience is demanded of tokens by the JWKS: those made for other services are good here; see --jwks-audience")
+		n.log.Warn().Msg("no audience is required of tokens of the JWKS: tokens for other services are accepted; see --jwks-audience")
 	}
 	if n.cfg.JWKSIssuer == AnyClaim {
-		n.log.Warn().Msg("no issuer is demanded of tokens by the JWKS; see --jwks-issuer")
+		n.log.Warn().Msg("no issuer is required of tokens of the JWKS; see --jwks-issuer")
 	}
 	if err := j.Load(ctx); err != nil && !j.Remote() {
 		return err
@@ -161,8 +161,8 @@ func (n *Node) runTokens(ctx context.Context) {
 
 // errOpenJWKS keeps a node from taking what another issuer has made for others
 // unless that was asked for.
-var errOpenJWKS = errors.New("an issuer and an audience must be demanded of tokens by the JWKS, or those that it was used to make " +
-	"for other services are good here: set --jwks-issuer and --jwks-audience, either to \"*\" where anything shall do")
+var errOpenJWKS = errors.New("an issuer and an audience must be required of tokens of the JWKS, or tokens that it issues " +
+	"for other services are accepted here: set --jwks-issuer and --jwks-audience, or \"*\" for any")
 
 // completeTokens checks and fills in what tokens are verified by.
 func (cfg *Config) completeTokens() error {
@@ -170,7 +170,7 @@ func (cfg *Config) completeTokens() error {
 	case len(cfg.JWTSecret) == 0 && cfg.JWKS == "":
 		return ErrNoVerifier
 	case len(cfg.JWTSecret) == 0 && len(cfg.JWTSecretPrevious) > 0:
-		return errors.New("a previous JWT secret needs a current one: it verifies tokens, and signs none")
+		return errors.New("a previous JWT secret needs a current one: it verifies tokens but does not sign them")
 	case cfg.JWKS == "" && cfg.JWKSIssuer+cfg.JWKSAudience != "":
 		return errors.New("an issuer or audience of the JWKS is set, and no JWKS")
 	case cfg.JWKS == "" && (cfg.JWKSUserClaim+cfg.JWKSRolesClaim != "" || len(cfg.JWKSRoles) > 0):
@@ -178,7 +178,7 @@ func (cfg *Config) completeTokens() error {
 	case cfg.JWKS != "" && (or(cfg.JWKSIssuer, cfg.JWTIssuer) == "" || or(cfg.JWKSAudience, cfg.JWTAudience) == ""):
 		return errOpenJWKS
 	case cfg.MaxTokenLife < 0 || cfg.MaxTokenLife > auth.MaxTTL:
-		return fmt.Errorf("longest life of a token must be up to %s", auth.MaxTTL)
+		return fmt.Errorf("the maximum lifetime of a token must be up to %s", auth.MaxTTL)
 	}
 	if cfg.TokenTTL == 0 {
 		cfg.TokenTTL = httpapi.DefaultTokenTTL
@@ -193,10 +193,10 @@ func (cfg *Config) completeTokens() error {
 		cfg.RefreshMaxLife = auth.MaxTTL
 	}
 	if cfg.RefreshMaxLife < cfg.RefreshTTL || cfg.RefreshMaxLife > auth.MaxTTL {
-		return fmt.Errorf("a login can be renewed for %s at most, it must be from its refresh TTL, %s, to %s", cfg.RefreshMaxLife, cfg.RefreshTTL, auth.MaxTTL)
+		return fmt.Errorf("the maximum life of a login is %s, it must be from the refresh TTL, %s, to %s", cfg.RefreshMaxLife, cfg.RefreshTTL, auth.MaxTTL)
 	}
 	if cfg.TokenTTL > cfg.MaxTokenLife {
-		return fmt.Errorf("tokens from login live %s, and none may live longer than %s", cfg.TokenTTL, cfg.MaxTokenLife)
+		return fmt.Errorf("tokens from login are valid for %s, but none may live longer than %s", cfg.TokenTTL, cfg.MaxTokenLife)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (u *users) Unknown(ctx context.Context, asker string, list []string) (strin
 	}
 	there, err := u.accounts.Exist(ctx, look...)
 	if err != nil {
-		return "", fmt.Errorf("look for users: %w", err)
+		return "", fmt.Errorf("look up users: %w", err)
 	}
 	var missing []string
 	for _, user := range look {
@@ -103,7 +103,7 @@ func (u *users) applies(ctx context.Context, asker string) (bool, error) {
 		if wire.AsError(err).Code == wire.CodeNotFound {
 			return false, nil
 		}
-		return false, fmt.Errorf("look for the asker's account: %w", err)
+		return false, fmt.Errorf("look up the coordinator's account: %w", err)
 	}
 	if account.LogsIn {
 		u.remember(u.logsIn, asker)

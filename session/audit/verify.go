@@ -8,9 +8,9 @@ import (
 // Errors of [Verifier.End]; Add returns a [*BreakError].
 var (
 	// ErrEmpty: there was no entry, so that nothing shows what became of them.
-	ErrEmpty = errors.New("no entries: nothing shows whether there should be some")
+	ErrEmpty = errors.New("no entries: missing entries cannot be detected")
 	// ErrAnchor: the entries are a chain, but not one that the noted head is in.
-	ErrAnchor = errors.New("the anchor is not in this chain: its end was cut off before that entry, or it was written anew")
+	ErrAnchor = errors.New("the anchor is not in this chain: it was truncated before that entry, or rewritten")
 )
 
 // BreakError says where a chain breaks.
@@ -62,11 +62,11 @@ func (v *Verifier) Add(f Fields) error {
 		return &BreakError{Place: v.place, N: e.N, After: v.head.N, Reason: fmt.Sprintf(format, args...)}
 	}
 	if e.sum() != e.Hash {
-		return broken("its content is not what its hash was made of")
+		return broken("its content does not match its hash")
 	}
 	switch {
 	case v.place == 1 && (e.N == 1) != (e.Prev == Genesis):
-		return broken("an entry is the first if, and only if, it follows none")
+		return broken("only the first entry may have no predecessor")
 	case v.place == 1 && e.N != 1 && v.anchor == "":
 		return broken("entries before it are not here: give the hash of entry %d as the anchor", e.N-1)
 	case v.place > 1 && e.N == v.head.N+2:
@@ -76,7 +76,7 @@ func (v *Verifier) Add(f Fields) error {
 	case v.place > 1 && e.N != v.head.N+1:
 		return broken("it stands after entry %d", v.head.N)
 	case v.place > 1 && e.Prev != v.head.Hash:
-		return broken("it was made to follow another entry %d than the one that is here", v.head.N)
+		return broken("it follows another entry %d than the one in this chain", v.head.N)
 	}
 	v.found = v.found || e.Prev == v.anchor || e.Hash == v.anchor
 	v.head = Head{N: e.N, Hash: e.Hash}

@@ -95,7 +95,7 @@ func (e *envelope) pack(rd *round, to int, content []byte) (Message, error) {
 	if rd.P2P {
 		p := e.peers[to]
 		if p == nil {
-			return m, fmt.Errorf("%s: part %d is nobody to seal to", rd.Name, to)
+			return m, fmt.Errorf("%s: part %d is not a recipient", rd.Name, to)
 		}
 		sealed, err := p.seal.Seal(e.info(rd, &m), content)
 		if err != nil {

@@ -76,7 +76,7 @@ func (c *SignConfig) check() error {
 	// identity that changed since the key was made is not the party it was.
 	for _, m := range b.Parties {
 		if m != s.Parties[m.Index-1] {
-			return fmt.Errorf("part %d is not who it was when the key was made", m.Index)
+			return fmt.Errorf("part %d has another user or identity than when the key was created", m.Index)
 		}
 	}
 	return nil

@@ -46,7 +46,7 @@ type wei struct{ n big.Int }
 
 func (w *wei) UnmarshalText(text []byte) error {
 	if _, ok := w.n.SetString(string(text), 10); !ok || w.n.Sign() < 0 || w.n.BitLen() > 256 {
-		return fmt.Errorf("%q is no amount in wei", text)
+		return fmt.Errorf("%q is not an amount in wei", text)
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func parseTransaction(raw []byte) (*transaction, error) {
 	}
 	f := fields{list: item.List}
 	if !item.IsList || len(f.list) != 9 {
-		return nil, errors.New("it is no transaction of a known kind: nine fields are expected, a legacy one with its chain id")
+		return nil, errors.New("it is not a transaction of a known kind: nine fields are expected, a legacy one with its chain id")
 	}
 	t := new(transaction)
 	if typed {
@@ -163,7 +163,7 @@ type fields struct {
 
 func (f *fields) fail(text string) {
 	if f.err == nil {
-		f.err = errors.New("it is no transaction that can be signed: " + text)
+		f.err = errors.New("it is not a transaction that can be signed: " + text)
 	}
 }
 
@@ -185,7 +185,7 @@ func (f *fields) number(i int) *big.Int {
 
 func (f *fields) address(i int) (a address) {
 	if b := f.bytes(i); copy(a[:], b) != len(a) || len(b) != len(a) {
-		f.fail("its recipient is no address; contracts are not made")
+		f.fail("its recipient is not an address; contract creation is not supported")
 	}
 	return a
 }
@@ -203,6 +203,6 @@ func (f *fields) accessList(i int) {
 		}
 	}
 	if !ok {
-		f.fail("its access list is none")
+		f.fail("its access list is malformed")
 	}
 }

@@ -225,12 +225,12 @@ func (r *rule) check() error {
 func (r *rule) checkNames() error {
 	for _, user := range r.Coordinators {
 		if !wire.StoredID(user) {
-			return fmt.Errorf("coordinator %q is no user id", user)
+			return fmt.Errorf("coordinator %q is not a user id", user)
 		}
 	}
 	for _, id := range append(slices.Clone(r.Keys), r.Participants...) {
 		if id != wildcard && !wire.StoredID(id) {
-			return fmt.Errorf("%q is no id", id)
+			return fmt.Errorf("%q is not an id", id)
 		}
 	}
 	for _, h := range r.Hashes {
@@ -270,7 +270,7 @@ func (p *Policy) Decide(session string, request statement.Request) (ok bool, rea
 		reasons = append(reasons, r.Name+": "+why)
 	}
 	if len(reasons) == 0 {
-		return false, "no rule of the policy is for this", nil
+		return false, "no rule of the policy matches", nil
 	}
 	return false, "the policy does not allow it: " + strings.Join(reasons, "; "), nil
 }

@@ -27,7 +27,7 @@ var (
 	ErrHashNone = errors.New("hash none needs exactly 32 bytes of hex data")
 	ErrNoData   = errors.New("there is nothing to sign: the data has no bytes")
 	ErrHashEd   = errors.New("ed25519 signs the data as it is: hash must be none or left out")
-	ErrText     = errors.New("the text is not UTF-8; give bytes that are no text as 0x and hex")
+	ErrText     = errors.New("the text is not UTF-8; give binary data as 0x and hex")
 
 	// ErrTransaction is for data that can be meant in two ways, and a hash that does
 	// not say in which.

@@ -279,5 +279,5 @@ func CurveOf(address string) (Curve, string, error) {
 			return curve, canonical, nil
 		}
 	}
-	return "", "", errors.New("the account address is one of no known curve")
+	return "", "", errors.New("the account address belongs to no known curve")
 }

@@ -138,7 +138,7 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 }
 
 // errUnheard marks a user who does not hear of a session.
-var errUnheard = errors.New("session: does not hear of it")
+var errUnheard = errors.New("session: recipient not notified")
 
 func invites(t wire.Type) bool { return t == wire.TypeKeygenInvite || t == wire.TypeSignInvite }
 

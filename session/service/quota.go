@@ -30,9 +30,9 @@ func (e *QuotaError) Error() string { return "session: over the limit " + string
 func (e *QuotaError) clientError() *wire.Error {
 	told := wire.Errorf(wire.CodeQuotaExceeded, "%s", map[session.Limit]string{
 		session.LimitSessions: "too many of your sessions are open (--max-open-sessions): wait until some end, or cancel them",
-		session.LimitOpen:     "your open sessions take too much room (--max-open-bytes): wait until some end, or cancel them",
-		session.LimitEnded:    "you have begun too much in the last quarter of an hour (--max-ended-bytes): wait until it is forgotten",
-		session.LimitKeys:     "your keys take too much room (--max-key-bytes)",
+		session.LimitOpen:     "your open sessions take too much memory (--max-open-bytes): wait until some end, or cancel them",
+		session.LimitEnded:    "you have started too many sessions in the last 15 minutes (--max-ended-bytes): wait until they are deleted",
+		session.LimitKeys:     "your keys take too much memory (--max-key-bytes)",
 	}[e.Limit])
 	told.RetryAfter = e.RetryAfter
 	return told
@@ -232,7 +232,7 @@ func (v *Service) checkUsers(ctx context.Context, c Caller, users []string) erro
 		return err
 	}
 	v.cfg.Observer.Denied(unknownUser)
-	return wire.Errorf(wire.CodeUnknownUser, "there is no user %s here", strconv.Quote(user))
+	return wire.Errorf(wire.CodeUnknownUser, "unknown user %s", strconv.Quote(user))
 }
 
 // Storage says whether the store has room.

@@ -153,7 +153,7 @@ func ambiguous(keyID string, open []session.Session) error {
 	}
 	slices.Sort(ids)
 	return &wire.Error{
-		Code: wire.CodeAmbiguous, Message: fmt.Sprintf("several signings are open, and none waits for this; name one with session_id: %v", ids), KeyID: keyID,
+		Code: wire.CodeAmbiguous, Message: fmt.Sprintf("several signings are open, and none expects this; name one with session_id: %v", ids), KeyID: keyID,
 	}
 }
 

@@ -299,9 +299,9 @@ func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (sess
 // Errors of [Service.Resend].
 var (
 	// ErrNoOutcomes: nobody outside is told of outcomes here.
-	ErrNoOutcomes = wire.Errorf(wire.CodeNotFound, "no webhook is set here")
+	ErrNoOutcomes = wire.Errorf(wire.CodeNotFound, "no webhook is configured")
 	// ErrNotEnded: there is no outcome yet.
-	ErrNotEnded = wire.Errorf(wire.CodeConflict, "the session goes on; its outcome is sent when it ends")
+	ErrNotEnded = wire.Errorf(wire.CodeConflict, "the session is still running; its outcome is sent when it ends")
 )
 
 // Resend has the outcome of a session of the caller's, or of any if the caller is

@@ -16,7 +16,7 @@ var (
 	ErrUnavailable = wire.Errorf(wire.CodeUnavailable, "the store does not answer, try again")
 	// ErrStorageFull is of what is new, and of what is bulky, while the store has no
 	// memory for it.
-	ErrStorageFull = wire.Errorf(wire.CodeStorageFull, "there is no room for anything new now; what has begun goes on; try again later")
+	ErrStorageFull = wire.Errorf(wire.CodeStorageFull, "the cluster has no memory for new sessions; running ones continue; try again later")
 	ErrStale       = errors.New("session: version or lock is no longer ours")
 	ErrTooMany     = wire.Errorf(wire.CodeRateLimited, "too many signings are open on this key")
 )
@@ -204,10 +204,10 @@ type Delivery struct {
 // Errors of a [Sender] for a delivery that has no room.
 var (
 	// ErrMailboxFull: the recipient has too much unread.
-	ErrMailboxFull = wire.Errorf(wire.CodeMailboxFull, "the recipient has too much unread")
+	ErrMailboxFull = wire.Errorf(wire.CodeMailboxFull, "the recipient's mailbox is full")
 	// ErrShareUsed: the payer has, of all that it may have there or of what it may
 	// have there in one session.
-	ErrShareUsed = wire.Errorf(wire.CodeQuotaExceeded, "the recipient has too much unread of what you have caused")
+	ErrShareUsed = wire.Errorf(wire.CodeQuotaExceeded, "your share of the recipient's mailbox is used up")
 )
 
 // Sender puts frames into mailboxes, from where they reach sockets on any node.

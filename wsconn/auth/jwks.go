@@ -202,7 +202,7 @@ func (j *JWKS) replace(ctx context.Context) error {
 		j.cfg.Report(fmt.Errorf("jwks: passed over %w", reason))
 	}
 	if len(set.keys) == 0 {
-		j.cfg.Report(errors.New("jwks: the set has no key that verifies tokens: every token of its issuer is refused"))
+		j.cfg.Report(errors.New("jwks: the set has no key that verifies tokens: all tokens of its issuer are refused"))
 	}
 	j.raw = raw
 	if j.set.Swap(set) != nil {

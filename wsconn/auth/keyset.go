@@ -87,7 +87,7 @@ func parseKeySet(raw []byte) (set *keySet, passedOver []error, err error) {
 	set = &keySet{keys: make(map[string]publicKey), cache: newTokenCache(maxCachedTokens)}
 	for kid, keys := range usable {
 		if len(keys) > 1 {
-			passedOver = append(passedOver, fmt.Errorf("%d keys are named %.64q: which is meant cannot be told", len(keys), kid))
+			passedOver = append(passedOver, fmt.Errorf("%d keys have the kid %.64q: it must be unique", len(keys), kid))
 			continue
 		}
 		set.keys[kid] = keys[0]

@@ -78,7 +78,7 @@ func newMapping(user, roles string, names map[string]string) (m mapping, err err
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		role := wire.Role(names[name])
 		if name == "" || !role.Valid() {
-			return m, fmt.Errorf("role %q=%q: there are coordinator, participant and admin", name, names[name])
+			return m, fmt.Errorf("role %q=%q: the roles are coordinator, participant and admin", name, names[name])
 		}
 		if m.names == nil {
 			m.names = map[string]wire.Role{}

@@ -48,7 +48,7 @@ func bearer(h http.Header) (string, error) {
 	}
 	scheme, token, ok := strings.Cut(values[0], " ")
 	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") {
-		return "", wire.Errorf(wire.CodeUnauthenticated, "the Authorization header must be one, Bearer and a token")
+		return "", wire.Errorf(wire.CodeUnauthenticated, "there must be exactly one Authorization header, Bearer and a token")
 	}
 	return strings.TrimSpace(token), nil
 }

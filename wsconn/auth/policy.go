@@ -28,7 +28,7 @@ type policy struct {
 // for. An empty issuer or audience is not looked at.
 func newPolicy(algorithms []string, issuer, audience string, maxLife time.Duration, now func() time.Time) (*policy, error) {
 	if maxLife < time.Second || maxLife > MaxTTL {
-		return nil, fmt.Errorf("longest life of a token is %s, it must be from 1s to %s", maxLife, MaxTTL)
+		return nil, fmt.Errorf("the maximum lifetime of a token is %s, it must be from 1s to %s", maxLife, MaxTTL)
 	}
 	options := []jwt.ParserOption{
 		jwt.WithValidMethods(algorithms),

@@ -40,7 +40,7 @@ func (s *Sender) try(ctx context.Context, t service.Taken, now func() time.Time)
 	switch {
 	case errors.Is(err, service.ErrNotFound):
 		s.cfg.Observe.GivenUp(reasonForgotten)
-		s.log.Error().Str("session", t.ID).Msg("webhook: the session was forgotten before its outcome was told")
+		s.log.Error().Str("session", t.ID).Msg("webhook: session deleted before its outcome was sent")
 		return s.cfg.Queue.OutcomeTold(ctx, t)
 	case err != nil:
 		return err
@@ -63,7 +63,7 @@ func (s *Sender) retry(ctx context.Context, ses session.Session, t service.Taken
 	var refused *refusal
 	if errors.As(why, &refused) && refused.status == http.StatusGone {
 		s.cfg.Observe.GivenUp(reasonGone)
-		s.log.Error().Err(why).Str("session", t.ID).Msg("webhook: the receiver does not want this outcome, it is not told")
+		s.log.Error().Err(why).Str("session", t.ID).Msg("webhook: outcome refused by the receiver, not sent again")
 		return s.cfg.Queue.OutcomeTold(ctx, t)
 	}
 	since, err := s.cfg.Queue.OutcomeSince(ctx, t.ID, ses.EndedAt)
@@ -73,7 +73,7 @@ func (s *Sender) retry(ctx context.Context, ses session.Session, t service.Taken
 	age := now().Sub(since)
 	if age > giveUpAfter {
 		s.cfg.Observe.GivenUp(reasonDay)
-		s.log.Error().Err(why).Str("session", t.ID).Dur("dur", age).Msg("webhook: given up, this outcome is not told")
+		s.log.Error().Err(why).Str("session", t.ID).Dur("dur", age).Msg("webhook: given up, outcome not sent")
 		return s.cfg.Queue.OutcomeTold(ctx, t)
 	}
 	least := time.Duration(0)
@@ -81,7 +81,7 @@ func (s *Sender) retry(ctx context.Context, ses session.Session, t service.Taken
 		least = refused.after
 	}
 	pause := retryIn(age, least)
-	s.log.Warn().Err(why).Str("session", t.ID).Dur("dur", pause).Msg("webhook: outcome not taken, will be tried again")
+	s.log.Warn().Err(why).Str("session", t.ID).Dur("dur", pause).Msg("webhook: outcome not accepted, will be tried again")
 	return s.cfg.Queue.RetryOutcome(ctx, t, now().Add(pause))
 }
 

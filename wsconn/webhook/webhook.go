@@ -139,7 +139,7 @@ type Sender struct {
 func Check(text string, secrets [][]byte) error {
 	if text == "" {
 		if len(secrets) > 0 {
-			return errors.New("webhook: there is a secret, and no URL")
+			return errors.New("webhook: a secret is set, but no URL")
 		}
 		return nil
 	}
@@ -194,14 +194,14 @@ func (s *Sender) Ended(ctx context.Context, ses session.Session) error {
 	}
 	if !ok {
 		s.cfg.Observe.GivenUp(reasonFull)
-		s.log.Error().Str("session", ses.ID).Msg("webhook is too far behind, this outcome is not told")
+		s.log.Error().Str("session", ses.ID).Msg("webhook queue full, outcome not sent")
 	}
 	s.wake()
 	return nil
 }
 
 // errBehind is Again's error where too much waits.
-var errBehind = &wire.Error{Code: wire.CodeUnavailable, Message: "too many outcomes wait to be sent; try again later", Temporary: true}
+var errBehind = &wire.Error{Code: wire.CodeUnavailable, Message: "too many outcomes are queued for the webhook; try again later", Temporary: true}
 
 // Again implements service.Outcomes.
 func (s *Sender) Again(ctx context.Context, ses session.Session, now time.Time) error {
@@ -282,7 +282,7 @@ func (s *Sender) batch(ctx context.Context) int {
 			// The store's clock: when it was taken, and the time that has passed since.
 			now := func() time.Time { return t.Until.Add(time.Since(begun) - hold) }
 			if err := s.try(ctx, t, now); err != nil && ctx.Err() == nil {
-				s.log.Warn().Err(err).Str("session", t.ID).Msg("webhook: outcome not noted as told, it may come again")
+				s.log.Warn().Err(err).Str("session", t.ID).Msg("webhook: delivery not recorded, outcome may be sent again")
 			}
 		})
 	}

@@ -199,11 +199,11 @@ func TestTries(t *testing.T) {
 		{"a redirect", new(queue), 0, answers(307), false, "answers 307", "tried failed"},
 		{"a redirect that changes the method", new(queue), 0, answers(303), false, "answers 303", "tried failed"},
 		{"a status without a name", new(queue), time.Hour, answers(599), false, "answers 599", "tried failed"},
-		{"gone", new(queue), time.Second, answers(410), true, "does not want", "tried failed, given up gone"},
+		{"gone", new(queue), time.Second, answers(410), true, "refused by the receiver", "tried failed, given up gone"},
 		{"no answer", new(queue), 0, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false, "tried again", "tried failed"},
 		{"after a day", new(queue), giveUpAfter + time.Minute, answers(500), true, "given up", "tried failed, given up day"},
 		{"after a day, asked for again", &queue{since: time.Now()}, giveUpAfter + time.Minute, answers(500), false, "tried again", "tried failed"},
-		{"of a session that is forgotten", &queue{missing: true}, 0, answers(204), true, "forgotten", "given up forgotten"},
+		{"of a session that is forgotten", &queue{missing: true}, 0, answers(204), true, "session deleted", "given up forgotten"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -23,17 +23,17 @@ var loginFaults = map[wire.Code]string{
 const noRoute = "none"
 
 func (m *Metrics) newEdges() {
-	m.tokenFailures = m.counters("token_failures_total", "Tokens that were refused, or could not be judged, by reason.", "reason")
+	m.tokenFailures = m.counters("token_failures_total", "Tokens that were refused or could not be verified, by reason.", "reason")
 	for _, fault := range auth.Faults {
 		m.tokenFailures.WithLabelValues(fault)
 	}
-	m.loginFailures = m.counters("login_failures_total", "Logins that failed, by reason, but for those that came too often.", "reason")
+	m.loginFailures = m.counters("login_failures_total", "Failed logins, by reason, without rate-limited ones.", "reason")
 	m.loginFailures.WithLabelValues(other)
 	for _, fault := range loginFaults {
 		m.loginFailures.WithLabelValues(fault)
 	}
 	m.requests = m.counters("http_requests_total", "HTTP requests, by route and status; 101 is a WebSocket.", "route", "status")
-	m.requestTook = m.histograms("http_request_duration_seconds", "From an HTTP request's head to its answer's end, by route.", fast, "route")
+	m.requestTook = m.histograms("http_request_duration_seconds", "Duration of HTTP requests, from the header to the end of the response, by route.", fast, "route")
 }
 
 // Verifier returns next, whose refusals are counted.

@@ -89,7 +89,7 @@ type messageMeter struct {
 func New(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.gauge("build_info", "1, with the version of conclaved and of the Go that built it.",
+	m.gauge("build_info", "Always 1, labelled with the versions of conclaved and of Go.",
 		prometheus.Labels{"version": version, "goversion": runtime.Version()}, func() float64 { return 1 })
 	m.newSockets()
 	m.newMailboxes()
@@ -148,10 +148,10 @@ type Pool struct {
 
 // Watch adds what s tells. It is to be called once.
 func (m *Metrics) Watch(s Sources) {
-	m.gauge("connections_open", "Sockets that are open, registered or not.", nil, func() float64 { return float64(s.Open()) })
+	m.gauge("connections_open", "Open sockets, registered or not.", nil, func() float64 { return float64(s.Open()) })
 	m.gauge("connections_registered", "Sockets whose client has registered.", nil, func() float64 { return float64(s.Registered()) })
-	m.gauge("connections_limit", "Sockets that the node takes at most; 0 for no limit.", nil, func() float64 { return float64(max(s.MaxConnections, 0)) })
-	m.gauge("ready", "1 if the node is ready for new clients, else 0.", nil, func() float64 {
+	m.gauge("connections_limit", "Maximum open sockets of the node; 0 for no limit.", nil, func() float64 { return float64(max(s.MaxConnections, 0)) })
+	m.gauge("ready", "1 if the node accepts new clients, else 0.", nil, func() float64 {
 		ctx, cancel := context.WithTimeout(context.Background(), readyWithin)
 		defer cancel()
 		if s.Ready(ctx) != nil {
@@ -162,12 +162,12 @@ func (m *Metrics) Watch(s Sources) {
 	const pool = "redis_pool_connections"
 	m.gauge(pool, "Connections to Redis.", prometheus.Labels{"state": "idle"}, func() float64 { return float64(s.Pool().Idle) })
 	m.gauge(pool, "Connections to Redis.", prometheus.Labels{"state": "used"}, func() float64 { return float64(s.Pool().Used) })
-	m.total("redis_pool_timeouts_total", "Commands that found no free connection to Redis in time.", nil, func() uint64 { return s.Pool().Timeouts })
-	m.gauge("clock_offset_seconds", "How far the node's clock is ahead of Redis's; beyond 10, either way, it is not ready.", nil,
+	m.total("redis_pool_timeouts_total", "Commands that timed out waiting for a free connection to Redis.", nil, func() uint64 { return s.Pool().Timeouts })
+	m.gauge("clock_offset_seconds", "Offset of the node's clock from Redis's, positive if ahead; beyond 10 either way the node is not ready.", nil,
 		func() float64 { return s.ClockOffset().Seconds() })
-	m.gauge("redis_memory_used_bytes", "Memory that Redis uses, of several masters the fullest.", nil, func() float64 { return float64(s.Memory().Used) })
-	m.gauge("redis_memory_max_bytes", "Its maxmemory; 0 for no limit.", nil, func() float64 { return float64(s.Memory().Max) })
-	m.gauge("redis_memory_full", "1 while new sessions are refused because Redis has little memory left, else 0.", nil, func() float64 {
+	m.gauge("redis_memory_used_bytes", "Memory used by Redis; with several masters, that of the fullest.", nil, func() float64 { return float64(s.Memory().Used) })
+	m.gauge("redis_memory_max_bytes", "maxmemory of that Redis; 0 for no limit.", nil, func() float64 { return float64(s.Memory().Max) })
+	m.gauge("redis_memory_full", "1 while new sessions are refused because Redis is short of memory, else 0.", nil, func() float64 {
 		if s.Memory().Full {
 			return 1
 		}
@@ -176,16 +176,16 @@ func (m *Metrics) Watch(s Sources) {
 	if s.Webhook == nil {
 		s.Webhook = func() (int, time.Duration) { return 0, 0 }
 	}
-	m.gauge("webhook_pending_outcomes", "Outcomes that the cluster has still to send to the webhook.", nil, func() float64 {
+	m.gauge("webhook_pending_outcomes", "Outcomes queued for the webhook, in the whole cluster.", nil, func() float64 {
 		n, _ := s.Webhook()
 		return float64(n)
 	})
-	m.gauge("webhook_oldest_seconds", "For how long the oldest of them has been waiting.", nil, func() float64 {
+	m.gauge("webhook_oldest_seconds", "Age of the oldest queued outcome.", nil, func() float64 {
 		_, oldest := s.Webhook()
 		return oldest.Seconds()
 	})
 	for limit, refused := range s.Limited {
-		m.total("rate_limited_total", "What was refused because it came too often, by limit.", prometheus.Labels{"limit": limit}, refused)
+		m.total("rate_limited_total", "Requests refused by rate limits, by limit.", prometheus.Labels{"limit": limit}, refused)
 	}
 }
 

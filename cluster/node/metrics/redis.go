@@ -23,8 +23,8 @@ var Commands = []string{
 
 func (m *Metrics) newRedis() {
 	took := m.histograms("redis_command_duration_seconds",
-		`From a command's being given to Redis's client to its answer, repetitions included; several that went together are "pipeline".`, fast, "command")
-	failed := m.counters("redis_errors_total", "Commands that Redis did not carry out, or did not answer.", "command")
+		`Duration of Redis commands in the client, including retries; commands sent together are "pipeline".`, fast, "command")
+	failed := m.counters("redis_errors_total", "Commands that failed or that Redis did not answer.", "command")
 	m.redisTook = make(map[string]prometheus.Observer)
 	m.redisErrors = make(map[string]prometheus.Counter)
 	for _, name := range append([]string{other}, Commands...) {

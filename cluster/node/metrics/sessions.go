@@ -25,10 +25,10 @@ const (
 )
 
 func (m *Metrics) newSessions() {
-	m.started = m.counters("sessions_started_total", "Sessions that this node began, by kind.", "kind")
-	m.attempts = m.counters("session_attempts_total", "Attempts that began with a step of this node, the first of a session included.", "kind")
-	m.ended = m.counters("sessions_ended_total", "Sessions that ended with a step of this node, by kind and outcome.", "kind", "outcome")
-	m.durations = m.histograms("session_duration_seconds", "From a session's beginning to its end, by kind and outcome.", slow, "kind", "outcome")
+	m.started = m.counters("sessions_started_total", "Sessions created by this node, by kind.", "kind")
+	m.attempts = m.counters("session_attempts_total", "Attempts started by this node, including the first of a session.", "kind")
+	m.ended = m.counters("sessions_ended_total", "Sessions ended by this node, by kind and outcome.", "kind", "outcome")
+	m.durations = m.histograms("session_duration_seconds", "Duration of sessions from creation to end, by kind and outcome.", slow, "kind", "outcome")
 	for _, k := range kinds {
 		m.started.WithLabelValues(string(k))
 		m.attempts.WithLabelValues(string(k))
@@ -37,16 +37,16 @@ func (m *Metrics) newSessions() {
 			m.durations.WithLabelValues(string(k), string(o))
 		}
 	}
-	m.lockWait = m.histogram("lock_wait_seconds", "From asking for a session's lock, on this node and in Redis, to having it or giving up.", fast)
-	m.lockFailures = m.counters("lock_failures_total", "Locks of sessions that were not had, or lost, by reason.", "reason")
+	m.lockWait = m.histogram("lock_wait_seconds", "Time to acquire a session's lock, on this node and in Redis, or to give up.", fast)
+	m.lockFailures = m.counters("lock_failures_total", "Session locks that were not acquired or were lost, by reason.", "reason")
 	for _, reason := range []string{lockHeld, lockUnavailable, lockCancelled, lockLost} {
 		m.lockFailures.WithLabelValues(reason)
 	}
-	m.quotaRefused = m.counters("quota_refused_total", "Requests refused for what their account stores already, or for naming nobody, by reason.", "reason")
+	m.quotaRefused = m.counters("quota_refused_total", "Requests refused because of a storage quota or an unknown user, by reason.", "reason")
 	for _, reason := range service.RefusalReasons {
 		m.quotaRefused.WithLabelValues(reason)
 	}
-	m.swept = m.counters("sweeper_sessions_total", "Sessions that were due and that this node's sweeper took, by what came of it.", "result")
+	m.swept = m.counters("sweeper_sessions_total", "Due sessions processed by this node's sweeper, by result.", "result")
 	m.swept.WithLabelValues("ok")
 	m.swept.WithLabelValues("failed")
 }

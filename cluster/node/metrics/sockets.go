@@ -46,8 +46,8 @@ var closeReasons = map[int]string{
 }
 
 func (m *Metrics) newSockets() {
-	m.messages = m.counters("messages_total", `Messages of clients, by type and by the code with which they were refused, or "ok".`, "type", "result")
-	took := m.histograms("message_duration_seconds", "From a message's being read to its answer's being queued.", fast, "type")
+	m.messages = m.counters("messages_total", `Messages from clients, by type and by error code, or "ok".`, "type", "result")
+	took := m.histograms("message_duration_seconds", "Time from reading a message to queueing its answer.", fast, "type")
 	m.ofType = make(map[wire.Type]messageMeter)
 	for _, t := range Types {
 		m.ofType[t] = messageMeter{m.messages.WithLabelValues(string(t), resultOK), took.WithLabelValues(string(t))}
@@ -55,9 +55,9 @@ func (m *Metrics) newSockets() {
 	m.ofUnknown = m.ofType[unknownType]
 	delete(m.ofType, unknownType) // a client's word is never it
 	m.relayLag = m.histogram("relay_lag_seconds",
-		"From a message's being sent to a mailbox, on any node, to its being written to the socket, for recipients who are connected.", fast)
-	m.turnedAway = m.counter("queue_full_total", "Mailbox frames that found a socket's queue full and were offered again.")
-	closed := m.counters("connections_closed_total", "Sockets that were closed, by close code.", "reason")
+		"Time from sending a message to a mailbox, on any node, to writing it to the socket, for connected recipients.", fast)
+	m.turnedAway = m.counter("queue_full_total", "Mailbox frames that were retried because the queue of the socket was full.")
+	closed := m.counters("connections_closed_total", "Closed sockets, by close code.", "reason")
 	m.closed = make(map[string]prometheus.Counter)
 	for _, reason := range closeReasons {
 		m.closed[reason] = closed.WithLabelValues(reason)
@@ -103,10 +103,10 @@ func (m *Metrics) Closed(code int) {
 
 func (m *Metrics) newMailboxes() {
 	depth := m.histograms("mailbox_depth_messages",
-		`What mailboxes hold: after an append ("append"), and what was read at once for a socket that was behind ("drain").`, counts, "at")
+		`Messages in a mailbox after an append ("append"), and messages read at once for a socket that was behind ("drain").`, counts, "at")
 	m.appended, m.drained = depth.WithLabelValues("append"), depth.WithLabelValues("drain")
 	refused := m.counters("mailbox_refused_total",
-		`Times that a mailbox did not take what was sent to it: it was full ("full"), or whoever caused the message had used up its share of the mailbox ("share") or of what one session may put there ("session").`, "reason")
+		`Messages that a mailbox refused: it was full ("full"), or the user who caused the message had used up its share of the mailbox ("share") or the allowance of one session ("session").`, "reason")
 	m.mailboxFull, m.shareUsed, m.groupFull = refused.WithLabelValues("full"), refused.WithLabelValues("share"), refused.WithLabelValues("session")
 }
 

@@ -9,11 +9,11 @@ import (
 )
 
 func (m *Metrics) newWebhook() {
-	m.webhookTries = m.counters("webhook_tries_total", "Tries of this node to send an outcome to the webhook, by result.", "result")
+	m.webhookTries = m.counters("webhook_tries_total", "Webhook requests of this node, by result.", "result")
 	for _, result := range webhook.Results {
 		m.webhookTries.WithLabelValues(result)
 	}
-	m.webhookGivenUp = m.counters("webhook_given_up_total", "Outcomes that are not sent to the webhook, as this node found, by reason.", "reason")
+	m.webhookGivenUp = m.counters("webhook_given_up_total", "Outcomes that this node found and that are not sent to the webhook, by reason.", "reason")
 	for _, reason := range webhook.Reasons {
 		m.webhookGivenUp.WithLabelValues(reason)
 	}

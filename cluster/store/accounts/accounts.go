@@ -228,7 +228,7 @@ func roleNames(roles []wire.Role) (string, error) {
 	var names []string
 	for _, r := range roles {
 		if !r.Valid() {
-			return "", wire.Errorf(wire.CodeBadRequest, "no such role: %.64q; there are coordinator, participant and admin", r)
+			return "", wire.Errorf(wire.CodeBadRequest, "no such role: %.64q; the roles are coordinator, participant and admin", r)
 		}
 		if !slices.Contains(names, string(r)) {
 			names = append(names, string(r))
@@ -241,7 +241,7 @@ func roleNames(roles []wire.Role) (string, error) {
 // the rule for names keeps its own.
 func (s *Store) nameable(ctx context.Context, user string, replace bool) error {
 	if strings.HasPrefix(user, wire.SubjectPrefix) {
-		return wire.Errorf(wire.CodeBadRequest, "user must not begin with %s, which begins the user ids of other issuers' subjects", wire.SubjectPrefix)
+		return wire.Errorf(wire.CodeBadRequest, "user must not begin with %s, the prefix of other issuers' user ids", wire.SubjectPrefix)
 	}
 	if wire.ValidID(user) {
 		return nil

@@ -24,7 +24,7 @@ const (
 
 // errLastAdmin is returned for a change after which no account could make an admin over
 // the web.
-var errLastAdmin = wire.Errorf(wire.CodeConflict, "you are the last admin who can log in; make another first")
+var errLastAdmin = wire.Errorf(wire.CodeConflict, "you are the last admin who can log in; add another first")
 
 func mayManage(by auth.Claims) error {
 	if !by.Has(wire.RoleAdmin) {

@@ -280,7 +280,7 @@ func (t *loginTry) take(ctx context.Context, key string, budgets []budget) (wait
 		if ctx.Err() != nil {
 			return 0
 		}
-		t.l.log.Warn().Err(err).Msg("failed logins are counted by this node alone: Redis takes nothing")
+		t.l.log.Warn().Err(err).Msg("failed logins counted by this node only: redis refuses writes")
 	}
 	return t.takeHere(key, budgets)
 }
@@ -328,7 +328,7 @@ func (t *loginTry) Undone(ctx context.Context) {
 			args = append(args, b.field, b.costs.Milliseconds())
 		}
 		if err := giveScript.Run(ctx, t.l.rdb, []string{of.key}, args...).Err(); err != nil {
-			t.l.log.Warn().Err(err).Msg("a login that did not fail was counted as one that did")
+			t.l.log.Warn().Err(err).Msg("successful login counted as failed")
 		}
 	}
 	t.taken = nil
@@ -350,7 +350,7 @@ func (t *loginTry) Succeeded(ctx context.Context) {
 	err := knownScript.Run(ctx, t.l.rdb, []string{knownKey(t.l.prefix, t.account)},
 		t.l.name("known", t.account, t.from), knownNetworks, knownFor.Milliseconds()).Err()
 	if err != nil {
-		t.l.log.Warn().Err(err).Msg("where a login came from was not noted")
+		t.l.log.Warn().Err(err).Msg("address of login not recorded")
 	}
 }
 

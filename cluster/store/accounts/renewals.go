@@ -100,7 +100,7 @@ func NewRenewals(cfg RenewalsConfig) (*Renewals, error) {
 		cfg.Longest = auth.MaxTTL
 	}
 	if cfg.Idle < time.Second || cfg.Longest < cfg.Idle || cfg.Longest > auth.MaxTTL {
-		return nil, fmt.Errorf("renewals: a login must be renewable for from 1s to %s", auth.MaxTTL)
+		return nil, fmt.Errorf("renewals: the refresh TTL must be from 1s to %s", auth.MaxTTL)
 	}
 	return &Renewals{cfg: cfg, ends: limit.NewThrottle(endsPerHour/3600.0, endsPerHour)}, nil
 }
@@ -154,12 +154,12 @@ func (r *Renewals) Renew(ctx context.Context, refresh, attempt string) (auth.Ren
 			return known, err
 		}
 	}
-	return known, wire.Errorf(wire.CodeUnauthenticated, "the login has ended: a refresh token was used twice, so somebody else may have it; log in again")
+	return known, wire.Errorf(wire.CodeUnauthenticated, "the login has ended: a refresh token was used twice and may have been stolen; log in again")
 }
 
 var (
 	errReused = errors.New("refresh token used twice")
-	errLate   = wire.Errorf(wire.CodeConflict, "the login has been renewed meanwhile")
+	errLate   = wire.Errorf(wire.CodeConflict, "the login has been renewed by another request")
 )
 
 func errLoginEnded() *wire.Error {
@@ -215,7 +215,7 @@ func (r *Renewals) EndToken(ctx context.Context, c auth.Claims) error {
 		return r.end(ctx, c.Subject, login)
 	}
 	if c.ID == "" {
-		return wire.Errorf(wire.CodeBadRequest, "the token has no jti, and cannot be ended by itself")
+		return wire.Errorf(wire.CodeBadRequest, "the token has no jti and cannot be revoked on its own")
 	}
 	return r.end(ctx, c.Subject, c.ID)
 }

@@ -156,7 +156,7 @@ func TestRenewalAnswerLost(t *testing.T) {
 		first = r.login()
 		second = r.renew(first.Refresh, "attempt-1")
 		third = r.renew(second.Refresh, "attempt-2")
-		r.refused(first.Refresh, "attempt-1", wire.CodeConflict, "meanwhile") // a node was hung with it
+		r.refused(first.Refresh, "attempt-1", wire.CodeConflict, "by another request") // a node was hung with it
 		r.renew(third.Refresh, "attempt-3")
 	})
 }

@@ -207,7 +207,7 @@ func (r *Revocations) ready() error {
 	if !r.readAt.IsZero() && time.Since(r.readAt) <= r.cfg.StaleAfter {
 		return nil
 	}
-	return wire.Errorf(wire.CodeUnavailable, "which tokens are revoked is not known now; try again")
+	return wire.Errorf(wire.CodeUnavailable, "revoked tokens cannot be checked now; try again")
 }
 
 // Check returns nil for a token that is not revoked, ErrRevoked for one that is,

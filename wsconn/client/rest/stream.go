@@ -40,7 +40,7 @@ func (a *Client) Events(ctx context.Context, sessionID string) iter.Seq2[Session
 	return func(yield func(SessionEvent, error) bool) {
 		last := ""
 		for {
-			stop := errors.New("client: nobody listens")
+			stop := errors.New("client: the caller has stopped reading")
 			err := a.stream(ctx, sessionID, &last, func(e SessionEvent) error {
 				switch {
 				case !yield(e, nil):

@@ -113,9 +113,9 @@ func checkAttestations(k statement.Attested, texts []string, known func(string) 
 	case nobody && len(expected) == 0:
 		return []Attestor{}, nil
 	case nobody:
-		return refuse(AttestationMissing, fmt.Errorf("nothing has come from %s", strings.Join(expected, ", ")))
+		return refuse(AttestationMissing, fmt.Errorf("no attestation from %s", strings.Join(expected, ", ")))
 	case len(silent) > 0:
-		return refuse(AttestationIncomplete, fmt.Errorf("nothing has come from %s", strings.Join(silent, ", ")))
+		return refuse(AttestationIncomplete, fmt.Errorf("no attestation from %s", strings.Join(silent, ", ")))
 	}
 	list := make([]statement.Attestation, len(texts))
 	for i, text := range texts {
@@ -174,7 +174,7 @@ func (v KeyVerifier) Ready(participants []string) error {
 			return fmt.Errorf("known identities: %w", err)
 		}
 		if v.Trust.PinnedOnly && !(ok && known.Pinned) {
-			return fmt.Errorf("%w: %s, who shall hold a part of the key", ErrNotPinned, user)
+			return fmt.Errorf("%w: %s, who is to hold a share of the key", ErrNotPinned, user)
 		}
 	}
 	return nil

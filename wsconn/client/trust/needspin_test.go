@@ -8,7 +8,7 @@ func TestNeedsPin(t *testing.T) {
 		"alice (part 1) declined: the identity of dave is not pinned here, and this participant approves without asking": true,
 		"the request: " + ErrNotPinned.Error() + ": dave":                                                                true,
 		"the policy does not allow it: words: the text matches no pattern":                                               false,
-		"no rule of the policy is for this":                                                                              false,
+		"no rule of the policy matches":                                                                                  false,
 	} {
 		if got := NeedsPin(reason); got != want {
 			t.Errorf("%s: got %t", reason, got)

@@ -90,7 +90,7 @@ func (k Known) PinnedAs(user, fingerprint string) (Known, error) {
 	case err != nil:
 		return k, err
 	case !wire.StoredID(user):
-		return k, fmt.Errorf("%q is no user id", user)
+		return k, fmt.Errorf("%q is not a user id", user)
 	case k.User != "" && k.Fingerprint != canonical:
 		return k, &IdentityError{User: user, Known: k.Fingerprint, Now: canonical, Pinned: k.Pinned}
 	}
@@ -152,7 +152,7 @@ func (p Policy) Admit(user string, known Known, ok bool, id identity.Public) err
 		}
 	}
 	if p.PinnedOnly && !(ok && known.Pinned) {
-		return fmt.Errorf("%w: %s, who comes with %s", ErrNotPinned, user, id.Fingerprint())
+		return fmt.Errorf("%w: %s, who presents %s", ErrNotPinned, user, id.Fingerprint())
 	}
 	return nil
 }
