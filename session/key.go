@@ -26,6 +26,7 @@ type Key struct {
 	Curve        pubkey.Curve
 	AccountAddr  string // empty until active
 	PublicKey    string // 0x hex; empty until active, and where no party reported it
+	Epoch        int    // of its shares: 1 from its keygen on
 	Threshold    int
 	Participants []string // user ids by part index less one
 	Coordinator  string

@@ -6,7 +6,7 @@ import "github.com/conclave-mpc/conclave/wsconn/wire"
 func (k Key) Info() wire.KeyInfo {
 	return wire.KeyInfo{
 		KeyID: k.ID, Status: string(k.Status), Curve: string(k.Curve), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
-		Threshold: k.Threshold, TotalParts: len(k.Participants), Participants: k.Participants, Coordinator: k.Coordinator,
+		Epoch: max(k.Epoch, 1), Threshold: k.Threshold, TotalParts: len(k.Participants), Participants: k.Participants, Coordinator: k.Coordinator,
 		CreatedAt: k.CreatedAt, SessionID: k.Session,
 	}
 }

@@ -38,7 +38,7 @@ func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (session.Key, er
 	if err != nil {
 		return session.Key{}, wire.Errorf(wire.CodeBadRequest, "%s", err)
 	}
-	return session.Key{ID: p.KeyID, Curve: curve, Threshold: p.Threshold, Participants: p.Participants, Coordinator: c.User}, nil
+	return session.Key{ID: p.KeyID, Curve: curve, Epoch: 1, Threshold: p.Threshold, Participants: p.Participants, Coordinator: c.User}, nil
 }
 
 // RequestKeygen starts a keygen and returns its session. The same request again

@@ -12,6 +12,7 @@ type KeyInfo struct {
 	Curve        string    `json:"curve" enum:"secp256k1,ed25519"`
 	AccountAddr  string    `json:"account_addr" doc:"secp256k1: EIP-55 Ethereum address; ed25519: the public key in base58; empty until the key is active"`
 	PublicKey    string    `json:"public_key" doc:"0x hex; empty until the key is active, and if no participant reported it"`
+	Epoch        int       `json:"epoch,omitempty" minimum:"1" doc:"epoch of the key's shares, 1 from its keygen on; servers before epochs leave it out"`
 	Threshold    int       `json:"threshold" minimum:"2" doc:"number of parties that must sign"`
 	TotalParts   int       `json:"total_parts" minimum:"2"`
 	Participants []string  `json:"participants" doc:"user ids; place i holds part index i+1"`

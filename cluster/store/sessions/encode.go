@@ -100,6 +100,7 @@ func encodeKey(k session.Key) []any {
 	r.text("curve", string(k.Curve))
 	r.text("account_addr", k.AccountAddr)
 	r.text("public_key", k.PublicKey)
+	r.number("epoch", int64(max(k.Epoch, 1)))
 	r.number("threshold", int64(k.Threshold))
 	r.number("total_parts", int64(len(k.Participants)))
 	r.text("participants", joined(k.Participants))
@@ -199,6 +200,7 @@ func parseKey(id string, fields map[string]string) (session.Key, error) {
 		AccountAddr: r.text("account_addr"), PublicKey: r.text("public_key"), Threshold: int(r.number("threshold")),
 		Participants: split(r.text("participants")), Coordinator: r.text("coordinator"), Session: r.text("session"),
 		ShareBytes: r.number("share_bytes"), CreatedAt: r.time("created_at"),
+		Epoch: max(int(r.number("epoch")), 1), // records from before there were epochs have none
 	}
 	return k, errors.Join(r.errs...)
 }

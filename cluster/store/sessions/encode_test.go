@@ -105,7 +105,7 @@ func TestKeyRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := session.Key{
 			ID: names.Draw(t, "id"), Status: session.KeyActive, Curve: pubkey.Secp256k1,
-			AccountAddr: words.Draw(t, "address"), PublicKey: words.Draw(t, "public key"),
+			AccountAddr: words.Draw(t, "address"), PublicKey: words.Draw(t, "public key"), Epoch: rapid.IntRange(1, 9).Draw(t, "epoch"),
 			Threshold: rapid.IntRange(2, 9).Draw(t, "threshold"), Participants: rapid.SliceOfN(names, 1, 9).Draw(t, "participants"),
 			Coordinator: names.Draw(t, "coordinator"), Session: names.Draw(t, "session"),
 			CreatedAt: moments.Draw(t, "created"), Version: rapid.Int64Min(0).Draw(t, "version"),
@@ -120,6 +120,19 @@ func TestKeyRoundTrip(t *testing.T) {
 			t.Fatal(diff)
 		}
 	})
+}
+
+// TestKeyBeforeEpochs: a record that was written before keys had epochs is of the
+// first.
+func TestKeyBeforeEpochs(t *testing.T) {
+	fields := stored(encodeKey(session.Key{ID: "old", Status: session.KeyActive, Epoch: 1, Threshold: 2, Participants: []string{"a", "b"}}))
+	if fields["epoch"] != "1" {
+		t.Fatalf("stored as %v, want epoch 1", fields)
+	}
+	delete(fields, "epoch")
+	if k, err := parseKey("old", fields); err != nil || k.Epoch != 1 || k.Info().Epoch != 1 {
+		t.Errorf("got epoch %d, %v, want 1", k.Epoch, err)
+	}
 }
 
 // TestParseAnything gives the parsers hashes that are right but for a few fields

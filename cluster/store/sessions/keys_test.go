@@ -15,7 +15,7 @@ import (
 
 func (b bench) newKey(id string) session.Key {
 	return session.Key{
-		ID: id, Status: session.KeyGenerating, Curve: pubkey.Ed25519, Threshold: 2, Participants: []string{"alice", "bob", "carol"},
+		ID: id, Status: session.KeyGenerating, Curve: pubkey.Ed25519, Epoch: 1, Threshold: 2, Participants: []string{"alice", "bob", "carol"},
 		Coordinator: "boss", Session: "kg-1", CreatedAt: b.now(),
 	}
 }

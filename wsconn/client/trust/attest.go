@@ -79,7 +79,7 @@ func CheckKey(info wire.KeyInfo, known func(user string) (Known, bool, error), p
 		return nil, err
 	}
 	return checkAttestations(statement.Attested{
-		SessionID: info.SessionID, KeyID: info.KeyID, Coordinator: info.Coordinator, Curve: curve, Threshold: info.Threshold,
+		SessionID: info.SessionID, KeyID: info.KeyID, Coordinator: info.Coordinator, Curve: curve, Epoch: info.Epoch, Threshold: info.Threshold,
 		Participants: info.Participants, AccountAddr: info.AccountAddr, PublicKey: info.PublicKey,
 	}, info.Attestations, known, pinnedOnly)
 }
