@@ -127,5 +127,5 @@ func (l *lab) redisRests(ctx context.Context) error {
 			return err
 		}
 	}
-	return errors.New("redis does not come to rest")
+	return errors.New("redis does not become idle")
 }

@@ -50,17 +50,11 @@ that input typed for one question cannot answer another. A request fits on a scr
 of 80 columns and 24 lines. If its data is too long, the prompt shows how many bytes
 are hidden; the answer "show" prints all of it.
 
-With another --approve nobody is asked, and only requests that a coordinator has
-signed whose identity is pinned (conclave trust) are considered. With --approve always all of it
-is approved. With --approve FILE.json a policy decides; go doc policy.Policy says
-what is in it. With --approve exec:COMMAND the command gets the request as JSON
-on stdin; it approves by exit status 0, and the first line of its stdout is the
-reason. It is split at spaces and run without a shell, with an environment that
-holds no secrets, and has until the invitation's deadline; then it is killed, with
-what it has started.
+The other values of --approve ask no questions. They consider only requests signed
+by a coordinator whose identity is pinned (conclave trust):
 
   always        approves all of them
-  FILE.json     a policy decides; go doc client.Policy documents the format
+  FILE.json     a policy decides; go doc policy.Policy documents the format
   exec:COMMAND  a command decides. It gets the request as JSON on stdin, approves
                 with exit status 0, and prints the reason on the first line of
                 stdout. It is split at spaces and run without a shell, in an

@@ -56,7 +56,7 @@ const (
 )
 
 // errKnownFull is returned by Trust.
-var errKnownFull = fmt.Errorf("%d identities are known, and nobody else is trusted on first use", maxKnown)
+var errKnownFull = fmt.Errorf("%d identities are known, the maximum: no other is trusted on first use", maxKnown)
 
 // knownCache keeps what the file says until it changes: a participant looks at it
 // for every request. The zero value is ready.

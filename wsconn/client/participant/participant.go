@@ -149,7 +149,7 @@ func New(c *client.Client, cfg Config) (*Participant, error) {
 	case cfg.Shares == nil || cfg.Journal == nil:
 		return nil, errors.New("client: a participant needs a share store and a journal")
 	case cfg.Trust.Trust == nil:
-		return nil, errors.New("client: a participant must know whom to trust: set Trust, or use a store that keeps known identities")
+		return nil, errors.New("client: a participant needs a Trust: set it, or use a store that keeps known identities")
 	}
 	return &Participant{c, newParticipant(cfg)}, nil
 }
