@@ -32,7 +32,7 @@ const patience = 10 * time.Second
 type fake struct {
 	connected func(context.Context, *wsconn.Conn, *wire.Register) (*wire.RegisterConfirm, error)
 	receive   func(context.Context, *wsconn.Conn, wire.Message, wire.Payload) (wire.Payload, error)
-	begin     func(context.Context, wire.Payload) (wsconn.Later, error) // of a round message
+	begin     func(context.Context, wire.Payload) (wsconn.Pending, error) // of a round message
 	acked     func(seq uint64)
 	started   chan *wsconn.Conn
 	ended     chan *wsconn.Conn
@@ -49,7 +49,7 @@ func (f *fake) Started(c *wsconn.Conn)                            { f.started <-
 func (f *fake) Disconnected(_ context.Context, c *wsconn.Conn)    { f.ended <- c }
 func (f *fake) Acked(_ context.Context, _ *wsconn.Conn, s uint64) { f.acked(s) }
 
-func (f *fake) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (reply wire.Payload, later wsconn.Later, err error) {
+func (f *fake) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (reply wire.Payload, later wsconn.Pending, err error) {
 	switch {
 	case f.begin != nil && m.Type == wire.TypeTSSMessage:
 		later, err = f.begin(ctx, p)

@@ -5,7 +5,7 @@
 // each message's token is verified again; a newer one than the socket was
 // registered with prolongs its life, and the socket is closed when its newest
 // token expires. Messages of one connection are handled in order, one at a
-// time, but for round messages, of which several may be under way ([Later]). What is refused is answered with an error message; a client that goes
+// time, but for round messages, of which several may be under way ([Pending]). What is refused is answered with an error message; a client that goes
 // on sending what is refused is cut off.
 //
 // What a crowd can make the node hold is bounded: the sockets
@@ -40,6 +40,7 @@
 package wsconn
 
 import (
+	"container/list"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -76,7 +77,7 @@ const (
 	DefaultMaxUnregistered = 16 << 10
 
 	// Until a client has registered, it may send no frame longer than this, which
-	// is enough for a register: strangers must not make the node hold megabytes.
+	// is enough for a register: unregistered must not make the node hold megabytes.
 	maxRegisterBytes = wire.MaxTokenBytes + wire.MaxIdentityBytes + 16<<10
 
 	// Direct replies waiting for one socket. The reader waits when they are more.
@@ -109,10 +110,10 @@ type Handler interface {
 	// memory of m.Payload is used for something else once it has returned.
 	//
 	// Where it has only begun to deal with the message, so that others of its kind
-	// may follow at once, it returns the rest as Later, and ctx lasts until that
+	// may follow at once, it returns the rest as Pending, and ctx lasts until that
 	// has answered. A round message and an ack are received meanwhile, any other
 	// message when all before it are answered; answers keep the order.
-	Receive(ctx context.Context, c *Conn, m wire.Message, p wire.Payload) (wire.Payload, Later, error)
+	Receive(ctx context.Context, c *Conn, m wire.Message, p wire.Payload) (wire.Payload, Pending, error)
 	// Acked is called when a client that does not send ack has received its mailbox
 	// up to seq.
 	Acked(ctx context.Context, c *Conn, seq uint64)
@@ -279,7 +280,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	conns     map[*Conn]struct{}
-	strangers strangers // those of conns that have not begun to register
+	unregistered unregisteredConns // those of conns that have not begun to register
 	draining  bool
 	idle      chan struct{} // made by Drain, closed when the last socket is gone
 }
@@ -394,7 +395,7 @@ func (s *Server) add(c *Conn) error {
 	}
 	s.conns[c] = struct{}{}
 	// Before the socket is read from, which may take it out again.
-	s.strangers.add(c)
+	s.unregistered.add(c)
 	return nil
 }
 
@@ -402,7 +403,7 @@ func (s *Server) remove(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	s.strangers.remove(c)
+	s.unregistered.remove(c)
 	if s.idle != nil && len(s.conns) == 0 {
 		close(s.idle)
 		s.idle = nil
@@ -415,4 +416,84 @@ func newLimiter(perSecond float64) *rate.Limiter {
 		return nil
 	}
 	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))
+}
+
+// Observer is told what passes through the sockets, to count it. Its methods do
+// not block, and are called by any number of goroutines.
+type Observer interface {
+	// Handled is called when a frame has been dealt with: with its type in its
+	// sender's own words ("" if it could not be read), the code with which it was
+	// refused ("" if it was not), and how long that took.
+	Handled(t wire.Type, refused wire.Code, took time.Duration)
+	// Written is called when a mailbox frame has been written to its socket, with
+	// the frame as it was offered and when it was sent, zero if that is not known.
+	Written(frame []byte, sent time.Time)
+	// TurnedAway is called when a mailbox frame was offered to a socket whose queue
+	// is full. It is offered again.
+	TurnedAway()
+	// Closed is called when a socket is gone, with its close code: ours, or any
+	// that the client has sent.
+	Closed(code int)
+}
+
+// unobserved is the Observer of who wants none.
+type unobserved struct{}
+
+func (unobserved) Handled(wire.Type, wire.Code, time.Duration) {}
+func (unobserved) Written([]byte, time.Time)                   {}
+func (unobserved) TurnedAway()                                 {}
+func (unobserved) Closed(int)                                  {}
+
+// unregisteredConns are the sockets that have not begun to register, oldest first. No
+// token is known for them, so their number is bounded as a whole and not for each
+// user. The zero value is ready; Server.mu guards it.
+type unregisteredConns struct {
+	queue list.List // of *Conn
+	place map[*Conn]*list.Element
+}
+
+func (s *unregisteredConns) add(c *Conn) {
+	if s.place == nil {
+		s.place = make(map[*Conn]*list.Element)
+	}
+	if s.place[c] == nil {
+		s.place[c] = s.queue.PushBack(c)
+	}
+}
+
+func (s *unregisteredConns) remove(c *Conn) {
+	if e := s.place[c]; e != nil {
+		s.queue.Remove(e)
+		delete(s.place, c)
+	}
+}
+
+// makeRoom closes the oldest socket that has not begun to register, if there are
+// too many. Its client may try again.
+func (s *Server) makeRoom() {
+	s.mu.Lock()
+	var oldest *Conn
+	if s.unregistered.queue.Len() > s.cfg.MaxUnregistered {
+		oldest = s.unregistered.queue.Front().Value.(*Conn)
+		s.unregistered.remove(oldest)
+	}
+	s.mu.Unlock()
+	if oldest != nil {
+		oldest.Close(wire.CloseUnavailable, "too many sockets that have not registered")
+	}
+}
+
+// addUnregistered counts c as unregistered again, after its register was refused.
+func (s *Server) addUnregistered(c *Conn) {
+	s.mu.Lock()
+	s.unregistered.add(c)
+	s.mu.Unlock()
+	s.makeRoom()
+}
+
+// removeUnregistered counts c as unregistered no more: its register has begun.
+func (s *Server) removeUnregistered(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unregistered.remove(c)
 }

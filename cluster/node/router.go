@@ -71,20 +71,20 @@ func (r *router) Started(c *wsconn.Conn) {
 }
 
 // Receive implements wsconn.Handler.
-func (r *router) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, wsconn.Later, error) {
+func (r *router) Receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, wsconn.Pending, error) {
 	if r.tracing == nil {
 		return r.receive(ctx, c, m, p)
 	}
 	ctx, done := r.tracing.Message(ctx, m.Type)
-	reply, later, err := r.receive(ctx, c, m, p)
-	if err == nil && later != nil {
-		return nil, tracedLater{later, done}, nil
+	reply, pending, err := r.receive(ctx, c, m, p)
+	if err == nil && pending != nil {
+		return nil, tracedPending{pending, done}, nil
 	}
 	done(err)
 	return reply, nil, err
 }
 
-func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, wsconn.Later, error) {
+func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p wire.Payload) (wire.Payload, wsconn.Pending, error) {
 	if ack, ok := p.(*wire.Ack); ok {
 		r.Acked(ctx, c, ack.Seq)
 		return nil, nil, nil
@@ -108,7 +108,7 @@ func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p 
 
 // relay passes a round message on. While it is on its way the next may follow,
 // unless it has arrived already.
-func (r *router) relay(ctx context.Context, caller service.Caller, m wire.Message, p *wire.TSSMessage) (wire.Payload, wsconn.Later, error) {
+func (r *router) relay(ctx context.Context, caller service.Caller, m wire.Message, p *wire.TSSMessage) (wire.Payload, wsconn.Pending, error) {
 	on, err := r.sessions.Relay(ctx, caller, m, p)
 	if err != nil {
 		return nil, nil, err
@@ -122,15 +122,15 @@ func (r *router) relay(ctx context.Context, caller service.Caller, m wire.Messag
 	}
 }
 
-// tracedLater ends a message's span when it is answered.
-type tracedLater struct {
-	wsconn.Later
+// tracedPending ends a message's span when it is answered.
+type tracedPending struct {
+	wsconn.Pending
 	done func(error)
 }
 
-// Answer implements wsconn.Later.
-func (t tracedLater) Answer() (wire.Payload, error) {
-	reply, err := t.Later.Answer()
+// Answer implements wsconn.Pending.
+func (t tracedPending) Answer() (wire.Payload, error) {
+	reply, err := t.Pending.Answer()
 	t.done(err)
 	return reply, err
 }

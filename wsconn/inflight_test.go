@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// later is a wsconn.Later that is done when the test says so.
+// later is a wsconn.Pending that is done when the test says so.
 type later struct {
 	name string
 	ctx  context.Context
@@ -40,7 +40,7 @@ func (l *later) Answer() (wire.Payload, error) {
 func rounds(t *testing.T, edit func(*wsconn.Config)) (h *harness, begun chan *later, others chan wire.Type) {
 	h = serve(t, edit)
 	begun, others = make(chan *later, 1<<10), make(chan wire.Type, 1<<10)
-	h.handler.begin = func(ctx context.Context, p wire.Payload) (wsconn.Later, error) {
+	h.handler.begin = func(ctx context.Context, p wire.Payload) (wsconn.Pending, error) {
 		l := &later{name: p.(*wire.TSSMessage).SessionID, ctx: ctx, done: make(chan struct{})}
 		begun <- l
 		return l, nil
