@@ -670,11 +670,11 @@ type Pending interface {
 
 // inflight is a message that its Handler has begun to deal with.
 type inflight struct {
-	m      wire.Message // without payload
-	pending  Pending
-	cancel context.CancelFunc // of the context that Receive had
-	bytes  int                // of its frame
-	begun  time.Time
+	m       wire.Message // without payload
+	pending Pending
+	cancel  context.CancelFunc // of the context that Receive had
+	bytes   int                // of its frame
+	begun   time.Time
 }
 
 // inflights are a socket's, oldest first, guarded by its Conn.mu. While there are

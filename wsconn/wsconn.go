@@ -278,11 +278,11 @@ type Server struct {
 
 	registered atomic.Int64 // of conns
 
-	mu        sync.Mutex
-	conns     map[*Conn]struct{}
+	mu           sync.Mutex
+	conns        map[*Conn]struct{}
 	unregistered unregisteredConns // those of conns that have not begun to register
-	draining  bool
-	idle      chan struct{} // made by Drain, closed when the last socket is gone
+	draining     bool
+	idle         chan struct{} // made by Drain, closed when the last socket is gone
 }
 
 // New returns a server that holds no sockets yet. It starts nothing.

@@ -101,6 +101,9 @@ func TestImports(t *testing.T) {
 			if strings.Contains(imported, "/tss-lib/") && name != "session/internal/tss" && name != "cmd/conclave-bench" {
 				t.Errorf("%s imports %s; session/internal/tss alone may", name, imported)
 			}
+			if strings.HasPrefix(imported, "github.com/redis/go-redis") && !mayUseRedis(name) {
+				t.Errorf("%s imports %s; only cluster talks to Redis", name, imported)
+			}
 			ours, ok := strings.CutPrefix(imported, module)
 			if ok && !slices.Contains(may, ours) {
 				t.Errorf("%s may not import %s", name, ours)
@@ -169,14 +172,15 @@ func TestStatementsNeedNoShares(t *testing.T) {
 	}
 }
 
-// TestAskersLinkNoShares holds that what asks for keys and signatures links neither
-// the library that computes with shares nor, where it uses the web API alone, a
-// WebSocket.
+// TestAskersLinkNoShares holds that what asks for keys and signatures, or is a node,
+// links neither the library that computes with shares nor, where it uses the web API
+// alone, a WebSocket.
 func TestAskersLinkNoShares(t *testing.T) {
 	t.Parallel()
 	for name, never := range map[string][]string{
 		"wsconn/client":      {"tss-lib", module + "session/party", module + "wsconn/client/participant"},
 		"wsconn/client/rest": {"tss-lib", module + "session/party", "gorilla/websocket"},
+		"cluster/node":       {"tss-lib", module + "session/party", module + "wsconn/client"},
 	} {
 		deps := goList(t, "-deps", module+name)
 		for _, dep := range goList(t, "-deps", "-test", module+name) { // go mod tidy reads the tests
