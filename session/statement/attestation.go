@@ -87,13 +87,20 @@ func (k Attested) Verify(list []Attestation) error {
 	for i, a := range list {
 		members[i] = identity.Member{Index: i + 1, User: k.Participants[i], Identity: a.Identity}
 	}
-	var others []string
-	for i, a := range list {
-		statement, err := k.statement(members, a.v1)
-		if err != nil {
+	// Each format's statement is made once: that checks all identities.
+	present, err := k.statement(members, false)
+	if err != nil {
+		return fmt.Errorf("verify attestations: %w", err)
+	}
+	statements := map[bool][]byte{false: present}
+	if slices.ContainsFunc(list, func(a Attestation) bool { return a.v1 }) {
+		if statements[true], err = k.statement(members, true); err != nil {
 			return fmt.Errorf("verify attestations: %w", err)
 		}
-		if !a.Identity.Verify(statement, a.sig[:]) {
+	}
+	var others []string
+	for i, a := range list {
+		if !a.Identity.Verify(statements[a.v1], a.sig[:]) {
 			others = append(others, k.Participants[i])
 		}
 	}

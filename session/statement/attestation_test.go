@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,6 +52,42 @@ func attest(t testing.TB) attesting {
 		a.list = append(a.list, again)
 	}
 	return a
+}
+
+// TestNothingAttested: without parties there is no key, and so nothing to attest.
+func TestNothingAttested(t *testing.T) {
+	t.Parallel()
+	k := attest(t).key
+	k.Participants = nil
+	if k.Verify(nil) == nil {
+		t.Error("a key of no parties is attested")
+	}
+}
+
+// BenchmarkVerify is what a coordinator spends on the attestations of the largest key.
+func BenchmarkVerify(b *testing.B) {
+	a := attest(b)
+	for i := len(a.ids); i < identity.MaxParties; i++ {
+		user := "user-" + strconv.Itoa(i)
+		a.ids = append(a.ids, fresh(b))
+		a.members = append(a.members, identity.Member{Index: i + 1, User: user, Identity: a.ids[i].Public()})
+		a.key.Participants = append(a.key.Participants, user)
+	}
+	statement, err := a.key.statement(a.members, false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	a.list = nil
+	for _, id := range a.ids {
+		one := Attestation{Identity: id.Public()}
+		copy(one.sig[:], id.Sign(statement))
+		a.list = append(a.list, one)
+	}
+	for b.Loop() {
+		if err := a.key.Verify(a.list); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 func TestAttestation(t *testing.T) {
