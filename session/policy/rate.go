@@ -11,7 +11,7 @@ import (
 const maxRate = 10_000 // what is kept for one rule
 
 // RateLog remembers what the rules of a [Policy] have allowed. The zero value
-// remembers it in memory; see [NewRateLog], and OpenRateLog of package
+// remembers it in memory; see [NewRateLog], and OpenRates of package
 // wsconn/client/dirstore, which keeps it in a file. It is safe for concurrent use,
 // by one process.
 type RateLog struct {

@@ -103,7 +103,7 @@ func (a *Client) RevokeTokens(ctx context.Context, user, id, reason string) erro
 	return a.do(ctx, webCall{method: http.MethodPost, path: "/v1/tokens/revoke", body: body}, &answer)
 }
 
-// life is from when to when the token is good, by this machine's clock: the times
+// Life is from when to when the token is good, by this machine's clock: the times
 // in it are the server's, whose clock may be another.
 func (t Token) Life() (from, until time.Time) {
 	var claims struct {
