@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
@@ -31,10 +32,11 @@ func build(t *testing.T) string {
 }
 
 // TestDemo runs the whole demonstration, leaves it up, and runs the commands that
-// it prints.
+// it prints. It makes real pre-parameters, which takes longer than all else in the
+// sample, and README's first command is the same demonstration.
 func TestDemo(t *testing.T) {
-	if testing.Short() {
-		t.Skip("the demonstration makes real pre-parameters and keys; left out with -short")
+	if !sample.Full() {
+		t.Skip(sample.Reason)
 	}
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(context.Background(), demoWithin)
