@@ -81,13 +81,16 @@ func pair(t *testing.T) (master, replica *redistest.RealRedis) {
 func follow(t *testing.T, replica, master *redistest.RealRedis) {
 	t.Helper()
 	host, port, _ := strings.Cut(master.Addr(), ":")
-	ctx, rdb := context.Background(), replica.Client(t)
+	ctx, rdb, source := context.Background(), replica.Client(t), master.Client(t)
 	if err := rdb.Do(ctx, "replicaof", host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	// The master sends a replica what is written only once it counts it as online,
+	// which may be a second after the replica says that its link is up.
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		info, err := rdb.Info(ctx, "replication").Result()
-		if err == nil && strings.Contains(info, "master_link_status:up") {
+		list, listErr := source.Info(ctx, "replication").Result()
+		if err == nil && listErr == nil && strings.Contains(info, "master_link_status:up") && strings.Contains(list, "state=online") {
 			return
 		}
 		if time.Now().After(deadline) {
@@ -184,13 +187,24 @@ func TestSwitchoverWithReplicas(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	waitForReplicas(rdb, 1)
 	ctx := context.Background()
-	// By a script, which waits for the replica: HSET alone, which no node sends, does not.
-	if err := rdb.Eval(ctx, "return redis.call('HSET', KEYS[1], 'f', 'v')", []string{"h"}).Err(); err != nil {
-		t.Fatal(err)
+	// By a script, which waits for the replica: HSET alone, which no node sends, does
+	// not. On a busy machine a replica may take longer than a command waits.
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		err := rdb.Eval(ctx, "return redis.call('HSET', KEYS[1], 'f', 'v')", []string{"h"}).Err()
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 	idle(t, rdb, 8)
 	switchover(t, d, master, replica)
-	if v, err := rdb.HGet(ctx, "h", "f").Result(); err != nil || v != "v" {
+	v, err := rdb.HGet(ctx, "h", "f").Result()
+	for deadline := time.Now().Add(30 * time.Second); err != nil && strings.Contains(err.Error(), "replicas have it") && time.Now().Before(deadline); {
+		v, err = rdb.HGet(ctx, "h", "f").Result()
+	}
+	if err != nil || v != "v" {
 		t.Errorf("got %q, %v", v, err)
 	}
 	if id, want := ids(t, rdb, 10), runID(t, replica.Client(t)); id[want] != 10 {
