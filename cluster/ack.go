@@ -10,19 +10,20 @@ import (
 )
 
 const (
-	ackMembers = 512             // acknowledgements of one pipeline
-	ackWithin  = 3 * time.Second // for a pipeline of them
-	// ackEvery is how often acknowledgements are passed on at most: nobody waits
-	// for them, and the fewer they are the better. What is not yet passed on when a
-	// node dies stays in the mailbox: a client that resumes does not get it again; one
-	// that does not, as the seed's, gets it once more, under the same seq.
+	ackMembers = 512             // acknowledgements per pipeline
+	ackWithin  = 3 * time.Second // timeout of one pipeline
+	// ackEvery is the shortest interval between passing acknowledgements on: no
+	// caller waits for them, so few round trips are better. Those not yet passed on
+	// when a node dies leave their messages in the mailbox: a client that resumes
+	// does not get them again; one that does not, such as the seed's, gets them
+	// once more, under the same seq.
 	ackEvery = 200 * time.Millisecond
 )
 
 // Ack says that the client has received everything up to seq, which may then be
-// forgotten. More than was handed to this socket is never forgotten. It does
-// nothing when the membership is superseded or has left; a socket that is
-// closed may still acknowledge until then.
+// forgotten. Messages that this socket was not handed are never forgotten. Ack does
+// nothing once the membership is superseded or has left; a socket that is closed
+// may still acknowledge until then.
 func (m *Membership) Ack(ctx context.Context, seq uint64) error {
 	seq = min(seq, m.offered.Load())
 	if seq <= m.acked.Load() {
@@ -32,10 +33,10 @@ func (m *Membership) Ack(ctx context.Context, seq uint64) error {
 	return m.ackDone(ctx, seq, owner, err)
 }
 
-// AckLater is Ack without the wait: the word is passed on with that of other
-// members some time later, and a newer one takes the place of one that waits
-// still. Leave passes on what waits. What fails costs no more than a
-// repetition, until the next one.
+// AckLater is Ack without waiting: the acknowledgement is sent later, together with
+// those of other members, and a newer one replaces one that is still pending. Leave
+// sends the pending one. A failure only causes a repeated delivery, until the next
+// acknowledgement.
 func (m *Membership) AckLater(seq uint64) {
 	seq = min(seq, m.offered.Load())
 	raiseTo(&m.ackable, seq)
@@ -48,14 +49,14 @@ func (m *Membership) AckLater(seq uint64) {
 // acknowledged, by Ack or AckLater; 0 for none.
 func (m *Membership) Acknowledged() uint64 { return max(m.acked.Load(), m.ackable.Load()) }
 
-// flushAck passes on what AckLater was told last.
+// flushAck sends the pending acknowledgement of AckLater.
 func (m *Membership) flushAck(ctx context.Context) {
 	if err := m.Ack(ctx, m.ackable.Load()); err != nil {
 		m.node.log.Debug().Err(err).Str("conn", m.conn).Msg("ack not kept")
 	}
 }
 
-// passAcks is the gatherer's work.
+// passAcks is the gatherer's work function.
 func (n *Node) passAcks(batch []*Membership) {
 	ctx, cancel := context.WithTimeout(context.Background(), ackWithin)
 	defer cancel()
@@ -66,7 +67,7 @@ func (n *Node) passAcks(batch []*Membership) {
 	calls := make([]*redisx.Call, 0, len(batch))
 	words := make([]word, 0, len(batch))
 	for _, m := range batch {
-		m.ackQueued.Store(false) // before the seq is read: what is said from here on queues it anew
+		m.ackQueued.Store(false) // before seq is read: a later AckLater queues it anew
 		if seq := m.ackable.Load(); seq > m.acked.Load() {
 			words = append(words, word{m: m, seq: seq})
 			calls = append(calls, ackScript.Call(m.ackKeys(), m.conn, seq, seq+1, n.cfg.uncounted(), m.at))
@@ -86,7 +87,7 @@ func (m *Membership) ackKeys() []string {
 	return []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member), k.generations(m.member)}
 }
 
-// ackDone does what Redis's answer asks for.
+// ackDone acts on Redis's reply.
 func (m *Membership) ackDone(ctx context.Context, seq uint64, owner int64, err error) error {
 	if err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
@@ -97,7 +98,7 @@ func (m *Membership) ackDone(ctx context.Context, seq uint64, owner int64, err e
 	case ownedByNone:
 		return m.restore(ctx) // the next ack trims
 	case foreignSeq:
-		m.wake() // the mailbox is not the one that gave this number: the pump finds out
+		m.wake() // another mailbox incarnation gave this number: the pump handles it
 	default:
 		raiseTo(&m.acked, seq)
 	}

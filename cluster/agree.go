@@ -14,12 +14,12 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
-// protocol is the version of what nodes write for each other: records, publications,
-// mailboxes. It changes where an older node could not go on beside a newer one; nodes
+// protocol is the version of the format that nodes share: records, publications,
+// mailboxes. It changes when an older node could not run beside a newer one; nodes
 // of adjacent versions can.
 const protocol = 1
 
-// compareEvery is how many heartbeats lie between two comparisons with other nodes.
+// compareEvery is the number of heartbeats between comparisons with other nodes.
 const compareEvery = 3
 
 // Errors of Ready about other nodes.
@@ -31,7 +31,7 @@ var (
 	ErrIDTaken = errors.New("cluster: another process has the same node id")
 )
 
-// agreement is what a node's record says that others compare: "name=mark,mark …".
+// agreement is the part of a node's record that others compare: "name=mark,mark …".
 func (c *Config) agreement() string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(c.Agree)) {
@@ -40,8 +40,8 @@ func (c *Config) agreement() string {
 	return strings.Join(parts, " ")
 }
 
-// compare looks at the records of other nodes. Of two that differ the one that
-// started later is not ready; both say so.
+// compare reads the records of other nodes. Of two that differ the one that started
+// later is not ready; both log it.
 func (n *Node) compare(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery)
 	defer cancel()
@@ -75,8 +75,8 @@ func (n *Node) compare(ctx context.Context) {
 	n.compared.Store(true)
 }
 
-// difference says in what another node differs; empty for nothing. A node of an
-// older version says nothing of itself.
+// difference names what another node differs in; empty for nothing. A node of an
+// older version reports nothing to compare.
 func (n *Node) difference(spoken, marks string) string {
 	var all []string
 	if theirs, err := strconv.Atoi(spoken); err == nil && max(theirs-n.cfg.protocol, n.cfg.protocol-theirs) > 1 {
@@ -108,14 +108,14 @@ func (n *Node) noteDifference(found string, later bool) {
 	}
 }
 
-// difference is what compare has found.
+// difference is a result of compare.
 type difference struct {
 	what  string
 	later bool // this node started after the other
 }
 
-// Agrees returns an error while this node is not to serve because of others:
-// ErrDiffers, ErrIDTaken, or ErrNotReady before it has looked at them.
+// Agrees returns an error while this node must not serve because of other nodes:
+// ErrDiffers, ErrIDTaken, or ErrNotReady before the first comparison.
 func (n *Node) Agrees() error {
 	if err := n.disagreement(); err != nil {
 		return err
@@ -126,7 +126,7 @@ func (n *Node) Agrees() error {
 	return nil
 }
 
-// disagreement is Agrees of what is known.
+// disagreement is Agrees for the differences already found.
 func (n *Node) disagreement() error {
 	if n.taken.Load() {
 		return ErrIDTaken

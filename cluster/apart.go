@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// On Redis Cluster the mailboxes of one Send are on several servers, and one of them
-// may hang, or its slot be out of order. Each member's messages go by themselves
-// then, and are published as soon as they are there. A member whose server did not
-// answer in time is left out for a while, so that the next Send with messages for
-// others does not wait for it again.
+// On Redis Cluster the mailboxes of one Send are on several servers, and one of
+// them may hang, or its slot be unavailable. So each member's messages are sent
+// separately and published as soon as they are appended. A member whose server did
+// not answer in time is skipped for a while, so that the next Send with messages
+// for others does not wait for it again.
 const (
 	apartWithin = time.Second // for one member's messages
-	apartFirst  = time.Second // how long it is left alone, doubling
+	apartFirst  = time.Second // how long it is skipped, doubling
 	apartMost   = 4 * time.Second
 )
 
-// errLeftAlone: the server of a member's mailbox did not answer just now.
+// errLeftAlone: the server of a member's mailbox timed out recently.
 var errLeftAlone = errors.New("cluster: the member's mailbox is out of reach")
 
-// appendApart is exec, settle and publish for calls on different servers.
+// appendApart does exec, settle and publish for calls on different servers.
 func (n *Node) appendApart(ctx context.Context, calls []*call, once bool) {
 	var all sync.WaitGroup
-	var settling sync.Mutex // a Send's own notes are not for several goroutines
+	var settling sync.Mutex // a Send's notes are not safe for concurrent use
 	for _, c := range calls {
 		if n.hung.avoid(c.to, time.Now()) {
 			settling.Lock()
@@ -51,8 +51,8 @@ func (n *Node) appendApart(ctx context.Context, calls []*call, once bool) {
 	all.Wait()
 }
 
-// hung remembers whose mailbox is out of reach. The zero value is ready. Safe for
-// concurrent use.
+// hung records the members whose mailbox is out of reach. The zero value is ready.
+// Safe for concurrent use.
 type hung struct {
 	mu  sync.Mutex
 	who map[string]pause
@@ -69,7 +69,7 @@ func (h *hung) avoid(member string, now time.Time) bool {
 	return now.Before(h.who[member].until)
 }
 
-// note says how it went.
+// note records the outcome of a call.
 func (h *hung) note(member string, inVain bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -8,23 +8,23 @@ import (
 )
 
 const (
-	// checkBeats is within how many rounds each socket is checked: 10 s. A round is
-	// as long as Config.HeartbeatEvery.
+	// checkBeats is the number of rounds in which every socket is checked: 10 s. A
+	// round lasts Config.HeartbeatEvery.
 	checkBeats = 5
-	// checkLeast are checked in each round, if there are as many.
+	// checkLeast is the minimum number checked per round, if there are as many.
 	checkLeast = 200
-	// checkBatch is how many share a pipeline.
+	// checkBatch is the number checked per pipeline.
 	checkBatch = 256
 )
 
-// checks is where the checks of sockets stand. It belongs to watchSockets.
+// checks is the progress of the socket checks. Owned by watchSockets.
 type checks struct {
-	queue []*Membership // in whose turn it is
+	queue []*Membership // in order of their turn
 	again []*Membership // to be checked in the next round
 }
 
-// watchSockets checks sockets until ctx ends. It has a goroutine of its own because
-// the heartbeat must not be late.
+// watchSockets checks sockets until ctx ends. It has its own goroutine because the
+// heartbeat must not be late.
 func (n *Node) watchSockets(ctx context.Context) {
 	tick := time.NewTicker(n.cfg.HeartbeatEvery)
 	defer tick.Stop()
@@ -34,20 +34,19 @@ func (n *Node) watchSockets(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		// Without a lease it may be that others act in this node's place.
+		// Without a lease other nodes may already act in this node's place.
 		if n.registered.Load() && n.since(&n.lastBeat) <= n.cfg.LeaseTTL {
 			n.checkSockets(ctx)
 		}
 	}
 }
 
-// checkSockets looks whether Redis still has the presences of this node's sockets,
-// and whether there is anything for them of which they were not told: a few in each
-// round, so that each has its turn within checkBeats of them, or all while what
-// is sent is not published. Whatever is not as it should be the pump puts right: it
-// records the presence again, finds that a newer socket has taken its place, or
-// delivers. For an idle socket that is one script of three reads, so 10,000 of them
-// are 1,000 such reads a second.
+// checkSockets checks whether Redis still has the presences of this node's sockets,
+// and whether they have messages of which they were not notified: a few per round,
+// so that each is checked within checkBeats rounds, or all of them while publishing
+// fails. The pump repairs any deviation: it records the presence again, finds that
+// a newer socket has taken its place, or delivers. An idle socket costs one script
+// of three reads, so 10,000 sockets cost 1,000 such scripts a second.
 func (n *Node) checkSockets(ctx context.Context) {
 	n.mu.Lock()
 	if len(n.checks.queue) == 0 {
@@ -66,14 +65,14 @@ func (n *Node) checkSockets(ctx context.Context) {
 		n.checks.queue = n.checks.queue[len(some):]
 		if err := n.checkSome(ctx, some); err != nil {
 			n.log.Warn().Err(err).Msg("sockets not checked")
-			n.checks.queue = append(n.checks.queue, some...) // behind the others: one server of several may hang
+			n.checks.queue = append(n.checks.queue, some...) // to the end: one server of several may hang
 			return
 		}
 		turn -= len(some)
 	}
 }
 
-// checkSome checks members in one pipeline. Its error is that of Redis for one of
+// checkSome checks members in one pipeline. It returns Redis's error for one of
 // them; on Redis Cluster the others may have been checked.
 func (n *Node) checkSome(ctx context.Context, members []*Membership) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery/2)
@@ -106,23 +105,23 @@ func (n *Node) checkSome(ctx context.Context, members []*Membership) error {
 	return failed
 }
 
-// isStarted reports whether Start was called and the membership has not ended: a
-// connection that still joins is not Redis's to know.
+// isStarted reports whether Start was called and the membership has not ended:
+// Redis need not know a connection that is still joining.
 func (m *Membership) isStarted() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.phase == level || m.phase == taking || m.phase == behind
 }
 
-// look is what a check saw of a mailbox and its socket.
+// look is the result of a check of a mailbox and its socket.
 type look struct {
 	newest, offered uint64
 	woken           bool
 }
 
-// unread reports whether to wake the socket of a mailbox whose newest seq is this, 0
-// when it holds nothing, or to look again soon: what was sent a moment ago may still
-// be on its way. For one difference it wakes it once.
+// unread reports whether to wake the socket of a mailbox whose newest seq is this,
+// 0 for an empty one, or to check it again soon: a recent message may still be on
+// its way. For one difference it wakes the socket once.
 func (m *Membership) unread(newest uint64, unheard bool) (wake, again bool) {
 	offered, was := m.offered.Load(), m.looked
 	if newest == 0 || newest == offered {
@@ -137,8 +136,8 @@ func (m *Membership) unread(newest uint64, unheard bool) (wake, again bool) {
 	return false, true
 }
 
-// setMute notes that what is sent is not published, for a reason. Until the node can
-// tell itself something again (see tellSelf), all sockets are checked in each round.
+// setMute records that messages are not published, and why. Until the node receives
+// its own echo again (see tellSelf), all sockets are checked in each round.
 func (n *Node) setMute(why string) {
 	if n.mute.CompareAndSwap(false, true) {
 		n.log.Error().Str("reason", why).Msg("redis takes messages and fails then: they are found a little later")

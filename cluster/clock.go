@@ -7,31 +7,30 @@ import (
 	"time"
 )
 
-// The cluster's clock is Redis's, as far as each node knows it: to within a
-// round trip, and anew with each heartbeat. It measures how long messages are
-// under way between nodes whose own clocks need not agree, and it tells a node
-// that its own clock is wrong: a node judges tokens by its own, and what it finds
-// expired another may take.
+// The cluster's clock is Redis's, as each node knows it: to within a round trip,
+// refreshed with each heartbeat. It measures how long messages travel between nodes
+// whose own clocks need not agree, and detects a node's wrong clock: a node checks
+// tokens by its own, so one may reject as expired what another accepts.
 
 // MaxClockOffset is how far a node's own clock may be from Redis's. A node that is
 // further off is not ready. Tokens are forgiven as much (package auth).
 const MaxClockOffset = 10 * time.Second
 
 // ErrClock is returned by Ready when the node's clock is more than MaxClockOffset
-// from Redis's; its text says by how much. One of the two is wrong.
+// from Redis's; its text gives the offset. One of the two is wrong.
 var ErrClock = errors.New("cluster: this node's clock and Redis's differ")
 
-// Now returns the time by the cluster's clock. Until Redis has been asked once it
+// Now returns the time by the cluster's clock. Before Redis has first answered it
 // is this process's.
 func (n *Node) Now() time.Time { return time.UnixMicro(n.clockNow()) }
 
-// ClockOffset returns how far this process's clock is ahead of the cluster's,
+// ClockOffset returns how far this process's clock is ahead of the cluster's;
 // negative if it is behind.
 func (n *Node) ClockOffset() time.Duration {
 	return time.Duration(n.cfg.Clock().UnixMicro()-n.clockNow()) * time.Microsecond
 }
 
-// clockError returns an ErrClock if the clock is further off than it may be.
+// clockError returns an ErrClock if the offset exceeds MaxClockOffset.
 func (n *Node) clockError() error {
 	off := n.ClockOffset().Round(time.Millisecond)
 	switch {
@@ -46,13 +45,13 @@ func (n *Node) clockError() error {
 // clockNow returns the time by the cluster's clock, in µs.
 func (n *Node) clockNow() int64 { return n.ahead.Load() + time.Since(n.started).Microseconds() }
 
-// ownTime turns a time by the cluster's clock, in µs, into one of this process's.
+// ownTime converts a time by the cluster's clock, in µs, to this process's clock.
 func (n *Node) ownTime(at int64) time.Time {
 	return n.started.Add(time.Duration(at-n.ahead.Load()) * time.Microsecond)
 }
 
-// SetClock asks Redis for the time. Without an answer the clock stays as it is.
-// Each heartbeat does so; a node that serves before its first one asks first.
+// SetClock asks Redis for the time. Without an answer the clock is unchanged. Each
+// heartbeat calls it; a node that serves before its first heartbeat calls it first.
 // On Redis Cluster all nodes ask the same server.
 func (n *Node) SetClock(ctx context.Context) error {
 	begun := time.Since(n.started)
@@ -65,8 +64,8 @@ func (n *Node) SetClock(ctx context.Context) error {
 	return nil
 }
 
-// watchClock sets the clock, and says when it begins to be wrong and when no longer.
-// The heartbeat's goroutine calls it; wrong is what it returned before.
+// watchClock sets the clock, and logs when it begins and ceases to be wrong. The
+// heartbeat's goroutine calls it; wrong is its previous result.
 func (n *Node) watchClock(ctx context.Context, wrong bool) bool {
 	if err := n.SetClock(ctx); err != nil {
 		return wrong

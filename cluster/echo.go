@@ -6,24 +6,24 @@ import (
 	"sync/atomic"
 )
 
-// A subscription may be alive, answer pings, and hear nothing: its server is a
-// demoted master that follows nobody, or its slot's old owner. So with each
-// heartbeat the node tells itself something, by the way that others would use, and
-// subscribes anew when three such words in turn have not come back.
+// A subscription may be alive, answer pings, and receive nothing: its server is a
+// demoted master that replicates nothing, or its slot's old owner. So with each
+// heartbeat the node publishes an echo to itself, on the channel that others use,
+// and subscribes anew when three in a row have not arrived.
 type echo struct {
-	sent, heard atomic.Uint64 // numbers of the newest words
+	sent, heard atomic.Uint64 // numbers of the newest echoes
 }
 
-// deafAfter is how many words may be on their way.
+// deafAfter is how many echoes may be in transit.
 const deafAfter = 3
 
-// deaf reports whether the subscription has missed what the node told itself.
+// deaf reports whether the subscription has missed the node's echoes.
 func (e *echo) deaf() bool { return e.sent.Load() >= e.heard.Load()+deafAfter }
 
-// reset says that a subscription has begun: what was said before is not for it.
+// reset marks the start of a subscription: earlier echoes are not for it.
 func (e *echo) reset() { e.heard.Store(e.sent.Load()) }
 
-// hear takes a word back.
+// hear records a received echo.
 func (e *echo) hear(text string) bool {
 	number, err := strconv.ParseUint(text, 10, 64)
 	if err == nil {
@@ -32,7 +32,7 @@ func (e *echo) hear(text string) bool {
 	return err == nil
 }
 
-// tellSelf sends the next word. What cannot be published says nothing about the
+// tellSelf publishes the next echo. A publish failure says nothing about the
 // subscription.
 func (n *Node) tellSelf(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery)
@@ -45,7 +45,7 @@ func (n *Node) tellSelf(ctx context.Context) {
 		publish = n.rdb.SPublish
 	}
 	next := n.echo.sent.Load() + 1
-	n.echo.sent.Store(next) // first: it may be back before the reply
+	n.echo.sent.Store(next) // first: it may arrive before the reply
 	err := publish(ctx, n.keys.channel(n.cfg.NodeID), "e "+strconv.FormatUint(next, 10)).Err()
 	if err != nil {
 		n.echo.sent.Store(next - 1)

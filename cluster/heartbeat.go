@@ -13,7 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
-// timeFormat is RFC 3339 in UTC with milliseconds, as every time in Redis is.
+// timeFormat is RFC 3339 in UTC with milliseconds, as for every time in Redis.
 const timeFormat = "2006-01-02T15:04:05.000Z"
 
 // NodeInfo is a node's record.
@@ -27,8 +27,8 @@ type NodeInfo struct {
 	Draining    bool
 }
 
-// SetDraining says in the node's record whether it takes new connections; the
-// record follows at once. This package acts on it in no way.
+// SetDraining sets in the node's record whether it takes new connections, and
+// writes the record at once. This package does not act on it.
 func (n *Node) SetDraining(draining bool) {
 	n.draining.Store(draining)
 	select {
@@ -107,8 +107,8 @@ func (n *Node) heartbeats(ctx context.Context) {
 	}
 }
 
-// noteContact notes a heartbeat that has succeeded, before lastBeat is set: the
-// first after one that failed begins a new contact with Redis.
+// noteContact records a successful heartbeat, before lastBeat is set: the first
+// after a failed one begins a new contact with Redis.
 func (n *Node) noteContact(begun time.Duration) {
 	if n.registered.Load() && begun-time.Duration(n.lastBeat.Load()) > 2*n.cfg.HeartbeatEvery {
 		n.contact.Store(int64(time.Since(n.started)))
@@ -116,9 +116,9 @@ func (n *Node) noteContact(begun time.Duration) {
 }
 
 // Contact returns since when, by the cluster's clock, this node's heartbeats have
-// reached Redis without a break; the zero time if there has been none since it
-// started, and now while they do not. Where Redis itself was away, other nodes may
-// have been cut off as well: that a member of theirs is not Present says nothing of
+// reached Redis without a break; the zero time if none has since it started, and
+// now while they fail. Where Redis itself was unreachable, other nodes may have
+// been cut off as well: that a member of theirs is not Present says nothing about
 // the time before.
 func (n *Node) Contact() time.Time {
 	if n.registered.Load() && n.since(&n.lastBeat) > 2*n.cfg.HeartbeatEvery {
@@ -131,9 +131,9 @@ func (n *Node) Contact() time.Time {
 	return time.UnixMicro(n.ahead.Load() + at/int64(time.Microsecond))
 }
 
-// beat writes the record and its lease in one step, says in the list of nodes that
-// this one lives, and forgets nodes whose lease has ended. The record is what others
-// go by: its error alone is beat's.
+// beat writes the record and its lease in one step, lists this node as live, and
+// removes nodes whose lease has ended. Other nodes rely on the record: only its
+// error is returned.
 func (n *Node) beat(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.HeartbeatEvery)
 	defer cancel()
@@ -164,9 +164,9 @@ func (n *Node) beat(ctx context.Context) error {
 	return nil
 }
 
-// prune takes out of the list of nodes those that have not been heard of since
-// before and whose record is gone. A node taken out by mistake, because it came
-// back in between, puts itself in again at its next heartbeat.
+// prune removes from the list of nodes those without a heartbeat since before and
+// without a record. A node removed by mistake, because it returned meanwhile, adds
+// itself again at its next heartbeat.
 func (n *Node) prune(ctx context.Context, before time.Time) error {
 	stale, err := n.rdb.ZRangeByScore(ctx, n.keys.nodes(), &redis.ZRangeBy{
 		Min: "-inf", Max: strconv.FormatInt(before.UnixMilli(), 10), Count: 100,
@@ -190,8 +190,8 @@ func (n *Node) prune(ctx context.Context, before time.Time) error {
 	return nil
 }
 
-// watchLease tells the owner when the lease has run out. It has a goroutine of
-// its own because a heartbeat may hang with Redis.
+// watchLease signals Lost when the lease has run out. It has its own goroutine
+// because a heartbeat may hang with Redis.
 func (n *Node) watchLease(ctx context.Context) {
 	tick := time.NewTicker(n.cfg.HeartbeatEvery / 2)
 	defer tick.Stop()
@@ -224,11 +224,12 @@ func (n *Node) retire(ctx context.Context) {
 		err = n.rdb.ZRem(ctx, n.keys.nodes(), n.cfg.NodeID).Err()
 	}
 	if err != nil {
-		n.log.Warn().Err(err).Msg("retire failed") // the lease does it
+		n.log.Warn().Err(err).Msg("retire failed") // the lease expires
 	}
 }
 
-// startedAt tells this process from another of the same id, before or after it.
+// startedAt distinguishes this process from earlier and later ones with the same
+// id.
 func (n *Node) startedAt() string { return n.started.UTC().Format(timeFormat) }
 
 // stamp returns the time for a presence: never before startedAt, even if the

@@ -5,9 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// keys builds every name this package gives to Redis. Ids stand in braces, so
-// that Redis Cluster keeps what belongs to one member, one node or one session
-// in one slot.
+// keys builds every name this package gives to Redis. Ids stand in braces, so that
+// Redis Cluster keeps the keys of one member, one node or one session in one slot.
 type keys struct{ prefix string }
 
 // node is a hash: address, version, started_at, connections, draining.
@@ -30,26 +29,25 @@ func (k keys) presence(member string) string { return k.prefix + "presence:{" + 
 // member's socket.
 func (k keys) mailbox(member string) string { return k.prefix + "mailbox:{" + member + "}" }
 
-// usage is a hash: how much the mailbox holds, and by whom; see usage.lua.
-// TTL: the mailbox's, or longer. Written and read by the scripts that append and
-// trim; it is made anew where it does not agree with the stream.
+// usage is a hash: the mailbox's contents by payer and group; see usage.lua. TTL:
+// the mailbox's, or longer. Written and read by the scripts that append and trim;
+// rebuilt where it does not agree with the stream.
 func (k keys) usage(member string) string { return k.mailbox(member) + ":usage" }
 
-// generations is a string: which numbers the mailbox has given; see
+// generations is a string: the ranges of numbers the mailbox has given; see
 // generations.lua. TTL: the mailbox's. Written by the scripts that append and give
 // new numbers; read by them and by those that read and trim.
 func (k keys) generations(member string) string { return k.mailbox(member) + ":generations" }
 
-// joined is a string: when the member joined or left last, RFC 3339, by Redis's
-// clock; empty where a mailbox of an older version told that it had. TTL:
+// joined is a string: when the member last joined or left, RFC 3339, by Redis's
+// clock; empty where only an older version's mailbox showed that it had. TTL:
 // joinedTTL. Written by the join and leave scripts, read by every append to a
 // member without a socket and by LastSeen.
 func (k keys) joined(member string) string { return k.prefix + "joined:{" + member + "}" }
 
-// seen is a set: the newest message ids appended to the mailbox. When it has
-// grown it becomes seenBefore, a set too, in place of the former one. TTL: the
-// mailbox's, after the last append with an id.
-// Both are written and read by the append script alone.
+// seen is a set: the newest message ids appended to the mailbox. When full it
+// becomes seenBefore, replacing the former one. TTL: the mailbox's, after the last
+// append with an id. Both are written and read by the append script alone.
 func (k keys) seen(member string) string       { return k.prefix + "seen:{" + member + "}" }
 func (k keys) seenBefore(member string) string { return k.seen(member) + ":old" }
 
@@ -63,17 +61,17 @@ func (k keys) channel(id string) string { return k.channelPrefix() + id }
 
 func (k keys) channelPrefix() string { return k.prefix + "node:" }
 
-// LockKey returns the key of the lock on id, as [Node.Lock] takes it. It shares
-// its slot with every other key that has {id} in braces, so that a script may
-// check the lock's token beside what the lock protects.
+// LockKey returns the key of the lock on id, as [Node.Lock] takes it. It shares its
+// slot with every other key that has {id} in braces, so that a script may check the
+// lock's token beside the data that the lock protects.
 func (n *Node) LockKey(id string) string { return n.keys.lock(id) }
 
 // maxIDBytes bounds ids of nodes, members and connections.
 const maxIDBytes = 128
 
-// validID reports whether s may stand in a key: 1 to 128 bytes of Unicode
-// letters, digits and _ . @ -. What may become a name is decided elsewhere, and
-// more narrowly; what has one from before keeps its keys.
+// validID reports whether s may stand in a key: 1 to 128 bytes of Unicode letters,
+// digits and _ . @ -. Which names are allowed is decided elsewhere, and more
+// narrowly; older names keep their keys.
 func validID(s string) bool {
 	if s == "" || len(s) > maxIDBytes || !utf8.ValidString(s) {
 		return false

@@ -12,27 +12,26 @@ import (
 )
 
 // A try may take a second. Pauses between tries start at the shorter and double up
-// to the longer. Each is cut by up to a half, by chance: those who wait for one lock
-// do not come back together.
+// to the longer. Each is cut by up to a half at random, so that waiters for one
+// lock do not retry together.
 const (
 	tryWithin      = time.Second
 	lockPauseFirst = time.Millisecond
 	lockPauseMost  = 20 * time.Millisecond
 )
 
-// Lock is a lock in Redis that its holder has taken. It ends by itself after
-// Config.LockTTL, so it saves work and proves nothing: whoever must be sure
-// compares [Lock.Token] with the key's value in the script that writes.
-// Safe for concurrent use.
+// Lock is a lock in Redis, held. It expires after Config.LockTTL, so it only saves
+// work: a caller that must be sure compares [Lock.Token] with the key's value in
+// the script that writes. Safe for concurrent use.
 type Lock struct {
 	node  *Node
 	key   string
 	token string
 }
 
-// Guarded is what Redis said as a lock was taken.
+// Guarded is Redis's reply when a lock was taken.
 type Guarded struct {
-	Asked time.Time // when the try that took it began, by this process's clock
+	Asked time.Time // start of the successful try, by this process's clock
 	// Reply is the time by Redis's clock, in seconds and microseconds, and then the
 	// fields and values of the hash, if there is one.
 	Reply []any
@@ -47,7 +46,7 @@ func (n *Node) Lock(ctx context.Context, id string) (*Lock, error) {
 }
 
 // LockAndLoad is Lock, and reads the hash that the lock guards in the same step:
-// key is of the same slot as [Node.LockKey].
+// key is in the same slot as [Node.LockKey].
 func (n *Node) LockAndLoad(ctx context.Context, id, key string) (*Lock, Guarded, error) {
 	return n.lock(ctx, id, key)
 }
@@ -58,7 +57,7 @@ func (n *Node) lock(ctx context.Context, id string, guarded ...string) (*Lock, G
 	}
 	wait, cancel := context.WithTimeout(ctx, n.cfg.LockWait)
 	defer cancel()
-	// The token names its holder to whoever looks at the key.
+	// The token shows the holder to a person inspecting the key.
 	l := &Lock{node: n, key: n.keys.lock(id), token: n.cfg.NodeID + "/" + rand.Text()}
 	keys := append([]string{l.key}, guarded...)
 	for pause := lockPauseFirst; ; pause = min(2*pause, lockPauseMost) {
@@ -79,15 +78,15 @@ func (n *Node) lock(ctx context.Context, id string, guarded ...string) (*Lock, G
 	return nil, Guarded{}, fmt.Errorf("lock %s: %w", id, ErrLocked)
 }
 
-// tryLock tries once; its reply is empty while another holds the lock. A try that
-// is on its way when LockWait ends is waited for a little longer: given up, it might
-// be successful all the same, and the lock be nobody's for all its life.
+// tryLock tries once; its reply is empty while another holds the lock. A try in
+// flight when LockWait ends is waited for a little longer: if abandoned, it might
+// still succeed, and the lock would be held unused until it expires.
 func (n *Node) tryLock(ctx context.Context, keys []string, token string) (Guarded, error) {
 	ctx, cancel := context.WithTimeout(ctx, tryWithin)
 	defer cancel()
 	got := Guarded{Asked: time.Now()}
 	call := lockScript.Call(keys, token, n.cfg.LockTTL.Milliseconds())
-	// The call of one who has left may still be written to.
+	// The call's result may still be written after the caller has left.
 	if err := n.cfg.Pipeline.Do(ctx, call); err != nil {
 		return Guarded{}, err
 	}
@@ -100,8 +99,8 @@ func (n *Node) tryLock(ctx context.Context, keys []string, token string) (Guarde
 // id, a slash, and random text.
 func (l *Lock) Token() string { return l.token }
 
-// Release gives the lock up. It returns ErrLockLost when the lock had ended
-// before, which says that another may have held it meanwhile.
+// Release gives the lock up. It returns ErrLockLost when the lock had already
+// expired, so another may have held it meanwhile.
 func (l *Lock) Release(ctx context.Context) error {
 	call := unlockScript.Call([]string{l.key}, l.token)
 	err := l.node.cfg.Pipeline.Do(ctx, call)

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// renewals remembers of which mailboxes this node has renewed the time to live
-// lately: within the sixteenth part of it. To renew it with each message, or to
-// ask how much is left, would be a quarter of what an append costs Redis, and
-// what is renewed goes into the append-only file as well.
+// renewals records the mailboxes whose time to live this node renewed recently:
+// within a sixteenth of it. Renewing it with each message, or reading how much is
+// left, would be a quarter of an append's cost in Redis, and each renewal goes into
+// the append-only file as well.
 type renewals struct {
 	life time.Duration
 
@@ -16,16 +16,16 @@ type renewals struct {
 	last map[renewal]time.Time
 }
 
-// renewal is a mailbox, and whether what was appended had ids: only then is
-// there a set of them that must live as long.
+// renewal is a mailbox, and whether its appended messages had ids: only then is
+// there a set of ids that must live as long.
 type renewal struct {
 	member string
 	ids    bool
 }
 
-const mostRenewals = 64 << 10 // remembered; more, and all are forgotten
+const mostRenewals = 64 << 10 // remembered; beyond that, all are forgotten
 
-// due reports whether the caller is to renew, and notes that it does.
+// due reports whether the caller must renew, and records that it does.
 func (r *renewals) due(member string, ids bool, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

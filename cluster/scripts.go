@@ -6,18 +6,17 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
-// One file per operation; generations.lua stands before those that look at the
-// stream's numbers, and mailbox.lua before those that may give others; usage.lua
-// before those that keep its account, owner.lua before those that ask whose a
-// presence is.
+// One file per operation. generations.lua precedes those that read the stream's
+// numbers, mailbox.lua those that may give others, usage.lua those that keep its
+// account, owner.lua those that check the owner of a presence.
 //
 // A Redis that has reached its maxmemory refuses commands that need memory. Each
-// script says in its header what becomes of it then. What keeps the cluster alive,
-// frees or ends something goes on: Redis looks at the first write of a script, and
-// when that needs no memory it lets the script finish, whatever follows ("Memory
-// limit" in Redis's page on eval). Such a script therefore begins with a write that
-// frees, or does nothing. What begins something new, or stores much, begins with one
-// that is refused, and has then done nothing.
+// script's header states its behaviour then. Scripts that keep the cluster alive,
+// or free or end something, go on: Redis checks the first write of a script, and if
+// that needs no memory it lets the script finish, whatever follows ("Memory limit"
+// in Redis's page on eval). Such a script therefore begins with a write that frees,
+// or does nothing. A script that begins something new, or stores much, begins with
+// a write that is refused, and has then changed nothing.
 var (
 	//go:embed usage.lua
 	usageLua string

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	callMessages = 64      // most messages of one append
-	callBytes    = 1 << 20 // most bytes of one append; a single message may pass it
+	callMessages = 64      // maximum per append
+	callBytes    = 1 << 20 // maximum per append; a single message may exceed it
 	maxMessageID = 512     // bytes of Message.ID
 	seenKeep     = 4096    // ids that a mailbox remembers, at least
 
-	sendsAtOnce  = 512             // Sends that may share a pipeline
-	pipeBytes    = 4 << 20         // most bytes of what they share; a single Send may pass it
-	appendWithin = 5 * time.Second // for a pipeline, whatever its callers' patience
+	sendsAtOnce  = 512             // maximum per pipeline
+	pipeBytes    = 4 << 20         // maximum per pipeline; a single Send may exceed it
+	appendWithin = 5 * time.Second // per pipeline, independent of the callers' contexts
 )
 
-// Message is one entry of a member's mailbox to be.
+// Message is one entry to append to a member's mailbox.
 type Message struct {
 	To      string // the member
 	Payload []byte // opaque; not to be changed after Send
@@ -31,20 +31,20 @@ type Message struct {
 	// bytes. A mailbox remembers its newest 4096 IDs. Empty means that each Send
 	// appends.
 	ID string
-	// Payer is who has caused the message, an opaque id of at most 512 bytes: its
-	// share of the mailbox is what the message takes. The member itself may be it.
-	// Empty means nobody: then only the bounds of the whole mailbox hold.
+	// Payer is the causer of the message, an opaque id of at most 512 bytes: the
+	// message counts against its share of the mailbox. It may be the member itself.
+	// Empty means that only the bounds of the whole mailbox apply.
 	Payer string
-	// Group is what the message belongs to, an opaque id of at most 512 bytes.
-	// Empty means nothing.
+	// Group is the id of what the message belongs to, opaque, of at most 512 bytes.
+	// Empty means no group.
 	Group string
 	// Ends says that the message makes all others of its group in this mailbox
-	// worth nothing, before it and after: they are removed if they would lie there
-	// for long, and what is sent after it is not appended (and no error).
+	// worthless, before it and after: they are removed if they would stay there for
+	// long, and later ones are not appended (and no error).
 	Ends bool
 }
 
-// SendError says which of the messages of one Send was not appended, and why.
+// SendError says which message of a Send was not appended, and why.
 type SendError struct {
 	Index int    // of the message among Send's arguments
 	To    string // its member
@@ -57,15 +57,15 @@ func (e *SendError) Error() string { return "send to " + e.To + ": " + e.Err.Err
 // Unwrap returns the cause.
 func (e *SendError) Unwrap() error { return e.Err }
 
-// Send appends messages to the mailboxes of their members, in their order, and
-// hurries them to the sockets of those who are connected anywhere. It returns
-// when the mailboxes hold them; nobody needs to be connected.
+// Send appends messages to the mailboxes of their members, in order, and notifies
+// the nodes of connected members. It returns when the mailboxes hold them; no
+// member needs to be connected.
 //
 // Each message that was not appended is a *SendError in the error, which then
 // unwraps to several ([errors.Join]): ErrMailboxFull, ErrShareUsed, ErrGroupFull,
-// ErrBadID, ErrNotSent, or what Redis or the context said. After a failure no later message of the same
-// Send to the same member is appended. When the reply of Redis is lost, the
-// message may or may not have been appended, and so when ctx ends meanwhile;
+// ErrBadID, ErrNotSent, or an error of Redis or the context. After a failure no
+// later message of the same Send to the same member is appended. When Redis's reply
+// is lost, or ctx ends meanwhile, the message may or may not have been appended;
 // with an ID it is safe to send again. Safe for concurrent use.
 func (n *Node) Send(ctx context.Context, msgs ...Message) error {
 	s := n.Begin(ctx, msgs...)
@@ -75,27 +75,27 @@ func (n *Node) Send(ctx context.Context, msgs ...Message) error {
 	case <-ctx.Done():
 	}
 	select {
-	case <-s.Done(): // both: what is known is said
+	case <-s.Done(): // both are ready: return the known result
 		return s.Err()
 	default:
 		return s.b.all(ctx.Err())
 	}
 }
 
-// Sending is a Send under way.
+// Sending is a Send in progress.
 type Sending struct{ b *batch }
 
-// Done is closed when Err knows.
+// Done is closed when Err is ready.
 func (s *Sending) Done() <-chan struct{} { return s.b.done }
 
-// Err returns what Send would have, once Done is closed.
+// Err returns Send's result, once Done is closed.
 func (s *Sending) Err() error { return s.b.err() }
 
-// Begin is Send, and returns when its place among the others is fixed: what one
-// goroutine begins one after the other is appended in that order, though a later
-// one may succeed where an earlier one has failed. Where nothing else is under
-// way it may be done already. The deadline of ctx is that of the whole; what
-// ends ctx otherwise does not end what was begun.
+// Begin is Send, but returns when its place in the order is fixed: Sends that one
+// goroutine begins in turn are appended in that order, though a later one may
+// succeed where an earlier one has failed. With no other Send in progress it may
+// already be done. The deadline of ctx covers the whole Send; a cancellation of ctx
+// does not stop it once begun.
 func (n *Node) Begin(ctx context.Context, msgs ...Message) *Sending {
 	b := &batch{msgs: msgs, failed: make([]error, len(msgs)), sent: n.clockNow(), done: isDone}
 	b.deadline, _ = ctx.Deadline()
@@ -105,9 +105,9 @@ func (n *Node) Begin(ctx context.Context, msgs ...Message) *Sending {
 			b.fail(i, err)
 		}
 	case len(msgs) == 0:
-	case n.cfg.Sharded: // with others' it would wait for the slowest server
+	case n.cfg.Sharded: // batched, it would wait for the slowest server
 		n.append(ctx, b)
-	// Redis's client keeps to a deadline, and not to a cancellation.
+	// go-redis honours a deadline, but not a cancellation.
 	case !b.deadline.IsZero() && n.sends.Lead():
 		defer n.sends.Pass()
 		n.append(ctx, b)
@@ -118,14 +118,14 @@ func (n *Node) Begin(ctx context.Context, msgs ...Message) *Sending {
 	return &Sending{b}
 }
 
-// isDone is closed.
+// isDone is a closed channel.
 var isDone = func() chan struct{} {
 	done := make(chan struct{})
 	close(done)
 	return done
 }()
 
-// appendAll is the gatherer's work.
+// appendAll is the gatherer's work function.
 func (n *Node) appendAll(sends []*batch) {
 	for len(sends) > 0 {
 		// As many as one pipeline should hold.
@@ -144,8 +144,8 @@ func (n *Node) appendAll(sends []*batch) {
 	}
 }
 
-// carried returns a context for what several callers wait for: it ends with the
-// last of their deadlines.
+// carried returns a context for work that several callers wait for: it ends with
+// the last of their deadlines.
 func carried(sends []*batch) (context.Context, context.CancelFunc) {
 	var last time.Time
 	for _, b := range sends {
@@ -176,16 +176,16 @@ func (n *Node) append(ctx context.Context, sends ...*batch) {
 	}
 }
 
-// batch is one Send on its way.
+// batch is one Send in progress.
 type batch struct {
 	msgs     []Message
 	sent     int64     // by the cluster's clock
-	deadline time.Time // after which its caller has gone; zero for none
+	deadline time.Time // after which its caller no longer waits; zero if it has none
 	done     chan struct{}
 
-	// Of whoever carries it out, until done is closed.
+	// Owned by the goroutine that carries it out, until done is closed.
 	failed []error         // by message
-	broken map[string]bool // members to whom nothing more is sent; nil for none
+	broken map[string]bool // members to whom nothing more is sent; may be nil
 }
 
 func (b *batch) fail(i int, err error) {
@@ -213,7 +213,7 @@ func (b *batch) err() error {
 	return errors.Join(errs...)
 }
 
-// all is the error of a Send whose caller does not wait for more.
+// all is the error of a Send whose caller has stopped waiting.
 func (b *batch) all(err error) error {
 	errs := make([]error, len(b.msgs))
 	for i := range b.msgs {
@@ -222,8 +222,7 @@ func (b *batch) all(err error) error {
 	return errors.Join(errs...)
 }
 
-// exec runs calls as one pipeline. With once go-redis sends none of them a second
-// time by itself.
+// exec runs calls as one pipeline. With once go-redis does not retry any of them.
 func (n *Node) exec(ctx context.Context, calls []*call, once bool) {
 	ctx, cancel := context.WithTimeout(ctx, appendWithin)
 	defer cancel()
@@ -262,8 +261,8 @@ func (n *Node) appendCall(c *call) *redisx.Call {
 	}, args...)
 }
 
-// appendArgs are the arguments of the append script that are the same in every
-// call, so that they are not made for each.
+// appendArgs returns the append script's constant arguments, made once for all
+// calls.
 func appendArgs(cfg *Config, k keys) []any {
 	channels := k.channelPrefix()
 	if cfg.Sharded {
@@ -275,17 +274,17 @@ func appendArgs(cfg *Config, k keys) []any {
 }
 
 // uncounted is how many entries of the mailbox of a member with a socket are not
-// counted, if none has more than 8 KiB: the 32nd part of the mailbox at most.
+// counted, if none exceeds 8 KiB: at most 1/32 of the mailbox.
 func (c *Config) uncounted() int { return min(256, c.MailboxMax/32, c.MailboxMaxBytes/32>>13) }
 
-// refusals are what append.lua says instead of a seq.
+// refusals maps append.lua's negative replies to errors.
 var refusals = map[int64]error{-1: ErrMailboxFull, -2: ErrShareUsed, -3: ErrGroupFull}
 
-// notice is something to publish to a node.
+// notice is a publication to a node.
 type notice struct{ node, text string }
 
-// settle reads the replies of calls, notes what failed, and returns what is
-// left to publish when the script did not.
+// settle reads the replies of calls, records failures, and returns the notices
+// still to publish when the script did not.
 func (n *Node) settle(calls []*call) []notice {
 	var out []notice
 	for _, c := range calls {
@@ -329,9 +328,9 @@ func (n *Node) settle(calls []*call) []notice {
 				}
 			}
 		}
-		// What was appended before may never have been published: its reply was lost, or
-		// go-redis has made the same round trip again because another mailbox's slot
-		// said "not now".
+		// The earlier append may never have been published: its reply was lost, or
+		// go-redis has repeated the round trip because another mailbox's slot
+		// replied "not now".
 		if look && node != "" {
 			out = append(out, notice{node, "w " + conn})
 		}
@@ -345,8 +344,8 @@ func (n *Node) settle(calls []*call) []notice {
 	return out
 }
 
-// publish hurries notices to their nodes. What it cannot say is found in the
-// mailbox, so its failure is nobody's error.
+// publish sends notices to their nodes. A lost notice's message is still in the
+// mailbox, so a failure is not returned.
 func (n *Node) publish(ctx context.Context, notices []notice) {
 	if len(notices) == 0 {
 		return
@@ -360,7 +359,7 @@ func (n *Node) publish(ctx context.Context, notices []notice) {
 	}
 }
 
-// noteTrouble notes what failed after a call's messages were appended.
+// noteTrouble records a failure after a call's messages were appended.
 func (n *Node) noteTrouble(c *call, why any) {
 	n.renewed.forget(c.to)
 	text, _ := why.(string)
@@ -388,20 +387,20 @@ type call struct {
 	round  int
 	bytes  int
 	once   bool         // holds a message without an id: must not be repeated blindly
-	run    *redisx.Call // once it was sent
+	run    *redisx.Call // nil until sent
 }
 
-// takes reports whether a message may join the call. One with an id joins none
-// of another Send without: that would take from it that it may be repeated.
+// takes reports whether a message may join the call. A message with an id does not
+// join another Send's without one: it could then not be retried.
 func (c *call) takes(p place) bool {
 	m := p.message()
 	same := c.once == (m.ID == "") || c.places[0].send == p.send
 	return same && len(c.places) < callMessages && c.bytes+len(m.Payload) <= callBytes
 }
 
-// plan sorts messages into calls, and calls into rounds: each round has at most
-// one call per member, so that the order of one member's messages does not
-// hang on which command of a pipeline fails.
+// plan sorts messages into calls, and calls into rounds: each round has at most one
+// call per member, so that the order of one member's messages does not depend on
+// which command of a pipeline fails.
 func plan(sends []*batch) [][]*call {
 	var rounds [][]*call
 	last := make(map[string]*call, len(sends))
@@ -442,8 +441,8 @@ func plan(sends []*batch) [][]*call {
 	return rounds
 }
 
-// pending returns the calls of a round that are of the one kind, without the
-// messages whose Send has failed to reach the member in an earlier round.
+// pending returns the calls of a round that are of one kind, without messages whose
+// Send failed to reach the member in an earlier round.
 func pending(round []*call, once bool) []*call {
 	var calls []*call
 	for _, c := range round {
