@@ -1,13 +1,13 @@
-// Package cluster joins the nodes of one Redis: which nodes live, which of them
-// holds the socket of which member, and how a message reaches a member wherever
-// that is. A member is a user as seen from here: an id that may have one live
+// Package cluster joins the nodes that share one Redis: which nodes are live, which
+// node holds the socket of which member, and how a message reaches a member on any
+// of them. A member is a user as this package sees it: an id that may have one live
 // socket in the cluster. Payloads are opaque.
 //
-// To send is to append to the member's mailbox, a Redis stream, and to publish
-// to the node that holds the member's socket. Publishing only hurries: what it
-// loses (a node gone, a reconnect, a full socket) is read from the mailbox. So a
-// live socket gets its mailbox in order, without gaps and without repeats, and
-// what it did not acknowledge waits for the next one, on any node.
+// To send is to append to the member's mailbox, a Redis stream, and to publish to
+// the node that holds the member's socket. Publishing only speeds delivery up: a
+// publication that is lost (a node gone, a reconnect, a full socket) is read from
+// the mailbox. So a live socket gets its mailbox in order, without gaps and without
+// repeats, and unacknowledged messages wait for the next socket, on any node.
 //
 //	node, err := cluster.New(cluster.Config{Redis: rdb, NodeID: "n1"})
 //	go node.Run(ctx)
@@ -15,67 +15,67 @@
 //	m.Start()
 //	err = node.Send(ctx, cluster.Message{To: "alice", Payload: p, ID: "session-1/7"})
 //
-// What it does not do: it knows no sessions, no protocol and no HTTP, does not
-// decide who may join, and opens or closes no socket (it asks a [Socket] to).
+// It knows no sessions, no protocol and no HTTP, does not decide who may join, and
+// opens or closes no socket (it asks a [Socket] to).
 //
 // # Numbers
 //
 // Each mailbox counts its messages: the seq is the second part of the stream's
-// entry id, so it goes on when everything is acknowledged. A mailbox that is
-// new, or whose last one has expired, starts at Redis's clock in µs, so that no seq
+// entry id, so it continues when everything is acknowledged. A mailbox that is new,
+// or whose predecessor has expired, starts at Redis's clock in µs, so that no seq
 // is given twice to one member.
 //
 // Redis may lose messages that it had confirmed: after a failover without the
 // settings against it, or when an older file is restored. So the numbers that one
-// Redis gives while it is the master are a generation (see generations.lua). Within
-// it each number follows the one before; another Redis, or the same after a restart
-// or a promotion, begins with its first append a generation at a distance of
-// thousands at least. Which Redis it is the append script asks in the same step, so
-// nobody needs to notice a failover. A seq therefore says by itself which history
-// it is of, in what a client resumes with, in an ack and in a node's cursor:
+// Redis gives while it is the master form a generation (see generations.lua).
+// Within a generation numbers are consecutive; another Redis, or the same after a
+// restart or a promotion, begins a generation with its first append, at least
+// thousands further on. The append script identifies its Redis in the same step, so
+// a failover need not be detected. A seq therefore identifies its own history, in a
+// client's resume point, in an ack and in a node's cursor:
 //
-//   - of a generation that the mailbox knows, also beyond its end: what was lost is
-//     gone, the client has the rest up to there, and what follows is delivered;
-//   - of none that it knows: what the client has cannot be told. All that the
+//   - of a generation that the mailbox knows, even beyond its end: lost messages are
+//     gone, the client has the rest up to there, and later ones are delivered;
+//   - of an unknown generation: what the client has cannot be determined. All that the
 //     mailbox holds is delivered, under numbers of a new generation above that seq.
-//     This is the one case in which a message comes twice under two numbers. An ack
+//     Only in this case does a message arrive twice under two numbers. An ack
 //     of such a seq forgets nothing.
 //
-// A server that does not tell who it is (INFO refused, or an imitation of Redis) is
-// taken for one and the same. There a mailbox that is behind a client's seq is
-// delivered whole, and one that has overtaken it again is not noticed.
+// A server that does not identify itself (INFO refused, or an imitation of Redis)
+// is taken for one and the same. There a mailbox that is behind a client's seq is
+// delivered whole, and one that has since overtaken it is not noticed.
 //
 // A client that does not resume may get messages again under the same seq: those
-// whose receipt the node had not passed on when it died (see Ack). So every message
-// is delivered at least once, and under one seq, but for the case above.
+// whose acknowledgement the node had not passed on when it died (see Ack). So every
+// message is delivered at least once, and under one seq, except in the case above.
 //
-// What ends a group of messages may remove the others from the mailbox
-// (Message.Ends). Their numbers are given to no other, so a client sees a gap.
+// A message that ends a group may remove the group's others from the mailbox
+// (Message.Ends). Their numbers are not reused, so a client sees a gap.
 //
 // # Shares
 //
-// A mailbox is bounded in messages and in bytes, which the script that appends
-// counts exactly. Each message may name who has caused it, its payer. One payer
-// holds at most a quarter of a mailbox, the member itself three quarters, and the
-// last quarter is for payers that hold no more than 1/64 of the mailbox. So one
-// sender cannot fill the mailbox, and three that have used up their shares do not
-// keep others out. Of one group of messages a payer may hold Config.GroupMaxBytes.
+// A mailbox is bounded in messages and in bytes, which the appending script counts
+// exactly. Each message may name its causer, the payer. One payer holds at most a
+// quarter of a mailbox, the member itself three quarters, and the last quarter is
+// for payers that hold at most 1/64 of the mailbox. So one sender cannot fill the
+// mailbox, and three that have used up their shares do not exclude others. Of one
+// group of messages a payer may hold Config.GroupMaxBytes.
 //
-// A member that has never joined may not exist. Its mailbox is small, and lives
-// for Config.UnseenTTL after the last message.
+// A member that has never joined may not exist. Its mailbox is small, and lives for
+// Config.UnseenTTL after the last message.
 //
 // # Crowds
 //
-// When thousands connect or leave at one time they must not keep the node's
-// connections to Redis from those who are at work. So only so many join, leave
-// and read their mailboxes at one time ([MaxCalls]), the others wait their turn: to
-// join for a moment, after which Join fails and the client comes again; to leave
-// for a little longer, after which the heartbeat does it.
+// When thousands connect or leave at once they must not take all of the node's
+// connections to Redis. So the number of members that join, leave and read their
+// mailboxes at one time is limited ([MaxCalls]). The others wait: a join briefly,
+// after which Join fails and the client retries; a leave a little longer, after
+// which the heartbeat does it.
 //
 // # Keys
 //
-// All after Config.Prefix. Scripts touch one member's keys only, or one
-// node's: one slot.
+// All are prefixed with Config.Prefix. A script touches the keys of one member or
+// one node: one slot.
 //
 //	node:{<id>}         hash    address, version, protocol, agree, started_at, connections, draining; TTL LeaseTTL
 //	nodes               zset    node id by its last heartbeat, ms
@@ -94,40 +94,41 @@
 //
 // # What a socket is not told
 //
-// A node learns of messages and of newer sockets by what is published to it. Where
-// Redis loses a presence, or no longer publishes (a right was withdrawn), nothing
-// comes. So once in the time of a heartbeat a node looks at some of its sockets, at each within
-// five times that, and puts right what it finds (check.go): it records the presence again,
-// closes the socket as superseded, or reads the mailbox. Joins are ordered by
-// Redis's clock, so that a record from before a join does not supersede it.
+// A node learns of messages and of newer sockets from publications. Where Redis
+// loses a presence, or can no longer publish (a permission was withdrawn), none
+// arrive. So each heartbeat interval the node checks some of its sockets, each
+// within five intervals, and repairs any deviation (check.go): it records the
+// presence again, closes the socket as superseded, or reads the mailbox. Joins are
+// ordered by Redis's clock, so that a record from before a join does not supersede
+// it.
 //
 // # Scripts that fail in the middle
 //
-// A script has no rollback, and a command in it may fail: a right was withdrawn, or
-// somebody has put another type at a key. What the append script could not append
-// it does not remember as seen, so that it can be sent again; what fails after a
-// message was appended (publishing, the account, times to live) it only reports. The
-// account is checked against the stream at its next use, a time to live is renewed
-// with the next append of the same node. A join that fails is undone by the caller
-// and tried again by the client; an ack is repeated; numbers that were given anew in
-// part are delivered in both forms. Other scripts write once, or may be repeated.
+// A script has no rollback, and a command in it may fail: a permission was
+// withdrawn, or a key holds another type. The append script does not record a
+// message that it could not append as seen, so it can be sent again; a failure
+// after a message was appended (publishing, the account, times to live) is only
+// reported. The account is checked against the stream at its next use; a time to
+// live is renewed with the next append of the same node. A failed join is undone by
+// the caller and retried by the client; an ack is repeated; messages that were
+// renumbered only in part are delivered in both forms. Other scripts write once, or
+// may be repeated.
 //
 // # Goroutines and locks
 //
-// [Node.Run] has five: the heartbeat, the watch over the lease, the subscriber
-// and its prober, and the one that checks sockets; they end with Run's context. The subscriber alone takes what
-// is published, in order, and never waits for Redis or a socket. A [Membership]
-// has no goroutine while its socket is level with its mailbox; a pump runs from
-// the first gap, refusal or new subscription until it is level again, or until
-// the membership or Run ends. What is appended, and what is acknowledged, is
-// brought to Redis by a goroutine each, which runs while there is any; one
-// pipeline is under way at a time, and what comes meanwhile shares the next.
-// On Redis Cluster each member of a Send has one, which the Send waits for.
-// Nothing else starts any.
+// [Node.Run] has five: the heartbeat, the lease watch, the subscriber and its
+// prober, and the socket checker; they end with Run's context. The subscriber alone
+// receives publications, in order, and never waits for Redis or a socket. A
+// [Membership] has no goroutine while its socket is level with its mailbox; a pump
+// runs from the first gap, refusal or new subscription until it is level again, or
+// until the membership or Run ends. Appends and acknowledgements are each sent to
+// Redis by one goroutine, which runs while there are any; one pipeline is in flight
+// at a time, and later calls share the next. On Redis Cluster each member of a Send
+// has a goroutine, which the Send waits for. No others are started.
 //
-// Node.mu guards the table of connections, Membership.mu the phase of one.
-// Neither is held over I/O or over a call of a Socket's method, and none of the
-// two is taken while the other is held but Node.mu under Membership.mu.
+// Node.mu guards the table of connections, Membership.mu the phase of one. Neither
+// is held over I/O or a call of a Socket's method. Node.mu may be taken while
+// Membership.mu is held; never the reverse.
 package cluster
 
 import (
@@ -146,18 +147,18 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
-// Errors of this package. Others come from Redis or from a context.
+// Errors of this package. Others are from Redis or a context.
 var (
-	// ErrMailboxFull: Send would pass Config.MailboxMax unacknowledged messages or
-	// Config.MailboxMaxBytes; or the mailbox is three quarters full, and the payer
-	// holds more than the 64th part of it.
+	// ErrMailboxFull: Send would exceed Config.MailboxMax unacknowledged messages
+	// or Config.MailboxMaxBytes; or the mailbox is three quarters full, and the
+	// payer holds more than 1/64 of it.
 	ErrMailboxFull = errors.New("cluster: the member's mailbox is full")
 	// ErrShareUsed: the payer would hold more than a quarter of the member's
 	// mailbox, or, as the member itself, more than three quarters.
 	ErrShareUsed = errors.New("cluster: the payer's share of the member's mailbox is used up")
-	// ErrGroupFull: the payer would pass Config.GroupMax or Config.GroupMaxBytes.
+	// ErrGroupFull: the payer would exceed Config.GroupMax or Config.GroupMaxBytes.
 	ErrGroupFull = errors.New("cluster: the payer has too much unread of one group in the member's mailbox")
-	// ErrNotSent: Send gave up this message because an earlier one to the same
+	// ErrNotSent: Send skipped this message because an earlier one to the same
 	// member failed.
 	ErrNotSent = errors.New("cluster: not sent, an earlier message to the same member failed")
 	// ErrBadID: an id is not 1 to 128 bytes of letters, digits and _ . @ - (or
@@ -166,55 +167,54 @@ var (
 	// ErrBadSeq: Join was given a sequence number that no mailbox gives.
 	ErrBadSeq = errors.New("cluster: sequence number out of range")
 	// ErrSuperseded: a newer connection of the member registered before Join
-	// was done.
+	// returned.
 	ErrSuperseded = errors.New("cluster: superseded by a newer connection")
 	// ErrStopped: the node's Run has ended.
 	ErrStopped = errors.New("cluster: the node has stopped")
-	// ErrLocked: Lock waited its time for another holder.
+	// ErrLocked: another holder kept the lock for all of Lock's wait.
 	ErrLocked = errors.New("cluster: locked by another")
-	// ErrLockLost: Release came after the lock had ended by itself.
+	// ErrLockLost: the lock had expired before Release.
 	ErrLockLost = errors.New("cluster: the lock was no longer held")
 	// ErrNotReady: Ready found no current node record or no live subscription.
 	ErrNotReady = errors.New("cluster: not registered or not subscribed")
 )
 
-// Config says how a node behaves. Redis and NodeID are required.
+// Config configures a node. Redis and NodeID are required.
 type Config struct {
 	// Redis holds all state. Its client should have ContextTimeoutEnabled set,
 	// so that calls end with their context when Redis hangs. The node does not
 	// close it.
 	Redis redis.UniversalClient
 	// Durable is where messages are appended: a client of the same Redis that
-	// demands more for its word. Nil means Redis.
+	// requires stronger confirmation of writes. Nil means Redis.
 	Durable redis.UniversalClient
-	// Pipeline takes locks, together with what others ask of the same Redis. Nil
-	// means one of the node's own, on Redis.
+	// Pipeline takes locks, batched with other calls to the same Redis. Nil means
+	// one of the node's own, on Redis.
 	Pipeline *redisx.Client
 	// Prefix starts every key. Zero value means "conclave:".
 	Prefix string
 	// NodeID names this node: 1 to 128 bytes of letters, digits and _ . @ -,
 	// unique in the cluster.
 	NodeID string
-	// Address and Version are told to whoever lists the nodes. Optional.
+	// Address and Version are shown in the list of nodes. Optional.
 	Address, Version string
-	// Notified gets what other nodes tell this one, see [Node.Notify]. It must not
-	// block. Nil means that nobody wants to know.
+	// Notified receives other nodes' notices, see [Node.Notify]. It must not block.
+	// Nil discards them.
 	Notified func(text string)
 	// Log receives events. Nil means none.
 	Log *zerolog.Logger
-	// Observer is told what passes. Nil means nobody is.
+	// Observer holds instrumentation hooks. Nil disables them.
 	Observer Observer
 
-	// Agree is what all nodes of a cluster must have in common: by name, marks that say
-	// nothing of what they are made of. Of several, one node's first must be among
-	// another's, so that a secret can be changed in turn. No mark holds spaces, commas
-	// or equals signs. Nil compares nothing.
+	// Agree is what all nodes of a cluster must have in common: by name, marks that
+	// reveal nothing of their source. Of several, one node's first must be among
+	// another's, so that a secret can be rotated node by node. A mark holds no
+	// spaces, commas or equals signs. Nil compares nothing.
 	Agree map[string][]string
-	// protocol is the constant, but in tests.
+	// protocol is the constant, except in tests.
 	protocol int
 
-	// Clock is this process's own clock, to be compared with Redis's. Nil means
-	// time.Now.
+	// Clock is this process's own clock, compared with Redis's. Nil means time.Now.
 	Clock func() time.Time
 
 	// HeartbeatEvery is the time between renewals of the node's record. Zero
@@ -249,7 +249,7 @@ type Config struct {
 	LockTTL time.Duration
 	// LockWait is how long Lock waits for another holder. Zero value means 2 s.
 	LockWait time.Duration
-	// Sharded uses sharded pub/sub, and publishes from here instead of from the
+	// Sharded uses sharded pub/sub, and publishes from the node instead of from the
 	// scripts, because a script on Redis Cluster cannot publish to another slot.
 	// Every node of a cluster must agree. It is always true with a
 	// *redis.ClusterClient; otherwise the zero value means false.
@@ -319,37 +319,37 @@ type Node struct {
 
 	draining   atomic.Bool
 	registered atomic.Bool   // a heartbeat has succeeded
-	contact    atomic.Int64  // when the first began after one that failed, ns after started; 0 for never
-	lastBeat   atomic.Int64  // when the last successful one began, ns after started
-	beatNow    chan struct{} // asks for a heartbeat before its time
+	contact    atomic.Int64  // start of the first heartbeat after a failed one, ns after started; 0 for never
+	lastBeat   atomic.Int64  // start of the last successful heartbeat, ns after started
+	beatNow    chan struct{} // requests an early heartbeat
 	lost       chan struct{}
 	ahead      atomic.Int64  // the cluster's clock at started, µs
 	subscribed atomic.Bool   // the subscription is confirmed
-	echo       echo          // whether it hears
-	heard      atomic.Int64  // when it last said anything, ns after started
-	readSlots  chan struct{} // bounds mailbox reads at one time
-	joinSlots  chan struct{} // bounds joins at one time
-	leaveSlots chan struct{} // bounds leaves at one time
+	echo       echo          // whether the subscription receives
+	heard      atomic.Int64  // when it last received anything, ns after started
+	readSlots  chan struct{} // limits concurrent mailbox reads
+	joinSlots  chan struct{} // limits concurrent joins
+	leaveSlots chan struct{} // limits concurrent leaves
 
 	sends      redisx.Gatherer[*batch]
 	acks       redisx.Gatherer[*Membership]
 	renewed    renewals
 	differs    atomic.Pointer[difference] // nil: all nodes agree
-	compared   atomic.Bool                // it has looked at the others
+	compared   atomic.Bool                // the other nodes were compared with
 	taken      atomic.Bool                // another process has the node's id
 	hung       hung                       // members whose mailbox is out of reach
 	checks     checks
-	mute       atomic.Bool // Redis takes messages and does not publish them, or not all
+	mute       atomic.Bool // Redis takes messages but does not publish all of them
 	appendArgs []any       // see appendArgs
 
 	mu       sync.Mutex
 	stopped  bool
-	conns    map[string]*Membership // by connection id, joining ones too
+	conns    map[string]*Membership // by connection id, including those joining
 	dangling map[string]struct{}    // members whose presence may be left over
 	pumps    sync.WaitGroup         // Add only under mu while not stopped
 }
 
-// New makes a node. It starts nothing and does not talk to Redis.
+// New makes a node. It starts nothing and makes no call to Redis.
 func New(cfg Config) (*Node, error) {
 	if cfg.Redis == nil {
 		return nil, errors.New("cluster: Config.Redis is missing")
@@ -390,13 +390,14 @@ func New(cfg Config) (*Node, error) {
 func (n *Node) ID() string { return n.cfg.NodeID }
 
 // Lost receives a value each time the node has had no successful heartbeat for
-// Config.LeaseTTL, noticed at most half a Config.HeartbeatEvery later: others
-// may by then take its members for gone. The owner closes its sockets, so that
-// clients go to a node that is not cut off. The node itself goes on trying.
+// Config.LeaseTTL, noticed at most half a Config.HeartbeatEvery later: others may
+// by then treat its members as gone. The owner closes its sockets, so that clients
+// go to a node that is not cut off. The node itself keeps trying.
 func (n *Node) Lost() <-chan struct{} { return n.lost }
 
 // Ready returns nil when Redis answers, the node's record is current, its
-// subscription live and its clock right; ErrNotReady, ErrClock, ErrDiffers, ErrIDTaken or Redis's error otherwise.
+// subscription live and its clock right; else ErrNotReady, ErrClock, ErrDiffers,
+// ErrIDTaken or Redis's error.
 func (n *Node) Ready(ctx context.Context) error {
 	if err := n.rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("ping redis: %w", err)
@@ -413,10 +414,10 @@ func (n *Node) Ready(ctx context.Context) error {
 	return n.clockError()
 }
 
-// Run keeps the node in the cluster until ctx ends: it renews the node's record
-// and delivers what is published to the node. When ctx ends it removes the
-// record, ends every delivery and returns nil. It is to be called once; the
-// owner closes its sockets before it ends ctx.
+// Run keeps the node in the cluster until ctx ends: it renews the node's record and
+// delivers publications to the node. When ctx ends it removes the record, ends
+// every delivery and returns nil. Call it once; the owner closes its sockets before
+// it ends ctx.
 func (n *Node) Run(ctx context.Context) error {
 	n.mark(&n.lastBeat)
 	g, ctx := errgroup.WithContext(ctx)
@@ -450,7 +451,7 @@ func (n *Node) membersLocked() []*Membership {
 	return all
 }
 
-// mark and since measure on the monotonic clock, which no clock step touches.
+// mark and since use the monotonic clock, which clock steps do not affect.
 func (n *Node) mark(at *atomic.Int64) { at.Store(int64(time.Since(n.started))) }
 
 func (n *Node) since(at *atomic.Int64) time.Duration {
@@ -459,9 +460,9 @@ func (n *Node) since(at *atomic.Int64) time.Duration {
 
 const notifyWithin = time.Second
 
-// Notify gives text to the Config.Notified of other nodes. It is a hint: what is
-// published while a node's subscription is broken, or to one that is gone, is
-// lost, and the failure nobody's error.
+// Notify passes text to the Config.Notified of other nodes. It is best effort: a
+// notice published while a node's subscription is broken, or to a dead node, is
+// lost, and failures are not reported.
 func (n *Node) Notify(ctx context.Context, text string, nodes ...string) {
 	ctx, cancel := context.WithTimeout(ctx, notifyWithin)
 	defer cancel()
@@ -480,30 +481,30 @@ func (n *Node) Notify(ctx context.Context, text string, nodes ...string) {
 	}
 }
 
-// Observer is told what passes, to count it. Its methods do not block, and are
-// called by any number of goroutines.
+// Observer holds the instrumentation hooks. Its methods must not block, and are
+// called concurrently.
 type Observer interface {
-	// Appended is called after messages were appended to a mailbox, with how many
-	// it holds then.
+	// Appended is called after messages were appended to a mailbox, with its new
+	// number of messages.
 	Appended(depth int)
-	// Refused is called when a mailbox did not take all that was sent to it, with
-	// why: ErrMailboxFull, ErrShareUsed or ErrGroupFull.
+	// Refused is called when a mailbox did not take all messages sent to it, with
+	// the reason: ErrMailboxFull, ErrShareUsed or ErrGroupFull.
 	Refused(why error)
-	// Drained is called when entries of a mailbox were read because its socket was
-	// behind, with how many.
+	// Drained is called with the number of entries read from a mailbox because its
+	// socket was behind.
 	Drained(entries int)
 }
 
-// unobserved is the Observer of who wants none.
+// unobserved is the Observer that does nothing.
 type unobserved struct{}
 
 func (unobserved) Appended(int)  {}
 func (unobserved) Refused(error) {}
 func (unobserved) Drained(int)   {}
 
-// late is the first of the messages that came by pub/sub and could not be
-// offered at once: the pump offers it when the socket has room, and knows by
-// this when it was sent. The zero value is none.
+// late is the first of the messages received by pub/sub that could not be offered
+// at once: the pump offers it when the socket has room, and learns from it when it
+// was sent. The zero value means none.
 type late struct {
 	seq  uint64
 	sent time.Time

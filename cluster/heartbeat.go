@@ -228,8 +228,7 @@ func (n *Node) retire(ctx context.Context) {
 	}
 }
 
-// startedAt distinguishes this process from earlier and later ones with the same
-// id.
+// startedAt distinguishes this process from others with the same id.
 func (n *Node) startedAt() string { return n.started.UTC().Format(timeFormat) }
 
 // stamp returns the time for a presence: never before startedAt, even if the

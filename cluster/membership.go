@@ -14,30 +14,30 @@ import (
 )
 
 const (
-	readMessages = 256     // most entries of one mailbox read
-	readBytes    = 1 << 20 // most payload bytes of one read; a single entry may pass it
-	maxReads     = 32      // mailbox reads of one node at one time
+	readMessages = 256     // maximum entries per read of a mailbox
+	readBytes    = 1 << 20 // maximum payload bytes per read; a single entry may exceed it
+	maxReads     = 32      // maximum concurrent mailbox reads per node
 
 	// Pauses between attempts to read while Redis fails, doubling.
 	readPauseFirst = 20 * time.Millisecond
 	readPauseMost  = time.Second
 
-	// A socket that says there is room and then has none is asked again at
-	// once this often, and then after a pause.
+	// How often a socket that reports room and then refuses is asked again at once;
+	// after that, with a pause.
 	freeRefusals = 8
 	refusalPause = 2 * time.Millisecond
 )
 
-// Socket is one registered connection. The package calls its methods from
-// goroutines of its own, Offer from one at a time, and holds no lock meanwhile.
+// Socket is one registered connection. The package calls its methods from its own
+// goroutines, Offer from one at a time, and holds no lock meanwhile.
 type Socket interface {
 	// ID names the connection: 1 to 128 bytes of letters, digits and _ . @ -,
 	// unique in the cluster for ever.
 	ID() string
 	// Offer hands a message over without blocking. False means that there is no
 	// room or that the socket is closed; the same message is then offered again
-	// after Room. The payload is the socket's to keep and not to change. Sent is
-	// when it was sent, by this process's clock; zero if that is not known.
+	// after Room. The socket may keep the payload but not change it. Sent is when
+	// it was sent, by this process's clock; zero if unknown.
 	Offer(seq uint64, payload []byte, sent time.Time) bool
 	// Room waits until Offer may succeed. It returns an error when the socket is
 	// closed or ctx has ended.
@@ -47,14 +47,14 @@ type Socket interface {
 	Supersede()
 }
 
-// phase is where a membership stands.
+// phase is a membership's state.
 type phase int8
 
 const (
 	joined phase = iota // Start has not been called: nothing is offered
-	level               // the socket has all; the subscriber offers what is live
-	taking              // it is offering now
-	behind              // a pump runs and offers what the mailbox has
+	level               // the socket has everything; the subscriber offers live messages
+	taking              // the subscriber is offering
+	behind              // a pump runs and offers the mailbox's entries
 	ended               // left, superseded or closed
 )
 
@@ -68,21 +68,21 @@ type Membership struct {
 	at                        string // when it joined, µs by Redis's clock; see owner.lua
 	rolledBack                bool   // see RolledBack
 
-	// cursor is the newest seq that the socket took, or that is known to be
-	// gone from the mailbox. It belongs to whoever offers: the subscriber while
-	// taking, the pump while behind; the phase hands it over.
+	// cursor is the newest seq that the socket took, or that is known to be gone
+	// from the mailbox. Owned by the offering goroutine: the subscriber while
+	// taking, the pump while behind; the phase transfers ownership.
 	cursor  uint64
 	offered atomic.Uint64 // cursor, or the seq being offered; bounds acks
-	acked   atomic.Uint64 // what Redis was told
+	acked   atomic.Uint64 // reported to Redis
 
-	ackable   atomic.Uint64 // what AckLater was told
-	ackQueued atomic.Bool   // it waits to be passed on
+	ackable   atomic.Uint64 // set by AckLater
+	ackQueued atomic.Bool   // queued for sending
 
-	looked look // by the last check; watchSockets', see unread
+	looked look // by the last check; owned by watchSockets, see unread
 
 	mu     sync.Mutex
 	phase  phase
-	missed bool               // there is news since the pump last read (or, when joined, at all)
+	missed bool               // news since the pump's last read (or, when joined, any)
 	cancel context.CancelFunc // ends the pump; nil without one
 	late   late
 }
@@ -91,15 +91,15 @@ type Membership struct {
 // joined, 0 if it never had one.
 func (m *Membership) LastSeq() uint64 { return m.lastSeq }
 
-// RolledBack reports whether Redis has lost messages that the member had by the
-// seq that Join was told: the mailbox gave that number and knows nothing of it, or
-// did not give it. All that it holds and cannot vouch for is delivered, under
-// numbers above that one.
+// RolledBack reports whether Redis has lost messages that the member had, judged by
+// Join's after: the mailbox gave that number but has no record of it, or did not
+// give it. All that the mailbox holds and cannot vouch for is delivered, under
+// numbers above it.
 func (m *Membership) RolledBack() bool { return m.rolledBack }
 
-// Start begins delivery: first what the mailbox holds after the seq that Join
-// was told, then live, in order, without gaps or repeats. Calling it again, or
-// after the membership has ended, does nothing.
+// Start begins delivery: first the mailbox's entries after the seq passed to Join,
+// then live messages, in order, without gaps or repeats. Calling it again, or after
+// the membership has ended, does nothing.
 func (m *Membership) Start() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -112,7 +112,7 @@ func (m *Membership) Start() {
 	}
 }
 
-// wake makes the membership look into its mailbox.
+// wake makes the membership read its mailbox.
 func (m *Membership) wake() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -135,10 +135,10 @@ func (m *Membership) pumpLocked() {
 	m.phase, m.missed, m.cancel = behind, false, cancel
 }
 
-// live takes a message from the subscriber, in its goroutine. It offers what
-// follows the cursor; everything else is a matter for the mailbox: a gap, a
-// full socket, and also a seq that was there before, which mostly is a message
-// that the pump was faster with, and seldom a mailbox that Redis has lost.
+// live takes a message from the subscriber, in its goroutine. It offers the one
+// after the cursor; otherwise the mailbox is read: for a gap, a full socket, and a
+// seq already seen, which usually is a message that the pump delivered first, and
+// rarely a mailbox that Redis has lost.
 func (m *Membership) live(seq uint64, sent time.Time, payload string) {
 	m.mu.Lock()
 	if m.phase != level {
@@ -164,15 +164,15 @@ func (m *Membership) live(seq uint64, sent time.Time, payload string) {
 	}
 }
 
-// noteLate remembers when a message was sent that cannot be offered now, unless
-// an earlier one waits. m.mu is held.
+// noteLate records when a message was sent that cannot be offered now, unless an
+// earlier one is recorded. m.mu is held.
 func (m *Membership) noteLate(seq uint64, sent time.Time) {
 	if m.late.seq == 0 {
 		m.late = late{seq, sent}
 	}
 }
 
-// takeLate returns the message that waits, if it is one up to newest: it is
+// takeLate returns the recorded message, if its seq is at most newest: it is
 // offered with the others, or gone from the mailbox.
 func (m *Membership) takeLate(newest uint64) late {
 	m.mu.Lock()
@@ -185,7 +185,7 @@ func (m *Membership) takeLate(newest uint64) late {
 	return was
 }
 
-// offer is called by whoever owns the cursor.
+// offer is called by the cursor's owner.
 func (m *Membership) offer(seq uint64, payload []byte, sent time.Time) bool {
 	// The client may acknowledge before Offer has returned.
 	m.offered.Store(seq)
@@ -197,7 +197,7 @@ func (m *Membership) offer(seq uint64, payload []byte, sent time.Time) bool {
 	return true
 }
 
-// pump offers what the mailbox has until the socket is level with it, then ends.
+// pump offers the mailbox's entries until the socket is level with it, then ends.
 func (m *Membership) pump(ctx context.Context) {
 	pause := readPauseFirst
 	for {
@@ -225,7 +225,7 @@ func (m *Membership) pump(ctx context.Context) {
 	}
 }
 
-// settle ends the pump unless there was news meanwhile.
+// settle ends the pump unless there is more to read.
 func (m *Membership) settle() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -242,8 +242,8 @@ func (m *Membership) settle() bool {
 	return true
 }
 
-// deliver offers entries in order, waiting for room. Its error says that the
-// socket is closed or ctx has ended.
+// deliver offers entries in order, waiting for room. An error means that the socket
+// is closed or ctx has ended.
 func (m *Membership) deliver(ctx context.Context, got *reading) error {
 	late := m.takeLate(got.upTo())
 	for _, e := range got.entries {
@@ -275,15 +275,15 @@ type entry struct {
 	payload []byte
 }
 
-// reading is what read.lua returned.
+// reading is read.lua's result.
 type reading struct {
 	more    bool
-	anew    bool   // what follows is all there is, under new numbers
-	newest  uint64 // 0 = not said
+	anew    bool   // entries are all there is, under new numbers
+	newest  uint64 // 0 = not reported
 	entries []entry
 }
 
-// upTo is the newest seq that was read of.
+// upTo is the newest seq covered.
 func (r *reading) upTo() uint64 {
 	if n := len(r.entries); n > 0 {
 		return max(r.newest, r.entries[n-1].seq)
@@ -332,7 +332,7 @@ func (m *Membership) readKeys() []string {
 	return []string{k.mailbox(m.member), k.presence(m.member), k.usage(m.member), k.generations(m.member)}
 }
 
-// What owner.lua says about who is a member's live socket, and ack.lua besides.
+// owner.lua's replies on a member's live socket, and ack.lua's own.
 const (
 	ownedByNone  = -1
 	ownedByOther = 0
@@ -376,7 +376,7 @@ func (m *Membership) isEnded() bool {
 	return m.phase == ended
 }
 
-// end stops delivery and says whether it had not ended before.
+// end stops delivery and reports whether it had not ended before.
 func (m *Membership) end() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -426,8 +426,8 @@ func (n *Node) subscribe(ctx context.Context) {
 	}
 }
 
-// listen subscribes and handles what comes until the subscription breaks. It
-// says whether the subscription was ever confirmed.
+// listen subscribes and handles publications until the subscription breaks. It
+// reports whether the subscription was ever confirmed.
 func (n *Node) listen(ctx context.Context) (confirmed bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	subscribe := n.rdb.Subscribe
@@ -435,8 +435,8 @@ func (n *Node) listen(ctx context.Context) (confirmed bool, err error) {
 		subscribe = n.rdb.SSubscribe
 	}
 	sub := subscribe(ctx, n.keys.channel(n.cfg.NodeID))
-	// Receive waits without a deadline (a timeout in the middle of a message
-	// would cut it), so closing is what ends it: the prober does it.
+	// Receive waits without a deadline (a timeout in the middle of a message would
+	// truncate it), so only closing ends it: the prober does it.
 	n.mark(&n.heard)
 	n.echo.reset() // or the prober would take this subscription for the deaf one before it
 	probed := make(chan struct{})
@@ -495,7 +495,7 @@ func (n *Node) probe(ctx context.Context, sub *redis.PubSub) {
 	}
 }
 
-// wakeAll lets every member look into its mailbox.
+// wakeAll makes every membership read its mailbox.
 func (n *Node) wakeAll() {
 	n.mu.Lock()
 	all := n.membersLocked()
@@ -505,10 +505,9 @@ func (n *Node) wakeAll() {
 	}
 }
 
-// receive handles one publication: "m <conn> <seq> <sent> <payload>", a
-// message; "s <conn>", that connection is superseded; "w <conn>", it is to look
-// into its mailbox; "n <text>", a notice; "e <n>", what the node told itself. It
-// never blocks.
+// receive handles one publication: "m <conn> <seq> <sent> <payload>", a message; "s
+// <conn>", that connection is superseded; "w <conn>", it must read its mailbox; "n
+// <text>", a notice; "e <n>", the node's echo. It never blocks.
 func (n *Node) receive(text string) {
 	kind, rest, _ := strings.Cut(text, " ")
 	switch kind {

@@ -14,40 +14,39 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
-// maxSeq bounds the sequence numbers that Join believes: far beyond what a
-// mailbox gives in a century, far below what JSON and Lua hold exactly.
+// maxSeq bounds the sequence numbers that Join accepts: far above what a mailbox
+// gives in a century, far below what JSON and Lua hold exactly.
 const maxSeq = 1 << 52
 
-// cleanupTimeout bounds what is tidied up after a failure, when the caller's
-// context may have ended.
+// cleanupTimeout bounds the cleanup after a failure, when the caller's context may
+// have ended.
 const cleanupTimeout = 2 * time.Second
 
-// joinWithin is how long Join may take. Redis refuses what it hears of it later,
-// so that no connection which its client has given up takes the place of the one
-// that it made instead: this node may be stopped or cut off from Redis in
-// between. Clients should wait longer for an answer.
+// joinWithin is the timeout of Join. Redis refuses a later join, so that a
+// connection that its client has given up cannot replace the client's next one:
+// this node may be stopped or cut off from Redis in between. Clients should wait
+// longer for an answer.
 const joinWithin = 2 * time.Second
 
-// joinedTTL is how long it is remembered that a member has joined.
+// joinedTTL is how long a member's last join is remembered.
 const joinedTTL = 366 * 24 * time.Hour
 
 const (
-	maxJoins  = 16 // of one node at one time
+	maxJoins  = 16 // concurrent, per node
 	maxLeaves = 8  // likewise
 
-	// MaxCalls is how many of a node's calls of Redis at one time may be due to
-	// members that come, leave, or have much to read. A pool of connections should
-	// be larger.
+	// MaxCalls is the maximum number of a node's concurrent Redis calls for members
+	// that join, leave, or have much to read. A connection pool should be larger.
 	MaxCalls = maxJoins + maxLeaves + maxReads
 
 	joinWait  = joinWithin / 2  // for a turn; the rest is for Redis
 	leaveWait = 5 * time.Second // for a turn
 )
 
-// errBusy: too many others join or leave.
+// errBusy: too many members join or leave at once.
 var errBusy = errors.New("too many at one time")
 
-// turn waits for one of slots and returns what gives it back.
+// turn waits for one of slots and returns a function that frees it.
 func turn(ctx context.Context, slots chan struct{}, wait time.Duration) (done func(), err error) {
 	done = func() { <-slots }
 	select {
@@ -67,12 +66,12 @@ func turn(ctx context.Context, slots chan struct{}, wait time.Duration) (done fu
 	}
 }
 
-// errNoLease: this node was stopped or cut off for longer than its lease. What it
-// finds on its sockets then may be old: a client that has gone elsewhere must not
-// be superseded by what it said here before.
+// errNoLease: this node was stopped or cut off for longer than its lease. Data then
+// read from its sockets may be old: a client that has moved to another node must
+// not be superseded by its earlier message here.
 var errNoLease = errors.New("the node's lease has run out")
 
-// errTooLate: Redis heard of a connection when it was old.
+// errTooLate: the join reached Redis after its deadline.
 var errTooLate = errors.New("redis was out of reach for too long")
 
 // Presence says where a member's live socket is.
@@ -83,17 +82,17 @@ type Presence struct {
 	Since time.Time
 }
 
-// Join makes s the live socket of member, in whatever role its owner says. The
-// socket that was live until now, on any node, is superseded; if it is on this
-// node it is before Join returns. after is the newest sequence number that the
-// client says it has received, 0 = none; delivery begins after it once Start is
-// called. If the mailbox did not give that number, because Redis has lost data, all
-// that it holds is delivered, under numbers above it ([Membership.RolledBack]).
+// Join makes s the live socket of member, in a role set by the caller. The previous
+// live socket, on any node, is superseded; on this node, before Join returns. after
+// is the newest sequence number that the client says it has received, 0 = none;
+// delivery begins after it once Start is called. If the mailbox did not give that
+// number, because Redis has lost data, all that it holds is delivered, under
+// numbers above it ([Membership.RolledBack]).
 //
-// Each Socket joins once. It returns ErrBadID, ErrBadSeq, ErrStopped,
-// ErrSuperseded when a newer connection came in between (s is then superseded
-// too), or Redis's error, and fails when too many others join at that moment;
-// after an error there is nothing to Leave.
+// Each Socket joins once. It returns ErrBadID, ErrBadSeq, ErrStopped, ErrSuperseded
+// when a newer connection registered meanwhile (s is then superseded too), or
+// Redis's error, and fails when too many others are joining; after an error there
+// is nothing to Leave.
 func (n *Node) Join(ctx context.Context, member, role string, after uint64, s Socket) (*Membership, error) {
 	if !validID(member) || !validID(role) || !validID(s.ID()) {
 		return nil, fmt.Errorf("join: %w", ErrBadID)
@@ -109,7 +108,7 @@ func (n *Node) Join(ctx context.Context, member, role string, after uint64, s So
 	if n.registered.Load() && n.since(&n.lastBeat) > n.cfg.LeaseTTL {
 		return nil, fmt.Errorf("join: %w", errNoLease)
 	}
-	// The wait for its turn counts.
+	// Waiting for a slot counts.
 	joining, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
 	done, err := turn(joining, n.joinSlots, joinWait)
@@ -117,15 +116,15 @@ func (n *Node) Join(ctx context.Context, member, role string, after uint64, s So
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	defer done()
-	// Known before Redis knows: from then on a newer connection may supersede
-	// this one, and the notice must find it.
+	// Admitted before Redis records it: from then on a newer connection may
+	// supersede this one, and the notice must find it.
 	if err := n.admit(m); err != nil {
 		return nil, fmt.Errorf("join: %w", err)
 	}
 	if err := n.join(joining, m, after); err != nil {
 		n.forget(m)
 		m.end()
-		// It may have been recorded all the same.
+		// It may have been recorded nevertheless.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
 		if n.leave(ctx, m.conn, m.member) != nil {
@@ -139,7 +138,7 @@ func (n *Node) Join(ctx context.Context, member, role string, after uint64, s So
 	return m, nil
 }
 
-// join makes Redis know m, by ctx's deadline.
+// join records m in Redis, by ctx's deadline.
 func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 	channels := n.keys.channelPrefix()
 	if n.cfg.Sharded {
@@ -150,7 +149,7 @@ func (n *Node) join(ctx context.Context, m *Membership, after uint64) error {
 		return err
 	}
 	deadline, _ := ctx.Deadline()
-	by := now.Add(time.Until(deadline)) // the caller's clock itself does not matter
+	by := now.Add(time.Until(deadline)) // independent of the caller's clock
 	k := n.keys
 	touched := []string{k.presence(m.member), k.mailbox(m.member), k.usage(m.member), k.seen(m.member), k.joined(m.member), k.generations(m.member)}
 	reply, err := joinScript.Run(ctx, n.rdb, touched, n.cfg.NodeID, m.conn, m.role, m.since, after, channels,
@@ -208,7 +207,7 @@ func (n *Node) clock(ctx context.Context, key string) (time.Time, error) {
 	return time.Unix(sec, usec*1000), nil
 }
 
-// Leave ends delivery and removes the member's presence, if it still is this
+// Leave ends delivery and removes the member's presence, if it is still this
 // connection's. After an error the node removes it when Redis is back.
 func (m *Membership) Leave(ctx context.Context) error {
 	n := m.node
@@ -234,9 +233,9 @@ func (n *Node) leave(ctx context.Context, conn, member string) error {
 		conn, time.UnixMicro(n.clockNow()).UTC().Format(timeFormat), joinedTTL.Milliseconds()).Err()
 }
 
-// restore records the membership where Redis has none, or one from before it; what
-// was sent meanwhile was not published to it, so it looks into its mailbox then. A
-// Leave that came in between is done again.
+// restore records the membership where Redis has no record, or an earlier one;
+// messages sent meanwhile were not published to it, so it then reads its mailbox. A
+// concurrent Leave is repeated.
 func (m *Membership) restore(ctx context.Context) error {
 	n := m.node
 	if m.isEnded() {
@@ -244,7 +243,7 @@ func (m *Membership) restore(ctx context.Context) error {
 	}
 	err := restoreScript.Run(ctx, n.rdb, []string{n.keys.presence(m.member)},
 		n.cfg.NodeID, m.conn, m.role, m.since, m.at).Err()
-	if m.isEnded() { // and so has ctx: Redis may have recorded it, whatever err says
+	if m.isEnded() { // so ctx has too: Redis may have recorded it, whatever err says
 		n.leaveLater(m.member)
 		return ctx.Err()
 	}
@@ -256,9 +255,8 @@ func (m *Membership) restore(ctx context.Context) error {
 	return nil
 }
 
-// Present returns where the given members are connected; those who are not are
-// not in the map. A presence whose node is gone, or has started anew since, is
-// void.
+// Present returns where the given members are connected; the map omits those that
+// are not. A presence whose node is gone, or has restarted since, is void.
 func (n *Node) Present(ctx context.Context, members ...string) (map[string]Presence, error) {
 	for _, member := range members {
 		if !validID(member) {
@@ -294,7 +292,7 @@ func (n *Node) Present(ctx context.Context, members ...string) (map[string]Prese
 			nodes[p.Node] = pipe.HGet(ctx, n.keys.node(p.Node), "started_at")
 		}
 	}
-	// A node without a record is redis.Nil, which is no error here.
+	// A missing record is redis.Nil, which is no error here.
 	if err := redisx.Exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("read presence: %w", err)
 	}
@@ -307,9 +305,9 @@ func (n *Node) Present(ctx context.Context, members ...string) (map[string]Prese
 	return present, nil
 }
 
-// LastSeen returns when members joined or left last, by Redis's clock, to the
-// millisecond; those that have never joined are not in the map. What takes a
-// member away without a word, the end of its node, shows in Present alone.
+// LastSeen returns when members last joined or left, by Redis's clock, to the
+// millisecond; the map omits those that have never joined. A member lost when its
+// node died shows in Present alone.
 func (n *Node) LastSeen(ctx context.Context, members ...string) (map[string]time.Time, error) {
 	pipe := n.rdb.Pipeline()
 	found := make([]*redis.StringCmd, len(members))
@@ -334,8 +332,8 @@ func (n *Node) LastSeen(ctx context.Context, members ...string) (map[string]time
 	return seen, nil
 }
 
-// Waiting returns the payloads in a member's mailbox after the sequence number
-// after, the newest first, at most so many: what the member has not acknowledged.
+// Waiting returns a member's unacknowledged payloads after the sequence number
+// after, newest first, at most most.
 func (n *Node) Waiting(ctx context.Context, member string, after uint64, most int) ([][]byte, error) {
 	if !validID(member) {
 		return nil, fmt.Errorf("mailbox of %q: %w", member, ErrBadID)
@@ -374,7 +372,7 @@ func (n *Node) find(conn string) *Membership {
 	return n.conns[conn]
 }
 
-// forget takes m out and says whether it was in.
+// forget removes m and reports whether it was present.
 func (n *Node) forget(m *Membership) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -385,7 +383,8 @@ func (n *Node) forget(m *Membership) bool {
 	return true
 }
 
-// spawn runs f in a goroutine that Run waits for. False: the node has stopped.
+// spawn runs f in a goroutine that Run waits for. False means that the node has
+// stopped.
 func (n *Node) spawn(f func()) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -396,8 +395,8 @@ func (n *Node) spawn(f func()) bool {
 	return true
 }
 
-// leaveLater notes that member may have a presence here that no socket stands
-// for, because Redis did not answer when it was to be removed.
+// leaveLater records that member may have a presence here without a socket, because
+// Redis did not answer when it was to be removed.
 func (n *Node) leaveLater(member string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -405,8 +404,8 @@ func (n *Node) leaveLater(member string) {
 }
 
 // leaveDangling removes the presences that could not be removed before. Each
-// heartbeat that succeeds calls it, and must not be late for the next: after a
-// crowd has left there may be many.
+// successful heartbeat calls it, and must not delay the next: after a mass
+// disconnect there may be many.
 func (n *Node) leaveDangling(ctx context.Context) {
 	begun := time.Now()
 	n.mu.Lock()
@@ -426,8 +425,8 @@ func (n *Node) leaveDangling(ctx context.Context) {
 	}
 }
 
-// leaveIfGone removes a presence that names this node and none of its
-// connections. Those that are joining are known before Redis knows them.
+// leaveIfGone removes a presence that names this node and none of its connections.
+// Joining ones are admitted before Redis records them.
 func (n *Node) leaveIfGone(ctx context.Context, member string) error {
 	where, err := n.rdb.HMGet(ctx, n.keys.presence(member), "node", "conn").Result()
 	if err != nil {
