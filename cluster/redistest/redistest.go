@@ -6,12 +6,11 @@
 //		redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) { … })
 //	}
 //
-// A real server is looked for in this order: the one that CONCLAVE_TEST_REDIS
-// names (a redis:// URL); one started from redis-server on the PATH, on a free
-// port with its files in a temporary directory, shared by the tests that run
-// at that time. With neither the real half is skipped, unless
-// CONCLAVE_REQUIRE_REAL=1 makes that a failure. Tests keep apart by their key
-// prefix; none may flush a database.
+// A real server is chosen in this order: the one that CONCLAVE_TEST_REDIS names (a
+// redis:// URL); one started from redis-server on the PATH, on a free port with its
+// files in a temporary directory, shared by the tests that run at that time. With
+// neither the real half is skipped, unless CONCLAVE_REQUIRE_REAL=1 makes that a
+// failure. Tests are isolated by their key prefix; none may flush a database.
 //
 // A test that harms its server (kills it, flushes its scripts, drops its
 // clients) starts one of its own with [StartRedis].
@@ -44,19 +43,19 @@ const (
 	envRequire = "CONCLAVE_REQUIRE_REAL"
 )
 
-// Each runs test twice as subtests, "miniredis" and "redis", each with a client
-// of its own and a key prefix that nothing else uses. Both are parallel, so they
-// may still run when Each returns, as with t.Run.
+// Each runs test twice as subtests, "miniredis" and "redis", each with its own
+// client and a unique key prefix. Both are parallel, so they may still run when
+// Each returns, as with t.Run.
 func Each(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, prefix string)) {
 	t.Helper()
 	onMini(t, test)
 	onReal(t, test)
 }
 
-// Best runs a test that is too long to run twice: as the one subtest "redis" where
-// there is a real server or must be, as "miniredis" where there is none. In the full
-// set (see package sample) one of four runs on miniredis as well, chosen by chance;
-// CONCLAVE_MINIREDIS=1 makes it all.
+// Best runs a test that is too long to run twice: as the one subtest "redis" if
+// there is a real server or one is required, else as "miniredis". In the full set
+// (see package sample) one test in four, chosen at random, runs on miniredis as
+// well; with CONCLAVE_MINIREDIS=1 all do.
 func Best(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, prefix string)) {
 	t.Helper()
 	switch {
@@ -89,8 +88,8 @@ func onReal(t *testing.T, test func(t *testing.T, rdb redis.UniversalClient, pre
 	})
 }
 
-// Mini starts a miniredis whose time to live values run with the clock, and
-// returns a client of it. Both end with the test.
+// Mini starts a miniredis whose times to live follow the clock, and returns a
+// client of it. Both end with the test.
 func Mini(tb testing.TB) redis.UniversalClient {
 	tb.Helper()
 	m := StartMini(tb)
@@ -99,8 +98,8 @@ func Mini(tb testing.TB) redis.UniversalClient {
 	return rdb
 }
 
-// StartMini starts a miniredis for the time of the test. Left alone its time to
-// live values stand still; here they run with the wall clock.
+// StartMini starts a miniredis for the duration of the test. By default its times
+// to live stand still; here they follow the wall clock.
 func StartMini(tb testing.TB) *miniredis.Miniredis {
 	tb.Helper()
 	m := miniredis.NewMiniRedis()
@@ -113,7 +112,7 @@ func StartMini(tb testing.TB) *miniredis.Miniredis {
 }
 
 // Real returns a client of the real Redis that this test binary shares, for the
-// time of the test. Without one it skips the test, or fails it when
+// duration of the test. Without one it skips the test, or fails it when
 // CONCLAVE_REQUIRE_REAL=1.
 func Real(tb testing.TB) redis.UniversalClient {
 	tb.Helper()
@@ -131,7 +130,7 @@ func Real(tb testing.TB) redis.UniversalClient {
 	return rdb
 }
 
-// Prefix returns a key prefix that nothing else uses.
+// Prefix returns a unique key prefix.
 func Prefix() string {
 	var b [6]byte
 	if _, err := rand.Read(b[:]); err != nil {
@@ -141,7 +140,7 @@ func Prefix() string {
 }
 
 // HasReal reports whether Real returns a client, or must fail because one is
-// required: a test that is too dear to run twice runs on the real server then.
+// required: a test that is too slow to run twice then runs on the real server.
 func HasReal() bool {
 	if os.Getenv(envAddr) != "" || os.Getenv(envRequire) == "1" {
 		return true
@@ -162,7 +161,7 @@ func needServer(tb testing.TB) {
 	tb.Skip("redis-server is not on the PATH")
 }
 
-// removeKeys leaves a server that outlives the tests as it was found.
+// removeKeys removes a test's keys from a server that outlives the tests.
 func removeKeys(rdb redis.UniversalClient, prefix string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -172,7 +171,7 @@ func removeKeys(rdb redis.UniversalClient, prefix string) {
 }
 
 // shared is the real server of this test binary: started by the first test that
-// wants it, stopped when the last of those running is done.
+// needs it, stopped when the last of those running is done.
 var shared sharedServer
 
 type sharedServer struct {
@@ -181,8 +180,8 @@ type sharedServer struct {
 	server *RealRedis
 }
 
-// acquire holds the mutex while the server starts: whoever comes second needs
-// to wait for it anyway.
+// acquire holds the mutex while the server starts: a second caller must wait for it
+// anyway.
 func (s *sharedServer) acquire(tb testing.TB) *RealRedis {
 	tb.Helper()
 	s.mu.Lock()

@@ -23,17 +23,17 @@ const (
 )
 
 // RealRedis is a redis-server process with its append-only file on, so that it
-// comes back with what it had after [RealRedis.Kill] and [RealRedis.Restart].
-// Its methods are for one goroutine at a time.
+// keeps its data over [RealRedis.Kill] and [RealRedis.Restart]. Its methods are not
+// safe for concurrent use.
 type RealRedis struct {
 	addr string
 	dir  string
 	args []string
-	conf string // what makes it a Sentinel; empty for a server of data
+	conf string // Sentinel configuration; empty for a data server
 	ran  bool   // it has answered on its address
 	cmd  *exec.Cmd
 	done chan struct{}  // closed when the process has ended
-	tied io.WriteCloser // stdin of the process that ends the server with us
+	tied io.WriteCloser // stdin of the process that ends the server with the test binary
 	tie  *exec.Cmd
 }
 
@@ -95,7 +95,7 @@ func (r *RealRedis) Restart(tb testing.TB) {
 
 func start(args ...string) (*RealRedis, error) { return startWith(RealRedis{args: args}) }
 
-// startWith starts a process with a directory and a port of its own.
+// startWith starts a process with its own directory and port.
 func startWith(like RealRedis) (*RealRedis, error) {
 	dir, err := os.MkdirTemp("", "conclave-redis-")
 	if err != nil {
@@ -161,7 +161,7 @@ func (r *RealRedis) commandLine() ([]string, error) {
 			"--appendonly", "yes", "--appendfsync", "everysec", "--save", "", "--logfile", "redis.log",
 			"--maxmemory-policy", "noeviction", "--daemonize", "no"}, r.args...), nil
 	}
-	// A Sentinel keeps what it learns in its configuration file.
+	// A Sentinel writes its state to its configuration file.
 	path := filepath.Join(r.dir, "sentinel.conf")
 	if _, err := os.Stat(path); err != nil || !r.ran {
 		text := fmt.Sprintf("bind %s\nport %s\ndir %s\nlogfile redis.log\n%s", host, port, r.dir, r.conf)
@@ -213,8 +213,8 @@ func (r *RealRedis) await() error {
 	}
 }
 
-// end ends the process if it runs, and first the shell that would: the process
-// id may be another's afterwards.
+// end ends the process if it runs, after the shell that would otherwise: the
+// process id may be reused afterwards.
 func (r *RealRedis) end(sig syscall.Signal) {
 	if r.tie != nil {
 		_ = r.tie.Process.Kill()

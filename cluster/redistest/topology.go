@@ -20,27 +20,26 @@ const (
 	meetEvery     = 3 * time.Second // between introductions of its servers
 )
 
-// replicaArgs let replicas keep up at once: these are tests.
+// replicaArgs make replicas catch up at once, for tests.
 var replicaArgs = []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 
 // Shards is a Redis Cluster of real processes.
 type Shards struct {
-	Servers []*RealRedis // masters first, as it began
+	Servers []*RealRedis // initial masters first
 	shards  int
 }
 
-// StartRedisCluster starts a redis-server that is a Redis Cluster of one shard,
-// and returns a client of it: enough to see that commands and scripts keep to
-// one slot, which such a server insists on.
+// StartRedisCluster starts a redis-server that is a Redis Cluster of one shard, and
+// returns a client of it: enough to test that commands and scripts keep to one
+// slot, which such a server enforces.
 func StartRedisCluster(tb testing.TB) *redis.ClusterClient {
 	tb.Helper()
 	return StartShards(tb, 1, 0).Client(tb)
 }
 
-// StartShards starts a Redis Cluster, in which each shard has that many
-// replicas, for the time of the test. A shard whose master is gone fails over
-// after about two seconds. Without redis-server the test is skipped, as with
-// [StartRedis].
+// StartShards starts a Redis Cluster, in which each shard has that many replicas,
+// for the duration of the test. A shard whose master is down fails over after about
+// two seconds. Without redis-server the test is skipped, as with [StartRedis].
 func StartShards(tb testing.TB, shards, replicas int) *Shards {
 	tb.Helper()
 	c := &Shards{shards: shards}
@@ -49,7 +48,8 @@ func StartShards(tb testing.TB, shards, replicas int) *Shards {
 	var clients []redis.UniversalClient
 	buses := map[*RealRedis]string{}
 	for i := range shards * (1 + replicas) {
-		// By default the bus is 10000 above the port, which need not be a port.
+		// By default the bus is 10000 above the port, which may not be a valid
+		// port.
 		bus, err := freeAddr()
 		if err != nil {
 			tb.Fatal(err)
@@ -71,8 +71,8 @@ func StartShards(tb testing.TB, shards, replicas int) *Shards {
 			if strings.Contains(one.ClusterInfo(ctx).Val(), size) {
 				return true
 			}
-			// A handshake that a busy machine does not finish within the node timeout
-			// is forgotten; asking again does no harm.
+			// A handshake that a busy machine does not finish within the node
+			// timeout is dropped; repeating it is harmless.
 			if time.Since(met) > meetEvery {
 				met = time.Now()
 				for _, r := range c.Servers[1:] {
@@ -84,7 +84,7 @@ func StartShards(tb testing.TB, shards, replicas int) *Shards {
 		})
 		if i >= shards {
 			master := clients[i%shards].Do(ctx, "cluster", "myid").Val()
-			// Until the gossip has told it that the other is a master, it refuses.
+			// It refuses until gossip has told it that the other is a master.
 			await(tb, ctx, "a replica finds its master", func() bool { return one.Do(ctx, "cluster", "replicate", master).Err() == nil })
 		}
 	}
@@ -92,8 +92,8 @@ func StartShards(tb testing.TB, shards, replicas int) *Shards {
 	return c
 }
 
-// awaitWhole waits until all servers see a healthy cluster and every replica is
-// level.
+// awaitWhole waits until all servers see a healthy cluster and every replica is in
+// sync.
 func (c *Shards) awaitWhole(tb testing.TB, ctx context.Context, replicas int) {
 	tb.Helper()
 	rdb := c.Client(tb)
@@ -140,7 +140,7 @@ func (c *Shards) Client(tb testing.TB) *redis.ClusterClient {
 	return rdb
 }
 
-// Master returns the server that now is the master of key's shard.
+// Master returns the server that is now the master of key's shard.
 func (c *Shards) Master(tb testing.TB, key string) *RealRedis {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -194,8 +194,8 @@ func served(shards []redis.ClusterShard, dead string) bool {
 	return slots == 16384
 }
 
-// Rejoin starts a dead server again, which becomes a replica, and waits until it
-// is level.
+// Rejoin restarts a dead server, which becomes a replica, and waits until it is in
+// sync.
 func (c *Shards) Rejoin(tb testing.TB, r *RealRedis) {
 	tb.Helper()
 	r.Restart(tb)
@@ -222,9 +222,9 @@ type Sentinels struct {
 	Watchers []*RealRedis
 }
 
-// StartSentinels starts a master with that many replicas and three Sentinels,
-// for the time of the test. They fail over about two seconds after the master is
-// gone. Further arguments go to the servers' command lines. Without redis-server
+// StartSentinels starts a master with that many replicas and three Sentinels, for
+// the duration of the test. They fail over about two seconds after the master is
+// down. Further arguments go to the servers' command lines. Without redis-server
 // the test is skipped, as with [StartRedis].
 func StartSentinels(tb testing.TB, replicas int, args ...string) *Sentinels {
 	tb.Helper()
@@ -254,7 +254,7 @@ func StartSentinels(tb testing.TB, replicas int, args ...string) *Sentinels {
 	return s
 }
 
-// StartSentinel starts one Sentinel, for the time of the test, with lines of
+// StartSentinel starts one Sentinel, for the duration of the test, with lines of
 // configuration besides its address. Without redis-server the test is skipped, as
 // with [StartRedis].
 func StartSentinel(tb testing.TB, conf string) *RealRedis {
@@ -294,8 +294,7 @@ func (s *Sentinels) watcherAddrs() []string {
 	return all
 }
 
-// Client returns a new client of whichever is the master, closed when the test
-// ends.
+// Client returns a new client of the current master, closed when the test ends.
 func (s *Sentinels) Client(tb testing.TB) *redis.Client {
 	tb.Helper()
 	rdb := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: SentinelName, SentinelAddrs: s.watcherAddrs()})
@@ -303,7 +302,7 @@ func (s *Sentinels) Client(tb testing.TB) *redis.Client {
 	return rdb
 }
 
-// Master returns the server that the Sentinels call the master.
+// Master returns the server that the Sentinels name as master.
 func (s *Sentinels) Master(tb testing.TB) *RealRedis {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -321,8 +320,8 @@ func (s *Sentinels) Master(tb testing.TB) *RealRedis {
 	return nil
 }
 
-// KillMaster ends the master with SIGKILL, waits until all Sentinels name
-// another and that one takes writes, and returns the dead one.
+// KillMaster ends the master with SIGKILL, waits until all Sentinels name another
+// and that one accepts writes, and returns the dead one.
 func (s *Sentinels) KillMaster(tb testing.TB) *RealRedis {
 	tb.Helper()
 	dead := s.Master(tb)

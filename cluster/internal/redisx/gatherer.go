@@ -6,23 +6,23 @@ import (
 	"time"
 )
 
-// Gatherer runs values in batches, one after the other, in order. While no batch is
-// under way the first value is a batch by itself, at once; the values that come
-// meanwhile are the next one. So no value waits for others, and under load many share
-// a round trip. Its goroutine runs only while there are values; a caller that finds no
-// batch under way may also run its own, see [Gatherer.Lead]. Safe for concurrent use;
-// its fields are set before the first.
+// Gatherer runs values in batches, in order. While no batch is running the first
+// value is a batch by itself, at once; values added meanwhile form the next. So no
+// value waits for others, and under load many share a round trip. Its goroutine
+// runs only while there are values; a caller that finds no batch running may also
+// run its own, see [Gatherer.Lead]. Safe for concurrent use; set its fields before
+// first use.
 type Gatherer[T any] struct {
-	Run  func(batch []T) // not called by two goroutines at a time; the slice is lent
-	Most int             // of one batch
-	Rest time.Duration   // after a batch, for values that no caller waits for; zero for none
+	Run  func(batch []T) // never called concurrently; the slice is reused
+	Most int             // maximum batch size
+	Rest time.Duration   // pause after a batch, for values that no caller waits for; zero for none
 
 	mu      sync.Mutex
 	queue   []T
 	running bool
 }
 
-// Add hands v over, to be run after what came before it.
+// Add queues v, to be run after the values before it.
 func (g *Gatherer[T]) Add(v T) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -33,8 +33,8 @@ func (g *Gatherer[T]) Add(v T) {
 	}
 }
 
-// Lead lets a caller that finds no batch under way be the batch itself, which saves
-// two changes of goroutine. It must call Pass afterwards; meanwhile others gather.
+// Lead lets a caller that finds no batch running be the batch itself, which saves
+// two goroutine switches. It must call Pass afterwards; meanwhile others gather.
 func (g *Gatherer[T]) Lead() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -45,7 +45,7 @@ func (g *Gatherer[T]) Lead() bool {
 	return true
 }
 
-// Pass ends the batch that Lead began: the values that have come meanwhile are the next.
+// Pass ends the batch that Lead began: the values added meanwhile are the next.
 func (g *Gatherer[T]) Pass() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -56,7 +56,7 @@ func (g *Gatherer[T]) Pass() {
 	go g.work()
 }
 
-// Busy reports whether something is under way.
+// Busy reports whether a batch is running.
 func (g *Gatherer[T]) Busy() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -80,7 +80,7 @@ func (g *Gatherer[T]) work() {
 		g.mu.Unlock()
 		g.Run(batch)
 		clear(batch)
-		runtime.Gosched() // callers that were answered may have more, which shares the next one
+		runtime.Gosched() // callers just answered may add more, which shares the next batch
 		time.Sleep(g.Rest)
 	}
 }

@@ -1,6 +1,5 @@
-// Package redisx carries commands and Lua scripts to Redis. It is the one place in
-// the module that batches round trips and that knows what to do when Redis does not
-// have a script.
+// Package redisx carries commands and Lua scripts to Redis. Only this package
+// batches round trips and handles scripts that Redis does not have.
 //
 // Start here: [New] makes a [Client] on a go-redis client, [NewScript] a [Script],
 // and Client.Do carries out commands and calls of scripts:
@@ -12,35 +11,35 @@
 //
 // # Contract of Client.Do
 //
-//   - Callers who talk to Redis at the same moment share a round trip. A caller that
-//     finds no round trip under way starts one at once, alone; the callers that come
-//     meanwhile share the next one. So a caller never waits for company.
+//   - Concurrent callers share a round trip. A caller that
+//     finds none in flight starts one at once, alone; callers that arrive
+//     meanwhile share the next one. So a caller never waits for others to join.
 //   - Each command has its own reply and error, and Do returns the first error that is
 //     not redis.Nil. One caller's error is never another's.
 //   - Do ends with its caller's context before the commands are sent, and afterwards
 //     only with the context's deadline: the error is [ErrLeft] then, and the commands
-//     may be carried out all the same.
+//     may still be carried out.
 //   - A caller that has waited 100 ms for others (a dead connection, a slow Redis)
 //     sends its commands alone.
-//   - A connection that breaks takes no answer away: only commands without an answer
+//   - A broken connection loses no reply: only commands without a reply
 //     are sent again, up to 3 times, as go-redis does for a single command. The package
-//     does not decide which commands may be sent twice; callers give it only those that
+//     does not decide which commands may be repeated; callers pass only those that
 //     may.
 //   - Commands of one Do run in their order while all keys are on one server
 //     ([Client.Whole]), except scripts that Redis did not have: these run again, with
-//     their text, behind the others.
+//     their text, after the others.
 //   - On Redis Cluster round trips are not shared, since callers would wait for the
 //     slowest server.
 //
-// The package is not for commands that block, nor for long answers: other callers
-// would wait for them. [Gatherer], which makes the batches, is used by package
-// cluster where a batch is more than a pipeline; [Exec] runs a pipeline of go-redis.
+// The package is not for blocking commands or long replies: other callers would
+// wait for them. [Gatherer], which makes the batches, is used by package cluster
+// where a batch is more than a pipeline; [Exec] runs a pipeline of go-redis.
 //
 // # Goroutines and locks
 //
-// A Gatherer runs one goroutine while it has something to do; nothing else is
-// started. Gatherer.mu guards its queue and is never held during I/O. Everything is
-// safe for concurrent use, except a [Call], which belongs to its caller.
+// A Gatherer runs one goroutine while it has values; nothing else is started.
+// Gatherer.mu guards its queue and is never held during I/O. Everything is safe for
+// concurrent use, except a [Call], which belongs to its caller.
 package redisx
 
 import (
@@ -57,17 +56,17 @@ import (
 )
 
 const (
-	tripsAtOnce = 64                     // callers of one round trip
-	tripWithin  = 5 * time.Second        // for a round trip of several callers, whatever their patience
+	tripsAtOnce = 64                     // callers per round trip
+	tripWithin  = 5 * time.Second        // for a shared round trip, independent of the callers' contexts
 	waitAtMost  = 100 * time.Millisecond // for others, before going alone
-	// How often what had no answer is said again, and the pause before, which
+	// How often commands without a reply are repeated, and the pause before, which
 	// doubles; both are go-redis's own for a single command.
 	retries    = 3
 	retryFirst = 8 * time.Millisecond
 )
 
-// ErrLeft is returned by [Client.Do] when its caller's context has ended first.
-// The commands may be carried out all the same and must not be looked at.
+// ErrLeft is returned by [Client.Do] when its caller's context has ended first. The
+// commands may still be carried out and must not be read.
 var ErrLeft = errors.New("redisx: left before the answer")
 
 // Client carries commands to one Redis. Safe for concurrent use.
@@ -77,8 +76,8 @@ type Client struct {
 	trips Gatherer[*trip]
 }
 
-// New returns a Client on rdb, which it does not close. It starts nothing that
-// outlives what it was asked to do.
+// New returns a Client on rdb, which it does not close. It starts no goroutine that
+// outlives its calls.
 func New(rdb redis.UniversalClient) *Client {
 	c := &Client{rdb: rdb}
 	if _, ok := rdb.(*redis.ClusterClient); ok {
@@ -88,23 +87,22 @@ func New(rdb redis.UniversalClient) *Client {
 	return c
 }
 
-// Whole reports whether all keys are on one server: then the commands of one Do
-// run in their order, but for scripts that were missing, which run behind the
-// others, and a script may name keys of any slot. On Redis Cluster neither holds,
-// and round trips are not shared: everybody would wait for the slowest server.
+// Whole reports whether all keys are on one server: then the commands of one Do run
+// in their order, except missing scripts, which run after the others, and a script
+// may name keys of any slot. On Redis Cluster neither holds, and round trips are
+// not shared: all callers would wait for the slowest server.
 //
-// A server that is Redis Cluster's, and to which rdb is a client of one server,
-// refuses such a script, and has done nothing then. From the first such refusal on
-// Whole is false; who was refused asks again.
+// A Redis Cluster server reached through a client of one server refuses such a
+// script without effect. From the first such refusal on Whole is false; the refused
+// caller tries again.
 func (c *Client) Whole() bool { return !c.apart.Load() }
 
-// Do carries out cmds and returns the first error of theirs that is not
-// redis.Nil, or ErrLeft with the context's error. Each has its own reply and
-// error. A [Call] whose script Redis does not have is made again with its text.
+// Do carries out cmds and returns their first error that is not redis.Nil, or
+// ErrLeft with the context's error. Each has its own reply and error. A [Call]
+// whose script Redis does not have is repeated with its text.
 //
-// When ctx ends before the commands are on their way they are not carried out.
-// After that only its deadline ends the wait, not a cancellation: as with go-redis,
-// what is on its way is waited for.
+// When ctx ends before the commands are sent they are not carried out. After that
+// only its deadline ends the wait, not a cancellation, as with go-redis.
 func (c *Client) Do(ctx context.Context, cmds ...redis.Cmder) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrLeft, err)
@@ -139,7 +137,7 @@ func (c *Client) Do(ctx context.Context, cmds ...redis.Cmder) error {
 	return c.arrive(ctx, t)
 }
 
-// arrive waits for a trip that is on its way, or its caller's deadline.
+// arrive waits for a trip in flight, or its caller's deadline.
 func (c *Client) arrive(ctx context.Context, t *trip) error {
 	ctx, cancel := onlyDeadline(ctx)
 	defer cancel()
@@ -159,18 +157,18 @@ func onlyDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithoutCancel(ctx), func() {}
 }
 
-// trip is one Do on its way.
+// trip is one Do in progress.
 type trip struct {
 	cmds  []redis.Cmder
-	done  chan struct{} // closed by whoever carries it with others
-	begun atomic.Bool   // it is carried, or its caller has left or sends it alone
+	done  chan struct{} // closed by the batch that carries it
+	begun atomic.Bool   // it is being carried, or its caller has left or sends it alone
 }
 
 // begins returns true to the first caller only.
 func (t *trip) begins() bool { return t.begun.CompareAndSwap(false, true) }
 
-// unanswered reports whether a command had no answer, or one that says "not now",
-// so that the trip is to be made again.
+// unanswered reports whether a command has no reply, or one that says "not now", so
+// that the trip must be repeated.
 func (t *trip) unanswered() bool {
 	return slices.ContainsFunc(t.cmds, func(cmd redis.Cmder) bool {
 		err := cmd.Err()
@@ -178,15 +176,15 @@ func (t *trip) unanswered() bool {
 	})
 }
 
-// postponed reports whether a command behind the first had an answer that says
-// "not now". For the first go-redis has made the trip again by itself.
+// postponed reports whether a command after the first was answered "not now". For
+// the first go-redis has repeated the trip itself.
 func (t *trip) postponed() bool {
 	later := slices.ContainsFunc(t.cmds, func(cmd redis.Cmder) bool { return notNow(cmd.Err()) })
 	return later && !notNow(t.cmds[0].Err())
 }
 
-// notNow reports whether an error is one of a server that is starting or has lost
-// its part, which go-redis takes for passing too.
+// notNow reports whether an error is from a server that is starting or has lost its
+// role, which go-redis also treats as temporary.
 func notNow(err error) bool {
 	return redis.IsLoadingError(err) || redis.IsReadOnlyError(err) || redis.IsMasterDownError(err) ||
 		redis.IsClusterDownError(err) || redis.IsTryAgainError(err) || redis.IsNoReplicasError(err)
@@ -194,7 +192,7 @@ func notNow(err error) bool {
 
 func (t *trip) err() error { return firstError(t.cmds) }
 
-// carry is the gatherer's work. Trips whose caller has left are not carried.
+// carry is the gatherer's work function. It skips trips whose caller has left.
 func (c *Client) carry(trips []*trip) {
 	ctx, cancel := context.WithTimeout(context.Background(), tripWithin)
 	defer cancel()
@@ -214,8 +212,8 @@ func (c *Client) carry(trips []*trip) {
 	}
 }
 
-// together makes one round trip of trips, and again of those that had no answer:
-// were that left to go-redis, it would say all of it again.
+// together makes one round trip of trips, and repeats those without a reply:
+// go-redis would repeat all of them.
 func (c *Client) together(ctx context.Context, trips []*trip) {
 	pause := retryFirst
 	for try := 0; len(trips) > 0; try++ {
@@ -233,7 +231,7 @@ func (c *Client) together(ctx context.Context, trips []*trip) {
 	}
 }
 
-// run makes one trip. go-redis sends again what is lost with a connection.
+// run makes one trip. go-redis repeats it if the connection breaks.
 func (c *Client) run(ctx context.Context, t *trip) {
 	for try, pause := 0, retryFirst; ; try, pause = try+1, 2*pause {
 		c.send(ctx, []*trip{t}, false)
@@ -248,7 +246,7 @@ func (c *Client) run(ctx context.Context, t *trip) {
 	}
 }
 
-// send makes one round trip of trips, and another for the scripts that Redis did not
+// send makes one round trip of trips, and another for scripts that Redis did not
 // have.
 func (c *Client) send(ctx context.Context, trips []*trip, once bool) {
 	cmds := func(yield func(redis.Cmder) bool) {
@@ -268,9 +266,9 @@ func (c *Client) send(ctx context.Context, trips []*trip, once bool) {
 	}
 }
 
-// onceCmd is a command that go-redis must not send a second time by itself. When a
-// connection breaks, go-redis gives the error to all commands of the pipeline: one
-// that had its answer keeps it.
+// onceCmd is a command that go-redis must not repeat. When a connection breaks,
+// go-redis sets the error on all commands of the pipeline; a command that has its
+// reply keeps it.
 type onceCmd struct {
 	redis.Cmder
 	answered bool
@@ -288,7 +286,7 @@ func (c *onceCmd) SetErr(err error) {
 	c.Cmder.SetErr(err)
 }
 
-// broken reports whether an error is a connection's, and no answer.
+// broken reports whether an error is a connection failure, not a reply.
 func broken(err error) bool {
 	var network net.Error
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)

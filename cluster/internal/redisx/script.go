@@ -8,26 +8,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Script is a Lua script. It does not change and is safe for concurrent use.
+// Script is a Lua script. It is immutable and safe for concurrent use.
 //
-// Redis is given a script's hash, and its text only where it does not have the
-// script (it has restarted or failed over), which is then carried out for the first
-// time. Loading scripts beforehand would, on Redis Cluster, need every server, also
-// one that is down.
+// Redis is sent a script's hash, and its text only if it does not have the script
+// (it has restarted or failed over), which therefore has not run yet. Loading
+// scripts beforehand would, on Redis Cluster, need every server, including one that
+// is down.
 type Script struct {
 	script *redis.Script
 	text   string
 }
 
-// NewScript returns the script whose text is sources, one after the other: functions
-// that several scripts share stand before the operation.
+// NewScript returns the script whose text is the concatenated sources: functions
+// shared by several scripts precede the operation.
 func NewScript(sources ...string) *Script {
 	text := strings.Join(sources, "")
 	return &Script{text: text, script: redis.NewScript(text)}
 }
 
-// Run carries out the script by itself, in a round trip of its own, or two. In a
-// pipeline it would not be given with its text; [RunCalls] and [Client.Do] do that.
+// Run carries out the script in a round trip of its own, or two. In a pipeline its
+// text would not be sent; [RunCalls] and [Client.Do] do that.
 func (s *Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) *redis.Cmd {
 	return s.script.Run(ctx, rdb, keys, args...)
 }
@@ -59,23 +59,23 @@ type Call struct {
 // isMissing reports whether err says that Redis did not have a script.
 func isMissing(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
 
-// withText makes of a call one that brings its script along.
+// withText changes a call to send the script's text.
 func (c *Call) withText(ctx context.Context) {
 	args := append([]any{"eval", c.script.text}, c.Args()[2:]...)
 	c.Cmd = command(ctx, args)
 }
 
-// command is a script's run; its keys begin behind their number.
+// command is a script's run; its keys follow their count.
 func command(ctx context.Context, args []any) *redis.Cmd {
 	cmd := redis.NewCmd(ctx, args...)
 	cmd.SetFirstKeyPos(3)
 	return cmd
 }
 
-// RunCalls carries out calls in one pipeline of rdb, and in a second one those whose
-// script Redis did not have. Each call has its own reply or error. With once, go-redis
-// sends none a second time by itself, and of a connection that breaks calls that were
-// answered keep their answer.
+// RunCalls carries out calls in one pipeline of rdb, and in a second one those
+// whose script Redis did not have. Each call has its own reply or error. With once,
+// go-redis repeats none, and when a connection breaks answered calls keep their
+// reply.
 func RunCalls(ctx context.Context, rdb redis.UniversalClient, once bool, calls []*Call) {
 	sendAll(ctx, rdb, once, func(yield func(redis.Cmder) bool) {
 		for _, call := range calls {

@@ -1,21 +1,21 @@
-// Package accounts keeps on Redis who may log in and which logins and tokens are good:
-// accounts, the limits of failed logins, logins that can be renewed, and revocations.
+// Package accounts keeps on Redis who may log in and which logins and tokens are
+// valid: accounts, limits of failed logins, renewable logins, and revocations.
 //
 // Start here: [New] makes the [Store] of accounts, with Store.Add and
 // Store.Authenticate; [NewRevocations] the list of revoked tokens that every node
-// reads, to be given to auth.Guard. [NewRenewals] and [NewLoginThrottle] are for nodes
-// that log users in.
+// reads and passes to auth.Guard. [NewRenewals] and [NewLoginThrottle] are for
+// nodes that log users in.
 //
-// Methods without a by are for the operator of the cluster, who may do everything.
-// Methods that take the claims of a token act in the name of its bearer and refuse
-// users who are no admin. The package verifies no tokens and decides nothing about
-// keys and sessions; tokens, passwords and the values that cross to the edges are
-// package auth's. Its errors for clients are *wire.Error, of them CodeUnavailable and
+// Methods without a by are for the cluster's operator, who may do everything.
+// Methods that take the claims of a token act for its bearer and refuse users who
+// are not admins. The package verifies no tokens and decides nothing about keys and
+// sessions; tokens, passwords and the values passed to the edges are package
+// auth's. Its errors for clients are *wire.Error, with CodeUnavailable and
 // CodeStorageFull where Redis does not answer or is full.
 //
 // # Keys
 //
-// All begin with the configured prefix. The functions are in keys.go.
+// All begin with the configured prefix. keys.go has the functions.
 //
 //	account:{<user>}        hash    password_hash, roles, identity, disabled, created_at, once, generation; the last alone of one that was removed
 //	accounts:lock           string  token of a change that may take an admin away; TTL adminsLockFor
@@ -29,8 +29,8 @@
 // # Goroutines and locks
 //
 // The package starts none. [Revocations.Run] blocks until its context ends.
-// Revocations.mu guards what is known to be revoked and is never held during I/O.
-// Everything in the package is safe for concurrent use, except one login under way.
+// Revocations.mu guards the known revocations and is never held during I/O.
+// Everything in the package is safe for concurrent use, except a login in progress.
 package accounts
 
 import (
@@ -56,10 +56,10 @@ import (
 // DefaultPrefix begins every key in Redis unless configured otherwise.
 const DefaultPrefix = "conclave:"
 
-// operator names, in revocations, whoever ran conclaved user.
+// operator is the author, in revocations, of changes made with conclaved user.
 const operator = "operator"
 
-// spentHash stands in place of the hash of a password that was good for one login.
+// spentHash replaces the hash of a one-time password once used.
 const spentHash = "!"
 
 // accountReplaced is what account_add.lua returns for an account that existed.
@@ -93,35 +93,35 @@ var (
 	unlockScript   = redisx.NewScript(accountsUnlock)
 )
 
-// Config is what [New] needs.
+// Config configures [New].
 type Config struct {
 	// Redis keeps the accounts. Required.
 	Redis redis.UniversalClient
 	// Prefix begins every key. Zero value means DefaultPrefix.
 	Prefix string
-	// Cost is that of new password hashes. Zero value means auth.DefaultCost.
+	// Cost applies to new password hashes. Zero value means auth.DefaultCost.
 	Cost auth.Cost
-	// Revocations is told of the tokens that an account's change ends, and keeps
-	// them in its own Redis. Nil means one on Redis and Prefix.
+	// Revocations receives the tokens that an account's change ends, and keeps them
+	// in its own Redis. Nil means one on Redis and Prefix.
 	Revocations *Revocations
-	// Concurrency is how many password hashes are computed at the same time, each
-	// taking Cost.MemoryKiB. Zero value means one a core, at most 4.
+	// Concurrency limits concurrent password hashes, each taking Cost.MemoryKiB.
+	// Zero value means one a core, at most 4.
 	Concurrency int
-	// Now replaces time.Now where not nil.
+	// Now replaces time.Now if not nil.
 	Now func() time.Time
 }
 
-// Store keeps the accounts that may log in: one hash a user under account:{user}, with the
-// fields password_hash (argon2id, PHC format), roles (separated by commas),
-// identity (public, opaque here), disabled (true or false), created_at (RFC
-// 3339), generation (how often its tokens have been revoked, and one) and once
-// (RFC 3339: its password is good for one login before then; its password_hash is !
-// after that). A hash without password_hash holds the identity of a user whose
-// tokens another issuer makes, or the generation of an account that was removed,
-// and nobody logs in by it.
+// Store keeps the accounts that may log in: one hash per user under account:{user},
+// with the fields password_hash (argon2id, PHC format), roles (separated by
+// commas), identity (public, opaque here), disabled (true or false), created_at
+// (RFC 3339), generation (one more than the number of times its tokens were
+// revoked) and once (RFC 3339: its password is valid for one login before then; its
+// password_hash is ! after that). A hash without password_hash holds the identity
+// of a user whose tokens another issuer makes, or the generation of a removed
+// account, and cannot be used to log in.
 //
-// A change of an account changes its hash first and then tells all nodes, in separate
-// steps. After an error the same change, made again, completes it.
+// A change of an account changes its hash first and then notifies all nodes, in
+// separate steps. After an error, repeating the change completes it.
 type Store struct {
 	rdb     redis.UniversalClient
 	prefix  string
@@ -169,8 +169,8 @@ func New(cfg Config) (*Store, error) {
 
 func (s *Store) key(user string) string { return accountKey(s.prefix, user) }
 
-// unavailable wraps a failure of Redis so that clients are told to try again
-// and the log has the cause.
+// unavailable wraps a failure of Redis so that clients are told to retry and the
+// log has the cause.
 func unavailable(doing string, err error) error {
 	if redis.HasErrorPrefix(err, "OOM") {
 		return fmt.Errorf("%s: %w: %w", doing, wire.Errorf(wire.CodeStorageFull, "Redis has no memory for another account; make room, or raise its maxmemory"), err)
@@ -178,11 +178,11 @@ func unavailable(doing string, err error) error {
 	return fmt.Errorf("%s: %w: %w", doing, wire.Errorf(wire.CodeUnavailable, "the account store does not answer; try again"), err)
 }
 
-// Add makes an account, or with replace sets the password and roles of one that
-// exists, leaving its identity and whether it is disabled, and revokes its
-// tokens, which speak of the old roles. Its errors for the caller are
-// *wire.Error: CodeBadRequest for an id, password or role that is not acceptable,
-// CodeConflict for an account that exists, CodeUnavailable.
+// Add makes an account, or with replace sets the password and roles of an existing
+// one, leaving its identity and whether it is disabled, and revokes its tokens,
+// which state the old roles. Its errors for the caller are *wire.Error:
+// CodeBadRequest for an invalid id, password or role, CodeConflict for an account
+// that exists, CodeUnavailable.
 func (s *Store) Add(ctx context.Context, user, password string, roles []wire.Role, replace bool) error {
 	if err := s.nameable(ctx, user, replace); err != nil {
 		return err
@@ -190,8 +190,8 @@ func (s *Store) Add(ctx context.Context, user, password string, roles []wire.Rol
 	return s.add(ctx, user, password, roles, replace, "")
 }
 
-// add is Add of a name that is acceptable; once is when the password is good for one
-// login before, "" for any other.
+// add is Add for a valid name; once is the time before which the password is valid
+// for one login, "" for an ordinary one.
 func (s *Store) add(ctx context.Context, user, password string, roles []wire.Role, replace bool, once string) error {
 	if err := auth.CheckPassword(password); err != nil {
 		return err
@@ -220,7 +220,7 @@ func (s *Store) add(ctx context.Context, user, password string, roles []wire.Rol
 	return nil
 }
 
-// roleNames are an account's roles as they are stored.
+// roleNames returns an account's roles as stored.
 func roleNames(roles []wire.Role) (string, error) {
 	if len(roles) == 0 {
 		return "", wire.Errorf(wire.CodeBadRequest, "an account needs a role: coordinator, participant or admin")
@@ -237,8 +237,8 @@ func roleNames(roles []wire.Role) (string, error) {
 	return strings.Join(names, ","), nil
 }
 
-// nameable refuses names that no new account may have. An account from before
-// the rule for names keeps its own.
+// nameable refuses invalid names for new accounts. An account older than the naming
+// rule keeps its own.
 func (s *Store) nameable(ctx context.Context, user string, replace bool) error {
 	if strings.HasPrefix(user, wire.SubjectPrefix) {
 		return wire.Errorf(wire.CodeBadRequest, "user must not begin with %s, the prefix of other issuers' user ids", wire.SubjectPrefix)
@@ -255,10 +255,10 @@ func (s *Store) nameable(ctx context.Context, user string, replace bool) error {
 	return wire.Errorf(wire.CodeBadRequest, "user %s", wire.IDRule)
 }
 
-// Authenticate returns the account of a user who gave the right password. Turn says
-// behind which other logins it waits when many log in at one time. Whether the user
-// does not exist, is disabled or gave a wrong password, the error is the same
-// *wire.Error with CodeUnauthenticated and takes as long to come. Others are
+// Authenticate returns the account of a user who gave the right password. Turn sets
+// the login's place in the queue when many log in at once. Whether the user does
+// not exist, is disabled or gave a wrong password, the error is the same
+// *wire.Error with CodeUnauthenticated and takes the same time. Other errors are
 // CodeRateLimited when too many log in at once, CodeUnavailable, and ctx's.
 func (s *Store) Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error) {
 	refused := wire.Errorf(wire.CodeUnauthenticated, "wrong user name or password")
@@ -295,7 +295,7 @@ func (s *Store) Authenticate(ctx context.Context, user, password string, turn au
 	return known, nil
 }
 
-// Get returns what is known of a user, or a *wire.Error with CodeNotFound.
+// Get returns a user's stored account, or a *wire.Error with CodeNotFound.
 func (s *Store) Get(ctx context.Context, user string) (auth.Account, error) {
 	if wire.StoredID(user) {
 		known, _, err := s.load(ctx, user)
@@ -306,8 +306,8 @@ func (s *Store) Get(ctx context.Context, user string) (auth.Account, error) {
 	return auth.Account{}, wire.Errorf(wire.CodeNotFound, "no such account")
 }
 
-// Exist returns those of users of whom something is known: an account that logs
-// in, or an identity. It returns a *wire.Error with CodeUnavailable.
+// Exist returns the users with a stored record: an account that logs in, or an
+// identity. It returns a *wire.Error with CodeUnavailable.
 func (s *Store) Exist(ctx context.Context, users ...string) (map[string]bool, error) {
 	found := make([]*redis.SliceCmd, len(users))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -328,7 +328,7 @@ func (s *Store) Exist(ctx context.Context, users ...string) (map[string]bool, er
 	return known, nil
 }
 
-// load returns the zero Account if nothing is known of user.
+// load returns the zero Account if nothing is stored for user.
 func (s *Store) load(ctx context.Context, user string) (auth.Account, string, error) {
 	fields, err := s.rdb.HGetAll(ctx, s.key(user)).Result()
 	if err != nil {
@@ -338,8 +338,8 @@ func (s *Store) load(ctx context.Context, user string) (auth.Account, string, er
 }
 
 // readAccount reads an account's hash, and returns its password hash beside it. It
-// returns the zero Account where there is nothing, or what is left of one that was
-// removed.
+// returns the zero Account if there is nothing, or only the remains of a removed
+// one.
 func readAccount(user string, fields map[string]string) (known auth.Account, stored string, err error) {
 	if fields["password_hash"] == "" && fields["identity"] == "" {
 		return auth.Account{}, "", nil
@@ -349,7 +349,7 @@ func readAccount(user string, fields map[string]string) (known auth.Account, sto
 		Identity: fields["identity"],
 		LogsIn:   fields["password_hash"] != "",
 		Spent:    fields["password_hash"] == spentHash,
-		// Anything but a plain "false" keeps the door shut.
+		// Anything but a plain "false" disables the account.
 		Disabled: fields["password_hash"] != "" && fields["disabled"] != "false",
 	}
 	for name := range strings.SplitSeq(fields["roles"], ",") {
@@ -374,7 +374,7 @@ func readAccount(user string, fields map[string]string) (known auth.Account, sto
 	return known, fields["password_hash"], nil
 }
 
-// SetIdentity keeps the public identity of a user's client. The user needs no
+// SetIdentity stores the public identity of a user's client. The user needs no
 // account and does not get one that can log in.
 func (s *Store) SetIdentity(ctx context.Context, user, identity string) error {
 	switch {

@@ -12,18 +12,18 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// The methods in this file are for admins, over the web. Each acts in the name of by,
-// the claims of a verified token, and returns a *wire.Error with CodeForbidden unless
+// The methods in this file are for admins, over the web. Each acts for by, the
+// claims of a verified token, and returns a *wire.Error with CodeForbidden unless
 // by has the role admin.
 
 const (
 	adminsLockFor = 10 * time.Second
-	adminsWithin  = 5 * time.Second // for what is done under the lock, and for having it
+	adminsWithin  = 5 * time.Second // for the work under the lock, and for acquiring it
 	adminsPause   = 20 * time.Millisecond
 )
 
-// errLastAdmin is returned for a change after which no account could make an admin over
-// the web.
+// errLastAdmin is returned for a change that would leave no account able to make an
+// admin over the web.
 var errLastAdmin = wire.Errorf(wire.CodeConflict, "you are the last admin who can log in; add another first")
 
 func mayManage(by auth.Claims) error {
@@ -46,7 +46,7 @@ func (s *Store) Account(ctx context.Context, by auth.Claims, user string) (auth.
 }
 
 // Page returns up to limit accounts by user, after a user, and whether there may be
-// more. It looks at every key of the store.
+// more. It scans every key of the store.
 func (s *Store) Page(ctx context.Context, by auth.Claims, f auth.AccountFilter, after string, limit int) (list []auth.Account, more bool, err error) {
 	if err := mayManage(by); err != nil {
 		return nil, false, err
@@ -62,7 +62,7 @@ func (s *Store) Page(ctx context.Context, by auth.Claims, f auth.AccountFilter, 
 			users = append(users, user)
 		}
 	}
-	slices.Sort(users) // the braces of keys are in the way of their own order
+	slices.Sort(users) // braces in keys distort their own order
 	for some := range slices.Chunk(users, accountsAtOnce) {
 		accounts, err := s.loadAll(ctx, some)
 		if err != nil {
@@ -81,8 +81,8 @@ func (s *Store) Page(ctx context.Context, by auth.Claims, f auth.AccountFilter, 
 	return list, false, nil
 }
 
-// Create makes an account. Without a password it makes one that is good for one
-// login within auth.OneTimeFor, and returns it. Errors are those of Add.
+// Create makes an account. Without a password it generates one, valid for one login
+// within auth.OneTimeFor, and returns it. Errors are those of Add.
 func (s *Store) Create(ctx context.Context, by auth.Claims, user, password string, roles []wire.Role) (oneTime string, err error) {
 	if err := mayManage(by); err != nil {
 		return "", err
@@ -94,7 +94,7 @@ func (s *Store) Create(ctx context.Context, by auth.Claims, user, password strin
 	return oneTime, s.add(ctx, user, password, roles, false, once)
 }
 
-// ChangePassword gives an account another password, or, without one, makes one as
+// ChangePassword sets an account's password, or, without one, generates one as
 // Create does, and ends the account's tokens. Errors are those of SetPassword.
 func (s *Store) ChangePassword(ctx context.Context, by auth.Claims, user, password string) (oneTime string, err error) {
 	if err := mayManage(by); err != nil {
@@ -104,8 +104,8 @@ func (s *Store) ChangePassword(ctx context.Context, by auth.Claims, user, passwo
 	return oneTime, s.setPassword(ctx, user, password, once, by.Subject)
 }
 
-// oneTime returns a password for none, once more where it was made here, and until
-// when it is good then.
+// oneTime returns given, or a generated password if it is empty, then also as made,
+// with the time before which it is valid as once.
 func (s *Store) oneTime(given string) (password, made, once string) {
 	if given != "" {
 		return given, "", ""
@@ -114,8 +114,8 @@ func (s *Store) oneTime(given string) (password, made, once string) {
 	return made, made, s.now().UTC().Add(auth.OneTimeFor).Format(time.RFC3339)
 }
 
-// ChangeRoles gives an account other roles, and ends its tokens, which speak of the
-// old ones. The last admin who can log in cannot stop being one: CodeConflict.
+// ChangeRoles sets an account's roles, and ends its tokens, which state the old
+// ones. The last admin who can log in cannot give up the role: CodeConflict.
 func (s *Store) ChangeRoles(ctx context.Context, by auth.Claims, user string, roles []wire.Role) error {
 	if err := mayManage(by); err != nil {
 		return err
@@ -131,8 +131,8 @@ func (s *Store) ChangeRoles(ctx context.Context, by auth.Claims, user string, ro
 	return s.losing(ctx, by, user, change)
 }
 
-// Bar bars an account, or lets it in again, as SetDisabled does. The last admin who
-// can log in cannot bar themselves: CodeConflict.
+// Bar disables or re-enables an account, as SetDisabled does. The last admin who
+// can log in cannot disable themselves: CodeConflict.
 func (s *Store) Bar(ctx context.Context, by auth.Claims, user string, disabled bool, reason string) error {
 	if err := mayManage(by); err != nil {
 		return err
@@ -147,9 +147,9 @@ func (s *Store) Bar(ctx context.Context, by auth.Claims, user string, disabled b
 	return s.losing(ctx, by, user, change)
 }
 
-// Remove removes an account, with its identity, and ends its tokens and logins. Keys
-// and sessions stay, under the name: a new account of that name is that user again.
-// The last admin who can log in cannot remove themselves: CodeConflict.
+// Remove removes an account, with its identity, and ends its tokens and logins.
+// Keys and sessions stay, under the name: a new account of that name is that user
+// again. The last admin who can log in cannot remove themselves: CodeConflict.
 func (s *Store) Remove(ctx context.Context, by auth.Claims, user, reason string) error {
 	if err := mayManage(by); err != nil {
 		return err
@@ -171,7 +171,7 @@ func (s *Store) remove(ctx context.Context, user, by, reason string) error {
 	case generation == 0:
 		return errNoAccount()
 	}
-	// Also of one that was removed before: what follows may have failed then.
+	// Even for an account already removed: the next steps may have failed then.
 	before := generation < 0
 	for _, key := range []string{knownKey(s.prefix, user), loginsOfKey(s.prefix, user)} {
 		if err := s.rdb.Del(ctx, key).Err(); err != nil {
@@ -193,10 +193,10 @@ func (s *Store) remove(ctx context.Context, user, by, reason string) error {
 	return nil
 }
 
-// losing carries out a change after which user may be no admin any more, one at a
-// time in the cluster, so that two admins cannot take each other away: whoever
-// wants it must still be an admin then, and so goes on being one, unless the change
-// is about themselves; then there must be another.
+// losing carries out a change that may end user's admin role, one at a time in the
+// cluster, so that two admins cannot remove each other: by must still be an admin
+// then, and so remains one, unless the change is about by; then there must be
+// another.
 func (s *Store) losing(ctx context.Context, by auth.Claims, user string, change func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, adminsWithin)
 	defer cancel()
@@ -211,14 +211,14 @@ func (s *Store) losing(ctx context.Context, by auth.Claims, user string, change 
 	return change(ctx)
 }
 
-// remains returns an error unless there is an admin when user is none.
+// remains returns an error unless there is an admin besides user.
 func (s *Store) remains(ctx context.Context, by auth.Claims, user string) error {
 	admin := func(known auth.Account) bool {
 		return known.LogsIn && !known.Disabled && slices.Contains(known.Roles, wire.RoleAdmin)
 	}
 	if by.Subject != user {
 		if by.Generation == 0 || by.Key != "" {
-			return nil // of no account here
+			return nil // not an account here
 		}
 		known, err := s.Get(ctx, by.Subject)
 		if err != nil && wire.AsError(err).Code != wire.CodeNotFound {
@@ -243,7 +243,8 @@ func (s *Store) remains(ctx context.Context, by auth.Claims, user string) error 
 	return nil
 }
 
-// lockAdmins returns what ends the lock, which ends by itself after adminsLockFor.
+// lockAdmins returns a function that releases the lock, which expires after
+// adminsLockFor.
 func (s *Store) lockAdmins(ctx context.Context) (unlock func(), err error) {
 	key, token := accountsLockKey(s.prefix), rand.Text()
 	for {
@@ -263,11 +264,11 @@ func (s *Store) lockAdmins(ctx context.Context) (unlock func(), err error) {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminsWithin)
 		defer cancel()
-		_ = unlockScript.Run(ctx, s.rdb, []string{key}, token).Err() // it ends by itself
+		_ = unlockScript.Run(ctx, s.rdb, []string{key}, token).Err() // it expires
 	}, nil
 }
 
-// checkReason refuses a reason before anything is done for it.
+// checkReason rejects an invalid reason before any work.
 func checkReason(reason string) error {
 	if len(reason) > wire.MaxReasonBytes || !auth.IsText(reason) {
 		return wire.Errorf(wire.CodeBadRequest, "reason must be up to %d bytes of text", wire.MaxReasonBytes)
@@ -275,7 +276,7 @@ func checkReason(reason string) error {
 	return nil
 }
 
-// SetRoles is ChangeRoles for the operator, who may take the last admin away.
+// SetRoles is ChangeRoles for the operator, who may remove the last admin.
 func (s *Store) SetRoles(ctx context.Context, user string, roles []wire.Role) error {
 	names, err := roleNames(roles)
 	if err != nil {
@@ -284,7 +285,7 @@ func (s *Store) SetRoles(ctx context.Context, user string, roles []wire.Role) er
 	return s.setRoles(ctx, user, names, operator)
 }
 
-// Delete is Remove for the operator, who may take the last admin away.
+// Delete is Remove for the operator, who may remove the last admin.
 func (s *Store) Delete(ctx context.Context, user string) error {
 	return s.remove(ctx, user, operator, "")
 }

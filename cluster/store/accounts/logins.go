@@ -39,62 +39,61 @@ const (
 	// how long after the account's last login.
 	knownNetworks = 16
 	knownFor      = 90 * 24 * time.Hour
-	// knownFaster is how many times as fast as an unknown network's the budget of a
-	// known one is whole again.
+	// knownFaster is how many times faster the budget of a known network refills
+	// than that of an unknown one.
 	knownFaster = 6
 
-	// loginBuckets bounds how many keys made-up account names make in Redis: accounts
-	// share a budget with few others or, mostly, with none.
+	// loginBuckets bounds how many keys made-up account names create in Redis:
+	// accounts share a budget with few others, usually none.
 	loginBuckets = 1 << 16
 	accountField = "account"
 	networkField = "network"
 
-	settleWithin = 2 * time.Second // to note a login that has succeeded
+	settleWithin = 2 * time.Second // to record a successful login
 )
 
-// LoginLimits says how many failed logins are let through. A field that is not
-// positive limits nothing.
+// LoginLimits sets how many failed logins are allowed. A field that is not positive
+// limits nothing.
 type LoginLimits struct {
 	// Pair is how many failures one account may have from one network (an IPv4
-	// address or an IPv6 /64) at once, and as many an hour after that; from a network
+	// address or an IPv6 /64) at once, and then as many an hour; from a network
 	// that the account has logged in from, as many each 10 minutes.
 	Pair int
-	// Network is how many failures one network may have a minute, and at once, on all
-	// accounts that do not know it.
+	// Network is how many failures one network may have a minute, and at once, on
+	// all accounts for which it is unknown.
 	Network int
-	// Account is how many failures one account may have a day from all networks that
-	// it does not know, and a fifth of that at once besides.
+	// Account is how many failures one account may have a day from all unknown
+	// networks, plus a fifth of that at once.
 	Account int
 }
 
-// LoginConfig is what [NewLoginThrottle] needs.
+// LoginConfig configures [NewLoginThrottle].
 type LoginConfig struct {
-	// Redis keeps the budgets, for all nodes together. Nil means that this node's
-	// memory does.
+	// Redis keeps the budgets, shared by all nodes. Nil means this node's memory.
 	Redis redis.UniversalClient
 	// Prefix begins every key. Zero value means DefaultPrefix.
 	Prefix string
-	// Key makes hashes of networks and account names, so that a reader of Redis learns
-	// neither. It should be the same on all nodes. Nil means a random one.
+	// Key makes hashes of networks and account names, so that a reader of Redis
+	// learns neither. It should be the same on all nodes. Nil means a random one.
 	Key    []byte
 	Limits LoginLimits
 	// Log receives failures of Redis. Nil means none.
 	Log *zerolog.Logger
 }
 
-// LoginThrottle bounds guessing at passwords. It counts failed logins: one that
-// succeeds costs nothing. There are three budgets: one for each account and network
-// together, so that guesses from elsewhere cannot keep an account's owner out; one for
-// each network over all accounts; and one for each account over all networks that it
-// has not been logged in to from, which bounds guesses from many networks. Networks of
-// the account's last logins, and clients that show an earlier token of the account,
-// are bounded by their own budget alone.
+// LoginThrottle bounds password guessing. It counts failed logins: a successful one
+// costs nothing. There are three budgets: one for each account and network
+// together, so that guesses from elsewhere cannot lock an account's owner out; one
+// for each network over all accounts; and one for each account over all networks
+// that are unknown to it, which bounds guesses from many networks. Networks of the
+// account's last logins, and clients that show an earlier token of the account, are
+// bounded by their own budget alone.
 //
-// The budgets are in Redis and shared by all nodes. While Redis refuses to write
-// them each node counts in its own memory.
+// The budgets are in Redis and shared by all nodes. While Redis refuses writes each
+// node counts in its own memory.
 //
-// An account that does not exist is treated like one that does. A nil LoginThrottle
-// limits nothing. Safe for concurrent use.
+// Unknown accounts are treated like existing ones. A nil LoginThrottle limits
+// nothing. Safe for concurrent use.
 type LoginThrottle struct {
 	rdb    redis.UniversalClient
 	prefix string
@@ -106,7 +105,7 @@ type LoginThrottle struct {
 	accounts, networks atomic.Uint64 // refused
 }
 
-// localBudgets are the budgets of one node.
+// localBudgets holds one node's own budgets.
 type localBudgets struct{ pair, known, network, account *limit.Throttle }
 
 // NewLoginThrottle returns a LoginThrottle, or nil if nothing is limited. It does
@@ -128,7 +127,7 @@ func NewLoginThrottle(cfg LoginConfig) *LoginThrottle {
 		secret = make([]byte, sha256.Size)
 		rand.Read(secret)
 	}
-	// Not the secret itself, which has other uses.
+	// A derived key, since the secret has other uses.
 	h := hmac.New(sha256.New, secret)
 	h.Write([]byte("conclave login throttle"))
 	l.key = h.Sum(nil)
@@ -173,7 +172,7 @@ func (l *LoginThrottle) account(name string) budget {
 	return budget{accountField + name, costs, costs * time.Duration(max(l.limits.Account/5, 1))}
 }
 
-// hash is a name for parts that tells nobody what they are.
+// hash is a name for parts that does not reveal them.
 func (l *LoginThrottle) hash(parts ...string) []byte {
 	h := hmac.New(sha256.New, l.key)
 	for _, p := range parts {
@@ -196,17 +195,17 @@ type loginTry struct {
 	taken   []taken
 }
 
-// taken is what was taken of the budgets of one hash.
+// taken records what was taken from the budgets of one hash.
 type taken struct {
 	key     string
 	budgets []budget
-	local   []func() // gives back what the node's own memory has
+	local   []func() // give back what was taken from the node's own memory
 }
 
-// Begin is called before a password is looked at, and takes a failure from the
-// budgets in advance: many may be looked at at one time. Its error is a *wire.Error
-// with wire.CodeRateLimited, which says nothing of which budget is spent or
-// whether there is such an account; or the context's.
+// Begin is called before a password is checked, and takes a failure from the
+// budgets in advance, since many may be checked at once. Its error is a *wire.Error
+// with wire.CodeRateLimited, which does not reveal which budget is spent or whether
+// the account exists; or the context's.
 func (l *LoginThrottle) Begin(ctx context.Context, account string, from auth.LoginFrom) (auth.LoginTry, error) {
 	t := &loginTry{account: account, from: limit.Network(from.Addr)}
 	if l == nil {
@@ -251,7 +250,7 @@ func tooManyLogins(wait time.Duration) error {
 	return e
 }
 
-// isKnown reports whether an account has been logged in to from a network.
+// isKnown reports whether an account has logged in from a network.
 func (l *LoginThrottle) isKnown(ctx context.Context, account, network string) bool {
 	if l.rdb == nil || !wire.ValidID(account) {
 		return false
@@ -285,7 +284,7 @@ func (t *loginTry) take(ctx context.Context, key string, budgets []budget) (wait
 	return t.takeHere(key, budgets)
 }
 
-// takeHere does what take does in this node's memory.
+// takeHere is take in this node's memory.
 func (t *loginTry) takeHere(key string, budgets []budget) (wait time.Duration) {
 	var mine taken
 	for _, b := range budgets {
@@ -311,8 +310,7 @@ func (t *loginTry) takeHere(key string, budgets []budget) (wait time.Duration) {
 	return 0
 }
 
-// Undone gives back what Begin took, for a login of which it is not known whether
-// its password is right.
+// Undone gives back what Begin took, for a login whose password was never judged.
 func (t *loginTry) Undone(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()
@@ -338,8 +336,8 @@ func (t *loginTry) Undone(ctx context.Context) {
 func (t *loginTry) Failed() { t.taken = nil }
 
 // Succeeded is called for a login whose password was right. It costs nothing, and
-// the account knows its network from then on: the last 16, until 90 days after
-// its last login.
+// its network is known to the account from then on: the last 16, until 90 days
+// after its last login.
 func (t *loginTry) Succeeded(ctx context.Context) {
 	t.Undone(ctx)
 	if t.l == nil || t.l.rdb == nil || !wire.ValidID(t.account) {
@@ -354,7 +352,7 @@ func (t *loginTry) Succeeded(ctx context.Context) {
 	}
 }
 
-// Turn is how a login waits for its password to be hashed.
+// Turn is the login's place in the queue for password hashing.
 func (t *loginTry) Turn() auth.Turn { return auth.Turn{Network: t.from, Known: t.known} }
 
 // Refused returns how many logins were refused for their account, and how many

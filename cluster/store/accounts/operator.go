@@ -15,9 +15,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// set changes fields of an account, given as names and values in turn, and begins a
-// new generation of its tokens. It also forgets the networks that the account was
-// logged in to from, since somebody else may have known its password.
+// set changes fields of an account, given as alternating names and values, and
+// begins a new generation of its tokens. It also forgets the account's known
+// networks, since another person may have known its password.
 func (s *Store) set(ctx context.Context, user string, fields ...any) (generation int64, err error) {
 	if !wire.StoredID(user) {
 		return 0, errNoAccount()
@@ -37,9 +37,9 @@ func (s *Store) set(ctx context.Context, user string, fields ...any) (generation
 
 func errNoAccount() *wire.Error { return wire.Errorf(wire.CodeNotFound, "no such account") }
 
-// SetPassword gives an account another password and revokes its tokens. It
-// returns a *wire.Error with CodeNotFound if there is no such account, and with
-// CodeBadRequest for a password that is not acceptable.
+// SetPassword sets an account's password and revokes its tokens. It returns a
+// *wire.Error with CodeNotFound if there is no such account, and with
+// CodeBadRequest for an invalid password.
 func (s *Store) SetPassword(ctx context.Context, user, password string) error {
 	return s.setPassword(ctx, user, password, "", operator)
 }
@@ -48,7 +48,7 @@ func (s *Store) setPassword(ctx context.Context, user, password, once, by string
 	if err := auth.CheckPassword(password); err != nil {
 		return err
 	}
-	if known, err := s.Get(ctx, user); err != nil { // before the cost of a hash
+	if known, err := s.Get(ctx, user); err != nil { // before the expensive hash
 		return err
 	} else if !known.LogsIn {
 		return errNoAccount()
@@ -58,7 +58,7 @@ func (s *Store) setPassword(ctx context.Context, user, password, once, by string
 		return fmt.Errorf("hash password: %w", err)
 	}
 	fields := []any{"password_hash", h, "once", once}
-	if once != "" { // first, or the password would be good for ever if the rest failed
+	if once != "" { // first, or the password would never expire if the rest failed
 		fields = []any{"once", once, "password_hash", h}
 	}
 	generation, err := s.set(ctx, user, fields...)
@@ -68,10 +68,10 @@ func (s *Store) setPassword(ctx context.Context, user, password, once, by string
 	return s.revoked.append(ctx, auth.Revocation{User: user, Generation: generation, By: by, Reason: "password changed"})
 }
 
-// SetDisabled bars an account, or lets it in again. While it is barred nobody
-// logs in to it and no node takes a token of that user, whoever issued it; the
-// tokens that it had stay revoked when it is let in again. It returns a
-// *wire.Error with CodeNotFound if there is no such account.
+// SetDisabled disables or re-enables an account. While it is disabled it cannot log
+// in and no node accepts a token of that user, from any issuer; its earlier tokens
+// stay revoked when it is re-enabled. It returns a *wire.Error with CodeNotFound if
+// there is no such account.
 func (s *Store) SetDisabled(ctx context.Context, user string, disabled bool) error {
 	return s.setDisabled(ctx, user, disabled, operator, "")
 }
@@ -97,8 +97,9 @@ func (s *Store) setDisabled(ctx context.Context, user string, disabled bool, by,
 	return s.revoked.append(ctx, auth.Revocation{User: user, Generation: generation, By: by, Reason: reason})
 }
 
-// Revoke ends one token, by its jti, or all that a user has now. Only an admin
-// may. It returns a *wire.Error with CodeForbidden or CodeBadRequest otherwise.
+// Revoke ends one token, by its jti, or all of a user's current tokens. Only an
+// admin may. It returns a *wire.Error with CodeForbidden or CodeBadRequest
+// otherwise.
 func (s *Store) Revoke(ctx context.Context, by auth.Claims, jti, user, reason string) error {
 	switch {
 	case !by.Has(wire.RoleAdmin):
@@ -111,8 +112,8 @@ func (s *Store) Revoke(ctx context.Context, by auth.Claims, jti, user, reason st
 	return s.RevokeTokens(ctx, user, by.Subject, reason)
 }
 
-// RevokeTokens ends all tokens that a user has now, of this cluster's and of
-// another issuer's making. The user needs no account here. By is who wants it.
+// RevokeTokens ends all current tokens of a user, from this cluster and from other
+// issuers. The user needs no account here. By is the requester.
 func (s *Store) RevokeTokens(ctx context.Context, user, by, reason string) error {
 	if !wire.StoredID(user) {
 		return wire.Errorf(wire.CodeBadRequest, "user must be 1 to %d bytes of letters, digits and _ . @ -", wire.MaxIDBytes)
@@ -124,8 +125,8 @@ func (s *Store) RevokeTokens(ctx context.Context, user, by, reason string) error
 	return s.revoked.append(ctx, auth.Revocation{User: user, Generation: generation, By: by, Reason: reason})
 }
 
-// List returns all accounts that can log in, by user. It looks at every key of
-// the store, and is for operators.
+// List returns all accounts that can log in, by user. It scans every key of the
+// store, and is for operators.
 func (s *Store) List(ctx context.Context) ([]auth.Account, error) {
 	keys, err := s.accountKeys(ctx)
 	if err != nil {
@@ -150,8 +151,7 @@ func (s *Store) List(ctx context.Context) ([]auth.Account, error) {
 // accountsAtOnce is how many accounts are read in one round trip.
 const accountsAtOnce = 200
 
-// loadAll returns those of users who have an account that can log in, in their
-// order.
+// loadAll returns the accounts of those users that can log in, in the users' order.
 func (s *Store) loadAll(ctx context.Context, users []string) (list []auth.Account, err error) {
 	hashes := make([]*redis.MapStringStringCmd, len(users))
 	_, err = s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -175,7 +175,7 @@ func (s *Store) loadAll(ctx context.Context, users []string) (list []auth.Accoun
 	return list, nil
 }
 
-// accountKeys scans each master of a cluster, or the one server there is.
+// accountKeys scans each master of a cluster, or the single server.
 func (s *Store) accountKeys(ctx context.Context) ([]string, error) {
 	scan := func(ctx context.Context, one redis.Cmdable) (keys []string, err error) {
 		it := one.Scan(ctx, 0, escapePattern(s.prefix)+"account:{*}", 1000).Iterator()
@@ -186,7 +186,7 @@ func (s *Store) accountKeys(ctx context.Context) ([]string, error) {
 	}
 	var all []string
 	if cluster, ok := s.rdb.(*redis.ClusterClient); ok {
-		var mu sync.Mutex // ForEachMaster asks them all at once
+		var mu sync.Mutex // ForEachMaster calls concurrently
 		err := cluster.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error {
 			keys, err := scan(ctx, one)
 			mu.Lock()

@@ -26,7 +26,7 @@ var (
 )
 
 const (
-	// DefaultRefreshTTL is how long a login can be renewed after it was last.
+	// DefaultRefreshTTL is how long a login can be renewed after its last renewal.
 	DefaultRefreshTTL = 30 * 24 * time.Hour
 
 	maxLoginsOfUser = 256
@@ -36,12 +36,12 @@ const (
 	// repeat it, once.
 	repeatWithin = time.Minute
 
-	// endsPerHour bounds how many entries an account adds to the stream of revocations
-	// by logging out: an entry is remembered for a year.
+	// endsPerHour bounds how many entries an account adds to the revocation stream
+	// by logging out: an entry is kept for a year.
 	endsPerHour = 20
 )
 
-// RenewalsConfig is what [NewRenewals] needs. All but the durations is required.
+// RenewalsConfig configures [NewRenewals]. All but the durations is required.
 type RenewalsConfig struct {
 	// Redis keeps the logins' numbers.
 	Redis redis.UniversalClient
@@ -50,34 +50,34 @@ type RenewalsConfig struct {
 	Tokens   *auth.HS256
 	Accounts *Store
 	Revoked  *Revocations
-	// TokenTTL is how long the tokens are good that a renewal gives.
+	// TokenTTL is the lifetime of tokens issued by a renewal.
 	TokenTTL time.Duration
-	// Idle is how long a login can be renewed after it was last. Zero value means
-	// DefaultRefreshTTL.
+	// Idle is how long a login can be renewed after its last renewal. Zero value
+	// means DefaultRefreshTTL.
 	Idle time.Duration
 	// Longest is how long after its beginning a login can be renewed at all. Zero
-	// value means auth.MaxTTL, which is the most: revocations are remembered for as long.
+	// value means auth.MaxTTL, the maximum: revocations are kept for as long.
 	Longest time.Duration
 }
 
-// Renewals lets clients that run unattended renew their login: for a refresh
-// token they get a new token and the refresh token that follows.
+// Renewals lets clients that run unattended renew their login: a refresh token is
+// exchanged for a new token and the next refresh token.
 //
 // A refresh token is verified by its code (HMAC-SHA256 under a key derived from the
-// secret of the tokens), not by anything that Redis holds. Redis keeps only the number
-// of each login's next refresh token, which detects a token that is used twice, and
-// holds nothing worth stealing. A login ends like tokens do: when it is revoked (by its
-// id, by one of its tokens, or with all that its user has), when the password changes,
-// and when the account is disabled.
+// token secret), not by anything in Redis. Redis keeps only the number of each
+// login's next refresh token, which detects a token that is used twice, and holds
+// nothing worth stealing. A login ends as tokens do: when it is revoked (by its id,
+// by one of its tokens, or with all of its user's tokens), when the password
+// changes, and when the account is disabled.
 //
 // A refresh token that is used a second time ends its login, since one of its two
-// bearers is a thief. The exception is the last one: a client whose answer was lost
-// repeats its attempt, which it names, through any node and at any time until it has
-// used the token that follows, and gets the same answer. Without a name for the attempt
-// it may repeat it once within a minute.
+// bearers is a thief. The exception is the newest one: a client whose reply was
+// lost repeats its named attempt, through any node and at any time until it has
+// used the next token, and gets the same reply. Without a name for the attempt it
+// may repeat it once within a minute.
 //
-// Redis may lose its newest writes (a failover, a backup): the numbers in tokens are
-// then ahead of those in Redis, which takes them over.
+// Redis may lose its newest writes (a failover, a backup): the numbers in tokens
+// are then ahead of those in Redis, which adopts them.
 //
 // It starts no goroutine and is safe for concurrent use.
 type Renewals struct {
@@ -105,8 +105,8 @@ func NewRenewals(cfg RenewalsConfig) (*Renewals, error) {
 	return &Renewals{cfg: cfg, ends: limit.NewThrottle(endsPerHour/3600.0, endsPerHour)}, nil
 }
 
-// Begin begins a login of an account that has just given its password. The label
-// is for people, up to 64 bytes.
+// Begin begins a login of an account that has just authenticated. The label is for
+// people, up to 64 bytes.
 func (r *Renewals) Begin(ctx context.Context, account auth.Account, label string) (auth.Renewed, error) {
 	if len(label) > maxLabelBytes || !auth.IsText(label) {
 		return auth.Renewed{}, wire.Errorf(wire.CodeBadRequest, "label must be up to %d bytes of text", maxLabelBytes)
@@ -115,11 +115,11 @@ func (r *Renewals) Begin(ctx context.Context, account auth.Account, label string
 	return r.next(ctx, account, c, "", label)
 }
 
-// Renew exchanges a refresh token for a new token and the refresh token that
-// follows. Attempt is up to 64 visible ASCII characters by which the client knows
-// the repetitions of one exchange, and nobody else; "" for none. The errors are
-// *wire.Error: CodeUnauthenticated for what is not good, or not any more,
-// CodeTokenExpired for a login that was not renewed in time, CodeUnavailable.
+// Renew exchanges a refresh token for a new token and the next refresh token.
+// Attempt is up to 64 visible ASCII characters by which the client alone identifies
+// repetitions of one exchange; "" for none. The errors are *wire.Error:
+// CodeUnauthenticated for an invalid or revoked token, CodeTokenExpired for a login
+// that was not renewed in time, CodeUnavailable.
 func (r *Renewals) Renew(ctx context.Context, refresh, attempt string) (auth.Renewed, error) {
 	if len(attempt) > maxAttemptBytes || strings.ContainsFunc(attempt, func(c rune) bool { return c < '!' || c > '~' }) {
 		return auth.Renewed{}, wire.Errorf(wire.CodeBadRequest, "attempt must be up to %d visible ASCII characters", maxAttemptBytes)
@@ -128,7 +128,7 @@ func (r *Renewals) Renew(ctx context.Context, refresh, attempt string) (auth.Ren
 	if err != nil {
 		return auth.Renewed{}, err
 	}
-	// The name is known from here on, also where it is refused.
+	// From here on the user is known, also in a refusal.
 	known := auth.Renewed{Account: auth.Account{User: c.User}, Login: c.Login}
 	if err := c.Expired(r.now()); err != nil {
 		return known, err
@@ -166,8 +166,7 @@ func errLoginEnded() *wire.Error {
 	return wire.Errorf(wire.CodeUnauthenticated, "the login has been ended; log in again")
 }
 
-// ended says of a revocation that a login has ended, since that is all its client
-// need know.
+// ended reports a revocation as an ended login; its client needs to know no more.
 func ended(err error) error {
 	if wire.AsError(err) == auth.ErrRevoked {
 		return errLoginEnded()
@@ -198,8 +197,8 @@ func (r *Renewals) next(ctx context.Context, account auth.Account, c auth.Refres
 	return out, err
 }
 
-// End ends the login of a refresh token, with all its tokens, and returns its
-// user. It returns CodeRateLimited for an account that ends too many.
+// End ends the login of a refresh token, with all its tokens, and returns its user.
+// It returns CodeRateLimited for an account that ends too many.
 func (r *Renewals) End(ctx context.Context, refresh string) (user string, err error) {
 	c, err := r.cfg.Tokens.ReadRefresh(refresh)
 	if err != nil {
@@ -208,8 +207,8 @@ func (r *Renewals) End(ctx context.Context, refresh string) (user string, err er
 	return c.User, r.end(ctx, c.User, c.Login)
 }
 
-// EndToken ends a token, and the login that it is of, if that can be renewed. Its
-// errors are End's.
+// EndToken ends a token, and its login, if that can be renewed. Its errors are
+// End's.
 func (r *Renewals) EndToken(ctx context.Context, c auth.Claims) error {
 	if login := c.Login(); login != "" {
 		return r.end(ctx, c.Subject, login)
@@ -233,7 +232,7 @@ func (r *Renewals) end(ctx context.Context, user, id string) error {
 	return r.cfg.Revoked.append(ctx, auth.Revocation{Token: id, By: user, Reason: "logged out"})
 }
 
-// List returns a user's logins that can be renewed, the one renewed last first.
+// List returns a user's renewable logins, most recently renewed first.
 func (r *Renewals) List(ctx context.Context, user string) ([]auth.Login, error) {
 	if !wire.StoredID(user) {
 		return nil, errNoAccount()
@@ -254,7 +253,7 @@ func (r *Renewals) List(ctx context.Context, user string) ([]auth.Login, error) 
 		if json.Unmarshal([]byte(text), &noted) != nil || r.now().UnixMilli() >= noted.Until || r.cfg.Revoked.known(id) {
 			continue
 		}
-		// Those from before all of the user's tokens were revoked are over.
+		// Logins from before all of the user's tokens were revoked have ended.
 		if e, ok := r.cfg.Revoked.ofUser(user); ok && noted.Began <= e.At.UnixMilli() {
 			continue
 		}

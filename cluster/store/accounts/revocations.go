@@ -23,7 +23,7 @@ const (
 	defaultStaleAfter   = 6 * time.Second
 
 	revokedPage     = 1000        // entries read at once
-	revokedAllEvery = time.Minute // how often all is read again, whatever has changed
+	revokedAllEvery = time.Minute // how often everything is read again
 	maxTokenIDBytes = 256
 )
 
@@ -33,61 +33,61 @@ var (
 	revokeScript = redisx.NewScript(revokeSource)
 )
 
-// RevocationsConfig is what [NewRevocations] needs.
+// RevocationsConfig configures [NewRevocations].
 type RevocationsConfig struct {
 	// Redis keeps them. Required.
 	Redis redis.UniversalClient
-	// Durable, where not nil, is what they are written with: a client that answers
-	// when enough replicas have it too.
+	// Durable, if not nil, is the client for writes: it answers when enough
+	// replicas have them too.
 	Durable redis.UniversalClient
 	// Prefix begins every key. Zero value means DefaultPrefix.
 	Prefix string
-	// Every is how often a node asks for what is new, and so how late at most it
-	// learns of it. Zero value means 250ms.
+	// Every is the polling interval, and so the longest delay before a node learns
+	// of a revocation. Zero value means 250ms.
 	Every time.Duration
-	// StaleAfter is how old what is known may be before no token is taken any more.
-	// Zero value means 6s, a node's lease.
+	// StaleAfter is the age of the last read after which no token is accepted. Zero
+	// value means 6s, a node's lease.
 	StaleAfter time.Duration
-	// Changed, where not nil, is called after more has become revoked, and Stale
-	// when StaleAfter has passed, from Run's goroutine.
+	// Changed, if not nil, is called after new revocations are read, and Stale when
+	// StaleAfter has passed, from Run's goroutine.
 	Changed func()
 	Stale   func()
-	// Report, where not nil, is told when the store begins to fail, and why.
+	// Report, if not nil, is called when the store begins to fail, with the reason.
 	Report func(error)
 }
 
 // Revocations knows which tokens are revoked before they expire.
 //
-// Each node reads one stream in Redis, revoked, several times a second: no message can
-// be lost, and a node that was away reads what it has missed. A node remembers what the
-// stream has said also where Redis loses it. A node that cannot read for longer than
-// StaleAfter takes no token at all ([Revocations.Check] returns CodeUnavailable), as it
-// would without its lease.
+// Each node reads one stream in Redis, revoked, several times a second: no message
+// can be lost, and a node that was away reads what it has missed. A node keeps the
+// entries it has read even if Redis loses them. A node that cannot read for longer
+// than StaleAfter accepts no token at all ([Revocations.Check] returns
+// CodeUnavailable), as it would without its lease.
 //
-// A token is revoked by its jti, or with all that its user has. For tokens of this
-// cluster's logins the latter compares generations, which do not depend on clocks: the
-// account counts them, and each token holds its own. For other tokens it compares iat
-// with the time of the revocation; tokens issued up to 10 seconds later (another clock
-// may be ahead) or without an iat count as revoked.
+// A token is revoked by its jti, or with all of its user's tokens. For tokens of
+// this cluster's logins the latter compares generations, which do not depend on
+// clocks: the account counts them, and each token holds its own. For other tokens
+// it compares iat with the time of the revocation; tokens issued up to 10 seconds
+// later (another clock may be ahead) or without an iat count as revoked.
 type Revocations struct {
 	cfg RevocationsConfig
 
-	// Touched only by Load's caller and Run's goroutine, which follows it.
+	// Accessed only by Load's caller and then by Run's goroutine.
 	last    string // id of the newest entry read
 	allAt   time.Time
 	failing bool
 
-	poke chan struct{} // of capacity 1: read now
+	poke chan struct{} // capacity 1: read now
 
 	mu       sync.Mutex
-	readAt   time.Time            // of the last time that Redis answered; zero before the first
+	readAt   time.Time            // when Redis last answered; zero before the first
 	tokens   map[string]time.Time // jti, or the id of a login
-	logins   map[string]time.Time // of a token that is revoked, though the others of its login are not
+	logins   map[string]time.Time // logins with a revoked token whose other tokens are still valid
 	users    map[string]auth.Revocation
 	disabled map[string]struct{}
 }
 
-// NewRevocations returns a list that knows nothing yet. It does no I/O.
+// NewRevocations returns an empty list. It does no I/O.
 func NewRevocations(cfg RevocationsConfig) (*Revocations, error) {
 	if cfg.Redis == nil {
 		return nil, errors.New("revocations: no redis client")
@@ -119,7 +119,7 @@ func NewRevocations(cfg RevocationsConfig) (*Revocations, error) {
 	}, nil
 }
 
-// RevokeToken ends one token, by its jti. By is who wants it.
+// RevokeToken ends one token, by its jti. By is the requester.
 func (r *Revocations) RevokeToken(ctx context.Context, jti, by, reason string) error {
 	if !auth.ValidTokenID(jti) {
 		return wire.Errorf(wire.CodeBadRequest, "jti must be 1 to %d bytes of text", maxTokenIDBytes)
@@ -156,13 +156,13 @@ func (r *Revocations) append(ctx context.Context, e auth.Revocation) error {
 	return nil
 }
 
-// Load reads all there is. Before it has succeeded once, Check refuses all.
+// Load reads everything. Until it has succeeded once, Check refuses every token.
 func (r *Revocations) Load(ctx context.Context) error {
 	_, err := r.read(ctx)
 	return err
 }
 
-// Run reads what is new until ctx ends.
+// Run reads new entries until ctx ends.
 func (r *Revocations) Run(ctx context.Context) error {
 	tick := time.NewTicker(r.cfg.Every)
 	defer tick.Stop()
@@ -195,7 +195,7 @@ func (r *Revocations) Run(ctx context.Context) error {
 	}
 }
 
-// Ready says why no token is taken, or nil.
+// Ready returns why no token is accepted, or nil.
 func (r *Revocations) Ready() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -211,7 +211,7 @@ func (r *Revocations) ready() error {
 }
 
 // Check returns nil for a token that is not revoked, ErrRevoked for one that is,
-// and a *wire.Error with CodeUnavailable while that cannot be told.
+// and a *wire.Error with CodeUnavailable while that is unknown.
 func (r *Revocations) Check(c auth.Claims) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -233,8 +233,8 @@ func (r *Revocations) Check(c auth.Claims) error {
 	return nil
 }
 
-// checkLogin is Check for a login's renewal: one whose token was revoked cannot
-// be renewed either.
+// checkLogin is Check for a login's renewal: a login with a revoked token cannot be
+// renewed either.
 func (r *Revocations) checkLogin(user string, generation int64, login string) error {
 	if err := r.Check(auth.Claims{Subject: user, Generation: generation, ID: login}); err != nil {
 		return err
@@ -247,7 +247,7 @@ func (r *Revocations) checkLogin(user string, generation int64, login string) er
 	return nil
 }
 
-// known reports whether a token or login is known to be revoked.
+// known reports whether a token or login is revoked.
 func (r *Revocations) known(id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -256,7 +256,7 @@ func (r *Revocations) known(id string) bool {
 	return token || login
 }
 
-// ofUser returns the last revocation of all that a user had.
+// ofUser returns the last revocation of all of a user's tokens.
 func (r *Revocations) ofUser(user string) (auth.Revocation, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -264,11 +264,11 @@ func (r *Revocations) ofUser(user string) (auth.Revocation, bool) {
 	return e, ok
 }
 
-// read asks for what is new and reports whether there was anything.
+// read reads new entries and reports whether there were any.
 //
-// The stream is read from the entry read last. If that is not there any more,
-// Redis has lost some (a failover), or has trimmed it: then all is read again,
-// since what is new may have lesser ids than what was lost.
+// The stream is read from the newest entry read. If that no longer exists, Redis
+// has lost entries (a failover), or has trimmed them: then everything is read
+// again, since new entries may have lower ids than the lost ones.
 func (r *Revocations) read(ctx context.Context) (changed bool, err error) {
 	asked := time.Now()
 	var fresh []redis.XMessage
@@ -329,8 +329,8 @@ func (r *Revocations) everything(ctx context.Context) ([]redis.XMessage, error) 
 	}
 }
 
-// learn adds entries to what is known, and takes over who is disabled unless
-// that was not read (nil). It reports whether any of it was news.
+// learn adds entries, and replaces the list of disabled users unless that was not
+// read (nil). It reports whether any entry was new.
 func (r *Revocations) learn(entries []redis.XMessage, disabled map[string]string, at time.Time) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -372,7 +372,7 @@ func (r *Revocations) learn(entries []redis.XMessage, disabled map[string]string
 	return news
 }
 
-// forget drops what no token can outlive. r.mu is held.
+// forget drops entries that no token can outlive. r.mu is held.
 func (r *Revocations) forget(now time.Time) {
 	for _, of := range []map[string]time.Time{r.tokens, r.logins} {
 		for id, at := range of {
@@ -388,7 +388,7 @@ func (r *Revocations) forget(now time.Time) {
 	}
 }
 
-// parseRevocation reads an entry; one that is damaged says nothing.
+// parseRevocation parses an entry; a damaged one is skipped.
 func parseRevocation(m redis.XMessage) (auth.Revocation, bool) {
 	text := func(field string) string { s, _ := m.Values[field].(string); return s }
 	ms, _, _ := strings.Cut(m.ID, "-")
