@@ -13,7 +13,7 @@ import (
 // tokens by its own, so one may reject as expired what another accepts.
 
 // MaxClockOffset is how far a node's own clock may be from Redis's. A node that is
-// further off is not ready. Tokens are forgiven as much (package auth).
+// further off is not ready. Token checks have the same leeway (package auth).
 const MaxClockOffset = 10 * time.Second
 
 // ErrClock is returned by Ready when the node's clock is more than MaxClockOffset

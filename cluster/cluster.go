@@ -222,14 +222,14 @@ type Config struct {
 	HeartbeatEvery time.Duration
 	// LeaseTTL is how long the record lives without renewal. Zero value means 6 s.
 	LeaseTTL time.Duration
-	// ProbeEvery is how long the subscription may be silent before it is
-	// probed; after three times that it is made anew. Zero value means 1 s.
+	// ProbeEvery is how long the subscription may be silent before it is probed;
+	// after three times that it is renewed. Zero value means 1 s.
 	ProbeEvery time.Duration
 	// MailboxMax bounds the unacknowledged messages of one member. Zero value
 	// means 10000.
 	MailboxMax int
-	// MailboxMaxBytes bounds what they are charged for: their payloads, and 256
-	// bytes for each. Zero value means 64 MiB.
+	// MailboxMaxBytes bounds their charged size: payloads, plus 256 bytes for each.
+	// Zero value means 64 MiB.
 	MailboxMaxBytes int
 	// UnseenMax and UnseenMaxBytes are those bounds for a member that has not
 	// joined in the last year: it may not exist. Zero values mean 64 and 256 KiB,
@@ -395,9 +395,9 @@ func (n *Node) ID() string { return n.cfg.NodeID }
 // go to a node that is not cut off. The node itself keeps trying.
 func (n *Node) Lost() <-chan struct{} { return n.lost }
 
-// Ready returns nil when Redis answers, the node's record is current, its
-// subscription live and its clock right; else ErrNotReady, ErrClock, ErrDiffers,
-// ErrIDTaken or Redis's error.
+// Ready returns nil when Redis answers and the node's record, subscription and
+// clock are good; ErrNotReady, ErrClock, ErrDiffers, ErrIDTaken or Redis's error
+// otherwise.
 func (n *Node) Ready(ctx context.Context) error {
 	if err := n.rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("ping redis: %w", err)

@@ -383,8 +383,7 @@ func (n *Node) forget(m *Membership) bool {
 	return true
 }
 
-// spawn runs f in a goroutine that Run waits for. False means that the node has
-// stopped.
+// spawn runs f in a goroutine that Run waits for; false if the node has stopped.
 func (n *Node) spawn(f func()) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

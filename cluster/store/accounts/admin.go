@@ -243,8 +243,7 @@ func (s *Store) remains(ctx context.Context, by auth.Claims, user string) error 
 	return nil
 }
 
-// lockAdmins returns a function that releases the lock, which expires after
-// adminsLockFor.
+// lockAdmins returns the lock's release. It expires after adminsLockFor.
 func (s *Store) lockAdmins(ctx context.Context) (unlock func(), err error) {
 	key, token := accountsLockKey(s.prefix), rand.Text()
 	for {

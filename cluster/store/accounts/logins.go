@@ -310,7 +310,7 @@ func (t *loginTry) takeHere(key string, budgets []budget) (wait time.Duration) {
 	return 0
 }
 
-// Undone gives back what Begin took, for a login whose password was never judged.
+// Undone gives back what Begin took, for a login whose password was not checked.
 func (t *loginTry) Undone(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWithin)
 	defer cancel()

@@ -97,9 +97,8 @@ func (s *Store) setDisabled(ctx context.Context, user string, disabled bool, by,
 	return s.revoked.append(ctx, auth.Revocation{User: user, Generation: generation, By: by, Reason: reason})
 }
 
-// Revoke ends one token, by its jti, or all of a user's current tokens. Only an
-// admin may. It returns a *wire.Error with CodeForbidden or CodeBadRequest
-// otherwise.
+// Revoke ends one token, by its jti, or all of a user's current tokens. It returns
+// a *wire.Error with CodeForbidden if by is no admin, or CodeBadRequest.
 func (s *Store) Revoke(ctx context.Context, by auth.Claims, jti, user, reason string) error {
 	switch {
 	case !by.Has(wire.RoleAdmin):

@@ -1,8 +1,8 @@
-// Package audit keeps the audit on Redis: it numbers and chains the decisions of the
-// nodes (package session/audit says what an entry is) and appends them to one stream,
-// in one chain over all nodes.
+// Package audit keeps the audit on Redis: it numbers and chains the decisions of
+// the nodes (package session/audit defines an entry) and appends them to one
+// stream, in one chain over all nodes.
 //
-// Start here: [New] makes the [Log] of a node, Log.Run writes what Log.Record is given.
+// Start here: [New] makes a node's [Log], Log.Run writes what Log.Record queues.
 //
 //	log, err := auditstore.New(auditstore.Config{Redis: rdb, NodeID: "n1"})
 //	go log.Run(ctx)
@@ -10,31 +10,32 @@
 //
 // # How it is written
 //
-// Redis can run no SHA-256 in a script, so the nodes chain: a node makes its
-// entries follow the last one that it knows of, and a script appends them if that
-// still is the last. If another node was first, the script says what the last one
-// is now and the node tries again. Entries are written in batches, so that a node
-// writes 25 times a second at most, as long as that is enough, and seldom meets
-// another; and by one goroutine, so that nobody who decides something waits for it.
+// Redis cannot compute SHA-256 in a script, so the nodes chain: a node chains its
+// entries to the last one that it knows, and a script appends them if that is still
+// the last. If another node was first, the script returns the current last entry
+// and the node tries again. Entries are written in batches, so that a node normally
+// writes at most 25 times a second and seldom races another; and by one goroutine,
+// so that no decision waits for the audit.
 //
-// A batch has a name, which the script remembers: a node that did not hear the
-// answer sends the batch again and the script knows it. In the same way what may
-// be recorded once only ([Log.RecordOnce]) is.
+// The script remembers each batch's name: a node that did not receive the reply
+// sends the batch again and the script recognises it. Decisions that may be
+// recorded only once ([Log.RecordOnce]) work in the same way.
 //
 // # What may be missing
 //
-// Decisions wait in a queue for the next batch. While Redis is away they wait
-// longer; once the queue is full, further ones are counted instead, and so are
-// refusals beyond a rate, or while Redis is full, since anybody can cause these and
-// the audit is kept for ever. All other decisions are written to a full Redis too. As soon as it can, the node then writes an entry "gap" with the counts.
-// When a node is killed, what it had not written yet is lost, the last ten
-// milliseconds while Redis answers, or forty where much is decided; it leaves a
-// node_start that no node_stop precedes. What is asked for until it is written, as
-// package session does for the end of each session, is not lost then either.
+// Decisions wait in a queue for the next batch. While Redis is down they wait
+// longer; once the queue is full, further ones are only counted, and so are
+// refusals beyond a rate, or while Redis is full, since anyone can cause these and
+// the audit is kept for ever. All other decisions are written even to a full Redis.
+// As soon as it can, the node then writes an entry "gap" with the counts. A killed
+// node loses its unwritten entries, those of the last ten milliseconds while Redis
+// answers, or forty under load; its next node_start follows no node_stop. Entries
+// that are requested until written, such as package session's for the end of each
+// session, are not lost then either.
 //
-// Redis itself may lose its newest writes (deploy/docs/OPERATIONS.md#what-redis-may-lose),
-// and somebody who controls it can remove the last entries. A node that had seen them
-// says so in an entry "cut".
+// Redis itself may lose its newest writes
+// (deploy/docs/OPERATIONS.md#what-redis-may-lose), and a person who controls it can
+// remove the last entries. A node that had seen them reports it in an entry "cut".
 //
 // # Keys
 //
@@ -43,20 +44,20 @@
 //	audit                      stream  the entries; the ids are Redis's, and say when an entry was written
 //	audited:{<prefix>audit}    zset    names of batches and of what may come once, by ms; the newest 100000
 //
-// The head of the chain is the last entry itself: there is no other place where
-// it could be changed or forgotten. The hash tag of the second key is the whole
-// name of the first, which has none, so that Redis Cluster keeps both in one slot
-// while the stream has the name that operators look for.
+// The head of the chain is the last entry itself, so it cannot be changed or
+// forgotten separately. The hash tag of the second key is the whole name of the
+// first, which has none, so that Redis Cluster keeps both in one slot while the
+// stream has the name that operators look for.
 //
-// Nothing here removes an entry. Who wants Redis to hold less exports the
-// entries, verifies the export, notes its head, and trims the stream (XTRIM) up
-// to an entry that is not the last: the chain goes on after it, and
-// verification from the noted head.
+// Nothing here removes an entry. To make Redis hold less, export the entries,
+// verify the export, note its head, and trim the stream (XTRIM) up to an entry that
+// is not the last: the chain continues after it, and verification from the noted
+// head.
 //
 // # Goroutines and locks
 //
-// [Log.Run] is the writer. Nothing else is started. Log.mu guards the queue and
-// is not held during I/O or a call back.
+// [Log.Run] is the writer. Nothing else is started. Log.mu guards the queue and is
+// not held during I/O or a callback.
 package audit
 
 import (
@@ -77,35 +78,35 @@ import (
 	"github.com/conclave-mpc/conclave/session/audit"
 )
 
-// Config says how a Log behaves. Redis and NodeID are required.
+// Config configures a Log. Redis and NodeID are required.
 type Config struct {
 	Redis  redis.UniversalClient
 	Prefix string // of every key; zero value means "conclave:"
-	NodeID string // who writes
+	NodeID string // the author of entries
 	Log    *zerolog.Logger
 
-	// QueueMax is how many decisions wait at most. Zero value means 8192.
+	// QueueMax is the maximum queue length. Zero value means 8192.
 	QueueMax int
-	// Linger is how long the first of a batch waits for others; right after a batch
-	// it is four times as long. Zero value means 10 ms.
+	// Linger is how long a batch's first decision waits for others; right after a
+	// batch it is four times as long. Zero value means 10 ms.
 	Linger time.Duration
-	// GapEvery is the least time between two gap entries. Zero value means 10 s.
+	// GapEvery is the shortest interval between gap entries. Zero value means 10 s.
 	GapEvery time.Duration
-	// RefusalRate is how many refusals a second are written for long, and
-	// RefusalBurst how many at once. Zero values mean 10 and 500.
+	// RefusalRate is the sustained number of refusals written a second,
+	// RefusalBurst the burst. Zero values mean 10 and 500.
 	RefusalRate  float64
 	RefusalBurst int
-	// Full reports whether Redis is short of memory: refusals, which anybody can
-	// cause, are then counted and not written. Nil means that it never is.
+	// Full reports whether Redis is short of memory: refusals, which anyone can
+	// cause, are then counted and not written. Nil means never.
 	Full func() bool
-	// CloseWithin is how long Run may take to write what is queued when its
-	// context has ended. Zero value means 3 s.
+	// CloseWithin is the time Run has to write the queue after its context has
+	// ended. Zero value means 3 s.
 	CloseWithin time.Duration
 }
 
 const (
 	batchMax    = 256 // entries
-	restLingers = 4   // pause after a batch that was not full, so that nodes seldom meet
+	restLingers = 4   // pause after a partial batch, so that nodes seldom race
 	retryFirst  = 50 * time.Millisecond
 	retryMost   = 2 * time.Second
 	keepAudited = 100_000
@@ -116,17 +117,17 @@ type Log struct {
 	cfg      Config
 	log      zerolog.Logger
 	refusals *rate.Limiter
-	run      string // begins the names of this Log's batches
+	run      string // prefix of this Log's batch names
 	wake     chan struct{}
 
 	mu        sync.Mutex
 	queue     []item
-	pending   map[string]func() // what may come once and is queued, with what to call then
-	lost      map[string]int    // what could not be queued, by kind, since the last gap entry
+	pending   map[string]func() // queued entries that may be recorded only once, with their callbacks
+	lost      map[string]int    // decisions not queued, by kind, since the last gap entry
 	lostSince time.Time
 }
 
-// item is a decision that waits.
+// item is a queued decision.
 type item struct {
 	audit.Decision
 	at   time.Time // on this machine's clock
@@ -190,11 +191,10 @@ func (l *Log) Record(d audit.Decision) {
 	l.nudge()
 }
 
-// RecordOnce queues a decision that is to be in the audit once, however often and
-// on however many nodes it is recorded under that name, and calls then, where not
-// nil, once it is there. It may come to nothing, if the queue is full or the
-// process ends: who needs it calls again until then was called. Then must not
-// block.
+// RecordOnce queues a decision that must be in the audit once, however often and on
+// however many nodes it is recorded under that name, and calls then, if not nil,
+// once it is there. Best effort: it is lost if the queue is full or the process
+// ends, so call it again until then was called. Then must not block.
 func (l *Log) RecordOnce(name string, d audit.Decision, then func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -219,7 +219,7 @@ func (l *Log) nudge() {
 	}
 }
 
-// lose counts a decision that is not queued. l.mu is held.
+// lose counts a decision that was not queued. l.mu is held.
 func (l *Log) lose(d audit.Decision, now time.Time) {
 	if len(l.lost) == 0 {
 		l.lostSince = now
@@ -227,8 +227,8 @@ func (l *Log) lose(d audit.Decision, now time.Time) {
 	l.lost[strings.TrimSpace(d.What+" "+d.Outcome)]++
 }
 
-// Run writes what is recorded until ctx ends, then what is still queued, and
-// returns. It is to be called once.
+// Run writes recorded decisions until ctx ends, then the rest of the queue, and
+// returns. Call it once.
 func (l *Log) Run(ctx context.Context) error {
 	w := writer{log: l}
 	tick := time.NewTicker(l.cfg.GapEvery)
@@ -263,7 +263,7 @@ func (l *Log) Run(ctx context.Context) error {
 	return nil
 }
 
-// finish writes what is left, beginning with b, in a bounded time.
+// finish writes the rest, beginning with b, in a bounded time.
 func (l *Log) finish(ctx context.Context, w *writer, b batch) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.CloseWithin)
 	defer cancel()
@@ -285,8 +285,8 @@ func (l *Log) finish(ctx context.Context, w *writer, b batch) {
 	}
 }
 
-// take takes a batch from the queue, and before it, where that is asked for, what
-// was lost so far.
+// take takes a batch from the queue, preceded, if withGap, by an entry on the
+// losses so far.
 func (l *Log) take(withGap bool) batch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -303,7 +303,7 @@ func (l *Log) take(withGap bool) batch {
 	return b
 }
 
-// gapEntry says what was lost. l.mu is held.
+// gapEntry reports the losses. l.mu is held.
 func (l *Log) gapEntry(now time.Time) audit.Decision {
 	total := 0
 	var kinds []string
@@ -316,15 +316,15 @@ func (l *Log) gapEntry(now time.Time) audit.Decision {
 	return audit.Decision{What: audit.Gap, Outcome: audit.Lost, Detail: detail}
 }
 
-// noteCut records that the entry which this node last saw is gone: Redis has lost
-// it in a failover, or somebody has removed it.
+// noteCut records that the last entry this node saw is gone: Redis lost it in a
+// failover, or a person removed it.
 func (l *Log) noteCut(seen, last audit.Head) {
 	detail := fmt.Sprintf("entry %d with hash %s is gone, entry %d was the last then", seen.N, seen.Hash, last.N)
 	l.log.Error().Str("lost", detail).Msg("audit was cut off")
 	l.Record(audit.Decision{What: audit.Cut, Outcome: audit.Lost, Detail: detail})
 }
 
-// write appends a batch, as often as it takes, until ctx ends.
+// write appends a batch, retrying until ctx ends.
 func (l *Log) write(ctx context.Context, w *writer, b *batch) error {
 	wait := retryFirst
 	for {
@@ -338,7 +338,7 @@ func (l *Log) write(ctx context.Context, w *writer, b *batch) error {
 	}
 }
 
-// written tells who wanted to know that something is in the audit.
+// written calls the callbacks of entries now in the audit.
 func (l *Log) written(items []item) {
 	var calls []func()
 	l.mu.Lock()
@@ -357,7 +357,7 @@ func (l *Log) written(items []item) {
 	}
 }
 
-// pause waits, not longer than ctx lasts.
+// pause waits for d or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

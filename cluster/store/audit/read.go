@@ -10,12 +10,12 @@ import (
 	"github.com/conclave-mpc/conclave/session/audit"
 )
 
-// ErrCursor is returned by Read for an after that it did not give.
+// ErrCursor is returned by Read for an after that it did not return.
 var ErrCursor = errors.New("audit: after is not a position that this audit gave")
 
-// Read returns up to limit entries that stand after a position in the stream,
-// oldest first, as they are there, and the position of the last of them, or after
-// if there is none. After is empty for the beginning. ErrCursor.
+// Read returns up to limit entries after a position in the stream, oldest first,
+// unchanged, and the position of the last of them, or after if there is none. After
+// is empty for the beginning. ErrCursor.
 func (l *Log) Read(ctx context.Context, after string, limit int) (entries []audit.Fields, next string, err error) {
 	from := "-"
 	if after != "" {
@@ -23,7 +23,7 @@ func (l *Log) Read(ctx context.Context, after string, limit int) (entries []audi
 			return nil, "", err
 		}
 	}
-	// Not XRange, which makes a map of an entry and so loses what comes twice.
+	// Not XRange, whose map of an entry loses duplicate fields.
 	reply, err := l.cfg.Redis.Do(ctx, "XRANGE", l.streamKey(), from, "+", "COUNT", limit).Slice()
 	if err != nil {
 		return nil, "", fmt.Errorf("read the audit: %w", err)
@@ -44,7 +44,7 @@ func (l *Log) Read(ctx context.Context, after string, limit int) (entries []audi
 	return entries, after, nil
 }
 
-// behind returns the first position after one.
+// behind returns the position after one.
 func behind(position string) (string, error) {
 	ms, seq, _ := strings.Cut(position, "-")
 	_, err1 := strconv.ParseUint(ms, 10, 64)

@@ -19,7 +19,7 @@ var appendSource string
 
 var appendScript = redisx.NewScript(appendSource)
 
-// What append.lua returns first.
+// First result of append.lua.
 const (
 	overtaken    = 0
 	appended     = 1
@@ -29,45 +29,46 @@ const (
 )
 
 const (
-	entryArgs    = 24                    // of an entry to the script, about
+	entryArgs    = 24                    // script arguments per entry, approximately
 	scriptWithin = 5 * time.Second       // one call
-	yieldAfter   = 3                     // lost races in a row, before giving way to others
-	yieldMost    = 20 * time.Millisecond // once
+	yieldAfter   = 3                     // lost races in a row before backing off
+	yieldMost    = 20 * time.Millisecond // maximum back-off
 )
 
-// errNoEntries says that somebody has put so much that is no entry into the
-// stream that its last entry is not found.
+// errNoEntries means that the stream has so many foreign entries that its last
+// audit entry is not found.
 var errNoEntries = errors.New("the last hundred of the stream are no entries of the audit; remove them (XDEL)")
 
-// streamKey is a stream, the audit: one entry's fields each, under ids of
-// Redis's. TTL: none. Written here; read here and by operators.
+// streamKey is a stream, the audit: one entry's fields each, under Redis's ids.
+// TTL: none. Written here; read here and by operators.
 func (l *Log) streamKey() string { return l.cfg.Prefix + "audit" }
 
-// auditedKey is a sorted set: names of batches, and of what may come once, by ms.
-// TTL: none, trimmed to the newest. Written and read by the append script alone.
+// auditedKey is a sorted set: names of batches, and of entries recorded once, by
+// ms. TTL: none, trimmed to the newest. Written and read by the append script
+// alone.
 func (l *Log) auditedKey() string { return l.cfg.Prefix + "audited:{" + l.streamKey() + "}" }
 
-// batch is what one call appends.
+// batch is the content of one append.
 type batch struct {
 	name    string // the same for every try
 	gap     bool   // its first item is a gap entry
 	items   []item
-	entries []audit.Entry // made of the items once Redis's clock is known
+	entries []audit.Entry // made from the items once Redis's clock is known
 }
 
-// writer brings batches into the stream. It is for one goroutine.
+// writer appends batches to the stream. Not safe for concurrent use.
 type writer struct {
 	log *Log
 
-	head      audit.Head // the last entry, as far as is known
+	head      audit.Head // the last known entry
 	known     bool
-	contended bool      // others write too: better ask for the last entry first
+	contended bool      // others write too: read the last entry first
 	redis     time.Time // Redis's clock when local was ours
 	local     time.Time
 }
 
-// append appends b, whoever else appends meanwhile. After an error it may or may
-// not have been appended, and may be given again.
+// append appends b, despite concurrent writers. After an error it may or may not
+// have been appended, and may be retried.
 func (w *writer) append(ctx context.Context, b *batch) error {
 	if !w.known || w.contended {
 		was := w.head
@@ -102,7 +103,7 @@ func (w *writer) append(ctx context.Context, b *batch) error {
 	return nil
 }
 
-// timeOf is when an item was decided, by Redis's clock.
+// timeOf returns when an item was decided, by Redis's clock.
 func (w *writer) timeOf(i item) time.Time {
 	if !i.Time.IsZero() {
 		return i.Time
@@ -110,7 +111,7 @@ func (w *writer) timeOf(i item) time.Time {
 	return w.redis.Add(i.at.Sub(w.local))
 }
 
-// drop takes items out of b that are in the audit already.
+// drop removes from b the items already in the audit.
 func (w *writer) drop(b *batch, places []int) {
 	var there, rest []item
 	var entries []audit.Entry
@@ -125,8 +126,8 @@ func (w *writer) drop(b *batch, places []int) {
 	w.log.written(there)
 }
 
-// call runs the script with b, behind the entry that is known as the last, and
-// notes which is the last then. A batch without a name only asks for it.
+// call runs the script with b, after the last known entry, and records the new last
+// one. A batch without a name only reads it.
 func (w *writer) call(ctx context.Context, b *batch) (status int, there []int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, scriptWithin)
 	defer cancel()
@@ -141,7 +142,7 @@ func (w *writer) call(ctx context.Context, b *batch) (status int, there []int, e
 			args = append(args, p)
 		}
 	}
-	w.known = false // until Redis has said
+	w.known = false // until Redis replies
 	reply, err := appendScript.Run(ctx, w.log.cfg.Redis, []string{w.log.streamKey(), w.log.auditedKey()}, args...).Slice()
 	if err != nil {
 		return 0, nil, fmt.Errorf("append to the audit: %w", err)
@@ -170,8 +171,8 @@ func (w *writer) call(ctx context.Context, b *batch) (status int, there []int, e
 	return status, there, nil
 }
 
-// parseReply reads what the script returned: its numbers, of which the second is
-// n, and the last entry.
+// parseReply parses the script's reply: its numbers, of which the second is n, and
+// the last entry.
 func parseReply(reply []any) (numbers []int64, last audit.Head, err error) {
 	if len(reply) < 5 {
 		return nil, last, errors.New("unexpected reply")

@@ -12,7 +12,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// record collects the fields of a hash; empty values are left out.
+// record collects the fields of a hash; empty values are omitted.
 type record []any
 
 func (r *record) text(name, v string) {
@@ -41,8 +41,8 @@ func (r *record) flag(name string, v bool) {
 	}
 }
 
-// encodeSession writes a session as field and value pairs. What belongs to one
-// party has its part index behind a colon.
+// encodeSession encodes a session as field and value pairs. A party's own fields
+// end in a colon and its part index.
 func encodeSession(s session.Session) []any {
 	var r record
 	r.text("kind", string(s.Kind))
@@ -92,7 +92,7 @@ func encodeSession(s session.Session) []any {
 	return r
 }
 
-// encodeKey writes a key record as field and value pairs.
+// encodeKey encodes a key record as field and value pairs.
 func encodeKey(k session.Key) []any {
 	var r record
 	r.text("status", string(k.Status))
@@ -113,7 +113,7 @@ func encodeKey(k session.Key) []any {
 	return r
 }
 
-// reader takes fields out of a hash and keeps the faults.
+// reader takes fields out of a hash and collects errors.
 type reader struct {
 	fields map[string]string
 	errs   []error
@@ -200,7 +200,7 @@ func parseKey(id string, fields map[string]string) (session.Key, error) {
 		AccountAddr: r.text("account_addr"), PublicKey: r.text("public_key"), Threshold: int(r.number("threshold")),
 		Participants: split(r.text("participants")), Coordinator: r.text("coordinator"), Session: r.text("session"),
 		ShareBytes: r.number("share_bytes"), CreatedAt: r.time("created_at"),
-		Epoch: max(int(r.number("epoch")), 1), // records from before there were epochs have none
+		Epoch: max(int(r.number("epoch")), 1), // records older than epochs have none
 	}
 	return k, errors.Join(r.errs...)
 }

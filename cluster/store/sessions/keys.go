@@ -16,7 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/service"
 )
 
-// maxOpenSignings bounds the signings open on one key at a time.
+// maxOpenSignings limits concurrent signings on one key.
 const maxOpenSignings = 256
 
 var (
@@ -50,7 +50,7 @@ var (
 // Fields of a key's hash beside the record's own.
 const (
 	openPrefix = "open:"        // open:<session id> -> fingerprint, coordinator, ms
-	lastField  = "last_signing" // session id of the signing that ended last
+	lastField  = "last_signing" // session id of the last signing to end
 )
 
 // Key implements service.Keys.
@@ -59,7 +59,7 @@ func (s *Store) Key(ctx context.Context, id string) (session.Key, error) {
 	return k, err
 }
 
-// loadKey returns a key record and the whole of its hash.
+// loadKey returns a key record and its whole hash.
 func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string]string, error) {
 	cmd := redis.NewMapStringStringCmd(ctx, "hgetall", s.keys.key(id))
 	if err := s.do(ctx, "load key "+id, cmd); err != nil {
@@ -76,12 +76,12 @@ func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string
 	return k, fields, nil
 }
 
-// PutKey implements service.Keys. A key that is being made, or is active, is first
-// listed with everyone involved: an entry without its key is skipped by readers. A
-// reserved key is not listed, since most that are never used would crowd out the
-// others, and one whose keygen failed no longer is. The record of a keygen that
-// failed is its coordinator's for as long as a reserved one; then the key_id is
-// free again, or whoever lets keygens fail could keep names from others for ever.
+// PutKey implements service.Keys. A key in keygen, or active, is first listed for
+// everyone involved: readers skip an entry without its key. A reserved key is not
+// listed, since many are never used and would crowd out the others, and one whose
+// keygen failed is removed. The record of a failed keygen stays its coordinator's
+// for as long as a reserved one; then the key_id is free again, or failing keygens
+// could block names for ever.
 func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	if k.Status == session.KeyGenerating || k.Status == session.KeyActive {
 		if err := s.indexKey(ctx, k); err != nil {
@@ -98,7 +98,7 @@ func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	case session.KeyGenerating:
 		dropShares = 1
 	}
-	// What ends a keygen must not fail where Redis is full; what begins one does.
+	// Ending a keygen must not fail when Redis is full; beginning one does.
 	ends := 0
 	if k.Status == session.KeyActive || k.Status == session.KeyFailed {
 		ends = 1
@@ -119,7 +119,7 @@ func (s *Store) PutShare(ctx context.Context, key, keygen string, part int, shar
 		putShareScript.Call([]string{s.keys.key(key), s.keys.shares(key)}, keygen, part, share, attestation))
 }
 
-// accepted carries out a script that says whether what it stands on still holds.
+// accepted runs a script that reports whether its preconditions still hold.
 func (s *Store) accepted(ctx context.Context, doing string, call *redisx.Call) error {
 	if err := s.do(ctx, doing, call); err != nil {
 		return err
@@ -160,7 +160,7 @@ func (s *Store) ShareBytes(ctx context.Context, key string, parts int) (int64, e
 	return sum, nil
 }
 
-// attestedPrefix begins the fields of attestations in a key's hash of shares.
+// attestedPrefix prefixes the attestation fields in a key's hash of shares.
 const attestedPrefix = "attestation:" // attestation:<part> -> text
 
 // Attestations implements service.Keys.
@@ -172,7 +172,7 @@ func (s *Store) Attestations(ctx context.Context, key string, parts int) ([]stri
 	return s.shareFields(ctx, "load attestations of key "+key, key, fields)
 }
 
-// shareFields reads fields of a key's hash of shares, empty where there is none.
+// shareFields reads fields of a key's hash of shares, empty if missing.
 func (s *Store) shareFields(ctx context.Context, doing, key string, fields []string) ([]string, error) {
 	list := make([]string, len(fields))
 	if len(fields) == 0 {
@@ -188,13 +188,13 @@ func (s *Store) shareFields(ctx context.Context, doing, key string, fields []str
 		return nil, err
 	}
 	for i, v := range cmd.Val() {
-		list[i], _ = v.(string) // nil where there is none
+		list[i], _ = v.(string) // nil if missing
 	}
 	return list, nil
 }
 
-// OpenSigning implements service.Keys. Where the account's quota is on another
-// server it is reserved first.
+// OpenSigning implements service.Keys. If the account's quota is on another server
+// it is reserved first.
 func (s *Store) OpenSigning(ctx context.Context, key string, sig service.Signing, r service.Reservation, match bool) (service.Opened, error) {
 	matching := 0
 	if match {
@@ -224,7 +224,7 @@ func (s *Store) OpenSigning(ctx context.Context, key string, sig service.Signing
 	return opened, err
 }
 
-// opened reads what open_signing.lua returns.
+// opened parses open_signing.lua's reply.
 func (s *Store) opened(doing string, reply any) (o service.Opened, err error) {
 	switch reply := reply.(type) {
 	case []any:
@@ -307,7 +307,7 @@ func (s *Store) TakeDue(ctx context.Context, limit int, hold time.Duration) ([]s
 	return list, nil
 }
 
-// take runs the script of what is due. Remembered is its third argument.
+// take runs the script that takes due entries. Remembered is its third argument.
 func (s *Store) take(ctx context.Context, key string, limit int, hold time.Duration, remembered any) ([]service.Taken, error) {
 	call := takeScript.Call([]string{key}, limit, hold.Milliseconds(), remembered)
 	if err := s.line.Do(ctx, call); err != nil {

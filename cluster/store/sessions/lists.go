@@ -20,7 +20,7 @@ import (
 const (
 	defaultPage  = 50
 	mostPage     = 500
-	rememberedIn = reservedFor // life of what was asked for under an idempotency key
+	rememberedIn = reservedFor // lifetime of a request under an idempotency key
 )
 
 var (
@@ -41,8 +41,8 @@ var (
 	indexKeyScript = redisx.NewScript(indexKeySource)
 )
 
-// SessionsOf implements service.Sessions. Those that are kept briefly are in a list
-// of their own.
+// SessionsOf implements service.Sessions. Briefly kept sessions have their own
+// list.
 func (s *Store) SessionsOf(ctx context.Context, user string, p service.Page) ([]service.Place, error) {
 	long, err := s.page(ctx, s.keys.sessionsOf(user), p)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *Store) ListedKeys(ctx context.Context, user string, ids []string) ([]st
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	// Not rdb.ZMScore, which returns 0 for a member that is not there.
+	// Not rdb.ZMScore, which returns 0 for a missing member.
 	args := make([]any, 2, 2+len(ids))
 	args[0], args[1] = "zmscore", s.keys.keysOf(user)
 	for _, id := range ids {
@@ -95,11 +95,12 @@ func (s *Store) ListedKeys(ctx context.Context, user string, ids []string) ([]st
 	return listed, nil
 }
 
-// listing is a session's place in the lists of everyone involved and of all.
+// listing is a session's place in the lists of everyone involved and of all
+// sessions.
 type listing struct {
 	id, score string
-	life      int64  // ms that a list lives on
-	oldest    string // the score before which no listed session exists any more
+	life      int64  // remaining lifetime of a list, ms
+	oldest    string // every session listed below this score has expired
 	lists     []string
 }
 
@@ -118,12 +119,12 @@ func (s *Store) listed(ses session.Session) listing {
 	return l
 }
 
-// openFor is longer than a session under these terms is open for.
+// openFor is longer than a session under these terms stays open.
 func openFor(t session.Terms) time.Duration {
 	return min(t.Invite+session.MaxAttempts*t.Run+10*time.Minute, longestSession)
 }
 
-// calls write it in each list by itself.
+// calls writes it to each list separately.
 func (l listing) calls() []redis.Cmder {
 	calls := make([]redis.Cmder, 0, len(l.lists)+1)
 	for _, list := range l.lists {
@@ -142,7 +143,7 @@ func (s *Store) unindexKey(ctx context.Context, k session.Key) error {
 	return s.listKey(ctx, k, func(list string) redis.Cmder { return redis.NewIntCmd(ctx, "zrem", list, k.ID) })
 }
 
-// listKey does something to each list that a key may be in.
+// listKey applies do to each list that a key may be in.
 func (s *Store) listKey(ctx context.Context, k session.Key, do func(list string) redis.Cmder) error {
 	var calls []redis.Cmder
 	for _, user := range append([]string{k.Coordinator, ""}, k.Participants...) {
@@ -158,9 +159,9 @@ func pageLimit(p service.Page) int {
 	return min(p.Limit, mostPage)
 }
 
-// page reads an index, newest first: p.Limit entries, 50 if that is not set, 500
-// at most. What stands at the very time that the page begins at is read too, and
-// passed over up to its place; that is mostly one entry.
+// page reads an index, newest first: p.Limit entries, 50 if that is not set, 500 at
+// most. Entries with the very time at which the page begins are read too, and
+// skipped up to the page's place; usually one entry.
 func (s *Store) page(ctx context.Context, key string, p service.Page) ([]service.Place, error) {
 	limit := pageLimit(p)
 	from := "+inf"
@@ -198,7 +199,7 @@ func (s *Store) KeyRecords(ctx context.Context, ids []string) ([]session.Key, er
 	return all(ctx, s, ids, s.keys.key, parseKey)
 }
 
-// all reads the hashes of those ids that have one, in one pipeline.
+// all reads the existing hashes of ids, in one pipeline.
 func all[T any](ctx context.Context, s *Store, ids []string, key func(string) string, parse func(string, map[string]string) (T, error)) ([]T, error) {
 	found := make([]*redis.MapStringStringCmd, len(ids))
 	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {

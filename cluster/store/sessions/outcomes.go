@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	mostOutcomes = 100_000   // that may wait to be told
-	toldFor      = time.Hour // how long it is remembered that one was told
+	mostOutcomes = 100_000   // maximum waiting
+	toldFor      = time.Hour // how long a delivery is remembered
 
-	sinceBatch = 16 // oldest entries looked at in one round trip
+	sinceBatch = 16 // oldest entries read per round trip
 	sinceTries = 8
 )
 
@@ -33,17 +33,17 @@ var (
 	outcomeSinceScript = redisx.NewScript(outcomeSinceSource)
 )
 
-// PutOutcome notes that somebody outside is to be told of a session's outcome. It
-// is false, and nothing is noted, if too many wait.
+// PutOutcome records that a session's outcome is to be delivered by webhook. It is
+// false, and nothing is recorded, if too many wait.
 func (s *Store) PutOutcome(ctx context.Context, id string) (bool, error) {
 	return s.putOutcome(ctx, id, 0)
 }
 
-// RepeatOutcome notes that it is to be told at once, whether it was told before or
-// waits for its next try, and as one that has waited since at. It is false, and
-// nothing is noted, if too many wait.
+// RepeatOutcome records that it is to be delivered at once, whether it was
+// delivered before or waits for its next try, and as waiting since at. It is false,
+// and nothing is recorded, if too many wait.
 func (s *Store) RepeatOutcome(ctx context.Context, id string, at time.Time) (bool, error) {
-	// First: an entry of what does not wait is harmless.
+	// First: an entry for a non-waiting outcome is harmless.
 	if err := s.do(ctx, "note outcome of "+id, s.sinceCall(id, at, 1)); err != nil {
 		return false, err
 	}
@@ -62,8 +62,8 @@ func (s *Store) sinceCall(id string, at time.Time, replace int) *redisx.Call {
 	return outcomeSinceScript.Call([]string{s.keys.webhooksSince()}, id, scoreText(score(at)), replace)
 }
 
-// OutcomeSince returns since when it has been tried to tell an outcome: since its
-// first try that failed was noted here, as at, or it was asked for again.
+// OutcomeSince returns since when delivery of an outcome has been tried: since its
+// first failed try was recorded here, as at, or it was requested again.
 func (s *Store) OutcomeSince(ctx context.Context, id string, at time.Time) (time.Time, error) {
 	doing, call := "note outcome of "+id, s.sinceCall(id, at, 0)
 	if err := s.do(ctx, doing, call); err != nil {
@@ -80,13 +80,13 @@ func (s *Store) OutcomeSince(ctx context.Context, id string, at time.Time) (time
 	return timeOf(ms), nil
 }
 
-// OutcomesWaiting returns how many outcomes are still to be told, and since when
-// the oldest of them has waited, by Redis's clock: the zero time if there is none,
-// and one to come if none has waited yet.
+// OutcomesWaiting returns how many outcomes are still to be delivered, and since
+// when the oldest of them has waited, by Redis's clock: the zero time if there is
+// none, and a future one if none has waited yet.
 func (s *Store) OutcomesWaiting(ctx context.Context) (n int, oldest time.Time, err error) {
 	const doing = "count outcomes"
 	count := redis.NewIntCmd(ctx, "zcount", s.keys.webhooks(), "(0", "+inf")
-	// One that was never tried is due since it was noted; the others are beside.
+	// An untried outcome is due since it was recorded; the others are beside.
 	next := redis.NewZSliceCmd(ctx, "zrangebyscore", s.keys.webhooks(), "(0", "+inf", "withscores", "limit", 0, 1)
 	if err := s.do(ctx, doing, count, next); err != nil {
 		return 0, time.Time{}, err
@@ -109,9 +109,9 @@ func (s *Store) OutcomesWaiting(ctx context.Context) (n int, oldest time.Time, e
 	return int(count.Val()), oldest, nil
 }
 
-// oldestSince returns the oldest entry of an outcome that still waits. Entries
-// before it whose outcome was told, by a node that died just then, are removed. It
-// is not done if it has found no other.
+// oldestSince returns the oldest entry of an outcome that still waits. Earlier
+// entries whose outcome was delivered, by a node that then died, are removed. It is
+// not done if all it read were such.
 func (s *Store) oldestSince(ctx context.Context) (at time.Time, done bool, err error) {
 	const doing = "read oldest outcomes"
 	first := redis.NewZSliceCmd(ctx, "zrange", s.keys.webhooksSince(), 0, sinceBatch-1, "withscores")
@@ -140,8 +140,8 @@ func (s *Store) oldestSince(ctx context.Context) (at time.Time, done bool, err e
 	return at, done, err
 }
 
-// TakeOutcomes returns up to limit sessions whose outcomes are due to be told, and
-// puts each off by hold.
+// TakeOutcomes returns up to limit sessions whose outcomes are due for delivery,
+// and postpones each by hold.
 func (s *Store) TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]service.Taken, error) {
 	list, err := s.take(ctx, s.keys.webhooks(), limit, hold, toldFor.Milliseconds())
 	if err != nil {
@@ -150,17 +150,17 @@ func (s *Store) TakeOutcomes(ctx context.Context, limit int, hold time.Duration)
 	return list, nil
 }
 
-// RetryOutcome says when one that was taken is due again.
+// RetryOutcome sets when a taken outcome is due again.
 func (s *Store) RetryOutcome(ctx context.Context, t service.Taken, at time.Time) error {
 	return s.do(ctx, "note outcome of "+t.ID, s.moveOutcome(t, score(at)))
 }
 
-// OutcomeTold says that one that was taken is done with.
+// OutcomeTold marks a taken outcome as delivered.
 func (s *Store) OutcomeTold(ctx context.Context, t service.Taken) error {
 	doing := "note outcome of " + t.ID
 	err := s.accepted(ctx, doing, s.moveOutcome(t, -score(t.Until)))
 	switch {
-	case errors.Is(err, service.ErrStale): // it was asked for again meanwhile
+	case errors.Is(err, service.ErrStale): // it was requested again meanwhile
 		return nil
 	case err != nil:
 		return err
@@ -172,5 +172,5 @@ func (s *Store) moveOutcome(t service.Taken, to float64) *redisx.Call {
 	return postponeScript.Call([]string{s.keys.webhooks()}, t.ID, scoreText(score(t.Until)), scoreText(to))
 }
 
-// timeOf is the time that a score says.
+// timeOf converts a score to a time.
 func timeOf(ms float64) time.Time { return time.UnixMicro(int64(math.Round(ms * 1000))).UTC() }

@@ -32,34 +32,34 @@ var (
 	refundScript  = redisx.NewScript(refundSource)
 )
 
-// What the scripts return first.
+// First result of the scripts.
 const (
 	granted = "granted"
 	refused = "refused"
 	brief   = "brief"
 )
 
-// briefly is how long what is brief is kept.
+// briefly is the retention of brief sessions.
 func (s *Store) briefly() time.Duration { return min(session.BriefRetention, s.retention) }
 
 // countsLive is how long an account's counts live after its last request: longer
-// than anything that they count.
+// than anything they count.
 func (s *Store) countsLive() int64 {
 	return (2*max(s.retention, session.ReservedFor) + longestSession).Milliseconds()
 }
 
-// mostKept returns the limits of what is kept long and briefly.
+// mostKept returns the limits of long and brief retention.
 func (s *Store) mostKept() (long, brief int64) {
 	long = s.quota.EndedBytes
 	return long, session.BriefFactor * long
 }
 
-// quotaKeys are the keys of what user stores, all in one slot.
+// quotaKeys returns the keys of what user stores, all in one slot.
 func (s *Store) quotaKeys(user string) []string {
 	return []string{s.keys.quota(user), s.keys.quotaOpen(user), s.keys.quotaKeys(user)}
 }
 
-// reserveArgs are what reserve takes in quota.lua.
+// reserveArgs returns the arguments of reserve in quota.lua.
 func (s *Store) reserveArgs(r service.Reservation) []any {
 	long, brief := s.mostKept()
 	return []any{
@@ -85,12 +85,12 @@ func (s *Store) Reserve(ctx context.Context, r service.Reservation) (service.Gra
 	return grantOf(reply[1], reply[2]), nil
 }
 
-// grantOf reads what a script says of a reservation.
+// grantOf parses a script's reply on a reservation.
 func grantOf(fresh, tier any) service.Grant {
 	return service.Grant{Fresh: fresh == int64(1), Brief: tier == brief}
 }
 
-// quotaError reads what refused returns in quota.lua.
+// quotaError parses the result of refused in quota.lua.
 func quotaError(reply []any) error {
 	list, err := texts(reply[1:])
 	if err != nil {

@@ -4,11 +4,11 @@
 //
 // Start here: [New] makes the [Store] that package session/service works on.
 //
-// It keeps and compares; it decides nothing. A write that depends on what was
-// read is one script, with all that it depends on in one slot, so that it is safe
-// from any number of nodes and on Redis Cluster. What belongs to such a write and
-// is in another slot (lists, the time when a session is next looked at) is written
-// by the same script where one server has all keys, else before it.
+// It stores and compares; it decides nothing. A write that depends on a read is one
+// script, with all its dependencies in one slot, so that it is safe from any number
+// of nodes and on Redis Cluster. Related data in another slot (lists, the time when
+// a session is next due) is written by the same script where one server has all
+// keys, else before it.
 //
 // # Keys
 //
@@ -56,18 +56,18 @@ import (
 	"github.com/conclave-mpc/conclave/session/service"
 )
 
-// Config tells New where to keep things.
+// Config configures New.
 type Config struct {
 	Redis     redis.UniversalClient
-	Pipeline  *redisx.Client // to the same Redis, to share round trips with others; nil for one of the store's own
+	Pipeline  *redisx.Client // to the same Redis, to share round trips with others; nil for the store's own
 	Prefix    string         // of every key
 	Retention time.Duration  // how long a session is kept after its end; zero means 72 hours
-	Quota     session.Quota  // of each account
+	Quota     session.Quota  // per account
 }
 
 // Store implements service.Store.
 type Store struct {
-	rdb       redis.UniversalClient // for long answers
+	rdb       redis.UniversalClient // for long replies
 	line      *redisx.Client
 	keys      keys
 	retention time.Duration
@@ -76,9 +76,9 @@ type Store struct {
 
 const (
 	defaultRetention = 72 * time.Hour
-	reservedFor      = session.ReservedFor // life of a key_id without a key: reserved, or of a keygen that failed
-	longestSession   = 14 * 24 * time.Hour // no session is open for longer
-	outboxBatch      = 64                  // entries of up to a frame each
+	reservedFor      = session.ReservedFor // lifetime of a key_id without a key: reserved, or after a failed keygen
+	longestSession   = 14 * 24 * time.Hour // maximum time a session is open
+	outboxBatch      = 64                  // entries, each up to a frame
 )
 
 // New returns a Store.
@@ -92,7 +92,7 @@ func New(cfg Config) *Store {
 	return &Store{rdb: cfg.Redis, line: cfg.Pipeline, keys: keys(cfg.Prefix), retention: cfg.Retention, quota: cfg.Quota.Complete()}
 }
 
-// Scripts. What each does, its keys, arguments and results are at its head.
+// Scripts. Each file's header states its purpose, keys, arguments and results.
 var (
 	//go:embed load.lua
 	loadSource string
@@ -115,7 +115,7 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return now.Val().UTC(), nil
 }
 
-// do carries out cmds and says what for if one fails.
+// do carries out cmds; doing describes them in the error.
 func (s *Store) do(ctx context.Context, doing string, cmds ...redis.Cmder) error {
 	if err := s.line.Do(ctx, cmds...); err != nil {
 		return unavailable(doing, err)
@@ -136,12 +136,12 @@ func (s *Store) Load(ctx context.Context, id string) (session.Session, time.Time
 	return s.Loaded(id, reply)
 }
 
-// SessionKey returns the key of a session's hash, for whoever loads it together
-// with something else.
+// SessionKey returns the key of a session's hash, for callers that load it together
+// with other data.
 func (s *Store) SessionKey(id string) string { return s.keys.session(id) }
 
-// Loaded returns what Load would have, where reply is the time (seconds and
-// microseconds) and then the fields and values of the session's hash.
+// Loaded returns Load's result, where reply is the time (seconds and microseconds)
+// and then the fields and values of the session's hash.
 func (s *Store) Loaded(id string, reply []any) (session.Session, time.Time, error) {
 	if len(reply) < 2 {
 		return session.Session{}, time.Time{}, fmt.Errorf("load session %s: unexpected reply", id)
@@ -165,8 +165,8 @@ func (s *Store) Loaded(id string, reply []any) (session.Session, time.Time, erro
 	return loaded, now, nil
 }
 
-// Create implements service.Sessions. Where the users' lists are on other servers
-// they are written first: an entry without its session is skipped by readers.
+// Create implements service.Sessions. If the users' lists are on other servers they
+// are written first: readers skip an entry without its session.
 func (s *Store) Create(ctx context.Context, ses session.Session, out []service.Entry, m service.Mark) (service.Receipt, bool, error) {
 	doing := "create session " + ses.ID
 	ses.Version = 1
@@ -250,15 +250,15 @@ func (s *Store) idKept(briefly bool) time.Duration {
 	return reservedFor
 }
 
-// writing is what a script writes that is about a session.
+// writing is a script's writes for a session.
 type writing struct {
-	keys []string // of its slot
-	more []string // of others, for the script where they are on the same server
+	keys []string // in its slot
+	more []string // in other slots, for the script if they are on the same server
 	args []any
-	// First, where there is more, is what else must be written there before, where
-	// they are not.
+	// First, if there is more, returns the writes to other servers that must
+	// precede the script.
 	first func() []redis.Cmder
-	// Before, where not nil, stands for first.
+	// Before, if not nil, replaces first.
 	before func() error
 }
 
@@ -283,7 +283,7 @@ func (s *Store) write(ctx context.Context, doing string, script *redisx.Script, 
 }
 
 // Settle implements service.Sessions. Its parts may be on different servers, and
-// none depends on another.
+// are independent.
 func (s *Store) Settle(ctx context.Context, id string, r service.Settlement) error {
 	var cmds []redis.Cmder
 	if len(r.Delivered) > 0 {
@@ -332,8 +332,8 @@ func (s *Store) sessionKeys(id string) []string {
 	return []string{s.keys.session(id), s.keys.outbox(id), s.keys.lock(id), s.keys.watch(id)}
 }
 
-// encodeEntries writes outbox entries as the scripts take them: their number,
-// then recipient and frame of each.
+// encodeEntries encodes outbox entries for the scripts: their number, then
+// recipient and frame of each.
 func encodeEntries(out []service.Entry) []any {
 	args := make([]any, 0, 1+2*len(out))
 	args = append(args, len(out))
@@ -343,8 +343,8 @@ func encodeEntries(out []service.Entry) []any {
 	return args
 }
 
-// unavailable marks an error of Redis for what it is to a client, and keeps the
-// cause for the log.
+// unavailable maps an error of Redis to the client's error, and keeps the cause for
+// the log.
 func unavailable(doing string, err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -367,14 +367,13 @@ func texts(reply []any) ([]string, error) {
 	return list, nil
 }
 
-// score is a time as the sorted sets have it: ms, with the microseconds behind
-// the point, so that two of a user's sessions, or two writes to the due list,
-// are told apart.
+// score converts a time for the sorted sets: ms, with the microseconds as decimals,
+// so that two of a user's sessions, or two writes to the due list, differ.
 func score(t time.Time) float64 { return float64(t.UnixMicro()) / 1000 }
 
 func scoreText(ms float64) string { return strconv.FormatFloat(ms, 'f', 3, 64) }
 
-// scriptTime reads what TIME returned to a script: seconds and microseconds.
+// scriptTime parses the result of TIME in a script: seconds and microseconds.
 func scriptTime(seconds, micros any) (time.Time, error) {
 	sec, err1 := strconv.ParseInt(fmt.Sprint(seconds), 10, 64)
 	usec, err2 := strconv.ParseInt(fmt.Sprint(micros), 10, 64)
@@ -404,7 +403,7 @@ func (k keys) sessionsOf(user string) string { return k.index(user, "sessions") 
 func (k keys) briefOf(user string) string    { return k.index(user, "brief") }
 func (k keys) keysOf(user string) string     { return k.index(user, "keys") }
 
-// index names a user's list, or, of the user "", everybody's.
+// index names a user's list or, for the user "", the list of all users.
 func (k keys) index(user, of string) string {
 	if user == "" {
 		return string(k) + "index:" + of
@@ -412,7 +411,7 @@ func (k keys) index(user, of string) string {
 	return string(k) + "index:{" + user + "}:" + of
 }
 
-// joined writes a list of ids, none of which holds a comma.
+// joined joins ids, none of which holds a comma.
 func joined(list []string) string { return strings.Join(list, ",") }
 
 func split(text string) []string {
