@@ -13,16 +13,15 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// operated are the accounts of a cluster, for its operator: changes of them are
-// entered in the audit.
+// operated is a cluster's accounts for its operator: changes are recorded in the
+// audit.
 type operated struct {
 	*accounts.Store
 	rdb    redis.UniversalClient
 	prefix string
 }
 
-// audited records what has just been done to an account, unless err says that it
-// was not.
+// audited records a change of an account, unless err says that it failed.
 func (a operated) audited(ctx context.Context, what, user, detail string, err error) error {
 	if err != nil {
 		return err
@@ -30,8 +29,8 @@ func (a operated) audited(ctx context.Context, what, user, detail string, err er
 	return auditOperator(ctx, a.rdb, a.prefix, what, user, detail)
 }
 
-// withAccounts calls do with the accounts of the cluster whose Redis cfg names;
-// nothing but what says how to reach it is needed of cfg.
+// withAccounts calls do with the accounts of the cluster whose Redis cfg names; of
+// cfg only the Redis settings are needed.
 func withAccounts(cfg Config, do func(operated) error) error {
 	if cfg.Redis == "" {
 		cfg.Redis = DefaultRedis
@@ -50,9 +49,9 @@ func withAccounts(cfg Config, do func(operated) error) error {
 	return errors.Join(err, rdb.Close())
 }
 
-// AddUser makes an account that may log in to the cluster whose Redis cfg
-// names; nothing else of cfg is needed. With replace it sets the password and
-// roles of an account that exists, and ends its tokens.
+// AddUser makes an account that may log in to the cluster whose Redis cfg names;
+// nothing else of cfg is needed. With replace it sets the password and roles of an
+// existing account, and ends its tokens.
 func AddUser(ctx context.Context, cfg Config, user, password string, roles []string, replace bool) error {
 	var list []wire.Role
 	for _, r := range roles {
@@ -67,16 +66,16 @@ func AddUser(ctx context.Context, cfg Config, user, password string, roles []str
 	})
 }
 
-// SetUserPassword gives an account another password and ends its tokens; every
-// node closes their sockets within a second.
+// SetUserPassword sets an account's password and ends its tokens; every node closes
+// their sockets within a second.
 func SetUserPassword(ctx context.Context, cfg Config, user, password string) error {
 	return withAccounts(cfg, func(a operated) error {
 		return a.audited(ctx, audit.UserPassword, user, "password set", a.SetPassword(ctx, user, password))
 	})
 }
 
-// SetUserDisabled bars an account, or lets it in again. Its tokens end: every
-// node closes their sockets within a second.
+// SetUserDisabled disables or re-enables an account. Its tokens end: every node
+// closes their sockets within a second.
 func SetUserDisabled(ctx context.Context, cfg Config, user string, disabled bool) error {
 	what := audit.UserEnable
 	if disabled {
@@ -87,8 +86,8 @@ func SetUserDisabled(ctx context.Context, cfg Config, user string, disabled bool
 	})
 }
 
-// SetUserRoles gives an account other roles and ends its tokens, which speak of the
-// old ones.
+// SetUserRoles sets an account's roles and ends its tokens, which state the old
+// ones.
 func SetUserRoles(ctx context.Context, cfg Config, user string, roles []string) error {
 	var list []wire.Role
 	for _, r := range roles {

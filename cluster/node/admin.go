@@ -18,7 +18,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// listenAdmin takes the admin listener's address, if there is to be one.
+// listenAdmin opens the admin listener, if configured.
 func (n *Node) listenAdmin() (err error) {
 	if n.cfg.AdminAddr == "" {
 		return nil
@@ -37,9 +37,8 @@ func (n *Node) AdminAddr() string {
 	return n.adminListener.Addr().String()
 }
 
-// assembleAdmin makes the admin listener's server: what is for those who run the
-// node, and on no account for its clients. Health is answered by the web API's own
-// handler.
+// assembleAdmin makes the admin listener's server, which is for operators only,
+// never for clients. Health is answered by the web API's own handler.
 func (n *Node) assembleAdmin(web http.Handler) {
 	if n.adminListener == nil {
 		return
@@ -49,7 +48,7 @@ func (n *Node) assembleAdmin(web http.Handler) {
 	profiles.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	profiles.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	profiles.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	// Not cmdline, which would show a secret that was given there.
+	// Not cmdline, which would show a secret given there.
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", n.metrics.Handler())
 	mux.Handle("/debug/pprof/", onlyLocal(profiles))
@@ -63,11 +62,11 @@ func (n *Node) assembleAdmin(web http.Handler) {
 
 // onlyHosts answers requests that name this listener as their Host: by an IP
 // address, as localhost, by the name in AdminAddr, or by one of AdminHosts. A web
-// page in a browser that can reach the listener names the page's own host, also
+// page in a browser that can reach the listener sends the page's own host, even
 // after that name has been made to resolve to this machine (DNS rebinding); since
-// the listener asks nobody who they are, nothing else would keep the page from
-// reading metrics and, on the same machine, profiles. A request without a Host
-// (HTTP/1.0) is no browser's.
+// the listener is unauthenticated, nothing else would keep the page from reading
+// metrics and, on the same machine, profiles. A request without a Host (HTTP/1.0)
+// is not a browser's.
 func (n *Node) onlyHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !n.cfg.adminHost(r.Host) {
@@ -78,7 +77,7 @@ func (n *Node) onlyHosts(next http.Handler) http.Handler {
 	})
 }
 
-// adminHost reports whether the admin listener answers to a request's Host.
+// adminHost reports whether the admin listener accepts a request's Host.
 func (cfg *Config) adminHost(host string) bool {
 	name := hostName(host)
 	if name == "" || name == "localhost" || name == hostName(cfg.AdminAddr) {
@@ -90,7 +89,7 @@ func (cfg *Config) adminHost(host string) bool {
 	return slices.ContainsFunc(cfg.AdminHosts, func(allowed string) bool { return hostName(allowed) == name })
 }
 
-// hostName is a host, or host:port, in the form in which two are compared.
+// hostName returns a host, or host:port, in its form for comparison.
 func hostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -99,10 +98,10 @@ func hostName(host string) string {
 	return strings.TrimSuffix(strings.ToLower(host), ".")
 }
 
-// onlyLocal answers who asks from this machine: a profile takes its time, and
-// shows what the process does, so that opening the admin listener for a
-// Prometheus elsewhere must not open it too. (kubectl port-forward and ssh -L come
-// from this machine.)
+// onlyLocal answers only requests from this machine: a profile takes time, and
+// reveals what the process does, so opening the admin listener for a remote
+// Prometheus must not expose it too. (kubectl port-forward and ssh -L connect from
+// this machine.)
 func onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
@@ -141,7 +140,7 @@ func (n *Node) closeAdmin() error {
 	return n.admin.Close()
 }
 
-// watch gives the metrics what they ask for.
+// watch gives the metrics their sources.
 func (n *Node) watch(l limits) {
 	if n.metrics == nil {
 		return

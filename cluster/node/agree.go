@@ -8,7 +8,7 @@ import (
 
 // agree marks the secrets that all nodes of a cluster must have in common, for
 // cluster.Config.Agree. A mark is 48 bits of an HMAC under the secret over the
-// prefix: enough to notice a difference, and of no use for anything else.
+// prefix: enough to detect a difference, and useless otherwise.
 func (cfg *Config) agree() map[string][]string {
 	mark := func(name string, secret []byte) string {
 		mac := hmac.New(sha256.New, secret)

@@ -14,19 +14,19 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// startAudit begins the audit's writer. It has a context of its own, so that it
-// outlives everything that decides something.
+// startAudit begins the audit's writer. It has its own context, so that it outlives
+// all sources of decisions.
 func (n *Node) startAudit() {
 	ctx, cancel := context.WithCancel(context.Background())
 	n.endAudit, n.audited = cancel, make(chan struct{})
 	go func() {
 		defer close(n.audited)
-		_ = n.audit.Run(ctx) // it has no error
+		_ = n.audit.Run(ctx) // always nil
 	}()
 	n.audit.Record(audit.Decision{What: audit.NodeStart, Outcome: audit.OK, Detail: "version " + Version + " on " + n.Addr()})
 }
 
-// stopAudit ends it, and returns when it has written what it could.
+// stopAudit ends the writer, and returns when it has written what it could.
 func (n *Node) stopAudit() {
 	n.audit.Record(audit.Decision{What: audit.NodeStop, Outcome: audit.OK})
 	n.endAudit()
@@ -48,11 +48,11 @@ func (t trail) Read(ctx context.Context, after string, limit int) ([]audit.Field
 	return entries, next, nil
 }
 
-// cliNode is who writes what an operator does with conclaved's subcommands.
+// cliNode is the author of audit entries for conclaved's subcommands.
 const cliNode = "cli"
 
-// auditOperator records what an operator has done to an account, at once, and
-// says so if that fails.
+// auditOperator records an operator's change of an account, at once, and returns an
+// error if that fails.
 func auditOperator(ctx context.Context, rdb redis.UniversalClient, prefix, what, account, detail string) error {
 	log, err := auditstore.New(auditstore.Config{Redis: rdb, Prefix: prefix, NodeID: cliNode})
 	if err == nil {
@@ -66,7 +66,7 @@ func auditOperator(ctx context.Context, rdb redis.UniversalClient, prefix, what,
 	return nil
 }
 
-// operator names who runs this process, as far as the system knows.
+// operator names the user running this process, as far as the system knows.
 func operator() string {
 	name := fmt.Sprintf("uid %d", os.Getuid())
 	if u, err := user.Current(); err == nil {

@@ -13,20 +13,20 @@ import (
 	"github.com/rs/zerolog"
 )
 
-const certificateEvery = 2 * time.Second // how often the files are looked at
+const certificateEvery = 2 * time.Second // how often the files are checked
 
-// certificate is the listener's, read again when its files change. A socket
-// keeps the one it was opened with.
+// certificate is the listener's, reloaded when its files change. A socket keeps the
+// one it was opened with.
 type certificate struct {
 	certFile, keyFile string
 	every             time.Duration
 	log               *zerolog.Logger
 
 	current atomic.Pointer[tls.Certificate]
-	seen    [2][]byte // what the files had when they were last read; touched only by load's caller
+	seen    [2][]byte // the files' content when last read; accessed only by load's caller
 }
 
-// loadCertificate reads both files, which must go together.
+// loadCertificate reads both files, which must match.
 func loadCertificate(certFile, keyFile string, log *zerolog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, every: certificateEvery, log: log}
 	if _, err := c.load(); err != nil {
@@ -35,8 +35,8 @@ func loadCertificate(certFile, keyFile string, log *zerolog.Logger) (*certificat
 	return c, nil
 }
 
-// load reads the files, and takes their certificate over if they have changed and
-// are good. It reports whether it did.
+// load reads the files, and adopts their certificate if they have changed and are
+// valid. It reports whether it did.
 func (c *certificate) load() (bool, error) {
 	var read [2][]byte
 	for i, file := range []string{c.certFile, c.keyFile} {
@@ -57,8 +57,8 @@ func (c *certificate) load() (bool, error) {
 	return true, nil
 }
 
-// run looks at the files until ctx ends. While they are not good, the last good
-// certificate stays, and each new fault is told of once.
+// run checks the files until ctx ends. While they are invalid, the last valid
+// certificate stays, and each new fault is logged once.
 func (c *certificate) run(ctx context.Context) error {
 	tick := time.NewTicker(c.every)
 	defer tick.Stop()
@@ -82,7 +82,7 @@ func (c *certificate) run(ctx context.Context) error {
 	}
 }
 
-// serverConfig serves the certificate of now.
+// serverConfig serves the current certificate.
 func (c *certificate) serverConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,

@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// doubts returns an error while this node's clock is known to be wrong. It is then
-// not ready, and takes back nothing for good that only its clock speaks against.
+// doubts returns an error while this node's clock is known to be wrong. The node is
+// then not ready, and rejects nothing finally that only its clock makes invalid.
 func (n *Node) doubts() error {
 	if off := n.cluster.ClockOffset(); off.Abs() > cluster.MaxClockOffset {
 		return wire.Errorf(wire.CodeUnavailable, "the clock of node %s differs from redis's by %s", n.cfg.NodeID, off.Abs().Truncate(1e6))
@@ -19,8 +19,8 @@ func (n *Node) doubts() error {
 	return nil
 }
 
-// disagrees returns an error while this node is not to serve because of others: its
-// secret may be wrong.
+// disagrees returns an error while this node must not serve because of other nodes:
+// its secret may be wrong.
 func (n *Node) disagrees() error {
 	if err := n.cluster.Agrees(); err != nil {
 		return wire.Errorf(wire.CodeUnavailable, "node %s is not ready: %s", n.cfg.NodeID, strings.TrimPrefix(err.Error(), "cluster: "))
@@ -28,8 +28,9 @@ func (n *Node) disagrees() error {
 	return nil
 }
 
-// doubtGuard is a Verifier of a node whose clock, or secret, may be wrong: meanwhile
-// what is not good by it is only unavailable here, since another node may take it.
+// doubtGuard is the Verifier of a node whose clock, or secret, may be wrong:
+// meanwhile an invalid token is only "unavailable" here, since another node may
+// accept it.
 type doubtGuard struct {
 	auth.Verifier
 	doubts    func() error // of the clock

@@ -10,7 +10,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// directory is httpapi.Directory on the cluster.
+// directory implements httpapi.Directory on the cluster.
 type directory struct{ cluster *cluster.Node }
 
 // Nodes implements httpapi.Directory.
@@ -39,8 +39,8 @@ func (d directory) Presence(ctx context.Context, user string) (wire.PresenceInfo
 	return wire.PresenceInfo{UserID: user, Online: online, Since: p.Since, Node: p.Node}, nil
 }
 
-// notifier is service.Notifier on the cluster's notices, whose text is a session's
-// version and id.
+// notifier implements service.Notifier on the cluster's notices, whose text is a
+// session's version and id.
 type notifier struct{ cluster *cluster.Node }
 
 // Notify implements service.Notifier.
@@ -48,7 +48,7 @@ func (b notifier) Notify(ctx context.Context, nodes []string, id string, version
 	b.cluster.Notify(ctx, strconv.FormatInt(version, 10)+" "+id, nodes...)
 }
 
-// notified takes the notice of another node's notifier.
+// notified receives another node's notice.
 func (n *Node) notified(text string) {
 	number, id, _ := strings.Cut(text, " ")
 	if version, err := strconv.ParseInt(number, 10, 64); err == nil {

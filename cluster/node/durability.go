@@ -11,10 +11,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// checkRedis makes sure that Redis answers, says how well it keeps what it is
-// told, and warns, or fails if the configuration says so, when it may forget. On
-// Redis Cluster it asks the master of every shard, with Sentinel the master of
-// now: replicas are to be configured alike.
+// checkRedis checks that Redis answers, logs how durably it stores writes, and
+// warns, or fails if so configured, when it may lose them. On Redis Cluster it asks
+// the master of every shard, with Sentinel the current master: replicas must be
+// configured alike.
 func (n *Node) checkRedis(ctx context.Context) error {
 	if err := n.rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("redis does not answer: %w", err)
@@ -43,14 +43,14 @@ func (n *Node) checkRedis(ctx context.Context) error {
 }
 
 // failsOver reports whether the URL is of a Redis in which a replica takes over
-// by itself.
+// automatically.
 func failsOver(url string) bool {
 	scheme, _, _ := strings.Cut(url, ":")
 	return strings.HasSuffix(scheme, "+sentinel") || strings.HasSuffix(scheme, "+cluster")
 }
 
-// keeping is what one server says about how it keeps things. Settings that could
-// not be read are empty: some who run Redis for others do not tell.
+// keeping is one server's durability settings. Settings that could not be read are
+// empty: some Redis providers hide them.
 type keeping struct {
 	address     string
 	appendonly  string
@@ -60,7 +60,7 @@ type keeping struct {
 	replicas    int
 }
 
-// faults says what of it may lose data.
+// faults returns the settings that may lose data.
 func (k keeping) faults(waitReplicas int) []string {
 	var faults []string
 	fault := func(name, got string, want ...string) {
@@ -83,11 +83,11 @@ func (k keeping) faults(waitReplicas int) []string {
 	return faults
 }
 
-// askMasters asks every server that takes writes.
+// askMasters asks every master.
 func askMasters(ctx context.Context, rdb redis.UniversalClient) ([]keeping, error) {
 	switch rdb := rdb.(type) {
 	case *redis.ClusterClient:
-		var mu sync.Mutex // ForEachMaster asks them all at once
+		var mu sync.Mutex // ForEachMaster calls concurrently
 		var all []keeping
 		err := rdb.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error {
 			k := ask(ctx, one)

@@ -2,5 +2,5 @@
 
 package node
 
-// openFiles is not known here.
+// openFiles is unknown here.
 func openFiles() uint64 { return 0 }

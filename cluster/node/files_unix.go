@@ -4,8 +4,8 @@ package node
 
 import "syscall"
 
-// openFiles is how many files this process may have open, 0 if that is not
-// known. (Go raises the soft limit to the hard one by itself.)
+// openFiles is how many files this process may have open, 0 if unknown. (Go raises
+// the soft limit to the hard one by itself.)
 func openFiles() uint64 {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {

@@ -12,14 +12,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// fresh lets a client of Redis notice that an address has become another server's.
-// An operator may demote a master behind a name, a load balancer or a virtual
-// address and leave its connections open: it then answers READONLY to whoever
-// writes and old data to whoever reads. So the first answer of that kind retires
-// every connection made before it: go-redis's pool finds them unhealthy when it is
-// to lend them, and dials. What was refused so has not been done and is said once
-// more. (go-redis by itself drops the connection that answered, and in a pipeline
-// only if the first answer is one; the others stay in the pool.)
+// fresh makes a client of Redis detect that an address now belongs to another
+// server. An operator may demote a master behind a name, a load balancer or a
+// virtual address and leave its connections open: it then answers writes with
+// READONLY and reads with old data. So the first such answer retires every
+// connection made before it: go-redis's pool finds them unhealthy when it takes
+// them, and dials. A refused command was not executed and is sent once more.
+// (go-redis itself drops only the connection that answered, and in a pipeline only
+// if the first answer is one; the others stay in the pool.)
 //
 // Safe for concurrent use. It starts nothing.
 type fresh struct {
@@ -29,14 +29,14 @@ type fresh struct {
 	ages map[string]*age // by address
 }
 
-// age is of the connections to one address.
+// age is that of the connections to one address.
 type age struct {
-	turns   int       // how often they have been retired
-	retired time.Time // when last
+	turns   int       // number of retirements
+	retired time.Time // time of the last one
 }
 
-// retireEvery bounds how often connections are retired for an answer that the
-// right server may give for long: that it loads its data, or has no replica.
+// retireEvery limits how often connections are retired for an answer that the right
+// server may give for long: that it is loading its data, or has no replica.
 const retireEvery = time.Second
 
 func newFresh(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *fresh {
@@ -45,7 +45,7 @@ func newFresh(dial func(ctx context.Context, network, addr string) (net.Conn, er
 
 // Dial is a dialer for go-redis.
 func (f *fresh) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	turn := f.turn(addr) // before: what connects while others are retired may be old
+	turn := f.turn(addr) // before dialling: a connection made during a retirement may be old
 	conn, err := f.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (f *fresh) retire(addr string, often bool) {
 	}
 }
 
-// watched lets f see what rdb's servers answer, and returns rdb.
+// watched lets f see the answers of rdb's servers, and returns rdb.
 func (f *fresh) watched(rdb redis.UniversalClient) redis.UniversalClient {
 	switch rdb := rdb.(type) {
 	case *redis.ClusterClient:
@@ -91,14 +91,14 @@ func (f *fresh) watched(rdb redis.UniversalClient) redis.UniversalClient {
 	return rdb
 }
 
-// displaced reports whether an error is that of a server which is a replica by now.
+// displaced reports whether an error is from a server that is now a replica.
 func displaced(err error) bool {
 	return redis.IsReadOnlyError(err) || redis.IsMasterDownError(err) ||
 		redis.HasErrorPrefix(err, "WAIT cannot be used with replica")
 }
 
-// heed retires connections if err asks for it, and reports whether what has the
-// error was not done and may be said again.
+// heed retires connections if err calls for it, and reports whether the command
+// with the error was not executed and may be repeated.
 func (f *fresh) heed(addr string, err error) bool {
 	switch {
 	case err == nil:
@@ -114,8 +114,8 @@ func (f *fresh) heed(addr string, err error) bool {
 // freshHook is a redis.Hook.
 type freshHook struct {
 	of    *fresh
-	addr  string // empty for a client that is of one address, or whose master moves
-	again bool   // it says again what was refused; a client of Redis Cluster does so itself
+	addr  string // empty for a client that has one address, or whose master moves
+	again bool   // repeats refused commands; a client of Redis Cluster does so itself
 }
 
 // DialHook implements redis.Hook.
@@ -133,8 +133,8 @@ func (h freshHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// ProcessPipelineHook implements redis.Hook. A pipeline is said again if nothing of
-// it was done, or where go-redis itself would do so.
+// ProcessPipelineHook implements redis.Hook. A pipeline is repeated if none of it
+// was executed, or where go-redis itself would do so.
 func (h freshHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
@@ -149,7 +149,7 @@ func (h freshHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// heed reports whether nothing of a pipeline was done, and it may be said again.
+// heed reports whether none of a pipeline was executed, so that it may be repeated.
 func (h freshHook) heed(cmds []redis.Cmder) bool {
 	seen := false
 	for _, cmd := range cmds {
@@ -158,9 +158,9 @@ func (h freshHook) heed(cmds []redis.Cmder) bool {
 	return seen && !slices.ContainsFunc(cmds, func(cmd redis.Cmder) bool { return !refused(cmd) })
 }
 
-// refused reports whether a command was not done because its server is a replica.
-// EXECABORT is what the rest of a transaction says then, and what begins and ends
-// it says nothing.
+// refused reports whether a command was not executed because its server is a
+// replica. EXECABORT is then the answer to the rest of a transaction; the commands
+// that begin and end it show nothing.
 func refused(cmd redis.Cmder) bool {
 	err := cmd.Err()
 	return displaced(err) || redis.IsExecAbortError(err) || err == nil && (cmd.Name() == "multi" || cmd.Name() == "exec")
@@ -174,11 +174,11 @@ type agedConn struct {
 	turn int
 }
 
-// errRetired is what go-redis's pool hears of a connection that it is to close.
+// errRetired tells go-redis's pool to close a connection.
 var errRetired = errors.New("redis: the address may be another server's by now")
 
-// SyscallConn implements syscall.Conn, by which go-redis looks at a connection
-// before it lends it.
+// SyscallConn implements syscall.Conn, with which go-redis checks a connection
+// before taking it from the pool.
 func (c *agedConn) SyscallConn() (syscall.RawConn, error) {
 	if c.of.turn(c.addr) != c.turn {
 		return nil, errRetired
@@ -189,7 +189,7 @@ func (c *agedConn) SyscallConn() (syscall.RawConn, error) {
 	return opaque{}, nil
 }
 
-// opaque is a connection with TLS, at whose socket there is nothing to see.
+// opaque is a TLS connection, whose socket cannot be checked.
 type opaque struct{}
 
 // Control implements syscall.RawConn.

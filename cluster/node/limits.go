@@ -17,7 +17,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/limit"
 )
 
-// What the zero values of Config's limits mean.
+// Defaults for the zero values of Config's limits.
 const (
 	DefaultRateLimit         = wsconn.DefaultRateLimit
 	DefaultRateLimitBytes    = 2 << 20
@@ -29,20 +29,20 @@ const (
 	DefaultMaxUnregistered   = wsconn.DefaultMaxUnregistered
 )
 
-// registerBurst is how many times a second's registers may come at once: a
-// network that flaps, or a client that is started again and again.
+// registerBurst is the burst of registrations, in seconds of the rate: for a
+// flapping network, or a client that restarts repeatedly.
 const registerBurst = 10
 
 const (
-	// How many times a second's bytes may come at once: the first rounds of a keygen
-	// of 16 have some hundred KiB for each of the others.
+	// The burst of bytes, in seconds of the rate: the first rounds of a keygen of
+	// 16 have some hundred KiB for each of the others.
 	bytesBurst = 4
-	// Below so many bytes a second one message might hold a socket up for longer than
-	// clients wait for signs of life.
+	// Below this many bytes a second one message might block a socket for longer
+	// than clients wait for a sign of life.
 	leastRateBytes = 256 << 10
 )
 
-// completeLimits checks cfg's limits and fills in what is left out.
+// completeLimits checks cfg's limits and sets defaults.
 func (cfg *Config) completeLimits() error {
 	for _, l := range []struct {
 		field  *float64
@@ -91,7 +91,7 @@ func (cfg *Config) completeLimits() error {
 	return nil
 }
 
-// completeQuota checks what one user may store.
+// completeQuota checks a user's storage limits.
 func (cfg *Config) completeQuota() error {
 	switch cfg.UnknownUsers {
 	case "":
@@ -110,16 +110,16 @@ func (cfg *Config) completeQuota() error {
 	return nil
 }
 
-// quota is what one user may store.
+// quota returns a user's storage limits.
 func (cfg *Config) quota() session.Quota {
 	return session.Quota{OpenSessions: cfg.MaxOpenSessions, OpenBytes: cfg.MaxOpenBytes, EndedBytes: cfg.MaxEndedBytes, KeyBytes: cfg.MaxKeyBytes}
 }
 
-// socketsFor is how many sockets a node takes that may open so many files: an
-// eighth, and some, are for Redis, web calls and those that are on their way out.
-// 0 means no limit.
+// socketsFor is how many sockets a node with that many open files accepts: an
+// eighth, and some, are for Redis, web calls and closing connections. 0 means no
+// limit.
 func socketsFor(files uint64) int {
-	const most = 1 << 20 // beyond it the limit is no file's
+	const most = 1 << 20 // beyond it the limit is not by files
 	switch {
 	case files == 0 || files > most:
 		return 0
@@ -129,7 +129,7 @@ func socketsFor(files uint64) int {
 	return int(files-files/8) - 128
 }
 
-// limits are what this node lets one user, one account and one address do.
+// limits are those of one user, one account and one address on this node.
 type limits struct {
 	messages, requests, registers *limit.Throttle
 	bytes                         *limit.Throttle // in KiB
@@ -149,22 +149,22 @@ func newLimits(cfg *Config, rdb redis.UniversalClient) limits {
 	}
 }
 
-// requestCharge is what a user pays for asking for a keygen or a signing.
+// requestCharge charges a user for requesting a keygen or a signing.
 func (l *limits) requestCharge(user string) error {
 	return auth.Charge(l.requests, user, 1, "too many keygen and sign requests")
 }
 
-// webConns closes what connects when there are too many connections: those that
-// are, or may become, web calls beside those that are sockets by now, which are
-// bounded more tightly, so that some are always left for calls.
+// webConns closes new connections when there are too many of those that are, or may
+// become, web calls. Sockets are bounded more tightly, so that some connections are
+// always left for calls.
 type webConns struct {
 	sockets func() int
 	most    int // 0 for no limit
 	open    atomic.Int64
 }
 
-// maxStreams is how many of those calls may be streams of events, which stay for
-// long; 0 for no limit.
+// maxStreams is how many of those calls may be event streams, which are long-lived;
+// 0 for no limit.
 func maxStreams(maxConnections int) int {
 	if maxConnections <= 0 {
 		return 0
@@ -188,7 +188,7 @@ func (w *webConns) state(c net.Conn, s http.ConnState) {
 	switch s {
 	case http.StateNew:
 		if n := w.open.Add(1); w.most > 0 && int(n)+w.sockets() > w.most {
-			_ = c.Close() // its goroutine finds it closed, and StateClosed follows
+			_ = c.Close() // its goroutine sees the close, and StateClosed follows
 		}
 	case http.StateHijacked, http.StateClosed:
 		w.open.Add(-1)

@@ -15,30 +15,30 @@ import (
 )
 
 const (
-	// DefaultRedisMemoryReserve is what the zero value of Config.RedisMemoryReserve
-	// means, in percent.
+	// DefaultRedisMemoryReserve is the default of Config.RedisMemoryReserve, in
+	// percent.
 	DefaultRedisMemoryReserve = 10
 
-	memoryEvery  = time.Second // between two looks at Redis's memory
+	memoryEvery  = time.Second // between checks of Redis's memory
 	memoryWithin = 2 * time.Second
-	memoryHigh   = 80 // percent of maxmemory at which the log says so
-	memoryCalm   = 75 // and below which it says that it is over
+	memoryHigh   = 80 // percent of maxmemory at which a warning is logged
+	memoryCalm   = 75 // and below which its end is logged
 )
 
-// memory knows how full Redis is. It asks once a second, and also hears of each
-// command that Redis refuses for want of memory. What is new is refused while
-// there is little left, so that there is some for what has begun. It is
-// service.Storage, and a redis.Hook. Safe for concurrent use.
+// memory tracks how full Redis is. It asks once a second, and also observes each
+// command that Redis refuses for lack of memory. New requests are refused while
+// little is left, to keep room for sessions in progress. It implements
+// service.Storage and redis.Hook. Safe for concurrent use.
 type memory struct {
 	rdb     redis.UniversalClient
-	reserve uint64 // percent of maxmemory that is not for what is new
+	reserve uint64 // percent of maxmemory that new requests may not use
 	log     zerolog.Logger
 
 	started time.Time
-	now     atomic.Pointer[metrics.Memory] // of the last look; nil before the first
-	full    atomic.Int64                   // when Redis was full last, ns after started; 0 for never
+	now     atomic.Pointer[metrics.Memory] // result of the last check; nil before the first
+	full    atomic.Int64                   // when Redis was last full, ns after started; 0 for never
 
-	// Touched by run alone.
+	// Accessed by run alone.
 	high, failing bool
 }
 
@@ -49,7 +49,7 @@ func newMemory(rdb redis.UniversalClient, reserve int, log zerolog.Logger) *memo
 	return &memory{rdb: rdb, reserve: uint64(max(reserve, 0)), log: log, started: time.Now()}
 }
 
-// run looks until ctx ends.
+// run checks until ctx ends.
 func (m *memory) run(ctx context.Context) error {
 	tick := time.NewTicker(memoryEvery)
 	defer tick.Stop()
@@ -63,8 +63,8 @@ func (m *memory) run(ctx context.Context) error {
 	}
 }
 
-// look asks Redis once. Where it does not tell, what was known is kept: its
-// refusals are heard of all the same.
+// look asks Redis once. Without an answer the previous result is kept; refusals are
+// still observed.
 func (m *memory) look(ctx context.Context) {
 	asking, cancel := context.WithTimeout(ctx, memoryWithin)
 	defer cancel()
@@ -85,7 +85,7 @@ func (m *memory) look(ctx context.Context) {
 	m.say(found, was != nil && was.Full)
 }
 
-// say logs what passes a mark, once.
+// say logs each crossing of a mark once.
 func (m *memory) say(found metrics.Memory, wasFull bool) {
 	line := func(level zerolog.Level) *zerolog.Event {
 		return m.log.WithLevel(level).Uint64("used", found.Used).Uint64("max", found.Max)
@@ -105,13 +105,13 @@ func (m *memory) say(found metrics.Memory, wasFull bool) {
 	}
 }
 
-// ask returns how full the fullest master is.
+// ask returns the usage of the fullest master.
 func (m *memory) ask(ctx context.Context) (metrics.Memory, error) {
 	shards, ok := m.rdb.(*redis.ClusterClient)
 	if !ok {
 		return memoryOf(ctx, m.rdb)
 	}
-	var mu sync.Mutex // ForEachMaster asks them all at once
+	var mu sync.Mutex // ForEachMaster calls concurrently
 	var fullest metrics.Memory
 	err := shards.ForEachMaster(ctx, func(ctx context.Context, one *redis.Client) error {
 		found, err := memoryOf(ctx, one)
@@ -122,7 +122,7 @@ func (m *memory) ask(ctx context.Context) (metrics.Memory, error) {
 		}
 		return err
 	})
-	if fullest.Used > 0 { // a master that is away is not the fullest
+	if fullest.Used > 0 { // an unreachable master is not the fullest
 		err = nil
 	}
 	return fullest, err
@@ -141,7 +141,7 @@ func memoryOf(ctx context.Context, one redis.Cmdable) (metrics.Memory, error) {
 	return metrics.Memory{Used: used, Max: most}, err
 }
 
-// known returns what the last look has found.
+// known returns the result of the last check.
 func (m *memory) known() metrics.Memory {
 	if found := m.now.Load(); found != nil {
 		return *found
@@ -163,7 +163,7 @@ func (m *memory) FullWithin(d time.Duration) bool {
 	return at > 0 && time.Since(m.started)-time.Duration(at) <= d
 }
 
-// heard notes a refusal for want of memory.
+// heard records a refusal for lack of memory.
 func (m *memory) heard(err error) {
 	if err != nil && redis.HasErrorPrefix(err, "OOM") {
 		m.full.Store(int64(time.Since(m.started)))

@@ -1,6 +1,5 @@
-// Package node puts a Conclave server together: it is the one place that knows
-// every other package, and importable, so that a Go program can be a node
-// itself.
+// Package node assembles a Conclave server: only this package knows every other
+// one. It is importable, so that a Go program can be a node itself.
 //
 //	n, err := node.New(node.Config{Redis: "redis://127.0.0.1:6379/0", JWTSecret: secret})
 //	if err != nil { … }
@@ -9,22 +8,22 @@
 //
 // The three halves of a server do not know each other: wsconn holds sockets,
 // cluster moves messages between users wherever they are connected, session
-// decides. The router here is what joins them: it is wsconn's handler, and the
-// adapters beside it give session its mailboxes, locks and presence.
+// decides. The router joins them: it is wsconn's handler, and the adapters beside
+// it give session its mailboxes, locks and presence.
 //
-// The package decides nothing itself, and links no tss-lib: a server cannot
-// compute with shares. A program that imports it needs nothing in its go.mod but the
-// requirement. The tests of whole clusters are in package cluster/e2e.
+// The package decides nothing itself, and links no tss-lib: a server cannot compute
+// with shares. A program that imports it needs only the requirement in its go.mod.
+// The tests of whole clusters are in package cluster/e2e.
 //
 // # Goroutines
 //
-// Start begins the HTTP server, that of the admin listener, the cluster node, the session sweeper, the
-// audit's writer, the webhook's sender, and one goroutine each that closes all sockets when Redis has
-// been out of reach for longer than the node's lease, looks how full Redis is, reads which tokens are
-// revoked (and closes the sockets they were opened with), reads the JWKS again,
-// and looks at the files of the TLS certificate. New begins the exporter of
-// traces, if there is to be one. Stop ends them all, the audit's writer after what
-// decides anything.
+// Start begins the HTTP server, the admin listener's server, the cluster node, the
+// session sweeper, the audit's writer, the webhook's sender, and one goroutine each
+// that closes all sockets when Redis has been unreachable for longer than the
+// node's lease, checks Redis's memory, reads revoked tokens (and closes the sockets
+// opened with them), reloads the JWKS, and checks the TLS certificate's files. New
+// begins the exporter of traces, if configured. Stop ends them all, the audit's
+// writer after all sources of decisions.
 package node
 
 import (
@@ -58,16 +57,16 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Version is told to whoever lists the nodes.
+// Version is shown in the list of nodes.
 const Version = "0.1.0"
 
 const (
-	startWithin  = 10 * time.Second // for Redis to answer when a node starts
-	stopWithin   = 20 * time.Second // for a node to finish what it is doing
+	startWithin  = 10 * time.Second // for Redis to answer at start
+	stopWithin   = 20 * time.Second // for a stopping node to finish its work
 	headerWithin = 10 * time.Second // for an HTTP request's header, and an idle connection's next request
 	bodyWithin   = 30 * time.Second // for a request, header and body
-	answerWithin = 90 * time.Second // from its header to its answer's last byte: to wait for a session's end takes 30 s
-	headerBytes  = 16 << 10         // a token is half of that at most
+	answerWithin = 90 * time.Second // from its header to its answer's last byte: waiting for a session's end takes 30 s
+	headerBytes  = 16 << 10         // a token is at most half of that
 )
 
 // Node is one server.
@@ -75,7 +74,7 @@ type Node struct {
 	cfg      Config
 	log      zerolog.Logger
 	rdb      redis.UniversalClient
-	durable  redis.UniversalClient // for what must not be lost; rdb if that need not be more than one server's word
+	durable  redis.UniversalClient // for writes that must not be lost; rdb if one server's confirmation suffices
 	cluster  *cluster.Node
 	sessions *service.Service
 	tokens   tokens
@@ -92,18 +91,18 @@ type Node struct {
 	adminListener net.Listener
 
 	draining atomic.Bool
-	leaving  chan struct{} // closed when it begins to drain
+	leaving  chan struct{} // closed when draining begins
 	leave    sync.Once
 
-	cancel  context.CancelFunc // ends what Start began
+	cancel  context.CancelFunc // ends everything that Start began
 	running *errgroup.Group
 
-	endAudit context.CancelFunc // ends the audit's writer, last of all
+	endAudit context.CancelFunc // ends the audit's writer, last
 	audited  chan struct{}      // closed when it has ended
 }
 
-// New puts a node together: it checks the configuration and takes the listening
-// address, so that Addr is known. It does not talk to Redis and starts nothing.
+// New assembles a node: it checks the configuration and opens the listener, so that
+// Addr is known. It makes no call to Redis and starts nothing.
 func New(cfg Config) (*Node, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
@@ -203,7 +202,7 @@ func (n *Node) assemble() error {
 	return nil
 }
 
-// assembleWebhook makes the webhook's sender, if there is to be one.
+// assembleWebhook makes the webhook's sender, if configured.
 func (n *Node) assembleWebhook(store *sessions.Store, observer webhook.Observer) (service.Outcomes, error) {
 	if n.cfg.Webhook == "" {
 		return nil, nil
@@ -213,7 +212,7 @@ func (n *Node) assembleWebhook(store *sessions.Store, observer webhook.Observer)
 		URL: n.cfg.Webhook, Secrets: n.cfg.WebhookSecrets, Queue: store, Agent: "conclave/" + Version, Now: n.cluster.Now, Observe: observer, Log: &n.log,
 	})
 	if err != nil {
-		return nil, err // and no nil pointer in an interface
+		return nil, err // not a nil pointer in an interface
 	}
 	return n.webhook, nil
 }
@@ -240,8 +239,8 @@ func (n *Node) assembleHTTP(users *accounts.Store, limits limits) {
 	}
 }
 
-// httpLog takes what the HTTP server says: of connections that failed, such as
-// handshakes of clients that do not trust the certificate, and of panics.
+// httpLog receives the HTTP server's log: failed connections, such as handshakes of
+// clients that do not trust the certificate, and panics.
 type httpLog struct{ log zerolog.Logger }
 
 // Write implements io.Writer.
@@ -261,15 +260,15 @@ func (n *Node) closeRedis() error {
 	return errors.Join(n.rdb.Close(), n.durable.Close())
 }
 
-// release gives back what New took, for a node that is not started.
+// release frees New's resources, for a node that is not started.
 func (n *Node) release() error {
 	n.closeTracing(context.Background())
 	return errors.Join(n.listener.Close(), n.closeAdmin(), n.closeRedis())
 }
 
-// Start checks that Redis answers and keeps what it is told, and serves until
-// Stop. It returns once the node accepts connections. A node that did not start
-// is of no further use.
+// Start checks that Redis answers and is durable, and serves until Stop. It returns
+// once the node accepts connections. A node that did not start cannot be used
+// again.
 func (n *Node) Start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), startWithin)
 	defer cancel()
@@ -313,7 +312,7 @@ func (n *Node) Start() error {
 }
 
 // watchLease closes all sockets when the node has been without Redis for longer
-// than its lease, so that clients move to nodes that can serve them.
+// than its lease, so that clients move to other nodes.
 func (n *Node) watchLease(ctx context.Context) error {
 	for {
 		select {
@@ -331,7 +330,7 @@ func (n *Node) Addr() string { return n.listener.Addr().String() }
 // ID is the node's name in the cluster.
 func (n *Node) ID() string { return n.cfg.NodeID }
 
-// Ready says why the node should get no new clients, or nil.
+// Ready returns why the node should get no new clients, or nil.
 func (n *Node) Ready(ctx context.Context) error {
 	if n.draining.Load() {
 		return errors.New("draining")
@@ -346,9 +345,9 @@ func (n *Node) Ready(ctx context.Context) error {
 	return err
 }
 
-// Stop drains the node and stops it: not ready, sockets closed with "going
-// away" over a few seconds, what is in flight finished, everything released. It
-// returns when all is done or ctx ends, at the latest after 20 seconds.
+// Stop drains the node and stops it: not ready, sockets closed with "going away"
+// over a few seconds, requests in flight finished, everything released. It returns
+// when done or when ctx ends, at the latest after 20 seconds.
 func (n *Node) Stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopWithin)
 	defer cancel()
@@ -370,8 +369,7 @@ func (n *Node) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Run starts the node, serves until ctx ends or something fails for good, and
-// stops it.
+// Run starts the node, serves until ctx ends or a permanent failure, and stops it.
 func (n *Node) Run(ctx context.Context) error {
 	if err := n.Start(); err != nil {
 		return err

@@ -17,10 +17,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/webhook"
 )
 
-// tracesWithin is how long a node that stops may take to export what is left.
+// tracesWithin is the time a stopping node has to export the remaining traces.
 const tracesWithin = 2 * time.Second
 
-// observers are what the node's parts tell what passes; nil ones are told nothing.
+// observers holds the instrumentation hooks; nil disables one.
 type observers struct {
 	cluster cluster.Observer
 	session service.Observer
@@ -29,8 +29,8 @@ type observers struct {
 	webhook webhook.Observer
 }
 
-// assembleObservers makes n.metrics and n.tracing, as far as they are wanted, and
-// what tells them.
+// assembleObservers makes n.metrics and n.tracing, if configured, and their
+// observers.
 func (n *Node) assembleObservers() (o observers, err error) {
 	if n.cfg.OTLPEndpoint != "" {
 		n.tracing, err = tracing.New(tracing.Config{
@@ -62,7 +62,7 @@ func (n *Node) hookRedis(h redis.Hook) {
 	}
 }
 
-// tracedSockets is a wsconn.Observer that is two.
+// tracedSockets combines two wsconn.Observers.
 type tracedSockets struct {
 	*metrics.Metrics
 	tracing *tracing.Tracing
@@ -82,7 +82,7 @@ func (n *Node) counted(handler http.Handler) http.Handler {
 	return n.metrics.HTTP(handler)
 }
 
-// countLogins has the failed logins counted, if there are any logins here.
+// countLogins counts failed logins, if logins are enabled.
 func (n *Node) countLogins(web *httpapi.Config) {
 	if n.metrics == nil {
 		return
@@ -93,7 +93,7 @@ func (n *Node) countLogins(web *httpapi.Config) {
 	}
 }
 
-// closeTracing exports what is left.
+// closeTracing exports the remaining traces.
 func (n *Node) closeTracing(ctx context.Context) {
 	if n.tracing == nil {
 		return

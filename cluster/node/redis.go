@@ -20,31 +20,30 @@ import (
 const (
 	redisDialWithin = 2 * time.Second
 	redisWithin     = 3 * time.Second // one command
-	// How old go-redis's idea of which server has which slots may be. A master that
-	// is gone cannot say who took over, so this is how long its shard stays out of
-	// reach after that; go-redis's own choice is a minute.
+	// Maximum age of go-redis's map of slots to servers. A dead master cannot
+	// report its successor, so this is how long its shard stays unreachable
+	// afterwards; go-redis's default is a minute.
 	redisTopologyEvery = 500 * time.Millisecond
-	// Connections to a server: what a crowd may take of them, and for those at work.
+	// Connections to a server: enough for a crowd, plus those for ordinary work.
 	redisPool = cluster.MaxCalls + 40
 )
 
-// go-redis prints what goes wrong inside its pool to standard error, in a form of
-// its own. The same errors come back from the calls that suffer from them and
-// are logged there.
+// go-redis prints errors inside its pool to standard error, in its own format. The
+// same errors are returned by the affected calls and logged there.
 func init() { redis.SetLogger(silence{}) }
 
 type silence struct{}
 
 func (silence) Printf(context.Context, string, ...any) {}
 
-// newRedis makes a client for a standalone server (redis://[user:pass@]host:port/db),
-// for Sentinel (redis+sentinel://[user:pass@]host:port,host:port/master/db; the
-// Sentinels' own user and password, if they have any, follow as ?sentinel_username=
-// and sentinel_password=) or for Redis Cluster
-// (redis+cluster://[user:pass@]host:port,host:port); with rediss in redis's place it
-// speaks TLS, also to the Sentinels. An error repeats nothing of a URL that holds a
-// password. Connections do not say which library made them: Redis before 7.2 has no
-// such command, nor a right to it.
+// newRedis makes a client for a standalone server
+// (redis://[user:pass@]host:port/db), for Sentinel
+// (redis+sentinel://[user:pass@]host:port,host:port/master/db; the Sentinels' own
+// user and password, if any, follow as ?sentinel_username= and sentinel_password=)
+// or for Redis Cluster (redis+cluster://[user:pass@]host:port,host:port); with
+// rediss in place of redis it uses TLS, also to the Sentinels. An error repeats no
+// part of a URL that holds a password. Connections do not send the library's name:
+// Redis before 7.2 lacks the command and the permission for it.
 func newRedis(cfg Config) (redis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(cfg.Redis, "://")
 	if !ok {
@@ -65,7 +64,7 @@ func newRedis(cfg Config) (redis.UniversalClient, error) {
 		}
 		opt.ContextTimeoutEnabled, opt.DisableIdentity = true, true
 		opt.DialTimeout, opt.ReadTimeout, opt.WriteTimeout = redisDialWithin, redisWithin, redisWithin
-		if opt.PoolSize == 0 { // pool_size in the URL is another
+		if opt.PoolSize == 0 { // unless the URL sets pool_size
 			opt.PoolSize = redisPool
 		}
 		conns := newFresh(redis.NewDialer(opt))
@@ -76,7 +75,7 @@ func newRedis(cfg Config) (redis.UniversalClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt.TLSConfig = secure // each connection names the host it is to
+	opt.TLSConfig = secure // each connection names its host
 	conns := newFresh(redis.NewDialer(&redis.Options{DialTimeout: redisDialWithin, TLSConfig: secure}))
 	opt.Dialer = conns.Dial
 	switch scheme {
@@ -133,7 +132,7 @@ func redisTLS(cfg Config, secure bool) (*tls.Config, error) {
 	return c, nil
 }
 
-// clusterOptions reads [user:pass@]host:port,host:port[/master[/db]].
+// clusterOptions parses [user:pass@]host:port,host:port[/master[/db]].
 func clusterOptions(rest string) (*redis.UniversalOptions, error) {
 	opt := &redis.UniversalOptions{
 		ContextTimeoutEnabled: true, DisableIdentity: true,
@@ -172,8 +171,7 @@ func clusterOptions(rest string) (*redis.UniversalOptions, error) {
 	return opt, nil
 }
 
-// sentinelAuth reads what follows the ? of a URL: who the Sentinels are to be told
-// one is.
+// sentinelAuth parses a URL's query: the user name and password for the Sentinels.
 func sentinelAuth(opt *redis.UniversalOptions, query string) error {
 	values, err := url.ParseQuery(query)
 	if err != nil {
@@ -185,7 +183,7 @@ func sentinelAuth(opt *redis.UniversalOptions, query string) error {
 			opt.SentinelUsername = values.Get(name)
 		case "sentinel_password":
 			opt.SentinelPassword = values.Get(name)
-		default: // its name may be a part of a password
+		default: // its name may be part of a password
 			return errors.New("redis: the URL may have sentinel_username and sentinel_password after its ?, and nothing else")
 		}
 	}
@@ -195,14 +193,14 @@ func sentinelAuth(opt *redis.UniversalOptions, query string) error {
 	return nil
 }
 
-// urlError says what is wrong with a URL. Whatever it holds may be a part of a
-// password that was not encoded: what parsers quote then is not repeated.
+// urlError describes a URL's fault. Any part of it may belong to a password that
+// was not encoded, so quotes in the parser's error are left out.
 func urlError(text string, err error) error {
 	if strings.Contains(text, "@") {
 		return errors.New("redis: the URL cannot be read; it is redis://user:password@host:port/db, with / as %2F, @ as %40 and so on in user and password")
 	}
 	var u *url.Error
-	if errors.As(err, &u) { // it repeats all of the URL
+	if errors.As(err, &u) { // it repeats the whole URL
 		err = u.Err
 	}
 	return fmt.Errorf("redis: %w", err)

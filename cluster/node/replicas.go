@@ -13,19 +13,18 @@ import (
 )
 
 // replicaWithin is how long a command may wait for replicas. It is well below the
-// life of a session's lock, and a replica that is well answers in a round trip.
+// lifetime of a session's lock; a healthy replica answers in a round trip.
 const replicaWithin = 400 * time.Millisecond
 
-// waitForReplicas makes what rdb is asked and told wait until that many replicas
-// have whatever its server had been told before, and fail if they have not in
-// time. Those who asked are then told "unavailable", nothing is confirmed, and
-// the same again is harmless, as all writes here are.
+// waitForReplicas makes rdb's commands wait until that many replicas have all
+// earlier writes of its server, and fail if they have not in time. The callers then
+// get "unavailable", nothing is confirmed, and repeating is harmless, as for all
+// writes here.
 //
-// Reads wait too: else a write that came too short would be taken for done by
-// whoever reads it and finds nothing left to do. WAIT counts up to what the
-// server had been told when its connection's last command ran, so it follows each
-// on the same connection, and on Redis Cluster on the same shard, wherever the
-// client has been redirected to.
+// Reads wait too: otherwise a reader would take an insufficiently replicated write
+// for done and find nothing left to do. WAIT covers the server's writes up to its
+// connection's last command, so it follows each command on the same connection, and
+// on Redis Cluster on the same shard, even after a redirect.
 func waitForReplicas(rdb redis.UniversalClient, replicas int) {
 	switch rdb := rdb.(type) {
 	case *redis.ClusterClient:
@@ -35,8 +34,8 @@ func waitForReplicas(rdb redis.UniversalClient, replicas int) {
 	}
 }
 
-// replicaWait is a redis.Hook of one server's client. (A client of Sentinel is
-// one of whichever server is the master.)
+// replicaWait is a redis.Hook of one server's client. (A client of Sentinel is a
+// client of the current master.)
 type replicaWait struct {
 	rdb      *redis.Client
 	replicas int
@@ -91,9 +90,9 @@ func (w *replicaWait) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.
 	}
 }
 
-// waits says which commands: reads of state and what changes it. Not those that
-// look after a connection, and not those that take off a list what is done:
-// where that is lost, it is done again.
+// waits reports whether a command must wait: reads and writes of state. Not those
+// for connection upkeep, nor those that remove finished entries from a list: if the
+// removal is lost, it is repeated.
 func waits(cmd redis.Cmder) bool {
 	switch cmd.Name() {
 	case "eval", "evalsha", "hgetall", "hget", "hmget", "zadd":

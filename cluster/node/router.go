@@ -19,7 +19,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// router joins sockets, cluster and sessions: it is wsconn's Handler.
+// router joins sockets, cluster and sessions: it implements wsconn.Handler.
 type router struct {
 	node       string
 	cluster    *cluster.Node
@@ -29,7 +29,7 @@ type router struct {
 	}
 	shares  *service.ShareKeeper
 	limits  limits
-	tracing *tracing.Tracing // nil for none
+	tracing *tracing.Tracing // nil if disabled
 	log     zerolog.Logger
 
 	members sync.Map // *wsconn.Conn -> *cluster.Membership, from Connected to Disconnected
@@ -106,8 +106,8 @@ func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p 
 	return reply, nil, err
 }
 
-// relay passes a round message on. While it is on its way the next may follow,
-// unless it has arrived already.
+// relay passes a round message on. While it is in flight the next may follow,
+// unless it has already arrived.
 func (r *router) relay(ctx context.Context, caller service.Caller, m wire.Message, p *wire.TSSMessage) (wire.Payload, wsconn.Pending, error) {
 	on, err := r.sessions.Relay(ctx, caller, m, p)
 	if err != nil {
@@ -135,8 +135,8 @@ func (t tracedPending) Answer() (wire.Payload, error) {
 	return reply, err
 }
 
-// Acked implements wsconn.Handler. Nobody waits for it: an ack that fails costs
-// nothing but a repetition.
+// Acked implements wsconn.Handler. It is asynchronous: a failed ack only causes a
+// repetition.
 func (r *router) Acked(_ context.Context, c *wsconn.Conn, seq uint64) {
 	if m := r.member(c); m != nil {
 		m.AckLater(seq)
@@ -154,7 +154,7 @@ func (r *router) Disconnected(ctx context.Context, c *wsconn.Conn) {
 	}
 }
 
-// reveal opens a share that this cluster encrypted, just before it goes to its
+// reveal decrypts a share that this cluster encrypted, just before it goes to its
 // owner.
 func (r *router) reveal(user string, frame []byte) []byte {
 	plain, err := r.shares.Reveal(frame)
@@ -165,7 +165,7 @@ func (r *router) reveal(user string, frame []byte) []byte {
 	return plain
 }
 
-// sender is service.Sender on the cluster's mailboxes.
+// sender implements service.Sender on the cluster's mailboxes.
 type sender struct{ cluster *cluster.Node }
 
 // Send implements service.Sender.
@@ -178,7 +178,7 @@ func (s sender) Begin(ctx context.Context, deliveries ...service.Delivery) servi
 	return sending{s.cluster.Begin(ctx, messages(deliveries)...), len(deliveries)}
 }
 
-// sending is service.Sending.
+// sending implements service.Sending.
 type sending struct {
 	*cluster.Sending
 	messages int
@@ -212,7 +212,7 @@ func errorsOf(n int, err error) []error {
 	return failed
 }
 
-// sendErrors takes the errors of a Send apart.
+// sendErrors splits the errors of a Send.
 func sendErrors(err error) []*cluster.SendError {
 	var list []*cluster.SendError
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
@@ -228,13 +228,12 @@ func sendErrors(err error) []*cluster.SendError {
 	return list
 }
 
-// locker is service.Locker on the cluster's locks.
+// locker implements service.Locker on the cluster's locks.
 type locker struct {
 	cluster *cluster.Node
 	store   *sessions.Store
-	// Together says that the session is loaded in the step that takes its lock.
-	// Where what is read waits for replicas it is not: a lock that too few of them
-	// have is good enough.
+	// Together says that the session is loaded in the step that takes its lock. It
+	// is false where reads wait for replicas: a lock need not be on enough of them.
 	together bool
 }
 
@@ -258,7 +257,7 @@ func (l locker) Lock(ctx context.Context, id string) (service.Lock, service.Load
 	return lock, loaded, err
 }
 
-// presence is service.Presence on the cluster's.
+// presence implements service.Presence on the cluster's.
 type presence struct{ cluster *cluster.Node }
 
 // Online implements service.Presence.
@@ -274,8 +273,8 @@ func (p presence) Online(ctx context.Context, users ...string) (map[string]bool,
 	return online, nil
 }
 
-// LastSeen implements service.Presence. While Redis was away a user with a socket
-// could not be seen, so what is known of absence begins with the contact to it.
+// LastSeen implements service.Presence. While Redis was unreachable a user with a
+// socket could not be seen, so absence counts only from the new contact on.
 func (p presence) LastSeen(ctx context.Context, users ...string) (map[string]time.Time, error) {
 	seen, err := p.cluster.LastSeen(ctx, users...)
 	if err != nil {
@@ -290,7 +289,7 @@ func (p presence) LastSeen(ctx context.Context, users ...string) (map[string]tim
 	return seen, nil
 }
 
-// waiting is service.Waiting on the cluster's mailboxes.
+// waiting implements service.Waiting on the cluster's mailboxes.
 type waiting struct{ cluster *cluster.Node }
 
 // Waiting implements service.Waiting.

@@ -12,16 +12,17 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// DefaultMaxTokenLife is how long a token may live, unless login gives longer ones.
+// DefaultMaxTokenLife is a token's maximum lifetime, unless login issues longer
+// ones.
 const DefaultMaxTokenLife = 30 * 24 * time.Hour
 
-// tokens is what a node believes tokens by.
+// tokens holds a node's means to verify and issue tokens.
 type tokens struct {
-	own      *auth.HS256 // nil: no tokens of this cluster's own
-	other    *auth.JWKS  // nil: none of another issuer
+	own      *auth.HS256 // nil: no own tokens
+	other    *auth.JWKS  // nil: no other issuer
 	revoked  *accounts.Revocations
-	renewals *accounts.Renewals // nil: no login can be renewed
-	verifier auth.Verifier      // all of it
+	renewals *accounts.Renewals // nil: logins cannot be renewed
+	verifier auth.Verifier      // all of the above
 }
 
 // assembleTokens makes n.tokens.
@@ -68,7 +69,7 @@ func (n *Node) assembleTokens() (err error) {
 	return nil
 }
 
-// or returns the first that is not empty.
+// or returns the first non-empty argument.
 func or(a, b string) string {
 	if a != "" {
 		return a
@@ -76,11 +77,10 @@ func or(a, b string) string {
 	return b
 }
 
-// AnyClaim in [Config.JWKSIssuer] and [Config.JWKSAudience] takes whatever tokens
-// say there.
+// AnyClaim in [Config.JWKSIssuer] and [Config.JWKSAudience] accepts any value.
 const AnyClaim = "*"
 
-// demanded is what a claim of a token by the JWKS must be; empty for anything.
+// demanded is the required value of a claim of a JWKS token; empty for any.
 func demanded(own, common string) string {
 	if own == AnyClaim {
 		return ""
@@ -88,7 +88,7 @@ func demanded(own, common string) string {
 	return or(own, common)
 }
 
-// still returns an error for claims that were good once and are not any more.
+// still returns an error for claims that are no longer valid.
 func (t *tokens) still(c auth.Claims) error {
 	if t.other != nil {
 		if err := t.other.Check(c); err != nil {
@@ -98,25 +98,25 @@ func (t *tokens) still(c auth.Claims) error {
 	return t.revoked.Check(c)
 }
 
-// closeRevoked ends the sockets whose tokens are good no longer.
+// closeRevoked ends the sockets whose tokens are no longer valid.
 func (n *Node) closeRevoked() {
 	if closed := n.sockets.CloseRevoked(); closed > 0 {
 		n.log.Info().Int("connections", closed).Msg("closed sockets of revoked tokens")
 	}
 }
 
-// issue adds to the web API what issues tokens, if this cluster does.
+// issue adds token issuing to the web API, if this cluster does it.
 func (t *tokens) issue(cfg *httpapi.Config, users *accounts.Store) {
 	cfg.Verifier, cfg.Revoker = t.verifier, users
 	if t.own != nil {
 		cfg.Logins, cfg.Issuer, cfg.Accounts = users, t.own, users
 	}
-	if t.renewals != nil { // and no nil pointer in an interface
+	if t.renewals != nil { // not a nil pointer in an interface
 		cfg.Renewals = t.renewals
 	}
 }
 
-// assembleRenewals makes n.tokens.renewals, where logins can be renewed.
+// assembleRenewals makes n.tokens.renewals, if logins can be renewed.
 func (n *Node) assembleRenewals(users *accounts.Store) (err error) {
 	if n.tokens.own == nil || n.cfg.RefreshTTL < 0 {
 		return nil
@@ -128,7 +128,7 @@ func (n *Node) assembleRenewals(users *accounts.Store) (err error) {
 	return err
 }
 
-// load reads what tokens are verified by, before any is. A JWKS on a server that
+// load reads revocations and keys before any token is verified. A JWKS server that
 // does not answer must not keep a node down: until it does, tokens of its issuer
 // are answered "unavailable".
 func (n *Node) loadTokens(ctx context.Context) error {
@@ -151,7 +151,7 @@ func (n *Node) loadTokens(ctx context.Context) error {
 	return nil
 }
 
-// runTokens keeps up with both until ctx ends.
+// runTokens refreshes both until ctx ends.
 func (n *Node) runTokens(ctx context.Context) {
 	n.running.Go(func() error { return n.tokens.revoked.Run(ctx) })
 	if n.tokens.other != nil {
@@ -159,12 +159,12 @@ func (n *Node) runTokens(ctx context.Context) {
 	}
 }
 
-// errOpenJWKS keeps a node from taking what another issuer has made for others
-// unless that was asked for.
+// errOpenJWKS keeps a node from accepting tokens issued for other services unless
+// configured to.
 var errOpenJWKS = errors.New("an issuer and an audience must be required of tokens of the JWKS, or tokens that it issues " +
 	"for other services are accepted here: set --jwks-issuer and --jwks-audience, or \"*\" for any")
 
-// completeTokens checks and fills in what tokens are verified by.
+// completeTokens checks the token settings and sets defaults.
 func (cfg *Config) completeTokens() error {
 	switch {
 	case len(cfg.JWTSecret) == 0 && cfg.JWKS == "":

@@ -13,35 +13,35 @@ import (
 
 // Values of [Config.UnknownUsers].
 const (
-	// UnknownAuto refuses them where the asker has an account here that logs in and
-	// there is no JWKS: then the others have accounts here too.
+	// UnknownAuto refuses them if the requester has an account here that can log in
+	// and there is no JWKS: then the others have accounts here too.
 	UnknownAuto = "auto"
-	// UnknownRefuse refuses them whoever asks.
+	// UnknownRefuse refuses them for all requesters.
 	UnknownRefuse = "refuse"
-	// UnknownAllow lets anybody be named: a user may be one whose token another
-	// program makes, and who has never been here.
+	// UnknownAllow allows any name: the user may have tokens from another program
+	// and never have connected.
 	UnknownAllow = "allow"
 )
 
 const (
-	userKnownFor = time.Minute // also after its account was removed
+	userKnownFor = time.Minute // even after its account was removed
 	usersKnown   = 8192
 )
 
-// users is service.Users on the accounts. A user is known who has an account, has
-// once registered with an identity, or has a socket now. Who is not known is looked
-// for each time, so that a new account is found at once.
+// users implements service.Users on the accounts. A user is known if it has an
+// account, has registered with an identity, or has a socket now. Unknown users are
+// looked up each time, so that a new account is found at once.
 type users struct {
 	accounts *accounts.Store
 	present  func(ctx context.Context, users ...string) (map[string]bool, error)
-	always   bool // also for askers without an account that logs in
+	always   bool // even for requesters without an account that can log in
 
 	mu     sync.Mutex
 	known  map[string]time.Time // until when
 	logsIn map[string]time.Time
 }
 
-// newUsers returns nil for a configuration that takes anybody.
+// newUsers returns nil if unknown users are allowed.
 func newUsers(cfg *Config, list *accounts.Store, p presence) service.Users {
 	if cfg.UnknownUsers == UnknownAllow || cfg.UnknownUsers == UnknownAuto && cfg.JWKS != "" {
 		return nil
@@ -93,7 +93,7 @@ func (u *users) Unknown(ctx context.Context, asker string, list []string) (strin
 	return "", nil
 }
 
-// applies reports whether users whom asker names must be known here.
+// applies reports whether users named by asker must be known here.
 func (u *users) applies(ctx context.Context, asker string) (bool, error) {
 	if u.always || u.remembered(u.logsIn, asker) {
 		return true, nil

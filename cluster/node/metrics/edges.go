@@ -13,13 +13,13 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Values of the label reason of failed logins. Attempts that came too often are
-// not looked at, and are in rate_limited_total.
+// Values of the label reason of failed logins. Rate-limited attempts are not
+// checked; rate_limited_total counts them.
 var loginFaults = map[wire.Code]string{
 	wire.CodeUnauthenticated: "password", wire.CodeRateLimited: "busy", wire.CodeUnavailable: "unavailable",
 }
 
-// noRoute is the value of the label route for what no pattern has.
+// noRoute is the value of the label route if no pattern matches.
 const noRoute = "none"
 
 func (m *Metrics) newEdges() {
@@ -36,7 +36,7 @@ func (m *Metrics) newEdges() {
 	m.requestTook = m.histograms("http_request_duration_seconds", "Duration of HTTP requests, from the header to the end of the response, by route.", fast, "route")
 }
 
-// Verifier returns next, whose refusals are counted.
+// Verifier returns next with its refusals counted.
 func (m *Metrics) Verifier(next auth.Verifier) auth.Verifier { return verifier{next, m} }
 
 type verifier struct {
@@ -53,13 +53,13 @@ func (v verifier) Verify(ctx context.Context, token string) (auth.Claims, error)
 	return claims, err
 }
 
-// Accounts is what logins are checked with; *accounts.Store is one.
+// Accounts checks logins; *accounts.Store is one.
 type Accounts interface {
 	Authenticate(ctx context.Context, user, password string, turn auth.Turn) (auth.Account, error)
 	Get(ctx context.Context, user string) (auth.Account, error)
 }
 
-// Logins returns next, whose failed logins are counted.
+// Logins returns next with its failed logins counted.
 func (m *Metrics) Logins(next Accounts) Accounts { return logins{next, m} }
 
 type logins struct {
@@ -82,8 +82,8 @@ func (l logins) Authenticate(ctx context.Context, user, password string, turn au
 
 type routeKey struct{}
 
-// HTTP returns next, whose requests are counted by the pattern that they met. A
-// mux inside of next whose requests are copies tells by [Routed].
+// HTTP returns next with its requests counted by the pattern that they matched. A
+// mux inside of next that copies requests reports it with [Routed].
 func (m *Metrics) HTTP(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		begun, route, answer := time.Now(), "", &answered{ResponseWriter: w, status: http.StatusOK}
@@ -102,14 +102,14 @@ func (m *Metrics) HTTP(next http.Handler) http.Handler {
 	})
 }
 
-// Routed notes, for [Metrics.HTTP], the pattern that r has met in an inner mux.
+// Routed records, for [Metrics.HTTP], the pattern that r matched in an inner mux.
 func Routed(r *http.Request) {
 	if route, ok := r.Context().Value(routeKey{}).(*string); ok && r.Pattern != "" {
 		*route = r.Pattern
 	}
 }
 
-// statusText is a value of the label status.
+// statusText returns a value of the label status.
 func statusText(status int) string {
 	if http.StatusText(status) == "" {
 		return other
@@ -117,7 +117,7 @@ func statusText(status int) string {
 	return strconv.Itoa(status)
 }
 
-// answered notes the status of an answer.
+// answered records the status of an answer.
 type answered struct {
 	http.ResponseWriter
 	status int
@@ -126,7 +126,7 @@ type answered struct {
 
 // WriteHeader implements http.ResponseWriter.
 func (a *answered) WriteHeader(status int) {
-	if !a.said && status >= 200 { // others are only a beginning
+	if !a.said && status >= 200 { // 1xx are provisional
 		a.status, a.said = status, true
 	}
 	a.ResponseWriter.WriteHeader(status)
@@ -141,7 +141,7 @@ func (a *answered) Write(b []byte) (int, error) {
 // Flush implements http.Flusher.
 func (a *answered) Flush() { _ = http.NewResponseController(a.ResponseWriter).Flush() }
 
-// Hijack implements http.Hijacker: a WebSocket begins.
+// Hijack implements http.Hijacker, for WebSockets.
 func (a *answered) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	h, ok := a.ResponseWriter.(http.Hijacker)
 	if !ok {

@@ -1,19 +1,18 @@
-// Package metrics counts what a node does, for Prometheus.
+// Package metrics counts a node's activity, for Prometheus.
 //
-// The packages that do the work know nothing of it: each says to an Observer of
-// its own what passes (cluster.Observer, session.Observer, wsconn.Observer), and
-// a [Metrics] is all three. What it cannot be told it watches: Redis's client
-// through a hook ([Metrics.Redis]), HTTP through a handler around the node's
-// ([Metrics.HTTP]), tokens and passwords through what verifies them, and what is
-// a number at any moment through [Sources].
+// The packages that do the work do not know it: each reports to its own Observer
+// (cluster.Observer, session.Observer, wsconn.Observer), and a [Metrics] is all
+// three. The rest is observed: Redis's client through a hook ([Metrics.Redis]),
+// HTTP through a handler around the node's ([Metrics.HTTP]), tokens and passwords
+// through their verifiers, and gauges through [Sources].
 //
-// Each label has a closed set of values, whatever clients send: what is not in it
-// is counted as "unknown" or "other". No label holds a user, a key, a session, an
-// address or anything that came over the network.
+// Each label has a closed set of values, whatever clients send: any other value is
+// counted as "unknown" or "other". No label holds a user, a key, a session, an
+// address or anything received from the network.
 //
-// What happens once a message must cost next to nothing: its counters are found
-// once, when the Metrics is made, and are then atomic additions without
-// allocation. See the benchmarks.
+// Per-message metrics must cost next to nothing: their counters are looked up once,
+// when the Metrics is made, and are then atomic additions without allocation. See
+// the benchmarks.
 //
 // The package starts no goroutine. A Metrics is safe for concurrent use.
 package metrics
@@ -34,9 +33,9 @@ import (
 const (
 	namespace = "conclave"
 
-	scrapes      = 4                // at one time
+	scrapes      = 4                // concurrent
 	scrapeWithin = 10 * time.Second // for an answer
-	readyWithin  = time.Second      // for a node to say whether it is ready
+	readyWithin  = time.Second      // for a node's readiness check
 )
 
 // Bounds of histograms, in seconds or messages.
@@ -46,7 +45,7 @@ var (
 	counts = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192}
 )
 
-// Metrics is one node's. Make it with [New].
+// Metrics holds one node's metrics. Make it with [New].
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -79,7 +78,7 @@ type Metrics struct {
 	requestTook                  *prometheus.HistogramVec
 }
 
-// messageMeter is what one type of message has.
+// messageMeter holds the metrics of one message type.
 type messageMeter struct {
 	ok   prometheus.Counter
 	took prometheus.Observer
@@ -110,7 +109,7 @@ func (m *Metrics) Handler() http.Handler {
 // Gatherer gives the metrics to a program that embeds a node.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
-// Sources are what is asked for its number when the metrics are.
+// Sources are read at each scrape.
 type Sources struct {
 	Open, Registered func() int                  // sockets
 	MaxConnections   int                         // 0 for no limit
@@ -118,18 +117,18 @@ type Sources struct {
 	Pool             func() Pool                 // connections to Redis
 	Memory           func() Memory               // of Redis
 	ClockOffset      func() time.Duration        // how far the node's clock is ahead of Redis's
-	// Webhook says how many outcomes are still to be sent, and for how long the oldest
-	// has been waiting. Nil: there is no webhook.
+	// Webhook returns how many outcomes are still to be sent, and for how long the
+	// oldest has been waiting. Nil: there is no webhook.
 	Webhook func() (waiting int, oldest time.Duration)
-	// Limited says how often something was refused because of each of the node's
-	// limits, by the limit's name. The names are of a closed set.
+	// Limited returns the number of refusals by each of the node's limits, by the
+	// limit's name. The names are a closed set.
 	Limited map[string]func() uint64
 }
 
-// Memory is how full Redis is, of several masters the fullest.
+// Memory is the usage of Redis; with several masters, of the fullest.
 type Memory struct {
 	Used, Max uint64 // bytes; a Max of 0 is no limit
-	Full      bool   // what is new is refused
+	Full      bool   // new requests are refused
 }
 
 // Part is how much of its limit is used; 0 without one.
@@ -146,7 +145,7 @@ type Pool struct {
 	Timeouts   uint64 // of waits for a free one
 }
 
-// Watch adds what s tells. It is to be called once.
+// Watch adds the metrics from s. Call it once.
 func (m *Metrics) Watch(s Sources) {
 	m.gauge("connections_open", "Open sockets, registered or not.", nil, func() float64 { return float64(s.Open()) })
 	m.gauge("connections_registered", "Sockets whose client has registered.", nil, func() float64 { return float64(s.Registered()) })

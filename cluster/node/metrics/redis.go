@@ -11,11 +11,11 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
-// pipeline is the value of the label command for several commands that went and
-// came together.
+// pipeline is the value of the label command for several commands in one round
+// trip.
 const pipeline = "pipeline"
 
-// Commands are the values of the label command, but for "other".
+// Commands are the values of the label command, except "other".
 var Commands = []string{
 	"config", "del", "eval", "evalsha", "exists", "get", "hdel", "hget", "hgetall", "hmget", "hset", "info", "ping", "set", "spublish", "time", "wait",
 	"xadd", "xdel", "xlen", "xrange", "xrevrange", "zadd", "zrange", "zrangebyscore", "zrem", "zremrangebyscore", "zrevrangebyscore", "zscore", pipeline,
@@ -33,8 +33,7 @@ func (m *Metrics) newRedis() {
 	}
 }
 
-// Redis returns a hook that measures what a client is asked. It is to be the last
-// that is added.
+// Redis returns a hook that measures a client's commands. Add it last.
 func (m *Metrics) Redis() redis.Hook { return redisHook{m} }
 
 type redisHook struct{ m *Metrics }
@@ -64,7 +63,7 @@ func (h redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 		begun := time.Now()
 		err := next(ctx, cmds)
 		name := pipeline
-		// A command that waits for replicas goes with WAIT behind it.
+		// A command that waits for replicas is followed by WAIT.
 		if n := len(cmds); n == 1 || n == 2 && cmds[1].Name() == "wait" {
 			name = h.label(cmds[0])
 		}
@@ -78,7 +77,7 @@ func (h redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// label is a value of the label command.
+// label returns a value of the label command.
 func (h redisHook) label(cmd redis.Cmder) string {
 	if name := cmd.Name(); h.m.redisTook[name] != nil {
 		return name

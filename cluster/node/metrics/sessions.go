@@ -20,8 +20,8 @@ var (
 const (
 	lockHeld        = "held"        // by another, for too long
 	lockUnavailable = "unavailable" // Redis did not answer
-	lockCancelled   = "cancelled"   // who wanted it has gone
-	lockLost        = "lost"        // it had ended before it was released
+	lockCancelled   = "cancelled"   // the caller has gone
+	lockLost        = "lost"        // it had expired before it was released
 )
 
 func (m *Metrics) newSessions() {
@@ -66,7 +66,7 @@ func (m *Metrics) Stepped(from, to session.Session) {
 	}
 }
 
-// kindOf is a value of the label kind, whatever Redis holds.
+// kindOf returns a value of the label kind, whatever Redis holds.
 func kindOf(s session.Session) string {
 	if s.Kind.Known() {
 		return string(s.Kind)

@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Types are the values of the label type: what clients send, and what they should not.
+// Types are the values of the label type: clients' types, and misused ones.
 var Types = []wire.Type{
 	wire.TypeRegister, wire.TypeKeygenRequest, wire.TypeKeygenResponse, wire.TypeKeygenComplete,
 	wire.TypeSignRequest, wire.TypeSignResponse, wire.TypeSignResult, wire.TypeAck, wire.TypeTSSMessage,
@@ -20,8 +20,8 @@ var Types = []wire.Type{
 
 const unknownType wire.Type = "unknown"
 
-// resultOK is the value of the label result for what was not refused; the others
-// are the codes of package wire.
+// resultOK is the value of the label result for accepted messages; the others are
+// the codes of package wire.
 const resultOK = "ok"
 
 // codes are those of package wire.
@@ -36,7 +36,7 @@ var codes = map[wire.Code]bool{
 const other = "other"
 
 // closeReasons are the values of the label reason of closed sockets. A client may
-// send any code; those that are not here are "other".
+// send any code; codes not listed here are "other".
 var closeReasons = map[int]string{
 	websocket.CloseNormalClosure: "normal", websocket.CloseGoingAway: "going_away", websocket.CloseAbnormalClosure: "abnormal",
 	websocket.CloseNoStatusReceived: "no_status", websocket.CloseMessageTooBig: "too_big", websocket.CloseInternalServerErr: "internal",
@@ -53,7 +53,7 @@ func (m *Metrics) newSockets() {
 		m.ofType[t] = messageMeter{m.messages.WithLabelValues(string(t), resultOK), took.WithLabelValues(string(t))}
 	}
 	m.ofUnknown = m.ofType[unknownType]
-	delete(m.ofType, unknownType) // a client's word is never it
+	delete(m.ofType, unknownType) // never sent by a client
 	m.relayLag = m.histogram("relay_lag_seconds",
 		"Time from sending a message to a mailbox, on any node, to writing it to the socket, for connected recipients.", fast)
 	m.turnedAway = m.counter("queue_full_total", "Mailbox frames that were retried because the queue of the socket was full.")

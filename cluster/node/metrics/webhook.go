@@ -25,7 +25,7 @@ func (m *Metrics) Tried(result string) { count(m.webhookTries, result, webhook.R
 // GivenUp implements webhook.Observer.
 func (m *Metrics) GivenUp(reason string) { count(m.webhookGivenUp, reason, webhook.Reasons) }
 
-// count adds one to what has that word, of a closed set.
+// count increments the counter for word, of a closed set.
 func count(c *prometheus.CounterVec, word string, all []string) {
 	if !slices.Contains(all, word) {
 		word = other

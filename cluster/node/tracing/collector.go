@@ -22,21 +22,21 @@ import (
 
 const (
 	contentType = "application/x-protobuf"
-	// Pauses between tries start at the shorter and double up to the longer. Each is
-	// cut by up to a half, by chance.
+	// Pauses between tries start at the shorter and double up to the longer. Each
+	// is cut by up to a half at random.
 	retryPauseFirst = 250 * time.Millisecond
 	retryPauseMost  = 2 * time.Second
-	// maxRetryAfter bounds how long a collector may ask to be left alone.
+	// maxRetryAfter bounds a collector's Retry-After.
 	maxRetryAfter = time.Minute
 	// idleWithin is how long a connection without requests is kept.
 	idleWithin = 90 * time.Second
-	// maxReply is how much of a collector's reply is read, in bytes; maxQuoted is how
-	// much of it an error quotes.
+	// maxReply is how much of a collector's reply is read, in bytes; maxQuoted is
+	// how much of it an error quotes.
 	maxReply  = 64 << 10
 	maxQuoted = 200
 )
 
-// errThrottled is returned for spans that are due before the collector takes more.
+// errThrottled is returned for spans due before the collector accepts more.
 var errThrottled = errors.New("the collector asks for a pause")
 
 // collector sends spans to an OTLP collector: protobuf over HTTP, one POST per
@@ -49,15 +49,15 @@ type collector struct {
 	gzip   bool
 	http   *http.Client
 
-	notBefore time.Time // owned by the caller of UploadTraces: no request earlier
+	notBefore time.Time // owned by the caller of UploadTraces: time of the next allowed request
 
 	endOnce sync.Once
 	ending  chan struct{} // closed by finish
 }
 
 // newCollector returns a client of the collector at that endpoint. It reads the
-// environment's OTEL_EXPORTER_OTLP_… variables through getenv and reports those it
-// cannot use to warn, by name.
+// environment's OTEL_EXPORTER_OTLP_… variables through getenv and reports unusable
+// ones to warn, by name.
 func newCollector(endpoint *url.URL, version string, getenv func(string) string, warn func(variable string, err error)) (*collector, error) {
 	env := environment{getenv, warn}
 	secured := env.tls()
@@ -100,9 +100,9 @@ func (c *collector) Stop(context.Context) error {
 // finish ends pauses: from now on each batch is tried once.
 func (c *collector) finish() { c.endOnce.Do(func() { close(c.ending) }) }
 
-// UploadTraces implements otlptrace.Client. It tries until the collector has taken
-// the spans or refused them for good, or ctx ends. It returns errThrottled without
-// a try when the collector's Retry-After lasts longer than ctx.
+// UploadTraces implements otlptrace.Client. It tries until the collector has
+// accepted the spans or refused them for good, or ctx ends. It returns errThrottled
+// without a try when the collector's Retry-After lasts longer than ctx.
 func (c *collector) UploadTraces(ctx context.Context, spans []*otlp.ResourceSpans) error {
 	body, err := c.encode(spans)
 	if err != nil {
@@ -143,7 +143,7 @@ func (c *collector) encode(spans []*otlp.ResourceSpans) ([]byte, error) {
 	return small.Bytes(), nil
 }
 
-// wait waits that long. It returns false at once if ctx ends earlier or the
+// wait waits for pause. It returns false at once if ctx ends earlier or the
 // exporter ends.
 func (c *collector) wait(ctx context.Context, pause time.Duration) bool {
 	if pause <= 0 {
@@ -163,13 +163,13 @@ func (c *collector) wait(ctx context.Context, pause time.Duration) bool {
 	return false
 }
 
-// temporaryError is a failure after which the same request may be sent again.
+// temporaryError is a failure after which the same request may be repeated.
 type temporaryError struct{ error }
 
 func (e *temporaryError) Unwrap() error { return e.error }
 
-// post sends one request. It returns how long the collector wants to be left
-// alone, 0 if it does not say, and a *temporaryError if another try makes sense.
+// post sends one request. It returns the collector's Retry-After, 0 if there is
+// none, and a *temporaryError if another try makes sense.
 func (c *collector) post(ctx context.Context, body []byte) (after time.Duration, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
 	if err != nil {
@@ -184,7 +184,7 @@ func (c *collector) post(ctx context.Context, body []byte) (after time.Duration,
 	reply, err := io.ReadAll(io.LimitReader(response.Body, maxReply))
 	switch status := response.StatusCode; {
 	case status >= 200 && status <= 299 && err != nil:
-		return 0, fmt.Errorf("read the collector's reply: %w", err) // the spans are taken
+		return 0, fmt.Errorf("read the collector's reply: %w", err) // the spans were accepted
 	case status >= 200 && status <= 299:
 		return 0, rejected(response.Header.Get("Content-Type"), reply)
 	case status == http.StatusTooManyRequests, status == http.StatusBadGateway, status == http.StatusServiceUnavailable, status == http.StatusGatewayTimeout:
@@ -199,14 +199,14 @@ func refused(response *http.Response, reply []byte) error {
 	return fmt.Errorf("the collector answers %s: %s", response.Status, quoted(reply))
 }
 
-// quoted returns the start of what a collector says, as one line of printable text.
+// quoted returns the start of a collector's text, as one printable line.
 func quoted(text []byte) string {
 	text = text[:min(len(text), maxQuoted)]
 	quote := strconv.Quote(strings.ToValidUTF8(strings.TrimSpace(string(text)), "?"))
 	return quote[1 : len(quote)-1]
 }
 
-// retryAfter reads that header (RFC 9110 section 10.2.3): seconds or a date. It is
+// retryAfter parses that header (RFC 9110 section 10.2.3): seconds or a date. It is
 // 0 for anything else.
 func retryAfter(header string, now time.Time) time.Duration {
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
@@ -225,9 +225,9 @@ const (
 	errorMessage   = 2
 )
 
-// rejected returns an error if a collector that took a request says that it took
-// only a part of it, or has another remark. A reply that cannot be read says
-// nothing: the request was taken.
+// rejected returns an error if a collector that accepted a request reports that it
+// took only a part of it, or another warning. An unreadable reply is ignored: the
+// request was accepted.
 func rejected(kind string, reply []byte) error {
 	if kind != contentType {
 		return nil
@@ -253,8 +253,8 @@ func rejected(kind string, reply []byte) error {
 	return fmt.Errorf("the collector rejects %d spans: %s", spans, quoted(message))
 }
 
-// eachField calls with each field of a message that is a number or has a length,
-// up to the first that is malformed.
+// eachField calls call with each field of a message that is a number or has a
+// length, up to the first malformed one.
 func eachField(message []byte, call func(field protowire.Number, number uint64, bytes []byte)) {
 	for len(message) > 0 {
 		field, kind, n := protowire.ConsumeTag(message)

@@ -10,16 +10,16 @@ import (
 	"strings"
 )
 
-// environment reads the OTEL_EXPORTER_OTLP_… variables that OpenTelemetry names
-// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/). Where there is an
-// OTEL_EXPORTER_OTLP_TRACES_… of the same kind, that one holds. A variable that
-// cannot be used is reported by its name, never by its value, and does not count.
+// environment reads the OTEL_EXPORTER_OTLP_… variables that OpenTelemetry defines
+// (https://opentelemetry.io/docs/specs/otel/protocol/exporter/). An
+// OTEL_EXPORTER_OTLP_TRACES_… of the same kind takes precedence. An unusable
+// variable is reported by its name, never by its value, and ignored.
 type environment struct {
 	getenv func(string) string
 	warn   func(variable string, err error)
 }
 
-// lookUp returns the variable of that kind that holds, and its name.
+// lookUp returns the effective variable of that kind, and its name.
 func (e environment) lookUp(kind string) (value, name string) {
 	for _, prefix := range []string{"OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"} {
 		if value := strings.TrimSpace(e.getenv(prefix + kind)); value != "" {
@@ -38,8 +38,8 @@ func (e environment) gzip() bool {
 	return value == "gzip"
 }
 
-// headers returns those of HEADERS: name=value pairs with commas between them, the
-// values percent-encoded. Often one is a password.
+// headers returns those of HEADERS: comma-separated name=value pairs, the values
+// percent-encoded. Often one is a password.
 func (e environment) headers() http.Header {
 	list, variable := e.lookUp("HEADERS")
 	headers := http.Header{}
@@ -68,8 +68,8 @@ func validHeader(name, value string) bool {
 	return name != "" && strings.Trim(name, token) == "" && !strings.ContainsFunc(value, control)
 }
 
-// tls returns the configuration that CERTIFICATE (of who signs the collector's),
-// CLIENT_CERTIFICATE and CLIENT_KEY make, all files of PEM; nil if none is set.
+// tls returns the configuration from CERTIFICATE (the collector's CA),
+// CLIENT_CERTIFICATE and CLIENT_KEY, all PEM files; nil if none is set.
 func (e environment) tls() *tls.Config {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if file, name := e.lookUp("CERTIFICATE"); file != "" {

@@ -17,8 +17,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// message is one that is handled. Which session it is for is known only when the
-// work on that begins; then it becomes a span, which began when it did.
+// message is one being handled. Its session is known only when work on it begins;
+// then it becomes a span, which starts at the message's start.
 type message struct {
 	kind  wire.Type
 	begun time.Time
@@ -29,8 +29,8 @@ type message struct {
 
 type messageKey struct{}
 
-// Message begins the handling of a message. End ends it, with its error; if it has
-// turned out to concern no session, it leaves nothing.
+// Message begins the handling of a message. done ends it, with its error; a message
+// that concerned no session leaves no span.
 func (t *Tracing) Message(ctx context.Context, kind wire.Type) (_ context.Context, done func(error)) {
 	m := &message{kind: kind, begun: time.Now()}
 	return context.WithValue(ctx, messageKey{}, m), func(err error) {
@@ -42,7 +42,7 @@ func (t *Tracing) Message(ctx context.Context, kind wire.Type) (_ context.Contex
 	}
 }
 
-// under returns the context of what is done for the message on its session.
+// under returns the context for work on the message's session.
 func (m *message) under(ctx context.Context, t *Tracing, id string, root trace.SpanContext) (context.Context, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -50,14 +50,14 @@ func (m *message) under(ctx context.Context, t *Tracing, id string, root trace.S
 		_, m.span = t.tracer.Start(trace.ContextWithSpanContext(ctx, root), "handle "+string(m.kind),
 			trace.WithTimestamp(m.begun), trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(attribute.String("session", id)))
 	}
-	if m.span.SpanContext().TraceID() != root.TraceID() { // of another session, which the message concerns too
+	if m.span.SpanContext().TraceID() != root.TraceID() { // a second session that the message concerns
 		return trace.ContextWithSpanContext(ctx, root), true
 	}
 	return trace.ContextWithSpan(ctx, m.span), true
 }
 
-// Written tells of a mailbox frame that has been written to its socket: it is a
-// span of its session, from when it was sent, on whichever node.
+// Written records a mailbox frame written to its socket as a span of its session,
+// from when it was sent, on any node.
 func (t *Tracing) Written(frame []byte, sent time.Time) {
 	id, kind := member(frame, "session_id"), member(frame, "type")
 	if id == "" || !wire.StoredID(id) {
@@ -76,8 +76,8 @@ func (t *Tracing) Written(frame []byte, sent time.Time) {
 }
 
 // member returns the first string of that name in a frame of ours, "" if there is
-// none or it is not plain. (Quotes inside of strings are escaped, so that no
-// string's content is taken for a name.)
+// none or it is not plain. (Quotes inside strings are escaped, so that no string's
+// content is taken for a name.)
 func member(frame []byte, name string) string {
 	_, rest, _ := bytes.Cut(frame, []byte(`"`+name+`":"`))
 	value, _, ok := bytes.Cut(rest, []byte(`"`))
@@ -87,7 +87,7 @@ func member(frame []byte, name string) string {
 	return string(value)
 }
 
-// randomIDs makes ids that nobody else makes by chance; they are no secrets.
+// randomIDs makes ids that are unique by chance; they are not secret.
 type randomIDs struct{}
 
 func (randomIDs) trace() (id trace.TraceID) {
@@ -110,8 +110,8 @@ func (randomIDs) span() (id trace.SpanID) {
 	return id
 }
 
-// Redis returns a hook that makes spans of what a client is asked while there is
-// one already.
+// Redis returns a hook that makes spans of a client's commands within an existing
+// span.
 func (t *Tracing) Redis() redis.Hook { return redisHook{t} }
 
 type redisHook struct{ t *Tracing }
@@ -151,7 +151,7 @@ func (h redisHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	}
 }
 
-// endRedis ends a command's span. What Redis says may quote what it was told.
+// endRedis ends a command's span. Redis's error text may quote arguments.
 func endRedis(span trace.Span, err error) {
 	if redisx.Failed(err) {
 		span.SetStatus(codes.Error, "")

@@ -1,25 +1,24 @@
 // Package tracing follows sessions through all nodes, with OpenTelemetry.
 //
-// A session is one trace, whichever nodes work on it. Nothing needs to be carried
-// between them for that: the trace's id is a hash of the session's, and so is the
-// id of the span at its root, which stands for the whole session and is exported
-// by the node that ends it. What each node does is below that: handling a
-// message, the steps with their lock (and the load that comes with it), commit and
-// delivery, the round trips to Redis inside of these that are not shared with
-// others, and the writing of each message to its socket.
+// A session is one trace, whichever nodes work on it. Nothing is passed between
+// them for that: the trace's id is a hash of the session's, and so is the id of its
+// root span, which covers the whole session and is exported by the node that ends
+// it. Below it are each node's spans: handling a message, the steps with their lock
+// (and the load with it), commit and delivery, the round trips to Redis inside
+// these that are not shared with others, and the writing of each message to its
+// socket.
 //
-// The spans name sessions, kinds, phases, attempts, message types and error
-// codes. They hold no user, no payload, no token, and no text of an error, which
-// may quote what a client has sent.
+// The spans name sessions, kinds, phases, attempts, message types and error codes.
+// They hold no user, no payload, no token, and no error text, which may quote a
+// client's message.
 //
-// Work that concerns no session leaves no trace. Whether a session is traced is
-// decided by its trace id alone, so that all nodes with the same ratio decide the
-// same.
+// Work that concerns no session leaves no trace. The trace id alone decides whether
+// a session is traced, so that all nodes with the same ratio decide alike.
 //
 // # Goroutines
 //
-// [New] starts the exporter's, which [Tracing.Shutdown] ends. Nothing waits for
-// it: what it cannot keep up with is dropped.
+// [New] starts the exporter's, which [Tracing.Shutdown] ends. Nothing waits for it:
+// spans that it cannot keep up with are dropped.
 package tracing
 
 import (
@@ -49,12 +48,12 @@ import (
 const (
 	instrument   = "github.com/conclave-mpc/conclave"
 	service      = "conclaved"
-	tracesPath   = "/v1/traces" // of OTLP, where the URL has none
+	tracesPath   = "/v1/traces" // OTLP's, if the URL has no path
 	exportWithin = 5 * time.Second
 	exportEvery  = time.Second
 )
 
-// Config says where traces go. All but Log is required.
+// Config configures tracing. All but Log is required.
 type Config struct {
 	// Endpoint is an OTLP collector's URL, http:// or https://; without a path
 	// /v1/traces is added; a query is not sent. Of the environment's
@@ -62,22 +61,22 @@ type Config struct {
 	// HEADERS, COMPRESSION, CERTIFICATE, CLIENT_CERTIFICATE and CLIENT_KEY count. The
 	// protocol is protobuf over HTTP.
 	Endpoint string
-	// Ratio is how many of the sessions are traced, more than 0 and up to 1. All
-	// nodes should have the same.
+	// Ratio is the fraction of sessions traced, more than 0 and up to 1. All nodes
+	// should have the same.
 	Ratio         float64
 	Node, Version string
 	Log           *zerolog.Logger // nil means none
 }
 
-// Tracing is one node's. Make it with [New].
+// Tracing traces for one node. Make it with [New].
 type Tracing struct {
 	collector *collector
 	provider  *sdktrace.TracerProvider
 	tracer    trace.Tracer
-	below     uint64 // traces whose number is below it are sampled
+	below     uint64 // traces with a number below it are sampled
 }
 
-// New returns a Tracing that exports. It does not talk to the collector yet.
+// New returns a Tracing that exports. It makes no call to the collector yet.
 func New(cfg Config) (*Tracing, error) {
 	endpoint, err := url.Parse(cfg.Endpoint)
 	switch {
@@ -124,7 +123,8 @@ func New(cfg Config) (*Tracing, error) {
 	return t, nil
 }
 
-// Shutdown exports what is left, trying each batch once, and ends the exporter.
+// Shutdown exports the remaining spans, trying each batch once, and ends the
+// exporter.
 func (t *Tracing) Shutdown(ctx context.Context) error {
 	t.collector.finish()
 	if err := t.provider.Shutdown(ctx); err != nil {
@@ -133,7 +133,7 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// root is the span of a whole session, as all nodes know it.
+// root is the span of a whole session, the same on all nodes.
 func root(id string) trace.SpanContext {
 	sum := sha256.Sum256([]byte("conclave session " + id))
 	return trace.NewSpanContext(trace.SpanContextConfig{
@@ -147,9 +147,9 @@ func (t *Tracing) sampled(root trace.SpanContext) bool {
 	return binary.BigEndian.Uint64(id[8:]) <= t.below
 }
 
-// under returns the context in which a span of that session begins: the one that
-// is under way, if it is of the session, else the message that is handled, else
-// the session's root. It is false for a session that is not traced.
+// under returns the context in which a span of that session begins: the current
+// span's, if it is of the session, else the handled message's, else the session's
+// root. It is false for a session that is not traced.
 func (t *Tracing) under(ctx context.Context, id string) (context.Context, bool) {
 	root := root(id)
 	if !t.sampled(root) {
@@ -210,7 +210,7 @@ func (t *Tracing) Stepped(ctx context.Context, from, to session.Session) {
 	span.End(trace.WithTimestamp(to.EndedAt))
 }
 
-// ids makes the ids of spans, and gives a session's root those that it has.
+// ids makes the ids of spans, and gives a session's root its fixed ones.
 type ids struct{ random randomIDs }
 
 type rootKey struct{}
@@ -226,7 +226,7 @@ func (g *ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 // NewSpanID implements sdktrace.IDGenerator.
 func (g *ids) NewSpanID(context.Context, trace.TraceID) trace.SpanID { return g.random.span() }
 
-// exporter logs what goes wrong, once for as long as it does.
+// exporter logs failures, once per outage.
 type exporter struct {
 	sdktrace.SpanExporter
 	log zerolog.Logger
