@@ -12,11 +12,10 @@ import (
 const (
 	ackMembers = 512             // acknowledgements per pipeline
 	ackWithin  = 3 * time.Second // timeout of one pipeline
-	// ackEvery is the shortest interval between passing acknowledgements on: no
-	// caller waits for them, so few round trips are better. Those not yet passed on
-	// when a node dies leave their messages in the mailbox: a client that resumes
-	// does not get them again; one that does not, such as the seed's, gets them
-	// once more, under the same seq.
+	// ackEvery is the shortest interval between sending acknowledgements: no caller
+	// waits for them, so few are better. If a node dies first, their messages stay in
+	// the mailbox: a client that resumes does not get them again; one that does not,
+	// such as the seed's, gets them once more, under the same seq.
 	ackEvery = 200 * time.Millisecond
 )
 

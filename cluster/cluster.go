@@ -395,9 +395,8 @@ func (n *Node) ID() string { return n.cfg.NodeID }
 // go to a node that is not cut off. The node itself keeps trying.
 func (n *Node) Lost() <-chan struct{} { return n.lost }
 
-// Ready returns nil when Redis answers and the node's record, subscription and
-// clock are good; ErrNotReady, ErrClock, ErrDiffers, ErrIDTaken or Redis's error
-// otherwise.
+// Ready returns nil when Redis answers and the node's record, subscription and clock
+// are good; ErrNotReady, ErrClock, ErrDiffers, ErrIDTaken or Redis's error otherwise.
 func (n *Node) Ready(ctx context.Context) error {
 	if err := n.rdb.Ping(ctx).Err(); err != nil {
 		return fmt.Errorf("ping redis: %w", err)

@@ -28,9 +28,8 @@ func (n *Node) disagrees() error {
 	return nil
 }
 
-// doubtGuard is the Verifier of a node whose clock, or secret, may be wrong:
-// meanwhile an invalid token is only "unavailable" here, since another node may
-// accept it.
+// doubtGuard is the Verifier of a node whose clock, or secret, may be wrong: meanwhile
+// an invalid token is only "unavailable" here, since another node may accept it.
 type doubtGuard struct {
 	auth.Verifier
 	doubts    func() error // of the clock

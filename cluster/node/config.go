@@ -25,10 +25,9 @@ type Config struct {
 	// that serves /metrics, profiles (to this machine only), /healthz and /readyz.
 	// Zero value means no listener and no metrics.
 	AdminAddr string
-	// AdminHosts are Host names that listener accepts besides IP addresses,
-	// localhost and AdminAddr's own, such as those that a Prometheus scrapes.
-	// Requests for any other host are refused (DNS rebinding). Zero value means
-	// none.
+	// AdminHosts are Host names that listener accepts besides IP addresses, localhost
+	// and AdminAddr's own, such as those that a Prometheus scrapes. Requests for any
+	// other host are refused (DNS rebinding). Zero value means none.
 	AdminHosts []string
 	// OTLPEndpoint is the URL of an OpenTelemetry collector (OTLP over HTTP) for
 	// traces of sessions. Zero value disables tracing.
@@ -113,16 +112,14 @@ type Config struct {
 	// MaxParties is the largest committee. Zero value means 16.
 	MaxParties int
 	// RateLimit is the sustained number of messages a second from one connection,
-	// and from one user over all connections, concurrent or successive; the burst
-	// is twice that. A web API call counts as 10, an entry of a list as 1; bytes
-	// are limited by RateLimitBytes. Zero value means 1000; negative means no
-	// limit.
+	// and from one user over all connections, concurrent or successive; the burst is
+	// twice that. A web API call counts as 10, an entry of a list as 1; bytes are
+	// limited by RateLimitBytes. Zero value means 1000; negative means no limit.
 	RateLimit float64
-	// RateLimitBytes is the sustained number of bytes a second one user may send
-	// this node, in messages and in bodies of web calls; the burst is four times
-	// that. Its sockets are read no faster, and calls beyond it are refused. Zero
-	// value means 2 MiB; negative means no limit. It must be at least 256 KiB, and
-	// a quarter of MaxMessageBytes.
+	// RateLimitBytes is the sustained number of bytes a second one user may send this
+	// node, in messages and web call bodies; the burst is four times that. Its sockets
+	// are read no faster, and calls beyond it are refused. Zero value means 2 MiB;
+	// negative means no limit. At least 256 KiB, and a quarter of MaxMessageBytes.
 	RateLimitBytes int
 	// RequestLimit is the sustained number of keygens and signings a second one
 	// user may request from this node, by WebSocket and web API together; the burst
@@ -132,10 +129,9 @@ type Config struct {
 	// are open in the cluster at one time. Zero value means 1024; negative means no
 	// limit.
 	MaxOpenSessions int
-	// MaxOpenBytes limits the bytes of Redis these may take, including messages
-	// sent and still to be sent to participants. It must have room for the largest
-	// that MaxParties allows. Zero value means 64 MiB, or that; negative means no
-	// limit.
+	// MaxOpenBytes limits the bytes of Redis these may take, including messages sent
+	// and still to be sent to participants. It must have room for the largest that
+	// MaxParties allows. Zero value means 64 MiB, or that; negative means no limit.
 	MaxOpenBytes int64
 	// MaxEndedBytes is how many bytes of one user's ended sessions, reserved key
 	// ids and notes of idempotency keys are kept for SessionRetention and a week.
@@ -149,19 +145,17 @@ type Config struct {
 	// UnknownUsers sets how a request that names an unknown participant is treated:
 	// UnknownRefuse, UnknownAllow or UnknownAuto, the zero value.
 	UnknownUsers string
-	// RegisterLimit is the sustained number of registrations a second of one user
-	// on this node; the burst is ten times that. Zero value means 10; negative
-	// means no limit.
+	// RegisterLimit is one user's sustained number of registrations a second on this
+	// node; the burst is ten times that. Zero value means 10; negative means no limit.
 	RegisterLimit float64
 	// LoginLimit is how many logins to one account may fail from one address (for
 	// IPv6, one /64) at once, and then as many an hour; from an address that the
 	// account has logged in from in the last 90 days, as many each 10 minutes.
-	// LoginAddressLimit is how many may fail from one address a minute, and at
-	// once, on all accounts for which it is unknown. LoginAccountLimit is how many
-	// may fail at one account a day, and a fifth of that at once, from all
-	// addresses unknown to it. All apply to the whole cluster, and a successful
-	// login costs nothing. Zero values mean 10, 100 and 1000; negative ones no
-	// limit.
+	// LoginAddressLimit is how many may fail from one address a minute, and at once,
+	// on all accounts for which it is unknown. LoginAccountLimit is how many may
+	// fail at one account a day, and a fifth of that at once, from all addresses
+	// unknown to it. All apply to the whole cluster, and a successful login costs
+	// nothing. Zero values mean 10, 100 and 1000; negative ones no limit.
 	LoginLimit        int
 	LoginAddressLimit int
 	LoginAccountLimit int
@@ -186,9 +180,8 @@ type Config struct {
 	// confirmed writes.
 	RequireDurableRedis bool
 	// RedisMemoryReserve is the part of Redis's maxmemory, in percent, kept for
-	// sessions in progress: with less left, new requests are refused
-	// (storage_full). Zero value means 10; negative means none, so that only Redis
-	// itself refuses.
+	// sessions in progress: with less left, new requests are refused (storage_full).
+	// Zero value means 10; negative means none, so that only Redis itself refuses.
 	RedisMemoryReserve int
 	// RedisWaitReplicas is how many replicas must have a key, a share, a session's
 	// step or a mailbox's message before it is acknowledged; with fewer reachable
@@ -200,8 +193,7 @@ type Config struct {
 	// the same. Zero values disable it.
 	Webhook        string
 	WebhookSecrets [][]byte
-	// DrainSpread is the time over which Stop closes the sockets. Zero value means
-	// 3s.
+	// DrainSpread is the time over which Stop closes the sockets. Zero value means 3s.
 	DrainSpread time.Duration
 	// Log receives the node's log. Nil means none.
 	Log *zerolog.Logger

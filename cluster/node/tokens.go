@@ -12,8 +12,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// DefaultMaxTokenLife is a token's maximum lifetime, unless login issues longer
-// ones.
+// DefaultMaxTokenLife is a token's maximum lifetime, unless login issues longer ones.
 const DefaultMaxTokenLife = 30 * 24 * time.Hour
 
 // tokens holds a node's means to verify and issue tokens.

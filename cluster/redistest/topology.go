@@ -48,8 +48,7 @@ func StartShards(tb testing.TB, shards, replicas int) *Shards {
 	var clients []redis.UniversalClient
 	buses := map[*RealRedis]string{}
 	for i := range shards * (1 + replicas) {
-		// By default the bus is 10000 above the port, which may not be a valid
-		// port.
+		// By default the bus is 10000 above the port, which may not be a valid port.
 		bus, err := freeAddr()
 		if err != nil {
 			tb.Fatal(err)

@@ -24,9 +24,8 @@ func Exec(ctx context.Context, pipe redis.Pipeliner) error {
 
 // Spread gives err, the error of a whole pipeline, to its commands if none of them
 // has one. go-redis leaves commands without an error when Redis refuses the
-// connection (the password has changed, there are too many clients), and so does a
-// hook whose own command has failed. Callers would then mistake the command for one
-// with an empty result.
+// connection (the password has changed, too many clients), and so does a hook whose
+// own command has failed. Callers would mistake that for an empty result.
 func Spread(cmds []redis.Cmder, err error) {
 	if err == nil {
 		return

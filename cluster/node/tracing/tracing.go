@@ -123,8 +123,7 @@ func New(cfg Config) (*Tracing, error) {
 	return t, nil
 }
 
-// Shutdown exports the remaining spans, trying each batch once, and ends the
-// exporter.
+// Shutdown exports the remaining spans, trying each batch once, and ends the exporter.
 func (t *Tracing) Shutdown(ctx context.Context) error {
 	t.collector.finish()
 	if err := t.provider.Shutdown(ctx); err != nil {

@@ -195,11 +195,11 @@ type loginTry struct {
 	taken   []taken
 }
 
-// taken records what was taken from the budgets of one hash.
+// taken records the amounts taken from the budgets of one hash.
 type taken struct {
 	key     string
 	budgets []budget
-	local   []func() // give back what was taken from the node's own memory
+	local   []func() // return amounts to the node's own memory
 }
 
 // Begin is called before a password is checked, and takes a failure from the

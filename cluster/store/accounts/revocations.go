@@ -59,7 +59,7 @@ type RevocationsConfig struct {
 // Revocations knows which tokens are revoked before they expire.
 //
 // Each node reads one stream in Redis, revoked, several times a second: no message
-// can be lost, and a node that was away reads what it has missed. A node keeps the
+// can be lost, and a node that was away reads the entries it has missed. A node keeps the
 // entries it has read even if Redis loses them. A node that cannot read for longer
 // than StaleAfter accepts no token at all ([Revocations.Check] returns
 // CodeUnavailable), as it would without its lease.

@@ -14,7 +14,7 @@ import (
 var ErrCursor = errors.New("audit: after is not a position that this audit gave")
 
 // Read returns up to limit entries after a position in the stream, oldest first,
-// unchanged, and the position of the last of them, or after if there is none. After
+// unchanged, and the position of the last of them, or after if there are no more. After
 // is empty for the beginning. ErrCursor.
 func (l *Log) Read(ctx context.Context, after string, limit int) (entries []audit.Fields, next string, err error) {
 	from := "-"

@@ -43,9 +43,8 @@ var errNoEntries = errors.New("the last hundred of the stream are no entries of 
 // TTL: none. Written here; read here and by operators.
 func (l *Log) streamKey() string { return l.cfg.Prefix + "audit" }
 
-// auditedKey is a sorted set: names of batches, and of entries recorded once, by
-// ms. TTL: none, trimmed to the newest. Written and read by the append script
-// alone.
+// auditedKey is a sorted set: names of batches, and of entries recorded once, by ms.
+// TTL: none, trimmed to the newest. Written and read by the append script alone.
 func (l *Log) auditedKey() string { return l.cfg.Prefix + "audited:{" + l.streamKey() + "}" }
 
 // batch is the content of one append.

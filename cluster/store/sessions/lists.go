@@ -95,8 +95,7 @@ func (s *Store) ListedKeys(ctx context.Context, user string, ids []string) ([]st
 	return listed, nil
 }
 
-// listing is a session's place in the lists of everyone involved and of all
-// sessions.
+// listing is a session's place in the lists of everyone involved and of all sessions.
 type listing struct {
 	id, score string
 	life      int64  // remaining lifetime of a list, ms

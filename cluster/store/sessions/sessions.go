@@ -29,10 +29,10 @@
 //	index:sessions         zset    all session ids by creation, ms; expires like its newest session
 //	index:brief            zset    the same of sessions that are kept briefly
 //	index:keys             zset    all key ids by creation, ms
-//	request:{id}           string  what was asked for under an idempotency key; id is a hash of it and the user
+//	request:{id}           string  the request under an idempotency key; id is a hash of it and the user
 //
 //	quota:{user}           hash    what an account, as coordinator, has in open and in ended sessions; see quota.lua
-//	quota:{user}:open      hash    session id -> what is reserved for it while it is open
+//	quota:{user}:open      hash    session id -> its reservation while it is open
 //	quota:{user}:keys      hash    how many keys the account has made, and their bytes; for ever
 //
 // Times are those of Redis. The package starts no goroutines; a Store is safe
