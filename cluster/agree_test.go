@@ -10,9 +10,9 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// A node with another secret, or of a version that is not adjacent, is not ready
-// beside one that was there before, which goes on. Adjacent versions, a secret that is
-// being changed, and a node that says nothing of itself agree.
+// A node with another secret, or of a non-adjacent version, is not ready beside an
+// earlier one, which stays ready. Adjacent versions, a secret in rotation, and a
+// node that reports nothing agree.
 func TestDisagreement(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -44,13 +44,13 @@ func TestDisagreement(t *testing.T) {
 				}
 			}
 			_, s := w.join(first, "bob", 0, 4)
-			w.send(second, "bob", "one") // whatever they think of each other
+			w.send(second, "bob", "one") // regardless of their agreement
 			s.want("one")
 		})
 	}
 }
 
-// Of two processes with one id the later has it, and the earlier says that it is out.
+// Of two processes with one id the later keeps it, and the earlier reports ErrIDTaken.
 func TestSameNodeIDTwice(t *testing.T) {
 	t.Parallel()
 	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {

@@ -12,9 +12,9 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// A server of Redis Cluster hangs, and has one member's mailbox. Messages for others,
-// of the same Send, reach their sockets meanwhile; the next Send does not wait for it;
-// and the member has its messages when the server goes on.
+// A server of Redis Cluster with one member's mailbox hangs. Messages for others,
+// in the same Send, reach their sockets meanwhile; the next Send does not wait for
+// it; and the member gets its messages when the server continues.
 func TestHungShardHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	shards := redistest.StartShards(t, 3, 0)
@@ -24,7 +24,7 @@ func TestHungShardHoldsNobodyUp(t *testing.T) {
 		}
 	}
 	w := newWorld(t, shards.Client(t), redistest.Prefix())
-	// Names whose keys are where the node's are, and one whose are elsewhere.
+	// Names whose keys are on the node's server, and one on another.
 	client := shards.Client(t)
 	at := func(key string) string {
 		master, err := client.MasterForKey(context.Background(), key)
@@ -36,7 +36,7 @@ func TestHungShardHoldsNobodyUp(t *testing.T) {
 	home := at(w.keys().nodes())
 	name := func(like string, here bool) string {
 		for i := range 1000 {
-			// Of names of one length the slots of both keys differ in the same bits.
+			// For names of one length the slots of both keys differ in the same bits.
 			id := fmt.Sprint(like, strings.Repeat("x", i%50), i)
 			if (at(w.keys().mailbox(id)) == home) == here && (!here || at(w.keys().channel(id)) == home) {
 				return id

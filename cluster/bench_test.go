@@ -36,7 +36,7 @@ func BenchmarkSendToOffer(b *testing.B) {
 	}
 }
 
-// Many members at once: what one node and Redis carry.
+// Many members at once: the throughput of one node and Redis.
 func BenchmarkSendParallel(b *testing.B) {
 	w := newWorld(b, redistest.Real(b), redistest.Prefix())
 	from, to := w.node("a"), w.node("b")

@@ -11,8 +11,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// Redis loses presences while nothing else happens: their sockets are found, their
-// presences are there again, and they get what was sent meanwhile.
+// Redis loses presences while idle: their sockets are found, the presences are
+// restored, and messages sent meanwhile are delivered.
 func TestLostPresence(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -21,7 +21,7 @@ func TestLostPresence(t *testing.T) {
 		a, b := w.node("a", patient), w.node("b", patient)
 		ctx := context.Background()
 		sockets := map[string]*socket{}
-		members := checkLeast + 20 // more than one round looks at
+		members := checkLeast + 20 // more than one round checks
 		if strings.HasSuffix(t.Name(), "/miniredis") {
 			members = 20 // its scripts cost a hundred times as much
 		}
@@ -45,7 +45,7 @@ func TestLostPresence(t *testing.T) {
 	})
 }
 
-// Redis goes back to the presence of a connection from before: the newer one is not
+// Redis reverts to an earlier connection's presence: the newer one is not
 // superseded by it, and the older one is.
 func TestOlderPresence(t *testing.T) {
 	t.Parallel()
@@ -66,7 +66,7 @@ func TestOlderPresence(t *testing.T) {
 		if newer.isClosed() {
 			t.Error("the newer socket was superseded by the record of the older one")
 		}
-		if err := m.Ack(ctx, 1); err != nil { // of the older one: it takes nothing back
+		if err := m.Ack(ctx, 1); err != nil { // by the older one: it has no effect
 			t.Fatal(err)
 		}
 		if conn := rdb.HGet(ctx, key, "conn").Val(); conn != newer.id {
@@ -75,7 +75,7 @@ func TestOlderPresence(t *testing.T) {
 	})
 }
 
-// A newer socket of which a node was not told.
+// A newer socket of which a node was not notified.
 func TestUnheardSupersession(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -89,7 +89,7 @@ func TestUnheardSupersession(t *testing.T) {
 	})
 }
 
-// withoutRights starts a Redis whose clients' rights change, and nodes on it.
+// withoutRights starts a Redis whose clients' permissions change, and nodes on it.
 func withoutRights(t *testing.T) (w *world, change func(rights ...any)) {
 	rdb := redistest.StartRedis(t).Client(t)
 	return newWorld(t, rdb, redistest.Prefix()), func(rights ...any) {
@@ -100,9 +100,9 @@ func withoutRights(t *testing.T) (w *world, change func(rights ...any)) {
 	}
 }
 
-// The right to publish is withdrawn: what is sent is in the mailbox and is found, a
-// newer socket takes the place of the older, and when the right is there again
-// nothing is missing.
+// The permission to publish is withdrawn: sent messages are in the mailbox and
+// found, a newer socket supersedes the older, and once it is restored nothing is
+// missing.
 func TestWithdrawnPublish(t *testing.T) {
 	t.Parallel()
 	w, change := withoutRights(t)
@@ -123,9 +123,9 @@ func TestWithdrawnPublish(t *testing.T) {
 	w.wantNothing(b, "alice", newer)
 }
 
-// Whatever right is withdrawn, and whatever another type of key is in the way: when
-// it is back, a message that was not taken can be sent again and arrives once; one
-// that was taken arrives.
+// Whichever permission is withdrawn, and whichever foreign key type is in the way:
+// once restored, a refused message can be sent again and arrives once; an accepted
+// one arrives.
 func TestAppendThatFails(t *testing.T) {
 	t.Parallel()
 	w, change := withoutRights(t)
@@ -150,7 +150,7 @@ func TestAppendThatFails(t *testing.T) {
 		}
 		s.want(command, command+"'")
 	}
-	for _, command := range []string{"pexpire", "info", "set", "time"} { // not of the message
+	for _, command := range []string{"pexpire", "info", "set", "time"} { // not needed to append
 		change("-" + command)
 		a.renewed.forget("alice")
 		if err := try(command); err != nil {
@@ -159,7 +159,7 @@ func TestAppendThatFails(t *testing.T) {
 		change("+" + command)
 		s.want(command, command+"'")
 	}
-	for _, command := range []string{"xadd", "sadd", "sismember", "get", "hget", "hset", "xrange", "publish", "del"} { // of what was taken before
+	for _, command := range []string{"xadd", "sadd", "sismember", "get", "hget", "hset", "xrange", "publish", "del"} { // needed to append
 		if err := try("before -" + command); err != nil {
 			t.Errorf("before -%s: %v", command, err)
 		}
@@ -194,7 +194,7 @@ func TestAppendThatFails(t *testing.T) {
 }
 
 // A message is sent again while Redis is full, because its sender does not know
-// that it was taken. It arrives once.
+// that it was accepted. It arrives once.
 func TestSentAgainWhileFull(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)

@@ -90,7 +90,7 @@
 //	node:<id>           channel "m <conn> <seq> <sent> <payload>", a message (sent is when, by Redis's clock, µs);
 //	                            "s <conn>", that connection is superseded; "w <conn>", it may have missed something;
 //	                            "n <text>", see Notify;
-//	                            "e <n>", what the node told itself, see echo
+//	                            "e <n>", the node's own echo, see echo
 //
 // # What a socket is not told
 //

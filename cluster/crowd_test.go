@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// slowScripts is a redis.Hook that slows what joins and leaves, and notes how
-// many of them are under way at one time.
+// slowScripts is a redis.Hook that slows joins and leaves, and records how many run
+// at once.
 type slowScripts struct {
 	hang  atomic.Bool // until the call's context ends
 	calls atomic.Int64
@@ -48,7 +48,7 @@ func (s *slowScripts) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			cmd.SetErr(ctx.Err())
 			return ctx.Err()
 		}
-		time.Sleep(2 * time.Millisecond) // Redis takes its time
+		time.Sleep(2 * time.Millisecond) // a slow Redis
 		return next(ctx, cmd)
 	}
 }
@@ -71,8 +71,8 @@ func (w *world) slowed() (*slowScripts, func(*Config)) {
 	return s, func(cfg *Config) { cfg.Redis = rdb }
 }
 
-// TestCrowd lets many members join at one time, and leave: few of them ask Redis
-// at any moment, all get their turn, and nothing is left behind.
+// TestCrowd lets many members join at once, and leave: few of them call Redis at a
+// time, all get a slot, and nothing is left behind.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -85,7 +85,7 @@ func TestCrowd(t *testing.T) {
 		for i := range crowd {
 			all.Go(func() {
 				deadline := time.Now().Add(patience)
-				for time.Now().Before(deadline) { // as clients do whose register was refused
+				for time.Now().Before(deadline) { // retry as refused clients do
 					m, err := n.Join(t.Context(), fmt.Sprint("member-", i), "participant", 0, w.socket(1))
 					if err == nil {
 						members[i] = m
@@ -100,12 +100,12 @@ func TestCrowd(t *testing.T) {
 			t.Errorf("%d joins at one time, want at most %d (and some)", most, maxJoins)
 		}
 		slow.mu.Lock()
-		slow.most["leave"] = 0 // joins that came too late were undone by such
+		slow.most["leave"] = 0 // late joins were undone by leaves
 		slow.mu.Unlock()
 		for _, m := range members {
 			all.Go(func() {
 				if m != nil {
-					_ = m.Leave(t.Context()) // late ones are done by the heartbeat
+					_ = m.Leave(t.Context()) // the heartbeat does late ones
 				}
 			})
 		}
@@ -125,8 +125,8 @@ func TestCrowd(t *testing.T) {
 	})
 }
 
-// TestCrowdBeforeHangingRedis: those who find no turn do not ask Redis, which has
-// trouble enough, and are told soon.
+// TestCrowdBeforeHangingRedis: members without a slot do not call the overloaded
+// Redis, and fail soon.
 func TestCrowdBeforeHangingRedis(t *testing.T) {
 	t.Parallel()
 	const crowd = 200
@@ -143,7 +143,7 @@ func TestCrowdBeforeHangingRedis(t *testing.T) {
 		})
 	}
 	all.Wait()
-	// Each that had its turn has cleaned up after itself.
+	// Each that had a slot has cleaned up after itself.
 	if calls := slow.calls.Load(); calls > crowd/2 {
 		t.Errorf("%d calls for %d members who could not join", calls, crowd)
 	}

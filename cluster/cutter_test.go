@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// cutter is a proxy before Redis that can cut it off, or lose a reply.
+// cutter is a proxy before Redis that can cut connections, or lose a reply.
 type cutter struct {
 	listen net.Listener
 	target string
-	cut    atomic.Bool // close the connection instead of passing the next reply on
+	cut    atomic.Bool // close the connection instead of forwarding the next reply
 	down   atomic.Bool // refuse everything
-	// swallow keeps replies from arriving, with the connections open. A
-	// connection that has lost one passes none on again, as TCP would not.
+	// swallow drops replies, with the connections open. A connection that has lost
+	// one forwards none again, as TCP would not.
 	swallow atomic.Bool
 
 	mu    sync.Mutex
@@ -39,10 +39,10 @@ func newCutter(t testing.TB, target string) *cutter {
 
 func (c *cutter) addr() string { return c.listen.Addr().String() }
 
-// cutNextReply loses the next reply of Redis, with its connection.
+// cutNextReply loses Redis's next reply, with its connection.
 func (c *cutter) cutNextReply() { c.cut.Store(true) }
 
-// setDown drops every connection and takes no new ones, or takes them again.
+// setDown drops every connection and refuses new ones, or accepts them again.
 func (c *cutter) setDown(down bool) {
 	c.down.Store(down)
 	if !down {

@@ -36,7 +36,7 @@ func TestLiveDelivery(t *testing.T) {
 	})
 }
 
-// Live messages do not need the pump: it would cost a read each.
+// Live messages do not need the pump, which would cost a read each.
 func TestLiveDeliveryReadsNoMailbox(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -50,7 +50,8 @@ func TestLiveDeliveryReadsNoMailbox(t *testing.T) {
 		}
 		w.eventually("level", func() bool { return m.phaseNow() == level })
 		// Taken out of the mailbox as soon as they are in: only what is
-		// published can arrive.
+		// Trimmed from the mailbox as soon as they are appended: only published messages
+		// can arrive.
 		for i := range 20 {
 			p := fmt.Sprint("live-", i)
 			w.send(a, "alice", p)
@@ -68,8 +69,8 @@ func (m *Membership) phaseNow() phase {
 	return m.phase
 }
 
-// client is a user's end: it remembers the newest seq it has taken, and loses
-// what its socket held when it drops.
+// client is a user's end: it records the newest seq it has taken, and loses its
+// socket's queue when it drops.
 type client struct {
 	w    *world
 	name string
@@ -77,7 +78,7 @@ type client struct {
 	got  []item
 }
 
-// Three nodes send at once while the member goes from node to node: with and
+// Three nodes send at once while the member moves from node to node: with and
 // without leaving, with small and large sockets, acknowledging or not.
 func TestHoppingMemberGetsEachOnceInOrder(t *testing.T) {
 	t.Parallel()
@@ -188,7 +189,7 @@ func TestFullSocketThenDrains(t *testing.T) {
 		for i := 0; i < 1000; i += 50 {
 			w.send(a, "alice", texts(i+1, i+50)...)
 		}
-		// A full socket holds nobody else up.
+		// A full socket does not block others.
 		w.send(a, "bob", "hello")
 		other.want("hello")
 		last := s.want(texts(1, 1000)...)
@@ -279,8 +280,8 @@ func TestNothingBeforeStart(t *testing.T) {
 	})
 }
 
-// A mailbox that did not give what the client has seen delivers all that it holds,
-// under numbers after that.
+// A mailbox that did not give the client's seq delivers all that it holds, under
+// numbers after that.
 func TestSeqBeyondTheMailbox(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -315,8 +316,8 @@ func TestSeqBeyondTheMailbox(t *testing.T) {
 	})
 }
 
-// expireMailbox makes the mailbox vanish as it does after its life: the clock has
-// by then passed the numbers it gave.
+// expireMailbox makes the mailbox expire: by then the clock has passed the numbers
+// it gave.
 func (w *world) expireMailbox(member string, last uint64) {
 	w.t.Helper()
 	w.eventually("the clock goes on", func() bool { return time.Now().UnixMicro() > int64(last)+1 })
@@ -325,8 +326,8 @@ func (w *world) expireMailbox(member string, last uint64) {
 	}
 }
 
-// A client comes back after its mailbox has expired and was made anew: the new
-// one gives none of the numbers that the client has seen.
+// A client returns after its mailbox has expired and was recreated: the new one
+// gives none of the numbers that the client has seen.
 func TestExpiredMailboxGivesNewNumbers(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -346,8 +347,8 @@ func TestExpiredMailboxGivesNewNumbers(t *testing.T) {
 	})
 }
 
-// The mailbox of a connected member vanishes (it expired, Redis lost it): what
-// comes afterwards is delivered all the same.
+// The mailbox of a connected member vanishes (it expired, Redis lost it): later
+// messages are still delivered.
 func TestMailboxGoneUnderLiveSocket(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -400,7 +401,7 @@ func TestPresenceRestored(t *testing.T) {
 			t.Errorf("got presence %+v, %v, want conn %s", p, err, s.id)
 		}
 
-		// A look into the mailbox notices as well.
+		// A mailbox read notices as well.
 		if err := rdb.Del(ctx, w.keys().presence("alice")).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// What the durable client does not confirm is not sent.
+// A write that the durable client does not confirm is not sent.
 func TestSendThroughDurable(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Mini(t)
@@ -26,8 +26,8 @@ func TestSendThroughDurable(t *testing.T) {
 	}
 }
 
-// A failover leaves a master without the scripts and a server that is dead; then
-// nothing may depend on reaching every server.
+// A failover leaves a master without the scripts and a dead server; then nothing
+// may depend on reaching every server.
 func TestSendWithoutScriptsAndAServer(t *testing.T) {
 	t.Parallel()
 	shards := redistest.StartShards(t, 1, 1)

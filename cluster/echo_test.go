@@ -9,15 +9,15 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// A node's subscription is with a server that answers, and that nothing reaches:
-// as a master that was cut off behind its address. The node notices, is not ready
-// meanwhile, and what was sent reaches its sockets, without any of them coming anew.
+// A node's subscription is to a server that answers but receives no publications,
+// such as a master cut off behind its address. The node notices, is not ready
+// meanwhile, and sent messages reach its sockets without their reconnecting.
 func TestDeafSubscription(t *testing.T) {
 	t.Parallel()
 	old, now := redistest.StartRedis(t), redistest.StartRedis(t)
 	w := newWorld(t, now.Client(t), redistest.Prefix())
-	// Subscriptions are made by connections of their own: this client's first is
-	// with the old server, and those of its commands are with the new one.
+	// Subscriptions use their own connections: this client's first is to the old
+	// server, and those of its commands are to the new one.
 	client := func(r *redistest.RealRedis) *redis.Client {
 		return redis.NewClient(&redis.Options{Addr: r.Addr(), ContextTimeoutEnabled: true})
 	}
@@ -36,7 +36,7 @@ func TestDeafSubscription(t *testing.T) {
 type divided struct {
 	*redis.Client
 	old  *redis.Client
-	used bool // of the subscriber's goroutine
+	used bool // owned by the subscriber's goroutine
 }
 
 func (d *divided) Subscribe(ctx context.Context, channels ...string) *redis.PubSub {

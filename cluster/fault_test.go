@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// Subscriptions are dropped again and again while messages flow: what is
-// published into the gap is read from the mailbox.
+// Subscriptions are dropped repeatedly while messages flow: those published into
+// the gap are read from the mailbox.
 func TestSubscriptionDropped(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)
@@ -41,7 +41,7 @@ func TestSubscriptionDropped(t *testing.T) {
 	w.wantNothing(a, "alice", s)
 }
 
-// A message that is published while nobody listens, and none after it.
+// A message that is published without a subscriber, and none after it.
 func TestMissedPublication(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)
@@ -50,7 +50,7 @@ func TestMissedPublication(t *testing.T) {
 	ctx := context.Background()
 	_, s := w.join(b, "alice", 0, 10)
 	for i := range 20 {
-		tx := rdb.TxPipeline() // nothing comes between the two
+		tx := rdb.TxPipeline() // no interleaving between the two
 		tx.Do(ctx, "client", "kill", "type", "pubsub")
 		k := w.keys()
 		p := fmt.Sprint("missed-", i)
@@ -64,7 +64,7 @@ func TestMissedPublication(t *testing.T) {
 	w.wantNothing(a, "alice", s)
 }
 
-// A notice of supersession is missed: the subscription that comes back finds out.
+// A notice of supersession is missed: the restored subscription detects it.
 func TestMissedSupersession(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)
@@ -84,8 +84,8 @@ func TestMissedSupersession(t *testing.T) {
 	w.eventually("superseded", s.isClosed)
 }
 
-// Redis is killed and comes back with its file: sockets stay, what was
-// confirmed is delivered once, and everything goes on.
+// Redis is killed and restarts with its file: sockets stay, confirmed messages are
+// delivered once, and everything continues.
 func TestRedisKilledAndRestarted(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
@@ -112,7 +112,7 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 		server.Restart(t)
 		s.want(texts(16, 20)...)
 		w.eventually("ready", func() bool { return a.Ready(ctx) == nil && b.Ready(ctx) == nil })
-		// The pools hold connections of the server that died.
+		// The pools hold connections to the dead server.
 		id := fmt.Sprint("again-", round)
 		w.eventually("sends", func() bool {
 			return a.Send(ctx, Message{To: "alice", Payload: []byte(id), ID: id}) == nil
@@ -171,8 +171,8 @@ func TestRedisFrozen(t *testing.T) {
 	s.want("two")
 }
 
-// A subscription that is open and dead is noticed and made anew: here the way
-// to Redis swallows everything that Redis publishes.
+// A subscription that is open and dead is detected and renewed: here the connection
+// to Redis drops all of Redis's publications.
 func TestSilentSubscription(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -181,7 +181,7 @@ func TestSilentSubscription(t *testing.T) {
 		through := redis.NewClient(&redis.Options{Addr: proxy.addr(), DB: opt.DB})
 		t.Cleanup(func() { _ = through.Close() })
 		w := newWorld(t, rdb, prefix)
-		// Only the subscription goes through the proxy.
+		// Only the subscription uses the proxy.
 		a := w.node("a", func(c *Config) { c.Redis = subscribesElsewhere{rdb, through} })
 		_, s := w.join(a, "alice", 0, 10)
 		w.send(a, "alice", "one")

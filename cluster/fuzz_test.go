@@ -9,8 +9,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// FuzzPublication gives a node anything that may be published on its channel:
-// what is not understood is logged by its size, and nothing else happens.
+// FuzzPublication sends a node any publication on its channel: an unknown one is
+// logged by its size, with no other effect.
 func FuzzPublication(f *testing.F) {
 	for _, seed := range []string{"m c1 17 5 payload", "m c1 17 -5 ", "m c1 17 payload", "m c1 17 x payload", "s c1", "m  0 ", "m c1 -1 x", "m c1 99999999999999999999 x", "m", "", "x"} {
 		f.Add(seed)

@@ -15,8 +15,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// Sends of many callers share pipelines. Each has its own answer, and what one
-// caller sends one after the other arrives so.
+// Sends of many callers share pipelines. Each has its own result, and one caller's
+// successive Sends arrive in order.
 func TestSendsShareARoundTrip(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -61,7 +61,7 @@ func TestSendsShareARoundTrip(t *testing.T) {
 	})
 }
 
-// A caller's end is its own: the others of the same pipeline have their answers.
+// A caller's cancellation is its own: others in the same pipeline get their results.
 func TestSendOutlivesItsCaller(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -131,8 +131,8 @@ func TestAckLater(t *testing.T) {
 		for i := range members {
 			w.eventually("trimmed", func() bool { return length(fmt.Sprint("user-", i)) == 0 })
 		}
-		// Another connection takes a member's place: the old one's word is void, and
-		// it learns of it.
+		// Another connection supersedes a member: the old one's ack is void, and it
+		// is told so.
 		w.send(a, "user-0", "waits")
 		old := all[0]
 		newer, s := w.join(w.node("b"), "user-0", 0, 10)
@@ -142,7 +142,7 @@ func TestAckLater(t *testing.T) {
 		} else {
 			newer.AckLater(seq)
 		}
-		// What waits still is passed on by Leave.
+		// Leave sends the pending acknowledgement.
 		if err := newer.Leave(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,7 @@ func TestAckLater(t *testing.T) {
 	})
 }
 
-// Leave does not leave behind what the gatherer had not come to.
+// Leave sends an acknowledgement that the gatherer has not yet sent.
 func TestLeaveFlushesAck(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -162,7 +162,7 @@ func TestLeaveFlushesAck(t *testing.T) {
 		m, s := w.join(a, "alice", 0, 10)
 		w.send(a, "alice", "one")
 		seq := s.want("one")
-		m.ackQueued.Store(true) // as if the gatherer were busy for good
+		m.ackQueued.Store(true) // as if the gatherer were always busy
 		m.AckLater(seq)
 		if err := m.Leave(ctx); err != nil {
 			t.Fatal(err)
@@ -173,8 +173,8 @@ func TestLeaveFlushesAck(t *testing.T) {
 	})
 }
 
-// A message that go-redis may repeat does not share a call with another Send's
-// that it may not; in one Send it does, as before.
+// A message that go-redis may repeat does not share a call with another Send's that
+// it may not; in one Send it does.
 func TestPlanKeepsKindsApart(t *testing.T) {
 	t.Parallel()
 	send := func(ids ...string) *batch {
@@ -197,8 +197,8 @@ func TestPlanKeepsKindsApart(t *testing.T) {
 	}
 }
 
-// A Send that goes ahead alone ends with its caller's deadline, and those behind it
-// are carried out.
+// A Send that leads ends with its caller's deadline, and those behind it are
+// carried out.
 func TestSendLeadsNoLongerThanItsCaller(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
@@ -222,7 +222,7 @@ func TestSendLeadsNoLongerThanItsCaller(t *testing.T) {
 		if err == nil {
 			t.Error("a message was sent to a Redis that is stopped")
 		}
-	case <-time.After(2 * time.Second): // Redis's own time to answer is longer
+	case <-time.After(2 * time.Second): // Redis's own timeout is longer
 		t.Error("Send has outlived its caller")
 	}
 	if err := syscall.Kill(server.Pid(), syscall.SIGCONT); err != nil {

@@ -31,7 +31,7 @@ func newWorld(t testing.TB, rdb redis.UniversalClient, prefix string) *world {
 
 func (w *world) keys() keys { return keys{w.prefix} }
 
-// running is a node whose Run runs.
+// running is a node inside Run.
 type running struct {
 	*Node
 	stop context.CancelFunc
@@ -50,7 +50,7 @@ func (w *world) unready(id string, change ...func(*Config)) *running {
 	w.t.Helper()
 	cfg := Config{Redis: w.rdb, Prefix: w.prefix, NodeID: id, Address: "10.0.0.1:8080", Version: "test",
 		HeartbeatEvery: 100 * time.Millisecond, LeaseTTL: 400 * time.Millisecond, ProbeEvery: 200 * time.Millisecond,
-		UnseenMax: 10000, UnseenMaxBytes: 64 << 20} // most tests send first, and join afterwards
+		UnseenMax: 10000, UnseenMaxBytes: 64 << 20} // most tests send before joining
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -144,7 +144,7 @@ type socket struct {
 
 	mu     sync.Mutex
 	queue  []item
-	last   uint64 // offered
+	last   uint64 // newest offered
 	closed bool
 
 	news chan struct{} // there may be something in the queue
@@ -223,8 +223,8 @@ func signal(c chan struct{}) {
 	}
 }
 
-// next returns what the queue holds next, false when nothing came in time or
-// the socket was closed and is empty.
+// next returns the next item in the queue, false on timeout or if the socket was
+// closed and is empty.
 func (s *socket) next(wait time.Duration) (item, bool) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -268,7 +268,7 @@ func (s *socket) want(payloads ...string) uint64 {
 	return last
 }
 
-// wantNothing says that nothing more was delivered: a message sent now comes next.
+// wantNothing checks that nothing more was delivered: a message sent now comes next.
 func (w *world) wantNothing(n *running, member string, s *socket) {
 	w.t.Helper()
 	marker := fmt.Sprintf("marker-%d", w.conns.Add(1))
@@ -284,7 +284,7 @@ func texts(from, to int) []string {
 	return all
 }
 
-// strictClient is a client of its own to rdb's server, which ends calls with their
+// strictClient is a separate client to rdb's server, which ends calls with their
 // context.
 func strictClient(t *testing.T, rdb redis.UniversalClient) *redis.Client {
 	t.Helper()

@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// cutOff starts a node whose way to Redis the test can cut.
+// cutOff starts a node whose connection to Redis the test can cut.
 func (w *world) cutOff(id string) (*running, *cutter) {
 	opt := *w.rdb.(*redis.Client).Options()
 	proxy := newCutter(w.t, opt.Addr)
@@ -49,7 +49,7 @@ func TestNodesAreListed(t *testing.T) {
 			t.Errorf("the record lives %v, want at most the lease", ttl)
 		}
 
-		// A node that ends takes its record with it.
+		// A stopping node removes its record.
 		b.end()
 		if n := rdb.Exists(ctx, w.keys().node("b")).Val(); n != 0 {
 			t.Error("the record is there after Run has ended")
@@ -74,7 +74,7 @@ func TestDeadNode(t *testing.T) {
 		w.send(a, "alice", "one")
 		seq := s.want("one")
 
-		proxy.setDown(true) // as far as anybody can see, it is dead
+		proxy.setDown(true) // as far as others can see, it is dead
 		w.send(a, "alice", "two", "three")
 		w.eventually("presence is void after the lease", func() bool {
 			p, err := a.Present(ctx, "alice")
@@ -95,7 +95,7 @@ func TestDeadNode(t *testing.T) {
 		s.want("two", "three")
 		w.wantNothing(a, "alice", s)
 
-		// It comes back, and learns that it has lost the member.
+		// It returns, and learns that it has lost the member.
 		proxy.setDown(false)
 		w.eventually("ready again", func() bool { return dead.Ready(ctx) == nil })
 		w.eventually("listed again", func() bool { return rdb.Exists(ctx, w.keys().node("dead")).Val() == 1 })
@@ -103,8 +103,8 @@ func TestDeadNode(t *testing.T) {
 	})
 }
 
-// A node process that starts anew under the id of one that died does not take
-// the dead one's members for its own.
+// A node process that restarts under the id of a dead one does not take the dead
+// one's members for its own.
 func TestPresenceOfEarlierProcessIsVoid(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -112,7 +112,7 @@ func TestPresenceOfEarlierProcessIsVoid(t *testing.T) {
 		ctx := context.Background()
 		first, proxy := w.cutOff("a")
 		w.join(first, "alice", 0, 1)
-		joined := time.Now().UnixMilli() // the times compared have milliseconds
+		joined := time.Now().UnixMilli() // the compared times have milliseconds
 		w.eventually("the clock goes on", func() bool { return time.Now().UnixMilli() > joined })
 		proxy.setDown(true)
 		second := w.node("a")
@@ -120,7 +120,7 @@ func TestPresenceOfEarlierProcessIsVoid(t *testing.T) {
 			p, err := second.Present(ctx, "alice")
 			return err == nil && len(p) == 0
 		})
-		// The first one's end leaves the second one's record alone.
+		// The first one's retirement does not affect the second one's record.
 		proxy.setDown(false)
 		first.end()
 		if n := rdb.Exists(ctx, w.keys().node("a")).Val(); n != 1 {
@@ -129,7 +129,7 @@ func TestPresenceOfEarlierProcessIsVoid(t *testing.T) {
 	})
 }
 
-// A Leave that Redis did not hear is made up for.
+// A Leave that did not reach Redis is repeated later.
 func TestLeaveWhileCutOff(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {

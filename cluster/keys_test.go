@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// Every key of a scenario is a row of the table in the package comment, of the
-// type said there, with a life if it is said to have one.
+// Every key of a scenario is a row of the table in the package comment, of the type
+// stated there, with a TTL if one is stated.
 func TestKeysDocumented(t *testing.T) {
 	t.Parallel()
 	rows := keyTable(t)
@@ -29,14 +29,14 @@ func TestKeysDocumented(t *testing.T) {
 		if err := m.Ack(ctx, s.want("one")); err != nil {
 			t.Fatal(err)
 		}
-		var many []any // as if so many had come before
+		var many []any // simulates as many earlier messages
 		for i := range seenKeep {
 			many = append(many, fmt.Sprint(i))
 		}
 		if err := rdb.SAdd(ctx, w.keys().seen("alice"), many...).Err(); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 65 { // one of them has a number that makes the script count
+		for i := range 65 { // one of them has a number that triggers counting in the script
 			if err := a.Send(ctx, Message{To: "alice", Payload: []byte("x"), ID: fmt.Sprint("x", i)}); err != nil {
 				t.Fatal(err)
 			}
@@ -56,7 +56,7 @@ func TestKeysDocumented(t *testing.T) {
 			}
 		}
 		if err := lock.Release(ctx); err != nil {
-			t.Logf("release: %v", err) // slow machines pass its time
+			t.Logf("release: %v", err) // it expires on slow machines
 		}
 		if got := rdb.HGetAll(ctx, w.keys().presence("alice")).Val(); len(got) != 7 {
 			t.Errorf("presence has %v, want node, conn, role, since, seq, at, acked", got)

@@ -111,8 +111,8 @@ func TestLockContenders(t *testing.T) {
 	})
 }
 
-// A try that is on its way when the patience for others' locks ends is waited for:
-// given up, it could leave a lock that is nobody's.
+// A try in flight when LockWait ends is waited for: if abandoned, it could leave a
+// lock without a holder.
 func TestLockOnTheWay(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// TestNotify tells two of three nodes something, one of which does not want to
-// know, and a node that is not there.
+// TestNotify notifies two of three nodes, one of them without Notified, and a node
+// that does not exist.
 func TestNotify(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {

@@ -12,7 +12,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// observed keeps what an Observer is told.
+// observed records an Observer's calls.
 type observed struct {
 	mu      sync.Mutex
 	depths  []int
@@ -34,8 +34,8 @@ func (o *observed) seen() (depths []int, full, drained int) {
 	return append([]int(nil), o.depths...), o.full, o.drained
 }
 
-// An Observer hears how deep mailboxes are, that one is full, and what was read
-// from one.
+// An Observer receives the depth of mailboxes, a full one, and the number of
+// entries read.
 func TestObserver(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -57,8 +57,8 @@ func TestObserver(t *testing.T) {
 	})
 }
 
-// A socket learns when a message was sent, on whichever node, whatever the
-// clocks of the nodes say: also of the first that it had no room for.
+// A socket learns when a message was sent, on any node, whatever the nodes' clocks:
+// also for the first message that it had no room for.
 func TestSentIsTold(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -74,13 +74,13 @@ func TestSentIsTold(t *testing.T) {
 		w.eventually("the socket is level", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.phase == level })
 		begun := time.Now()
 		w.send(from, "alice", "1")
-		w.send(from, "alice", "2") // there is no room for it
+		w.send(from, "alice", "2") // no room
 		for _, want := range []string{"1", "2"} {
 			it, ok := s.next(patience)
 			if !ok || it.payload != want {
 				t.Fatalf("got %q, %v, want %q", it.payload, ok, want)
 			}
-			// A round trip to Redis may be long on a busy machine.
+			// A round trip to Redis may take long on a busy machine.
 			if early, late := begun.Sub(it.sent), time.Until(it.sent); early > 10*time.Second || late > 10*time.Second {
 				t.Errorf("%q was sent at %v, it is between %v and now", want, it.sent, begun)
 			}

@@ -30,7 +30,7 @@ func TestNewerConnectionSupersedes(t *testing.T) {
 		_, third := w.join(b, "alice", 0, 10) // another one
 		w.eventually("the socket on the other node is superseded", second.isClosed)
 
-		// The superseded one changes nothing any more.
+		// The superseded one has no effect.
 		w.send(a, "alice", "one")
 		seq := third.want("one")
 		if err := old.Ack(ctx, seq); err != nil {
@@ -53,7 +53,7 @@ func TestNewerConnectionSupersedes(t *testing.T) {
 }
 
 // A node that missed the notice learns from its next ack, or its next read, and
-// takes nothing away when it leaves.
+// removes nothing when it leaves.
 func TestStaleNodeIsFenced(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -91,7 +91,7 @@ func TestStaleNodeIsFenced(t *testing.T) {
 	})
 }
 
-// However joins of one member race, one live socket is left: the one in Redis.
+// After racing joins of one member, one live socket is left: the one in Redis.
 func TestRacingJoins(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -142,8 +142,8 @@ func TestRacingJoins(t *testing.T) {
 	})
 }
 
-// A newer connection registers while the reply to the older one's Join is on
-// its way.
+// A newer connection registers while the reply to the older one's Join is in
+// transit.
 func TestSupersededWhileJoining(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -170,8 +170,8 @@ func TestSupersededWhileJoining(t *testing.T) {
 	})
 }
 
-// afterCommand is a go-redis hook that calls then once, between the first
-// command that succeeds with the given argument and its caller.
+// afterCommand is a go-redis hook that calls then once, after the first command
+// that succeeds with the given argument, before it returns.
 type afterCommand struct {
 	arg  string
 	then func()
@@ -217,12 +217,12 @@ func TestAckTrims(t *testing.T) {
 		}
 		ack(0, 6)
 		ack(first+1, 4)
-		ack(first, 4) // again, and older
+		ack(first, 4) // repeated, and older
 		if got := rdb.HGet(ctx, k.presence("alice"), "acked").Val(); got != fmt.Sprint(first+1) {
 			t.Errorf("presence says acked %s, want %d", got, first+1)
 		}
-		// What was not handed over cannot be acknowledged. (The fifth is being
-		// offered again and again, so it may count as handed over.)
+		// Undelivered messages cannot be acknowledged. (The fifth is offered
+		// repeatedly, so it may count as handed over.)
 		if err := m.Ack(ctx, 1<<60); err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +237,7 @@ func TestAckTrims(t *testing.T) {
 			t.Errorf("got seq %d after the mailbox was emptied, want %d", seq, last+1)
 		}
 
-		// Acknowledged is gone, whatever the client says later.
+		// Acknowledged messages are gone, whatever the client's later seq.
 		_, again := w.join(a, "alice", 0, 10)
 		again.want("next")
 		w.wantNothing(a, "alice", again)
@@ -303,7 +303,7 @@ func TestBadIDs(t *testing.T) {
 				t.Errorf("node %q: got %v, want ErrBadID", id, err)
 			}
 		}
-		// Letters are not only ASCII.
+		// Letters need not be ASCII.
 		_, s := w.join(a, "用户_1.α@x-y", 0, 1)
 		w.send(a, "用户_1.α@x-y", "hello")
 		s.want("hello")
@@ -315,8 +315,8 @@ func TestBadIDs(t *testing.T) {
 	})
 }
 
-// When a member was seen last is known while it is away, and moves with each time
-// that it comes and goes.
+// A member's last-seen time is known while it is away, and changes with each join
+// and leave.
 func TestLastSeen(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -355,8 +355,8 @@ func TestLastSeen(t *testing.T) {
 	})
 }
 
-// A node that was stopped for longer than its lease takes nobody's place by what
-// had come before, until it has a lease again.
+// A node that was stopped for longer than its lease supersedes no socket by old
+// messages, until it has a lease again.
 func TestNoJoinWithoutALease(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -364,7 +364,7 @@ func TestNoJoinWithoutALease(t *testing.T) {
 		n, ctx := w.node("a"), context.Background()
 		w.eventually("the node is registered", n.registered.Load)
 		var err error
-		for range 20 { // a heartbeat may come in between
+		for range 20 { // a heartbeat may intervene
 			n.lastBeat.Store(int64(time.Since(n.started) - n.cfg.LeaseTTL - time.Second))
 			var m *Membership
 			if m, err = n.Node.Join(ctx, "alice", "participant", 0, w.socket(10)); err != nil {
@@ -378,7 +378,7 @@ func TestNoJoinWithoutALease(t *testing.T) {
 	})
 }
 
-// What waits in a mailbox is what has not been acknowledged, the newest first.
+// Waiting returns a mailbox's unacknowledged messages, the newest first.
 func TestWaiting(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {

@@ -9,8 +9,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// On Redis Cluster every script and transaction keeps to one slot, publishing
-// is sharded, and delivery is what it is elsewhere.
+// On Redis Cluster every script and transaction keeps to one slot, publishing is
+// sharded, and delivery is the same as elsewhere.
 func TestRedisCluster(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedisCluster(t)

@@ -19,7 +19,7 @@ import (
 type failover struct {
 	t               *testing.T
 	master, replica *redistest.RealRedis
-	addr            atomic.Value // of whichever is the master
+	addr            atomic.Value // of the current master
 	rdb             *redis.Client
 }
 
@@ -36,8 +36,8 @@ func startFailover(t *testing.T) *failover {
 	return f
 }
 
-// detach makes the replica a master of its own as soon as it has everything: what
-// the master takes from then on is lost with it.
+// detach makes the replica a separate master once it is in sync: the master's later
+// writes are lost with it.
 func (f *failover) detach() {
 	f.t.Helper()
 	ctx := context.Background()
@@ -53,13 +53,13 @@ func (f *failover) detach() {
 	}
 }
 
-// over kills the master; the replica is it from then on.
+// over kills the master; the replica is then the master.
 func (f *failover) over() {
 	f.addr.Store(f.replica.Addr())
 	f.master.Kill()
 }
 
-// until sends when Redis takes it again; once, by its id.
+// until sends once Redis accepts it again; once, by its id.
 func (w *world) until(n *running, to string, payloads ...string) {
 	w.t.Helper()
 	for _, p := range payloads {
@@ -76,9 +76,9 @@ func numbered(what string, n int) (all []string) {
 	return all
 }
 
-// A failover loses three messages that the member has. Its node dies at once, and as
-// much or more is sent before it comes back: it gets all of that, once, under numbers
-// above those that it has, and what it had and did not acknowledge not again.
+// A failover loses three messages that the member has. Its node dies at once, and
+// as many or more are sent before it returns: it gets all of them, once, under
+// numbers above those that it has, and its unacknowledged old ones not again.
 func TestLostTail(t *testing.T) {
 	t.Parallel()
 	for _, after := range sample.Of(2, []int{0, 2, 3, 7}) {
@@ -118,9 +118,9 @@ func TestLostTail(t *testing.T) {
 	}
 }
 
-// As TestLostTail, with the socket open all the time. What the client acknowledges
-// are numbers that this Redis has not given, or not for those messages: nothing is
-// trimmed that it did not get.
+// As TestLostTail, with the socket open all the time. The client acknowledges
+// numbers that this Redis has not given, or not for those messages: no undelivered
+// message is trimmed.
 func TestLostTailUnderLiveSocket(t *testing.T) {
 	t.Parallel()
 	f := startFailover(t)
@@ -145,8 +145,8 @@ func TestLostTailUnderLiveSocket(t *testing.T) {
 	}
 }
 
-// Redis is started with an older file. Who was there and who comes back gets all
-// that is sent from then on.
+// Redis is started with an older file. Connected and returning members get all
+// messages sent from then on.
 func TestOlderFileRestored(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t, "--appendfsync", "always")
@@ -191,8 +191,8 @@ func TestOlderFileRestored(t *testing.T) {
 	again.want("end")
 }
 
-// A client has numbers of a generation that is lost as a whole: what it has of the
-// others cannot be told, so it gets all that there is.
+// A client has numbers of a wholly lost generation: what it has of others is
+// unknown, so everything is delivered.
 func TestLostGeneration(t *testing.T) {
 	t.Parallel()
 	f := startFailover(t)
@@ -208,7 +208,7 @@ func TestLostGeneration(t *testing.T) {
 	f.over()
 	c := w.node("c")
 	w.until(c, "bob", "second") // begins a generation
-	lost := last + 1<<40        // of one that began elsewhere
+	lost := last + 1<<40        // of another generation
 	m, s := w.join(c, "bob", lost, 100)
 	if !m.RolledBack() {
 		t.Error("the client is not told")

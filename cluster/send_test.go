@@ -64,7 +64,7 @@ func TestMailboxFull(t *testing.T) {
 		if !errors.As(err, &failed) || failed.Index != 1 || failed.To != "alice" {
 			t.Errorf("got %+v, want the second message named", failed)
 		}
-		// What is there already is no overflow.
+		// A message already appended is no overflow.
 		if err := a.Send(ctx, Message{To: "alice", Payload: []byte("msg-5"), ID: "five"}); err != nil {
 			t.Errorf("a message that is there: got %v, want nil", err)
 		}
@@ -73,7 +73,7 @@ func TestMailboxFull(t *testing.T) {
 		if err := m.Ack(ctx, seq); err != nil {
 			t.Fatal(err)
 		}
-		// The refused one left no mark.
+		// The refused one was not recorded.
 		if err := a.Send(ctx, Message{To: "alice", Payload: []byte("msg-6"), ID: "six"}); err != nil {
 			t.Errorf("after the ack: %v", err)
 		}
@@ -84,7 +84,7 @@ func TestMailboxFull(t *testing.T) {
 }
 
 // TestMailboxFullOfBytes: large messages fill a mailbox long before their number
-// does; what is read makes room again.
+// does; reading makes room again.
 func TestMailboxFullOfBytes(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Real(t)
@@ -112,7 +112,7 @@ func TestMailboxFullOfBytes(t *testing.T) {
 	}
 }
 
-// After a failure nothing later goes to the same member, however long the Send.
+// After a failure nothing more goes to the same member, however long the Send.
 func TestNothingAfterAFailure(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -160,7 +160,7 @@ func TestSameIDOnce(t *testing.T) {
 		}
 		s.want(texts(1, rounds)...)
 		w.wantNothing(nodes[1], "alice", s)
-		// Another member's mailbox has ids of its own.
+		// Another member's mailbox has its own ids.
 		if err := nodes[0].Send(ctx, Message{To: "bob", Payload: []byte("msg"), ID: "id-0"}); err != nil {
 			t.Fatal(err)
 		}
@@ -201,7 +201,7 @@ func TestSeenIsBounded(t *testing.T) {
 			t.Errorf("seen keeps %d and %d ids, want from %d to twice that", young, old, seenKeep)
 		}
 		before := rdb.XLen(ctx, w.keys().mailbox("alice")).Val()
-		for _, age := range []int{1, seenKeep / 2, seenKeep} { // from either generation
+		for _, age := range []int{1, seenKeep / 2, seenKeep} { // from either set
 			if err := a.Send(ctx, Message{To: "alice", Payload: []byte("x"), ID: fmt.Sprintf("%06d", total-age)}); err != nil {
 				t.Fatal(err)
 			}
@@ -212,8 +212,8 @@ func TestSeenIsBounded(t *testing.T) {
 	})
 }
 
-// A mailbox lives for its time after the last message, or a sixteenth of it less;
-// and so do the ids that it has seen.
+// A mailbox lives for its TTL after the last message, or a sixteenth less; so do
+// its seen ids.
 func TestMailboxLifeIsRenewed(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -236,7 +236,7 @@ func TestMailboxLifeIsRenewed(t *testing.T) {
 				if life := rdb.PTTL(ctx, key).Val(); life < least || life > time.Hour {
 					t.Errorf("%s: %s lives %s more, want at least %s and at most an hour", when, key, life, least)
 				}
-				rdb.PExpire(ctx, key, 50*time.Minute) // as if time had passed
+				rdb.PExpire(ctx, key, 50*time.Minute) // simulates the passage of time
 			}
 		}
 		check := func(when string, err error, least time.Duration, keys ...string) {
@@ -256,11 +256,11 @@ func TestMailboxLifeIsRenewed(t *testing.T) {
 		}
 		check("a sixteenth later", send(a, "ids"), renewed, k.mailbox("alice"), k.seen("alice"))
 
-		// What was lost with Redis's memory is made anew, with its time to live.
+		// Keys lost by Redis are recreated, with their time to live.
 		rdb.Del(ctx, k.mailbox("alice"), k.seen("alice"))
 		check("after a loss", send(a, "ids"), renewed, k.mailbox("alice"), k.seen("alice"))
 
-		// A renewal that failed is owed.
+		// A failed renewal is repeated.
 		a.renewed.forget("alice")
 		rdb.Del(ctx, k.mailbox("alice"))
 		rdb.Set(ctx, k.mailbox("alice"), "no stream", 0)
@@ -273,7 +273,7 @@ func TestMailboxLifeIsRenewed(t *testing.T) {
 	})
 }
 
-// TestRenewalsAreBounded: they are a saving, not a record.
+// TestRenewalsAreBounded: they are an optimization, not a record.
 func TestRenewalsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := renewals{life: 16 * time.Minute}
@@ -294,8 +294,8 @@ func TestRenewalsAreBounded(t *testing.T) {
 	}
 }
 
-// Scripts vanish when Redis restarts: messages without an id are not sent twice
-// and keep their order.
+// Scripts vanish when Redis restarts: messages without an id are not sent twice and
+// keep their order.
 func TestSendLoadsScripts(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"miniredis", "redis"} {

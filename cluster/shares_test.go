@@ -14,7 +14,7 @@ import (
 )
 
 // fill sends messages of a payer until one is refused, and returns how many were
-// not, and why it was.
+// not, and the reason.
 func (w *world) fill(n *running, to, payer string, size int) (sent int, err error) {
 	w.t.Helper()
 	for sent < 20_000 {
@@ -29,7 +29,7 @@ func (w *world) fill(n *running, to, payer string, size int) (sent int, err erro
 }
 
 // TestStrangerFillsItsShareOnly: one payer gets a quarter of a mailbox, three that
-// have done so leave a quarter for those who hold little, and the member itself
+// have done so leave a quarter for payers that hold little, and the member itself
 // may have more.
 func TestStrangerFillsItsShareOnly(t *testing.T) {
 	t.Parallel()
@@ -62,8 +62,8 @@ func TestStrangerFillsItsShareOnly(t *testing.T) {
 	}
 }
 
-// TestPartOfAGroup bounds what a payer may have of one group, beside others of the
-// same Send and pipeline.
+// TestPartOfAGroup bounds a payer's part of one group, beside others of the same
+// Send and pipeline.
 func TestPartOfAGroup(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -104,9 +104,9 @@ func TestPartOfAGroup(t *testing.T) {
 	})
 }
 
-// TestEndRemovesItsGroup: of what has ended while its member is away the end is
-// left; the rest of the mailbox, and the order in it, stays, and the member gets
-// it. What comes after an end is worth nothing.
+// TestEndRemovesItsGroup: of a group that ended while its member was away only the
+// end is left; the rest of the mailbox, and its order, stays and is delivered.
+// Messages after an end are dropped.
 func TestEndRemovesItsGroup(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -121,7 +121,7 @@ func TestEndRemovesItsGroup(t *testing.T) {
 			}
 		}
 		m, s := w.join(a, "alice", 0, 100)
-		for i := range 3 { // not counted yet: a socket is there
+		for i := range 3 { // not yet counted: a socket is connected
 			send("early", false, fmt.Sprint("early-", i))
 		}
 		seq := s.want("early-0")
@@ -152,8 +152,8 @@ func TestEndRemovesItsGroup(t *testing.T) {
 	})
 }
 
-// TestEndUnderASocket removes what a slow socket has before it, in the middle of
-// its reading.
+// TestEndUnderASocket removes entries that a slow socket has not read, in the
+// middle of its reading.
 func TestEndUnderASocket(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -197,16 +197,16 @@ func TestEndUnderASocket(t *testing.T) {
 		if kept != 300 {
 			t.Errorf("%d messages of no group came, want 300", kept)
 		}
-		if large > 100 { // that were on their way to the socket
+		if large > 100 { // in transit to the socket
 			t.Errorf("%d of 300 messages came of groups that had ended", large)
 		}
 		w.wantNothing(a, "alice", s)
 	})
 }
 
-// TestEndOfFewLargeMessages: what a socket has left unread is removed by the end of
-// its group where it is large, however few the messages are, and the socket goes
-// without leaving a week's worth.
+// TestEndOfFewLargeMessages: a socket's unread messages are removed by the end of
+// their group if large, even if few, and the socket leaves without a week's
+// backlog.
 func TestEndOfFewLargeMessages(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -233,8 +233,8 @@ func TestEndOfFewLargeMessages(t *testing.T) {
 }
 
 // TestUnseenMember: the mailbox of a member that never joined is small and lives
-// for an hour after its last message; once it has joined it has what waited, and
-// all the room and time.
+// for an hour after its last message; once it has joined it gets the waiting
+// messages, and full size and lifetime.
 func TestUnseenMember(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -243,7 +243,7 @@ func TestUnseenMember(t *testing.T) {
 		ctx, k := context.Background(), w.keys()
 		life := func(member string) time.Duration { return rdb.PTTL(ctx, k.mailbox(member)).Val() }
 		w.send(a, "alice", "early")
-		for range 2 { // also of a second append, which renews nothing lately renewed
+		for range 2 { // also after a second append, which renews no recent renewal
 			if ttl := life("alice"); ttl > time.Hour || ttl < 50*time.Minute {
 				t.Errorf("the mailbox of a member never seen lives for %v, want an hour", ttl)
 			}
@@ -278,8 +278,8 @@ func TestUnseenMember(t *testing.T) {
 	})
 }
 
-// TestMailboxOfTheVersionBefore: what a node of the version before appended counts,
-// whoever caused it, and its member has been seen.
+// TestMailboxOfTheVersionBefore: messages appended by a node of the version before
+// count, whatever their payer, and the mailbox's member counts as seen.
 func TestMailboxOfTheVersionBefore(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {

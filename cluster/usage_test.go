@@ -47,8 +47,8 @@ func (w *world) ackBefore(member, conn string, seq uint64) {
 	}
 }
 
-// TestNumbersOfTheVersionBefore: numbers that a node of an older version gave, before
-// or between, are numbers as any.
+// TestNumbersOfTheVersionBefore: numbers given by a node of an older version,
+// before or between, are ordinary numbers.
 func TestNumbersOfTheVersionBefore(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -58,7 +58,7 @@ func TestNumbersOfTheVersionBefore(t *testing.T) {
 		w.sendBefore("alice", "old-2")
 		_, s := w.join(a, "alice", 0, 10)
 		last := s.want("old-1", "old-2")
-		w.sendBefore("alice", "old-3") // published as it was then
+		w.sendBefore("alice", "old-3") // published in the old format
 		w.send(a, "alice", "new-1")
 		w.sendBefore("alice", "old-4")
 		s.want("old-3", "new-1", "old-4")
@@ -77,7 +77,7 @@ func TestNumbersOfTheVersionBefore(t *testing.T) {
 	})
 }
 
-// entryCost is what an entry is charged, as usage.lua has it.
+// entryCost is an entry's charge, as in usage.lua.
 func entryCost(e redis.XMessage) int {
 	payload, _ := e.Values["payload"].(string)
 	link, _ := e.Values["link"].(string)
@@ -88,12 +88,12 @@ func entryCost(e redis.XMessage) int {
 	return len(payload) + 256 + waste
 }
 
-// accounts returns the account of a member's mailbox, and what it should be,
-// counted from the entries; both without what the entries do not tell.
+// accounts returns the account of a member's mailbox, and its expected value,
+// counted from the entries; both without fields that the entries do not show.
 func (w *world) accounts(member string) (got, want map[string]string) {
 	w.t.Helper()
 	ctx := context.Background()
-	tx := w.rdb.TxPipeline() // a socket's node may number the entries again meanwhile
+	tx := w.rdb.TxPipeline() // a socket's node may renumber the entries meanwhile
 	hash, stream := tx.HGetAll(ctx, w.keys().usage(member)), tx.XRange(ctx, w.keys().mailbox(member), "-", "+")
 	if _, err := tx.Exec(ctx); err != nil {
 		w.t.Fatal(err)
@@ -101,7 +101,7 @@ func (w *world) accounts(member string) (got, want map[string]string) {
 	got, entries := hash.Val(), stream.Val()
 	delete(got, "last")
 	delete(got, "unseen")
-	for name, value := range got { // what stands behind the newest seq may be gone
+	for name, value := range got { // a suffix after the newest seq may be stale
 		if first, rest, _ := strings.Cut(value, " "); strings.HasPrefix(name, "of:") && first != "end" && rest != "" {
 			got[name] = first
 		}
@@ -136,7 +136,7 @@ func (w *world) accounts(member string) (got, want map[string]string) {
 	return got, want
 }
 
-// charged is what a member's mailbox is charged for.
+// charged is the total charge of a member's mailbox.
 func (w *world) charged(member string) int {
 	w.t.Helper()
 	n, err := w.rdb.HGet(context.Background(), w.keys().usage(member), "bytes").Int()
@@ -146,7 +146,7 @@ func (w *world) charged(member string) int {
 	return n
 }
 
-// TestMailboxBoundIsExact: small messages first make the large ones count no less.
+// TestMailboxBoundIsExact: large messages after small ones count in full.
 func TestMailboxBoundIsExact(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -175,8 +175,8 @@ func TestMailboxBoundIsExact(t *testing.T) {
 	})
 }
 
-// TestChargeCoversMemory: what a mailbox is charged for is not less than what
-// Redis needs for it, whatever its messages and whatever was removed from it.
+// TestChargeCoversMemory: a mailbox's charge is at least Redis's memory for it,
+// whatever its messages and removals.
 func TestChargeCoversMemory(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Real(t)
@@ -214,7 +214,7 @@ func TestChargeCoversMemory(t *testing.T) {
 }
 
 // TestAccountIsExact appends, acknowledges, joins, loses and expires at random,
-// beside a node of the version before, and counts again after each step.
+// beside a node of the version before, and recounts after each step.
 func TestAccountIsExact(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -249,8 +249,8 @@ type accounting struct {
 	s      *socket
 	last   uint64
 	ids    int
-	beyond int  // bytes that a node of the version before appended, which knows no such bound
-	stale  bool // somebody who does not count, or not everything, has been here since the last append
+	beyond int  // bytes appended by a node of the version before, which has no such bound
+	stale  bool // a node that counts nothing, or not everything, has appended or trimmed since
 }
 
 func (x *accounting) send(t *rapid.T) {
@@ -273,7 +273,7 @@ func (x *accounting) send(t *rapid.T) {
 func (x *accounting) join(t *rapid.T) {
 	x.leave()
 	if rapid.IntRange(0, 3).Draw(t, "ahead") == 0 {
-		x.last += uint64(rapid.IntRange(1, 50).Draw(t, "by")) // Redis has lost what the client has seen
+		x.last += uint64(rapid.IntRange(1, 50).Draw(t, "by")) // Redis has lost messages that the client has
 	}
 	x.m, x.s = x.world.join(x.node, x.member, x.last, 1000)
 }

@@ -42,7 +42,7 @@
 // Both begin with the configured prefix, and are kept for ever.
 //
 //	audit                      stream  the entries; the ids are Redis's, and say when an entry was written
-//	audited:{<prefix>audit}    zset    names of batches and of what may come once, by ms; the newest 100000
+//	audited:{<prefix>audit}    zset    names of batches and of entries recorded once, by ms; the newest 100000
 //
 // The head of the chain is the last entry itself, so it cannot be changed or
 // forgotten separately. The hash tag of the second key is the whole name of the

@@ -31,7 +31,7 @@
 //	index:keys             zset    all key ids by creation, ms
 //	request:{id}           string  the request under an idempotency key; id is a hash of it and the user
 //
-//	quota:{user}           hash    what an account, as coordinator, has in open and in ended sessions; see quota.lua
+//	quota:{user}           hash    an account's use, as coordinator, by open and by ended sessions; see quota.lua
 //	quota:{user}:open      hash    session id -> its reservation while it is open
 //	quota:{user}:keys      hash    how many keys the account has made, and their bytes; for ever
 //
