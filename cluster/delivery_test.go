@@ -49,8 +49,7 @@ func TestLiveDeliveryReadsNoMailbox(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.eventually("level", func() bool { return m.phaseNow() == level })
-		// Taken out of the mailbox as soon as they are in: only what is
-		// Trimmed from the mailbox as soon as they are appended: only published messages
+		// Trimmed as soon as they are appended: only published messages
 		// can arrive.
 		for i := range 20 {
 			p := fmt.Sprint("live-", i)

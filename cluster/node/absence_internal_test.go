@@ -12,8 +12,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// TestNobodyIsAbsentBeforeTheContact: what a node says of when users were seen last
-// is no earlier than its contact with Redis, after that was broken.
+// TestNobodyIsAbsentBeforeTheContact: a node's last-seen times are no earlier than
+// its contact with Redis, after that was broken.
 func TestNobodyIsAbsentBeforeTheContact(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)

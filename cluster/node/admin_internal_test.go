@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestProfilesAreLocal: who asks from another machine gets no profile, wherever
-// the admin listener is.
+// TestProfilesAreLocal: requests from another machine get no profile, wherever the
+// admin listener is.
 func TestProfilesAreLocal(t *testing.T) {
 	t.Parallel()
 	profiles := onlyLocal(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -18,7 +18,7 @@ func TestProfilesAreLocal(t *testing.T) {
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/debug/pprof/", nil)
 		r.RemoteAddr = from
-		r.Header.Set("X-Forwarded-For", "127.0.0.1") // anybody can say that
+		r.Header.Set("X-Forwarded-For", "127.0.0.1") // any client can send that
 		w := httptest.NewRecorder()
 		profiles.ServeHTTP(w, r)
 		if w.Code != want {
@@ -27,8 +27,8 @@ func TestProfilesAreLocal(t *testing.T) {
 	}
 }
 
-// TestAdminHosts: the admin listener answers who names it by an address or by a
-// name that it was given, and no page of a web site whose name resolves to it.
+// TestAdminHosts: the admin listener answers requests that name it by an address or
+// by a configured name, and no page of a web site whose name resolves to it.
 func TestAdminHosts(t *testing.T) {
 	t.Parallel()
 	n := &Node{cfg: Config{AdminAddr: "metrics.internal:9090", AdminHosts: []string{"conclave-n1.monitoring", "N2.example:9090"}}}

@@ -17,8 +17,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// door is one address before several servers: where it leads can be changed, and
-// the connections through it stay open.
+// door is one address before several servers: its target can be changed, and the
+// connections through it stay open.
 type door struct {
 	listen net.Listener
 	to     atomic.Value // string
@@ -99,7 +99,7 @@ func follow(t *testing.T, replica, master *redistest.RealRedis) {
 	}
 }
 
-// switchover makes a master of the replica, and a replica of the master.
+// switchover swaps the roles of a master and its replica.
 func switchover(t *testing.T, d *door, master, replica *redistest.RealRedis) {
 	t.Helper()
 	if err := replica.Client(t).Do(context.Background(), "replicaof", "no", "one").Err(); err != nil {
@@ -109,8 +109,8 @@ func switchover(t *testing.T, d *door, master, replica *redistest.RealRedis) {
 	d.to.Store(replica.Addr())
 }
 
-// ways are those in which a node asks Redis for something: each counts a key up,
-// after a read that any server answers where it can.
+// ways are the methods by which a node calls Redis: each increments a key, after a
+// read that any server answers if possible.
 var ways = map[string]func(ctx context.Context, rdb redis.UniversalClient, key string) error{
 	"command": func(ctx context.Context, rdb redis.UniversalClient, key string) error {
 		return rdb.Incr(ctx, key).Err()
@@ -145,8 +145,8 @@ type onceOnly struct{ *redis.IntCmd }
 func (onceOnly) NoRetry() bool { return true }
 
 // A master is demoted behind its address, and the connections to it stay open. By
-// whichever way a node asks next, it is answered by the new master, at once and
-// once, and no connection to the old one is lent again: not for reading either.
+// any method, the node's next call is answered by the new master, at once and once,
+// and no connection to the old one is used again, not even for reads.
 func TestSwitchoverBehindOneAddress(t *testing.T) {
 	t.Parallel()
 	for name, way := range ways {
@@ -175,7 +175,7 @@ func TestSwitchoverBehindOneAddress(t *testing.T) {
 	}
 }
 
-// A client that waits for replicas notices too, also by what it only reads.
+// A client that waits for replicas notices too, also by its reads alone.
 func TestSwitchoverWithReplicas(t *testing.T) {
 	t.Parallel()
 	master, replica := pair(t)
@@ -215,7 +215,7 @@ func TestSwitchoverWithReplicas(t *testing.T) {
 // idle makes connections and leaves them in the pool.
 func idle(t *testing.T, rdb redis.UniversalClient, n int) { ids(t, rdb, n) }
 
-// ids asks so many connections at one time which server they are to.
+// ids asks over that many concurrent connections which server they reach.
 func ids(t *testing.T, rdb redis.UniversalClient, n int) map[string]int {
 	t.Helper()
 	one, ctx := rdb.(*redis.Client), context.Background()

@@ -45,8 +45,8 @@ func FuzzRedisURL(f *testing.F) {
 	})
 }
 
-// TestRedisURLParts: a password that is not encoded is cut up by parsers, which
-// quote the piece that they do not like.
+// TestRedisURLParts: a password that is not encoded is split by parsers, which
+// quote the invalid part.
 func TestRedisURLParts(t *testing.T) {
 	for text, secret := range map[string]string{
 		"redis://:hunter/twenty@127.0.0.1:6379/0":            "hunter",
@@ -67,7 +67,7 @@ func TestRedisURLParts(t *testing.T) {
 	}
 }
 
-// TestSentinelPassword: Sentinels with a password of their own are asked with it.
+// TestSentinelPassword: Sentinels' own password is sent to them.
 func TestSentinelPassword(t *testing.T) {
 	t.Parallel()
 	s := redistest.StartSentinels(t, 0)
@@ -90,8 +90,8 @@ func TestSentinelPassword(t *testing.T) {
 	}
 }
 
-// FuzzHTTP gives a node's web API any request of a stranger or a user. Each is
-// answered in JSON, and none is the server's fault.
+// FuzzHTTP sends a node's web API any request, with or without a user's token. Each
+// is answered in JSON, and none causes a server error.
 func FuzzHTTP(f *testing.F) {
 	db, err := miniredis.Run()
 	if err != nil {

@@ -56,14 +56,14 @@ func TestSentinelsFailOver(t *testing.T) {
 }
 
 // replicate writes a key to a master and waits until so many replicas have it, and
-// all that was written before: what they do not have is lost with the master.
+// all earlier writes: later writes are lost with the master.
 func replicate(t *testing.T, master *RealRedis, key string, replicas int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), failoverWithin)
 	defer cancel()
 	one := redis.NewClient(&redis.Options{Addr: master.Addr()})
 	defer one.Close()
-	conn := one.Conn() // WAIT is for what its own connection has written
+	conn := one.Conn() // WAIT covers its own connection's writes
 	defer conn.Close()
 	must(t, conn.Set(ctx, key, key, 0).Err())
 	await(t, ctx, "the replicas have it", func() bool { return conn.Wait(ctx, replicas, time.Second).Val() == int64(replicas) })

@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// 32 callers a core ask a real Redis for a small thing each: by themselves, and
-// through a Client.
+// 32 callers a core run small commands on a real Redis: alone, and through a
+// Client.
 func BenchmarkRoundTrips(b *testing.B) {
 	rdb, ctx := redistest.Real(b), context.Background()
 	c := redisx.New(rdb)

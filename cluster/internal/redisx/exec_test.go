@@ -15,7 +15,7 @@ import (
 )
 
 // refusing starts a Redis that refuses new connections, and returns a client of it
-// that has no connection yet, and how its errors begin.
+// without a connection, and the prefix of its errors.
 var refusing = map[string]func(t *testing.T) (redis.UniversalClient, string){
 	"password changed": func(t *testing.T) (redis.UniversalClient, string) {
 		rdb := redistest.StartRedis(t).Client(t)
@@ -41,12 +41,12 @@ var refusing = map[string]func(t *testing.T) (redis.UniversalClient, string){
 		}
 		opt := *rdb.(*redis.Client).Options()
 		opt.ContextTimeoutEnabled = true
-		return redis.NewClient(&opt), "" // its word for that, or a connection that breaks
+		return redis.NewClient(&opt), "" // its error for that, or a broken connection
 	},
 }
 
-// Each command that was not sent has an error, alone and with those of others, by
-// whichever way: none may be taken for one that found nothing.
+// Each unsent command has an error, alone or batched, by any method: none may be
+// mistaken for an empty result.
 func TestRefusedConnection(t *testing.T) {
 	t.Parallel()
 	for name, start := range refusing {
@@ -67,7 +67,7 @@ func TestRefusedConnection(t *testing.T) {
 			}
 			c, script := redisx.New(rdb), redisx.NewScript("return redis.call('GET', KEYS[1])")
 			var all sync.WaitGroup
-			for i := range 8 { // the first goes alone, others share
+			for i := range 8 { // the first goes alone, the others share
 				all.Go(func() {
 					call, get := script.Call([]string{"there"}), redis.NewStringCmd(ctx, "get", "there")
 					refused(fmt.Sprint("caller ", i), c.Do(ctx, call, get), call, get)
@@ -84,7 +84,7 @@ func TestRefusedConnection(t *testing.T) {
 	}
 }
 
-// Redis.Nil is no error, and hides none.
+// Redis.Nil is not an error, and hides none.
 func TestExec(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {

@@ -1,6 +1,6 @@
 package redisx
 
-// Waiting is how many callers wait for a round trip.
+// Waiting returns how many callers wait for a round trip.
 func (c *Client) Waiting() int {
 	c.trips.mu.Lock()
 	defer c.trips.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/internal/redisx"
 )
 
-// What comes while a batch is under way is the next one, in order and never
-// more than the most; what comes when nothing is under way goes at once.
+// Values added during a batch form the next one, in order and within the maximum;
+// values added while none runs go at once.
 func TestGatherer(t *testing.T) {
 	t.Parallel()
 	batches, proceed := make(chan []int), make(chan struct{})
@@ -38,8 +38,8 @@ func TestGatherer(t *testing.T) {
 	close(proceed)
 }
 
-// Who finds nothing under way goes ahead alone; what comes meanwhile is the next
-// batch, in order, and nobody runs beside another.
+// A caller that finds no batch running leads alone; values added meanwhile form the
+// next batch, in order, and no two batches run at once.
 func TestGathererIsLed(t *testing.T) {
 	t.Parallel()
 	batches := make(chan []int)
@@ -71,6 +71,6 @@ func TestGathererIsLed(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		g.Pass() // nothing has come
+		g.Pass() // nothing was added
 	}
 }

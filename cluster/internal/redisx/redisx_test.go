@@ -37,8 +37,8 @@ func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// alone returns a client of its own to the server of another, which ends calls
-// with their context.
+// alone returns a separate client of the same server, which ends calls with their
+// context.
 func alone(t *testing.T, rdb redis.UniversalClient) *redis.Client {
 	t.Helper()
 	opt := *rdb.(*redis.Client).Options()
@@ -48,8 +48,8 @@ func alone(t *testing.T, rdb redis.UniversalClient) *redis.Client {
 	return one
 }
 
-// Many callers share round trips. Each has its own replies and errors, in the
-// order of what it asked.
+// Many callers share round trips. Each has its own replies and errors, in the order
+// of its commands.
 func TestRoundTripsAreShared(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -85,8 +85,7 @@ func TestRoundTripsAreShared(t *testing.T) {
 	})
 }
 
-// A script that Redis does not have is run all the same, each call once, beside
-// what it has.
+// A script that Redis does not have still runs, each call once, beside known ones.
 func TestMissingScripts(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -112,9 +111,9 @@ func TestMissingScripts(t *testing.T) {
 	})
 }
 
-// Who leaves does so when its context ends, however long Redis takes: whoever goes
-// alone, and whoever waits for others. Those who stay have their answers, and what
-// was not on its way is not done.
+// A leaving caller returns when its context ends, however long Redis takes, whether
+// alone or waiting for others. The others get their replies, and commands not yet
+// sent are not carried out.
 func TestLeaving(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
@@ -146,7 +145,7 @@ func TestLeaving(t *testing.T) {
 		}
 	}
 	leads := do(ctx, 600*time.Millisecond)
-	time.Sleep(50 * time.Millisecond) // it is on its way
+	time.Sleep(50 * time.Millisecond) // it is in flight
 	cancelled, cancel := context.WithCancel(ctx)
 	stays, leaves, goes := do(ctx, time.Minute), do(ctx, 30*time.Millisecond), do(cancelled, time.Minute)
 	time.Sleep(10 * time.Millisecond)
@@ -166,7 +165,7 @@ func TestLeaving(t *testing.T) {
 	if err := in("who stays", stays, 10*time.Second); err != nil {
 		t.Errorf("who stays: %v", err)
 	}
-	// The first one, perhaps the one that led (its answer was lost), and who stayed.
+	// The first one, perhaps the leader (its reply was lost), and the one that stayed.
 	if n, err := rdb.Get(ctx, "n").Int(); err != nil || n != 2 && n != 3 {
 		t.Errorf("counted %d, %v, want 2 or 3: who left was not on its way", n, err)
 	}
@@ -175,7 +174,7 @@ func TestLeaving(t *testing.T) {
 	}
 }
 
-// A server of Redis Cluster is found out by what it refuses.
+// A Redis Cluster server is recognised by its refusal.
 func TestApart(t *testing.T) {
 	t.Parallel()
 	shards := redistest.StartShards(t, 1, 0)
@@ -191,7 +190,7 @@ func TestApart(t *testing.T) {
 	}
 }
 
-// gate keeps each round trip until it may go.
+// gate holds each round trip until released.
 type gate struct{ at, proceed chan struct{} }
 
 func (g gate) DialHook(next redis.DialHook) redis.DialHook          { return next }
@@ -205,13 +204,13 @@ func (g gate) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessP
 	}
 }
 
-// What is on its way when its caller's context is cancelled is waited for: nobody
-// is left to wonder whether it was done.
+// A command in flight when its caller's context is cancelled is waited for, so that
+// its outcome is known.
 func TestCancelledOnTheWay(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		one, ctx, g := alone(t, rdb), context.Background(), gate{make(chan struct{}), make(chan struct{})}
-		if err := one.Ping(ctx).Err(); err != nil { // a new connection says something too
+		if err := one.Ping(ctx).Err(); err != nil { // a new connection also sends a command
 			t.Fatal(err)
 		}
 		one.AddHook(g)
@@ -239,21 +238,21 @@ func TestCancelledOnTheWay(t *testing.T) {
 	})
 }
 
-// fragile is a connection that breaks, or falls silent, when it is told to.
+// fragile is a connection that breaks, or falls silent, on demand.
 type fragile struct {
 	net.Conn
 	breaks, silent *atomic.Bool
-	said           bool // the one answer before it breaks
+	said           bool // the one reply before it breaks
 }
 
-// Read implements net.Conn. Before it breaks it gives one line, one answer.
+// Read implements net.Conn. Before it breaks it returns one line, one reply.
 func (f *fragile) Read(b []byte) (int, error) {
 	if f.said {
 		return 0, io.EOF
 	}
 	n, err := f.Conn.Read(b)
 	if f.silent.CompareAndSwap(true, false) {
-		_, _ = io.Copy(io.Discard, f.Conn) // until it is closed, or its deadline
+		_, _ = io.Copy(io.Discard, f.Conn) // until closed, or the deadline
 		return 0, os.ErrDeadlineExceeded
 	}
 	if line := bytes.IndexByte(b[:n], '\n'); line >= 0 && f.breaks.CompareAndSwap(true, false) {
@@ -263,7 +262,7 @@ func (f *fragile) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// fragileClient is a client whose connections are fragile, with a first one.
+// fragileClient is a client whose connections are fragile, with one already open.
 func fragileClient(t *testing.T, rdb redis.UniversalClient) (one *redis.Client, breaks, silent *atomic.Bool) {
 	t.Helper()
 	breaks, silent = new(atomic.Bool), new(atomic.Bool)
@@ -281,8 +280,8 @@ func fragileClient(t *testing.T, rdb redis.UniversalClient) (one *redis.Client, 
 	return one, breaks, silent
 }
 
-// A connection that breaks between the answers of a round trip costs those who had
-// theirs nothing: only the others' commands are said again.
+// A connection that breaks between the replies of a round trip does not affect
+// answered callers: only the others' commands are repeated.
 func TestBrokenBetweenAnswers(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -315,7 +314,7 @@ func TestBrokenBetweenAnswers(t *testing.T) {
 		g.proceed <- struct{}{}
 		done := make(chan struct{})
 		go func() { defer close(done); all.Wait() }()
-		for open := true; open; { // a new connection, and again for two of them
+		for open := true; open; { // a new connection, and a repetition for two of them
 			select {
 			case <-g.at:
 				g.proceed <- struct{}{}
@@ -334,8 +333,7 @@ func TestBrokenBetweenAnswers(t *testing.T) {
 	})
 }
 
-// A connection that has fallen silent holds up those who are on it, and not those
-// behind them for longer than a moment.
+// A silent connection blocks its own callers, and later ones only for a moment.
 func TestSilentConnection(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {

@@ -13,13 +13,13 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// Scripts that Redis does not have are given with their text, whichever way they are
-// carried out, and those beside them are not carried out twice.
+// Scripts that Redis does not have are sent with their text, by any method, and
+// those beside them do not run twice.
 func TestScriptIsMissing(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, key := context.Background(), prefix+"count"
-		salt := "-- " + prefix // a text that no test has given to Redis
+		salt := "-- " + prefix // unique to this test
 		known := redisx.NewScript("return redis.call('INCRBY', KEYS[1], ARGV[1])", salt, " known")
 		missing := redisx.NewScript("return redis.call('INCRBY', KEYS[1], ARGV[1])", salt, " missing")
 		wrong := redisx.NewScript("return redis.call('LPUSH', KEYS[1], ARGV[1])", salt)
@@ -45,7 +45,7 @@ func TestScriptIsMissing(t *testing.T) {
 	})
 }
 
-// A script knows its runs, by hash and with their text.
+// A script recognises its runs, by hash and with their text.
 func TestScriptIs(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

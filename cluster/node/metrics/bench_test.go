@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What each relayed message costs: it is handled, appended, and written to a
-// socket. Nothing of it may allocate.
+// The cost of each relayed message: it is handled, appended, and written to a
+// socket. None of it may allocate.
 func BenchmarkRelayedMessage(b *testing.B) {
 	m := New("0.0.0")
 	frame := []byte("{}")
@@ -56,7 +56,7 @@ func BenchmarkRedisCommand(b *testing.B) {
 	}
 }
 
-// TestNoAllocations holds the hot path to what the benchmarks say.
+// TestNoAllocations checks the hot path's allocations.
 func TestNoAllocations(t *testing.T) {
 	m := New("0.0.0")
 	cmd := redis.NewStatusCmd(context.Background(), "evalsha", "x")

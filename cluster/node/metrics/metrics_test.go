@@ -23,8 +23,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestTypesAndCodes holds the labels' values against package wire: what is added
-// there must not be counted as unknown.
+// TestTypesAndCodes compares the labels' values with package wire: additions there
+// must not be counted as unknown.
 func TestTypesAndCodes(t *testing.T) {
 	t.Parallel()
 	found := map[string]int{}
@@ -73,7 +73,7 @@ func TestHandledOddities(t *testing.T) {
 	m.Handled("whatever", "a code of tomorrow", 0)
 	m.Closed(3999)
 	m.Written(nil, time.Now().Add(time.Hour)) // by a clock that is ahead
-	m.Written(nil, time.Time{})               // not known
+	m.Written(nil, time.Time{})               // unknown
 	for text, got := range map[string]float64{
 		"unknown":   testutil.ToFloat64(m.ofUnknown.ok),
 		"whatever":  testutil.ToFloat64(m.messages.WithLabelValues("unknown", "other")),
@@ -97,7 +97,7 @@ func TestHandledOddities(t *testing.T) {
 	}
 }
 
-// said is an error of Redis's own.
+// said is a Redis error.
 type said string
 
 func (s said) Error() string { return string(s) }
@@ -135,8 +135,8 @@ func TestRedisHook(t *testing.T) {
 	}
 }
 
-// TestHTTPPatterns counts by patterns, never by paths, and keeps what a WebSocket
-// and a stream need of an answer.
+// TestHTTPPatterns counts by patterns, never by paths, and preserves the interfaces
+// that WebSockets and streams need.
 func TestHTTPPatterns(t *testing.T) {
 	t.Parallel()
 	m := New("0.0.0")
@@ -175,7 +175,7 @@ func TestHTTPPatterns(t *testing.T) {
 			_ = resp.Body.Close()
 		}
 	}
-	server.Close() // a call is counted when its handler has returned, which may be after its answer
+	server.Close() // a call is counted when its handler returns, which may be after its answer
 	want := `
 # HELP conclave_http_requests_total HTTP requests, by route and status; 101 is a WebSocket.
 # TYPE conclave_http_requests_total counter

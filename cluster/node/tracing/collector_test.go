@@ -25,8 +25,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// answers is a collector that answers its requests in turn, the last answer again
-// and again, and keeps the requests.
+// answers is a collector that answers its requests in turn, repeating the last
+// answer, and records the requests.
 type answers struct {
 	each []func(w http.ResponseWriter)
 
@@ -60,7 +60,7 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// requests returns how many have come.
+// requests returns how many were received.
 func (a *answers) requests() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -109,7 +109,7 @@ func serve(t *testing.T, each ...func(http.ResponseWriter)) (*answers, *httptest
 	return a, server
 }
 
-// soon is a deadline that only a broken test meets.
+// soon is a deadline that only a failing test reaches.
 func soon(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -142,8 +142,8 @@ func TestCollectorGetsSpansAndHeaders(t *testing.T) {
 	}
 }
 
-// TestCollectorRetries: what passes is tried again, not before the time that the
-// collector named.
+// TestCollectorRetries: a temporary failure is retried, not before the collector's
+// Retry-After.
 func TestCollectorRetries(t *testing.T) {
 	t.Parallel()
 	got, server := serve(t, status(http.StatusBadGateway), status(http.StatusGatewayTimeout), status(http.StatusServiceUnavailable, "soon"),
@@ -164,8 +164,8 @@ func TestCollectorRetries(t *testing.T) {
 	}
 }
 
-// TestCollectorRefuses: what is refused for good is not tried again, and the error
-// quotes the reason.
+// TestCollectorRefuses: a permanent refusal is not retried, and the error quotes
+// the reason.
 func TestCollectorRefuses(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusInternalServerError, http.StatusNotModified} {
@@ -180,8 +180,8 @@ func TestCollectorRefuses(t *testing.T) {
 	}
 }
 
-// TestCollectorThrottles: a pause that is longer than the export may take is kept
-// without waiting, by the next exports too.
+// TestCollectorThrottles: a pause longer than an export's deadline is kept without
+// waiting, by the next exports too.
 func TestCollectorThrottles(t *testing.T) {
 	t.Parallel()
 	got, server := serve(t, status(http.StatusTooManyRequests, "3600"), status(http.StatusOK))
@@ -206,8 +206,8 @@ func TestCollectorThrottles(t *testing.T) {
 	}
 }
 
-// TestCollectorEnds: a node that stops tries each batch once, and does not wait for
-// a pause that has begun.
+// TestCollectorEnds: a stopping node tries each batch once, and does not wait out a
+// pause.
 func TestCollectorEnds(t *testing.T) {
 	t.Parallel()
 	paused := make(chan struct{}, 100)
@@ -301,8 +301,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestCollectorCertificates: the files that the environment names hold, for both
-// sides.
+// TestCollectorCertificates: the environment's files apply, for both sides.
 func TestCollectorCertificates(t *testing.T) {
 	t.Parallel()
 	got := &answers{}
@@ -329,8 +328,8 @@ func TestCollectorCertificates(t *testing.T) {
 	}
 }
 
-// TestEnvironmentIgnoresUnusable: a variable that cannot be used is named, never
-// quoted, and the exporter starts without it.
+// TestEnvironmentIgnoresUnusable: an unusable variable is named, never quoted, and
+// the exporter starts without it.
 func TestEnvironmentIgnoresUnusable(t *testing.T) {
 	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "empty.pem")

@@ -17,7 +17,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// start makes a Tracing whose collector counts what it is sent.
+// start makes a Tracing whose collector counts the spans it receives.
 func start(t *testing.T, ratio float64) (*Tracing, *atomic.Int64) {
 	t.Helper()
 	var requests atomic.Int64
@@ -64,8 +64,8 @@ func TestTraceOfSession(t *testing.T) {
 	}
 }
 
-// TestMessageWithoutSession: what concerns no session leaves nothing, and nothing
-// is left of those that are not traced.
+// TestMessageWithoutSession: work without a session leaves no span, and neither do
+// untraced sessions.
 func TestMessageWithoutSession(t *testing.T) {
 	t.Parallel()
 	tr, requests := start(t, 1e-18)

@@ -21,7 +21,7 @@ import (
 
 const password = "correct horse battery staple"
 
-// cheap makes hashes that cost nothing worth mentioning.
+// cheap makes hashes at negligible cost.
 var cheap = auth.Cost{MemoryKiB: 64, Time: 1, Threads: 1}
 
 func newAccounts(t testing.TB, rdb redis.UniversalClient, prefix string, cost auth.Cost) *accounts.Store {
@@ -48,7 +48,7 @@ func TestAccounts(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 
-		// What an operator sees in Redis.
+		// The operator's view in Redis.
 		fields, err := rdb.HGetAll(ctx, prefix+"account:{alice}").Result()
 		if err != nil {
 			t.Fatal(err)
@@ -59,7 +59,7 @@ func TestAccounts(t *testing.T) {
 			t.Errorf("stored %v", fields)
 		}
 
-		// Not twice, unless asked for.
+		// Not twice, unless requested.
 		if err := a.Add(ctx, "alice", "another password", roles, false); codeOf(err) != wire.CodeConflict {
 			t.Errorf("added twice: %v", err)
 		}
@@ -113,7 +113,7 @@ func TestAuthenticateRefuses(t *testing.T) {
 			t.Errorf("refusals can be told apart: %q", said)
 		}
 
-		// A replaced password does not let a barred account in again; enabling does.
+		// A replaced password does not re-enable a disabled account; enabling does.
 		if err := a.Add(ctx, "barred", password, []wire.Role{wire.RoleParticipant}, true); err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestAuthenticateRefuses(t *testing.T) {
 			t.Errorf("enabled again: %v", err)
 		}
 
-		// A damaged hash is the operator's to know, and computes nothing costly.
+		// A damaged hash is reported to the operator, without a costly computation.
 		for _, stored := range []string{
 			"plain", "$argon2i$v=19$m=64,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
 			"$argon2id$v=19$m=4294967295,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA",
@@ -159,7 +159,7 @@ func TestIdentityWithoutAccount(t *testing.T) {
 		if err := a.SetDisabled(ctx, "elsewhere", false); codeOf(err) != wire.CodeNotFound {
 			t.Errorf("enabled what is no account: %v", err)
 		}
-		// It may become one, and keeps its identity.
+		// It may become an account, and keeps its identity.
 		if err := a.Add(ctx, "elsewhere", password, []wire.Role{wire.RoleParticipant}, false); err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +208,7 @@ func TestAccountsRefuse(t *testing.T) {
 	}
 }
 
-// TestListAndPassword is what an operator does with accounts that exist.
+// TestListAndPassword tests an operator's work on existing accounts.
 func TestListAndPassword(t *testing.T) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		ctx, a := t.Context(), newAccounts(t, rdb, prefix, cheap)
@@ -245,7 +245,7 @@ func TestListAndPassword(t *testing.T) {
 		if err != nil || got.Generation != 2 || len(got.Roles) != 1 {
 			t.Errorf("got %+v, %v", got, err)
 		}
-		// A generation that cannot be read is not taken for the first.
+		// An unreadable generation is not taken for the first.
 		if err := rdb.HSet(ctx, prefix+"account:{alice}", "generation", "x").Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -302,8 +302,8 @@ func TestRedisGone(t *testing.T) {
 	}
 }
 
-// TestLoginFlood: hashing is bounded, so is the queue for it, and who has gone
-// away does not wait in it.
+// TestLoginFlood: hashing is bounded, so is its queue, and a caller that has left
+// does not wait in it.
 func TestLoginFlood(t *testing.T) {
 	rdb := redistest.Mini(t)
 	costly := auth.Cost{MemoryKiB: 8 << 10, Time: 1, Threads: 1}

@@ -17,12 +17,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// staff is accounts on a clock that can be moved, and an admin of them.
+// staff holds accounts on an adjustable clock, and an admin of them.
 type staff struct {
 	*testing.T
 	*accounts.Store
 	ctx     context.Context
-	ahead   atomic.Int64 // seconds that the clock has been moved
+	ahead   atomic.Int64 // seconds the clock was advanced
 	revoked *accounts.Revocations
 }
 
@@ -54,7 +54,7 @@ func (s *staff) ok(err error) {
 	}
 }
 
-// is compares codes; "" is none.
+// is compares codes; "" means no error.
 func (s *staff) is(what string, err error, want wire.Code) {
 	s.Helper()
 	got := wire.Code("")
@@ -70,7 +70,7 @@ func (s *staff) login(user, password string) (auth.Account, error) {
 	return s.Authenticate(s.ctx, user, password, auth.Turn{})
 }
 
-// claims are those of a login of the account as it is now.
+// claims returns those of a login of the account now.
 func (s *staff) claims(user string) auth.Claims {
 	s.Helper()
 	known, err := s.Get(s.ctx, user)
@@ -78,18 +78,18 @@ func (s *staff) claims(user string) auth.Claims {
 	return auth.Claims{Subject: user, Roles: known.Roles, Generation: known.Generation, IssuedAt: epoch, ExpiresAt: epoch.Add(time.Hour)}
 }
 
-// good reports whether the nodes take a token.
+// good reports whether the nodes accept a token.
 func (s *staff) good(c auth.Claims) bool {
 	s.Helper()
 	s.ok(s.revoked.Load(s.ctx))
 	return s.revoked.Check(c) == nil
 }
 
-// root are the claims of an admin without an account here.
+// root holds the claims of an admin without an account here.
 var root = auth.Claims{Subject: "root", Roles: []wire.Role{wire.RoleAdmin}}
 
-// TestOneTimePassword: a password that the servers have made is good for one login,
-// of however many at one time, and not after three days.
+// TestOneTimePassword: a generated password is valid for one login, however many
+// are concurrent, and expires after three days.
 func TestOneTimePassword(t *testing.T) {
 	eachStaff(t, func(s *staff) {
 		made, err := s.Create(s.ctx, root, "bob", "", []wire.Role{wire.RoleParticipant})
@@ -98,7 +98,7 @@ func TestOneTimePassword(t *testing.T) {
 			s.Fatalf("made %q", made)
 		}
 		_, err = s.login("bob", "wrong password")
-		s.is("a wrong password", err, wire.CodeUnauthenticated) // and it is not used by that
+		s.is("a wrong password", err, wire.CodeUnauthenticated) // which does not use it up
 		var good atomic.Int64
 		var all sync.WaitGroup
 		for range 8 {
@@ -144,8 +144,8 @@ func TestOneTimePassword(t *testing.T) {
 	})
 }
 
-// TestRemovedAccount: nothing of an account that was removed is good any more, also
-// when there is another of its name, whose tokens are.
+// TestRemovedAccount: a removed account's tokens and logins are no longer valid,
+// even when there is another of its name, whose tokens are.
 func TestRemovedAccount(t *testing.T) {
 	eachStaff(t, func(s *staff) {
 		s.add("bob", wire.RoleParticipant)
@@ -191,8 +191,8 @@ func TestRemovedAccount(t *testing.T) {
 	})
 }
 
-// TestLastAdmin: no admin who can log in can take away the last of them, alone or
-// at the same time as another.
+// TestLastAdmin: no admin who can log in can remove the last one, alone or
+// concurrently with another.
 func TestLastAdmin(t *testing.T) {
 	eachStaff(t, func(s *staff) {
 		admin, participant := []wire.Role{wire.RoleAdmin}, []wire.Role{wire.RoleParticipant}
@@ -202,7 +202,7 @@ func TestLastAdmin(t *testing.T) {
 		s.ok(s.SetDisabled(s.ctx, "barred", true))
 		_, err := s.Create(s.ctx, root, "late", "", admin)
 		s.ok(err)
-		s.ahead.Add(int64(auth.OneTimeFor / time.Second)) // nobody logs in as late any more
+		s.ahead.Add(int64(auth.OneTimeFor / time.Second)) // too late for any login
 		_, err = s.Create(s.ctx, root, "spent", "", admin)
 		s.ok(err)
 		ann := s.claims("ann")
@@ -235,7 +235,7 @@ func TestLastAdmin(t *testing.T) {
 					s.is("the one who came late", err, wire.CodeUnauthenticated)
 				}
 			}
-			if errs[1] == nil { // ann is barred
+			if errs[1] == nil { // ann is disabled
 				s.ok(s.SetDisabled(s.ctx, "ann", false))
 				s.ok(s.Delete(s.ctx, other))
 			}
@@ -246,7 +246,7 @@ func TestLastAdmin(t *testing.T) {
 	})
 }
 
-// TestOnlyAdmins: whoever has no role admin changes and sees no account.
+// TestOnlyAdmins: users without the role admin change and see no account.
 func TestOnlyAdmins(t *testing.T) {
 	eachStaff(t, func(s *staff) {
 		s.add("bob", wire.RoleParticipant)
@@ -268,7 +268,7 @@ func TestOnlyAdmins(t *testing.T) {
 	})
 }
 
-// TestAccountPages: all accounts are on one page each, in order, and filters choose.
+// TestAccountPages: each account is on one page, in order, and filters apply.
 func TestAccountPages(t *testing.T) {
 	eachStaff(t, func(s *staff) {
 		var want []string

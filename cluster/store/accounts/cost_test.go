@@ -12,7 +12,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// busy is a hasher whose slots for comparing are all taken.
+// busy is a hasher without free slots for comparing.
 type busy struct{ hasher }
 
 func (busy) Check(ctx context.Context, _, _ string, _ auth.Turn) (bool, error) {
@@ -20,8 +20,8 @@ func (busy) Check(ctx context.Context, _, _ string, _ auth.Turn) (bool, error) {
 	return false, ctx.Err()
 }
 
-// TestSameCost: whoever asks, a hash is computed before the answer. That it costs the
-// same is tested in package auth.
+// TestSameCost: for every user, a hash is computed before the answer. That it costs
+// the same is tested in package auth.
 func TestSameCost(t *testing.T) {
 	a, err := New(Config{Redis: redistest.Mini(t), Cost: auth.Cost{MemoryKiB: 64, Time: 1, Threads: 1}})
 	if err != nil {

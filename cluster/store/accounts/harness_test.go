@@ -14,7 +14,7 @@ import (
 
 const patience = time.Minute // for anything that should happen at once, on a busy machine
 
-// eventually waits for something that should become true at once.
+// eventually waits until ok, which should be soon.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(patience)
@@ -30,7 +30,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// contextThatEnds ends with the test, or before.
+// contextThatEnds returns a context that ends with the test, or earlier.
 func contextThatEnds(t *testing.T) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
@@ -53,7 +53,7 @@ func codeOf(err error) wire.Code {
 	return "not a *wire.Error"
 }
 
-// raw makes a token of any header and claims, signed with HMAC-SHA256.
+// raw makes a token with any header and claims, signed with HMAC-SHA256.
 func raw(key []byte, header, claims string) string {
 	b64 := base64.RawURLEncoding
 	text := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(claims))

@@ -24,7 +24,7 @@ func throttleOn(rdb redis.UniversalClient, prefix string, limits accounts.LoginL
 func addr(n int) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, byte(n >> 8), byte(n)}) }
 
 // let tries to log in, with a wrong password or the right one, and reports whether
-// the password was looked at.
+// the password was checked.
 func let(t *testing.T, l *accounts.LoginThrottle, account string, from auth.LoginFrom, right bool) bool {
 	t.Helper()
 	try, err := l.Begin(t.Context(), account, from)
@@ -43,7 +43,7 @@ func let(t *testing.T, l *accounts.LoginThrottle, account string, from auth.Logi
 	return true
 }
 
-// failures counts how many of many tries with a wrong password are let through.
+// failures counts the tries with a wrong password that are let through.
 func failures(t *testing.T, l *accounts.LoginThrottle, tries int, account func(i int) string, from func(i int) netip.Addr) (n int) {
 	t.Helper()
 	for i := range tries {
@@ -55,7 +55,7 @@ func failures(t *testing.T, l *accounts.LoginThrottle, tries int, account func(i
 }
 
 // TestLoginBudgets: guesses at one account, from one address, and from many, are
-// bounded, on all nodes together, and none of that keeps the account's owner out.
+// bounded, on all nodes together, and never lock the account's owner out.
 func TestLoginBudgets(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -63,7 +63,7 @@ func TestLoginBudgets(t *testing.T) {
 		always := func(name string) func(int) string { return func(int) string { return name } }
 		at := func(n int) func(int) netip.Addr { return func(int) netip.Addr { return addr(n) } }
 		home, abroad := auth.LoginFrom{Addr: addr(1)}, auth.LoginFrom{Addr: addr(2)}
-		for range 20 { // what succeeds costs nothing
+		for range 20 { // successful logins cost nothing
 			if !let(t, l, "alice", home, true) {
 				t.Fatal("a login with the right password is refused")
 			}
@@ -77,8 +77,8 @@ func TestLoginBudgets(t *testing.T) {
 		if !let(t, l, "bob", auth.LoginFrom{Addr: addr(66)}, true) {
 			t.Error("guesses at one account keep another's owner out, who has the same address")
 		}
-		// From many addresses: the rest of the account's burst, and its owner gets in
-		// from where it was before, also after a mistake.
+		// From many addresses: the rest of the account's burst, and its owner can
+		// log in from a known address, also after a mistake.
 		most := someLimits.Account / 5
 		if n := failures(t, l, 50, always("alice"), func(i int) netip.Addr { return addr(1000 + i) }); n != most-someLimits.Pair {
 			t.Errorf("%d guesses from 50 addresses, want %d", n, most-someLimits.Pair)
@@ -94,7 +94,7 @@ func TestLoginBudgets(t *testing.T) {
 		if n := failures(t, l, 20, always("alice"), at(1)); n != someLimits.Pair-1 && n != someLimits.Pair {
 			t.Errorf("%d guesses from an address that alice has been at, want %d", n, someLimits.Pair)
 		}
-		// Many accounts from one address, whether it names one or not.
+		// Many accounts from one address, whether or not they exist.
 		if n := failures(t, l, 50, func(i int) string { return fmt.Sprint("user ", i) }, at(3)); n != someLimits.Network {
 			t.Errorf("%d guesses from one address at 50 accounts, want %d", n, someLimits.Network)
 		}
@@ -108,7 +108,7 @@ func TestLoginBudgets(t *testing.T) {
 	})
 }
 
-// TestLoginMemory: what is kept is bounded, tells no address, and ends.
+// TestLoginMemory: the stored data is bounded, reveals no address, and expires.
 func TestLoginMemory(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -130,14 +130,14 @@ func TestLoginMemory(t *testing.T) {
 		}
 		keys := 0
 		for it := rdb.Scan(t.Context(), 0, prefix+"*", 500).Iterator(); it.Next(t.Context()); keys++ {
-			if life := rdb.PTTL(t.Context(), it.Val()).Val(); life == -1 || life > 91*24*time.Hour { // -2: it is gone by now
+			if life := rdb.PTTL(t.Context(), it.Val()).Val(); life == -1 || life > 91*24*time.Hour { // -2: it has expired
 				t.Errorf("%s lives for %s", it.Val(), life)
 			}
 		}
 		if keys == 0 {
 			t.Fatal("nothing is kept")
 		}
-		// Another secret knows none of it, and a new password forgets it.
+		// Another secret does not match it, and a new password deletes it.
 		a := newAccounts(t, rdb, prefix, cheap)
 		if err := a.Add(t.Context(), "alice", password, []wire.Role{wire.RoleCoordinator}, false); err != nil {
 			t.Fatal(err)
@@ -151,7 +151,7 @@ func TestLoginMemory(t *testing.T) {
 	})
 }
 
-// TestLoginWithoutRedis: a node whose Redis takes nothing counts by itself.
+// TestLoginWithoutRedis: a node whose Redis refuses writes counts by itself.
 func TestLoginWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartMini(t)

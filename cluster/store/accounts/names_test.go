@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// formerNames could once be those of accounts.
+// formerNames were once valid for accounts.
 var formerNames = []string{"..", "-rf", "--help", "alice\u3164", "\u0430lice", "ａｌｉｃｅ"}
 
 func TestNamesOfAccounts(t *testing.T) {
@@ -28,7 +28,7 @@ func TestNamesOfAccounts(t *testing.T) {
 		if err := a.Add(t.Context(), "bob", "password \xff", roles, false); codeOf(err) != wire.CodeBadRequest || !strings.Contains(err.Error(), "UTF-8") {
 			t.Errorf("a password that no login can give: %v", err)
 		}
-		// One from before.
+		// An account older than the rule.
 		if err := a.Add(t.Context(), "bob", password, roles, false); err != nil {
 			t.Fatal(err)
 		}

@@ -74,7 +74,7 @@ func (r *renewing) login() auth.Renewed {
 	return out
 }
 
-// renew must be granted.
+// renew renews, which must succeed.
 func (r *renewing) renew(refresh, attempt string) auth.Renewed {
 	r.t.Helper()
 	out, err := r.Renew(r.t.Context(), refresh, attempt)
@@ -87,7 +87,7 @@ func (r *renewing) renew(refresh, attempt string) auth.Renewed {
 	return out
 }
 
-// refused must be, with that code, and ends in what it says.
+// refused renews, which must fail with that code and a text ending in says.
 func (r *renewing) refused(refresh, attempt string, code wire.Code, says string) {
 	r.t.Helper()
 	_, err := r.Renew(r.t.Context(), refresh, attempt)
@@ -96,7 +96,7 @@ func (r *renewing) refused(refresh, attempt string, code wire.Code, says string)
 	}
 }
 
-// heard waits until the node knows what was revoked.
+// heard waits until the node has read the revocations.
 func (r *renewing) heard() {
 	r.t.Helper()
 	if err := r.revoked.Load(r.t.Context()); err != nil {
@@ -109,7 +109,7 @@ func eachRenewing(t *testing.T, do func(t *testing.T, r *renewing)) {
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) { do(t, newRenewing(t, rdb, prefix)) })
 }
 
-// TestRenewals: a login lives on for as long as it is renewed, up to its longest.
+// TestRenewals: a login lasts as long as it is renewed, up to its maximum.
 func TestRenewals(t *testing.T) {
 	eachRenewing(t, func(t *testing.T, r *renewing) {
 		first := r.login()
@@ -139,8 +139,8 @@ func TestRenewals(t *testing.T) {
 	})
 }
 
-// TestRenewalAnswerLost: the same attempt again gets the same again, at whatever
-// time, until what it got has been used; after that it changes nothing.
+// TestRenewalAnswerLost: a repeated attempt gets the same answer, at any time,
+// until the next token has been used; after that it changes nothing.
 func TestRenewalAnswerLost(t *testing.T) {
 	eachRenewing(t, func(t *testing.T, r *renewing) {
 		first := r.login()
@@ -156,7 +156,7 @@ func TestRenewalAnswerLost(t *testing.T) {
 		first = r.login()
 		second = r.renew(first.Refresh, "attempt-1")
 		third = r.renew(second.Refresh, "attempt-2")
-		r.refused(first.Refresh, "attempt-1", wire.CodeConflict, "by another request") // a node was hung with it
+		r.refused(first.Refresh, "attempt-1", wire.CodeConflict, "by another request") // delayed by a hung node
 		r.renew(third.Refresh, "attempt-3")
 	})
 }
@@ -176,8 +176,8 @@ func TestRenewalWithoutAttempt(t *testing.T) {
 	})
 }
 
-// TestRefreshTokenReused: two who have the same token are found out, whoever uses
-// it first, and both are out.
+// TestRefreshTokenReused: two holders of one token are detected, whichever uses it
+// first, and both lose the login.
 func TestRefreshTokenReused(t *testing.T) {
 	eachRenewing(t, func(t *testing.T, r *renewing) {
 		first := r.login()
@@ -196,7 +196,7 @@ func TestRefreshTokenReused(t *testing.T) {
 	})
 }
 
-// TestRenewalEnds: what ends tokens ends their renewal.
+// TestRenewalEnds: everything that ends tokens ends their renewal.
 func TestRenewalEnds(t *testing.T) {
 	eachRenewing(t, func(t *testing.T, r *renewing) {
 		ctx := t.Context()
@@ -231,8 +231,8 @@ func TestRenewalEnds(t *testing.T) {
 	})
 }
 
-// TestRenewalRedisForgets: a Redis that has lost the end of what it was told, or
-// all of the login, keeps nobody out, and reuse is found as before.
+// TestRenewalRedisForgets: a Redis that has lost its newest writes, or the whole
+// login, locks no user out, and reuse is still detected.
 func TestRenewalRedisForgets(t *testing.T) {
 	eachRenewing(t, func(t *testing.T, r *renewing) {
 		ctx := context.Background()
@@ -264,7 +264,7 @@ func TestRenewalRedisForgets(t *testing.T) {
 	})
 }
 
-// TestRefreshTokensOfOthers: only this cluster's are good, under a secret that is.
+// TestRefreshTokensOfOthers: only this cluster's are valid, under a valid secret.
 func TestRefreshTokensOfOthers(t *testing.T) {
 	eachRenewing(t, func(t *testing.T, r *renewing) {
 		login := r.login()
@@ -277,7 +277,7 @@ func TestRefreshTokensOfOthers(t *testing.T) {
 		r.Renewals = r.with(r.tokens(other, "conclave", auth.WithPrevious(secret)))
 		tokens := r.tokens(other, "conclave")
 		r.verifier = tokens
-		good = r.renew(good, "1").Refresh // by the secret before it, for one by the new
+		good = r.renew(good, "1").Refresh // by the previous secret, for one by the new
 		r.Renewals = r.with(tokens)
 		r.renew(good, "2")
 		for _, bad := range []string{"", "cr1.", "cr1..", good + "x", good[:len(good)-2], "cr1" + good[4:], login.Token, "cr1.e30." + good[len(good)-43:]} {
@@ -290,8 +290,8 @@ func TestRefreshTokensOfOthers(t *testing.T) {
 	})
 }
 
-// TestLoginsAreBounded: of too many logins the one that was renewed longest ago is
-// noted no more, and is good all the same.
+// TestLoginsAreBounded: of too many logins the least recently renewed is no longer
+// listed, but remains valid.
 func TestLoginsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := newRenewing(t, redistest.Mini(t), "")
@@ -314,7 +314,7 @@ func TestLoginsAreBounded(t *testing.T) {
 	}
 }
 
-// TestLogoutsAreBounded: what one account can make all nodes remember.
+// TestLogoutsAreBounded: one account's revocations on all nodes are limited.
 func TestLogoutsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := newRenewing(t, redistest.Mini(t), "")
@@ -337,7 +337,7 @@ func TestLogoutsAreBounded(t *testing.T) {
 	}
 }
 
-// TestRenewalEndsAtOnce: also at a node that has not heard of it.
+// TestRenewalEndsAtOnce: also at a node that has not read it.
 func TestRenewalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRenewing(t, redistest.Mini(t), "")

@@ -37,8 +37,8 @@ func newRevocations(t testing.TB, rdb redis.UniversalClient, prefix string, chan
 	return r
 }
 
-// TestRevocations revokes on one node and asks another, which has verified every
-// token before, and a third that starts later.
+// TestRevocations revokes on one node and checks on another, which verified every
+// token before, and on a third that starts later.
 func TestRevocations(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -101,7 +101,7 @@ func TestRevocations(t *testing.T) {
 		if err := accounts.Revoke(ctx, admin, "", "alice", "left"); err != nil {
 			t.Fatal(err)
 		}
-		// Another issuer's clock may be ahead: what it dates a little later is over too.
+		// Another issuer's clock may be ahead: tokens dated a little later end too.
 		want("all of alice's revoked", map[string]bool{one: false, two: false, bobs: true, foreign: false, undated: false, later: false})
 		three, _ := login("alice")
 		want("logged in again in the same second", map[string]bool{three: true, two: false})
@@ -115,7 +115,7 @@ func TestRevocations(t *testing.T) {
 		}
 		want("roles replaced", map[string]bool{bobs: false, carols: true})
 
-		// Disabled, a user is barred whoever speaks for it, however late.
+		// Disabled, a user is barred with any issuer's token, however late.
 		if err := accounts.SetDisabled(ctx, "carol", true); err != nil {
 			t.Fatal(err)
 		}
@@ -127,7 +127,7 @@ func TestRevocations(t *testing.T) {
 		again, _ := func() (string, error) { err := here.Load(ctx); s, _ := login("carol"); return s, err }()
 		want("carol enabled", map[string]bool{carols: false, muchLater: true, again: true})
 
-		// What an operator sees.
+		// The operator's view.
 		entries, err := rdb.XRange(ctx, prefix+"revoked", "-", "+").Result()
 		if err != nil || len(entries) != 6 {
 			t.Fatalf("%d entries, %v", len(entries), err)
@@ -146,8 +146,8 @@ func TestRevocations(t *testing.T) {
 	})
 }
 
-// TestRevocationsReach: a node learns of it by itself, is told once, and closes
-// what it has to within a second.
+// TestRevocationsReach: a node learns of a revocation by itself, is notified once,
+// and closes the affected sockets within a second.
 func TestRevocationsReach(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -167,7 +167,7 @@ func TestRevocationsReach(t *testing.T) {
 			t.Logf("known after %s", time.Since(begin))
 			eventually(t, "it was told", func() bool { return changes.Load() == int64(n+1) })
 		}
-		// The same again is no news.
+		// Repeating it is no news.
 		if err := there.RevokeToken(ctx, "t-0", "root", ""); err != nil {
 			t.Fatal(err)
 		}
@@ -183,8 +183,8 @@ func TestRevocationsReach(t *testing.T) {
 	})
 }
 
-// TestRevocationsOutliveRedis: what a node has read it does not forget when Redis
-// does, and what is new then is seen although its id may be a lesser one.
+// TestRevocationsOutliveRedis: a node keeps entries it has read when Redis loses
+// them, and sees new ones even with lower ids.
 func TestRevocationsOutliveRedis(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -203,13 +203,13 @@ func TestRevocationsOutliveRedis(t *testing.T) {
 		}
 		add(now-20, "a")
 		add(now-10, "b")
-		// A master that has lost the newest entry gives its next one an earlier id.
+		// A master that has lost the newest entry gives its next one a lower id.
 		if err := rdb.Del(ctx, key).Err(); err != nil {
 			t.Fatal(err)
 		}
 		add(now-20, "a")
 		add(now-15, "c")
-		// And what is new may stand on both sides of where the lost one was.
+		// And new entries may lie on both sides of the lost one.
 		add(now-5, "last")
 		if err := rdb.Del(ctx, key).Err(); err != nil {
 			t.Fatal(err)
@@ -233,7 +233,7 @@ func TestRevocationsOutliveRedis(t *testing.T) {
 		if !revoked("d") {
 			t.Error("d is not known")
 		}
-		// Entries that say nothing do no harm, and hide nothing.
+		// Invalid entries do no harm, and hide nothing.
 		for _, values := range [][]string{{"x", "y"}, {"token", ""}, {"user", "eve", "generation", "many"}} {
 			if err := rdb.XAdd(ctx, &redis.XAddArgs{Stream: key, Values: values}).Err(); err != nil {
 				t.Fatal(err)
@@ -251,8 +251,8 @@ func TestRevocationsOutliveRedis(t *testing.T) {
 	})
 }
 
-// TestManyRevocations reads more than one page, at once and in steps, and forgets
-// what no token outlives.
+// TestManyRevocations reads more than one page, at once and in steps, and drops
+// entries that no token outlives.
 func TestManyRevocations(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -291,7 +291,7 @@ func TestManyRevocations(t *testing.T) {
 	})
 }
 
-// TestRevocationsWithoutRedis: a node that cannot know takes no token.
+// TestRevocationsWithoutRedis: a node that cannot check accepts no token.
 func TestRevocationsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartMini(t)

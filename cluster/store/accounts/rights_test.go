@@ -11,18 +11,18 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// A right is withdrawn in the middle of a script: it takes nothing away that was
-// there. A user who is disabled stays so, an identity stays known, a login can be
-// renewed, and what is no account yet has no password.
+// A permission is withdrawn in the middle of a script: existing data is not lost. A
+// disabled user stays so, an identity stays known, a login can be renewed, and an
+// account not yet made has no password.
 func TestWithdrawnRights(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)
 	ctx, prefix := context.Background(), redistest.Prefix()
 	for _, c := range []struct {
 		script, right string
-		kind          string // of what the script has at its key
+		kind          string // type of the script's key
 		args          []any
-		again         []any // with these, while the right is withdrawn
+		again         []any // used while the permission is withdrawn
 	}{
 		{"account_bar", "hset", "hash", []any{"bob", "2030-01-02T03:04:05Z"}, nil},
 		{"account_identify", "hset", "hash", []any{"one"}, []any{"another"}},

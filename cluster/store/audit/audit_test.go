@@ -170,8 +170,8 @@ func TestRacingWriters(t *testing.T) {
 	each(t, func(b *bench) { b.race(b.rdb, 4, 300) })
 }
 
-// race has nodes write at once, each as two: what is sent by its writer, and what
-// an operator's command appends.
+// race has nodes write at once, each twice over: by its writer, and by an
+// operator's command.
 func (b *bench) race(rdb redis.UniversalClient, nodes, decisions int) {
 	b.Helper()
 	var logs []*auditstore.Log
@@ -245,7 +245,7 @@ func TestOnce(t *testing.T) {
 		for i := range told {
 			b.eventually("who asked is told", func() bool { return told[i].Load() > 0 })
 		}
-		// And once more, by a node that knows nothing of it.
+		// And again, by a node without knowledge of it.
 		late := b.open("late", nil)
 		stops = append(stops, b.run(late))
 		again := make(chan struct{})
@@ -282,10 +282,10 @@ func TestOnce(t *testing.T) {
 	})
 }
 
-// trouble is a go-redis hook that comes between a Log and Redis.
+// trouble is a go-redis hook between a Log and Redis.
 type trouble struct {
-	away   atomic.Bool  // nothing reaches Redis
-	unsure atomic.Int64 // so many answers are lost, after Redis has done it
+	away   atomic.Bool  // no call reaches Redis
+	unsure atomic.Int64 // so many replies are lost, after Redis has acted
 }
 
 var errTrouble = errors.New("the network is down")
@@ -310,7 +310,7 @@ func (h *trouble) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// troubled returns a client of its own for the same Redis, with trouble.
+// troubled returns a separate client for the same Redis, with trouble.
 func (b *bench) troubled() (redis.UniversalClient, *trouble) {
 	b.Helper()
 	client, ok := b.rdb.(*redis.Client)
@@ -323,8 +323,8 @@ func (b *bench) troubled() (redis.UniversalClient, *trouble) {
 	return rdb, h
 }
 
-// TestLostAnswers has Redis append batches and the node not hear of it, while
-// others append too.
+// TestLostAnswers has Redis append batches without the node's getting the reply,
+// while others append too.
 func TestLostAnswers(t *testing.T) {
 	each(t, func(b *bench) {
 		rdb, h := b.troubled()
@@ -332,7 +332,7 @@ func TestLostAnswers(t *testing.T) {
 		other := b.open("n2", nil)
 		b.run(l)
 		for i := range 5 {
-			h.unsure.Store(2) // whichever call it is: the question for the head or the batch
+			h.unsure.Store(2) // whichever call it is: reading the head or appending the batch
 			l.Record(decision(i))
 			if err := other.Append(b.ctx, audit.Decision{What: audit.UserAdd}); err != nil {
 				b.Fatal(err)
@@ -393,7 +393,7 @@ func TestRefusalsAreBounded(t *testing.T) {
 			l.Record(refused)
 		}
 		for i := range 10 {
-			l.Record(decision(i)) // are not held back by them
+			l.Record(decision(i)) // are not delayed by them
 		}
 		b.run(l)()
 		all := b.whole()
@@ -403,8 +403,8 @@ func TestRefusalsAreBounded(t *testing.T) {
 	})
 }
 
-// While Redis is full refusals are counted, so that nobody fills it further by
-// them, and everything else that is decided is written.
+// While Redis is full refusals are counted, so that they cannot fill it further,
+// and all other decisions are written.
 func TestRefusalsWhileFull(t *testing.T) {
 	each(t, func(b *bench) {
 		l := b.open("n1", func(c *auditstore.Config) { c.Full = func() bool { return true } })
@@ -445,13 +445,13 @@ func TestEndWritesWhatIsQueued(t *testing.T) {
 	})
 }
 
-// TestTamperedInRedis does to the stream what somebody with redis-cli can, and
-// holds that the nodes go on and that it is found.
+// TestTamperedInRedis changes the stream as a person with redis-cli can, and checks
+// that the nodes go on and that the change is found.
 func TestTamperedInRedis(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
 		do    func(b *bench, ids []string)
-		found string // by whoever verifies all; empty for nothing
+		found string // by full verification; empty for nothing
 		cut   bool   // by the node that has seen more
 	}{
 		{"an entry removed", func(b *bench, ids []string) { b.rdb.XDel(b.ctx, b.stream(), ids[2]) }, "entry 4 (place 3): entry 3 is missing", false},
@@ -527,7 +527,7 @@ func TestTamperedInRedis(t *testing.T) {
 	}
 }
 
-// BenchmarkRecord is what a decision costs whoever makes it.
+// BenchmarkRecord measures a decision's cost to its maker.
 func BenchmarkRecord(b *testing.B) {
 	l, err := auditstore.New(auditstore.Config{Redis: redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}), NodeID: "n1", QueueMax: 1 << 30})
 	if err != nil {
@@ -538,13 +538,13 @@ func BenchmarkRecord(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		l.Record(d)
 		if i%256 == 255 {
-			l.Drop() // what the writer takes at a time
+			l.Drop() // a batch, as the writer takes it
 		}
 	}
 }
 
-// BenchmarkAppend is a batch on a real Redis, from decisions to the answer, and
-// what of that Redis itself was busy with.
+// BenchmarkAppend measures a batch on a real Redis, from decisions to the reply,
+// and the part of it spent in Redis.
 func BenchmarkAppend(b *testing.B) {
 	rdb := redistest.Real(b)
 	for _, size := range []int{1, 16, 256} {
@@ -573,7 +573,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// busy is how many µs Redis has spent in scripts.
+// busy returns the µs Redis has spent in scripts.
 func busy(b *testing.B, rdb redis.UniversalClient) (all int64) {
 	b.Helper()
 	info := rdb.InfoMap(context.Background(), "commandstats").Val()["Commandstats"]
@@ -586,8 +586,8 @@ func busy(b *testing.B, rdb redis.UniversalClient) (all int64) {
 	return all
 }
 
-// A right is withdrawn in the middle of what is written: each entry is there once
-// when it is back, and the audit is whole.
+// A permission is withdrawn in the middle of a write: each entry is there once when
+// it is restored, and the audit is whole.
 func TestWithdrawnRights(t *testing.T) {
 	t.Parallel()
 	b := &bench{T: t, ctx: context.Background(), rdb: redistest.StartRedis(t).Client(t), prefix: redistest.Prefix()}

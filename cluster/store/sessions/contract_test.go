@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// bench is one store on one backend.
+// bench is a store on one backend.
 type bench struct {
 	*testing.T
 	*sessions.Store
@@ -155,7 +155,7 @@ func TestCommit(t *testing.T) {
 		s.Version = 2
 		_, err = b.Commit(b.ctx, s, "", say("carol"), b.late())
 		b.is(err, service.ErrStale)
-		// A session that is not there.
+		// A missing session.
 		none := b.newSession("none")
 		_, err = b.Commit(b.ctx, none, "", say("carol"), b.mark())
 		b.is(err, service.ErrStale)
@@ -163,7 +163,7 @@ func TestCommit(t *testing.T) {
 			b.Fatal("a refused commit left something")
 		}
 
-		// A field that is emptied is gone.
+		// An emptied field is gone.
 		s.Data, s.Deadline = "", time.Time{}
 		r, err = b.Commit(b.ctx, s, "", nil, b.mark())
 		b.ok(err)
@@ -179,7 +179,7 @@ func TestCommit(t *testing.T) {
 	})
 }
 
-// A commit is fenced by the lock, and gives its own up.
+// A commit is fenced by the lock, and releases its own.
 func TestCommitFencedByLock(t *testing.T) {
 	each(t, func(b bench) {
 		s := b.newSession("s1")
@@ -209,8 +209,8 @@ func TestCommitFencedByLock(t *testing.T) {
 	})
 }
 
-// A session's mark and its users' lists are written with it, or before it where
-// several servers hold them; a write that is refused by one server has left neither.
+// A session's mark and its users' lists are written with it, or before it if
+// several servers hold them; a write refused by one server has left neither.
 func TestWhatIsWrittenWithASession(t *testing.T) {
 	t.Parallel()
 	redistest.Each(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) { marked(t, rdb, prefix, true) })
@@ -255,12 +255,12 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 	b.ok(err)
 	due("s1", later.Due)
 	s.Version = 2
-	_, err = b.Commit(b.ctx, s, "", nil, service.Mark{}) // says nothing, and changes no mark
+	_, err = b.Commit(b.ctx, s, "", nil, service.Mark{}) // has no outbox, and changes no mark
 	b.ok(err)
 	due("s1", later.Due)
 
 	again := service.Mark{Due: m.Due.Add(time.Hour), By: m.By}
-	_, err = b.Commit(b.ctx, s, "", nil, again) // from a version that has moved on
+	_, err = b.Commit(b.ctx, s, "", nil, again) // from an outdated version
 	b.is(err, service.ErrStale)
 	refused := b.late()
 	_, _, err = b.Create(b.ctx, b.newSession("s2"), nil, refused)
@@ -268,7 +268,7 @@ func marked(t *testing.T, rdb redis.UniversalClient, prefix string, whole bool) 
 	if whole {
 		due("s1", later.Due)
 		due("s2", time.Time{})
-	} else { // which costs the sweeper a look
+	} else { // which costs the sweeper one check
 		due("s1", again.Due)
 		due("s2", refused.Due)
 	}
@@ -385,7 +385,7 @@ func TestDue(t *testing.T) {
 			b.Fatalf("taken: %v", seen)
 		}
 
-		// What is not done with comes again after its hold, oldest first.
+		// Unfinished entries return after their hold, oldest first.
 		b.ok(b.Schedule(b.ctx, "older", now.Add(-time.Hour)))
 		b.ok(b.Schedule(b.ctx, "old", now.Add(-time.Minute)))
 		taken, err := b.TakeDue(b.ctx, 1, 0)
@@ -422,7 +422,7 @@ func TestPostponeGivesWay(t *testing.T) {
 		if len(taken) != 1 || taken[0].ID != "another's" {
 			b.Fatalf("due: %v, want another's alone", taken)
 		}
-		// The hold is a mark too, and the zero time takes it off the list.
+		// The hold is a mark too, and the zero time removes it from the list.
 		b.ok(b.Postpone(b.ctx, "another's", taken[0].Until.Add(time.Microsecond), time.Time{}))
 		if n := b.rdb.ZCard(b.ctx, b.prefix+"sessions:due").Val(); n != 2 {
 			b.Fatalf("%d on the list, want 2", n)

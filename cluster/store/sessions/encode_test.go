@@ -74,7 +74,7 @@ func drawSession(t *rapid.T) session.Session {
 	return s
 }
 
-// stored is what Redis would keep of encoded pairs.
+// stored returns the hash of encoded pairs as Redis would keep it.
 func stored(pairs []any) map[string]string {
 	fields := make(map[string]string, len(pairs)/2)
 	for i := 0; i < len(pairs); i += 2 {
@@ -111,7 +111,7 @@ func TestKeyRoundTrip(t *testing.T) {
 			CreatedAt: moments.Draw(t, "created"), Version: rapid.Int64Min(0).Draw(t, "version"),
 		}
 		fields := stored(encodeKey(want))
-		fields["open:sg-1"], fields["last_signing"] = "f boss 1", "sg-0" // not the record's
+		fields["open:sg-1"], fields["last_signing"] = "f boss 1", "sg-0" // not in the record
 		got, err := parseKey(want.ID, fields)
 		if err != nil {
 			t.Fatal(err)
@@ -122,8 +122,7 @@ func TestKeyRoundTrip(t *testing.T) {
 	})
 }
 
-// TestKeyBeforeEpochs: a record that was written before keys had epochs is of the
-// first.
+// TestKeyBeforeEpochs: a record older than epochs is of the first epoch.
 func TestKeyBeforeEpochs(t *testing.T) {
 	fields := stored(encodeKey(session.Key{ID: "old", Status: session.KeyActive, Epoch: 1, Threshold: 2, Participants: []string{"a", "b"}}))
 	if fields["epoch"] != "1" {
@@ -135,8 +134,8 @@ func TestKeyBeforeEpochs(t *testing.T) {
 	}
 }
 
-// TestParseAnything gives the parsers hashes that are right but for a few fields
-// that hold anything: an error or a value, never a panic.
+// TestParseAnything gives the parsers valid hashes with a few arbitrary fields: an
+// error or a value, never a panic.
 func TestParseAnything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := drawSession(t)

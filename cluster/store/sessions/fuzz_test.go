@@ -9,8 +9,8 @@ import (
 	"github.com/conclave-mpc/conclave/session"
 )
 
-// FuzzParseRecord gives the parsers of sessions and keys any hash: what they
-// read is written and read again to the same.
+// FuzzParseRecord gives the parsers of sessions and keys any hash: a parsed record
+// survives another round trip.
 func FuzzParseRecord(f *testing.F) {
 	for _, pairs := range [][]any{
 		encodeSession(session.Session{

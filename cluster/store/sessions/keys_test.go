@@ -114,7 +114,7 @@ func TestSharesAreFenced(t *testing.T) {
 		b.is(b.PutShare(b.ctx, "vault", "kg-1", 1, "late", "att-late"), service.ErrStale)
 		b.ok(b.PutShare(b.ctx, "vault", "kg-2", 1, "new", ""))
 
-		// Once it is active nothing replaces a share.
+		// Once it is active no share can be replaced.
 		k.Version, k.Status = 3, session.KeyActive
 		b.ok(b.PutKey(b.ctx, k))
 		b.is(b.PutShare(b.ctx, "vault", "kg-2", 1, "s", "att-later"), service.ErrStale)
@@ -153,7 +153,7 @@ func TestOpenSigning(t *testing.T) {
 		opened(sig("s1", "f1"), false, "s1")
 		opened(sig("s1", "f1"), false, "s1")
 		opened(sig("s2", "f1"), true, "s1")
-		opened(sig("s2", "f"), true, "s2") // a beginning is not a match
+		opened(sig("s2", "f"), true, "s2") // a prefix is not a match
 		opened(sig("s3", "f1"), false, "s3")
 		other := sig("s4", "f1")
 		other.Coordinator = "bos"
@@ -168,13 +168,13 @@ func TestOpenSigning(t *testing.T) {
 		}
 		b.ok(b.Settle(b.ctx, "s1", service.Settlement{ClosedOn: "vault"}))
 		b.ok(b.Settle(b.ctx, "s3", service.Settlement{ClosedOn: "vault"}))
-		b.ok(b.Settle(b.ctx, "s1", service.Settlement{ClosedOn: "vault"})) // again, which is no news
+		b.ok(b.Settle(b.ctx, "s1", service.Settlement{ClosedOn: "vault"})) // repeated, no effect
 		_, open, last, err = b.Signings(b.ctx, "vault")
 		b.ok(err)
 		if len(open) != 2 || last != "s3" {
 			b.Fatalf("last %q, open: %v", last, open)
 		}
-		// The notes are no part of the record and survive its writing.
+		// The notes are not in the record and survive its writing.
 		got, err := b.Key(b.ctx, "vault")
 		b.ok(err)
 		b.ok(b.PutKey(b.ctx, got))
@@ -194,7 +194,7 @@ func TestOpenSigningsAreBounded(t *testing.T) {
 		one := service.Signing{SessionID: "one", Fingerprint: "g", Coordinator: "boss"}
 		_, err := b.open("vault", one, true)
 		b.is(err, service.ErrTooMany)
-		// Notes of nodes that died before they created the session do not count for ever.
+		// Notes of nodes that died before creating the session expire.
 		name := b.prefix + "key:{vault}"
 		b.ok(b.rdb.HSet(b.ctx, name, "open:7", "f boss 1600000000000", "open:8", "f boss garbled").Err())
 		o, err := b.open("vault", one, true)
@@ -211,7 +211,7 @@ func TestPages(t *testing.T) {
 		at := b.now()
 		for i := range 7 {
 			s := b.newSession(fmt.Sprintf("s%d", i))
-			s.CreatedAt = at.Add(time.Duration(i/2) * time.Microsecond) // two are always of one age
+			s.CreatedAt = at.Add(time.Duration(i/2) * time.Microsecond) // two always have the same age
 			_, _, err := b.Create(b.ctx, s, nil, b.mark())
 			b.ok(err)
 			want = append([]string{s.ID}, want...)
@@ -272,7 +272,7 @@ func idsOf(places []service.Place) []string {
 	return ids
 }
 
-// TestWatch has a commit say which nodes want to be told.
+// TestWatch has a commit return the nodes to notify.
 func TestWatch(t *testing.T) {
 	each(t, func(b bench) {
 		_, err := b.Watch(b.ctx, "s1", "n1", time.Minute)
@@ -300,7 +300,7 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-// TestRemember keeps the first of two requests, whoever asks.
+// TestRemember keeps the first of two requests, from any caller.
 func TestRemember(t *testing.T) {
 	each(t, func(b bench) {
 		for _, request := range []string{"first", "first", "second"} {
@@ -333,7 +333,7 @@ func TestPageIsBounded(t *testing.T) {
 	})
 }
 
-// TestErrorsAreUnavailable checks what a caller is told when Redis is not there.
+// TestErrorsAreUnavailable checks the error when Redis is unreachable.
 func TestErrorsAreUnavailable(t *testing.T) {
 	each(t, func(b bench) {
 		s := b.newSession("s1")

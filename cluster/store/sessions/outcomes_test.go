@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestOutcomeIsAskedForAgain: an outcome that was told, or waits for its next try,
-// is due at once when it is asked for again, and has waited since then.
+// TestOutcomeIsAskedForAgain: an outcome that was delivered, or waits for its next
+// try, is due at once when requested again, and has waited since then.
 func TestOutcomeIsAskedForAgain(t *testing.T) {
 	each(t, func(b bench) {
 		put := func(ok bool, err error) {
@@ -41,7 +41,7 @@ func TestOutcomeIsAskedForAgain(t *testing.T) {
 		if since, err = b.OutcomeSince(b.ctx, "s", ended); err != nil || !since.Equal(now) {
 			b.Errorf("asked for again at %s, waits since %s: %v", now, since, err)
 		}
-		// The try that was under way ends: it must not take the new one off.
+		// The try in flight ends: it must not remove the new one.
 		b.ok(b.OutcomeTold(b.ctx, taken[0]))
 		if since, err = b.OutcomeSince(b.ctx, "s", ended); err != nil || !since.Equal(now) {
 			b.Errorf("an earlier try ended, and it waits since %s, want %s: %v", since, now, err)
@@ -60,8 +60,8 @@ func TestOutcomeIsAskedForAgain(t *testing.T) {
 	})
 }
 
-// TestOutcomesWaiting: what waits is counted, and the oldest is found beside entries
-// that a node has left that died when it had told an outcome.
+// TestOutcomesWaiting: waiting outcomes are counted, and the oldest is found beside
+// entries left by a node that died after delivering an outcome.
 func TestOutcomesWaiting(t *testing.T) {
 	each(t, func(b bench) {
 		waiting := func(want int, oldest time.Time, within time.Duration) {
@@ -78,7 +78,7 @@ func TestOutcomesWaiting(t *testing.T) {
 			b.ok(err)
 		}
 		waiting(3, now, time.Minute)
-		for i := range 40 { // more than are looked at in one round trip
+		for i := range 40 { // more than one round trip reads
 			_, err := b.OutcomeSince(b.ctx, "left-"+string(rune('a'+i%26))+string(rune('a'+i/26)), now.Add(-100*time.Hour))
 			b.ok(err)
 		}

@@ -13,9 +13,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/service"
 )
 
-// A right is withdrawn while sessions go on: what a script could not do as a whole is
-// undone, and done when the right is back. No session is lost, and none changes
-// without what it has to say.
+// A permission is withdrawn while sessions are in progress: a partly executed
+// script is undone, and repeated when it is restored. No session is lost, and none
+// changes without its outbox messages.
 func TestWithdrawnRights(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)
@@ -64,7 +64,7 @@ func TestWithdrawnRights(t *testing.T) {
 	}
 }
 
-// withoutRight runs what must fail while a right is withdrawn.
+// withoutRight runs do, which must fail, while a permission is withdrawn.
 func (b bench) withoutRight(command, what string, do func() error) {
 	b.Helper()
 	b.ok(b.rdb.Do(b.ctx, "acl", "setuser", "default", "-"+command).Err())
@@ -75,7 +75,7 @@ func (b bench) withoutRight(command, what string, do func() error) {
 	}
 }
 
-// A right is withdrawn while sessions are due: none leaves the list for it.
+// A permission is withdrawn while sessions are due: none leaves the list.
 func TestWithdrawnRightsOfDue(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)
@@ -93,7 +93,7 @@ func TestWithdrawnRightsOfDue(t *testing.T) {
 	}
 }
 
-// A right is withdrawn while an outcome is asked for again: it waits as it did.
+// A permission is withdrawn while an outcome is requested again: it keeps waiting.
 func TestWithdrawnRightsOfOutcomes(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)
@@ -112,8 +112,8 @@ func TestWithdrawnRightsOfOutcomes(t *testing.T) {
 	}
 }
 
-// A right is withdrawn while a key comes about: it is as it was, and neither a key
-// that can sign expires nor is a share of its dropped.
+// A permission is withdrawn while a key is made: it is unchanged, and neither does
+// a key that can sign expire nor is a share of its dropped.
 func TestWithdrawnRightsOfKeys(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.StartRedis(t).Client(t)
@@ -139,7 +139,7 @@ func TestWithdrawnRightsOfKeys(t *testing.T) {
 	}
 	b.ok(b.PutKey(b.ctx, k))
 	b.ok(b.PutShare(b.ctx, "vault", "kg-1", 1, "share", ""))
-	b.ok(rdb.PExpire(b.ctx, name, time.Hour).Err()) // as after a refusal that an older version has met
+	b.ok(rdb.PExpire(b.ctx, name, time.Hour).Err()) // as after a refusal met by an older version
 	k.Version, k.Status = 2, session.KeyActive
 	b.withoutRight("persist", "the end of a keygen", put(k))
 	if got, err := b.Key(b.ctx, "vault"); err != nil || got.Status != session.KeyGenerating {
@@ -156,8 +156,8 @@ func TestWithdrawnRightsOfKeys(t *testing.T) {
 	b.activeSigning("vault", k)
 }
 
-// activeSigning opens and closes a signing, of which the key remembers that it was
-// the last also when that was refused first.
+// activeSigning opens and closes a signing that the key must record as the last
+// even if that was refused first.
 func (b bench) activeSigning(key string, k session.Key) {
 	b.Helper()
 	_, err := b.open(key, service.Signing{SessionID: "sg-1", Fingerprint: "print", Coordinator: k.Coordinator}, false)
