@@ -92,7 +92,7 @@
 //	                            "n <text>", see Notify;
 //	                            "e <n>", the node's own echo, see echo
 //
-// # What a socket is not told
+// # Missed publications
 //
 // A node learns of messages and of newer sockets from publications. Where Redis
 // loses a presence, or can no longer publish (a permission was withdrawn), none

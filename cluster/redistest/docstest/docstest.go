@@ -97,7 +97,7 @@ func All(t testing.TB) string {
 }
 
 // Rows returns the rows of tables on all English pages whose first cell holds text,
-// each after its page's path and a colon. A fact that is on one page has one.
+// each after its page's path and a colon. A fact stated on one page has one.
 func Rows(t testing.TB, text string) (rows []string) {
 	t.Helper()
 	pages := Pages(t)
@@ -116,8 +116,8 @@ func Rows(t testing.TB, text string) (rows []string) {
 
 var heading = regexp.MustCompile(`(?m)^#+ `)
 
-// Section returns the text below a heading, which is given with its #, up to the
-// next heading.
+// Section returns the text below a heading, given with its #, up to the next
+// heading.
 func Section(t testing.TB, path, title string) string {
 	t.Helper()
 	_, section, ok := strings.Cut("\n"+Page(t, path), "\n"+title+"\n")
@@ -127,8 +127,8 @@ func Section(t testing.TB, path, title string) string {
 	return heading.Split(section, 2)[0]
 }
 
-// Commands returns the lines of a section that are to be typed, without their
-// prompt; a line that ends in \ goes on in the next.
+// Commands returns the commands of a section, without their prompt; a line that
+// ends in \ continues in the next.
 func Commands(t testing.TB, path, title string) (list []string) {
 	t.Helper()
 	for line := range strings.Lines(Section(t, path, title)) {

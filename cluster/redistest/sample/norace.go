@@ -2,5 +2,5 @@
 
 package sample
 
-// PerCore is how many tests [Idling] lets run for each core.
+// PerCore is the number of concurrent tests per core with [Idling].
 const PerCore = 4

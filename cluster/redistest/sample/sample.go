@@ -1,11 +1,11 @@
-// Package sample decides how much the tests of this module run.
+// Package sample decides how much of this module's tests runs.
 //
-// `go test ./...` is for everybody and meant to stay below four minutes on two cores: every
-// package, every curve, every kind of fault and attack, and of the sets that are
-// too long for that a sample, some rows of each, never none. CONCLAVE_FULL=1 runs
-// them whole, as .ci/run does: every threshold on secp256k1, every attack and
-// mutation with a real key generation, long fault schedules, crowds of ten
-// thousand, and one of four tests of real nodes on miniredis as well as on redis-server.
+// `go test ./...` is meant to stay below four minutes on two cores: every package,
+// every curve, every kind of fault and attack, and of the longer sets a sample, at
+// least one row of each. CONCLAVE_FULL=1 runs them whole, as .ci/run does: every
+// threshold on secp256k1, every attack and mutation with a real key generation,
+// long fault schedules, crowds of ten thousand, and one in four tests of real nodes
+// on miniredis as well as on redis-server.
 //
 // A test asks in one line:
 //
@@ -17,7 +17,7 @@
 //
 //	if !sample.Turn("topologies", 0, 6) { t.Skip(sample.Reason) } // the first of six
 //
-// -short is less than the sample: it leaves out what takes more than a few seconds.
+// -short is less than the sample: it omits tests that take more than a few seconds.
 //
 // The package is for tests only; no program of this module links it. It starts no
 // goroutines, and its functions are safe for concurrent use.
@@ -33,8 +33,8 @@ import (
 )
 
 // Idling is for the TestMain of a package whose parallel tests wait more than they
-// compute: four for each core run at one time instead of one, two with the race
-// detector, unless -parallel says how many.
+// compute: four per core run at once instead of one, two with the race detector,
+// unless -parallel sets the number.
 func Idling() {
 	flag.Parse()
 	given := false
@@ -47,7 +47,7 @@ func Idling() {
 	}
 }
 
-// Reason is what a test says that is skipped because it is in the full set only.
+// Reason is the skip message of a test that is in the full set only.
 const Reason = "in the full set only: set CONCLAVE_FULL=1"
 
 // Full reports whether the full sets run: CONCLAVE_FULL=1.
@@ -61,9 +61,9 @@ func Or[T any](some, all T) T {
 	return some
 }
 
-// Of returns all rows in the full set, in their order; in the sample n of them (1
-// at least, and at most all), neighbours that begin at a random row, so that every
-// row has its turn. CONCLAVE_FULL=1 with -run and the row's name repeats one.
+// Of returns all rows in the full set, in their order; in the sample n of them (at
+// least 1, at most all), consecutive from a random row, so that every row is chosen
+// in time. CONCLAVE_FULL=1 with -run and the row's name repeats one.
 func Of[T any](n int, rows []T) []T {
 	n = max(n, 1)
 	if Full() || n >= len(rows) {
@@ -77,12 +77,12 @@ func Of[T any](n int, rows []T) []T {
 	return some
 }
 
-// turns has the row of each group of [Turn] that runs in this process.
+// turns holds the row of each group of [Turn] that runs in this process.
 var turns sync.Map
 
-// Turn reports whether the row of that number, from 0, of a group of rows has its
-// turn in this process: one of them in the sample, chosen by chance, and all in the
-// full set.
+// Turn reports whether the row of that number, from 0, of a group of rows runs in
+// this process: one of them in the sample, chosen at random, and all in the full
+// set.
 func Turn(group string, row, rows int) bool {
 	chosen, _ := turns.LoadOrStore(group, rand.IntN(rows))
 	return Full() || chosen == row

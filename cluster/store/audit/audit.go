@@ -21,7 +21,7 @@
 // sends the batch again and the script recognises it. Decisions that may be
 // recorded only once ([Log.RecordOnce]) work in the same way.
 //
-// # What may be missing
+// # Possible gaps
 //
 // Decisions wait in a queue for the next batch. While Redis is down they wait
 // longer; once the queue is full, further ones are only counted, and so are

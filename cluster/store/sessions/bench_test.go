@@ -13,7 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/service"
 )
 
-// One commit of a session with its outbox, and one load, on a real Redis.
+// BenchmarkStore measures a commit with its outbox, and a load, on a real Redis.
 func BenchmarkStore(b *testing.B) {
 	rdb := redistest.Real(b)
 	store := sessions.New(sessions.Config{Redis: rdb, Prefix: redistest.Prefix(), Retention: time.Hour})

@@ -1,6 +1,6 @@
-// Package otlptest tests what package tracing sends against the OpenTelemetry
-// collector's own parser. It is a module of its own, because that parser brings
-// gRPC with it.
+// Package otlptest tests the output of package tracing with the OpenTelemetry
+// collector's own parser. It is a separate module, because that parser depends on
+// gRPC.
 package otlptest
 
 import (
@@ -25,8 +25,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// receiver is a collector that keeps the spans of its requests, and rejects some
-// of each for that reason, if there is one.
+// receiver is a collector that keeps the spans of its requests, and rejects some of
+// each for the given reason, if any.
 type receiver struct {
 	rejects string
 
@@ -76,8 +76,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	_, _ = w.Write(reply)
 }
 
-// export traces a session that fails with a Tracing of the environment's, and
-// returns what the collector got and what was logged.
+// export traces a failing session with the environment's Tracing, and returns the
+// collector's spans and the log.
 func export(t *testing.T, rejects string) (*receiver, string) {
 	t.Helper()
 	got := &receiver{rejects: rejects, spans: map[string]ptrace.Span{}, scopes: map[string]bool{}}
@@ -141,8 +141,8 @@ func TestCollectorParsesSpans(t *testing.T) {
 	}
 }
 
-// TestCollectorRejectsSpans: a collector that takes a part says so, and that is
-// logged.
+// TestCollectorRejectsSpans: a collector that accepts only a part reports it, and
+// that is logged.
 func TestCollectorRejectsSpans(t *testing.T) {
 	_, said := export(t, "spans are too old")
 	if !strings.Contains(said, "rejects 2 spans: spans are too old") {

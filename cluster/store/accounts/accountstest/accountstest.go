@@ -1,6 +1,6 @@
-// Package accountstest makes accounts for tests of what logs in, with password hashes
-// that cost next to nothing. It says nothing about hashing itself, which the tests
-// of package accounts cover at its real cost.
+// Package accountstest makes accounts for tests of logins, with password hashes
+// that cost next to nothing. It does not test hashing itself, which the tests of
+// package accounts cover at its real cost.
 //
 // The package is for tests only; no program of this module links it.
 package accountstest
@@ -15,11 +15,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// cheapest is the least that argon2id allows: some 10 µs, where [auth.DefaultCost]
-// is 64 MiB and a third of a second of CPU.
+// cheapest is argon2id's minimum: some 10 µs, where [auth.DefaultCost] is 64 MiB
+// and a third of a second of CPU.
 var cheapest = auth.Cost{MemoryKiB: 8, Time: 1, Threads: 1}
 
-// AddUser makes an account in Redis under prefix. It enters nothing in the audit.
+// AddUser makes an account in Redis under prefix, without an audit entry.
 func AddUser(t testing.TB, rdb redis.UniversalClient, prefix, user, password string, roles ...wire.Role) {
 	t.Helper()
 	accounts, err := accounts.New(accounts.Config{Redis: rdb, Prefix: prefix, Cost: cheapest})
