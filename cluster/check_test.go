@@ -159,7 +159,7 @@ func TestAppendThatFails(t *testing.T) {
 		change("+" + command)
 		s.want(command, command+"'")
 	}
-	for _, command := range []string{"xadd", "sadd", "sismember", "get", "hget", "hset", "xrange", "publish", "del"} { // needed to append
+	for _, command := range []string{"xadd", "sadd", "sismember", "get", "hget", "hset", "xrange", "publish", "del"} { // with messages accepted before
 		if err := try("before -" + command); err != nil {
 			t.Errorf("before -%s: %v", command, err)
 		}

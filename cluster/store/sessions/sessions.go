@@ -16,13 +16,13 @@
 //
 //	session:{id}           hash    one session; expires a while after its end
 //	session:{id}:outbox    stream  committed messages not yet delivered
-//	session:{id}:watch     set     nodes that want to be told of its commits; lives while they ask
+//	session:{id}:watch     set     nodes to notify of its commits; lives while they renew it
 //	lock:{id}              string  read only, to fence commits; package cluster takes it
 //	key:{id}               hash    one key record, with open:<session> for each open signing
 //	key:{id}:shares        hash    <part index> -> the share as stored, attestation:<part index>
 //	sessions:due           zset    session ids by when to look at them, ms
-//	webhooks               zset    session ids whose outcomes are to be told, by the next try, ms; minus the ms of those that were
-//	webhooks:since         zset    session ids whose outcomes were not taken at the first try, or are asked for again, by since when, ms
+//	webhooks               zset    session ids whose outcomes are to be delivered, by the next try, ms; negative ms once delivered
+//	webhooks:since         zset    session ids whose outcomes failed at the first try, or are requested again, by since when, ms
 //	index:{user}:sessions  zset    session ids by creation, ms; expires like its newest session
 //	index:{user}:brief     zset    the same of sessions that are kept briefly; entries go with those
 //	index:{user}:keys      zset    key ids by creation, ms
