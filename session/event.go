@@ -13,7 +13,7 @@ type Event interface{ event() }
 type Responded struct {
 	Kind     Kind   // of the message: an answer to the other kind of invitation is refused
 	From     string // user id, from the token
-	Party    int    // part index, as claimed
+	Party    int    // part index, as the client states it
 	Accept   bool
 	Reason   string
 	Identity string // public identity of the answering client
@@ -25,17 +25,17 @@ type Generated struct {
 	From        string
 	Party       int
 	AccountAddr string
-	PublicKey   string // 0x hex, or empty from clients that do not tell
-	Attestation string // what the party has signed about the key, kept and passed on unread; may be empty
-	Share       string // as it is stored, not read here
+	PublicKey   string // 0x hex, or empty if the client does not report it
+	Attestation string // the party's signed statement about the key, stored and passed on unread; may be empty
+	Share       string // in its stored form, not read here
 }
 
 // KeyStored says that the key record and all shares are durable.
 type KeyStored struct{}
 
-// ShareRefused is a party's report whose share may not be stored, since it is not
-// sealed and this cluster has no key to encrypt it with. The party's client cannot
-// do otherwise, so that the keygen is over.
+// ShareRefused is a party's report whose share may not be stored: it is not sealed and
+// this cluster has no key to encrypt it with. The party's client cannot seal, so the
+// keygen ends.
 type ShareRefused struct {
 	From  string
 	Party int
@@ -50,44 +50,44 @@ type Signed struct {
 	Party     int
 	Signature string // 0x hex
 
-	checked *checked // what Verify has found; nil if it was not called
+	checked *checked // the result of Verify; nil if it was not called
 }
 
-// PartyFailed is a party's word that its MPC cannot go on.
+// PartyFailed is a party's report that its MPC cannot go on.
 type PartyFailed struct {
 	From     string
 	Party    int
-	Attempt  int // 0 for the running one
+	Attempt  int // 0 for the current one
 	Reason   string
 	Culprits []int
-	Full     bool // the store was full in the session's life: who waited waited for nobody's fault
+	Full     bool // the store was full during the session: a timeout is then no party's fault
 }
 
-// Cancel is the coordinator's, or an admin's, wish to end the session.
+// Cancel is a request of the coordinator or an admin to end the session.
 type Cancel struct {
 	From   string
 	Admin  bool
 	Reason string
 }
 
-// Undeliverable says that a recipient's mailbox has no room for what the session
-// says.
+// Undeliverable says that a recipient's mailbox has no room for a message of the
+// session.
 type Undeliverable struct {
 	User  string // the recipient
-	Payer string // whose share of the mailbox is used up; empty where the mailbox is full
+	Payer string // whose share of the mailbox is used up; empty if the mailbox is full
 
-	// Of a round message: the attempt that it is of, and, with Payer, the part index
-	// of that party.
+	// Of a round message: its attempt and, with Payer, that party's part index.
 	Attempt, Party int
 }
 
 // Tick is the passing of time.
 type Tick struct {
 	Offline []int // parties without a live socket
-	// Seen is when those came or went last, by the store's clock, as far as that is
-	// known: a party that was there between two ticks has not been absent all the time.
+	// Seen is when each of those last connected or disconnected, by the store's clock,
+	// if known: a party that was online between two ticks has not been absent
+	// throughout.
 	Seen map[int]time.Time
-	Full bool // the store was full in the session's life, so that messages may have come late, or not at all
+	Full bool // the store was full during the session: messages may have come late or been lost
 }
 
 func (Responded) event()     {}
@@ -101,7 +101,7 @@ func (Cancel) event()        {}
 func (Undeliverable) event() {}
 func (Tick) event()          {}
 
-// Outgoing is something that a step says to somebody.
+// Outgoing is a message that a step sends.
 type Outgoing struct {
 	To        string // user id
 	Payload   wire.Payload

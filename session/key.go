@@ -8,7 +8,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// KeyStatus is where a key record stands.
+// KeyStatus is the state of a key record.
 type KeyStatus string
 
 // The states of a key.
@@ -25,13 +25,13 @@ type Key struct {
 	Status       KeyStatus
 	Curve        pubkey.Curve
 	AccountAddr  string // empty until active
-	PublicKey    string // 0x hex; empty until active, and where no party reported it
+	PublicKey    string // 0x hex; empty until active, and if no party reported it
 	Epoch        int    // of its shares: 1 from its keygen on
 	Threshold    int
 	Participants []string // user ids by part index less one
 	Coordinator  string
 	Session      string // its newest keygen session
-	ShareBytes   int64  // of all parties' shares, as stored; 0 until active, and for keys from before this was counted
+	ShareBytes   int64  // of all parties' shares, as stored; 0 until active, and for keys older than this count
 	Brief        bool   // a reserved or failed key: forgotten after BriefRetention; not stored
 	CreatedAt    time.Time
 	Version      int64 // bumped by the store with every write; 0 for a key that does not exist
@@ -47,17 +47,16 @@ func (k Key) PartIndex(user string) int {
 	return 0
 }
 
-// Involves reports whether user asked for the key or holds a share of it.
+// Involves reports whether user requested the key or holds a share of it.
 func (k Key) Involves(user string) bool { return k.Coordinator == user || k.PartIndex(user) != 0 }
 
-// Fingerprint is a short name for what a keygen request asks for: equal for equal
-// requests of one coordinator, 32 hex digits.
+// Fingerprint identifies the content of a keygen request: equal for equal requests of
+// one coordinator, 32 hex digits.
 func (k Key) Fingerprint() string {
 	return wire.Fingerprint("keygen", append([]string{k.Coordinator, k.ID, string(k.Curve), strconv.Itoa(k.Threshold)}, k.Participants...)...)
 }
 
-// Committee returns the parties of users, by part index less one, none of them
-// invited.
+// Committee returns the parties of users, by part index less one, all uninvited.
 func Committee(users []string) []Party {
 	parties := make([]Party, len(users))
 	for i, u := range users {

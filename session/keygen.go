@@ -8,8 +8,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// keygenRules: every party is needed, and all must report the same key. Whatever goes
-// wrong ends the keygen.
+// keygenRules: every party is needed, and all must report the same key. Any failure
+// ends the keygen.
 var keygenRules = rules{
 	request: wire.TypeKeygenRequest, response: wire.TypeKeygenResponse,
 	makesKey: true,
@@ -56,8 +56,8 @@ func NewKeygen(k Key, terms Terms) Session {
 	return s
 }
 
-// Made returns the session that made k, an active key, with as much as the key's
-// record and the attestations, by part index less one, say of its outcome.
+// Made returns the session that made k, an active key, with its outcome as far as the
+// key's record and the attestations, by part index less one, contain it.
 func (k Key) Made(attestations []string) Session {
 	s := Session{
 		ID: k.Session, Kind: Keygen, Phase: Completed, KeyID: k.ID, Coordinator: k.Coordinator,
@@ -162,9 +162,9 @@ func (m *machine) reported(ev Generated) (addr, key string, err error) {
 	return addr, strings.ToLower(ev.PublicKey), nil
 }
 
-// disagreement compares the reports so far. A public key follows from an
-// address and was checked against it, so that addresses alone decide. The side
-// with fewer parties is blamed; of equal sides, both.
+// disagreement compares the reports so far. Only addresses are compared: each public
+// key was checked against its address. The side with fewer parties is blamed; of equal
+// sides, both.
 func (m *machine) disagreement() (reason string, culprits []int) {
 	sides := map[string][]int{}
 	var order []string
@@ -219,8 +219,8 @@ func (m *machine) keyStored() error {
 	return nil
 }
 
-// keyLost fails a keygen whose key record is gone or another keygen's: what the
-// parties hold can never sign.
+// keyLost fails a keygen whose key record is missing or belongs to another keygen: the
+// parties' shares can never sign.
 func (m *machine) keyLost() error {
 	switch {
 	case m.Phase.Final():
@@ -243,8 +243,8 @@ func (m *machine) wireParties(parts []int) []wire.Party {
 	return list
 }
 
-// shareRefused ends a keygen in which a party has no share that may be stored. It
-// is how the cluster is set up, and nobody's fault.
+// shareRefused ends a keygen in which a party's share may not be stored. The cause is
+// the cluster's configuration; no party is blamed.
 func (m *machine) shareRefused(ev ShareRefused) error {
 	if err := m.member(ev.From, ev.Party); err != nil {
 		return err

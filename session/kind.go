@@ -6,7 +6,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Kind says what a session is for.
+// Kind is the purpose of a session.
 type Kind string
 
 // The kinds of session. Each has a file with its rules, and a row in [kinds].
@@ -15,14 +15,14 @@ const (
 	Sign   Kind = "sign"   // makes a signature with a key
 )
 
-// rules is what differs between the kinds. The machine calls the functions with the
-// event checked already: its sender is a party, and the session has not ended.
+// rules holds the differences between the kinds. The machine has checked the event
+// before it calls a function: its sender is a party, and the session has not ended.
 type rules struct {
 	request  wire.Type // of the message that asks for a session
 	response wire.Type // of the message that answers its invitation
 
 	// makesKey says that the session makes its key: it completes when the key's record
-	// is stored, and the record fails with it.
+	// is stored; if it fails, so does the record.
 	makesKey bool
 	// opensOnKey says that the session is listed with its key while it is open.
 	opensOnKey bool
@@ -32,7 +32,7 @@ type rules struct {
 	declined func(m *machine, reason string)         // a party has declined
 	// failed: a party of the running attempt cannot go on, and blames culprits.
 	failed func(m *machine, party int, culprits []int, reason string)
-	// hindered: the store may have refused messages of the run. Nobody is blamed.
+	// hindered: the store may have refused messages of the run. No party is blamed.
 	hindered func(m *machine, reason string)
 	// unreachable: a mailbox had no room. See Undeliverable.
 	unreachable func(m *machine, ev Undeliverable, reason string)
@@ -40,17 +40,17 @@ type rules struct {
 	gone func(m *machine, parts []int, reason string)
 	// overdue: the deadline has passed while the session ran.
 	overdue func(m *machine, offline []int)
-	// own applies an event that only this kind knows, and returns ErrKind for others.
+	// own applies an event that only this kind has; it returns ErrKind for others.
 	own func(m *machine, ev Event) error
 
-	outcome func(s Session) wire.Payload // what the coordinator is told of the end
-	quorum  bool                         // threshold parties get parameters at one time, not all
+	outcome func(s Session) wire.Payload // the result message for the coordinator
+	quorum  bool                         // threshold parties at a time get parameters, not all
 	grown   int64                        // bytes that a party's report adds, at most
-	fill    func(s *Session)             // sets what is only of this kind to the longest that it may be
+	fill    func(s *Session)             // sets the fields that only this kind has to their greatest lengths
 }
 
-// kinds has the rules of every kind. It is set by init, because the rules call
-// functions that look them up.
+// kinds has the rules of every kind. init sets it, since the rules call functions that
+// use it.
 var kinds map[Kind]*rules
 
 func init() {
@@ -70,19 +70,19 @@ func Kinds() []Kind {
 	return list
 }
 
-// Known reports whether k is a kind of session. What is read from a store may be of a
-// kind that a later version knows.
+// Known reports whether k is a kind of session. A store may hold kinds of later
+// versions.
 func (k Kind) Known() bool { return kinds[k] != nil }
 
-// Request is the type of the message that asks for a session of this kind; empty for
-// an unknown one.
+// Request is the type of the message that requests a session of this kind; empty for an
+// unknown kind.
 func (k Kind) Request() wire.Type { return k.rules().request }
 
 // Response is the type of the message that answers an invitation to a session of this
-// kind; empty for an unknown one.
+// kind; empty for an unknown kind.
 func (k Kind) Response() wire.Type { return k.rules().response }
 
-// rules returns the rules of k. Those of an unknown kind are zero.
+// rules returns the rules of k; zero for an unknown kind.
 func (k Kind) rules() *rules {
 	if r := kinds[k]; r != nil {
 		return r

@@ -14,20 +14,20 @@ type Quota struct {
 	// OpenSessions is how many of its sessions may be open. Zero means
 	// DefaultOpenSessions.
 	OpenSessions int
-	// OpenBytes is how many bytes these may take, with what they have said and may
-	// still say to others ([Session.OpenBytes]). Zero means DefaultOpenBytes.
+	// OpenBytes is how many bytes these may take, with the messages they have sent and
+	// may still send ([Session.OpenBytes]). Zero means DefaultOpenBytes.
 	OpenBytes int64
-	// EndedBytes is how many bytes of what has ended are kept for the whole
-	// retention. Beyond it, up to BriefFactor times as many are kept for
-	// [BriefRetention], and beyond that nothing new may begin. Reserved key ids and
-	// the notes of idempotency keys count too. Zero means DefaultEndedBytes.
+	// EndedBytes is how many bytes of ended sessions are kept for the whole retention.
+	// Beyond it, up to BriefFactor times as many are kept for [BriefRetention], and
+	// beyond that nothing new may begin. Reserved key ids and the notes of idempotency
+	// keys count too. Zero means DefaultEndedBytes.
 	EndedBytes int64
-	// KeyBytes is how many bytes its keys may take, which stay for ever. Zero means
+	// KeyBytes is how many bytes its keys may take; keys never expire. Zero means
 	// DefaultKeyBytes.
 	KeyBytes int64
 }
 
-// What Quota's zero values mean.
+// Defaults for Quota's zero values.
 const (
 	DefaultOpenSessions = 1024
 	DefaultOpenBytes    = 64 << 20
@@ -36,13 +36,13 @@ const (
 )
 
 const (
-	// BriefRetention is how long an ended session is kept whose account has more of
-	// them than its allowance; the store's retention if that is shorter.
+	// BriefRetention is how long an ended session is kept if its account is over its
+	// allowance; the store's retention if that is shorter.
 	BriefRetention = 15 * time.Minute
-	// ReservedFor is how long a reserved key id that nobody uses is kept, and what
-	// was asked for under an idempotency key.
+	// ReservedFor is how long an unused reserved key id is kept, and the note of an
+	// idempotency key.
 	ReservedFor = 7 * 24 * time.Hour
-	// BriefFactor is how many times Quota.EndedBytes may be kept so briefly.
+	// BriefFactor is how many times Quota.EndedBytes may be kept for BriefRetention.
 	BriefFactor = 4
 )
 
@@ -62,8 +62,8 @@ func (q Quota) Complete() Quota {
 	return q
 }
 
-// MostBytes is the largest number of bytes that one account makes Redis hold,
-// but for its keys' and for entries of the audit; negative for no limit.
+// MostBytes is the most bytes that one account can store in Redis, without its keys'
+// and without audit entries; negative for no limit.
 func (q Quota) MostBytes() int64 {
 	q = q.Complete()
 	if q.OpenBytes < 0 || q.EndedBytes < 0 {
@@ -83,20 +83,19 @@ const (
 	LimitKeys     Limit = "key_bytes"
 )
 
-// Estimates of what Redis takes beside the text itself: hash fields, stream
-// entries, sorted sets' members. TestQuotaIsTrue holds them against a real Redis.
+// Estimates of what Redis uses besides the text: hash fields, stream entries, members
+// of sorted sets. TestQuotaIsTrue compares them with a real Redis.
 const (
 	recordBytes = 1 << 10 // a session's or key's hash with its short fields
-	partyBytes  = 192     // what a session's hash has of one party
+	partyBytes  = 192     // one party in a session's hash
 	frameBytes  = 512     // a message's envelope and short fields
 	listedBytes = 192     // an entry in one user's list
-	minKept     = 2 << 10 // of any session: what it leaves in the audit counts too
+	minKept     = 2 << 10 // the least for any session: its audit entries count too
 )
 
-// OpenBytes bounds the memory that s takes in Redis while it is open: its record
-// and what its parties may add to it, the invitations in the outbox and in each
-// mailbox, and the parameters of one attempt with the parties' shares, which
-// have that many bytes together.
+// OpenBytes bounds the memory that s takes in Redis while it is open: its record and
+// what its parties may add to it, the invitations in the outbox and in each mailbox,
+// and the parameters of one attempt with the parties' shares, shares bytes together.
 func (s Session) OpenBytes(shares int64) int64 {
 	n, invited := int64(len(s.Parties)), int64(len(s.InvitedUsers()))
 	content := jsonBytes(s.Data) + jsonBytes(s.Digest)
@@ -110,8 +109,8 @@ func (s Session) OpenBytes(shares int64) int64 {
 	return recordBytes + allocated(len(s.Data), len(s.Digest), len(s.SignedRequest)) + n*partyBytes + s.listBytes() + grown + allocated(int(said))
 }
 
-// KeptBytes bounds the memory that s takes in Redis after its end, with what a
-// failed keygen leaves of its key.
+// KeptBytes bounds the memory that s takes in Redis after its end, including the key
+// record of a failed keygen.
 func (s Session) KeptBytes() int64 {
 	n := int64(len(s.Parties))
 	kept := recordBytes + allocated(len(s.Data), len(s.Digest)) + n*partyBytes + s.listBytes() + wire.MaxReasonBytes
@@ -129,7 +128,7 @@ func allocated(lengths ...int) (sum int64) {
 	return sum
 }
 
-// namesBytes is what the names of all parties take.
+// namesBytes is the size of all parties' names.
 func (s Session) namesBytes() int64 {
 	sum := int64(0)
 	for _, p := range s.Parties {
@@ -138,13 +137,14 @@ func (s Session) namesBytes() int64 {
 	return sum
 }
 
-// listBytes is what s takes in the lists of everyone involved, and of all.
+// listBytes is the size of s's entries in the lists of everyone involved, and in the
+// list of all.
 func (s Session) listBytes() int64 {
 	return (int64(len(s.Parties)) + 2) * (listedBytes + int64(len(s.ID)))
 }
 
-// KeyBytes bounds the memory that a key takes for ever whose shares have that
-// many bytes together.
+// KeyBytes bounds the memory that a key takes permanently, shares being the bytes of
+// all its shares.
 func (k Key) KeyBytes(shares int64) int64 {
 	n := int64(len(k.Participants))
 	s := Session{ID: k.ID, Parties: Committee(k.Participants)}
@@ -156,9 +156,8 @@ func (k Key) ReservedBytes() int64 {
 	return recordBytes + Session{Parties: Committee(k.Participants)}.namesBytes()
 }
 
-// LargestSession is what the largest session that a cluster of that many parties
-// takes has for OpenBytes: a signing by all of the most data, or a keygen of the
-// largest shares.
+// LargestSession is the OpenBytes of the largest session in a cluster of that many
+// parties: a signing by all with the most data, or a keygen with the largest shares.
 func LargestSession(parties int) int64 {
 	if parties == 0 {
 		parties = wire.DefaultMaxParties
@@ -179,5 +178,5 @@ func LargestSession(parties int) int64 {
 	return most
 }
 
-// jsonBytes is how long s is as a JSON string.
+// jsonBytes is the length of s as a JSON string.
 func jsonBytes(s string) int64 { return int64(wire.JSONBytes(s)) }

@@ -1,12 +1,11 @@
-// Package session is what a keygen or a signing is and how it proceeds: a pure state
-// machine. It does no I/O, reads no clock and starts no goroutine. Package
-// session/service runs it on a store and talks to clients.
+// Package session is the state machine of a keygen or a signing. It is pure: no I/O, no
+// clock, no goroutine. Package session/service runs it on a store and talks to clients.
 //
 // # Start here
 //
 // [Begin] makes a session of a request and returns its invitations. [Step] applies an
 // [Event] at a given time and returns the next [Session] with the messages to send; a
-// refused event changes nothing. [Outcome] is what the coordinator is told at the end.
+// refused event changes nothing. [Outcome] is the result message for the coordinator.
 //
 // # The state machine
 //
@@ -38,7 +37,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Phase is where a session stands.
+// Phase is a session's state.
 type Phase string
 
 // The phases. All but the first two are final.
@@ -48,7 +47,7 @@ const (
 	Completed Phase = "completed" // the key is stored, or the signature verified
 	Rejected  Phase = "rejected"  // too many declined
 	Expired   Phase = "expired"   // the deadline passed before enough had answered
-	Failed    Phase = "failed"    // the MPC could not be brought to its end
+	Failed    Phase = "failed"    // the MPC could not be completed
 	Cancelled Phase = "cancelled" // by the coordinator or an admin
 )
 
@@ -64,7 +63,7 @@ func (p Phase) Final() bool { return len(transitions[p]) == 0 }
 
 func (p Phase) leadsTo(next Phase) bool { return slices.Contains(transitions[p], next) }
 
-// Status is how a final phase is called on the wire; empty for the others.
+// Status returns the wire name of a final phase; empty for the others.
 func (p Phase) Status() wire.Status {
 	switch p {
 	case Completed:
@@ -96,9 +95,9 @@ type Party struct {
 	Attested string // keygen: the party's attestation of it, opaque here; or empty
 	Strikes  int    // suspicion; see sign.go
 	Out      bool   // excluded from further attempts
-	NoRoom   bool   // its mailbox had no room for its invitation, or for what it needed as a signer; no fault of its
+	NoRoom   bool   // its mailbox had no room for its invitation, or for a message it needed as a signer; not its fault
 
-	AbsentSince time.Time // since when its socket has been missed while it was needed; zero if it is there
+	AbsentSince time.Time // since when a needed socket has been missing; zero if it is there
 }
 
 // Terms are the durations that a session runs under, fixed when it is made.
@@ -108,8 +107,8 @@ type Terms struct {
 	Grace  time.Duration // how long a needed party's socket may be missing
 }
 
-// Longest is how long a session under t takes if only one attempt of it fails.
-// The reservation of one that takes longer is given up only after a look at it.
+// Longest is the duration of a session under t in which at most one attempt fails. A
+// longer session's reservation is released only after its state was read.
 func (t Terms) Longest() time.Duration { return t.Invite + 2*t.Run }
 
 // Session is one run of keygen or sign. It is a value: Step returns a changed
@@ -136,8 +135,8 @@ type Session struct {
 	RequestID   string // of the request, echoed in the outcome
 	Fingerprint string // of the request's content; equal requests have equal ones
 
-	SignedRequest string // the coordinator's signature over its request, passed on unread; empty once it has ended
-	Web           bool   // it was asked for over HTTP: the coordinator may never have a socket
+	SignedRequest string // the coordinator's signature over its request, passed on unread; empty once the session has ended
+	Web           bool   // requested over HTTP: the coordinator may never have a socket
 	Brief         bool   // kept for BriefRetention only, since its coordinator has many; see Quota
 
 	Terms     Terms
@@ -180,14 +179,13 @@ func (s Session) PartIndex(user string) int {
 	return 0
 }
 
-// Involves reports whether user asked for the session or was invited to it.
+// Involves reports whether user requested the session or was invited to it.
 func (s Session) Involves(user string) bool {
 	return s.Coordinator == user || s.PartIndex(user) != 0
 }
 
-// Attestations returns what the parties of a key that is made have signed about
-// it, by part index less one, with an empty one for who has sent none; nil if
-// nobody has.
+// Attestations returns the attestations of a completed key's parties, by part index
+// less one, empty for a party without one; nil if no party sent any.
 func (s Session) Attestations() []string {
 	if !s.Kind.MakesKey() || s.Phase != Completed {
 		return nil
@@ -202,7 +200,7 @@ func (s Session) Attestations() []string {
 	return list
 }
 
-// NextDue is when a node should look at s again, the zero time if never.
+// NextDue is when a node should process s again, the zero time if never.
 func (s Session) NextDue(now time.Time) time.Time {
 	switch {
 	case s.Phase.Final():
@@ -237,7 +235,7 @@ func (s Session) clone() Session {
 	return s
 }
 
-// Same reports whether nothing differs between s and t.
+// Same reports whether s and t are equal.
 func (s Session) Same(t Session) bool { return reflect.DeepEqual(s, t) }
 
 func (s *Session) party(index int) *Party { return &s.Parties[index-1] }

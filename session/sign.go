@@ -10,19 +10,18 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// A signing survives its signers. Each acceptor carries strikes, the suspicion
-// that it is why attempts fail: one for an attempt that it gave up itself or was
-// silent in, two for one that another of its signers blames on it. A new attempt
-// takes a quorum not tried before, of those with the fewest strikes, so that a
-// party that fails, hangs or lies is passed over as soon as others can do
-// without it. Nobody is out for strikes: an honest party that was accused falsely
-// comes back, and liars cannot keep honest parties that are enough from signing
-// (as long as there are fewer quorums than MaxAttempts). Who left for good or
-// sent a signature that does not verify is out.
+// A signing survives the loss of signers. Each acceptor has strikes, a measure of
+// suspicion: one for an attempt that it gave up or was silent in, two for one that
+// another of its signers blames on it. A new attempt takes an untried quorum of those
+// with the fewest strikes, so that a party that fails, hangs or lies is avoided as soon
+// as others suffice. Strikes exclude no party: an honest party that was accused falsely
+// is tried again, and liars cannot prevent enough honest parties from signing (as long
+// as there are fewer quorums than MaxAttempts). A party that left for good or sent an
+// invalid signature is excluded.
 //
-// The outcome names all whom others blamed and who were silent, of a success those
-// without whom it came about. That is a word and no proof: evidence, where there is
-// any, is with the parties that have it.
+// The outcome names all parties that were blamed or silent; after a success, only those
+// that did not take part in it. These are claims, not proof: evidence, if any, stays
+// with the parties that have it.
 const (
 	maxTries  = 4    // of one quorum
 	maxSearch = 1000 // quorums looked at one by one
@@ -37,8 +36,8 @@ const (
 	resultInvalid  = "invalid"
 )
 
-// signRules: any threshold parties will do, and a failed attempt is followed by one with
-// others.
+// signRules: any threshold parties suffice, and a failed attempt is followed by one
+// with others.
 var signRules = rules{
 	request: wire.TypeSignRequest, response: wire.TypeSignResponse,
 	opensOnKey: true,
@@ -46,7 +45,7 @@ var signRules = rules{
 	invite:   signInvite,
 	accepted: (*machine).gather,
 	declined: func(m *machine, reason string) {
-		if len(m.Signers) == 0 && len(m.possible()) < m.Threshold { // an attempt under way may still succeed
+		if len(m.Signers) == 0 && len(m.possible()) < m.Threshold { // the current attempt may still succeed
 			m.end(Rejected, reason, nil)
 			return
 		}
@@ -80,14 +79,14 @@ var signRules = rules{
 	},
 	quorum: true,
 	fill: func(s *Session) {
-		s.Data = strings.Repeat(`"`, wire.MaxDataBytes) // each takes two, the most on the whole
+		s.Data = strings.Repeat(`"`, wire.MaxDataBytes) // each takes two bytes, the most possible
 		s.Digest = strings.Repeat("0", 2*wire.MaxDataBytes+2)
 	},
 }
 
-// NewSigning returns the session with which coordinator has p signed with k, without an
-// id, not yet begun. It checks what p says of the key; the caller has validated p and
-// checked that the coordinator may sign with k. Errors are *wire.Error.
+// NewSigning returns coordinator's signing of p with k, without an id, not yet begun.
+// It checks p against the key; the caller has validated p and checked that the
+// coordinator may sign with k. Errors are *wire.Error.
 func NewSigning(k Key, coordinator string, p *wire.SignRequest, terms Terms) (Session, error) {
 	bad := func(format string, args ...any) error {
 		return &wire.Error{Code: wire.CodeBadRequest, Message: fmt.Sprintf(format, args...), KeyID: p.KeyID}
@@ -159,9 +158,8 @@ func (m *machine) attempt(quorum []int) {
 	}
 }
 
-// signed takes a signature from any party that has been asked to sign, in this
-// attempt or an earlier one: a signature that verifies is the outcome, whoever
-// brings it.
+// signed takes a signature from any party that was asked to sign, in this attempt or an
+// earlier one: a valid signature completes the signing, whichever party sends it.
 func (m *machine) signed(ev Signed) error {
 	if err := m.member(ev.From, ev.Party); err != nil {
 		return err
@@ -197,14 +195,14 @@ func (m *machine) signed(ev Signed) error {
 	return nil
 }
 
-// Invalid reports whether the last thing party index did was to send a signature
-// that does not verify; its sender is told so.
+// Invalid reports whether the last message of party index was an invalid signature; its
+// sender is told so.
 func (s Session) Invalid(index int) bool {
 	return s.Kind == Sign && index >= 1 && index <= len(s.Parties) && s.Parties[index-1].Result == resultInvalid
 }
 
-// checked is the outcome of one verification. It says what it is about, so that
-// it can be taken for no other.
+// checked is the result of one verification. It includes its input, so that it is not
+// used for another.
 type checked struct {
 	curve                  pubkey.Curve
 	address, digest, given string
@@ -212,15 +210,16 @@ type checked struct {
 	ok                     bool
 }
 
-// Verify returns ev with what verifying its signature under the key of s found, so
-// that Step need not verify it again, and whether it verifies.
+// Verify returns ev with the result of verifying its signature under the key of s, so
+// that Step need not verify it again, and whether it is valid.
 func (ev Signed) Verify(s Session) (Signed, bool) {
 	found := ev.verified(s)
 	ev.checked = &found
 	return ev, found.ok
 }
 
-// verified returns what verifying the signature for s finds, or has found.
+// verified returns the result of verifying the signature for s, from Verify if it was
+// called.
 func (ev Signed) verified(s Session) checked {
 	c := ev.checked
 	if c != nil && c.curve == s.Curve && c.address == s.AccountAddr && c.digest == s.Digest && c.given == ev.Signature {
@@ -232,7 +231,7 @@ func (ev Signed) verified(s Session) checked {
 // check completes a signature and finds the key that it verifies under.
 func (s Session) check(text string) checked {
 	c := checked{curve: s.Curve, address: s.AccountAddr, digest: s.Digest, given: text}
-	if s.Phase == Completed && text == s.Signature { // as it mostly is of the other signers
+	if s.Phase == Completed && text == s.Signature { // usual for the other signers' results
 		c.signature, c.key, c.ok = s.Signature, s.PublicKey, true
 		return c
 	}
@@ -248,9 +247,8 @@ func (s Session) check(text string) checked {
 	return c
 }
 
-// afterInvalid goes on without the sender of a signature that does not verify:
-// with others if there are enough, else with what the other signers of this
-// attempt may still send.
+// afterInvalid continues after an invalid signature: with other acceptors if there are
+// enough, else with what the attempt's other signers may still send.
 func (m *machine) afterInvalid(party int) {
 	reason := m.name(party) + " sent a signature that does not verify"
 	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < MaxAttempts {
@@ -263,7 +261,7 @@ func (m *machine) afterInvalid(party int) {
 	}
 }
 
-// signerFailed handles a party's own word that it cannot go on.
+// signerFailed handles a party's own report that it cannot go on.
 func (m *machine) signerFailed(party int, blamed []int, reason string) {
 	m.strike(party, 1)
 	for _, c := range blamed {
@@ -276,10 +274,9 @@ func (m *machine) signerFailed(party int, blamed []int, reason string) {
 	m.retry(reason, blamed)
 }
 
-// passOver goes on without party to, whose mailbox has no room: while it has not
-// answered it is absent, and as a signer it has left. Where the round message has
-// none because its sender, party from unless 0, has sent too many, that one is
-// suspected instead.
+// passOver continues without party to, whose mailbox has no room: while it has not
+// answered it is absent; a signer has left. If its sender, party from unless 0, has
+// sent too many round messages, that one is suspected instead.
 func (m *machine) passOver(to, from int, reason string) {
 	switch {
 	case from != 0:
@@ -298,8 +295,8 @@ func (m *machine) passOver(to, from int, reason string) {
 
 func (m *machine) strike(party, n int) { m.party(party).Strikes += n }
 
-// retry gives the running attempt up and begins another, waits for more
-// acceptors, or fails.
+// retry gives up the running attempt and begins another, waits for more acceptors, or
+// fails.
 func (m *machine) retry(reason string, culprits []int) {
 	m.Signers = nil
 	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < MaxAttempts {
@@ -309,8 +306,8 @@ func (m *machine) retry(reason string, culprits []int) {
 	m.waitOrFail(reason, culprits)
 }
 
-// waitOrFail decides when no quorum can be had now: those who have not answered
-// yet may still make one.
+// waitOrFail decides when no quorum is available now: parties that have not answered
+// may still complete one.
 func (m *machine) waitOrFail(reason string, culprits []int) {
 	if m.Attempt < MaxAttempts && m.anyUnanswered() && len(m.possible()) >= m.Threshold {
 		m.Deadline = earlier(m.ExpiresAt, m.CreatedAt.Add(m.Terms.Invite))
@@ -321,8 +318,8 @@ func (m *machine) waitOrFail(reason string, culprits []int) {
 	m.end(Failed, reason, culprits)
 }
 
-// attemptOverdue handles silence: everyone who owes a result is struck, and
-// another quorum is tried; the same one would only be silent again.
+// attemptOverdue handles silence: every party that owes a result gets a strike, and
+// another quorum is tried.
 func (m *machine) attemptOverdue(offline []int) {
 	if len(m.Signers) == 0 {
 		m.end(Failed, "the deadline passed before others accepted", m.struck())
@@ -361,7 +358,7 @@ func (m *machine) anyUnanswered() bool {
 	return slices.ContainsFunc(m.Parties, func(p Party) bool { return p.Invited && p.Response == Unanswered })
 }
 
-// possible lists those who have accepted or may yet.
+// possible lists the parties that have accepted or still may.
 func (m *machine) possible() []int {
 	var list []int
 	for i, p := range m.Parties {
@@ -372,11 +369,10 @@ func (m *machine) possible() []int {
 	return list
 }
 
-// chooseQuorum picks threshold acceptors: a quorum not tried before if there is
-// one, of those the least suspected, of those the lowest part indexes; none if
-// all have been tried maxTries times. Fresh says that it was not tried before. It
-// looks at every quorum or, where there are more than maxSearch, at the least
-// suspected parties and every exchange of one of them.
+// chooseQuorum picks threshold acceptors: an untried quorum if there is one, then the
+// least suspected, then the lowest part indexes; nil if all have been tried maxTries
+// times. Fresh says that it was untried. It examines every quorum or, if there are more
+// than maxSearch, the least suspected parties and every exchange of one of them.
 func (m *machine) chooseQuorum() (quorum []int, fresh bool) {
 	var pool []int
 	for i, p := range m.Parties {
@@ -411,8 +407,8 @@ func (m *machine) chooseQuorum() (quorum []int, fresh bool) {
 	return best, bestScore.tried == 0
 }
 
-// combinations calls f with every choice of k of pool, the first ones first, and
-// reports whether there were at most limit; it stops there.
+// combinations calls f with every choice of k of pool, in ascending order, and reports
+// whether there were at most limit; it stops there.
 func combinations(pool []int, k, limit int, f func([]int)) bool {
 	at := make([]int, k) // places in pool, ascending
 	for i := range at {

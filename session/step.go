@@ -21,12 +21,12 @@ var (
 	ErrKind     = wire.Errorf(wire.CodeBadRequest, "the session is of the other kind")
 )
 
-// ErrTransition is returned by Step for a step outside the graph: a fault in
-// this package, never one of a client.
+// ErrTransition is returned by Step for a step outside the graph: a bug in this
+// package, never a client's error.
 var ErrTransition = errors.New("session: transition outside the graph")
 
-// machine is one step under way: a private copy of the session and what has
-// been said so far.
+// machine is one step in progress: a private copy of the session and the messages so
+// far.
 type machine struct {
 	Session
 	rules *rules // of the session's kind
@@ -35,10 +35,10 @@ type machine struct {
 	err   error
 }
 
-// Step applies ev to s at time now. It returns the session after it and what is
-// to be said, in order; the same session and nothing to say if ev has no effect
-// (a repetition, or too late to matter); or an error, and then nothing has
-// changed. Errors are *wire.Error except ErrTransition.
+// Step applies ev to s at time now. It returns the next session and the messages to
+// send, in order; the same session and no messages if ev has no effect (a repetition,
+// or too late to matter); or an error, and then nothing has changed. Errors are
+// *wire.Error except ErrTransition.
 func Step(s Session, ev Event, now time.Time) (Session, []Outgoing, error) {
 	if !s.Kind.Known() {
 		return s, nil, fmt.Errorf("session: unknown kind %q", s.Kind)
@@ -67,7 +67,7 @@ func Step(s Session, ev Event, now time.Time) (Session, []Outgoing, error) {
 	return m.Session, m.out, nil
 }
 
-// unjoin returns a join of one error as that error, so that messages stay whole.
+// unjoin returns a join of one error as that error, so that its message is unchanged.
 func unjoin(err error) error {
 	if j, ok := err.(interface{ Unwrap() []error }); ok && len(j.Unwrap()) == 1 {
 		return j.Unwrap()[0]
@@ -154,14 +154,14 @@ func (m *machine) partyFailed(ev PartyFailed) error {
 	}
 	switch {
 	case m.Phase.Final(), m.AllReported():
-		return nil // too late: the outcome is certain
+		return nil // too late: the outcome is decided
 	case m.Phase == Inviting:
 		return ErrNotYet
 	case ev.Attempt != 0 && ev.Attempt != m.Attempt, !slices.Contains(m.Signers, ev.Party):
-		return nil // of an attempt that has been given up already
+		return nil // of an attempt that was given up
 	}
 	culprits := slices.Compact(slices.Sorted(slices.Values(ev.Culprits)))
-	culprits = slices.DeleteFunc(culprits, func(c int) bool { // only those it has worked with
+	culprits = slices.DeleteFunc(culprits, func(c int) bool { // only those of its own attempt
 		return c == ev.Party || !slices.Contains(m.Signers, c)
 	})
 	reason := m.name(ev.Party) + " could not go on"
@@ -176,7 +176,7 @@ func (m *machine) partyFailed(ev PartyFailed) error {
 	return nil
 }
 
-// whileFull follows the reason of what nobody is blamed for.
+// whileFull is added to the reason when no party is blamed.
 const whileFull = ", while the cluster's storage was full"
 
 func (m *machine) cancel(ev Cancel) error {
@@ -199,7 +199,7 @@ func (m *machine) cancel(ev Cancel) error {
 	return nil
 }
 
-// undeliverable handles a mailbox that has no room. Its owner is not blamed: others may
+// undeliverable handles a mailbox without room. Its owner is not blamed: others may
 // have filled it.
 func (m *machine) undeliverable(ev Undeliverable) {
 	if m.Phase.Final() || m.AllReported() || ev.Attempt != 0 && ev.Attempt != m.Attempt {
@@ -233,8 +233,8 @@ func (m *machine) tick(ev Tick) {
 	}
 }
 
-// expire ends a session whose time is over, and names those from whom something is
-// missing, unless they may not have been reached.
+// expire ends a session after its deadline, and names the parties that owe something,
+// unless messages may not have reached them.
 func (m *machine) expire(reason string, full bool) {
 	if full {
 		m.end(Expired, reason+whileFull, nil)
@@ -243,8 +243,8 @@ func (m *machine) expire(reason string, full bool) {
 	m.end(Expired, reason+m.owing(), m.silent())
 }
 
-// watch notes which needed parties have no socket, and gives those up that have
-// had none for longer than the terms allow, without a break.
+// watch notes which needed parties have no socket, and gives up those without one for
+// longer than the terms allow, without a break.
 func (m *machine) watch(ev Tick) {
 	var gone []int
 	for _, i := range m.Signers {
@@ -275,8 +275,8 @@ func (m *machine) overdue(ev Tick) {
 	m.rules.overdue(m, ev.Offline)
 }
 
-// silent lists those from whom something is missing: an answer while inviting, a
-// result while running.
+// silent lists the parties that owe something: an answer while inviting, a result while
+// running.
 func (m *machine) silent() []int {
 	var list []int
 	for i, p := range m.Parties {
@@ -305,7 +305,7 @@ func (m *machine) owing() (text string) {
 	return text
 }
 
-// end moves to a final phase and tells everybody.
+// end moves to a final phase and notifies everyone involved.
 func (m *machine) end(to Phase, reason string, culprits []int) {
 	m.move(to)
 	if m.err != nil {
@@ -315,7 +315,7 @@ func (m *machine) end(to Phase, reason string, culprits []int) {
 	m.Reason = truncate(reason, wire.MaxReasonBytes)
 	m.blame(culprits...)
 	m.out = append(m.out, Outgoing{To: m.Coordinator, Payload: Outcome(m.Session), RequestID: m.RequestID})
-	m.SignedRequest = "" // nobody is invited any more, and it is most of what would be kept
+	m.SignedRequest = "" // no further invitations are sent, and it is the largest part of the record
 	for i := range m.Parties {
 		m.Parties[i].Identity = ""
 	}
@@ -334,7 +334,7 @@ func (m *machine) blame(parts ...int) {
 	m.Culprits = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(m.Culprits), parts...))))
 }
 
-// Outcome is what a coordinator is told of a session that has ended; nil for one of an
+// Outcome is the result message for the coordinator of an ended session; nil for an
 // unknown kind.
 func Outcome(s Session) wire.Payload {
 	if !s.Kind.Known() {
@@ -352,7 +352,7 @@ func (m *machine) all(r Response) bool {
 	return true
 }
 
-// names says who parties are, for people: "bob (part 2) and carol (part 3)".
+// names formats parties for people: "bob (part 2) and carol (part 3)".
 func (m *machine) names(parts []int) string {
 	text := ""
 	for i, part := range parts {

@@ -2,7 +2,7 @@ package session
 
 import "github.com/conclave-mpc/conclave/wsconn/wire"
 
-// Info returns k as the web API shows it.
+// Info returns k in the form of the web API.
 func (k Key) Info() wire.KeyInfo {
 	return wire.KeyInfo{
 		KeyID: k.ID, Status: string(k.Status), Curve: string(k.Curve), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
@@ -11,7 +11,7 @@ func (k Key) Info() wire.KeyInfo {
 	}
 }
 
-// Info returns s as the web API and webhooks show it.
+// Info returns s in the form of the web API and webhooks.
 func (s Session) Info() wire.SessionInfo {
 	v := wire.SessionInfo{
 		SessionID: s.ID, Kind: string(s.Kind), Phase: string(s.Phase), Attempt: s.Attempt, KeyID: s.KeyID,

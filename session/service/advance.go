@@ -14,10 +14,10 @@ import (
 type change struct {
 	target
 	ev session.Event
-	// by is who sent the message that the event comes of; nil for an event of the
-	// server's own. To a user who has no part in the session it does not exist.
+	// by is the sender of the message; nil for an event of the server. A user without a
+	// part in the session gets ErrNotFound.
 	by    *Caller
-	keyID string // unless empty, the key that the message names: the session must be one of it
+	keyID string // if set, the key that the message names: the session must be one of it
 }
 
 // advance applies an event to a session: lock and load, step, commit, deliver.
@@ -49,8 +49,8 @@ func (v *Service) advance(ctx context.Context, c change) (_ session.Session, err
 	return done.session, nil
 }
 
-// stepEnded applies an event to a session that has ended, without its lock: its end is
-// final. Ok is false if it has not ended or cannot be loaded; then the lock decides.
+// stepEnded applies an event to an ended session without its lock: its end is final. Ok
+// is false if it has not ended or cannot be loaded; then the caller takes the lock.
 func (v *Service) stepEnded(ctx context.Context, c change) (s session.Session, ok bool, _ error) {
 	ended, err := v.acquireSlot(ctx)
 	if err != nil {
@@ -74,32 +74,31 @@ func (v *Service) load(ctx context.Context, id string) (Loaded, error) {
 	return l, err
 }
 
-// errOvertaken says that other nodes have changed a session each time this one
-// was about to.
+// errOvertaken says that every try to commit lost a race to another node.
 var errOvertaken = fmt.Errorf("session: lost every race: %w", ErrUnavailable)
 
-// committed is what commit did.
+// committed is the result of commit.
 type committed struct {
 	session session.Session // after it; as loaded, if it was refused
 	changed bool
-	quiet   bool      // it says nothing, and the due list is right as it is
+	quiet   bool      // no messages, and the due list needs no change
 	at      time.Time // by the store's clock
-	mark    time.Time // the session's place in the due list, put there before
+	mark    time.Time // the session's place in the due list, written beforehand
 	entries []Entry
 	receipt Receipt
 }
 
-// stepped is what an event would make of a session.
+// stepped is the result of applying an event.
 type stepped struct {
 	session session.Session
-	next    *session.Session // nil where nothing changes
+	next    *session.Session // nil if nothing changes
 	out     []session.Outgoing
 }
 
 func (v *Service) step(l Loaded, c change) (stepped, error) {
 	s := l.Session
 	if err := admits(s, c.by, c.ev); err != nil {
-		return stepped{}, err // without the session, so that nothing of it is told
+		return stepped{}, err // without the session, so that nothing of it is disclosed
 	}
 	if c.keyID != "" && s.KeyID != c.keyID {
 		return stepped{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
@@ -111,9 +110,9 @@ func (v *Service) step(l Loaded, c change) (stepped, error) {
 	return stepped{session: s, next: &next, out: out}, nil
 }
 
-// admits returns nil if by may know of the session: its coordinator, whom it
-// invited, an admin, or, as nil, the server. To anybody else the session does not
-// exist, whatever the message; the audit is told what was refused.
+// admits returns nil if by may know of the session: its coordinator, an invited party,
+// an admin, or, as nil, the server. For others it returns ErrNotFound, whatever the
+// message; the audit records what was refused.
 func admits(s session.Session, by *Caller, ev session.Event) error {
 	if by == nil || s.Involves(by.User) || by.has(wire.RoleAdmin) {
 		return nil
@@ -124,8 +123,8 @@ func admits(s session.Session, by *Caller, ev session.Event) error {
 	return &wire.Hidden{Told: ErrNotFound, Why: session.ErrNotParty}
 }
 
-// commit is the middle of advance: it steps until no other node gets in between.
-// The lock that token is of is released where something has changed.
+// commit is the middle of advance: it steps until no other node interferes. It releases
+// the lock that token belongs to if something has changed.
 func (v *Service) commit(ctx context.Context, token string, l Loaded, c change) (committed, error) {
 	for try := range commitTries {
 		if try > 0 {
@@ -176,42 +175,41 @@ func (v *Service) commit(ctx context.Context, token string, l Loaded, c change) 
 	return committed{}, errOvertaken
 }
 
-// storeFirst writes what must be durable before an event is committed that has led to
-// next: the share of a party whose report counts. It may be repeated.
+// storeFirst writes what must be durable before the event that led to next is
+// committed: the share of a party with an accepted report. It may be repeated.
 func (v *Service) storeFirst(ctx context.Context, next session.Session, ev session.Event) error {
 	report, ok := ev.(session.Generated)
-	if !ok || next.Phase.Final() { // the reports differ: there is no key to hold a share of
+	if !ok || next.Phase.Final() { // the reports differ: no key is made
 		return nil
 	}
 	if limit := wire.ShareLimit(len(next.Parties)); len(report.Share) > limit {
 		return wire.Errorf(wire.CodeTooLarge, "share_json is longer than %d bytes, the most for %d parties", limit, len(next.Parties))
 	}
-	// Beside it goes the attestation that the session has: the first that was reported.
+	// With it is stored the session's attestation: the first that was reported.
 	attested := next.Parties[report.Party-1].Attested
 	err := v.cfg.Store.PutShare(ctx, next.KeyID, next.ID, report.Party, report.Share, attested)
 	if errors.Is(err, ErrStale) {
-		return session.ErrEnded // the key is another keygen's by now
+		return session.ErrEnded // the key now belongs to another keygen
 	}
 	return err
 }
 
-// mark is the place in the due list of what is written now. What was read and
-// written since the session was loaded may have taken long: the store's clock is
-// not beyond the time that has passed since (that is measured, not told by a
-// clock).
+// mark is the due-list entry of this write. Reading and writing since the session was
+// loaded may have taken long: the store's clock is at most Now plus the time elapsed
+// here (measured, not read from a clock).
 func (l Loaded) mark() Mark {
 	at := l.Now.Add(time.Since(l.Asked))
 	return Mark{Due: at.Add(redeliverIn), By: at.Add(commitWithin)}
 }
 
-// sameDue reports whether next is to be looked at when s was, as the due list
-// has it. The sweeper, whose event a Tick is, has moved that.
+// sameDue reports whether next is due when s was, according to the due list. A Tick's
+// sweeper has moved that entry.
 func sameDue(s, next session.Session, ev session.Event) bool {
 	_, swept := ev.(session.Tick)
 	return !swept && s.Phase == next.Phase && s.Deadline.Equal(next.Deadline) && !next.Phase.Final() && !next.AllReported()
 }
 
-// encode makes outbox entries of what a step says.
+// encode makes outbox entries of a step's messages.
 func (v *Service) encode(ctx context.Context, s session.Session, out []session.Outgoing) ([]Entry, error) {
 	if len(out) == 0 {
 		return nil, nil
@@ -230,7 +228,7 @@ func (v *Service) encode(ctx context.Context, s session.Session, out []session.O
 	return entries, nil
 }
 
-// addShares joins parties' stored shares to their signing parameters: Step knows no
+// addShares adds the parties' stored shares to their signing parameters: Step has no
 // store.
 func (v *Service) addShares(ctx context.Context, s session.Session, out []session.Outgoing) error {
 	var params []*wire.SignParams
@@ -253,8 +251,8 @@ func (v *Service) addShares(ctx context.Context, s session.Session, out []sessio
 	return nil
 }
 
-// about adds the session to an error that a client sees, and its key unless the
-// client may have no business with it.
+// about adds the session to an error that a client sees, and its key unless the client
+// may not know it.
 func about(err error, s session.Session) error {
 	var e *wire.Error
 	if s.ID == "" || !errors.As(err, &e) || e.SessionID != "" || errors.Is(err, ErrUnavailable) {

@@ -11,14 +11,14 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Auditor keeps what was decided. Its methods do not make their caller wait, and
-// may be called by any number of goroutines.
+// Auditor records decisions. Its methods do not block; they are safe for concurrent
+// use.
 type Auditor interface {
-	// Record keeps d, or counts it where it cannot.
+	// Record stores d, or counts it if it cannot.
 	Record(d audit.Decision)
-	// RecordOnce keeps d once, however often it is given under that name on
-	// whichever nodes, and then calls then, unless that is nil. It may come to
-	// nothing; the caller repeats it until then was called.
+	// RecordOnce stores d once, however often it is given under that name on any node,
+	// and then calls then if not nil. It is best effort; the caller repeats it until
+	// then was called.
 	RecordOnce(name string, d audit.Decision, then func())
 }
 
@@ -38,8 +38,8 @@ func (v *Service) auditBegun(s session.Session) {
 	v.record(d)
 }
 
-// auditStep records what a committed event decided. An end has its own entry,
-// see [Service.auditEnd].
+// auditStep records the decision of a committed event. An end has its own entry, see
+// [Service.auditEnd].
 func (v *Service) auditStep(to session.Session, ev session.Event) {
 	d := audit.Decision{Session: to.ID, Key: to.KeyID, Digest: to.Digest}
 	switch ev := ev.(type) {
@@ -55,7 +55,7 @@ func (v *Service) auditStep(to session.Session, ev session.Event) {
 		}
 	case session.Signed:
 		if to.Phase != session.Completed {
-			return // it is refused, to its sender's face
+			return // refused, and the sender is told
 		}
 		d.Who, d.What, d.Outcome, d.Detail = ev.From, string(wire.TypeSignResult), audit.Accepted, part(ev.Party, "")
 	case session.PartyFailed:
@@ -64,16 +64,15 @@ func (v *Service) auditStep(to session.Session, ev session.Event) {
 	case session.Cancel:
 		d.Who, d.What, d.Outcome, d.Detail = ev.From, string(wire.TypeSessionCancel), audit.Accepted, ev.Reason
 	default:
-		return // nobody's act
+		return // caused by no user
 	}
 	v.record(d)
 }
 
-// auditEnd records how s ended, once in all its life, and takes it off the due
-// list after that if nothing else is left to do. Until then it stays there, so
-// that a node that dies in between leaves it to another: no end is missing from
-// the audit. The entry repeats who answered what, because entries of the answers
-// may have been lost with a node.
+// auditEnd records how s ended, exactly once, and then takes it off the due list if
+// nothing else is left to do. Until then s stays there, so that another node takes over
+// if this one dies: no end is missing from the audit. The entry repeats who answered
+// what, because entries of the answers may have been lost with a node.
 func (v *Service) auditEnd(s session.Session, done bool) {
 	var then func()
 	if done {
@@ -85,7 +84,7 @@ func (v *Service) auditEnd(s session.Session, done bool) {
 	}, then)
 }
 
-// story tells in a line how a session went.
+// story summarizes a session in a line.
 func story(s session.Session) string {
 	var accepted, declined []int
 	for i, p := range s.Parties {
@@ -149,8 +148,8 @@ func (s *idSet) take() []string {
 	return ids
 }
 
-// unscheduleEnded takes what has ended, and whose end is in the audit, off the
-// due list. Where that fails it is due again, and comes here again.
+// unscheduleEnded takes sessions whose end is in the audit off the due list. If that
+// fails they become due again and are added again.
 func (v *Service) unscheduleEnded(ctx context.Context) {
 	ids := v.ended.take()
 	if len(ids) == 0 {

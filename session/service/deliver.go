@@ -11,12 +11,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// deliver brings what a commit has said to its recipients' mailboxes and then
-// does what must follow. Whatever fails here stays in the outbox and the due
-// list, for the sweeper of any node.
+// deliver puts a commit's messages into the recipients' mailboxes and then does the
+// follow-up writes. What fails here stays in the outbox and the due list, for the
+// sweeper of any node.
 func (v *Service) deliver(ctx context.Context, done committed) {
 	ctx, end := v.cfg.Tracer.Begin(ctx, done.session.ID, partDeliver)
-	ctx = context.WithoutCancel(ctx) // what is committed is said even if its sender has gone
+	ctx = context.WithoutCancel(ctx) // committed messages are delivered even if the caller has gone
 	ctx, cancel := context.WithTimeout(ctx, sweepHold)
 	defer cancel()
 	var got sent
@@ -43,10 +43,9 @@ func (v *Service) deliver(ctx context.Context, done committed) {
 	}
 }
 
-// drain delivers a session's whole outbox, oldest first. What a mailbox has no
-// room for stays there, and so does what follows it for the same user; the others
-// get theirs. It stops at the first batch of which something is undelivered for
-// another reason.
+// drain delivers a session's whole outbox, oldest first. An entry whose mailbox has no
+// room stays, and so do later ones for the same user; other users get theirs. It stops
+// at the first batch with a delivery that failed for another reason.
 func (v *Service) drain(ctx context.Context, s session.Session) (stuck []refusal, err error) {
 	after, unheard := "", map[string]bool{}
 	for {
@@ -74,14 +73,14 @@ func (v *Service) drain(ctx context.Context, s session.Session) (stuck []refusal
 	}
 }
 
-// refusal is a user whose mailbox has no room, and why: ErrMailboxFull or
-// ErrShareUsed, which is the coordinator's.
+// refusal is a user whose mailbox has no room, and why: ErrMailboxFull, or ErrShareUsed
+// for the coordinator's share.
 type refusal struct {
 	user string
 	why  error
 }
 
-// event is what it means to the session.
+// event returns the session's event for r.
 func (r refusal) event(s session.Session) session.Undeliverable {
 	if errors.Is(r.why, ErrShareUsed) {
 		return session.Undeliverable{User: r.user, Payer: s.Coordinator}
@@ -92,11 +91,11 @@ func (r refusal) event(s session.Session) session.Undeliverable {
 // noRoom reports whether err says that a mailbox has no room.
 func noRoom(err error) bool { return errors.Is(err, ErrMailboxFull) || errors.Is(err, ErrShareUsed) }
 
-// sent is what became of entries.
+// sent is the result of delivering entries.
 type sent struct {
-	entries []string  // the ids of those that are done with, and still in the outbox
-	stuck   []refusal // users for whom some are left
-	unheard []string  // users who will never hear of the session, and need not
+	entries []string  // ids of entries that are settled and still in the outbox
+	stuck   []refusal // users with entries left
+	unheard []string  // users who will never be notified of the session, and need not be
 }
 
 // send delivers entries.
@@ -111,7 +110,7 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 		}
 	}
 	var failed []error
-	state := map[string]error{} // why nothing more goes to a user: what follows a failure to the same user is not another
+	state := map[string]error{} // why a user gets nothing more: a later entry to the same user is not another failure
 	for i, err := range v.cfg.Sender.Send(ctx, deliveries...) {
 		to, was := entries[i].To, state[entries[i].To]
 		switch {
@@ -124,13 +123,13 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 			failed, state[to] = append(failed, fmt.Errorf("deliver to %s: %w", to, err)), err
 			continue
 		case was == nil && (onWeb(s, to) || s.Phase.Final() && invites(wire.FrameType(entries[i].Frame))):
-			// It will never hear of it, and need not: it was over before it did, or it is a
-			// backend that never has a socket, and there is nobody to make room.
+			// It is never notified, and need not be: the session ended first, or it is
+			// a backend that never has a socket and cannot make room.
 			got.unheard, state[to] = append(got.unheard, to), errUnheard
 		case was == nil:
 			got.stuck, state[to] = append(got.stuck, refusal{to, err}), err
 		}
-		if errors.Is(state[to], errUnheard) || s.Phase.Final() && !deliveries[i].Ends { // worth nothing any more
+		if errors.Is(state[to], errUnheard) || s.Phase.Final() && !deliveries[i].Ends { // no longer of use
 			got.entries = append(got.entries, entries[i].ID)
 		}
 	}
@@ -142,24 +141,24 @@ var errUnheard = errors.New("session: recipient not notified")
 
 func invites(t wire.Type) bool { return t == wire.TypeKeygenInvite || t == wire.TypeSignInvite }
 
-// ends reports whether nothing that was said before a message of this type, to
-// the same user about the same session, matters any more.
+// ends reports whether a message of this type makes all earlier ones to the same user
+// about the same session obsolete.
 func ends(t wire.Type) bool {
 	return t == wire.TypeSessionEnded || t == wire.TypeKeygenConfirm || t == wire.TypeSignComplete
 }
 
-// onWeb reports whether what s says to a user is on the web API for it: its
-// outcome, for a coordinator who asked over HTTP.
+// onWeb reports whether a user can read s's message on the web API: the outcome, for a
+// coordinator that asked over HTTP.
 func onWeb(s session.Session, user string) bool {
 	return s.Web && s.Phase.Final() && user == s.Coordinator && s.PartIndex(user) == 0
 }
 
-// afterDelivery does what must follow a commit, any number of times: it empties the
-// outbox of what was sent, does the writes in other slots that an end requires, and
-// its entry in the audit, and puts the due list's next entry in place of mark, the
-// one that the caller has put or found there. Undelivered is what went wrong on the
-// way to mailboxes. What has no room in one is tried again from time to time; where
-// that changes an open session, it is swept at once.
+// afterDelivery does the follow-up writes of a commit, any number of times: it removes
+// sent entries from the outbox, does the writes in other slots and the audit entry that
+// an end requires, and replaces mark, the due-list entry that the caller wrote or
+// found, by the next. Undelivered is the error of the deliveries. A delivery without
+// room is tried again from time to time; if that changes an open session, it is swept
+// at once.
 func (v *Service) afterDelivery(ctx context.Context, s session.Session, now, mark time.Time, got sent, undelivered error) error {
 	for _, r := range got.stuck {
 		withSession(s, v.log.Warn()).Str("account", r.user).Str("coordinator", s.Coordinator).AnErr("reason", r.why).Msg("no room in a mailbox")
@@ -171,7 +170,7 @@ func (v *Service) afterDelivery(ctx context.Context, s session.Session, now, mar
 	if undelivered == nil {
 		rest.From, rest.To = mark, lookAgain(s, now, got.stuck)
 	}
-	err := errors.Join(undelivered, v.cfg.Store.Settle(ctx, s.ID, rest)) // if it was not delivered, it is due again at mark
+	err := errors.Join(undelivered, v.cfg.Store.Settle(ctx, s.ID, rest)) // if undelivered, it is due again at mark
 	if slices.ContainsFunc(got.stuck, func(r refusal) bool { return wouldChange(s, r.event(s), now) }) {
 		err = errors.Join(err, v.cfg.Store.Schedule(ctx, s.ID, now))
 	}
@@ -184,7 +183,7 @@ func wouldChange(s session.Session, ev session.Event, now time.Time) bool {
 	return err == nil && !next.Same(s)
 }
 
-// lookAgain is when an open session is to be looked at again.
+// lookAgain is when an open session is due again.
 func lookAgain(s session.Session, now time.Time, stuck []refusal) time.Time {
 	due := s.NextDue(now)
 	retry := now.Add(retryIn(now.Sub(s.CreatedAt)))
@@ -194,8 +193,8 @@ func lookAgain(s session.Session, now time.Time, stuck []refusal) time.Time {
 	return due
 }
 
-// retryIn is the pause before another try at a mailbox without room, for what has
-// been waiting so long.
+// retryIn is the pause before another try at a mailbox without room, given how long the
+// entry has waited.
 func retryIn(waited time.Duration) time.Duration {
 	return min(max(waited/4, retryFullIn), retryFullMost)
 }
@@ -227,19 +226,19 @@ func (v *Service) afterEnd(ctx context.Context, s session.Session, now, mark tim
 	case stuck:
 		return v.cfg.Store.Postpone(ctx, s.ID, mark, now.Add(retryIn(now.Sub(s.EndedAt))))
 	case v.cfg.Audit != nil:
-		return nil // until its end is in the audit
+		return nil // until the audit has its end
 	}
 	return v.cfg.Store.Unschedule(ctx, s.ID)
 }
 
-// finish brings the key record in line with a session that has ended.
+// finish updates the key record of a session that has ended.
 func (v *Service) finish(ctx context.Context, s session.Session) error {
 	if s.Kind.OpensOnKey() {
 		if err := v.cfg.Store.Settle(ctx, s.ID, Settlement{ClosedOn: s.KeyID}); err != nil {
 			return err
 		}
 	}
-	if !s.Kind.MakesKey() || s.Phase == session.Completed { // the record was made active first
+	if !s.Kind.MakesKey() || s.Phase == session.Completed { // the record became active before
 		return nil
 	}
 	_, err := v.changeKey(ctx, s, func(k *session.Key) { k.Status, k.Brief = session.KeyFailed, s.Brief })
@@ -249,8 +248,7 @@ func (v *Service) finish(ctx context.Context, s session.Session) error {
 	return err
 }
 
-// storeKey makes the key of a keygen with all results active, and completes the
-// session.
+// storeKey makes the key of a keygen with all results active and completes the session.
 func (v *Service) storeKey(ctx context.Context, s session.Session) (_ session.Session, err error) {
 	ctx, done := v.cfg.Tracer.Begin(ctx, s.ID, partStoreKey)
 	defer func() { done(err) }()
@@ -270,8 +268,8 @@ func (v *Service) storeKey(ctx context.Context, s session.Session) (_ session.Se
 	return v.advance(ctx, change{target: target{id: s.ID}, ev: session.KeyStored{}})
 }
 
-// changeKey updates the record of s's key while it is generating in s, and
-// returns the record as it is then; once it is anything else it stays so.
+// changeKey updates the record of s's key while it is generating in s, and returns the
+// resulting record; a record in any other state stays unchanged.
 func (v *Service) changeKey(ctx context.Context, s session.Session, change func(*session.Key)) (session.Key, error) {
 	for range commitTries {
 		k, err := v.cfg.Store.Key(ctx, s.KeyID)

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	lookEvery = 5 * time.Second  // at a followed session, in case a notice was lost
-	watchFor  = 20 * time.Second // how long other nodes notify this one without being asked again
+	lookEvery = 5 * time.Second  // interval of reading a followed session, in case a notice was lost
+	watchFor  = 20 * time.Second // how long other nodes notify this one before Watch must be renewed
 )
 
 // Notifier tells other nodes that a session has changed.
@@ -21,21 +21,21 @@ type Notifier interface {
 	Notify(ctx context.Context, nodes []string, id string, version int64)
 }
 
-// Follower sees a session's states as they are committed, on whichever node; of
-// several in quick succession perhaps only the last. It is for one goroutine, and
-// must be closed. A commit costs nothing more while there are no followers, and
-// followers do not poll the session: the commit's script returns the nodes to notify.
+// Follower yields a session's states as they are committed on any node; of several in
+// quick succession perhaps only the last. It is for one goroutine, and must be closed.
+// Without followers a commit costs nothing more; with them there is no polling: the
+// commit's script returns the nodes to notify.
 type Follower struct {
 	service *Service
 	id      string
 	hub     *followed
-	seen    int64 // the version that its owner has seen
+	seen    int64 // the version last returned
 	current session.Session
 	closed  bool
 }
 
-// Follow follows a session for one who is involved in it, or an admin; for others
-// it does not exist.
+// Follow follows a session for a user who is involved in it, or an admin; for others
+// ErrNotFound.
 func (v *Service) Follow(ctx context.Context, c Caller, id string) (*Follower, error) {
 	s, err := v.Session(ctx, c, id)
 	if err != nil {
@@ -45,7 +45,7 @@ func (v *Service) Follow(ctx context.Context, c Caller, id string) (*Follower, e
 	if s.Phase.Final() {
 		return f, nil
 	}
-	// What is committed before this is seen by it, and what is after is told.
+	// look reads what was committed before it; later commits are notified.
 	if err := f.look(ctx); err != nil {
 		f.Close()
 		return nil, err
@@ -53,12 +53,11 @@ func (v *Service) Follow(ctx context.Context, c Caller, id string) (*Follower, e
 	return f, nil
 }
 
-// Session returns what Follow found, and then what Next returned last.
+// Session returns the session that Follow found, or that Next returned last.
 func (f *Follower) Session() session.Session { return f.current }
 
-// Next waits until the session is another than Session says, and returns it. Its
-// errors are those of the context and of the store; ErrNotFound once the session
-// is forgotten.
+// Next waits until the session differs from Session's, and returns it. Its errors are
+// those of the context and of the store; ErrNotFound once the session is forgotten.
 func (f *Follower) Next(ctx context.Context) (session.Session, error) {
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
@@ -89,7 +88,7 @@ func (f *Follower) Next(ctx context.Context) (session.Session, error) {
 	}
 }
 
-// look asks to be told of commits, and what the version is now.
+// look requests notices of commits and reads the current version.
 func (f *Follower) look(ctx context.Context) error {
 	version, err := f.service.cfg.Store.Watch(ctx, f.id, f.service.cfg.NodeID, watchFor)
 	if err != nil {
@@ -99,7 +98,7 @@ func (f *Follower) look(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the following.
+// Close stops following.
 func (f *Follower) Close() {
 	if !f.closed {
 		f.closed = true
@@ -115,14 +114,14 @@ func (v *Service) OnNotify(id string, version int64) {
 	}
 }
 
-// changed tells the followers of s on this node what it is now.
+// changed notifies this node's followers of s.
 func (v *Service) changed(s session.Session) {
 	if hub := v.follows.find(s.ID); hub != nil {
 		hub.put(s)
 	}
 }
 
-// notify tells the followers of s on other nodes.
+// notify notifies the followers of s on other nodes.
 func (v *Service) notify(ctx context.Context, s session.Session, nodes []string) {
 	if len(nodes) == 0 || v.cfg.Notifier == nil {
 		return
@@ -138,22 +137,21 @@ func (v *Service) notify(ctx context.Context, s session.Session, nodes []string)
 	}
 }
 
-// follows are the sessions that are followed on this node. The zero value is
-// ready.
+// follows holds the followed sessions of this node. The zero value is ready.
 type follows struct {
-	any atomic.Int64 // how many there are, for those who have none to tell
+	any atomic.Int64 // their number, for a fast check without the mutex
 
 	mu  sync.Mutex
 	all map[string]*followed
 }
 
-// followed is one session that is. Its own mutex guards what follows it.
+// followed is one followed session. Its own mutex guards its followers' state.
 type followed struct {
 	followers int // guarded by follows.mu
 
 	mu      sync.Mutex
-	latest  session.Session // the zero Session until something was heard
-	heard   int64           // the newest version that is known to be
+	latest  session.Session // the zero Session until one was received
+	heard   int64           // the newest known version
 	changed chan struct{}   // closed, and made anew, when either changes
 }
 

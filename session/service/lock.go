@@ -43,7 +43,7 @@ func (v *Service) lock(ctx context.Context, id string, ev session.Event) (lock L
 		return nil, l, nil, fmt.Errorf("lock session %s: %w: %w", id, ErrUnavailable, err)
 	}
 	taken(nil)
-	if err != nil { // there is nothing to change
+	if err != nil { // nothing to change
 		v.release(ctx, id, lock)
 		unlock()
 	}
@@ -59,8 +59,8 @@ func (v *Service) release(ctx context.Context, id string, lock Lock) {
 	}
 }
 
-// keyedMutex is a mutex per key that costs nothing for keys not in use. The zero
-// value is ready.
+// keyedMutex is a mutex per key that uses no memory for unused keys. The zero value is
+// ready.
 type keyedMutex struct {
 	mu   sync.Mutex
 	held map[string]*keyedLock
@@ -103,10 +103,10 @@ func (k *keyedMutex) lock(ctx context.Context, key string) (unlock func(), err e
 }
 
 const (
-	// maxSlots limits concurrent client operations per node; the others wait in their
-	// order. Each holds its session's lock for a moment. Without a limit a crowd makes each
-	// step slow, until clients give up waiting for locks. A node's pool of connections to
-	// the store should be larger. Round messages and the sweeper take no slot.
+	// maxSlots limits concurrent client operations per node; the others wait in order.
+	// Each holds its session's lock briefly. Without a limit, load makes each step so
+	// slow that clients time out waiting for locks. A node's pool of connections to the
+	// store should be larger. Round messages and the sweeper take no slot.
 	maxSlots = 32
 	// slotTimeout bounds the wait for a slot, so that some of the caller's time is left to
 	// finish the operation.

@@ -1,5 +1,5 @@
-// Package sessiontest has whole keys for tests of sessions and of what stores them:
-// start with [NewSoloKey]. Nothing but tests uses it.
+// Package sessiontest has whole keys for tests of sessions and of their stores: start
+// with [NewSoloKey]. Only tests use it.
 package sessiontest
 
 import (
@@ -9,8 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// SoloKey is a secp256k1 key in one place: its signatures are those that the parties
-// of a key would make together.
+// SoloKey is an unshared secp256k1 key. Its signatures equal those of a key's parties.
 type SoloKey struct {
 	priv    *secp256k1.PrivateKey
 	Address string // as in Key.AccountAddr
