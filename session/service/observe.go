@@ -10,32 +10,32 @@ import (
 	"github.com/conclave-mpc/conclave/session"
 )
 
-// Observer is told what becomes of sessions on this node, to count it. Its
-// methods do not block, and are called by any number of goroutines.
+// Observer counts events of sessions on this node. Its methods do not block, and are
+// safe for concurrent use.
 type Observer interface {
 	// Began is called when this node has created a session.
 	Began(s session.Session)
-	// Stepped is called when a step has been committed, by the one node that has.
-	// An end is so told once in the cluster, unless that node dies at this moment.
+	// Stepped is called when a step has been committed, by the committing node. An end
+	// is reported once in the cluster, unless that node dies at this moment.
 	Stepped(from, to session.Session)
-	// Locked is called when a session's lock is taken, or could not be, with how
-	// long that took: this node's own lock, the slot and the cluster's lock.
+	// Locked is called when a session's lock was taken or refused, with the time this
+	// took: this node's own lock, the slot and the cluster's lock.
 	Locked(wait time.Duration, err error)
-	// LockLost is called when a lock had ended before it was released.
+	// LockLost is called when a lock had expired before it was released.
 	LockLost()
-	// Swept is called when sessions have been taken from the due list, with how
-	// many, and how many of them could not be brought on.
+	// Swept is called when sessions were taken from the due list, with their number and
+	// how many of them failed.
 	Swept(taken, failed int)
-	// Denied is called when a request was refused for what its account stores or
-	// names; reason is one of RefusalReasons.
+	// Denied is called when a request was refused because of its account's quota or the
+	// users it names; reason is one of RefusalReasons.
 	Denied(reason string)
 }
 
-// Tracer follows the work on a session through all nodes. It may be called by any
-// number of goroutines.
+// Tracer follows the work on a session through all nodes. It is safe for concurrent
+// use.
 type Tracer interface {
-	// Begin begins a part of the work on the session of that id. The context is for
-	// what is done inside; done ends it, with its error.
+	// Begin begins a part of the work on the session of that id. The context is for the
+	// work inside; done ends it, with its error.
 	Begin(ctx context.Context, session, part string) (_ context.Context, done func(error))
 	// Stepped is called when the step that ctx belongs to has been committed. From
 	// is the zero Session when to has just been created.
@@ -62,7 +62,7 @@ func (noTracer) Stepped(context.Context, session.Session, session.Session) {}
 
 func noTracerDone(error) {}
 
-// The parts of the work on a session that a Tracer is told of, besides the steps.
+// The parts of the work on a session that a Tracer sees, besides the steps.
 const (
 	partBegin    = "begin"
 	partLock     = "lock" // and load
@@ -73,7 +73,7 @@ const (
 	partRelay    = "relay"
 )
 
-// stepPart names the part of the work that is to apply ev.
+// stepPart names the part of the work that applies ev.
 func stepPart(ev session.Event) string {
 	switch ev.(type) {
 	case session.Responded:
@@ -100,14 +100,14 @@ func stepPart(ev session.Event) string {
 	return "step"
 }
 
-// withSession adds a session's fields to a log line: with them its story can be read
+// withSession adds a session's fields to a log line, so that its history can be read
 // from the logs of all nodes.
 func withSession(s session.Session, line *zerolog.Event) *zerolog.Event {
 	return line.Str("session", s.ID).Str("kind", string(s.Kind)).Str("key", s.KeyID).
 		Str("state", string(s.Phase)).Int("attempt", s.Attempt)
 }
 
-// logStep tells of a step: what moves a session on at level info.
+// logStep logs a step: at level info if it changes the session's phase or attempt.
 func (v *Service) logStep(from, to session.Session, ev session.Event) {
 	line := v.log.Info()
 	if from.Phase == to.Phase && from.Attempt == to.Attempt {

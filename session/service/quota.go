@@ -13,12 +13,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// QuotaError is returned by a [Store] that refuses a reservation; nothing has
-// changed then.
+// QuotaError is returned by a [Store] that refuses a reservation; nothing has changed
+// then.
 type QuotaError struct {
 	Limit      session.Limit
-	RetryAfter time.Duration // when there will be room, at the latest; zero if that is not known
-	// Overdue are sessions that hold some of the account's open ones and should have
+	RetryAfter time.Duration // the latest time until there is room; zero if unknown
+	// Overdue are sessions that hold open reservations of the account and should have
 	// ended: perhaps a node died before it created them.
 	Overdue []string
 }
@@ -26,7 +26,7 @@ type QuotaError struct {
 // Error implements error.
 func (e *QuotaError) Error() string { return "session: over the limit " + string(e.Limit) }
 
-// clientError is what a client sees of e.
+// clientError returns e as a client sees it.
 func (e *QuotaError) clientError() *wire.Error {
 	told := wire.Errorf(wire.CodeQuotaExceeded, "%s", map[session.Limit]string{
 		session.LimitSessions: "too many of your sessions are open (--max-open-sessions): wait until some end, or cancel them",
@@ -38,21 +38,21 @@ func (e *QuotaError) clientError() *wire.Error {
 	return told
 }
 
-// Reservation is what a session may take of its coordinator's quota, from before
-// it is created until it is forgotten.
+// Reservation is the part of its coordinator's quota that a session may use, from
+// before it is created until it is forgotten.
 type Reservation struct {
 	User      string
 	SessionID string
 	Open      int64         // bytes while it is open
 	Kept      int64         // bytes after its end
 	Key       int64         // bytes of the key that it may make
-	Overdue   time.Duration // it should have ended by then, or was never created
+	Overdue   time.Duration // by then it has ended or was never created
 }
 
-// Grant is a reservation that was made.
+// Grant is the result of a reservation.
 type Grant struct {
 	Fresh bool // it had not been made before
-	Brief bool // the session is to be kept for BriefRetention only
+	Brief bool // keep the session for BriefRetention only
 }
 
 // ReleaseReason says why an open session's reservation ends.
@@ -60,19 +60,19 @@ type ReleaseReason string
 
 // The reasons.
 const (
-	ReleaseEnded  ReleaseReason = "ended"  // it is kept, for a time
+	ReleaseEnded  ReleaseReason = "ended"  // it ended, and is kept for a time
 	ReleaseNever  ReleaseReason = "never"  // it was not created
-	ReleaseLonger ReleaseReason = "longer" // not at all: it is still open
+	ReleaseLonger ReleaseReason = "longer" // not yet: it is still open
 )
 
-// Release ends a reservation. The same again changes nothing.
+// Release ends a reservation. It may be repeated.
 type Release struct {
 	User      string
 	SessionID string
 	Reason    ReleaseReason
-	Key       int64         // bytes of the key that it has made, to be counted for ever
+	Key       int64         // bytes of the key that it made, counted permanently
 	KeyFailed bool          // its key's record stays for ReservedFor
-	Overdue   time.Duration // of ReleaseLonger: by when it should have ended now
+	Overdue   time.Duration // of ReleaseLonger: the new time by which it should have ended
 }
 
 // Quotas counts what accounts store.
@@ -81,14 +81,14 @@ type Quotas interface {
 	Reserve(ctx context.Context, r Reservation) (Grant, error)
 	// Release ends reservations.
 	Release(ctx context.Context, r ...Release) error
-	// Charge counts bytes that a user stores for up to life beside sessions, and
-	// says whether they are to be kept for BriefRetention only. Refund takes that
-	// back. *QuotaError.
+	// Charge counts bytes that a user stores for up to life besides sessions, and
+	// reports whether to keep them for BriefRetention only. Refund undoes that.
+	// *QuotaError.
 	Charge(ctx context.Context, user string, bytes int64, life time.Duration) (brief bool, refund func(context.Context) error, err error)
 }
 
-// reservation is what s needs. Shares are the bytes of its key's, or of those
-// that its keygen may store.
+// reservation returns the reservation for s. Shares are the bytes of its key's shares,
+// or of those that its keygen may store.
 func (v *Service) reservation(s session.Session, shares int64) Reservation {
 	r := Reservation{
 		User: s.Coordinator, SessionID: s.ID, Open: s.OpenBytes(shares), Kept: s.KeptBytes(), Overdue: s.Terms.Longest() + overdueSlack,
@@ -99,11 +99,10 @@ func (v *Service) reservation(s session.Session, shares int64) Reservation {
 	return r
 }
 
-// overdueSlack is how long a reservation holds beyond the time that its session
-// may take.
+// overdueSlack is how long a reservation holds after its session's longest duration.
 const overdueSlack = 10 * time.Second
 
-// reserve makes s's reservation, and says so in s.
+// reserve makes s's reservation, and sets s.Brief from it.
 func (v *Service) reserve(ctx context.Context, s *session.Session, shares int64) (Grant, error) {
 	grant, err := reserved(ctx, v, s.Coordinator, func() (Grant, error) {
 		return v.cfg.Store.Reserve(ctx, v.reservation(*s, shares))
@@ -112,8 +111,8 @@ func (v *Service) reserve(ctx context.Context, s *session.Session, shares int64)
 	return grant, err
 }
 
-// reserved calls do, which reserves something of user's quota, once more where
-// some of it was held for sessions that are no more.
+// reserved calls do, which reserves something of user's quota, and retries once if some
+// of it was held for sessions that no longer exist.
 func reserved[T any](ctx context.Context, v *Service, user string, do func() (T, error)) (T, error) {
 	got, err := do()
 	var over *QuotaError
@@ -127,13 +126,13 @@ func reserved[T any](ctx context.Context, v *Service, user string, do func() (T,
 	return got, err
 }
 
-// Targets for errors.Is.
+// Targets of errors.Is.
 var (
 	errOverQuota   = wire.Errorf(wire.CodeQuotaExceeded, "over the quota")
 	errUnknownUser = wire.Errorf(wire.CodeUnknownUser, "unknown user")
 )
 
-// charge counts bytes that user stores beside sessions.
+// charge counts bytes that user stores besides sessions.
 func (v *Service) charge(ctx context.Context, user string, bytes int64, life time.Duration) (brief bool, refund func(context.Context), err error) {
 	type charged struct {
 		brief  bool
@@ -151,7 +150,7 @@ func (v *Service) charge(ctx context.Context, user string, bytes int64, life tim
 	return got.brief, refund, err
 }
 
-// releaseOverdue ends the reservations of those sessions that have ended or do not
+// releaseOverdue releases the reservations of those sessions that have ended or do not
 // exist, and reports whether there were any.
 func (v *Service) releaseOverdue(ctx context.Context, user string, ids []string) bool {
 	open, err := v.cfg.Store.LoadAll(ctx, ids)
@@ -178,11 +177,11 @@ func (v *Service) releaseOverdue(ctx context.Context, user string, ids []string)
 	return v.cfg.Store.Release(ctx, releases...) == nil && any
 }
 
-// keyFailed reports whether s, which has ended, leaves a key that was not made.
+// keyFailed reports whether s, which has ended, failed to make its key.
 func keyFailed(s session.Session) bool { return s.Kind.MakesKey() && s.Phase != session.Completed }
 
-// cancelReservation gives back what s was granted, where it was not created. What is not
-// given back is overdue some day.
+// cancelReservation returns the grant of s, which was not created. If that fails, the
+// reservation becomes overdue.
 func (v *Service) cancelReservation(ctx context.Context, s session.Session, g Grant) {
 	if !g.Fresh {
 		return
@@ -194,7 +193,7 @@ func (v *Service) cancelReservation(ctx context.Context, s session.Session, g Gr
 	}
 }
 
-// releaseOf returns the end of the reservation of s, which has ended.
+// releaseOf returns the release of the reservation of s, which has ended.
 func (v *Service) releaseOf(ctx context.Context, s session.Session) (*Release, error) {
 	r := &Release{User: s.Coordinator, SessionID: s.ID, Reason: ReleaseEnded, KeyFailed: keyFailed(s)}
 	if s.Kind.MakesKey() && s.Phase == session.Completed {
@@ -209,20 +208,20 @@ func (v *Service) releaseOf(ctx context.Context, s session.Session) (*Release, e
 	return r, nil
 }
 
-// Users knows who there is.
+// Users is the cluster's list of users.
 type Users interface {
-	// Unknown returns the first of users whom this cluster does not know, empty if
-	// it knows them all or need not, for a request of asker's. ErrUnavailable.
+	// Unknown returns the first of users that this cluster does not know, empty if it
+	// knows them all or need not, for a request of asker's. ErrUnavailable.
 	Unknown(ctx context.Context, asker string, users []string) (string, error)
 }
 
-// unknownUser is the Observer's reason for a request that names a user who does not exist.
+// unknownUser is the Observer's reason for a request that names an unknown user.
 const unknownUser = "unknown_user"
 
-// RefusalReasons are the words that an [Observer] is told with Denied.
+// RefusalReasons are the reasons that [Observer].Denied gets.
 var RefusalReasons = []string{string(session.LimitSessions), string(session.LimitOpen), string(session.LimitEnded), string(session.LimitKeys), unknownUser}
 
-// checkUsers returns an error that names the first of users who is not known here.
+// checkUsers returns an error that names the first unknown user.
 func (v *Service) checkUsers(ctx context.Context, c Caller, users []string) error {
 	if v.cfg.Users == nil {
 		return nil
@@ -235,17 +234,17 @@ func (v *Service) checkUsers(ctx context.Context, c Caller, users []string) erro
 	return wire.Errorf(wire.CodeUnknownUser, "unknown user %s", strconv.Quote(user))
 }
 
-// Storage says whether the store has room.
+// Storage reports whether the store has room.
 type Storage interface {
-	// Room returns ErrStorageFull while nothing new is to be begun, so that what has
-	// begun, and what ends it, finds room.
+	// Room returns ErrStorageFull while nothing new may begin, so that running sessions
+	// and their ends find room.
 	Room() error
 	// FullWithin reports whether the store has refused a write for lack of room in the
 	// last d, as far as this node knows.
 	FullWithin(d time.Duration) bool
 }
 
-// checkRoom returns ErrStorageFull where nothing new may begin.
+// checkRoom returns ErrStorageFull if nothing new may begin.
 func (v *Service) checkRoom() error {
 	if v.cfg.Storage == nil {
 		return nil
@@ -267,8 +266,8 @@ func levelOf(err error) zerolog.Level {
 	return zerolog.WarnLevel
 }
 
-// checkRoomForSigning is checkRoom for a signing. With match, an equal one that is open
-// already under another id needs no room.
+// checkRoomForSigning is checkRoom for a signing. With match, an equal one already open
+// under another id needs no room.
 func (v *Service) checkRoomForSigning(ctx context.Context, s session.Session, match bool) error {
 	full := v.checkRoom()
 	if full == nil || !match {

@@ -18,14 +18,13 @@ const (
 	relayCacheSize = 4096
 )
 
-// Relay begins to pass a round message on to the signers it is for: what one
-// goroutine relays one after the other arrives in that order. It reads nothing
-// of the message but the address, writes nothing to the session, and asks for it
-// at most every relayCacheFor while it runs: the parties check session and
-// attempt themselves, by signature.
+// Relay begins to pass a round message to its recipients: messages relayed in order by
+// one goroutine arrive in order. It reads only the message's address, writes nothing to
+// the session, and loads it at most every relayCacheFor while it runs: the parties
+// check session and attempt themselves, by signature.
 //
-// A client that names a request_id may send its message again after a
-// reconnect; it reaches each mailbox once.
+// A client that names a request_id may resend its message after a reconnect; it reaches
+// each mailbox once.
 func (v *Service) Relay(ctx context.Context, c Caller, m wire.Message, p *wire.TSSMessage) (*Relaying, error) {
 	if !c.has(wire.RoleParticipant) {
 		return nil, errRole(wire.RoleParticipant)
@@ -45,7 +44,7 @@ func (v *Service) Relay(ctx context.Context, c Caller, m wire.Message, p *wire.T
 	case s.Phase.Final():
 		return nil, about(session.ErrEnded, s)
 	case p.Attempt < s.Attempt:
-		return r, nil // of an attempt that was given up: nobody waits for it
+		return r, nil // of an attempt that was given up: no party waits for it
 	case s.Phase != session.Running || p.Attempt > s.Attempt:
 		return nil, about(session.ErrNotYet, s)
 	case !slices.Contains(s.Signers, p.From):
@@ -66,20 +65,20 @@ func (v *Service) Relay(ctx context.Context, c Caller, m wire.Message, p *wire.T
 	return r, nil
 }
 
-// Relaying is a round message on its way.
+// Relaying is a round message in transit.
 type Relaying struct {
 	service    *Service
-	session    session.Session // as relaying knows it
+	session    session.Session // with the fields that relaying needs
 	named      bool            // its sender awaits an ack
 	deliveries []Delivery
 
-	// Nil where it goes to nobody.
+	// Nil if there is no recipient.
 	ctx     context.Context
 	end     func(error)
 	sending Sending
 }
 
-// Done is closed when the mailboxes have the message or do not take it.
+// Done is closed when every mailbox has taken or refused the message.
 func (r *Relaying) Done() <-chan struct{} {
 	if r.sending == nil {
 		return isDone
@@ -87,7 +86,7 @@ func (r *Relaying) Done() <-chan struct{} {
 	return r.sending.Done()
 }
 
-// Answer returns the reply to the sender once Done is closed; to be called once.
+// Answer returns the reply to the sender once Done is closed; call it once.
 func (r *Relaying) Answer() (wire.Payload, error) {
 	if r.sending != nil {
 		err := r.failed()
@@ -102,8 +101,8 @@ func (r *Relaying) Answer() (wire.Payload, error) {
 	return &wire.Ack{KeyID: r.session.KeyID, SessionID: r.session.ID}, nil
 }
 
-// failed returns why the message is not in all its mailboxes. Where one has no
-// room the session hears of it: a party that never gets a round message would hang.
+// failed returns why the message is not in all its mailboxes. If one has no room, the
+// session gets Undeliverable: a party that misses a round message would hang.
 func (r *Relaying) failed() error {
 	v, s := r.service, r.session
 	var failed []error
@@ -132,8 +131,8 @@ func (r *Relaying) failed() error {
 	return errors.Join(failed...)
 }
 
-// about adds the session to what the sender is told: the message is gone from
-// which it could be read.
+// about adds the session to the sender's error, because the message that names it is
+// gone.
 func (r *Relaying) about(err error) error {
 	var e *wire.Error
 	if !errors.As(err, &e) || e.SessionID != "" {
@@ -144,15 +143,15 @@ func (r *Relaying) about(err error) error {
 	return fmt.Errorf("%w: %w", &told, err)
 }
 
-// isDone is closed.
+// isDone is a closed channel.
 var isDone = func() <-chan struct{} {
 	done := make(chan struct{})
 	close(done)
 	return done
 }()
 
-// deliveries addresses a round message: to one signer, or to all but its sender,
-// who pays.
+// deliveries addresses a round message: to one signer, or to all but its sender, who
+// pays.
 func deliveries(s session.Session, p *wire.TSSMessage, id string) ([]Delivery, error) {
 	from := s.Parties[p.From-1].User
 	if p.To != 0 {
@@ -174,9 +173,9 @@ func deliveries(s session.Session, p *wire.TSSMessage, id string) ([]Delivery, e
 	return list, nil
 }
 
-// running returns the session that p is for, from the cache if that is recent
-// and of p's attempt. For a user who has no part in the session it asks the store,
-// as it does for a session that does not exist: the answer takes as long.
+// running returns the session that p is for, from the cache if that is recent and of
+// p's attempt. For a user without a part in the session it asks the store, as for a
+// session that does not exist, so that both answers take equally long.
 func (v *Service) running(ctx context.Context, c Caller, p *wire.TSSMessage) (session.Session, error) {
 	if s, ok := v.relays.get(p.SessionID); ok && s.Attempt == p.Attempt && s.Phase == session.Running && admits(s, &c, nil) == nil {
 		return s, nil
@@ -189,7 +188,7 @@ func (v *Service) running(ctx context.Context, c Caller, p *wire.TSSMessage) (se
 	return s, nil
 }
 
-// route is what relaying needs to know of a session: the cache keeps no data,
+// route returns the fields of a session that relaying needs: the cache keeps no data,
 // digests or identities.
 func route(s session.Session) session.Session {
 	r := session.Session{ID: s.ID, KeyID: s.KeyID, Kind: s.Kind, Coordinator: s.Coordinator, Phase: s.Phase, Attempt: s.Attempt, Signers: s.Signers}
@@ -200,7 +199,7 @@ func route(s session.Session) session.Session {
 	return r
 }
 
-// relayCache remembers running sessions for a moment. The zero value is ready.
+// relayCache caches running sessions briefly. The zero value is ready.
 type relayCache struct {
 	mu   sync.Mutex
 	seen map[string]cachedSession
@@ -222,8 +221,8 @@ func (c *relayCache) get(id string) (session.Session, bool) {
 	return e.session, true
 }
 
-// put remembers a running session and forgets any other. A full cache forgets
-// what has expired, or else everything: it is only a cache.
+// put caches a running session and removes any other. A full cache drops expired
+// entries, or else all: it is only a cache.
 func (c *relayCache) put(s session.Session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -14,11 +14,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// taskSeparator is between the random part of a session_id that is handed out and
-// the fingerprint of the request that it is for.
+// taskSeparator separates the random part of a session_id that was handed out from the
+// fingerprint of its request.
 const taskSeparator = "."
 
-// mayRequest returns an error unless c has a role that asks for keys and signatures.
+// mayRequest returns an error unless c's role may request keys and signatures.
 func mayRequest(c Caller) error {
 	if !c.has(wire.RoleCoordinator) && !c.has(wire.RoleAdmin) {
 		return errRole(wire.RoleCoordinator)
@@ -41,10 +41,9 @@ func (v *Service) keyRequested(c Caller, p *wire.KeygenRequest) (session.Key, er
 	return session.Key{ID: p.KeyID, Curve: curve, Epoch: 1, Threshold: p.Threshold, Participants: p.Participants, Coordinator: c.User}, nil
 }
 
-// RequestKeygen starts a keygen and returns its session. The same request again
-// returns the session that the first one started, or its outcome; but once that
-// has failed, only with the same request_id: otherwise it is another try. The caller
-// has validated p.
+// RequestKeygen starts a keygen and returns its session. The same request again returns
+// the first one's session, or its outcome; after a failure only with the same
+// request_id: otherwise it is another try. The caller has validated p.
 func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenRequest, requestID string) (session.Session, error) {
 	want, err := v.keyRequested(c, p)
 	if err != nil {
@@ -64,7 +63,7 @@ func (v *Service) requestKeygen(ctx context.Context, c Caller, want session.Key,
 			return session.Session{}, &wire.Error{Code: wire.CodeConflict, Message: "the key_id is taken", KeyID: p.KeyID}
 		}
 		if k.Version > 0 && p.Curve == "" {
-			want.Curve = k.Curve // a client that cannot name it means the curve it asked for over HTTP
+			want.Curve = k.Curve // a client that cannot name the curve means the one it requested over HTTP
 		}
 		if k.Version > 0 && k.Status != session.KeyFailed && k.Fingerprint() != want.Fingerprint() {
 			return session.Session{}, &wire.Error{Code: wire.CodeConflict, Message: "the key_id stands for a key with other threshold, participants or curve", KeyID: p.KeyID}
@@ -114,15 +113,15 @@ func (v *Service) requestKeygen(ctx context.Context, c Caller, want session.Key,
 	return session.Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
 }
 
-// mayTake reports whether a key_id that is not in use is c's to take. One that
-// follows from a user and an Idempotency-Key can be computed by anybody, and is
-// that user's; any other is taken by the first who asks.
+// mayTake reports whether c may take an unused key_id. One derived from a user and an
+// Idempotency-Key can be computed by anyone, and belongs to that user; any other
+// belongs to the first that requests it.
 func mayTake(c Caller, keyID, requestID string) bool {
 	return !wire.HasTaskForm(keyID) || requestID != "" && keyID == wire.TaskKeyID(c.User, requestID)
 }
 
-// keyNow returns a key record, brought in line with its keygen if that has failed
-// and nobody has written it down yet.
+// keyNow returns a key record, updated if its keygen has failed and the record does not
+// say so yet.
 func (v *Service) keyNow(ctx context.Context, id string) (session.Key, error) {
 	k, err := v.cfg.Store.Key(ctx, id)
 	if err != nil || k.Status != session.KeyGenerating {
@@ -141,9 +140,8 @@ func (v *Service) keyNow(ctx context.Context, id string) (session.Key, error) {
 	return v.cfg.Store.Key(ctx, id)
 }
 
-// resumeKeygen answers a request for a key that is being, or has been, made. A
-// session that is missing while the key is being made was lost with the node
-// that was about to create it.
+// resumeKeygen answers a request for a key that is being, or has been, made. If the
+// session of a key being made is missing, the node that was about to create it died.
 func (v *Service) resumeKeygen(ctx context.Context, c Caller, k session.Key, p *wire.KeygenRequest, requestID string) (session.Session, error) {
 	s, _, err := v.cfg.Store.Load(ctx, k.Session)
 	switch {
@@ -156,8 +154,8 @@ func (v *Service) resumeKeygen(ctx context.Context, c Caller, k session.Key, p *
 		}
 		return v.createSession(ctx, s, p.ExpiresIn, Loaded{})
 	}
-	// The session has been forgotten; what is kept of the key has all that its
-	// outcome says.
+	// The session has been forgotten; the key's record and attestations suffice for its
+	// outcome.
 	attested, err := v.cfg.Store.Attestations(ctx, k.ID, len(k.Participants))
 	if err != nil {
 		return session.Session{}, err
@@ -172,20 +170,20 @@ func (v *Service) keygenOf(c Caller, k session.Key, p *wire.KeygenRequest, reque
 	return s
 }
 
-// terms are those of a session whose attempts may take run.
+// terms returns the terms of a session whose attempts may take run.
 func (v *Service) terms(run time.Duration) session.Terms {
 	return session.Terms{Invite: v.cfg.InviteTimeout, Run: run, Grace: v.cfg.AbsenceGrace}
 }
 
-// keygenShares is the most that the shares of s's key may take together.
+// keygenShares is the most bytes that the shares of s's key may take together.
 func keygenShares(s session.Session) int64 {
 	return int64(len(s.Parties) * wire.ShareLimit(len(s.Parties)))
 }
 
-// wanted is what a sign request asks for.
+// wanted is a sign request as a session.
 type wanted struct {
-	session.Session           // without an id, and not begun
-	shares          int64     // bytes that the shares of the key have
+	session.Session           // without an id, not begun
+	shares          int64     // bytes of the key's shares
 	open            []Signing // those noted as open on the key
 	expiresIn       int       // seconds, as requested
 }
@@ -224,10 +222,10 @@ func errNotYours(keyID string) *wire.Error {
 	return &wire.Error{Code: wire.CodeForbidden, Message: "only the key's coordinator or an admin may sign with it", KeyID: keyID}
 }
 
-// RequestSign starts a signing and returns its session. The same request again,
-// by session_id, by request_id, or, if it has neither, by its content while it
-// is open or the coordinator has not acknowledged its outcome, returns the session
-// that the first one started. The caller has validated p.
+// RequestSign starts a signing and returns its session. The same request again returns
+// the first one's session: by session_id, by request_id, or, if it has neither, by its
+// content while that session is open or its outcome unacknowledged. The caller has
+// validated p.
 func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest, requestID string) (session.Session, error) {
 	want, err := v.signRequested(ctx, c, p)
 	if err != nil {
@@ -236,7 +234,7 @@ func (v *Service) RequestSign(ctx context.Context, c Caller, p *wire.SignRequest
 	return v.requestSigning(ctx, c, want, p.SessionID, requestID)
 }
 
-// requestSigning is RequestSign for a request that was checked, with its ids.
+// requestSigning is RequestSign for a checked request, with its ids.
 func (v *Service) requestSigning(ctx context.Context, c Caller, s wanted, sessionID, requestID string) (session.Session, error) {
 	s.RequestID = requestID
 	match := false
@@ -264,16 +262,16 @@ func (v *Service) requestSigning(ctx context.Context, c Caller, s wanted, sessio
 	return session.Session{}, fmt.Errorf("request signing on %s: lost %d races: %w", s.KeyID, commitTries, ErrUnavailable)
 }
 
-// errSessionID is returned for a session_id that its sender may not begin a
-// signing under. For ids of a server's form it is the same whether or not another
-// user has such a session.
+// errSessionID is returned for a session_id under which its sender may not begin a
+// signing. For ids of a server's form it is the same whether or not another user has
+// such a session.
 var errSessionID = wire.Errorf(wire.CodeBadRequest,
 	"session_id is not one of yours: leave it out, or send the one that was handed out for this request, or the one that follows from your request_id")
 
-// checkSessionID checks the id that a coordinator has chosen for the signing s. An
-// id of a server's form must be one that only this coordinator can have: derived
-// from its own request_id, handed out for this very request, or that of a session
-// that it began before. Any other id is its own if nobody had it before.
+// checkSessionID checks the id that a coordinator has chosen for the signing s. An id
+// of a server's form must be one that only this coordinator can have: derived from its
+// own request_id, handed out for this very request, or that of a session that it began
+// before. Any other id is allowed if no other user has it.
 func (v *Service) checkSessionID(ctx context.Context, s session.Session) error {
 	if wire.IsSigningID(s.ID, s.Coordinator, s.KeyID, s.RequestID) {
 		return nil
@@ -294,7 +292,7 @@ func (v *Service) checkSessionID(ctx context.Context, s session.Session) error {
 	return err
 }
 
-// errForgotten says that an open signing of equal content was none any more.
+// errForgotten says that an equal signing was no longer open.
 var errForgotten = errors.New("session: signing had ended")
 
 func (v *Service) beginSigning(ctx context.Context, s wanted, match bool) (session.Session, error) {
@@ -351,8 +349,8 @@ func sameRequest(old, want session.Session, err error) (session.Session, error) 
 	return old, nil
 }
 
-// createSession creates a session and sends its invitations. None is a session that was
-// not there a moment ago, or the zero Loaded if that is not known.
+// createSession creates a session and sends its invitations. None is the recent load
+// that found no session under its id, or the zero Loaded.
 func (v *Service) createSession(ctx context.Context, s session.Session, expiresIn int, none Loaded) (session.Session, error) {
 	done, err := v.acquireSlot(ctx)
 	if err != nil {
@@ -363,14 +361,14 @@ func (v *Service) createSession(ctx context.Context, s session.Session, expiresI
 		begun, err := v.tryCreate(ctx, s, expiresIn, none)
 		if errors.Is(err, ErrStale) {
 			none = Loaded{}
-			continue // too slow for its place in the due list
+			continue // too late for its place in the due list
 		}
 		return begun, err
 	}
 	return session.Session{}, fmt.Errorf("create session %s: %d times too late: %w", s.ID, commitTries, ErrUnavailable)
 }
 
-// tryCreate is createSession without repetition: ErrStale says that it was too slow for
+// tryCreate is createSession without retries: ErrStale says that it was too late for
 // its place in the due list.
 func (v *Service) tryCreate(ctx context.Context, s session.Session, expiresIn int, none Loaded) (_ session.Session, err error) {
 	if none.Now.IsZero() || time.Since(none.Asked) > freshFor {
@@ -395,7 +393,7 @@ func (v *Service) tryCreate(ctx context.Context, s session.Session, expiresIn in
 	if err != nil {
 		return session.Session{}, err
 	}
-	if !created { // by the same request through another node, this very moment
+	if !created { // created by the same request through another node at this moment
 		old, _, err := v.cfg.Store.Load(ctx, s.ID)
 		return v.existing(ctx, old, s, err)
 	}
@@ -408,8 +406,8 @@ func (v *Service) tryCreate(ctx context.Context, s session.Session, expiresIn in
 	return s, nil
 }
 
-// existing returns the session that was found where want was to be created. It may
-// have ended before this request noted it as open again.
+// existing returns the session that was found under want's id. It may have ended before
+// this request noted it as open again.
 func (v *Service) existing(ctx context.Context, old, want session.Session, err error) (session.Session, error) {
 	if err == nil && old.Phase.Final() {
 		err = v.finish(ctx, old)
@@ -418,12 +416,12 @@ func (v *Service) existing(ctx context.Context, old, want session.Session, err e
 	return sameRequest(old, want, err)
 }
 
-// mostWaiting is how many messages of a mailbox are looked at for an outcome.
+// mostWaiting is how many messages of a mailbox are searched for an outcome.
 const mostWaiting = 64
 
-// repeated returns the signing of which s, a request that names no id, is a
-// repetition: an equal one that is open, or whose outcome the coordinator has not
-// acknowledged, so that it does not know of it. ErrNotFound says that s is new.
+// repeated returns the signing that s, a request without an id, repeats: an equal one
+// that is open, or whose outcome the coordinator has not acknowledged and so may not
+// know. ErrNotFound says that s is new.
 func (v *Service) repeated(ctx context.Context, c Caller, s wanted) (session.Session, error) {
 	for _, o := range s.open {
 		if o.Fingerprint != s.Fingerprint || o.Coordinator != s.Coordinator {
@@ -431,14 +429,14 @@ func (v *Service) repeated(ctx context.Context, c Caller, s wanted) (session.Ses
 		}
 		old, _, err := v.cfg.Store.Load(ctx, o.SessionID)
 		switch {
-		case errors.Is(err, ErrNotFound): // OpenSigning knows what to make of it
+		case errors.Is(err, ErrNotFound): // OpenSigning handles it
 			continue
 		case err != nil:
 			return session.Session{}, err
 		case !old.Phase.Final():
 			return old, nil
 		}
-		// It has ended this moment: its outcome must be in the mailbox to be found there.
+		// It has just ended: its outcome must be in the mailbox to be found there.
 		if _, err := v.drain(ctx, old); err != nil {
 			return session.Session{}, err
 		}
@@ -452,8 +450,8 @@ func (v *Service) repeated(ctx context.Context, c Caller, s wanted) (session.Ses
 	})
 }
 
-// unacknowledged returns the session that is accepts, of those whose outcome c's mailbox
-// holds unacknowledged; ErrNotFound if there is none.
+// unacknowledged returns the session that is accepts, of those whose outcome is
+// unacknowledged in c's mailbox; ErrNotFound if there is none.
 func (v *Service) unacknowledged(ctx context.Context, c Caller, is func(id string) (session.Session, bool, error)) (session.Session, error) {
 	if v.cfg.Waiting == nil {
 		return session.Session{}, ErrNotFound
@@ -483,9 +481,9 @@ func (v *Service) unacknowledged(ctx context.Context, c Caller, is func(id strin
 	return session.Session{}, ErrNotFound
 }
 
-// repeatedKeygen returns the keygen of k, which has failed, if the request for it is
-// the same one: by its request_id, or, where it has none, because the coordinator
-// does not know the outcome yet. ErrNotFound says that it is another try.
+// repeatedKeygen returns the failed keygen of k if the request repeats it: by its
+// request_id, or, without one, because the coordinator does not know the outcome yet.
+// ErrNotFound says that it is another try.
 func (v *Service) repeatedKeygen(ctx context.Context, c Caller, k session.Key, requestID string) (session.Session, error) {
 	if requestID != "" {
 		old, _, err := v.cfg.Store.Load(ctx, k.Session)

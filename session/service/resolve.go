@@ -12,21 +12,21 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// addressed is a participant's message as far as it says which session it is for.
+// addressed is a participant's message with the fields that identify its session.
 type addressed struct {
 	kind             session.Kind
-	keyID, sessionID string // sessionID is empty in messages that know only the seed
-	// waits tells whether a signing waits for such a message of the sender's.
+	keyID, sessionID string // sessionID is empty in messages of the seed's protocol
+	// waits reports whether a signing waits for such a message from the sender.
 	waits func(session.Session) bool
-	// result is the event of a sign_result, else nil. Its signature tells signings apart;
-	// resolve keeps in it what verifying it found.
+	// result is the event of a sign_result, else nil. Its signature tells signings
+	// apart; resolve stores the result of verifying it there.
 	result *session.Signed
 }
 
 // target is the session that a message is for.
 type target struct {
 	id    string
-	ended bool // it had ended when it was resolved: its lock is not needed to refuse or ignore a message
+	ended bool // it had ended when resolved: refusing or ignoring a message needs no lock
 }
 
 // resolve returns the session that a participant's message is for: the one that it
@@ -81,9 +81,9 @@ func (v *Service) resolve(ctx context.Context, c Caller, a addressed) (target, e
 }
 
 // openTo returns those of the signings noted as open on a key that are open and have
-// invited user, and the key's last signing that has ended: one that is still noted as
-// open, else last. A noted signing may not exist: its node may have died before it
-// created the session.
+// invited user, and the key's last ended signing: one that is still noted as open, else
+// last. A noted signing may not exist: its node may have died before it created the
+// session.
 func (v *Service) openTo(ctx context.Context, user string, noted []Signing, last string) (open []session.Session, _ string, _ error) {
 	for _, n := range noted {
 		l, err := v.load(ctx, n.SessionID)
@@ -101,8 +101,8 @@ func (v *Service) openTo(ctx context.Context, user string, noted []Signing, last
 	return open, last, nil
 }
 
-// choose returns the signing that a message which names none is for, of those that are
-// open for its sender; none if there are several and none waits for the message.
+// choose returns the open signing that a message without a session id is for; false if
+// there are several and none waits for the message.
 func (a addressed) choose(open []session.Session) (session.Session, bool) {
 	if len(open) == 1 {
 		return open[0], true
@@ -122,9 +122,9 @@ func (a addressed) choose(open []session.Session) (session.Session, bool) {
 	return waiting[0], true
 }
 
-// isLate reports whether a result that names no session comes after the end of the
-// signing that it is for, the key's last, while s is open: its signature verifies there,
-// and not in s. Where both sign the same data it serves either, and s needs it.
+// isLate reports whether a result without a session id arrived after the end of its
+// signing, the key's last, while s is open: its signature verifies there, and not in s.
+// If both sign the same data it serves either, and s needs it.
 func (v *Service) isLate(ctx context.Context, user string, result *session.Signed, s session.Session, last string) (bool, error) {
 	if result == nil || last == "" {
 		return false, nil
@@ -140,7 +140,7 @@ func (v *Service) isLate(ctx context.Context, user string, result *session.Signe
 	return ended.Phase == session.Completed && ended.PartIndex(user) == result.Party && verifies(ended, result.Signature), nil
 }
 
-// verifies reports whether a signature is one of what s signs, under its key.
+// verifies reports whether a signature is valid for s under its key.
 func verifies(s session.Session, signature string) bool {
 	_, ok := session.Signed{Signature: signature}.Verify(s)
 	return ok

@@ -1,6 +1,6 @@
-// Package service runs sessions on a cluster: it takes what clients send, applies it
-// with the state machine of package session, stores the result and delivers what the
-// step says. Any number of nodes run one on the same store.
+// Package service runs sessions on a cluster: it applies clients' messages to the state
+// machine of package session, stores the result and delivers the step's messages. Any
+// number of nodes run one on the same store.
 //
 // # Start here
 //
@@ -57,18 +57,18 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Caller is who sends a message or asks over HTTP, as its token says.
+// Caller is the sender of a message or HTTP request, according to its token.
 type Caller struct {
 	User     string
 	Roles    []wire.Role
 	Identity string // public identity its client registered, may be empty
-	Web      bool   // it asks over HTTP and may have no socket
-	Has      uint64 // the newest message of its mailbox that its socket is known to have got; 0 for none
+	Web      bool   // uses HTTP and may have no socket
+	Has      uint64 // the newest message of its mailbox that its socket has received; 0 for none
 }
 
 func (c Caller) has(r wire.Role) bool { return slices.Contains(c.Roles, r) }
 
-// Config is what a Service works with. The first five fields are required.
+// Config holds a Service's ports and settings. The first five fields are required.
 type Config struct {
 	Store    Store
 	Locker   Locker
@@ -83,12 +83,12 @@ type Config struct {
 	SweepEvery    time.Duration // zero means 250 milliseconds
 	MaxParties    int           // zero means wire.DefaultMaxParties
 
-	NodeID   string          // what other nodes know this one by
+	NodeID   string          // this node's name for other nodes
 	Storage  Storage         // nil: there is always room
-	Notifier Notifier        // nil: followers on other nodes learn of changes late
-	Users    Users           // nil: anybody may be named
-	Waiting  Waiting         // nil: what a request says that names no id is new once its like has ended
-	Outcomes Outcomes        // nil: nobody else is told of outcomes
+	Notifier Notifier        // nil: followers on other nodes see changes late
+	Users    Users           // nil: any user may be named
+	Waiting  Waiting         // nil: a request without an id is new once an equal one has ended
+	Outcomes Outcomes        // nil: outcomes are not sent outside
 	Audit    Auditor         // nil means none
 	Observer Observer        // nil means none
 	Tracer   Tracer          // nil means none
@@ -102,20 +102,20 @@ const (
 	retryFullIn   = 5 * time.Second        // least pause before another try at a mailbox without room
 	retryFullMost = 10 * time.Minute       // the longest
 	retryEndIn    = 5 * time.Second        // pause before an end is given to the audit again
-	freshFor      = 100 * time.Millisecond // a session that was not there then may be made without another look
-	sweepHold     = 2 * time.Second        // a due session is one node's for this long
+	freshFor      = 100 * time.Millisecond // a session not found so recently may be created without another look
+	sweepHold     = 2 * time.Second        // a due session belongs to one node for this long
 	sweepBatch    = 64                     // due sessions taken at once
 	releaseWithin = 500 * time.Millisecond // for clean-up after a caller's context has ended
 )
 
-// Service carries out what Step decides. See the package comment.
+// Service carries out Step's decisions. See the package comment.
 type Service struct {
 	cfg     Config
 	log     zerolog.Logger
 	slots   chan struct{} // see acquireSlot
 	local   keyedMutex    // one event of a session at a time on this node, before the cluster's lock
 	relays  relayCache
-	ended   idSet // to be taken off the due list by the sweeper
+	ended   idSet // the sweeper takes them off the due list
 	follows follows
 }
 
@@ -150,12 +150,11 @@ func New(cfg Config) (*Service, error) {
 	return &Service{cfg: cfg, log: log, slots: make(chan struct{}, maxSlots)}, nil
 }
 
-// Handle carries out one message of a registered client, which p is the validated
-// payload of (see wire.Message.DecodePayload), and returns the direct
-// reply, nil if there is none: an ack once the message has taken effect durably,
-// for a sender that named a request_id, or the outcome, for a request that was
-// answered before. Round messages go to [Service.Relay] instead. Errors that are
-// not *wire.Error are faults of the server.
+// Handle carries out one message of a registered client; p is its validated payload
+// (see wire.Message.DecodePayload). It returns the direct reply, nil if there is none:
+// an ack once the message has taken effect durably, if the sender named a request_id,
+// or the outcome, if the request was answered before. Round messages go to
+// [Service.Relay] instead. Errors that are not *wire.Error are faults of the server.
 func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.Payload) (wire.Payload, error) {
 	var s session.Session
 	var err error
@@ -185,8 +184,8 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 	return &wire.Ack{KeyID: s.KeyID, SessionID: s.ID}, nil
 }
 
-// requested words the direct reply to a request: the outcome if there is one
-// already, else an ack if it was asked for.
+// requested returns the direct reply to a request: the outcome if there is one already,
+// else an ack if a request_id was named.
 func (v *Service) requested(requestID string) func(session.Session, error) (wire.Payload, error) {
 	return func(s session.Session, err error) (wire.Payload, error) {
 		switch {
@@ -239,7 +238,7 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 		return session.Session{}, err
 	}
 	if refused != nil {
-		// The keygen ends, so that whoever asked for the key is told why at once.
+		// End the keygen, so that its coordinator learns the reason at once.
 		_, err := v.advance(ctx, change{target: to, by: &c, keyID: p.KeyID, ev: session.ShareRefused{From: c.User, Party: p.PartIndex}})
 		if err == nil {
 			err = refused
@@ -250,7 +249,7 @@ func (v *Service) complete(ctx context.Context, c Caller, p *wire.KeygenComplete
 		From: c.User, Party: p.PartIndex, AccountAddr: p.AccountAddr, PublicKey: p.PublicKey, Attestation: p.Attestation, Share: share,
 	}})
 	if err == nil && s.AllReported() {
-		// The party's part is done and durable; if this fails the sweeper completes it.
+		// The party's report is durable; if this fails the sweeper completes it.
 		if done, err := v.storeKey(ctx, s); err == nil {
 			return done, nil
 		}
@@ -289,25 +288,25 @@ func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed
 	}})
 }
 
-// Cancel ends a session of the caller's, or any if the caller is an admin. It
-// returns ErrNotFound, also to a user who has no part in the session, ErrNotMine,
-// ErrEnded or ErrUnavailable.
+// Cancel ends a session of the caller's, or any if the caller is an admin. It returns
+// ErrNotFound, also to a user without a part in the session, ErrNotMine, ErrEnded or
+// ErrUnavailable.
 func (v *Service) Cancel(ctx context.Context, c Caller, id, reason string) (session.Session, error) {
 	return v.advance(ctx, change{target: target{id: id}, by: &c, ev: session.Cancel{From: c.User, Admin: c.has(wire.RoleAdmin), Reason: reason}})
 }
 
 // Errors of [Service.Resend].
 var (
-	// ErrNoOutcomes: nobody outside is told of outcomes here.
+	// ErrNoOutcomes: this cluster sends no outcomes outside.
 	ErrNoOutcomes = wire.Errorf(wire.CodeNotFound, "no webhook is configured")
 	// ErrNotEnded: there is no outcome yet.
 	ErrNotEnded = wire.Errorf(wire.CodeConflict, "the session is still running; its outcome is sent when it ends")
 )
 
-// Resend has the outcome of a session of the caller's, or of any if the caller is
-// an admin, told outside again ([Outcomes]), and returns the session. It returns
-// ErrNotFound, also to a user who has no part in the session, ErrNotMine,
-// ErrNotEnded, ErrNoOutcomes or ErrUnavailable.
+// Resend sends the outcome of a session of the caller's, or of any if the caller is an
+// admin, outside again ([Outcomes]), and returns the session. It returns ErrNotFound,
+// also to a user without a part in the session, ErrNotMine, ErrNotEnded, ErrNoOutcomes
+// or ErrUnavailable.
 func (v *Service) Resend(ctx context.Context, c Caller, id string) (session.Session, error) {
 	if !wire.StoredID(id) {
 		return session.Session{}, ErrNotFound

@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// ErrShareNotSealed is returned for a plain share on a node without a key to
-// encrypt it with.
+// ErrShareNotSealed is returned for a plain share on a node without a key to encrypt it
+// with.
 var ErrShareNotSealed = wire.Errorf(wire.CodeShareNotSealed,
 	"share_json is not sealed: seal it on the client (as Conclave's own does), or ask the operator to set CONCLAVE_SHARE_KEK")
 
@@ -24,15 +24,15 @@ const (
 	kekPrefix    = "kek1:" // then base64 of nonce and AES-256-GCM ciphertext
 )
 
-// ShareKeeper decides in which form a share may be stored. A share that its
-// client has sealed is kept as it is. A plain one is encrypted under the
-// operator's share key-encryption key where there is one, and refused where
-// there is not. So encrypted it also rests in mailboxes, and is opened only as
-// the frame is written to its owner's socket ([ShareKeeper.Reveal]).
+// ShareKeeper decides in which form a share may be stored. A share sealed by its client
+// is stored unchanged. A plain one is encrypted under the operator's share
+// key-encryption key, and refused if there is no such key. It stays encrypted in
+// mailboxes, and is decrypted only when the frame is written to its owner's socket
+// ([ShareKeeper.Reveal]).
 type ShareKeeper struct{ aead cipher.AEAD }
 
-// NewShareKeeper returns a keeper with a key-encryption key of 32 bytes, or,
-// with nil, one that refuses plain shares.
+// NewShareKeeper returns a keeper with a key-encryption key of 32 bytes, or, with nil,
+// one that refuses plain shares.
 func NewShareKeeper(kek []byte) (*ShareKeeper, error) {
 	if kek == nil {
 		return &ShareKeeper{}, nil
@@ -51,7 +51,7 @@ func NewShareKeeper(kek []byte) (*ShareKeeper, error) {
 	return &ShareKeeper{aead: aead}, nil
 }
 
-// Protect returns share as it may be stored for that key and part.
+// Protect returns share in the form to store for that key and part.
 func (k *ShareKeeper) Protect(key string, part int, share string) (string, error) {
 	if sealed(share) {
 		return share, nil
@@ -63,8 +63,8 @@ func (k *ShareKeeper) Protect(key string, part int, share string) (string, error
 	return kekPrefix + base64.StdEncoding.EncodeToString(ct), nil
 }
 
-// Reveal returns a sign_params frame with its share opened, if it holds one
-// that this keeper encrypted, and any other frame as it is.
+// Reveal returns a sign_params frame with its share decrypted if this keeper encrypted
+// it, and any other frame unchanged.
 func (k *ShareKeeper) Reveal(frame []byte) ([]byte, error) {
 	if k.aead == nil || !bytes.Contains(frame, []byte(`"share_json":"`+kekPrefix)) {
 		return frame, nil
@@ -96,14 +96,14 @@ func (k *ShareKeeper) Reveal(frame []byte) ([]byte, error) {
 	return m.Encode()
 }
 
-// shareContext binds a ciphertext to its place, so that shares cannot be
+// shareContext binds a ciphertext to its key and part, so that shares cannot be
 // exchanged in the store.
 func shareContext(key string, part int) []byte {
 	return []byte("conclave share\x00" + key + "\x00" + strconv.Itoa(part))
 }
 
-// sealed reports whether share has the form that clients seal theirs in: a JSON
-// object whose field "sealed" is an armored age file.
+// sealed reports whether share has the form of a client's sealed share: a JSON object
+// whose field "sealed" is an armored age file.
 func sealed(share string) bool {
 	var doc struct {
 		Sealed string `json:"sealed"`

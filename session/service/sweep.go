@@ -8,10 +8,9 @@ import (
 	"github.com/conclave-mpc/conclave/session"
 )
 
-// Run sweeps until ctx ends: it takes sessions from the due list and brings each
-// on: messages that a dead node did not deliver, key records and ends in the
-// audit that it did not write, deadlines, and parties that left. All nodes sweep; a due session is
-// taken by one of them at a time.
+// Run sweeps until ctx ends: it takes sessions from the due list and does what is left:
+// messages, key records and audit entries of ends that a dead node did not write,
+// deadlines, and parties that left. All nodes sweep; one at a time takes a due session.
 func (v *Service) Run(ctx context.Context) error {
 	tick := time.NewTicker(v.cfg.SweepEvery)
 	defer tick.Stop()
@@ -27,7 +26,7 @@ func (v *Service) Run(ctx context.Context) error {
 	}
 }
 
-// sweep brings one batch of due sessions on and returns how many there were.
+// sweep processes one batch of due sessions and returns its size.
 func (v *Service) sweep(ctx context.Context) int {
 	v.unscheduleEnded(ctx)
 	due, err := v.cfg.Store.TakeDue(ctx, sweepBatch, sweepHold)
@@ -50,12 +49,12 @@ func (v *Service) sweep(ctx context.Context) int {
 	return len(due)
 }
 
-// processDue does whatever is left to do for one session. A session that cannot be
-// brought on now is due again when its hold ends.
+// processDue does everything left to do for one session. A session that cannot be
+// processed now is due again when its hold ends.
 func (v *Service) processDue(ctx context.Context, t Taken) error {
 	s, now, err := v.cfg.Store.Load(ctx, t.ID)
 	if errors.Is(err, ErrNotFound) {
-		// Scheduled before it was made, and never made; or kept long enough.
+		// Scheduled but never created, or no longer retained.
 		return v.cfg.Store.Postpone(ctx, t.ID, t.Until, time.Time{})
 	}
 	if err != nil {
@@ -66,7 +65,8 @@ func (v *Service) processDue(ctx context.Context, t Taken) error {
 	case s.Phase.Final():
 		err := v.afterDelivery(ctx, s, now, t.Until, sent{stuck: stuck}, undelivered)
 		if v.cfg.Audit != nil && err == nil {
-			// Its end is on its way to the audit; where that is away, not every hold.
+			// The audit has not confirmed its end; while it is unavailable, retry less
+			// often than every hold.
 			err = v.cfg.Store.Postpone(ctx, t.ID, t.Until, now.Add(retryEndIn))
 		}
 		return err
@@ -82,7 +82,7 @@ func (v *Service) processDue(ctx context.Context, t Taken) error {
 }
 
 // reportFullMailboxes tells an open session which mailboxes have no room, and reports
-// whether that has changed it: it is then delivered, and due anew.
+// whether that changed it: it is then delivered, and due anew.
 func (v *Service) reportFullMailboxes(ctx context.Context, s session.Session, now time.Time, stuck []refusal) (changed bool, err error) {
 	for _, r := range stuck {
 		if s.Phase.Final() || !wouldChange(s, r.event(s), now) {
@@ -96,8 +96,8 @@ func (v *Service) reportFullMailboxes(ctx context.Context, s session.Session, no
 	return changed, nil
 }
 
-// tick applies the passing of time to s. If that changes nothing, and nothing
-// else is left to do, it sets when to look again.
+// tick applies the passing of time to s. If that changes nothing and nothing else is
+// left to do, it sets when s is due again.
 func (v *Service) tick(ctx context.Context, s session.Session, now, until time.Time, idle bool, stuck []refusal) error {
 	ev := session.Tick{Full: v.wasFull(now.Sub(s.CreatedAt))}
 	if s.Phase == session.Running && len(s.Signers) > 0 {
@@ -106,7 +106,7 @@ func (v *Service) tick(ctx context.Context, s session.Session, now, until time.T
 			return err
 		}
 	}
-	if same, _, err := session.Step(s, ev, now); idle && err == nil && same.Same(s) { // as it is mostly
+	if same, _, err := session.Step(s, ev, now); idle && err == nil && same.Same(s) { // the usual case
 		return v.cfg.Store.Postpone(ctx, s.ID, until, lookAgain(s, now, stuck))
 	}
 	next, err := v.advance(ctx, change{target: target{id: s.ID}, ev: ev})
@@ -121,8 +121,8 @@ func (v *Service) tick(ctx context.Context, s session.Session, now, until time.T
 	return nil
 }
 
-// absent returns the parties of s that have no socket, and when each came or went
-// last.
+// absent returns the parties of s without a socket, and when each last connected or
+// disconnected.
 func (v *Service) absent(ctx context.Context, s session.Session) (parts []int, seen map[int]time.Time, err error) {
 	online, err := v.cfg.Presence.Online(ctx, s.Users()...)
 	if err != nil {

@@ -12,24 +12,24 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// noteBytes bounds what the note of an idempotency key takes in Redis.
+// noteBytes bounds the size of an idempotency key's note in Redis.
 const noteBytes = 512
 
-// Task is how a request that comes over HTTP is meant.
+// Task holds the options of a request over HTTP.
 type Task struct {
-	// Start begins what is asked for, in the caller's name. Without it a name for it
-	// is handed out, and a message that comes over the WebSocket begins it.
+	// Start begins the session, in the caller's name. Without it only an id is handed
+	// out, and a message over the WebSocket begins the session.
 	Start bool
-	// Once, if not empty, makes the request idempotent: the same again, from the
-	// same user, through any node, is the same task, and another under the same
-	// name is a conflict. It is the request's request_id too.
+	// Once, if set, makes the request idempotent: the same request of the same user,
+	// through any node, is the same task, and a different one under the same name is a
+	// conflict. It is the request's request_id too.
 	Once string
 }
 
 // KeygenTask reserves a key_id for the keygen that p describes, and starts it if
-// that is wanted; the session is the zero one if not. A keygen_request for the
-// key_id must ask for the same. A key_id in p is ignored, unless the task is
-// started: a coordinator who has signed the request has signed that as well.
+// t.Start is set; otherwise the session is zero. A keygen_request for the key_id must
+// equal p. A key_id in p is ignored, unless the task is started: a coordinator's
+// signature over the request covers it.
 func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenRequest, t Task) (keyID string, s session.Session, err error) {
 	if err := mayRequest(c); err != nil {
 		return "", session.Session{}, err
@@ -49,7 +49,7 @@ func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenReques
 		return "", session.Session{}, err
 	}
 	unsigned := *p
-	unsigned.SignedRequest = "" // who asks again signs again
+	unsigned.SignedRequest = "" // a repeated request is signed anew
 	forget, err := v.rememberRequest(ctx, c, t.Once, &unsigned)
 	if err != nil {
 		return "", session.Session{}, err
@@ -65,8 +65,8 @@ func (v *Service) KeygenTask(ctx context.Context, c Caller, p *wire.KeygenReques
 	return p.KeyID, s, err
 }
 
-// reserveKey writes the record of a key_id that is handed out. Again says that it
-// may have been handed out before.
+// reserveKey writes the record of a key_id that is handed out. Again says that it may
+// have been handed out before.
 func (v *Service) reserveKey(ctx context.Context, k session.Key, again bool) error {
 	if again {
 		if _, err := v.cfg.Store.Key(ctx, k.ID); !errors.Is(err, ErrNotFound) {
@@ -92,7 +92,7 @@ func (v *Service) reserveKey(ctx context.Context, k session.Key, again bool) err
 	switch {
 	case errors.Is(err, ErrStale) && again:
 		return nil
-	case errors.Is(err, ErrStale): // the client of the store wrote it, lost the answer and tried again
+	case errors.Is(err, ErrStale): // the store's client wrote it, lost the answer and retried
 		return fmt.Errorf("reserve a key: %w: %w", ErrUnavailable, err)
 	case err != nil:
 		return err
@@ -101,11 +101,11 @@ func (v *Service) reserveKey(ctx context.Context, k session.Key, again bool) err
 	return nil
 }
 
-// SignTask hands out a session_id for the signing that p describes, and starts it
-// if that is wanted; the session is the zero one if not. The id carries a
-// fingerprint of the request, so that nothing needs to be stored and a
-// sign_request with that id must ask for the same. A session_id in p is ignored,
-// unless the task is started, as KeygenTask does.
+// SignTask hands out a session_id for the signing that p describes, and starts it if
+// t.Start is set; otherwise the session is zero. The id carries a fingerprint of the
+// request, so that nothing needs to be stored and a sign_request with that id must
+// equal p. A session_id in p is ignored, unless the task is started, as KeygenTask
+// does.
 func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t Task) (sessionID string, s session.Session, err error) {
 	if !t.Start {
 		p.SessionID = ""
@@ -141,9 +141,9 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 	return p.SessionID, s, err
 }
 
-// rememberRequest notes what a user asks for under an Idempotency-Key, and refuses
-// another request under the same. Forget removes the note of a request that was refused
-// for the user's quota and so has changed nothing.
+// rememberRequest notes a user's request under an Idempotency-Key, and refuses another
+// one under the same key. Forget removes the note of a request that was refused for the
+// user's quota and so has changed nothing.
 func (v *Service) rememberRequest(ctx context.Context, c Caller, name string, p wire.Payload) (forget func(context.Context, error), _ error) {
 	forget = func(context.Context, error) {}
 	if name == "" {

@@ -8,8 +8,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Key returns a key record to one who is involved in it, or an admin; to others
-// it does not exist.
+// Key returns a key record to a user who is involved in it, or an admin; to others
+// ErrNotFound.
 func (v *Service) Key(ctx context.Context, c Caller, id string) (session.Key, error) {
 	if !wire.StoredID(id) {
 		return session.Key{}, ErrNotFound
@@ -21,9 +21,8 @@ func (v *Service) Key(ctx context.Context, c Caller, id string) (session.Key, er
 	return k, err
 }
 
-// KeyAttestations returns what the parties of an active key have signed about it,
-// as [Session.Attestations] does, but for as long as the key is kept. The caller
-// has the key from Key.
+// KeyAttestations returns the attestations of an active key, as [Session.Attestations]
+// does, but for as long as the key is kept. The caller has the key from Key.
 func (v *Service) KeyAttestations(ctx context.Context, k session.Key) ([]string, error) {
 	if k.Status != session.KeyActive {
 		return nil, nil
@@ -35,8 +34,8 @@ func (v *Service) KeyAttestations(ctx context.Context, k session.Key) ([]string,
 	return list, nil
 }
 
-// Session returns a session to one who is involved in it, or an admin; to
-// others it does not exist.
+// Session returns a session to a user who is involved in it, or an admin; to others
+// ErrNotFound.
 func (v *Service) Session(ctx context.Context, c Caller, id string) (session.Session, error) {
 	if !wire.StoredID(id) {
 		return session.Session{}, ErrNotFound
@@ -48,15 +47,15 @@ func (v *Service) Session(ctx context.Context, c Caller, id string) (session.Ses
 	return s, err
 }
 
-// acquaintedPages bounds how many of a caller's keys one call of Acquainted looks
-// at, in pages of examined: its newest 10,000.
+// acquaintedPages bounds how many of a caller's keys one call of Acquainted reads, in
+// pages of examined: its newest 10,000.
 const acquaintedPages = 20
 
-// Acquainted reports whether the caller may know whether a user is connected: of
-// itself, as an admin, and of everybody with whom it has an active key in common,
-// as coordinator or participant. A keygen that was only asked for is not enough:
-// anybody may be named in one. What a call reads depends on the caller's keys
-// alone, so that how long it takes tells nothing about the user.
+// Acquainted reports whether the caller may see whether a user is connected: itself,
+// any user for an admin, and users with whom it has an active key in common, as
+// coordinator or participant. A requested keygen is not enough: it may name any user.
+// The keys read depend on the caller alone, so that the duration discloses nothing
+// about the user.
 func (v *Service) Acquainted(ctx context.Context, c Caller, user string) (bool, error) {
 	if user == c.User || c.has(wire.RoleAdmin) {
 		return true, nil
@@ -94,11 +93,11 @@ func (v *Service) Acquainted(ctx context.Context, c Caller, user string) (bool, 
 	return false, nil
 }
 
-// examined is how many entries of a list one call looks at, however few of them
-// are what is asked for.
+// examined is how many entries of a list one call reads at most, however few of them
+// match.
 const examined = 500
 
-// KeyFilter says which keys a list is of. The zero value is all.
+// KeyFilter selects the keys of a list. The zero value selects all.
 type KeyFilter struct {
 	States []session.KeyStatus
 }
@@ -107,7 +106,7 @@ func (f KeyFilter) takes(k session.Key) bool {
 	return len(f.States) == 0 || slices.Contains(f.States, k.Status)
 }
 
-// Filter says which sessions a list is of. The zero value is all.
+// Filter selects the sessions of a list. The zero value selects all.
 type Filter struct {
 	States []session.Phase
 	Kind   session.Kind
@@ -118,10 +117,10 @@ func (f Filter) takes(s session.Session) bool {
 	return (len(f.States) == 0 || slices.Contains(f.States, s.Phase)) && (f.Kind == "" || s.Kind == f.Kind) && (f.KeyID == "" || s.KeyID == f.KeyID)
 }
 
-// Keys lists the caller's keys, or, for an admin, all, newest first. Next is
-// where the list may go on, the zero Place if it does not. What a call costs is
-// bounded by the page, and with a filter by the entries that it looks at: then
-// the page may be short, even empty, and the list go on all the same.
+// Keys lists the caller's keys, or, for an admin, all, newest first. Next is where the
+// list continues, the zero Place at its end. A call's cost is bounded by the page, and
+// with a filter by the entries that it reads: then the page may be short, even empty,
+// although the list continues.
 func (v *Service) Keys(ctx context.Context, c Caller, f KeyFilter, p Page) (keys []session.Key, next Place, err error) {
 	return list(p, func(p Page) ([]Place, error) { return v.cfg.Store.KeysOf(ctx, c.listed(), p) },
 		func(ids []string) ([]session.Key, error) { return v.cfg.Store.KeyRecords(ctx, ids) },
@@ -129,8 +128,8 @@ func (v *Service) Keys(ctx context.Context, c Caller, f KeyFilter, p Page) (keys
 		func(k session.Key) bool { return (k.Involves(c.User) || c.has(wire.RoleAdmin)) && f.takes(k) })
 }
 
-// Sessions lists the caller's sessions that have not been forgotten, or, for an
-// admin, all, as Keys does.
+// Sessions lists the caller's sessions that have not been forgotten, or, for an admin,
+// all, as Keys does.
 func (v *Service) Sessions(ctx context.Context, c Caller, f Filter, p Page) (sessions []session.Session, next Place, err error) {
 	return list(p, func(p Page) ([]Place, error) { return v.cfg.Store.SessionsOf(ctx, c.listed(), p) },
 		func(ids []string) ([]session.Session, error) { return v.cfg.Store.LoadAll(ctx, ids) },
@@ -138,7 +137,7 @@ func (v *Service) Sessions(ctx context.Context, c Caller, f Filter, p Page) (ses
 		func(s session.Session) bool { return (s.Involves(c.User) || c.has(wire.RoleAdmin)) && f.takes(s) })
 }
 
-// listed is whose lists a caller reads: its own, or an admin everybody's.
+// listed returns whose lists a caller reads: its own, or all users' for an admin.
 func (c Caller) listed() string {
 	if c.has(wire.RoleAdmin) {
 		return ""
@@ -146,13 +145,13 @@ func (c Caller) listed() string {
 	return c.User
 }
 
-// list reads a page of an index and takes what is wanted, looking at no more than
-// examined entries.
+// list reads a page of an index and selects the wanted entries, reading no more than
+// examined.
 func list[T any](p Page, read func(Page) ([]Place, error), load func([]string) ([]T, error), idOf func(T) string, wanted func(T) bool) (items []T, next Place, err error) {
 	for seen := 0; seen < examined; {
 		part := Page{After: p.After, Limit: min(p.Limit-len(items), examined-seen)}
 		if seen > 0 {
-			part.Limit = min(max(part.Limit, p.Limit), examined-seen) // few are: fewer, longer reads
+			part.Limit = min(max(part.Limit, p.Limit), examined-seen) // few match: fewer, longer reads
 		}
 		places, err := read(part)
 		if err != nil {
