@@ -1,8 +1,7 @@
-// Package audit says what an entry of the audit is, how entries are chained, and
-// whether a chain is whole. It does no I/O and knows no Redis: those who decide
-// something make a [Decision], package cluster/store/audit numbers, chains and keeps it, and
-// whoever doubts it later gives what was kept to a [Verifier], which recomputes
-// everything and trusts nobody.
+// Package audit defines the audit's entries, how they are chained, and how a chain is
+// verified. It does no I/O and does not use Redis: callers make a [Decision]; package
+// cluster/store/audit numbers, chains and stores it; an auditor later gives the stored
+// entries to a [Verifier], which recomputes everything and trusts no one.
 //
 //	v := audit.NewVerifier("")
 //	for each entry { if err := v.Add(fields); err != nil { … } }
@@ -10,8 +9,8 @@
 //
 // # An entry
 //
-// An entry is a set of named texts ([Fields]), as Redis and exported files have
-// it; what is empty is left out:
+// An entry is a set of named texts ([Fields]), in Redis and in exported files; empty
+// ones are left out:
 //
 //	n         its number; the first is 1
 //	time      when it was decided, by Redis's clock, RFC 3339 with microseconds
@@ -28,28 +27,28 @@
 //	prev      the hash of the entry before it
 //	hash      SHA-256 of all of the above
 //
-// The texts are bounded and have no control characters. None is a token, a
-// password, a share, a round message or the data to be signed. Reasons are the
-// users' own words.
+// The texts are bounded and have no control characters. They never contain a token, a
+// password, a share, a round message or the data to be signed. Reasons are quoted from
+// users.
 //
-// The hash covers the line "conclave audit entry 1", and then, in the order
-// above, for each field that is not empty its name, its length in bytes and its
-// text: "who 5\nalice\n". No two entries have the same input, and a field that is
-// added to entries some day changes no hash of those that do not have it.
+// The hash covers the line "conclave audit entry 1", and then, in the order above, for
+// each field that is not empty its name, its length in bytes and its text: "who 5
+// alice
+// ". No two entries have the same input, and a field added in a later version does not
+// change the hash of entries without it.
 //
 // # What the chain shows, and what it does not
 //
-// Each entry has the hash of the one before it, so that an entry that was
-// altered, removed, inserted or moved is found, and which it is. What the chain
-// alone cannot show is that its end is missing, or that all of it was written
-// anew by somebody who controls Redis: such a chain is whole too. Against both
-// helps a head (number and hash of the last entry) that was noted where they
-// cannot change it: every later chain must contain it ([NewVerifier]'s anchor).
-// From the last noted head on, the word of whoever controls Redis or a node is
-// all there is; note heads as often as that matters.
+// Each entry has the hash of the one before it, so that verification finds any entry
+// that was altered, removed, inserted or moved. The chain alone cannot show that its
+// end is missing, or that an attacker who controls Redis rewrote all of it: such a
+// chain is valid too. Against both, note a head (number and hash of the last entry)
+// where the attacker cannot change it: every later chain must contain it
+// ([NewVerifier]'s anchor). After the last noted head, entries are only as trustworthy
+// as Redis and the nodes; note heads as often as that matters.
 //
-// Nor does it show that a node told the truth, or told everything: a node that
-// was captured can write what it likes, and can keep silent.
+// Nor does it show that a node wrote the truth, or everything: a compromised node can
+// write false entries, and can omit entries.
 //
 // The package starts no goroutines; its functions are safe for concurrent use, a
 // Verifier is for one goroutine.
@@ -71,8 +70,8 @@ import (
 	"unicode/utf8"
 )
 
-// Words of Decision.What beside the types of messages, which are used for
-// requests over HTTP too.
+// Values of Decision.What besides the types of messages, which requests over HTTP use
+// too.
 const (
 	NodeStart   = "node_start"
 	NodeStop    = "node_stop"
@@ -80,24 +79,24 @@ const (
 	KeyReserve  = "key_reserve" // a key_id handed out by the web API
 	Ended       = "outcome"     // of a session; its outcome is the final phase
 	Gap         = "gap"         // decisions that could not be written, counted in detail
-	Cut         = "cut"         // a node had seen later entries than there are now
+	Cut         = "cut"         // a node had seen later entries than now exist
 	AuditRead   = "audit_read"
 	Resend      = "webhook_resend" // of a session's outcome, on demand
 	UserAdd     = "user_add"
-	UserReplace = "user_replace" // password and roles of an account set anew
+	UserReplace = "user_replace" // password and roles of an account replaced
 
-	UserPassword = "user_password" // of an account, set anew; its tokens are revoked
+	UserPassword = "user_password" // of an account, changed; its tokens are revoked
 	UserDisable  = "user_disable"  // likewise
 	UserEnable   = "user_enable"   // likewise
 	UserRoles    = "user_roles"    // likewise
 	UserRemove   = "user_remove"   // likewise
-	TokenRevoke  = "token_revoke"  // one, or all that a user has
+	TokenRevoke  = "token_revoke"  // one token, or all of a user
 	TokenRefresh = "token_refresh" // a login renewed by its refresh token
 	Logout       = "logout"
-	TokenCheck   = "token_check" // of a request over HTTP; recorded where it is refused, and not each time
+	TokenCheck   = "token_check" // of a request over HTTP; recorded if refused, but not each time
 )
 
-// Words of Decision.Outcome beside a session's phases.
+// Values of Decision.Outcome besides a session's phases.
 const (
 	OK        = "ok"
 	Accepted  = "accepted"
@@ -105,14 +104,13 @@ const (
 	Stored    = "stored"
 	Refused   = "refused"
 	Throttled = "throttled"
-	Reported  = "reported" // a party's word about itself or others
+	Reported  = "reported" // a party's claim about itself or others
 	Lost      = "lost"
 )
 
-// Decision is something that was decided and is to be kept. What is empty does
-// not apply.
+// Decision is a decision to be recorded. Empty fields do not apply.
 type Decision struct {
-	Time     time.Time // by Redis's clock, where that is known; the zero time: now
+	Time     time.Time // by Redis's clock, if known; the zero time: now
 	Who      string
 	What     string
 	Outcome  string
@@ -125,13 +123,13 @@ type Decision struct {
 	Detail   string
 }
 
-// Bounds of an entry's texts, in bytes.
+// Limits of an entry's texts, in bytes.
 const (
 	maxText   = 160 // ids have at most 128
 	maxDetail = 512
 )
 
-// TimeFormat is how an entry's time is written; always in UTC.
+// TimeFormat is the format of an entry's time; always in UTC.
 const TimeFormat = "2006-01-02T15:04:05.000000Z"
 
 // Genesis is the prev of the first entry.
@@ -139,7 +137,7 @@ const Genesis = "000000000000000000000000000000000000000000000000000000000000000
 
 const domain = "conclave audit entry 1\n"
 
-// Head is the end of a chain. The zero Head is none.
+// Head is the end of a chain. The zero Head is invalid.
 type Head struct {
 	N    uint64
 	Hash string // 64 digits of lower-case hex
@@ -167,8 +165,8 @@ type Entry struct {
 	Hash     string
 }
 
-// New returns the entry of a decision that node made at that time, with its
-// texts bounded and clean. It has no place yet; see [Entry.Follow].
+// New returns the entry of a decision that node made at that time, with its texts
+// bounded and cleaned. It has no position yet; see [Entry.Follow].
 func New(d Decision, node string, at time.Time) Entry {
 	e := Entry{
 		Time: at.UTC().Format(TimeFormat), Node: node, Who: d.Who, What: d.What, Outcome: d.Outcome, Account: d.Account,
@@ -184,7 +182,7 @@ func New(d Decision, node string, at time.Time) Entry {
 	return e
 }
 
-// Follow puts e after h, and returns the head that e is then.
+// Follow puts e after h, and returns the new head.
 func (e *Entry) Follow(h Head) Head {
 	e.N, e.Prev = h.N+1, h.Hash
 	e.Hash = e.sum()
@@ -197,7 +195,7 @@ type field struct {
 	text *string
 }
 
-// texts lists e's fields but n and hash, in the order of the package comment.
+// texts lists e's fields except n and hash, in the order of the package comment.
 func (e *Entry) texts() []field {
 	return []field{
 		{"time", &e.Time}, {"node", &e.Node}, {"who", &e.Who}, {"what", &e.What}, {"outcome", &e.Outcome},
@@ -206,7 +204,7 @@ func (e *Entry) texts() []field {
 	}
 }
 
-// order has the names of all fields as they are written.
+// order has the names of all fields in the order of writing.
 var order = func() []string {
 	names := []string{"n"}
 	for _, f := range new(Entry).texts() {
@@ -215,7 +213,7 @@ var order = func() []string {
 	return append(names, "hash")
 }()
 
-// sum is the hash that e should have.
+// sum computes e's hash.
 func (e *Entry) sum() string {
 	b := make([]byte, 0, 1<<10)
 	b = append(b, domain...)
@@ -238,7 +236,7 @@ func (e *Entry) sum() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Pairs returns e as names and texts in turn, as Redis takes it.
+// Pairs returns e as alternating names and texts, for Redis.
 func (e *Entry) Pairs() []string {
 	pairs := append(make([]string, 0, 2*len(order)), "n", strconv.FormatUint(e.N, 10))
 	for _, f := range e.texts() {
@@ -249,15 +247,14 @@ func (e *Entry) Pairs() []string {
 	return append(pairs, "hash", e.Hash)
 }
 
-// Fields returns e as it is kept and exported.
+// Fields returns e in the form for storage and export.
 func (e *Entry) Fields() Fields { return NewFields(e.Pairs()) }
 
-// Fields is an entry as it is kept and exported, or whatever stands where an
-// entry should.
+// Fields is an entry in the form for storage and export, not yet checked.
 type Fields map[string]string
 
-// NewFields makes Fields of names and texts in turn. A name that comes again is
-// kept under another, which no entry has, so that nothing is passed over.
+// NewFields makes Fields of alternating names and texts. A repeated name is stored
+// under another, which no entry has, so that nothing is ignored.
 func NewFields(pairs []string) Fields {
 	f := make(Fields, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -270,15 +267,15 @@ func NewFields(pairs []string) Fields {
 	return f
 }
 
-// Page is part of the audit, oldest first, as the web API gives it. Next is the
-// ?after= of the page that follows; a page without items is the last.
+// Page is part of the audit, oldest first, as returned by the web API. Next is the
+// ?after= of the following page; a page without items is the last.
 type Page struct {
 	Items []Fields `json:"items"`
 	Next  string   `json:"next"`
 }
 
-// MarshalJSON writes the fields in the order of the package comment, and behind
-// them what no entry has.
+// MarshalJSON writes the fields in the order of the package comment, and after them any
+// unknown ones.
 func (f Fields) MarshalJSON() ([]byte, error) {
 	names := slices.DeleteFunc(slices.Clone(order), func(name string) bool { _, ok := f[name]; return !ok })
 	for _, name := range slices.Sorted(maps.Keys(f)) {
@@ -314,9 +311,9 @@ func (f Fields) Line() ([]byte, error) {
 	return append(line, '\n'), err
 }
 
-// ParseLine reads a line of an exported file, without its line break. Only what
-// [Fields.Line] writes is one: no other spacing, order or spelling, so that
-// nothing in a file is outside of what is verified.
+// ParseLine reads a line of an exported file, without its line break. It accepts
+// exactly the form of [Fields.Line], with no other spacing, order or spelling, so that
+// every byte of a file is verified.
 func ParseLine(line []byte) (Fields, error) {
 	var f Fields
 	if err := json.Unmarshal(line, &f); err != nil || f == nil {
@@ -329,8 +326,8 @@ func ParseLine(line []byte) (Fields, error) {
 	return f, nil
 }
 
-// Parse reads an entry. Nothing may be missing, added, or written otherwise than
-// it would have been.
+// Parse reads an entry. Missing and additional fields are errors, and so is any other
+// form than New's.
 func Parse(f Fields) (Entry, error) {
 	var e Entry
 	for _, t := range e.texts() {
@@ -357,12 +354,12 @@ func Parse(f Fields) (Entry, error) {
 	return e, nil
 }
 
-// validHash reports whether s is a hash as entries have them.
+// validHash reports whether s has the form of an entry's hash.
 func validHash(s string) bool {
 	return len(s) == len(Genesis) && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// clean bounds a text and takes out what cannot be shown.
+// clean bounds a text and replaces unprintable characters by spaces.
 func clean(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {

@@ -7,17 +7,17 @@ import (
 
 // Errors of [Verifier.End]; Add returns a [*BreakError].
 var (
-	// ErrEmpty: there was no entry, so that nothing shows what became of them.
+	// ErrEmpty: there were no entries, so that deletion cannot be ruled out.
 	ErrEmpty = errors.New("no entries: missing entries cannot be detected")
-	// ErrAnchor: the entries are a chain, but not one that the noted head is in.
+	// ErrAnchor: the entries form a chain without the noted head.
 	ErrAnchor = errors.New("the anchor is not in this chain: it was truncated before that entry, or rewritten")
 )
 
-// BreakError says where a chain breaks.
+// BreakError says where a chain is broken.
 type BreakError struct {
-	Place  int    // which of the entries given, from 1
+	Place  int    // position among the entries given, from 1
 	N      uint64 // the entry's own number; 0 if it has none
-	After  uint64 // the number of the last entry that was whole; 0 if none was
+	After  uint64 // the number of the last valid entry; 0 if there was none
 	Reason string
 }
 
@@ -30,8 +30,7 @@ func (e *BreakError) Error() string {
 	return fmt.Sprintf("the chain breaks at %s (place %d): %s", which, e.Place, e.Reason)
 }
 
-// Verifier holds entries, in their order, against each other. It recomputes each
-// hash.
+// Verifier checks a sequence of entries. It recomputes each hash.
 type Verifier struct {
 	anchor string
 	found  bool
@@ -39,10 +38,9 @@ type Verifier struct {
 	head   Head
 }
 
-// NewVerifier returns a Verifier. The anchor is a head's hash that was noted
-// elsewhere, or empty. With it the first entry may be the one that follows the
-// anchor, or the anchor must be the hash of an entry; without, the first entry
-// must be number 1.
+// NewVerifier returns a Verifier. The anchor is the hash of a head that was noted
+// elsewhere, or empty. With an anchor the first entry may be its successor, or the
+// anchor must be the hash of an entry; without, the first entry must be number 1.
 func NewVerifier(anchor string) (*Verifier, error) {
 	if anchor != "" && !validHash(anchor) {
 		return nil, errors.New("an anchor is the 64 hex digits of an entry's hash")
@@ -50,8 +48,8 @@ func NewVerifier(anchor string) (*Verifier, error) {
 	return &Verifier{anchor: anchor, found: anchor == ""}, nil
 }
 
-// Add takes the next entry. After an error, which is a *BreakError, the Verifier
-// is of no further use.
+// Add takes the next entry. After an error, which is a *BreakError, the Verifier must
+// not be used.
 func (v *Verifier) Add(f Fields) error {
 	v.place++
 	e, err := Parse(f)
@@ -83,8 +81,7 @@ func (v *Verifier) Add(f Fields) error {
 	return nil
 }
 
-// AddLine takes the next line of an exported file, without its line break; else
-// as Add.
+// AddLine is Add for the next line of an exported file, without its line break.
 func (v *Verifier) AddLine(line []byte) error {
 	f, err := ParseLine(line)
 	if err != nil {

@@ -1,13 +1,13 @@
-// Package identity is who a client is to the others: an Ed25519 key that signs, an
-// HPKE key to which others seal, and an age key to which its shares are sealed.
+// Package identity is a client's identity: an Ed25519 key to sign with, an HPKE key to
+// seal messages to, and an age key to seal its shares to.
 //
-// Start here: [New] makes an [Identity], [Identity.Protect] and [Open] keep it in a
-// file under a passphrase, and [Identity.Public] is what others may know of it: a
-// [Public], whose text form they parse with [ParsePublic] and whose
-// [Public.Fingerprint] two people compare.
+// Start here: [New] makes an [Identity], [Identity.Protect] and [Open] store it in a
+// file under a passphrase, and [Identity.Public] is its public part: a [Public], whose
+// text form others parse with [ParsePublic] and whose [Public.Fingerprint] two people
+// compare.
 //
-// The package stores nothing and decides nothing about trust: whose identity a
-// Public is, and whether to believe it, is for the caller to know.
+// The package stores nothing and decides nothing about trust: the caller must know
+// whose identity a Public is.
 package identity
 
 import (
@@ -25,11 +25,11 @@ import (
 )
 
 // Identity is a client's private identity: an Ed25519 key that signs its round
-// messages, an HPKE key (ML-KEM-768 with X25519) to which others seal what only
-// it may read, and a post-quantum age key to which its shares are sealed. The
-// three are independent. An Identity is immutable and safe for concurrent use.
+// messages, an HPKE key (ML-KEM-768 with X25519) to which others seal messages for it,
+// and a post-quantum age key to which its shares are sealed. The three are independent.
+// An Identity is immutable and safe for concurrent use.
 //
-// Whoever has its [Identity.Secret] is this client: printing, formatting or
+// Its [Identity.Secret] is enough to impersonate the client: printing, formatting or
 // encoding an Identity as JSON shows the fingerprint only.
 type Identity struct {
 	public  Public
@@ -42,13 +42,13 @@ type privateKeys struct {
 	age  *age.HybridIdentity
 }
 
-// keys returns the private keys. They are behind two pointers because fmt, in a
-// field that it cannot ask for a method, prints what one points to when the verb
-// does not fit a pointer.
+// keys returns the private keys. They are behind two pointers because fmt, in an
+// unexported field, cannot call methods and prints the target of a pointer if the verb
+// does not fit pointers.
 func (id *Identity) keys() *privateKeys { return *id.private }
 
-// The suite of point-to-point bodies. It is fixed: there is nothing to
-// negotiate, and so nothing to talk a client down to.
+// The suite of point-to-point bodies. It is fixed: without negotiation there is no
+// downgrade.
 func sealKEM() hpke.KEM   { return hpke.MLKEM768X25519() }
 func sealKDF() hpke.KDF   { return hpke.HKDFSHA256() }
 func sealAEAD() hpke.AEAD { return hpke.ChaCha20Poly1305() }
@@ -81,7 +81,7 @@ func newFrom(sign ed25519.PrivateKey, seal hpke.PrivateKey, own *age.HybridIdent
 	return id, nil
 }
 
-// Public returns what others may know of the identity.
+// Public returns the public part of the identity.
 func (id Identity) Public() Public { return id.public }
 
 // IsZero reports whether the identity is nil or its zero value, which has no keys
@@ -91,8 +91,8 @@ func (id *Identity) IsZero() bool { return id == nil || id.private == nil }
 // Sign returns the Ed25519 signature of a message by the identity's signing key.
 func (id Identity) Sign(message []byte) []byte { return ed25519.Sign(id.keys().sign, message) }
 
-// OpenSealed returns what a [Sealer] of this identity has sealed with the same
-// info. Its error says nothing about the reason.
+// OpenSealed decrypts the output of this identity's [Sealer] with the same info. Its
+// error says nothing about the reason.
 func (id Identity) OpenSealed(info, sealed []byte) ([]byte, error) {
 	return hpke.Open(id.keys().seal, sealKDF(), sealAEAD(), info, sealed)
 }
@@ -101,18 +101,17 @@ func (id Identity) OpenSealed(info, sealed []byte) ([]byte, error) {
 // are sealed.
 func (id Identity) Recipient() *age.HybridRecipient { return id.keys().age.Recipient() }
 
-// Unwrap implements [age.Identity] with the identity's age key, so that an
-// *Identity can be given to whatever decrypts with age.
+// Unwrap implements [age.Identity] with the identity's age key, so that an *Identity
+// can be passed to any age decryption.
 func (id Identity) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 	return id.keys().age.Unwrap(stanzas)
 }
 
 const identityHeader = "conclave-identity-v1"
 
-// Secret returns the private text form, four lines of printable text that
-// [Parse] reads: the header, the signing key's seed and the sealing key
-// in base64, and the age key in age's own form. It belongs in a file of mode
-// 0600 and nowhere else.
+// Secret returns the private text form, four lines of printable text that [Parse]
+// reads: the header, the signing key's seed and the sealing key in base64, and the age
+// key in age's own form. Keep it only in a file of mode 0600.
 func (id Identity) Secret() (string, error) {
 	seal, err := id.keys().seal.Bytes()
 	if err != nil {
@@ -124,9 +123,8 @@ func (id Identity) Secret() (string, error) {
 		id.keys().age), nil
 }
 
-// Parse reads what [Identity.Secret] wrote, and only that: text that
-// would not be written again byte for byte is refused. Its errors quote nothing
-// of the text.
+// Parse reads the output of [Identity.Secret]. Text in any other form, even of the same
+// keys, is refused. Its errors quote nothing of the text.
 func Parse(text string) (*Identity, error) {
 	lines := strings.Split(text, "\n")
 	if len(text) > 4096 || len(lines) != 5 || lines[0] != identityHeader {

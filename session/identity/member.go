@@ -5,7 +5,7 @@ import "fmt"
 const (
 	// MaxParties is the largest number of parties of a key.
 	MaxParties = 256
-	// MaxNameBytes is the longest session id, key id or user id that is signed.
+	// MaxNameBytes is the greatest length of a signed session id, key id or user id.
 	MaxNameBytes = 256
 
 	maxEpoch = 1<<31 - 1
@@ -13,16 +13,16 @@ const (
 
 // Member is one party of a key.
 type Member struct {
-	// Index is the party's part_index: 1-based, the same for the key's whole life.
+	// Index is the party's part_index: 1-based, fixed for the key's life.
 	Index int `json:"part_index"`
 	// User is its user id.
 	User string `json:"user_id"`
-	// Identity is who the user is to the others.
+	// Identity is the user's public identity.
 	Identity Public `json:"identity"`
 }
 
-// CheckEpoch returns an error unless epoch is one that a key can have: 1 or more.
-// A key generation makes epoch 1; what knew no epochs is of epoch 1.
+// CheckEpoch returns an error unless epoch is valid: 1 or more. A key generation makes
+// epoch 1; formats without epochs mean epoch 1.
 func CheckEpoch(epoch int) error {
 	if epoch < 1 || epoch > maxEpoch {
 		return fmt.Errorf("epoch %d is not possible", epoch)
@@ -40,8 +40,8 @@ func CheckThreshold(threshold, total int) error {
 }
 
 // CheckMembers returns an error unless the indexes ascend within 1..total, every
-// identity is valid, and no user and no signing key appears twice: a client in
-// two places could be told its own messages as another's.
+// identity is valid, and no user and no signing key appears twice: a client with two
+// parts could be sent its own messages as another's.
 func CheckMembers(members []Member, total int) error {
 	users, keys := map[string]bool{}, map[[32]byte]bool{}
 	last := 0

@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// scryptWork is the logarithm of scrypt's work factor for what is protected
-	// here: 256 MiB and about a second. A file may ask for maxScryptWork at most.
-	// In tests it costs next to nothing.
+	// scryptWork is the logarithm of scrypt's work factor for new files: 256 MiB and
+	// about a second. A file may require maxScryptWork at most. Tests use a minimal
+	// one.
 	scryptWork     = 18
 	maxScryptWork  = 20
 	testScryptWork = 8
 
-	maxIdentityFile = 16 << 10 // armored and encrypted, it is not half as long
+	maxIdentityFile = 16 << 10 // an armored, encrypted identity has less than half of this
 )
 
-// ErrPassphrase is returned by [Open] for a passphrase that is not the identity's.
+// ErrPassphrase is returned by [Open] for a wrong passphrase.
 var ErrPassphrase = errors.New("identity: the passphrase is not that of the identity")
 
 // Protect returns the private text form encrypted with a passphrase: an armored
@@ -68,9 +68,9 @@ func (id Identity) protect(passphrase []byte, work int) (string, error) {
 // IsProtected reports whether the text of an identity needs a passphrase.
 func IsProtected(text []byte) bool { return bytes.HasPrefix(text, []byte(armor.Header+"\n")) }
 
-// Open reads a private identity in the form of [Identity.Protect] with
-// its passphrase, or in that of [Identity.Secret], for which the passphrase is
-// not looked at. ErrPassphrase. Its errors quote nothing of the text.
+// Open reads a private identity in the form of [Identity.Protect] with its passphrase,
+// or in that of [Identity.Secret], for which the passphrase is ignored. ErrPassphrase.
+// Its errors quote nothing of the text.
 func Open(text, passphrase []byte) (*Identity, error) {
 	if !IsProtected(text) {
 		return Parse(string(text))

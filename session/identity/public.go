@@ -22,18 +22,18 @@ const (
 	publicTextSize = len(publicPrefix) + PublicSize*4/3
 )
 
-// Public is what others know of a client: its Ed25519 signing key, its
-// HPKE sealing key, and the first's signature over the second, so that neither
-// can be replaced alone. It is a comparable value; two are equal exactly if
-// their text forms are. The zero value is no identity.
+// Public is a client's public identity: its Ed25519 signing key, its HPKE sealing key,
+// and the first's signature over the second, so that neither can be replaced alone. It
+// is a comparable value; two are equal exactly if their text forms are. The zero value
+// is not an identity.
 type Public struct {
 	sign  [ed25519.PublicKeySize]byte
 	seal  [sealKeySize]byte
 	proof [ed25519.SignatureSize]byte
 }
 
-// ParsePublic reads the text form of [Public.String] and checks
-// that its keys belong together. Nothing but that exact text is accepted.
+// ParsePublic reads the text form of [Public.String] and checks that its keys belong
+// together. It accepts only that exact text.
 func ParsePublic(text string) (Public, error) {
 	var p Public
 	body, ok := strings.CutPrefix(text, publicPrefix)
@@ -45,7 +45,7 @@ func ParsePublic(text string) (Public, error) {
 		return p, errors.New("parse public identity: not of the right length and alphabet")
 	}
 	p.set(raw)
-	// The decoder skips line breaks, so equality is what keeps the form unique.
+	// The decoder skips line breaks; the comparison keeps the form unique.
 	if p.String() != text {
 		return Public{}, errors.New("parse public identity: not in the form in which it is written")
 	}
@@ -65,7 +65,7 @@ func (p Public) check() error {
 	return nil
 }
 
-// claim is what an identity's signing key signs about its sealing key.
+// claim is the statement that an identity's signing key signs about its sealing key.
 func (p Public) claim() []byte {
 	var t codec.Transcript
 	t.Text("conclave/party/identity/v1")
@@ -116,11 +116,11 @@ func (p Public) Verify(message, sig []byte) bool { return ed25519.Verify(p.sign[
 // Sealer seals to one identity. It is immutable and safe for concurrent use.
 type Sealer struct{ key hpke.PublicKey }
 
-// SealOverhead is how many bytes longer [Sealer.Seal] makes what it seals: an
-// X-Wing encapsulation and a Poly1305 tag.
+// SealOverhead is how many bytes [Sealer.Seal] adds: an X-Wing encapsulation and a
+// Poly1305 tag.
 const SealOverhead = 1120 + 16
 
-// Sealer returns what seals to the identity.
+// Sealer returns a Sealer to the identity.
 func (p Public) Sealer() (*Sealer, error) {
 	key, err := p.sealKey()
 	if err != nil {
@@ -135,7 +135,7 @@ func (s *Sealer) Seal(info, content []byte) ([]byte, error) {
 	return hpke.Seal(s.key, sealKDF(), sealAEAD(), info, content)
 }
 
-// IsZero reports whether p is no identity at all.
+// IsZero reports whether p is the zero value.
 func (p Public) IsZero() bool { return p == Public{} }
 
 // String returns the text form: one line of some 1800 printable characters, a
@@ -147,9 +147,9 @@ func (p Public) String() string {
 	return publicPrefix + base64.RawURLEncoding.EncodeToString(p.AppendTo(nil))
 }
 
-// Fingerprint returns eight groups of five letters and digits (base32) that two
-// people can read to each other: the first 200 bits of a SHA-256 over both
-// keys. An identity with the fingerprint of another cannot be made.
+// Fingerprint returns eight groups of five letters and digits (base32) that two people
+// can read to each other: the first 200 bits of a SHA-256 over both keys. Making
+// another identity with the same fingerprint is infeasible.
 func (p Public) Fingerprint() string {
 	sum := sha256.Sum256(p.claim())
 	return grouped(sum[:fingerprintSize])
@@ -166,8 +166,8 @@ func grouped(raw []byte) string {
 	return strings.Join(groups, "-")
 }
 
-// ParseFingerprint returns the canonical form of a fingerprint that a person has
-// typed: case, spaces and hyphens do not matter.
+// ParseFingerprint returns the canonical form of a fingerprint typed by a person: case,
+// spaces and hyphens are ignored.
 func ParseFingerprint(text string) (string, error) {
 	bare := strings.Map(func(r rune) rune {
 		if r == '-' || r == ' ' {

@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Hash says what is done to data before it is signed on secp256k1.
+// Hash names the hashing of data before it is signed on secp256k1.
 type Hash string
 
 // The hashes.
@@ -29,20 +29,20 @@ var (
 	ErrHashEd   = errors.New("ed25519 signs the data as it is: hash must be none or left out")
 	ErrText     = errors.New("the text is not UTF-8; give binary data as 0x and hex")
 
-	// ErrTransaction is for data that can be meant in two ways, and a hash that does
-	// not say in which.
+	// ErrTransaction is returned for data with two meanings, if the hash does not say
+	// which one is meant.
 	ErrTransaction = errors.New("the data is 32 bytes, as a digest is, and an Ethereum transaction: " +
 		"set hash to keccak256 to sign the transaction, or to none to sign the bytes as they are")
-	// ErrHexForm is for what looks like hex and would be signed as text.
+	// ErrHexForm is returned for data that looks like hex but would be signed as text.
 	ErrHexForm = errors.New("hex begins with 0x, not 0X; text that begins so must be given as hex, with hash eip191 if that is meant")
 )
 
-// Digest returns what a key of curve c signs for data, and the hash that was
-// used. Data that begins with 0x is hex and anything else is UTF-8 text; text that
-// is not UTF-8 is ErrText, and 0X with hex digits ErrHexForm. An empty hash means,
-// on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text.
-// It must not be empty for 32 bytes that are an Ethereum transaction too:
-// ErrTransaction. On ed25519 the digest is the data's own bytes.
+// Digest returns the digest that a key of curve c signs for data, and the hash that was
+// used. Data that begins with 0x is hex and anything else is UTF-8 text; text that is
+// not UTF-8 is ErrText, and 0X with hex digits ErrHexForm. An empty hash means, on
+// secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text. It
+// must not be empty for 32 bytes that are also an Ethereum transaction: ErrTransaction.
+// On ed25519 the digest is the data's own bytes.
 func Digest(c Curve, data, hash string) ([]byte, Hash, error) {
 	raw, isHex, err := dataBytes(data)
 	if err != nil {
@@ -81,8 +81,8 @@ func dataBytes(data string) (raw []byte, isHex bool, err error) {
 	return raw, true, nil
 }
 
-// textual refuses text that no encoder of JSON carries as it is, and text that was
-// meant as hex.
+// textual refuses text that JSON cannot encode unchanged, and text that was meant as
+// hex.
 func textual(data string) error {
 	if !utf8.ValidString(data) {
 		return ErrText

@@ -1,10 +1,10 @@
-// Package pubkey holds what can be said of a key with its public half alone:
-// its curve and address, the digest of what is to be signed, and whether a
-// signature is good. Servers and participants share it, so that both compute
-// the same digest of the same request and neither has to believe the other.
+// Package pubkey has the operations that need only a key's public half: its curve and
+// address, the digest of data to be signed, and the verification of signatures. Servers
+// and participants share it, so that both compute the same digest of the same request
+// and neither has to trust the other.
 //
-// It has no secrets and makes no signatures, does no I/O, and does not use
-// tss-lib: what it accepts has been checked by code other than what signed.
+// It has no secrets and makes no signatures, does no I/O, and does not use tss-lib:
+// signatures are verified by other code than made them.
 package pubkey
 
 import (
@@ -30,7 +30,7 @@ const (
 	Ed25519   Curve = "ed25519"   // EdDSA (RFC 8032), base58 addresses
 )
 
-// Errors of this package. Callers add what they were doing.
+// Errors of this package. Callers add context.
 var (
 	ErrCurve     = errors.New("curve must be secp256k1 or ed25519")
 	ErrPublicKey = errors.New("not a valid public key of its curve")
@@ -51,8 +51,8 @@ func ParseCurve(s string) (Curve, error) {
 	return "", ErrCurve
 }
 
-// Encode returns b as 0x and lower-case hex, the text form of keys, digests
-// and signatures everywhere in Conclave.
+// Encode returns b as 0x and lower-case hex, the text form of keys, digests and
+// signatures in all of Conclave.
 func Encode(b []byte) string { return "0x" + hex.EncodeToString(b) }
 
 // Decode reads the text form that Encode writes, in either case. It returns
@@ -69,9 +69,9 @@ func Decode(s string) ([]byte, error) {
 	return b, nil
 }
 
-// Address returns the account address of a public key: on secp256k1 (pub is
-// compressed SEC1, 33 bytes) an EIP-55 Ethereum address, on ed25519 (32 bytes)
-// the key in base58. It returns ErrPublicKey if pub is no key of the curve.
+// Address returns the account address of a public key: on secp256k1 (pub is compressed
+// SEC1, 33 bytes) an EIP-55 Ethereum address, on ed25519 (32 bytes) the key in base58.
+// It returns ErrPublicKey if pub is not a key of the curve.
 func (c Curve) Address(pub []byte) (string, error) {
 	switch c {
 	case Secp256k1:
@@ -90,10 +90,10 @@ func (c Curve) Address(pub []byte) (string, error) {
 	return "", ErrCurve
 }
 
-// Verify checks sig over digest, which is 32 bytes on secp256k1 and the message
-// itself on ed25519. On secp256k1 sig is r‖s‖v, 65 bytes with low s and a v of
-// 27 or 28 that recovers pub; on ed25519 it is R‖S, 64 bytes. It returns
-// ErrSignature if the signature is not exactly that.
+// Verify checks sig over digest, which is 32 bytes on secp256k1 and the message itself
+// on ed25519. On secp256k1 sig is r‖s‖v, 65 bytes with low s and a v of 27 or 28 that
+// recovers pub; on ed25519 it is R‖S, 64 bytes. It returns ErrSignature for any other
+// signature.
 func (c Curve) Verify(pub, digest, sig []byte) error {
 	switch c {
 	case Secp256k1:
@@ -117,10 +117,9 @@ func (c Curve) Verify(pub, digest, sig []byte) error {
 	return ErrCurve
 }
 
-// Complete verifies sig like Verify, but on secp256k1 also takes r‖s without v,
-// a high s, or a v of 0 or 1, and returns the one form in which Conclave hands
-// out signatures: 65 bytes, s at most half the order (EIP-2), v of 27 or 28. A v
-// that is present and wrong is refused, not mended.
+// Complete verifies sig like Verify, but on secp256k1 also takes r‖s without v, a high
+// s, or a v of 0 or 1, and returns Conclave's canonical form: 65 bytes, s at most half
+// the order (EIP-2), v of 27 or 28. A wrong v is refused, not corrected.
 func (c Curve) Complete(pub, digest, sig []byte) ([]byte, error) {
 	if c != Secp256k1 {
 		if err := c.Verify(pub, digest, sig); err != nil {
@@ -136,10 +135,10 @@ func (c Curve) Complete(pub, digest, sig []byte) ([]byte, error) {
 	return whole, err
 }
 
-// complete finds the key that the 64 bytes r‖s, or 65 with v, recover to and
-// that is the one wanted, and returns the signature in its one form. Recovery
-// solves the verification equation for the key: finding it proves the signature.
-// It costs as much as a verification, so a v that is there is tried first.
+// complete recovers the wanted key from the 64 bytes r‖s, or 65 with v, and returns the
+// signature in its canonical form. Recovery solves the verification equation for the
+// key: finding it proves the signature. It costs as much as a verification, so a given
+// v is tried first.
 func complete(digest, sig []byte, wanted func(*secp256k1.PublicKey) bool) (whole []byte, key *secp256k1.PublicKey, err error) {
 	if len(digest) != 32 || len(sig) != 64 && len(sig) != 65 {
 		return nil, nil, ErrSignature
@@ -152,7 +151,7 @@ func complete(digest, sig []byte, wanted func(*secp256k1.PublicKey) bool) (whole
 	if high {
 		s.Negate()
 	}
-	var given byte // what v must be; 0 if that is not said
+	var given byte // the required v; 0 if not given
 	if len(sig) == 65 {
 		if given = sig[64]; given < 27 {
 			given += 27
@@ -169,7 +168,7 @@ func complete(digest, sig []byte, wanted func(*secp256k1.PublicKey) bool) (whole
 	s.PutBytesUnchecked(compact[33:])
 	for v := byte(27); v <= 28; v++ {
 		if given != 0 && v != given {
-			continue // refused, not mended
+			continue // refused, not corrected
 		}
 		compact[0] = v
 		key, _, err := ecdsa.RecoverCompact(compact, digest)
@@ -249,9 +248,9 @@ func (c Curve) ParseAddress(text string) (string, error) {
 	return "", ErrCurve
 }
 
-// CompleteFor is Complete for a key of which only the address is known: the
-// public key is recovered from the signature (secp256k1) or is the address
-// itself (ed25519), and returned too.
+// CompleteFor is Complete for a key with only its address known: the public key is
+// recovered from the signature (secp256k1) or is the address itself (ed25519), and
+// returned too.
 func (c Curve) CompleteFor(address string, digest, sig []byte) (whole, pub []byte, err error) {
 	if c == Ed25519 {
 		pub, err := base58.Decode(address)
@@ -271,8 +270,8 @@ func (c Curve) CompleteFor(address string, digest, sig []byte) (whole, pub []byt
 	return whole, key.SerializeCompressed(), nil
 }
 
-// CurveOf returns the curve that an account address is of, and the address in its
-// canonical form: an Ethereum address begins with 0x, which no base58 text does.
+// CurveOf returns the curve of an account address, and the address in its canonical
+// form: an Ethereum address begins with 0x, which no base58 text does.
 func CurveOf(address string) (Curve, string, error) {
 	for _, curve := range []Curve{Secp256k1, Ed25519} {
 		if canonical, err := curve.ParseAddress(address); err == nil {

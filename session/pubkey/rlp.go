@@ -20,8 +20,8 @@ var (
 	errRLPCanonical = errors.New("it is not in its shortest form")
 )
 
-// ParseRLP reads all of data as one item. Only the one shortest encoding of an
-// item is read; the error says what is wrong with anything else.
+// ParseRLP reads all of data as one item. It accepts only the shortest encoding of an
+// item; otherwise the error says what is wrong.
 func ParseRLP(data []byte) (RLP, error) {
 	item, rest, err := nextRLP(data, maxRLPDepth)
 	if err == nil && len(rest) > 0 {
@@ -76,7 +76,7 @@ func bodyRLP(data []byte) (body, rest []byte, err error) {
 		}
 		size = 0
 		for _, b := range data[:n] {
-			if size > len(data) { // also what keeps it from overflowing
+			if size > len(data) { // also prevents overflow
 				return nil, nil, errRLPShort
 			}
 			size = size<<8 | int(b)

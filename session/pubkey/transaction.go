@@ -17,9 +17,9 @@ var transactionForms = map[byte]string{
 	4: "nnnnntnbll",  // EIP-7702: as 2, and authorizations
 }
 
-// IsTransaction reports whether raw has the form of an Ethereum transaction,
-// signed or not, of any type that is in use. It looks at form alone: a digest has
-// it by chance once in some million times.
+// IsTransaction reports whether raw has the form of an Ethereum transaction, signed or
+// not, of any type in use. It checks only the form: a random digest has it about once
+// in some million times.
 func IsTransaction(raw []byte) bool {
 	form := transactionForms[0]
 	if len(raw) > 0 && raw[0] < 0xc0 {

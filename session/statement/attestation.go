@@ -13,30 +13,29 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// A coordinator takes no part in the MPC, and learns from the servers which key
-// has come of it. So each party signs what it has computed, and the coordinator
-// checks that all of them have signed the key that it is told.
+// A coordinator takes no part in the MPC, and learns the new key from the servers. So
+// each party signs the key that it has computed, and the coordinator checks that all of
+// them have signed the key that it was told.
 //
-// As with a signed request the signature does not carry what was signed: the
-// reader builds it again from what it asked for and was told.
+// As with a signed request, the signature does not include the signed content: the
+// reader rebuilds it from its request and the result.
 
 const (
 	attestationPrefix   = "conclave-att2."
 	attestationPrefixV1 = "conclave-att1."
-	// attestationSize is that of all that an attestation carries: the identity and
-	// the signature.
+	// attestationSize is the size of an attestation: the identity and the signature.
 	attestationSize     = identity.PublicSize + ed25519.SignatureSize
 	attestationTextSize = len(attestationPrefix) + (attestationSize*8+5)/6
 )
 
-// Attested is what the parties of a key attest, in the form in which a reader
-// knows it.
+// Attested is the content of the attestations of a key's parties, from fields that a
+// reader knows.
 type Attested struct {
 	SessionID string // of the key generation
 	KeyID     string
-	// Epoch is that of the key's shares. 0 means 1.
+	// Epoch is the epoch of the key's shares. 0 means 1.
 	Epoch int
-	// Coordinator is the user id of who asked for the key.
+	// Coordinator is the user id of the key's coordinator.
 	Coordinator string
 	Curve       pubkey.Curve
 	Threshold   int
@@ -46,19 +45,19 @@ type Attested struct {
 	PublicKey    string // 0x hex: compressed SEC1, or 32 bytes
 }
 
-// Attestation is a party's signature over an [Attested] with the identities of
-// all the parties, as this one knows them. It is immutable.
+// Attestation is a party's signature over an [Attested] and the identities of all the
+// parties, as the signer knows them. It is immutable.
 type Attestation struct {
-	// Identity has signed. Whether it is the party's is for the reader to know.
+	// Identity is the signer. The reader must know whether it is the party's.
 	Identity identity.Public
 
-	v1  bool // of the first format, which knew no epochs
+	v1  bool // of the first format, without epochs
 	sig [ed25519.SignatureSize]byte
 }
 
-// Attest signs what a session of key generation has made, for the parties as the
-// signer knows them: members is in the order of the parts, and the identity must
-// be that of one of them. Only who has computed the key can know what to sign.
+// Attest signs the result of a key generation, for the parties as the signer knows
+// them: members is in the order of the parts, and the identity must be that of one of
+// them. Only parties that computed the key can know the content.
 func (k Attested) Attest(id *identity.Identity, members []identity.Member) (Attestation, error) {
 	if id.IsZero() {
 		return Attestation{}, errors.New("attest key: the identity is missing")
@@ -75,10 +74,9 @@ func (k Attested) Attest(id *identity.Identity, members []identity.Member) (Atte
 	return a, nil
 }
 
-// Verify checks that k, and nothing else, is what each of its parties has
-// attested, and that each names the others by the identities with which they
-// have. The list is in the order of the parts. Whose the identities are it does not
-// say.
+// Verify checks that k is exactly what each of its parties has attested, and that each
+// lists the others under the identities that signed. The list is in the order of the
+// parts. It does not say whose the identities are.
 func (k Attested) Verify(list []Attestation) error {
 	if len(list) != len(k.Participants) {
 		return fmt.Errorf("verify attestations: there are %d, of %d parties", len(list), len(k.Participants))
@@ -87,7 +85,7 @@ func (k Attested) Verify(list []Attestation) error {
 	for i, a := range list {
 		members[i] = identity.Member{Index: i + 1, User: k.Participants[i], Identity: a.Identity}
 	}
-	// Each format's statement is made once: that checks all identities.
+	// Each format's statement is built once: that checks all identities.
 	present, err := k.statement(members, false)
 	if err != nil {
 		return fmt.Errorf("verify attestations: %w", err)
@@ -110,8 +108,8 @@ func (k Attested) Verify(list []Attestation) error {
 	return nil
 }
 
-// statement is what is signed, in the first format or the present one. It is an
-// error if no key can be so.
+// statement returns the signed content, in the first format or the present one. It
+// returns an error if no key can have these values.
 func (k Attested) statement(members []identity.Member, v1 bool) ([]byte, error) {
 	if k.Epoch == 0 {
 		k.Epoch = 1
@@ -169,8 +167,8 @@ func (k Attested) statement(members []identity.Member, v1 bool) ([]byte, error) 
 	return t.Buf, nil
 }
 
-// String returns the text form that travels as attestation: one line of always
-// the same length, a versioned prefix and unpadded URL-safe base64.
+// String returns the text form that travels as attestation: one line of fixed length, a
+// versioned prefix and unpadded URL-safe base64.
 func (a Attestation) String() string {
 	raw := make([]byte, 0, attestationSize)
 	raw = a.Identity.AppendTo(raw)
@@ -182,9 +180,9 @@ func (a Attestation) String() string {
 	return prefix + base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// ParseAttestation reads the text form of [Attestation.String], and only that, or
-// the one before it, which knew no epochs.
-// It does not verify the signature, which takes what was signed.
+// ParseAttestation reads exactly the text form of [Attestation.String], or the one of
+// the first format, without epochs. It does not verify the signature, which takes the
+// signed content.
 func ParseAttestation(text string) (Attestation, error) {
 	var a Attestation
 	body, ok := strings.CutPrefix(text, attestationPrefix)
@@ -195,7 +193,7 @@ func ParseAttestation(text string) (Attestation, error) {
 	if !ok || len(text) != attestationTextSize {
 		return Attestation{}, errors.New("parse attestation: must begin with " + attestationPrefix + " and be whole")
 	}
-	// The decoder skips line breaks; but then too little is left.
+	// The decoder skips line breaks; but then the result is too short.
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(body)
 	if err != nil || len(raw) != attestationSize {
 		return Attestation{}, errors.New("parse attestation: not of the right length and alphabet")

@@ -18,16 +18,15 @@ const (
 	maxEvidenceBytes = 8 << 20
 )
 
-// Evidence shows to anybody, without help from those who took part, that one
-// party of a run has signed two different messages where it may sign one. It
-// holds all that the signatures are bound to and nothing secret; the digest, on
-// ed25519 the message itself, is part of it.
+// Evidence proves to anyone, without the run's participants, that one party of a run
+// has signed two different messages where it may sign one. It holds everything the
+// signatures are bound to and nothing secret; the digest, on ed25519 the message
+// itself, is part of it.
 //
-// Its identities are what the run was bound to. Whether these are the people
-// one knows is for the reader to check, against what is pinned: anybody can make
-// evidence against an identity of their own making.
+// Its identities are those the run was bound to. The reader must compare them with
+// pinned ones: anyone can make evidence against an identity of their own making.
 type Evidence struct {
-	// Version is the format's: 2, or 1, which knew no epochs.
+	// Version is the format's: 2, or 1, which has no epochs.
 	Version int `json:"version"`
 	// Protocol is "keygen" or "sign".
 	Protocol string `json:"protocol"`
@@ -43,28 +42,28 @@ type Evidence struct {
 	// Digest and PublicKey are 0x hex, empty in key generation.
 	Digest    string `json:"digest,omitempty"`
 	PublicKey string `json:"public_key,omitempty"`
-	// Round, From and To are the place: the name of the message type and part
-	// indexes, To being 0 for a broadcast.
+	// Round, From and To are the place: the name of the message type and part indexes,
+	// with To 0 for a broadcast.
 	Round string `json:"round"`
 	From  int    `json:"from"`
 	To    int    `json:"to"`
-	// First and Second are what From signed.
+	// First and Second are the two messages that From signed.
 	First  SignedCopy `json:"first"`
 	Second SignedCopy `json:"second"`
 }
 
 // SignedCopy is one message of an [Evidence].
 type SignedCopy struct {
-	// Hash is the SHA-256 of the message's Body: what is signed.
+	// Hash is the SHA-256 of the message's Body: the signed content.
 	Hash []byte `json:"hash"`
 	Sig  []byte `json:"sig"`
-	// Body is there if whoever kept the evidence had the message itself, and not
-	// only the echo of somebody who had it. The proof does not need it.
+	// Body is set if the evidence's maker had the message itself, and not only another
+	// party's echo of it. The proof does not need it.
 	Body []byte `json:"body,omitempty"`
 }
 
-// NewEvidence returns what shows that the sender at a place of a run has signed
-// two different messages for it. It does not verify them.
+// NewEvidence returns evidence that the sender at a place of a run has signed two
+// different messages for it. It does not verify them.
 func NewEvidence(r *Run, place Place, first, second SignedCopy) *Evidence {
 	e := &Evidence{
 		Version: evidenceVersion, Protocol: r.Kind,
@@ -93,9 +92,8 @@ func ParseEvidence(data []byte) (*Evidence, error) {
 	return &e, nil
 }
 
-// Verify checks the evidence by itself and returns whom it convicts. It needs
-// nothing but the evidence and asks nobody. An error means that it shows nothing
-// about anybody.
+// Verify checks the evidence and returns the party that it convicts. It needs only the
+// evidence. After an error the evidence proves nothing about any party.
 func (e *Evidence) Verify() (culprit identity.Member, err error) {
 	if err := e.verify(&culprit); err != nil {
 		return identity.Member{}, fmt.Errorf("verify evidence: %w", err)
@@ -141,8 +139,8 @@ func (e *Evidence) verify(culprit *identity.Member) error {
 	return nil
 }
 
-// run rebuilds the run that the signatures are bound to. It is an error if no run
-// can be so.
+// run rebuilds the run that the signatures are bound to. It returns an error if no run
+// can have these values.
 func (e *Evidence) run() (*Run, error) {
 	r := &Run{
 		Kind: e.Protocol, SessionID: e.SessionID, Attempt: e.Attempt, KeyID: e.KeyID, Epoch: e.Epoch, Curve: e.Curve,

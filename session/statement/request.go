@@ -1,15 +1,15 @@
-// Package statement is what people sign: a coordinator's [Request], the
-// [Attestation] that each party makes of a new key, and the [Evidence] against a
-// party that has signed two messages for one place of a [Run].
+// Package statement has the signed statements: a coordinator's [Request], the
+// [Attestation] that each party makes of a new key, and the [Evidence] against a party
+// that has signed two messages for one place of a [Run].
 //
 // Start here: a coordinator calls [Request.Sign] and checks a new key with
 // [Attested.Verify]; a participant calls [ParseSignedRequest], then
-// [SignedRequest.Verify] with the request that it was shown; anybody can call
+// [SignedRequest.Verify] with the request that it was shown; anyone can call
 // [Evidence.Verify].
 //
-// A statement says which identity has signed. Whose identity that is, and whether
-// to believe it, is for the caller to know. The package links no library that
-// computes with shares. testdata holds vectors for other implementations.
+// A statement names the identity that signed. The caller must know whose identity that
+// is, and whether to trust it. The package does not link tss-lib. testdata holds
+// vectors for other implementations.
 package statement
 
 import (
@@ -30,19 +30,19 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// The servers pass a coordinator's requests on, and could make them up or change
-// them. So the coordinator signs all that it asks for, and a participant checks
-// the signature against all that it is shown.
+// The servers pass a coordinator's requests on, and could invent or change them. So the
+// coordinator signs its whole request, and a participant checks the signature against
+// everything that it is shown.
 //
-// The signature does not carry the request: the participant builds the request
-// again from the invitation, so that nothing can be shown that was not signed and
-// no field can be forgotten in a comparison.
+// The signature does not include the request: the participant rebuilds it from the
+// invitation, so that only signed content can be shown and no field can be left out of
+// a comparison.
 
 const (
 	// MaxRequestLife is the longest time for which a request may be signed.
 	MaxRequestLife = 7 * 24 * time.Hour
-	// RequestClockTolerance is how far the clocks of coordinator and participant
-	// may be apart, either way.
+	// RequestClockTolerance is the greatest difference of the clocks of coordinator and
+	// participant, either way.
 	RequestClockTolerance = 2 * time.Minute
 )
 
@@ -50,57 +50,55 @@ const (
 	requestPrefix    = "conclave-req2."
 	requestPrefixV1  = "conclave-req1."
 	nonceSize        = 16
-	maxRequestFields = 1 << 20 // what is to be signed, as text, in all its forms
-	// requestSize is that of all that a signed request carries: the identity, two
-	// times, the nonce, whether every holder is asked, and the signature.
+	maxRequestFields = 1 << 20 // the content to sign, as text, in all its forms
+	// requestSize is the size of a signed request: the identity, two times, the nonce,
+	// whether every holder is asked, and the signature.
 	requestSize     = identity.PublicSize + 8 + 8 + nonceSize + 1 + ed25519.SignatureSize
 	requestTextSize = len(requestPrefix) + (requestSize*8+5)/6
 )
 
-// Request is all that a coordinator asks for, in the form in which a
-// participant is shown it.
+// Request is a coordinator's request, with the fields that a participant is shown.
 type Request struct {
 	// Kind is "keygen" or "sign".
 	Kind string
-	// Coordinator is the user id of who asks.
+	// Coordinator is the user id of the coordinator.
 	Coordinator string
-	// SessionID names the signing. It is empty for a keygen, whose session the
-	// server names: there the nonce stands for the request.
+	// SessionID names the signing. It is empty for a keygen, whose session the server
+	// names: there the nonce identifies the request.
 	SessionID string
 	KeyID     string
-	// Epoch is that of the key's shares: 1 in a keygen. 0 means 1.
+	// Epoch is the epoch of the key's shares: 1 in a keygen. 0 means 1.
 	Epoch int
 	Curve pubkey.Curve
-	// Threshold is a keygen's. It is 0 for a signing: the key has it.
+	// Threshold is for a keygen. It is 0 for a signing, which uses the key's.
 	Threshold int
-	// Participants are user ids. Those of a keygen are in the order of their parts;
-	// with those of a signing order means nothing. A signing may be asked of
-	// nobody in particular, which is every holder of the key.
+	// Participants are user ids. A keygen's are in the order of their parts; a
+	// signing's are in any order. A signing without participants is asked of every
+	// holder of the key.
 	Participants []string
 
-	// Of a signing, empty in a keygen: Hash is the one that is applied, Digest 0x
-	// hex, AccountAddr in its canonical form.
+	// Of a signing, empty in a keygen: Hash is the one applied, Digest 0x hex,
+	// AccountAddr in its canonical form.
 	Data, Hash, Digest, AccountAddr string
 }
 
-// SignedRequest is a coordinator's signature over a [Request], with what is
-// signed beside it. It is immutable.
+// SignedRequest is a coordinator's signature over a [Request], with the other signed
+// fields. It is immutable.
 type SignedRequest struct {
-	// Identity has signed. Whether it is the coordinator's is for the reader to
-	// know.
+	// Identity is the signer. The reader must know whether it is the coordinator's.
 	Identity identity.Public
-	// IssuedAt and ExpiresAt bound, to the second, when the request holds.
+	// IssuedAt and ExpiresAt bound, to the second, the request's validity.
 	IssuedAt, ExpiresAt time.Time
-	// Nonce is random and told apart from all others.
+	// Nonce is random and unique.
 	Nonce [nonceSize]byte
-	// EveryHolder says that a signing was asked of nobody in particular.
+	// EveryHolder says that a signing names no participants.
 	EveryHolder bool
 
-	v1  bool // of the first format, which knew no epochs
+	v1  bool // of the first format, without epochs
 	sig [ed25519.SignatureSize]byte
 }
 
-// epoch is the epoch that is asked for.
+// epoch is the requested epoch.
 func (r Request) epoch() int {
 	if r.Epoch == 0 {
 		return 1
@@ -108,7 +106,7 @@ func (r Request) epoch() int {
 	return r.Epoch
 }
 
-// Sign signs the request for the time from issued to expires.
+// Sign signs the request, valid from issued to expires.
 func (r Request) Sign(id *identity.Identity, issued, expires time.Time) (SignedRequest, error) {
 	if id.IsZero() {
 		return SignedRequest{}, errors.New("sign request: the identity is missing")
@@ -127,10 +125,9 @@ func (r Request) Sign(id *identity.Identity, issued, expires time.Time) (SignedR
 	return s, nil
 }
 
-// Verify checks that r, and nothing else, is what was signed. Holders are all
-// who hold a part of the key, if the reader knows: who was asked of nobody in
-// particular must be shown as asked of all of them. It looks at no clock and does
-// not say whose the identity is.
+// Verify checks that r is exactly the signed request. Holders are all the parties of
+// the key, if the reader knows them: a request without participants must be shown as a
+// request to all of them. It reads no clock and does not say whose the identity is.
 func (s SignedRequest) Verify(r Request, holders []string) error {
 	if err := errors.Join(s.check(), r.check(false)); err != nil {
 		return fmt.Errorf("verify request: %w", err)
@@ -150,7 +147,7 @@ func (s SignedRequest) Verify(r Request, holders []string) error {
 	return nil
 }
 
-// Current returns why a request does not hold at that time, nil if it does.
+// Current returns why a request is not valid at that time, nil if it is.
 func (s SignedRequest) Current(now time.Time) error {
 	switch {
 	case now.Before(s.IssuedAt.Add(-RequestClockTolerance)):
@@ -161,9 +158,9 @@ func (s SignedRequest) Current(now time.Time) error {
 	return nil
 }
 
-// ID names the request among all: 64 hex digits that stand for who signed it and
-// the nonce. Whoever takes part remembers it until the request has expired, and
-// takes part in no other session that has the same.
+// ID identifies the request globally: 64 hex digits derived from the signer and the
+// nonce. Participants remember it until the request has expired, and take part in no
+// other session with the same ID.
 func (s SignedRequest) ID() string {
 	var t codec.Transcript
 	t.Text("conclave/party/request-id/v1")
@@ -173,7 +170,7 @@ func (s SignedRequest) ID() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// check holds what is carried together.
+// check checks the signed request's own fields.
 func (s SignedRequest) check() error {
 	switch life := s.ExpiresAt.Sub(s.IssuedAt); {
 	case s.IssuedAt.Unix() <= 0:
@@ -186,8 +183,8 @@ func (s SignedRequest) check() error {
 	return nil
 }
 
-// check refuses what is no request. Open says that the participants of a signing
-// may be missing.
+// check refuses invalid requests. Open says that the participants of a signing may be
+// missing.
 func (r Request) check(open bool) error {
 	for _, id := range append([]string{r.Coordinator, r.KeyID}, r.Participants...) {
 		if id == "" || len(id) > identity.MaxNameBytes {
@@ -226,7 +223,7 @@ func (r Request) check(open bool) error {
 	return errors.New("such a request is not known")
 }
 
-// statement is what is signed.
+// statement returns the signed content.
 func (s SignedRequest) statement(r Request) []byte {
 	participants := r.Participants
 	if r.Kind == Sign {
@@ -264,14 +261,14 @@ func (s SignedRequest) statement(r Request) []byte {
 	return t.Buf
 }
 
-// sameUsers reports whether two lists name the same users, none of them twice.
+// sameUsers reports whether two lists name the same users, each once.
 func sameUsers(a, b []string) bool {
 	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
 	return len(a) > 0 && slices.Equal(a, b) && len(slices.Compact(b)) == len(a)
 }
 
-// String returns the text form that travels as signed_request: one line of
-// always the same length, a versioned prefix and unpadded URL-safe base64.
+// String returns the text form that travels as signed_request: one line of fixed
+// length, a versioned prefix and unpadded URL-safe base64.
 func (s SignedRequest) String() string {
 	raw := make([]byte, 0, requestSize)
 	raw = s.Identity.AppendTo(raw)
@@ -291,8 +288,9 @@ func (s SignedRequest) String() string {
 	return prefix + base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// ParseSignedRequest reads the text form of [SignedRequest.String], and only
-// that, or the one before it, which knew no epochs. It does not verify the signature, which takes the request.
+// ParseSignedRequest reads exactly the text form of [SignedRequest.String], or the one
+// of the first format, without epochs. It does not verify the signature, which takes
+// the request.
 func ParseSignedRequest(text string) (SignedRequest, error) {
 	var s SignedRequest
 	body, ok := strings.CutPrefix(text, requestPrefix)

@@ -17,15 +17,15 @@ const (
 	Sign   = "sign"
 )
 
-// Run is all that the round messages of one run are bound to. Every message is
+// Run is everything that the round messages of one run are bound to. Every message is
 // signed, and every point-to-point body sealed, together with [Run.Context].
 type Run struct {
 	Kind string // Keygen or Sign
-	// SessionID and Attempt name the run; no two runs may have both in common.
+	// SessionID and Attempt identify the run and must not be reused together.
 	SessionID string
 	Attempt   int
 	KeyID     string
-	// Epoch is that of the key's shares: from 1.
+	// Epoch is the epoch of the key's shares: from 1.
 	Epoch int
 	Curve pubkey.Curve
 	// Threshold is how many parties must sign: 2 <= Threshold <= TotalParts.
@@ -34,10 +34,10 @@ type Run struct {
 	// Parties are those of this run, ascending by Index: in a key generation all
 	// TotalParts, in a signing at least Threshold of them.
 	Parties []identity.Member
-	// Digest and PublicKey are a signing's; both are empty in a key generation.
+	// Digest and PublicKey are for a signing; both are empty in a key generation.
 	Digest, PublicKey []byte
 
-	v1 bool // of the first format, which knew no epochs
+	v1 bool // of the first format, without epochs
 }
 
 // Check returns an error if no run can have these values.
@@ -78,7 +78,7 @@ func (r *Run) Member(part int) *identity.Member {
 	return nil
 }
 
-// Context is the hash that stands for the whole run in signatures and seals.
+// Context is the hash that represents the whole run in signatures and seals.
 func (r *Run) Context() [sha256.Size]byte {
 	var t codec.Transcript
 	if r.v1 {
@@ -108,8 +108,8 @@ func (r *Run) Context() [sha256.Size]byte {
 	return sha256.Sum256(t.Buf)
 }
 
-// Place is where in which run a round message belongs. A sender may sign one
-// message for each place.
+// Place is a round message's position in a run. A sender may sign one message for each
+// place.
 type Place struct {
 	Context [sha256.Size]byte // of the run
 	Round   string            // [Round.Name]
@@ -125,7 +125,7 @@ func (p Place) Message(body [sha256.Size]byte) []byte {
 	return t.Buf
 }
 
-// Sealed is what a point-to-point message's seal is bound to, HPKE's info.
+// Sealed is the context of a point-to-point message's seal, HPKE's info.
 func (p Place) Sealed() []byte { return p.transcript("conclave/party/sealed/v1").Buf }
 
 func (p Place) transcript(purpose string) *codec.Transcript {
@@ -138,20 +138,20 @@ func (p Place) transcript(purpose string) *codec.Transcript {
 	return t
 }
 
-// Round is one type of round message. The tables below, not the wire, say which
-// are broadcast and which go to one party.
+// Round is one type of round message. The tables below, not the wire, say which are
+// broadcast and which go to one party.
 type Round struct {
 	Code   byte   // on the wire, distinct within a protocol
 	Name   string // signed and sealed with the message
 	Number int    // of the protocol's round that sends it
-	P2P    bool   // sent to one party each, and sealed; otherwise a broadcast
+	P2P    bool   // sealed to one party each; otherwise a broadcast
 }
 
 // EchoCode marks the codes of echo messages; the rest is the round's number.
 const EchoCode = 0x80
 
-// Echo reports whether the message tells what its sender has received of the
-// broadcasts of the same number.
+// Echo reports whether the message echoes the broadcasts of the same number that its
+// sender received.
 func (r *Round) Echo() bool { return r.Code&EchoCode != 0 }
 
 var (
@@ -185,8 +185,8 @@ var (
 	}
 )
 
-// Rounds returns the message types of a protocol, in order of sending, without
-// echoes. The caller must not change them.
+// Rounds returns the message types of a protocol, in order of sending, without echoes.
+// The caller must not change them.
 func Rounds(kind string, c pubkey.Curve) []Round {
 	switch {
 	case kind == Keygen && c == pubkey.Secp256k1:
@@ -200,9 +200,8 @@ func Rounds(kind string, c pubkey.Curve) []Round {
 	}
 }
 
-// Rounds returns the message types of the run. Among more than two parties each
-// round with a broadcast has an echo besides; two have no third party to compare
-// with.
+// Rounds returns the message types of the run. With more than two parties, each round
+// with a broadcast has an echo too; two parties have no third to compare with.
 func (r *Run) Rounds() []Round {
 	base := Rounds(r.Kind, r.Curve)
 	if len(r.Parties) <= 2 {
