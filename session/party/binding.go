@@ -9,18 +9,18 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-const maxDigestSize = 1 << 20 // what an ed25519 key signs in one go
+const maxDigestSize = 1 << 20 // the longest ed25519 message
 
-// Binding says which run this is. Every message is signed, and every
-// point-to-point body sealed, together with all of it, so that parties whose
-// views differ in anything cannot exchange a single message.
+// Binding identifies a run. Every message is signed, and every point-to-point body
+// sealed, together with all of it, so that parties with different bindings cannot
+// exchange any message.
 type Binding struct {
-	// SessionID and Attempt name the run; no two runs may have both in common.
+	// SessionID and Attempt identify the run and must not be reused together.
 	SessionID string
 	Attempt   int
-	// KeyID names the key.
+	// KeyID is the key's id.
 	KeyID string
-	// Epoch is that of the key's shares: 1 in a key generation. 0 means 1.
+	// Epoch is the epoch of the key's shares: 1 in a key generation. 0 means 1.
 	Epoch int
 	Curve pubkey.Curve
 	// Threshold is how many parties must sign: 2 <= Threshold <= TotalParts.
@@ -29,11 +29,11 @@ type Binding struct {
 	// Parties are those of this run, ascending by Index: for keygen all
 	// TotalParts, for signing at least Threshold of them.
 	Parties []identity.Member
-	// Self is the own Index.
+	// Self is the party's own Index.
 	Self int
 }
 
-// kind is the first thing a run is bound to.
+// kind is the first value that a run is bound to.
 type kind string
 
 const (
@@ -41,8 +41,8 @@ const (
 	kindSign   kind = statement.Sign
 )
 
-// run is what all parties of the run are bound to: all but Self. Digest and public
-// key are empty in a key generation.
+// run returns the part of the binding that all parties share: everything but Self.
+// Digest and public key are empty in a key generation.
 func (b *Binding) run(k kind, digest, publicKey []byte) *statement.Run {
 	return &statement.Run{
 		Kind: string(k), SessionID: b.SessionID, Attempt: b.Attempt, KeyID: b.KeyID, Epoch: b.epoch(), Curve: b.Curve,
@@ -58,7 +58,7 @@ func (b *Binding) epoch() int {
 	return b.Epoch
 }
 
-// check refuses bindings no run can have. The identity is the own one.
+// check refuses invalid bindings. The identity is the party's own.
 func (b *Binding) check(k kind, own *identity.Identity) error {
 	if own.IsZero() {
 		return errors.New("the identity is missing")

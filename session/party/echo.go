@@ -11,22 +11,21 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// What tss-lib calls a broadcast must be one: a party that commits to one thing
-// towards some and to another towards others can learn secrets, or leave them
-// with keys that do not fit. The relay cannot be trusted with it and the sender
-// may be the cheat. So when a party has all broadcasts of a round it tells everybody
-// what it has got, the hash and the sender's signature of each broadcast, and
-// gives nothing to tss-lib before everybody has told it the same. Any two honest
-// parties exchange echoes, so they have the same broadcasts or find out.
+// A tss-lib broadcast must be the same for all: a party that sends different
+// commitments to different parties can learn secrets, or leave them with keys that do
+// not match. The relay is not trusted and the sender may cheat. So a party that has all
+// broadcasts of a round sends everyone an echo, the hash and the sender's signature of
+// each broadcast, and gives nothing to tss-lib until all echoes agree. Any two honest
+// parties exchange echoes, so they have the same broadcasts or detect the difference.
 //
-// Since the echo carries signatures, a difference needs no further talk to be
-// judged: either the sender has signed both, which is the proof against it, or the
-// echo vouches for what was never signed, which is the echoing party's fault.
+// Since the echo carries signatures, a difference can be judged at once: either the
+// sender has signed both, which proves its fault, or the echo contains a message that
+// was never signed, which is the echoing party's fault.
 
 // echoEntry is the size of a hash and a signature.
 const echoEntry = sha256.Size + ed25519.SignatureSize
 
-// copied is what an echo says about one broadcast of one party.
+// copied is an echo's entry about one broadcast of one party.
 type copied struct {
 	round *round
 	from  int
@@ -34,8 +33,8 @@ type copied struct {
 	sig   []byte
 }
 
-// echoed lists the broadcasts of which an echo by a party consists, in order: by
-// round type, then by part, the echoing party's own left out.
+// echoed lists the broadcasts in an echo by a party, in order: by round type, then by
+// part, without the echoing party's own.
 func (r *Run) echoed(number, by int) []copied {
 	var list []copied
 	for i := range r.envelope.rounds {
@@ -66,7 +65,7 @@ func (r *Run) decodeEcho(rd *round, by int, content []byte) ([]copied, error) {
 	return list, nil
 }
 
-// sendEcho tells the others what came of a round.
+// sendEcho sends the others an echo of a round's broadcasts.
 func (r *Run) sendEcho(rd *round, s *stage) error {
 	list := r.echoed(rd.Number, r.binding.Self)
 	content := make([]byte, 0, len(list)*echoEntry)
@@ -78,11 +77,11 @@ func (r *Run) sendEcho(rd *round, s *stage) error {
 	if err != nil {
 		return &Error{Reason: "send: " + err.Error(), Err: err}
 	}
-	r.out <- m // has room for all that a run sends
+	r.out <- m // has room for every message of a run
 	return nil
 }
 
-// hasAll reports whether the broadcasts to be echoed are there.
+// hasAll reports whether all broadcasts to be echoed have arrived.
 func (s *stage) hasAll(list []copied) bool {
 	for _, c := range list {
 		if s.broadcast(c.round, c.from) == nil {
@@ -102,7 +101,7 @@ func (s *stage) broadcast(rd *round, from int) *inbound {
 	return nil
 }
 
-// compare holds an echo against what we have got, and sent, ourselves.
+// compare compares an echo with the broadcasts that this party received and sent.
 func (r *Run) compare(echo *inbound, s *stage) error {
 	if r.testingOnlyTrusting {
 		return nil
@@ -154,7 +153,7 @@ func (r *Run) kept(places ...slot) []Message {
 	return out
 }
 
-// member returns the party with a part index, which must be one of the run's.
+// member returns the party with a part index, which must be in the run.
 func (r *Run) member(part int) *identity.Member { return r.binding.run(r.kind, nil, nil).Member(part) }
 
 func signedCopy(m *Message) statement.SignedCopy {

@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// engine is the run's goroutine and the only one that touches tss-lib's party.
-// It ends with the run.
+// engine is the run's goroutine and the only one that uses tss-lib's party. It ends
+// with the run.
 func (r *Run) engine() {
 	defer close(r.done)
 	defer close(r.out)
@@ -40,20 +40,20 @@ func (r *Run) next() (inbound, bool) {
 	return in, true
 }
 
-// stage is what has come of one round.
+// stage is the state of one round.
 type stage struct {
 	content  []inbound // for tss-lib, in order of arrival
-	guarded  int       // how many of content the guard has let pass
-	echoed   bool      // whether our own echo is out
+	guarded  int       // how many of content have passed the guard
+	echoed   bool      // whether the own echo was sent
 	echoes   []inbound
-	compared int // how many of echoes agree with what we have
+	compared int // how many of echoes agree with the own broadcasts
 }
 
-// take files a message under its round and takes the run as far as it can go.
-// Each message passes the guard as soon as the rounds before are complete. When
-// a round's broadcasts are there they are echoed, and when all echoes are here and
-// agree the round goes to tss-lib, whole: tss-lib does nothing before it has all
-// of a round anyway. It reports whether the run goes on.
+// take stores a message under its round and advances the run as far as possible. Each
+// message passes the guard once the earlier rounds are complete. When a round's
+// broadcasts are complete they are echoed, and when all echoes have arrived and agree
+// the whole round goes to tss-lib, which does nothing before it has all of a round
+// anyway. It reports whether the run goes on.
 func (r *Run) take(in inbound) bool {
 	s := r.stages[in.round.Number]
 	if s == nil {
@@ -85,8 +85,8 @@ func (r *Run) take(in inbound) bool {
 	return true
 }
 
-// ready checks what is new in the current round and reports whether all of it
-// is there and beyond doubt.
+// ready checks new messages of the current round and reports whether the round is
+// complete and verified.
 func (r *Run) ready(s *stage) (bool, error) {
 	for ; s.guarded < len(s.content); s.guarded++ {
 		in := &s.content[s.guarded]
@@ -113,7 +113,7 @@ func (r *Run) ready(s *stage) (bool, error) {
 	return whole && len(s.echoes) == len(r.envelope.peers), nil
 }
 
-// refused makes the guard's refusal of a message the run's error.
+// refused turns the guard's refusal of a message into the run's error.
 func (r *Run) refused(in *inbound, f *tss.Refusal) *Error {
 	e := &Error{Reason: fmt.Sprintf("%s: the guard refuses it: %s", in.round.Name, f.Rule)}
 	if len(f.Between) == 0 {
@@ -128,9 +128,8 @@ func (r *Run) refused(in *inbound, f *tss.Refusal) *Error {
 	return e
 }
 
-// release gives one message to tss-lib. Every message passes here, once and in
-// the engine goroutine, after the guard and the echo. It reports whether the run
-// goes on.
+// release gives one message to tss-lib. Every message passes here, once and in the
+// engine goroutine, after the guard and the echo. It reports whether the run goes on.
 func (r *Run) release(in inbound) bool {
 	r.mu.Lock()
 	if r.ended {
@@ -142,9 +141,9 @@ func (r *Run) release(in inbound) bool {
 	advances := r.currentRound() != before
 	r.mu.Unlock()
 
-	// A step that only stores can fail through nobody but the sender. One that
-	// also computes the next round uses everybody's messages, and if that panics
-	// the last to arrive is no more suspect than the others.
+	// If a step only stores, any failure is the sender's fault. A step that also
+	// computes the next round uses all parties' messages, and if that panics the last
+	// sender is no more suspect than the others.
 	suspect := in.from
 	if advances && len(r.envelope.peers) > 1 {
 		suspect = 0
@@ -152,8 +151,8 @@ func (r *Run) release(in inbound) bool {
 	return r.step(suspect, func() (bool, *tss.Error) { return r.party.Update(in.msg) })
 }
 
-// step runs tss-lib once, sends what came of it and takes the result if there is
-// one. Suspect is whom to blame, 0 for nobody, if tss-lib itself names nobody. It
+// step runs tss-lib once, sends its messages and takes the result if there is one.
+// Suspect is the party to blame, 0 for no one, if tss-lib itself names no culprit. It
 // reports whether the run goes on.
 func (r *Run) step(suspect int, do func() (bool, *tss.Error)) bool {
 	if err := r.guarded(suspect, do); err != nil {
@@ -176,7 +175,7 @@ func (r *Run) step(suspect int, do func() (bool, *tss.Error)) bool {
 	return true
 }
 
-// takeResult returns what the protocol has made, nil if it is not done.
+// takeResult returns the protocol's result, nil if it is not done.
 func (r *Run) takeResult() (*result, error) {
 	made, err := r.collect()
 	if made == nil || err != nil {
@@ -210,8 +209,8 @@ func (r *Run) guarded(suspect int, do func() (bool, *tss.Error)) (failure error)
 	return nil
 }
 
-// asError translates tss-lib's error. It keeps the text of the cause but not
-// tss-lib's own description of the parties, whose numbers are not ours.
+// asError translates tss-lib's error. It keeps the text of the cause but not tss-lib's
+// own description of the parties, which uses other indexes.
 func (r *Run) asError(suspect int, err *tss.Error) error {
 	parts := map[int]bool{}
 	for _, id := range err.Culprits() {
@@ -240,7 +239,7 @@ func culprits(suspect int) []int {
 	return []int{suspect}
 }
 
-// flush signs, seals and sends what tss-lib has put out.
+// flush signs, seals and sends tss-lib's messages.
 func (r *Run) flush() error {
 	for {
 		select {
@@ -261,7 +260,7 @@ func (r *Run) flush() error {
 				r.sent[rd.Code] = sha256.Sum256(m.Body)
 				r.guard.Own(r.binding.Self, msg.(tss.ParsedMessage).Content())
 			}
-			r.out <- m // has room for all that a run sends
+			r.out <- m // has room for every message of a run
 		default:
 			return nil
 		}

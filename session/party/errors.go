@@ -8,14 +8,13 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// Errors of this package. None of them, nor any text wrapped around them, holds
-// anything secret.
+// Errors of this package. Neither they nor any text wrapped around them holds secrets.
 var (
-	// ErrNotAuthentic is returned by [Run.Accept] for a message that was not
-	// signed by its alleged sender for exactly this run, round and recipient: a
-	// forgery, a replay, a reflection, a copy from another session or attempt,
-	// or one damaged on the way. It blames nobody, for nobody can be blamed; the
-	// run goes on as if the message had not come.
+	// ErrNotAuthentic is returned by [Run.Accept] for a message that was not signed by
+	// its alleged sender for exactly this run, round and recipient: a forgery, a
+	// replay, a reflection, a copy from another session or attempt, or one damaged in
+	// transit. It blames no one, because the origin is unknown; the run goes on as if
+	// the message had not arrived.
 	ErrNotAuthentic = errors.New("party: message is not authentic in this run")
 	// ErrEnded is returned by [Run.Accept] when the run needs no more messages.
 	ErrEnded = errors.New("party: run has ended")
@@ -23,21 +22,21 @@ var (
 	ErrClosed = errors.New("party: run was closed")
 )
 
-// Error says why a run failed, and whose fault it was where that can be told.
+// Error says why a run failed, and whose fault it was if known.
 type Error struct {
 	// Reason is one line, in lower case, without secrets.
 	Reason string
-	// Culprits are the part indexes of those who demonstrably did not follow the
-	// protocol, ascending; empty if nobody can be named. The party's own index
-	// is never among them.
+	// Culprits are the part indexes of parties that provably violated the protocol,
+	// ascending; empty if no one can be named. The party's own index is never among
+	// them.
 	Culprits []int
-	// Evidence holds the signed messages that show it, where there are any: two
-	// unequal ones of one sender for the same place; one that does not decode or
-	// that the guard refuses; or one and the echo that vouches for another. The
-	// binding of the run is needed to check their signatures.
+	// Evidence holds the signed messages that prove it, if there are any: two unequal
+	// ones of one sender for the same place; one that does not decode or that the guard
+	// refuses; or one and the echo that contains another. The binding of the run is
+	// needed to check their signatures.
 	Evidence []Message
-	// Proof is there when the one culprit has signed two different messages for
-	// one place: all that anybody needs to see it. Nil otherwise.
+	// Proof is set if the one culprit has signed two different messages for one place:
+	// it suffices as evidence for anyone. Nil otherwise.
 	Proof *statement.Evidence
 	// Err is the cause, if one exists as an error.
 	Err error

@@ -13,19 +13,19 @@ import (
 // KeygenConfig describes a key generation.
 type KeygenConfig struct {
 	Binding Binding
-	// Identity is the own one, listed in the binding under Self.
+	// Identity is the party's own, listed in the binding under Self.
 	Identity *identity.Identity
-	// PreParams are needed on secp256k1 and used up by the run; on ed25519 they
-	// are not looked at.
+	// PreParams are needed on secp256k1 and used up by the run; on ed25519 they are
+	// ignored.
 	PreParams *preparams.Set
-	// Concurrency is how many cores tss-lib may use where it lets itself be told.
-	// Zero means all.
+	// Concurrency is how many cores tss-lib may use, as far as it can be limited. Zero
+	// means all.
 	Concurrency int
 }
 
-// NewKeygen prepares a key generation. Once the binding is found good the
-// pre-parameters are used, whatever becomes of the run; [preparams.ErrUsed] and
-// [preparams.ErrTestOnly] say what can be wrong with them.
+// NewKeygen prepares a key generation. Once the binding is found valid the
+// pre-parameters are used up, even if the run fails. [preparams.ErrUsed],
+// [preparams.ErrTestOnly].
 func NewKeygen(c KeygenConfig) (*Run, error) {
 	if err := c.Binding.check(kindKeygen, c.Identity); err != nil {
 		return nil, fmt.Errorf("prepare key generation: %w", err)
@@ -45,8 +45,8 @@ func NewKeygen(c KeygenConfig) (*Run, error) {
 	return r, nil
 }
 
-// newShare makes the share of what a key generation left, and holds it to the same
-// checks as one that is read back.
+// newShare makes the share from the result of a key generation, with the same checks as
+// for a share that is read back.
 func newShare(b *Binding, secret *tss.Secret) (*share.Share, error) {
 	public := share.Public{
 		KeyID: b.KeyID, Epoch: b.epoch(), PartIndex: b.Self, Threshold: b.Threshold, TotalParts: b.TotalParts, Curve: b.Curve, Parties: b.Parties,

@@ -12,23 +12,22 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// Message is one round message as it travels: addressed, signed, and sealed if
-// it is for one party. Whoever relays it needs only From and To.
+// Message is one round message in its wire form: addressed, signed, and sealed if it is
+// for one party. A relay needs only From and To.
 type Message struct {
 	// From and To are part indexes; To is 0 for all other parties of the run.
 	From, To int
 	// Body is the format's version, the round's code, and the content: tss-lib's
-	// protobuf encoding, for point-to-point rounds within HPKE (the encapsulated
-	// key, then the ciphertext); or, in an echo, hashes and signatures of the
-	// round's broadcasts.
+	// protobuf encoding, for point-to-point rounds inside HPKE (the encapsulated key,
+	// then the ciphertext); or, in an echo, hashes and signatures of the round's
+	// broadcasts.
 	Body []byte
-	// Sig is the sender's Ed25519 signature over the run's binding, the round,
-	// From, To and the SHA-256 of Body: with the hash alone, others can check
-	// what somebody signed.
+	// Sig is the sender's Ed25519 signature over the run's binding, the round, From, To
+	// and the SHA-256 of Body: others can verify it with the hash alone.
 	Sig []byte
 }
 
-// MaxBodyBytes bounds a message's Body; nothing longer is sent or accepted.
+// MaxBodyBytes bounds a message's Body; longer ones are neither sent nor accepted.
 const MaxBodyBytes = bodyHeader + tss.MaxContent + sealOverhead
 
 const (
@@ -37,7 +36,7 @@ const (
 	sealOverhead = identity.SealOverhead
 )
 
-// envelope writes and reads a run's messages; it holds all they are bound to.
+// envelope writes and reads a run's messages; it holds everything they are bound to.
 type envelope struct {
 	context  [sha256.Size]byte
 	rounds   []round
@@ -72,20 +71,20 @@ func newEnvelope(run *statement.Run, self int, own *identity.Identity) (*envelop
 	return e, nil
 }
 
-// place is where in the run a message belongs.
+// place returns a message's place in the run.
 func (e *envelope) place(rd *round, from, to int) statement.Place {
 	return statement.Place{Context: e.context, Round: rd.Name, From: from, To: to}
 }
 
-// signed is what a message's signature covers, info what its seal is bound to.
+// signed returns the content of a message's signature, info its seal's context.
 func (e *envelope) signed(rd *round, m *Message) []byte {
 	return e.place(rd, m.From, m.To).Message(sha256.Sum256(m.Body))
 }
 
 func (e *envelope) info(rd *round, m *Message) []byte { return e.place(rd, m.From, m.To).Sealed() }
 
-// pack turns the content of one of our round messages into a message to part
-// to, or to everyone if to is 0.
+// pack turns the content of one of the own round messages into a message to part to, or
+// to everyone if to is 0.
 func (e *envelope) pack(rd *round, to int, content []byte) (Message, error) {
 	m := Message{From: e.self, To: to}
 	if len(content) > rd.Max {
@@ -108,9 +107,9 @@ func (e *envelope) pack(rd *round, to int, content []byte) (Message, error) {
 	return m, nil
 }
 
-// authenticate finds the round of a message that came from outside and checks
-// that the party it names as sender has signed it, for this run and for us. It
-// looks at nothing that is inside; what it refuses blames nobody.
+// authenticate finds the round of a message from outside and checks that its alleged
+// sender signed it, for this run and this party. It does not read the content; a
+// refused message blames no one.
 func (e *envelope) authenticate(m *Message) (*round, error) {
 	p := e.peers[m.From]
 	if p == nil || len(m.Body) < bodyHeader || len(m.Body) > MaxBodyBytes || m.Body[0] != bodyVersion {
@@ -130,8 +129,8 @@ func (e *envelope) authenticate(m *Message) (*round, error) {
 	return rd, nil
 }
 
-// open returns the content of an authenticated message. Its errors are the
-// sender's doing.
+// open returns the content of an authenticated message. Its errors are the sender's
+// fault.
 func (e *envelope) open(rd *round, m *Message) ([]byte, error) {
 	content := m.Body[bodyHeader:]
 	if rd.P2P {
@@ -159,7 +158,7 @@ func roundByCode(rounds []round, code byte) *round {
 	return nil
 }
 
-// encode finds the round of one of our own messages and encodes its content.
+// encode finds the round of one of the own messages and encodes its content.
 func encode(rounds []round, msg tss.Message) (*round, []byte, error) {
 	parsed, ok := msg.(tss.ParsedMessage)
 	if !ok {
@@ -179,8 +178,8 @@ func encode(rounds []round, msg tss.Message) (*round, []byte, error) {
 	return nil, nil, fmt.Errorf("tss-lib sent an unknown %s", msg.Type())
 }
 
-// same reports whether two messages for one place say the same. The signature
-// does not matter: a signer can make many for the same bytes.
+// same reports whether two messages for one place are equal, ignoring the signature: a
+// signer can make many for the same bytes.
 func (m *Message) same(other *Message) bool { return bytes.Equal(m.Body, other.Body) }
 
 func (m *Message) clone() Message {

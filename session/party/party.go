@@ -1,48 +1,46 @@
-// Package party is one party's side of key generation and signing: the engine that
-// runs a protocol for one key on one curve, and the sealing and signing of
-// everything that passes between parties. It is the half of a session that the
-// servers cannot see into.
+// Package party is one party's side of key generation and signing: the engine that runs
+// a protocol for one key on one curve, and the sealing and signing of all messages
+// between parties. The servers cannot see into this part of a session.
 //
 // Start here: [NewKeygen] and [NewSign] make a [Run]; [Run.Start], [Run.Out] and
-// [Run.Accept] carry it through; [Run.Share] or [Run.Signature] is what it makes.
+// [Run.Accept] drive it; [Run.Share] or [Run.Signature] is its result.
 //
-// It does no networking and stores nothing. Whoever uses it carries the messages
-// of [Run.Out] to the other parties' [Run.Accept] by any route, trusted or not; sees
-// to it that no session id and attempt is used twice; decides whose identities to
-// believe; and keeps the [identity.Identity], the sealed [share.Share] and unused
-// [preparams.Set].
+// It does no networking and stores nothing. The caller carries the messages of
+// [Run.Out] to the other parties' [Run.Accept] by any route, trusted or not; ensures
+// that no session id and attempt is used twice; decides which identities to trust; and
+// stores the [identity.Identity], the sealed [share.Share] and unused [preparams.Set].
 //
 // # A run
 //
-// [NewKeygen] and [NewSign] make a [Run] for a [Binding]: the session, the key, and
-// who takes part with which identity. Both curves and both kinds go the same way:
+// [NewKeygen] and [NewSign] make a [Run] for a [Binding]: the session, the key, and the
+// parties with their identities. Both curves and both kinds work the same way:
 //
 //	out:  tss-lib -> content -> sealed if for one party -> signed -> Out
 //	in:   Accept -> signature -> place still free? -> opened -> decoded -> queue
 //	      engine: release -> tss-lib
 //
-// The binding is part of every signature and every seal, so a message is worth
-// nothing in another run, round or direction. Which rounds are broadcast is a
-// table here and not said on the wire; who sent a message is who signed it. The
-// first message of a sender and round counts. [ErrNotAuthentic] explains what is
-// refused without blame, and [Error] what is somebody's fault.
+// The binding is part of every signature and every seal, so a message is useless in
+// another run, round or direction. A table here, not the wire, says which rounds are
+// broadcast; the signature identifies the sender. The first message of a sender and
+// round counts. [ErrNotAuthentic] explains refusals without blame, and [Error] those
+// with blame.
 //
-// A message is checked against what tss-lib itself checks, and every one passes
-// Run.release before tss-lib sees it: see [tss.Guard]. What tss-lib v2.0.2 fails to check can
-// still make its own goroutines panic, which nobody can recover from.
+// A guard makes the checks that tss-lib omits, and every message passes Run.release
+// before tss-lib sees it: see [tss.Guard]. Gaps that remain in tss-lib v2.0.2 can still
+// make its own goroutines panic, which cannot be recovered.
 //
 // # Numbers
 //
-// A part index is 1-based and the key's own; tss-lib's index is the place in the
+// A part index is 1-based and the key's own; tss-lib's index is the position in the
 // order of its party keys, which are derived from key id, user and part index.
-// [tss.Committee] maps between them. Threshold counts signers, here and in
-// everything exported; tss-lib's is one less, and [tss.Committee.Params] is where.
+// [tss.Committee] maps between them. Threshold counts signers, here and in everything
+// exported; tss-lib's is one less, converted in [tss.Committee.Params].
 //
 // # Goroutines and locks
 //
-// A Run has one goroutine from Start to its end, and in it tss-lib runs; Accept
-// only checks and queues. The run's mutex guards its state and is never held
-// over tss-lib, cryptography or a channel. The channel behind Out holds all that a
-// run can send, so nothing waits for its reader. The import of tss-lib starts a
-// goroutine for its logger that ends with the process.
+// A Run has one goroutine from Start to its end, in which tss-lib runs; Accept only
+// checks and queues. The run's mutex guards its state and is never held during tss-lib,
+// cryptography or a channel operation. The channel behind Out holds every message of a
+// run, so nothing waits for its reader. The import of tss-lib starts a goroutine for
+// its logger that ends with the process.
 package party

@@ -8,8 +8,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// round is one type of round message, with what tss-lib and the sizes of its
-// messages add to it.
+// round is one type of round message, with tss-lib's content and the sizes of its
+// messages.
 type round struct {
 	statement.Round
 	tss.Content // New is nil in an echo

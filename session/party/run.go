@@ -14,10 +14,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// Run is one key generation or one signing, seen from one party. Create it with
-// [NewKeygen] or [NewSign], hand what comes out of [Run.Out] to the others and
-// what comes from them to [Run.Accept], and call [Run.Start] once. All methods
-// are safe for concurrent use.
+// Run is one party's side of a key generation or signing. Create it with [NewKeygen] or
+// [NewSign], send the messages of [Run.Out] to the other parties and pass theirs to
+// [Run.Accept], and call [Run.Start] once. All methods are safe for concurrent use.
 type Run struct {
 	// Immutable after construction.
 	kind      kind
@@ -27,20 +26,20 @@ type Run struct {
 	out       chan Message
 	done      chan struct{}
 
-	// digest and publicKey are those of a signing, for evidence.
+	// digest and publicKey are for a signing, for evidence.
 	digest, publicKey []byte
 
 	// Owned by the engine goroutine.
 	party   tss.Party
 	tssOut  chan tss.Message
-	collect func() (*tss.Result, error) // takes tss-lib's result, nil if there is none yet
+	collect func() (*tss.Result, error) // takes tss-lib's result, nil if not done
 	guard   *tss.Guard
 	stages  map[int]*stage             // by round number, of the current round and later ones
 	current int                        // the first round not yet given to tss-lib
 	sent    map[byte][sha256.Size]byte // hashes of the own broadcasts, by round code
 
-	// testingOnlyTrusting makes a run take any echo: a malicious party's, which
-	// knows that it has sent something else than its engine. False outside tests.
+	// testingOnlyTrusting makes a run accept any echo: for a malicious party, which
+	// knows that it sent something else than its engine. False outside tests.
 	testingOnlyTrusting bool
 
 	mu      sync.Mutex
@@ -48,19 +47,19 @@ type Run struct {
 	started bool
 	ended   bool // err or result is final; the engine stops after its current step
 	err     error
-	first   map[slot]Message // the first authentic message of each place, as it came
+	first   map[slot]Message // the first authentic message of each place, as received
 	queue   []inbound        // decoded, not yet handed to tss-lib
 	handed  map[int]int      // messages handed to tss-lib, by round number
 	result  result
 }
 
-// result is what a run makes: one of the two.
+// result is a run's result: one of the two.
 type result struct {
 	share     *share.Share
 	signature []byte
 }
 
-// slot is a message's place: each may be filled once.
+// slot is a message's place; each is filled at most once.
 type slot struct {
 	from int
 	code byte
@@ -72,11 +71,11 @@ type inbound struct {
 	round *round
 	hash  [sha256.Size]byte // of its body
 	sig   []byte
-	msg   tss.ParsedMessage // nil in an echo
+	msg   tss.ParsedMessage // nil for an echo
 	echo  []copied
 }
 
-// protocol is what differs between the four protocols.
+// protocol holds the differences between the four protocols.
 type protocol struct {
 	digest, publicKey []byte
 	moduli            map[int]*big.Int // Paillier moduli by part, in ECDSA signing
@@ -94,8 +93,8 @@ func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err 
 	if err != nil {
 		return nil, err
 	}
-	// Both channels hold all that a run can send, so that neither tss-lib nor the
-	// engine ever waits for whoever reads Out.
+	// Both channels hold every message of a run, so that neither tss-lib nor the engine
+	// ever waits for Out's reader.
 	sends := 0
 	for _, rd := range env.rounds {
 		if rd.P2P {
@@ -123,7 +122,7 @@ func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err 
 		sent:    map[byte][sha256.Size]byte{},
 	}
 	r.arrived = sync.NewCond(&r.mu)
-	defer func() { // tss-lib's constructors panic on what they do not like
+	defer func() { // tss-lib's constructors panic on invalid arguments
 		if v := recover(); v != nil {
 			r, err = nil, errors.New("tss-lib does not accept its input")
 		}
@@ -132,8 +131,8 @@ func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err 
 	return r, nil
 }
 
-// Start begins the protocol, with what was accepted before. It returns an error
-// if the run was started or has ended already.
+// Start begins the protocol, including messages accepted before. It returns an error if
+// the run was started or has ended already.
 func (r *Run) Start() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,21 +147,19 @@ func (r *Run) Start() error {
 	return nil
 }
 
-// Out is what the other parties must be sent. It is closed when the run ends;
-// what is in it then must still be delivered, for the others may need it. It
+// Out carries the messages to send to the other parties. It is closed when the run
+// ends; messages still in it must be delivered, since the others may need them. It
 // holds a whole run's messages, so a slow reader delays only the others.
 func (r *Run) Out() <-chan Message { return r.out }
 
-// Accept takes a message from another party. It returns once the message is
-// checked and queued, without waiting for the protocol, and keeps no reference
-// to m.
+// Accept takes a message from another party. It returns once the message is checked and
+// queued, without waiting for the protocol, and keeps no reference to m.
 //
-// The first message of each sender and round counts. Nil means that m is this
-// one, or an equal copy. [ErrNotAuthentic] means that nobody can be shown to have
-// sent it here. [ErrEnded] means that the run is over. An [*Error] names
-// the sender as culprit and has the signed copies as evidence: m does not decode,
-// which fails the run; or m differs from the first, which does not touch the run
-// (it goes on with the first).
+// The first message of each sender and round counts. Nil means that m is this one, or
+// an equal copy. [ErrNotAuthentic] means that its origin cannot be proved. [ErrEnded]
+// means that the run is over. An [*Error] names the sender as culprit and has the
+// signed copies as evidence: m does not decode, which fails the run; or m differs from
+// the first, which does not affect the run (it goes on with the first).
 func (r *Run) Accept(m Message) error {
 	rd, err := r.envelope.authenticate(&m)
 	if err != nil {
@@ -195,8 +192,8 @@ func (r *Run) Accept(m Message) error {
 	return nil
 }
 
-// claim fills an authentic message's place with it, or compares it with the one
-// that came first. The places bound what a run keeps, started or not.
+// claim fills an authentic message's place with it, or compares it with the earlier
+// one. The places bound a run's memory, even before Start.
 func (r *Run) claim(m *Message) (fresh bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -230,8 +227,8 @@ func (r *Run) failFirst(rd *round, m *Message, err error) error {
 	return failure
 }
 
-// Done is closed when the run has ended and its goroutine with it: the result
-// or the error is there.
+// Done is closed when the run and its goroutine have ended: the result or the error is
+// available.
 func (r *Run) Done() <-chan struct{} { return r.done }
 
 // Err returns why the run failed: an [*Error], or [ErrClosed]. It is nil while
@@ -242,32 +239,32 @@ func (r *Run) Err() error {
 	return r.err
 }
 
-// Share is the result of a key generation, nil before the run is done.
+// Share returns the result of a key generation, nil before the run is done.
 func (r *Run) Share() *share.Share {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.result.share
 }
 
-// Signature is the result of a signing, nil before the run is done: on
-// secp256k1 r‖s‖v, 65 bytes with low s and a v of 27 or 28; on ed25519 R‖S, 64
-// bytes. It has been verified against the share's public key.
+// Signature returns the result of a signing, nil before the run is done: on secp256k1
+// r‖s‖v, 65 bytes with low s and a v of 27 or 28; on ed25519 R‖S, 64 bytes. It has been
+// verified against the share's public key.
 func (r *Run) Signature() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.result.signature)
 }
 
-// Close ends the run, if it goes on, and waits until its goroutine has. The
-// wait is for the round in progress, in key generation up to some seconds.
+// Close ends the run, if it has not ended, and waits for its goroutine: for the round
+// in progress, in key generation up to some seconds.
 func (r *Run) Close() {
 	r.end(ErrClosed)
 	<-r.done
 }
 
-// Waiting returns the part indexes of those whose messages are missing before
-// the run can go on, ascending. It is empty when the run is busy or over. While
-// a round message is missing, nobody is said to owe an echo of it.
+// Waiting returns the part indexes of the parties whose messages the run is waiting
+// for, ascending. It is empty while the run computes or after its end. While a round
+// message is missing, no one owes an echo of it.
 func (r *Run) Waiting() []int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -284,7 +281,7 @@ func (r *Run) Waiting() []int {
 	return nil
 }
 
-// missing returns who has not sent all messages, or echoes, of a round.
+// missing returns the parties that have not sent all messages, or echoes, of a round.
 func (r *Run) missing(number int, echo bool) []int {
 	var parts []int
 	for part := range r.envelope.peers {
@@ -300,8 +297,8 @@ func (r *Run) missing(number int, echo bool) []int {
 	return parts
 }
 
-// Round returns the round the party is in, from 1, and how many there are; 0
-// before Start. After success both are equal.
+// Round returns the party's current round, from 1, and the number of rounds; 0 before
+// Start. After success both are equal.
 func (r *Run) Round() (n, of int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -313,7 +310,7 @@ func (r *Run) Round() (n, of int) {
 
 func (r *Run) lastRound() int { return r.envelope.rounds[len(r.envelope.rounds)-1].Number }
 
-// currentRound is the first of which tss-lib has not had all messages.
+// currentRound is the first round that tss-lib does not have completely.
 func (r *Run) currentRound() int {
 	for number := 1; number <= r.lastRound(); number++ {
 		if r.handed[number] < r.contentOf(number) {
@@ -323,7 +320,7 @@ func (r *Run) currentRound() int {
 	return r.lastRound() + 1
 }
 
-// contentOf is how many messages tss-lib needs from the others in a round.
+// contentOf returns how many messages tss-lib needs from the others in a round.
 func (r *Run) contentOf(number int) int {
 	n := 0
 	for i := range r.envelope.rounds {
@@ -346,7 +343,7 @@ func (r *Run) settle(res result, err error) {
 	r.ended, r.result, r.err = true, res, err
 	r.queue = nil
 	r.arrived.Broadcast()
-	if !r.started { // no engine that would do it
+	if !r.started { // there is no engine to do it
 		close(r.out)
 		close(r.done)
 	}

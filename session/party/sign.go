@@ -12,19 +12,19 @@ import (
 
 // SignConfig describes a signing.
 type SignConfig struct {
-	// Binding must agree with the share in everything but the parties, which are
-	// any quorum of the share's, with the same users and identities.
+	// Binding must equal the share's in everything but the parties, which are any
+	// quorum of the share's, with the same users and identities.
 	Binding  Binding
 	Identity *identity.Identity
 	Share    *share.Share
-	// Digest is what is signed: 32 bytes on secp256k1; on ed25519 the message
-	// itself, 1 byte to 1 MiB.
+	// Digest is signed: 32 bytes on secp256k1; on ed25519 the message itself, 1 byte to
+	// 1 MiB.
 	Digest []byte
 	// Concurrency is as in [KeygenConfig].
 	Concurrency int
 }
 
-// NewSign prepares a signing. A share can serve many runs, also at once.
+// NewSign prepares a signing. A share can serve many runs, also concurrently.
 func NewSign(c SignConfig) (*Run, error) {
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("prepare signing: %w", err)
@@ -72,8 +72,8 @@ func (c *SignConfig) check() error {
 	case len(c.Digest) == 0 || len(c.Digest) > maxDigestSize:
 		return fmt.Errorf("a message of %d bytes cannot be signed", len(c.Digest))
 	}
-	// tss-lib panics when asked for a signer it has never heard of, and an
-	// identity that changed since the key was made is not the party it was.
+	// tss-lib panics on a signer that it does not know, and a party with an identity
+	// other than at key generation is not the same party.
 	for _, m := range b.Parties {
 		if m != s.Parties[m.Index-1] {
 			return fmt.Errorf("part %d has another user or identity than when the key was created", m.Index)

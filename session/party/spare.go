@@ -7,14 +7,13 @@ import (
 )
 
 // SpareThread lets this process run one thread of Go more than it has cores, until
-// restore is called; several callers share it. While a run computes it keeps all of them busy, and a message
-// that comes meanwhile is only noticed when Go's scheduler takes a look, after up
-// to 10 ms, while the party that it is for could compute already. The spare thread
-// waits for the network and gets its share of a core from the operating system at
-// once.
+// restore is called; several callers share it. A computing run keeps all cores busy,
+// and Go's scheduler may notice an arriving message up to 10 ms late, while its
+// recipient could compute already. The spare thread waits for the network and gets its
+// share of a core from the operating system at once.
 //
 // It is for programs that compute, near their start; not for libraries, since it
-// is for the whole process. Where the environment sets GOMAXPROCS it does nothing.
+// affects the whole process. If the environment sets GOMAXPROCS it does nothing.
 func SpareThread() (restore func()) {
 	if os.Getenv("GOMAXPROCS") != "" {
 		return func() {}

@@ -10,21 +10,21 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// EthereumRule is the part of a policy's rule that looks into an unsigned
-// Ethereum transaction: a legacy one with a chain id (EIP-155) or one of type 2
-// (EIP-1559). Anything else, and a transaction that makes a contract, is declined.
+// EthereumRule is the part of a policy's rule for an unsigned Ethereum transaction: a
+// legacy one with a chain id (EIP-155) or one of type 2 (EIP-1559). Any other data, and
+// a transaction that creates a contract, is declined.
 type EthereumRule struct {
-	// ChainIDs are the chains.
+	// ChainIDs are the allowed chains.
 	ChainIDs []uint64 `json:"chain_ids"`
-	// To are the addresses that may be sent to, contracts too.
+	// To are the allowed recipient addresses, including contracts.
 	To []address `json:"to"`
-	// MaxValueWei and MaxFeeWei bound one transaction's value and the most that its
-	// gas can cost, decimal.
+	// MaxValueWei and MaxFeeWei bound one transaction's value and its greatest gas
+	// cost, decimal.
 	MaxValueWei *wei `json:"max_value_wei"`
 	MaxFeeWei   *wei `json:"max_fee_wei"`
-	// Calls are the first four bytes, 0x hex, of calls that are allowed, or "*".
-	// Without any the transaction must carry no data. What a call moves is not
-	// looked at: the value says nothing about tokens.
+	// Calls are the first four bytes, 0x hex, of allowed calls, or "*". Without any the
+	// transaction must have no data. A call's effect is not checked: the value says
+	// nothing about tokens.
 	Calls []call `json:"calls"`
 }
 
@@ -40,8 +40,8 @@ func (a *address) UnmarshalText(text []byte) error {
 	return err
 }
 
-// wei is an amount. Its number is a field of its own, for big.Int would read JSON
-// in its own way.
+// wei is an amount. Its number is a field, because an embedded big.Int would decode
+// JSON with its own method.
 type wei struct{ n big.Int }
 
 func (w *wei) UnmarshalText(text []byte) error {
@@ -69,7 +69,7 @@ func (e *EthereumRule) check() error {
 	return nil
 }
 
-// refuses returns why a signing is not allowed, empty if it is.
+// refuses returns why a signing is not allowed, empty if it is allowed.
 func (e *EthereumRule) refuses(r statement.Request) string {
 	if r.Curve != pubkey.Secp256k1 || pubkey.Hash(r.Hash) != pubkey.HashKeccak256 || len(r.Data) < 2 || r.Data[:2] != "0x" {
 		return "it is not hex data with keccak256 on secp256k1, as a transaction is"
@@ -107,19 +107,19 @@ func (e *EthereumRule) calls(data []byte) bool {
 	return slices.Contains(e.Calls, call(pubkey.Encode(data[:4])))
 }
 
-// transaction is what an unsigned transaction says.
+// transaction holds the fields of an unsigned transaction.
 type transaction struct {
-	chainID, gasPrice, gasLimit, value *big.Int // the price is the highest that may be paid
+	chainID, gasPrice, gasLimit, value *big.Int // the price is the highest possible
 	to                                 address
 	data                               []byte
 }
 
 func (t *transaction) maxFee() *big.Int { return new(big.Int).Mul(t.gasPrice, t.gasLimit) }
 
-// typed1559 begins a transaction of type 2.
+// typed1559 is the first byte of a transaction of type 2.
 const typed1559 = 0x02
 
-// parseTransaction reads the bytes of which the keccak256 is signed.
+// parseTransaction reads the bytes whose keccak256 is signed.
 func parseTransaction(raw []byte) (*transaction, error) {
 	typed := len(raw) > 0 && raw[0] == typed1559
 	if typed {
@@ -155,7 +155,7 @@ func parseTransaction(raw []byte) (*transaction, error) {
 	return t, f.err
 }
 
-// fields reads the fields of a transaction and keeps the first fault.
+// fields reads the fields of a transaction and keeps the first error.
 type fields struct {
 	list []pubkey.RLP
 	err  error
@@ -190,7 +190,7 @@ func (f *fields) address(i int) (a address) {
 	return a
 }
 
-// accessList wants pairs of an address and 32-byte keys.
+// accessList requires pairs of an address and 32-byte keys.
 func (f *fields) accessList(i int) {
 	ok := f.list[i].IsList
 	for _, entry := range f.list[i].List {

@@ -1,11 +1,11 @@
-// Package policy decides by rules whether a participant takes part, without a person
-// looking at the request.
+// Package policy decides by rules whether a participant takes part, without asking a
+// person.
 //
 // Start here: [Parse] reads a policy, [Policy.Decide] decides about one request.
-// Participants use it through ByPolicy of package wsconn/client/participant, which
-// also refuses what no pinned coordinator has signed: this package believes the
-// request that it is shown. It knows no server, reads no file and imports no client;
-// what its rules have allowed is counted by a [RateLog].
+// Participants use it through ByPolicy of package wsconn/client/participant, which also
+// refuses requests without a pinned coordinator's signature: this package trusts the
+// request that it is given. It uses no server, reads no file and imports no client; a
+// [RateLog] counts what its rules have allowed.
 package policy
 
 import (
@@ -31,13 +31,14 @@ const (
 	wildcard       = "*"
 )
 
-// The kinds of request, as [statement.Request] has them.
+// The kinds of request, as in [statement.Request].
 const (
 	keygen = "keygen"
 	sign   = "sign"
 )
 
-// Policy decides about requests by rules. What no rule allows is declined. It is a JSON file:
+// Policy decides about requests by rules. A request that no rule allows is declined. It
+// is a JSON file:
 //
 //	{"version": 1, "rules": [{
 //	    "name": "payroll", "coordinators": ["alice"], "kinds": ["sign"], "keys": ["treasury"],
@@ -45,13 +46,12 @@ const (
 //	    "rate": {"count": 10, "per": "24h"}
 //	}]}
 //
-// A rule must say name, coordinators, kinds and keys; one for keygens also
-// participants, of whom the committee must consist; one for signings what may be
-// signed: "text", a list of regular expressions of which one must match all of
-// the data; "ethereum", see [EthereumRule]; or "any_data": true. With text and
-// any_data it lists the "hashes" too. "*" stands for any key or participant; a
-// coordinator must be named. A field that is not known is an error, and so is one
-// that means nothing in its rule.
+// A rule must have name, coordinators, kinds and keys; one for keygens also
+// participants, the only permitted committee members; one for signings the permitted
+// data: "text", a list of regular expressions of which one must match all of the data;
+// "ethereum", see [EthereumRule]; or "any_data": true. With text and any_data it lists
+// the "hashes" too. "*" stands for any key or participant; a coordinator must be named.
+// An unknown field is an error, and so is one that does not apply to its rule.
 type Policy struct {
 	rules []rule
 	rates *RateLog
@@ -81,7 +81,7 @@ type rate struct {
 	Per   duration `json:"per"`
 }
 
-// duration is written as Go writes it: 24h, 10m.
+// duration has Go's text form: 24h, 10m.
 type duration time.Duration
 
 func (d *duration) UnmarshalText(text []byte) error {
@@ -90,12 +90,12 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-// pattern is a regular expression that must match from the first byte to the
-// last, whatever it says itself.
+// pattern is a regular expression that must match from the first byte to the last,
+// regardless of its own anchors.
 type pattern struct{ *regexp.Regexp }
 
 func (p *pattern) UnmarshalText(text []byte) error {
-	// Alone it must be whole: a bracket too many must not end the group around it.
+	// It must be valid by itself: an extra bracket must not close the group around it.
 	if _, err := regexp.Compile(string(text)); err != nil {
 		return err
 	}
@@ -104,8 +104,7 @@ func (p *pattern) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Parse reads a policy. Rates counts what it has allowed; nil forgets it
-// with the process.
+// Parse reads a policy. Rates counts what it has allowed; nil counts in memory only.
 func Parse(text []byte, rates *RateLog) (*Policy, error) {
 	if len(text) > maxPolicyBytes {
 		return nil, errors.New("policy: too large")
@@ -144,9 +143,9 @@ func Parse(text []byte, rates *RateLog) (*Policy, error) {
 	return &Policy{rules: file.Rules, rates: rates}, nil
 }
 
-// unambiguous refuses what encoding/json would take in its own way: an object that
-// has a field twice, of which one would win; names of fields in another case,
-// which it takes for the same; and null, which it takes for anything.
+// unambiguous refuses input that encoding/json would accept in its own way: a duplicate
+// field, of which one would win; field names in another case, which it treats as equal;
+// and null, which it accepts for anything.
 func unambiguous(d *json.Decoder, depth int) error {
 	t, err := d.Token()
 	if err != nil {
@@ -184,7 +183,7 @@ func unambiguous(d *json.Decoder, depth int) error {
 
 const maxPolicyDepth = 8
 
-// check refuses a rule that says too little, or what means nothing in it.
+// check refuses a rule with missing fields or fields that do not apply.
 func (r *rule) check() error {
 	keygens, signs := slices.Contains(r.Kinds, keygen), slices.Contains(r.Kinds, sign)
 	contents := 0
@@ -243,11 +242,10 @@ func (r *rule) checkNames() error {
 	return nil
 }
 
-// Decide returns whether a rule allows the request, and why none does. The session
-// is the one that was made for the request, by which rates count: the same again
-// counts once. The caller must know that the coordinator has signed the request. An
-// error says that what was allowed could not be counted. It is safe for concurrent
-// use.
+// Decide returns whether a rule allows the request, and if not, why. Rates count by
+// session, the one that was made for the request: the same session counts once. The
+// caller must know that the coordinator has signed the request. An error says that the
+// allowance could not be counted. It is safe for concurrent use.
 func (p *Policy) Decide(session string, request statement.Request) (ok bool, reason string, err error) {
 	var reasons []string
 	for _, r := range p.rules {
@@ -275,7 +273,7 @@ func (p *Policy) Decide(session string, request statement.Request) (ok bool, rea
 	return false, "the policy does not allow it: " + strings.Join(reasons, "; "), nil
 }
 
-// allows reports whether a rule is about a request, and why it does not allow it.
+// allows reports whether a rule applies to a request, and why it does not allow it.
 func (r *rule) allows(q statement.Request) (mine bool, why string) {
 	if !slices.Contains(r.Coordinators, q.Coordinator) || !slices.Contains(r.Kinds, q.Kind) || !listed(r.Keys, q.KeyID) {
 		return false, ""
@@ -294,7 +292,7 @@ func (r *rule) allows(q statement.Request) (mine bool, why string) {
 		return true, "hash " + q.Hash + " is not one of the hashes"
 	case r.AnyData:
 		return true, ""
-	case strings.HasPrefix(q.Data, "0x"): // which is not text, see pubkey.Digest
+	case strings.HasPrefix(q.Data, "0x"): // hex, not text, see pubkey.Digest
 		return true, "the data is not text"
 	case !slices.ContainsFunc(r.Text, func(p pattern) bool { return p.MatchString(q.Data) }):
 		return true, "the text matches no pattern"

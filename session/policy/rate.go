@@ -8,12 +8,11 @@ import (
 	"time"
 )
 
-const maxRate = 10_000 // what is kept for one rule
+const maxRate = 10_000 // allowances kept for one rule
 
-// RateLog remembers what the rules of a [Policy] have allowed. The zero value
-// remembers it in memory; see [NewRateLog], and OpenRates of package
-// wsconn/client/dirstore, which keeps it in a file. It is safe for concurrent use,
-// by one process.
+// RateLog stores what the rules of a [Policy] have allowed. The zero value stores it in
+// memory; see [NewRateLog], and OpenRates of package wsconn/client/dirstore, which
+// keeps it in a file. It is safe for concurrent use, by one process.
 type RateLog struct {
 	save func([]byte) error // nil: in memory only
 
@@ -21,15 +20,15 @@ type RateLog struct {
 	allowed map[string][]allowance // by rule
 }
 
-// allowance is a session that a rule has allowed.
+// allowance is a session allowed by a rule.
 type allowance struct {
 	Session string    `json:"session_id"`
 	At      time.Time `json:"at"`
 }
 
-// NewRateLog returns a log that goes on from what was saved before, nil for nothing,
-// so that a restart does not begin to count anew. Save keeps its text durably before
-// it returns; it is called by one goroutine at a time.
+// NewRateLog returns a log that continues from saved, nil for an empty log, so that a
+// restart does not reset the counts. Save stores its text durably before it returns; it
+// is called by one goroutine at a time.
 func NewRateLog(saved []byte, save func(text []byte) error) (*RateLog, error) {
 	l := &RateLog{save: save}
 	if saved == nil {
@@ -41,13 +40,13 @@ func NewRateLog(saved []byte, save func(text []byte) error) (*RateLog, error) {
 	return l, nil
 }
 
-// Take allows a session under a rule if fewer than count others were allowed in
-// the time before now. It is saved before Take returns. The same session again,
-// which is asked about twice if the process ends in between, counts once.
+// Take allows a session under a rule if fewer than count others were allowed within per
+// before now. It is saved before Take returns. A repeated session, for example after a
+// crash in between, counts once.
 func (l *RateLog) Take(rule, session string, count int, per time.Duration, now time.Time) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// What lies in the future, for a clock was set back, still counts.
+	// Entries in the future, after a clock was set back, still count.
 	recent := slices.DeleteFunc(slices.Clone(l.allowed[rule]), func(a allowance) bool { return now.Sub(a.At) >= per })
 	if slices.ContainsFunc(recent, func(a allowance) bool { return a.Session == session }) {
 		return true, nil

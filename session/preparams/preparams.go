@@ -1,11 +1,11 @@
-// Package preparams makes and keeps pre-parameters, which an ECDSA party needs before
+// Package preparams makes and stores pre-parameters, which an ECDSA party needs before
 // it can generate a key.
 //
 // Start here: [Generate] makes a [Set]; [Set.Seal] and [Open] keep it in a file until
-// it is needed; package party uses it up. Whoever keeps sets must see to it that
-// each is used once: delete the file, durably, before the key generation begins.
+// it is needed; package party uses it up. The caller must ensure that each set is used
+// once: delete the file, durably, before the key generation begins.
 //
-// [Generate] has its own goroutines and outlives none of them.
+// [Generate] starts goroutines and waits for all of them.
 package preparams
 
 import (
@@ -28,20 +28,19 @@ const (
 	maxBytes = 64 << 10 // of the JSON form; some 6 KB are used
 )
 
-// Errors of this package. Neither they nor any text wrapped around them holds
-// anything secret.
+// Errors of this package. Neither they nor any text wrapped around them holds secrets.
 var (
-	// ErrUsed is returned when pre-parameters would be used twice.
+	// ErrUsed is returned on a second use of pre-parameters.
 	ErrUsed = errors.New("preparams: pre-parameters were used before; each set serves one key")
 	// ErrTestOnly is returned for the fixtures of package partytest in a program that
 	// does not import it.
 	ErrTestOnly = errors.New("preparams: pre-parameters marked test_only are refused outside tests")
 )
 
-// Set is what an ECDSA party needs before it can generate a key: a
-// Paillier key and the moduli of its range proofs, four safe primes of 1024 bits
-// in all. They are secret, belong to one party and serve one key: package party
-// uses it up. Safe for concurrent use; printing shows nothing of them.
+// Set holds an ECDSA party's pre-parameters for a key generation: a Paillier key and
+// the moduli of its range proofs, four safe primes of 1024 bits in all. They are
+// secret, belong to one party and serve one key: package party uses it up. Safe for
+// concurrent use; printing shows nothing of them.
 type Set struct {
 	mu   sync.Mutex
 	used bool
@@ -50,17 +49,17 @@ type Set struct {
 	params   *tss.PreParams
 }
 
-// Config says how to make pre-parameters. The zero value is good.
+// Config holds the options of [Generate]. The zero value is valid.
 type Config struct {
 	// Concurrency is how many cores to use. Zero means all.
 	Concurrency int
-	// Progress, if set, is called from one goroutine whenever a safe prime was
-	// found, with how many there are of how many needed. In one case of twenty a
-	// further one is needed, and then of is one more than before.
+	// Progress, if set, is called from one goroutine whenever a safe prime was found,
+	// with the numbers found and needed. In one case of twenty a further one is needed,
+	// and then of grows by one.
 	Progress func(found, of int)
-	// Yield, if set, is called before each exponentiation, by several goroutines
-	// and hundreds of times a second. It may block, to leave the cores to others;
-	// it must return when ctx is done.
+	// Yield, if set, is called before each exponentiation, by several goroutines and
+	// hundreds of times a second. It may block, to leave the cores to others; it must
+	// return when ctx is done.
 	Yield func(ctx context.Context)
 }
 
@@ -117,8 +116,8 @@ type primeResult struct {
 	err   error
 }
 
-// searchPrimes sends primes until ctx is done or an error was sent. Each comes
-// from a random start of its own, so that they have nothing to do with each other.
+// searchPrimes sends primes until ctx is done or an error was sent. Each search has its
+// own random start, so that the primes are independent.
 func searchPrimes(ctx context.Context, results chan<- primeResult, yield func(context.Context)) {
 	s := searcher{size: tss.PrimeBits, groups: sieveGroups(), struck: make([]bool, sieveWindow), yield: yield}
 	for {
@@ -134,8 +133,8 @@ func searchPrimes(ctx context.Context, results chan<- primeResult, yield func(co
 	}
 }
 
-// assemble makes pre-parameters of the first primes that will do: two far apart
-// for the Paillier key and two others. It returns nil if there are none yet.
+// assemble makes pre-parameters of the first suitable primes: two far apart for the
+// Paillier key and two others. It returns nil if there are too few yet.
 func assemble(primes []tss.SafePrime) (*tss.PreParams, error) {
 	if len(primes) < 4 {
 		return nil, nil
@@ -165,7 +164,7 @@ func assemble(primes []tss.SafePrime) (*tss.PreParams, error) {
 	return nil, nil
 }
 
-// Take hands the numbers out, once, to package party: afterwards the set is used.
+// Take returns the numbers, once, to package party: afterwards the set is used.
 // ErrUsed, ErrTestOnly.
 func (p *Set) Take() (*tss.PreParams, error) {
 	if p == nil || p.params == nil {
@@ -189,9 +188,8 @@ type stored struct {
 	Params   *tss.PreParams `json:"params"`
 }
 
-// Marshal encodes unused pre-parameters as JSON for [Parse]. The
-// result is secret. Who stores it must see to it that it is read back once only:
-// delete it before the run begins.
+// Marshal encodes unused pre-parameters as JSON for [Parse]. The result is secret. The
+// caller must ensure that it is read back only once: delete it before the run begins.
 func (p *Set) Marshal() ([]byte, error) {
 	if p == nil || p.params == nil {
 		return nil, errors.New("preparams: pre-parameters are missing")
@@ -204,8 +202,8 @@ func (p *Set) Marshal() ([]byte, error) {
 	return json.Marshal(stored{version, p.testOnly, p.params})
 }
 
-// Parse reads what [Set.Marshal] wrote and checks all of it,
-// which takes some tenths of a second. Its errors quote nothing of the data.
+// Parse reads the output of [Set.Marshal] and checks all of it, which takes some tenths
+// of a second. Its errors quote nothing of the data.
 func Parse(data []byte) (*Set, error) {
 	var in stored
 	if len(data) > maxBytes || codec.StrictJSON(data, &in) != nil || in.Params == nil {
@@ -223,11 +221,11 @@ func Parse(data []byte) (*Set, error) {
 	return &Set{testOnly: in.TestOnly, params: in.Params}, nil
 }
 
-// String names what it is.
+// String returns the type's name.
 func (p *Set) String() string { return "preparams.Set" }
 
 // Format writes what String returns, whatever the verb.
 func (p *Set) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
 
-// MarshalJSON writes what String returns; [Set.Marshal] is the way out.
+// MarshalJSON writes what String returns; use [Set.Marshal] to export the numbers.
 func (p *Set) MarshalJSON() ([]byte, error) { return json.Marshal(p.String()) }

@@ -13,20 +13,20 @@ import (
 )
 
 const (
-	// sieveBound is the largest small prime struck out. Doubling it doubles the
-	// sieving (19 ms here, on a core that takes 0.7 ms for an exponentiation) and
+	// sieveBound is the largest small prime in the sieve. Doubling it doubles the
+	// sieving time (19 ms here, on a core that takes 0.7 ms for an exponentiation) and
 	// saves a tenth of the exponentiations, of which there are about 680 a prime;
 	// BenchmarkSieveBound has the sums, which hardly differ from 2^22 on.
 	sieveBound = 1 << 22
-	// sieveWindow is how many candidates, six apart, are looked at from one random
-	// start. One in about 63000 is a hit at 1023 bits. A window without one is
-	// followed by another random start, not by the next window, so that primes
-	// after long gaps are not preferred even more than a random start does.
+	// sieveWindow is how many candidates, six apart, are tested from one random start.
+	// One in about 63000 is a hit at 1023 bits. After a window without one comes
+	// another random start, not the next window, so that primes after long gaps are not
+	// preferred even more than a random start does.
 	sieveWindow = 1 << 17
 )
 
-// sieveGroup is some small primes and their product, which fits a word: one
-// division of the big number serves them all.
+// sieveGroup is some small primes and their product, which fits a word: one division of
+// the big number serves all of them.
 type sieveGroup struct {
 	product uint64
 	primes  []uint32
@@ -66,16 +66,16 @@ type searcher struct {
 	yield  func(context.Context) // may be nil
 }
 
-// find returns a random safe prime whose two top bits are set, so that the
-// product of two has exactly twice the bits. It returns ctx's error when that is
-// done, which it looks at several times a second.
+// find returns a random safe prime whose two top bits are set, so that the product of
+// two has exactly twice the bits. It returns ctx's error when ctx is done, checking
+// several times a second.
 //
-// The search runs from a random q = 5 mod 6 in steps of 6: any other q makes q
-// or 2q+1 a multiple of 2 or 3. A sieve strikes out every candidate for which a
-// small prime divides q or 2q+1; the rest are tried with one exponentiation
-// each, which hardly any composite survives; and what is left is proved (p) or
-// shown with overwhelming probability (q) to be prime. After "Safe Prime
-// Generation with a Combined Sieve", eprint 2003/186.
+// The search runs from a random q = 5 mod 6 in steps of 6: any other q makes q or 2q+1
+// a multiple of 2 or 3. A sieve removes every candidate for which a small prime divides
+// q or 2q+1; the rest are tested with one exponentiation each, which hardly any
+// composite passes; a candidate that passes is proved (p) or shown with overwhelming
+// probability (q) to be prime. After "Safe Prime Generation with a Combined Sieve",
+// eprint 2003/186.
 func (s *searcher) find(ctx context.Context) (tss.SafePrime, error) {
 	for {
 		start, err := s.start()
@@ -154,7 +154,7 @@ func inverse6(r uint64) uint64 {
 	return (r + 1) / 6
 }
 
-// remainder divides a big-endian number of whole words by m.
+// remainder returns a big-endian number of whole words modulo m.
 func remainder(words []byte, m uint64) uint64 {
 	var rest uint64
 	for ; len(words) > 0; words = words[8:] {

@@ -9,9 +9,8 @@ import (
 	"filippo.io/age"
 )
 
-// Seal returns unused pre-parameters encrypted to their owner, to be kept until
-// they are needed. Whoever keeps them must see to it that they are used once:
-// take away what is kept, durably, before they are.
+// Seal returns unused pre-parameters encrypted to their owner, for storage. The caller
+// must ensure that they are used once: delete the stored copy, durably, before use.
 func (p *Set) Seal(owner *age.HybridRecipient) ([]byte, error) {
 	if owner == nil {
 		return nil, errors.New("seal pre-parameters: the owner's recipient is missing")
@@ -35,8 +34,8 @@ func (p *Set) Seal(owner *age.HybridRecipient) ([]byte, error) {
 	return sealed.Bytes(), nil
 }
 
-// Open opens what [Set.Seal] returned and checks it as
-// [Parse] does. Its errors quote nothing of the secret.
+// Open decrypts the output of [Set.Seal] and checks it as [Parse] does. Its errors
+// quote nothing of the secret.
 func Open(sealed []byte, identities ...age.Identity) (*Set, error) {
 	r, err := age.Decrypt(bytes.NewReader(sealed), identities...)
 	if err != nil {

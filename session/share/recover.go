@@ -18,20 +18,19 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// PrivateKey is the whole private key of a committee, which nobody is meant to
-// have: see [Recover]. Printing, formatting or encoding it as JSON shows whose
-// it is and nothing more; [PrivateKey.Secret] is the one way out.
+// PrivateKey is the whole private key of a committee, which normally exists nowhere:
+// see [Recover]. Printing, formatting or encoding it as JSON shows only the public key;
+// [PrivateKey.Secret] is the only export.
 type PrivateKey struct {
 	curve  pubkey.Curve
 	public []byte
 	scalar **[32]byte // big-endian; behind two pointers for the reason of [identity.Identity]'s keys
 }
 
-// Recover rebuilds a private key from at least as many shares as its threshold
-// says, of one key generation, each of another part. It checks with other code
-// than tss-lib's that the result is the private key of the public one. Whoever
-// has the result signs alone: this is for the end of a key's life, in a disaster
-// or to move what it holds.
+// Recover rebuilds a private key from shares of different parts of one key generation,
+// at least as many as its threshold. It checks, without tss-lib, that the result is the
+// private key of the public one. The result can sign alone: use Recover only at the end
+// of a key's life, in a disaster or to move its assets.
 func Recover(shares []*Share) (*PrivateKey, error) {
 	if err := sameKey(shares); err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
@@ -57,7 +56,7 @@ func Recover(shares []*Share) (*PrivateKey, error) {
 	return k, nil
 }
 
-// sameKey finds out whether shares are enough and belong together.
+// sameKey returns an error unless there are enough shares and they belong together.
 func sameKey(shares []*Share) error {
 	if len(shares) == 0 || slices.ContainsFunc(shares, (*Share).IsZero) {
 		return errors.New("a share is missing")
@@ -89,7 +88,7 @@ func sameKey(shares []*Share) error {
 	return nil
 }
 
-// ParsePrivateKey reads what [PrivateKey.Secret] wrote and checks it against the
+// ParsePrivateKey reads the output of [PrivateKey.Secret] and checks it against the
 // public key. Its errors quote nothing of the text.
 func ParsePrivateKey(curve pubkey.Curve, publicKey, secret string) (*PrivateKey, error) {
 	public, err := curve.ParseKey(publicKey)
@@ -115,7 +114,7 @@ func ParsePrivateKey(curve pubkey.Curve, publicKey, secret string) (*PrivateKey,
 
 func (k *PrivateKey) bytes() *[32]byte { return *k.scalar }
 
-// check holds the scalar to the public key.
+// check checks the scalar against the public key.
 func (k *PrivateKey) check() error {
 	wrong := errors.New("it is not the private key of " + pubkey.Encode(k.public))
 	var got []byte
@@ -141,13 +140,12 @@ func (k *PrivateKey) check() error {
 	return nil
 }
 
-// Secret returns the private key as 0x and hex of 32 bytes. On secp256k1 it is
-// the number in big-endian order, as all programs for Ethereum and Bitcoin take
-// it. On ed25519 it is the secret scalar, reduced modulo the group order, in
-// little-endian order, as RFC 8032 encodes scalars. That is not the 32-byte seed
-// of RFC 8032, of which the scalar would be a hash: a key made together has
-// none. Programs that ask for a seed cannot use it; [PrivateKey.Sign] can, and
-// whatever multiplies by an unclamped scalar.
+// Secret returns the private key as 0x and hex of 32 bytes. On secp256k1 it is the
+// number in big-endian order, as programs for Ethereum and Bitcoin take it. On ed25519
+// it is the secret scalar, reduced modulo the group order, in little-endian order, as
+// RFC 8032 encodes scalars. That is not the 32-byte seed of RFC 8032, from which the
+// scalar is hashed: a threshold key has no seed. Programs that need a seed cannot use
+// it; [PrivateKey.Sign] can, and programs that multiply by an unclamped scalar.
 func (k PrivateKey) Secret() string {
 	raw := *k.bytes()
 	defer clear(raw[:])
@@ -157,9 +155,9 @@ func (k PrivateKey) Secret() string {
 	return pubkey.Encode(raw[:])
 }
 
-// Sign signs as the committee would: digest is 32 bytes on secp256k1 and the
-// message itself on ed25519, the signature is in the form of [pubkey.Curve.Verify],
-// by which it is checked.
+// Sign signs as the committee would: digest is 32 bytes on secp256k1 and the message
+// itself on ed25519; the signature has the form of [pubkey.Curve.Verify], and is
+// verified with it.
 func (k PrivateKey) Sign(digest []byte) ([]byte, error) {
 	var sig []byte
 	if k.curve == pubkey.Ed25519 {
@@ -193,8 +191,8 @@ func (k PrivateKey) Sign(digest []byte) ([]byte, error) {
 	return whole, nil
 }
 
-// nonce makes ed25519's, big-endian, of secret, message and fresh randomness, so
-// that it is another for each message whether or not the randomness is good.
+// nonce derives ed25519's nonce, big-endian, from secret, message and fresh randomness,
+// so that it differs for each message even if the randomness is bad.
 func (k PrivateKey) nonce(message []byte) ([]byte, error) {
 	var salt [32]byte
 	if _, err := rand.Read(salt[:]); err != nil {
@@ -212,11 +210,11 @@ func (k PrivateKey) nonce(message []byte) ([]byte, error) {
 	return n.FillBytes(make([]byte, 32)), nil
 }
 
-// Wipe overwrites the key, which is then useless. Copies that libraries and the
-// runtime have made stay until they are overwritten by chance.
+// Wipe overwrites the key, which is then unusable. Copies made by libraries and the
+// runtime remain in memory until they happen to be overwritten.
 func (k PrivateKey) Wipe() { clear(k.bytes()[:]) }
 
-// String names the key by its public half.
+// String names the key by its public key.
 func (k PrivateKey) String() string { return "share.PrivateKey(of " + pubkey.Encode(k.public) + ")" }
 
 // Format writes what String returns, whatever the verb.

@@ -1,11 +1,11 @@
-// Package share is a party's share of a key: its file format, and what can be done
-// with shares besides signing.
+// Package share is a party's share of a key: its file format, and the operations on
+// shares besides signing.
 //
 // Start here: [Share.Seal] writes a share as share_json, sealed to its owner;
-// [ParsePublic] reads the part of it that is no secret and [Open] the whole.
-// [Share.Verify] proves a share usable without rebuilding anything; [Recover]
-// rebuilds the private key from a threshold of shares, for the day on which the
-// committee cannot sign any more. Nothing else ever has that key.
+// [ParsePublic] reads its public part and [Open] the whole. [Share.Verify] proves a
+// share usable without rebuilding the key; [Recover] rebuilds the private key from a
+// threshold of shares, if the committee can no longer sign. No other function ever has
+// that key.
 //
 // The package stores nothing. Key generation and signing are in package party.
 package share
@@ -30,16 +30,16 @@ import (
 )
 
 const (
-	version  = 2       // 1 knew no epochs and is read as epoch 1
-	maxBytes = 4 << 20 // far above a share of a key of 256 parties
+	version  = 2       // 1 has no epochs and is read as epoch 1
+	maxBytes = 4 << 20 // far above the size with 256 parties
 )
 
-// ErrNotOwner is returned by [Open] when a share is sealed to others than the
-// identities given.
+// ErrNotOwner is returned by [Open] if a share is sealed to none of the given
+// identities.
 var ErrNotOwner = errors.New("share: the share is sealed to another identity")
 
-// Public is what of a share is no secret. It travels in the clear beside
-// the sealed rest, which holds a copy to compare it with.
+// Public is the public part of a share. It travels in the clear beside the sealed part,
+// which holds a copy to compare it with.
 type Public struct {
 	Version     int          `json:"version"`
 	KeyID       string       `json:"key_id"`
@@ -56,9 +56,9 @@ type Public struct {
 	Created time.Time         `json:"created"`
 }
 
-// Share is a party's part of a key: with Threshold of them one signs. It is
-// immutable and safe for concurrent use. Printing, formatting or encoding it as
-// JSON shows which share it is and nothing more; [Share.Seal] is the one way out.
+// Share is a party's part of a key; Threshold shares sign. It is immutable and safe for
+// concurrent use. Printing, formatting or encoding it as JSON shows only which share it
+// is; [Share.Seal] is the only export.
 type Share struct {
 	public Public
 	secret *tss.Secret // behind a pointer, so that printing a copy shows nothing
@@ -79,8 +79,8 @@ type plainJSON struct {
 // secretJSON is a secret without the methods that hide it.
 type secretJSON tss.Secret
 
-// New returns the share that a key generation has left a party: everything of
-// public is set but for Version, PublicKey, AccountAddr and Created. It is for
+// New returns a party's share from the result of a key generation. The caller sets
+// every field of public except Version, PublicKey, AccountAddr and Created. It is for
 // package party.
 func New(public Public, secret *tss.Secret) (*Share, error) {
 	pub, err := secret.PublicKey(public.Curve)
@@ -100,13 +100,13 @@ func New(public Public, secret *tss.Secret) (*Share, error) {
 	return s, nil
 }
 
-// IsZero reports whether the share is nil or its zero value, which is no share.
+// IsZero reports whether the share is nil or the invalid zero value.
 func (s *Share) IsZero() bool { return s == nil || s.secret == nil }
 
 // Secret returns the secret part, to sign with. It is for package party.
 func (s *Share) Secret() *tss.Secret { return s.secret }
 
-// Key is what the share says about its key. It is for package party.
+// Key returns the share's data about its key. It is for package party.
 func (s *Share) Key() *tss.Key { return s.public.key() }
 
 func (p *Public) key() *tss.Key {
@@ -122,10 +122,10 @@ func (s *Share) Public() Public {
 	return p
 }
 
-// Seal returns the share as share_json: a JSON object of the public part and,
-// under "sealed", all of it encrypted with age to its owner and to the further
-// recipients given, in age's armor. The further ones must be post-quantum
-// (age1pq1…) as the owner is; age mixes no others with them.
+// Seal returns the share as share_json: a JSON object of the public part and, under
+// "sealed", all of it encrypted with age to its owner and to further recipients, in
+// age's armor. The further ones must be post-quantum (age1pq1…) like the owner; age
+// does not mix them with others.
 func (s *Share) Seal(owner *age.HybridRecipient, more ...age.Recipient) (string, error) {
 	if owner == nil {
 		return "", errors.New("seal share: the owner's recipient is missing")
@@ -154,14 +154,14 @@ func (s *Share) Seal(owner *age.HybridRecipient, more ...age.Recipient) (string,
 	return string(out), nil
 }
 
-// plain is what is sealed.
+// plain returns the plaintext to seal.
 func (s *Share) plain() ([]byte, error) {
 	return json.Marshal(plainJSON{s.public, (*secretJSON)(s.secret.ForEncoding())})
 }
 
-// ParsePublic reads the public part of a share_json, of the present format or the one
-// before it, which knew no epochs and is read as epoch 1. It can be changed by
-// whoever stored it: only [Open] shows that it belongs to what is sealed.
+// ParsePublic reads the public part of a share_json, of the present format or the first
+// one, which has no epochs and is read as epoch 1. Its storage could have changed it:
+// only [Open] shows that it matches the sealed part.
 func ParsePublic(shareJSON string) (Public, error) {
 	s, err := parseSealed(shareJSON)
 	if err != nil {
@@ -188,10 +188,10 @@ func parseSealed(shareJSON string) (sealedJSON, error) {
 	return s, nil
 }
 
-// Open opens a share_json with an [*identity.Identity] or any age identity to which
-// it was sealed, and checks that what is outside equals what is inside and that
-// the secret part is whole and belongs to the key. ErrNotOwner. Its errors quote
-// nothing of the secret.
+// Open decrypts a share_json with an [*identity.Identity] or any age identity to which
+// it was sealed, and checks that the public part equals the sealed copy and that the
+// secret part is complete and belongs to the key. ErrNotOwner. Its errors quote nothing
+// of the secret.
 func Open(shareJSON string, identities ...age.Identity) (*Share, error) {
 	outside, err := parseSealed(shareJSON)
 	if err != nil {
@@ -215,7 +215,7 @@ func Open(shareJSON string, identities ...age.Identity) (*Share, error) {
 
 func openPlain(plain []byte, outside *Public) (*Share, error) {
 	var inside plainJSON
-	// The decoder's own errors can quote what it read.
+	// The decoder's own errors can quote its input.
 	if err := codec.StrictJSON(plain, &inside); err != nil || inside.Secret == nil {
 		return nil, errors.New("open share: what is sealed is not a share")
 	}
@@ -230,7 +230,7 @@ func openPlain(plain []byte, outside *Public) (*Share, error) {
 	return s, nil
 }
 
-// upgrade makes what was read of the first format one of the present format.
+// upgrade converts the first format to the present one.
 func (p *Public) upgrade() {
 	if p.Version == 1 {
 		p.Version, p.Epoch = version, 1
@@ -243,7 +243,7 @@ func (p *Public) equal(other *Public) bool {
 	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
-// check holds the public part together.
+// check checks the public part's consistency.
 func (p *Public) check() error {
 	switch {
 	case p.Version == 1 && p.Epoch != 0:
@@ -284,7 +284,7 @@ func (p *Public) check() error {
 	return nil
 }
 
-// check holds the share to its public part: see [tss.Secret.Check].
+// check checks the share against its public part: see [tss.Secret.Check].
 func (s *Share) check() error {
 	if err := s.public.check(); err != nil {
 		return err
@@ -292,11 +292,11 @@ func (s *Share) check() error {
 	return s.secret.Check(s.public.key())
 }
 
-// Verify checks what [Open] leaves out to save time: that the public points
-// of any quorum, and not of one only, add up to the public key; and on secp256k1
-// that the primes behind the own Paillier key and moduli are such, and that h1
-// and h2 are powers of each other. With that, a share that was opened can sign,
-// with whichever quorum. It rebuilds nothing and takes some tenths of a second.
+// Verify makes the checks that [Open] omits to save time: that the public points of
+// every quorum, not only of one, add up to the public key; and on secp256k1 that the
+// primes behind the own Paillier key and moduli are safe primes, and that h1 and h2 are
+// powers of each other. After that, an opened share can sign with any quorum. It
+// rebuilds nothing and takes some tenths of a second.
 func (s *Share) Verify() error {
 	err := s.check()
 	if err == nil {
@@ -322,9 +322,9 @@ func (s Share) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()
 // MarshalJSON writes what String returns.
 func (s Share) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
 
-// Attest signs which key a session of key generation has made. Only who has a
-// share of the key can: all that is signed, but for the session's name and its
-// coordinator, is what the share says, which is what the MPC has computed.
+// Attest signs which key a key generation has made. Only a holder of a share can:
+// except for the session's name and its coordinator, the signed content comes from the
+// share, as computed by the MPC.
 func (s *Share) Attest(id *identity.Identity, sessionID, coordinator string) (statement.Attestation, error) {
 	p := s.Public()
 	if !id.IsZero() && p.Parties[p.PartIndex-1].Identity != id.Public() {

@@ -14,11 +14,11 @@ import (
 type (
 	// Party is one party's side of a protocol. It is not safe for concurrent use.
 	Party = tss.Party
-	// Parameters are what a party knows of its protocol: see [Committee.Params].
+	// Parameters describe a protocol to a party: see [Committee.Params].
 	Parameters = tss.Parameters
-	// PartyID is a party as the library numbers it.
+	// PartyID identifies a party in the library.
 	PartyID = tss.PartyID
-	// Message is what a party sends.
+	// Message is a message that a party sends.
 	Message = tss.Message
 	// ParsedMessage is a message that was sent or received, with its content.
 	ParsedMessage = tss.ParsedMessage
@@ -30,8 +30,8 @@ type (
 	PreParams = ecdsakeygen.LocalPreParams
 )
 
-// Curve is a curve as the library computes on it: its own secp256k1, and an
-// ed25519 with other arithmetic (see edwardsCurve).
+// Curve returns the library's form of a curve: its own secp256k1, and ed25519 with
+// other arithmetic (see edwardsCurve).
 func Curve(c pubkey.Curve) elliptic.Curve {
 	if c == pubkey.Ed25519 {
 		return edwards25519Curve
@@ -39,5 +39,5 @@ func Curve(c pubkey.Curve) elliptic.Curve {
 	return tss.S256()
 }
 
-// Order is the order of a curve's group. The caller must not change it.
+// Order returns the order of a curve's group. The caller must not change it.
 func Order(c pubkey.Curve) *big.Int { return Curve(c).Params().N }

@@ -13,15 +13,15 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// Result is what a protocol makes: one of the two.
+// Result is a protocol's result: one of the two.
 type Result struct {
 	Secret    *Secret
 	Signature []byte
 }
 
 // Build makes tss-lib's party, which sends to out, and the function that takes its
-// result: nil if there is none yet. Neither out nor the result channel may ever
-// block the party. tss-lib's constructors panic on what they do not like.
+// result: nil if not done. Neither out nor the result channel may ever block the party.
+// tss-lib's constructors panic on invalid arguments.
 type Build func(params *Parameters, out chan<- Message) (Party, func() (*Result, error))
 
 // Keygen builds a key generation. The pre-parameters are needed on secp256k1 and
@@ -61,7 +61,7 @@ func Sign(curve pubkey.Curve, secret *Secret, pub, digest []byte) Build {
 		end := make(chan *common.SignatureData, 1)
 		m := new(big.Int).SetBytes(digest)
 		if curve == pubkey.Ed25519 {
-			// Without the length tss-lib would sign the message less its leading zeros.
+			// Without the length tss-lib would drop the message's leading zeros.
 			return eddsasigning.NewLocalParty(m, params, *secret.EdDSA, out, end, len(digest)), collectSignature(curve, end, pub, digest)
 		}
 		// tss-lib refuses a digest that is not below the group order. ECDSA uses
@@ -71,8 +71,8 @@ func Sign(curve pubkey.Curve, secret *Secret, pub, digest []byte) Build {
 	}
 }
 
-// collectSignature takes the signature that tss-lib made, and believes none of
-// it: package pubkey verifies it with other code and finds v itself.
+// collectSignature takes tss-lib's signature without trusting it: package pubkey
+// verifies it with other code and finds v itself.
 func collectSignature(curve pubkey.Curve, end <-chan *common.SignatureData, pub, digest []byte) func() (*Result, error) {
 	return func() (*Result, error) {
 		select {
@@ -92,7 +92,7 @@ func finishSignature(curve pubkey.Curve, data *common.SignatureData, pub, digest
 	if curve == pubkey.Ed25519 {
 		return curve.Complete(pub, digest, data.Signature)
 	}
-	// tss-lib has padded R and S in some versions and not in others.
+	// Some versions of tss-lib pad R and S, others do not.
 	if len(data.R) > 32 || len(data.S) > 32 {
 		return nil, pubkey.ErrSignature
 	}

@@ -13,21 +13,20 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// Committee maps between our part indexes and tss-lib's: tss-lib sorts parties
-// by their keys and numbers them from 0 in that order, which has nothing to do
-// with ours.
+// Committee maps between our part indexes and tss-lib's: tss-lib sorts parties by their
+// keys and numbers them from 0 in that order, which is unrelated to ours.
 type Committee struct {
 	curve pubkey.Curve
 	// Sorted are the parties in tss-lib's order.
 	Sorted tss.SortedPartyIDs
-	// ByPart finds a party by its part index.
+	// ByPart has the parties by part index.
 	ByPart map[int]*tss.PartyID
 	// PartOf are the part indexes by tss-lib's index.
 	PartOf []int
 }
 
-// NewCommittee returns the committee of a key's parties, or of those of them that
-// take part in a signing. It is an error if two have the same key.
+// NewCommittee returns the committee of a key's parties, or of the signers among them.
+// It returns an error if two have the same key.
 func NewCommittee(curve pubkey.Curve, keyID string, members []identity.Member) (*Committee, error) {
 	c := &Committee{curve: curve, ByPart: make(map[int]*tss.PartyID, len(members))}
 	ids := make(tss.UnSortedPartyIDs, 0, len(members))
@@ -51,9 +50,8 @@ func NewCommittee(curve pubkey.Curve, keyID string, members []identity.Member) (
 	return c, nil
 }
 
-// Params are tss-lib's parameters for one of the parties. This is the one place
-// where our threshold (how many must sign) becomes tss-lib's (the degree of the
-// polynomial, one less).
+// Params returns tss-lib's parameters for one of the parties. Only here our threshold
+// (how many must sign) becomes tss-lib's (the degree of the polynomial, one less).
 func (c *Committee) Params(self, threshold, concurrency int) *tss.Parameters {
 	p := tss.NewParameters(Curve(c.curve), tss.NewPeerContext(c.Sorted), c.ByPart[self], len(c.Sorted), threshold-1)
 	if concurrency > 0 {
@@ -62,10 +60,10 @@ func (c *Committee) Params(self, threshold, concurrency int) *tss.Parameters {
 	return p
 }
 
-// PartyKey is where a party's share lies on the key's polynomial: a number
-// between 1 and the group order less 1, derived from what names the party in
-// this key. It differs between keys, so that tss-lib's own session ids, which
-// hold little else, do too.
+// PartyKey is the x coordinate of a party's share on the key's polynomial: a number
+// between 1 and the group order less 1, derived from the key id, user and index. It
+// differs between keys, so that tss-lib's own session ids, which contain little else,
+// do too.
 func PartyKey(curve pubkey.Curve, keyID, user string, index int) *big.Int {
 	order := Curve(curve).Params().N
 	for try := 0; ; try++ {
@@ -78,7 +76,7 @@ func PartyKey(curve pubkey.Curve, keyID, user string, index int) *big.Int {
 		t.Number(try)
 		sum := sha256.Sum256(t.Buf)
 		key := new(big.Int).SetBytes(sum[:])
-		// Zero would be the secret itself. It happens once in 2^252.
+		// Zero would be the secret itself. Probability 1 in 2^252.
 		if key.Mod(key, order).Sign() != 0 {
 			return key
 		}

@@ -21,9 +21,9 @@ const (
 
 // Content is the content of one type of round message.
 type Content struct {
-	// Max bounds it in bytes, with room above what tss-lib sends.
+	// Max bounds it in bytes, above the size that tss-lib sends.
 	Max int
-	// New makes an empty one.
+	// New returns an empty one.
 	New func() MessageContent
 }
 
@@ -63,8 +63,8 @@ var Contents = map[string]Content{
 }
 
 // Decode parses the content of a round message from a party and runs tss-lib's own
-// structural checks on it. Sender and broadcast flag are the caller's knowledge;
-// nothing of the kind is in the content. It never panics.
+// structural checks on it. The caller supplies sender and broadcast flag; the content
+// has neither. It never panics.
 func (c Content) Decode(from *PartyID, broadcast bool, data []byte) (msg ParsedMessage, err error) {
 	defer func() {
 		if recover() != nil {
@@ -86,10 +86,10 @@ func (c Content) Decode(from *PartyID, broadcast bool, data []byte) (msg ParsedM
 	return tss.NewMessage(routing, into, wrapper), nil
 }
 
-// Encode is the inverse of [Content.Decode] for a message of the own party's.
+// Encode is the inverse of [Content.Decode] for one of the own party's messages.
 func Encode(msg ParsedMessage) ([]byte, error) {
 	return proto.MarshalOptions{Deterministic: true}.Marshal(msg.Content())
 }
 
-// MessageType is what Type returns of a message with such content.
+// MessageType returns the Type of a message with such content.
 func (c Content) MessageType() string { return string(proto.MessageName(c.New())) }

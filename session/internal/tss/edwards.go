@@ -10,15 +10,14 @@ import (
 	"github.com/bnb-chain/tss-lib/v2/tss"
 )
 
-// edwardsCurve is ed25519 for tss-lib: the same group, parameters and numbers as
-// the curve that the library brings, so that its messages are the same too, with
-// the arithmetic of filippo.io/edwards25519. The library's own multiplies a
-// secret by doubling and adding, in a time that depends on the secret's bits, and
-// encodes and decodes a point at each of them, which is nearly all of the time
-// that a signing takes.
+// edwardsCurve is ed25519 for tss-lib: the same group, parameters and numbers as the
+// library's own curve, so that messages are identical, with the arithmetic of
+// filippo.io/edwards25519. The library's own multiplies a secret by doubling and
+// adding, in a time that depends on the secret's bits, and encodes and decodes a point
+// at each of them, which takes nearly all of the time of a signing.
 //
 // Points are affine, (0, 1) the neutral one. Like the library's, methods take any
-// integers; unlike it, a coordinate that is not in its field is on no curve.
+// integers; unlike it, a coordinate outside its field is not on the curve.
 type edwardsCurve struct {
 	*elliptic.CurveParams
 	d *field.Element // of -x²+y² = 1+dx²y²
@@ -34,11 +33,11 @@ func newEdwardsCurve() *edwardsCurve {
 	return c
 }
 
-// Params returns the library's own.
+// Params returns the library's own parameters.
 func (c *edwardsCurve) Params() *elliptic.CurveParams { return c.CurveParams }
 
-// IsOnCurve reports whether both coordinates are in the field, and the point on
-// the curve, whatever its order.
+// IsOnCurve reports whether both coordinates are in the field, and the point on the
+// curve, of any order.
 func (c *edwardsCurve) IsOnCurve(x, y *big.Int) bool {
 	fx, okX := c.element(x)
 	fy, okY := c.element(y)
@@ -53,7 +52,7 @@ func (c *edwardsCurve) IsOnCurve(x, y *big.Int) bool {
 	return left.Equal(right) == 1
 }
 
-// Add returns the sum of two points. It returns nil for what is no point.
+// Add returns the sum of two points, nil for invalid ones.
 func (c *edwardsCurve) Add(x1, y1, x2, y2 *big.Int) (x, y *big.Int) {
 	p, q := c.point(x1, y1), c.point(x2, y2)
 	if p == nil || q == nil {
@@ -62,12 +61,11 @@ func (c *edwardsCurve) Add(x1, y1, x2, y2 *big.Int) (x, y *big.Int) {
 	return affine(p.Add(p, q))
 }
 
-// Double returns the point added to itself. It returns nil for what is no point.
+// Double returns the point added to itself, nil for an invalid one.
 func (c *edwardsCurve) Double(x1, y1 *big.Int) (x, y *big.Int) { return c.Add(x1, y1, x1, y1) }
 
-// ScalarMult returns the point times k, a big-endian integer, in a time that does
-// not depend on k's bits where k is below the group's order. It returns nil for
-// what is no point.
+// ScalarMult returns the point times k, a big-endian integer, in a time independent of
+// k's bits if k is below the group's order. It returns nil for an invalid point.
 func (c *edwardsCurve) ScalarMult(x1, y1 *big.Int, k []byte) (x, y *big.Int) {
 	p := c.point(x1, y1)
 	if p == nil {
@@ -76,7 +74,7 @@ func (c *edwardsCurve) ScalarMult(x1, y1 *big.Int, k []byte) (x, y *big.Int) {
 	if s, ok := c.scalar(k); ok {
 		return affine(p.ScalarMult(s, p))
 	}
-	// A number so large is nobody's secret. To reduce it would be wrong for points
+	// So large a number is never a secret. Reducing it would be wrong for points
 	// outside the prime-order group.
 	sum, n := edwards25519.NewIdentityPoint(), new(big.Int).SetBytes(k)
 	for i := n.BitLen() - 1; i >= 0; i-- {
@@ -89,7 +87,7 @@ func (c *edwardsCurve) ScalarMult(x1, y1 *big.Int, k []byte) (x, y *big.Int) {
 }
 
 // ScalarBaseMult returns the base point times k, a big-endian integer, in a time
-// that does not depend on k's bits where k is below the group's order.
+// independent of k's bits if k is below the group's order.
 func (c *edwardsCurve) ScalarBaseMult(k []byte) (x, y *big.Int) {
 	s, ok := c.scalar(k)
 	if !ok { // the base point has the order N
@@ -99,7 +97,7 @@ func (c *edwardsCurve) ScalarBaseMult(k []byte) (x, y *big.Int) {
 	return affine(new(edwards25519.Point).ScalarBaseMult(s))
 }
 
-// element returns n as a number of the field; false if it is none.
+// element returns n as an element of the field; false if it is out of range.
 func (c *edwardsCurve) element(n *big.Int) (*field.Element, bool) {
 	if n.Sign() < 0 || n.Cmp(c.P) >= 0 {
 		return nil, false
@@ -108,8 +106,8 @@ func (c *edwardsCurve) element(n *big.Int) (*field.Element, bool) {
 	return e, err == nil
 }
 
-// scalar returns the integer as a number modulo the order; false if it is not
-// below that.
+// scalar returns the integer as a number modulo the order; false if it is not below the
+// order.
 func (c *edwardsCurve) scalar(k []byte) (*edwards25519.Scalar, bool) {
 	var b [32]byte
 	if len(k) > len(b) {
@@ -122,7 +120,7 @@ func (c *edwardsCurve) scalar(k []byte) (*edwards25519.Scalar, bool) {
 	return s, err == nil
 }
 
-// point returns a point by its coordinates, nil if that is none.
+// point returns the point with those coordinates, nil if they are invalid.
 func (c *edwardsCurve) point(x, y *big.Int) *edwards25519.Point {
 	fx, okX := c.element(x)
 	fy, okY := c.element(y)

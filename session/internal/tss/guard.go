@@ -14,11 +14,11 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// Guard stands before tss-lib v2.0.2 and checks what that does not: three fixes
-// that were made to tss-lib and never released; inputs at which its goroutines
-// panic, which ends the process; inputs for which it blames nobody, or the wrong
-// party; and the size and form of every field. What must hold is in guardRules,
-// one list for each message type. A guard belongs to the engine's goroutine.
+// Guard checks messages before tss-lib v2.0.2, for what it does not check itself: three
+// fixes to tss-lib that were never released; inputs at which its goroutines panic,
+// which ends the process; inputs for which it blames no one, or the wrong party; and
+// the size and form of every field. The rules are in guardRules, one list for each
+// message type. A guard belongs to the engine's goroutine.
 type Guard struct {
 	curve     pubkey.Curve
 	order     *big.Int
@@ -32,7 +32,7 @@ type Guard struct {
 	TestingOnlySkip func(rule string) bool
 }
 
-// said is what a message is filed under.
+// said is the key under which a message is stored.
 type said struct {
 	part int
 	kind reflect.Type
@@ -48,10 +48,10 @@ func NewGuard(curve pubkey.Curve, threshold, self int, parts []int, moduli map[i
 	}
 }
 
-// Anew returns a guard of the same run that has seen nothing.
+// Anew returns an empty guard of the same run.
 func (g *Guard) Anew() *Guard { return NewGuard(g.curve, g.threshold, g.self, g.parts, g.moduli) }
 
-// Rules lists what the guard wants, by the name of the message type.
+// Rules lists the guard's rules, by the name of the message type.
 func Rules() map[string][]string {
 	out := map[string][]string{}
 	for name, rules := range guardRules {
@@ -62,24 +62,24 @@ func Rules() map[string][]string {
 	return out
 }
 
-// rule is one thing that must hold of a message.
+// rule is one condition on a message.
 type rule struct {
-	text  string // says what must hold, and names the rule
+	text  string // states the condition, and names the rule
 	check func(g *Guard, from int, m tss.MessageContent) verdict
 }
 
-// verdict is nil if a rule holds. If not it lists those of whom at least one is
-// at fault: the sender alone, or several where nobody can tell.
+// verdict is nil if a rule holds. If not it lists the parties of which at least one is
+// at fault: the sender alone, or several if this cannot be decided.
 type verdict []int
 
 // Refusal is a rule that does not hold.
 type Refusal struct {
-	Rule string // says what must hold
-	// Between are those of whom one is at fault; nil if it is the sender.
+	Rule string // states the condition
+	// Between are the parties of which one is at fault; nil if it is the sender.
 	Between []int
 }
 
-// must makes a rule of which the sender alone can be at fault.
+// must makes a rule for which only the sender can be at fault.
 func must[M tss.MessageContent](text string, holds func(g *Guard, from int, m M) bool) rule {
 	return rule{text, func(g *Guard, from int, m tss.MessageContent) verdict {
 		if holds(g, from, m.(M)) {
@@ -89,9 +89,8 @@ func must[M tss.MessageContent](text string, holds func(g *Guard, from int, m M)
 	}}
 }
 
-// Check applies the rules for a message of a round, by its name, and files it. It
-// returns nil if all hold. All messages of earlier rounds must have been filed
-// before.
+// Check applies the rules for a message of a round, by its name, and stores it. It
+// returns nil if all hold. All messages of earlier rounds must have been stored before.
 func (g *Guard) Check(round string, from int, m tss.MessageContent) *Refusal {
 	for _, rule := range guardRules[round] {
 		if g.TestingOnlySkip != nil && g.TestingOnlySkip(rule.text) {
@@ -107,20 +106,20 @@ func (g *Guard) Check(round string, from int, m tss.MessageContent) *Refusal {
 	return nil
 }
 
-// Own files a message without checking it: one of the own party's.
+// Own stores one of the own party's messages without checking it.
 func (g *Guard) Own(part int, m tss.MessageContent) {
 	g.seen[said{part, reflect.TypeOf(m)}] = m
 }
 
-// earlier returns a message filed before, nil if there is none.
+// earlier returns a message stored before, nil if there is none.
 func earlier[M tss.MessageContent](g *Guard, part int) M {
 	m, _ := g.seen[said{part, reflect.TypeFor[M]()}].(M)
 	return m
 }
 
-// numbers wants a field to hold as many numbers as there are sizes, each of at
-// most that many bytes and in its shortest form. tss-lib takes any length, pays
-// for it, and compares some numbers as bytes.
+// numbers requires a field to hold as many numbers as there are sizes, each of at most
+// that many bytes and in its shortest form. tss-lib accepts any length, at its cost,
+// and compares some numbers as bytes.
 func numbers(field string, sizes ...int) rule {
 	text := fmt.Sprintf("%s must be a number of at most %d bytes in its shortest form", field, sizes[0])
 	if len(sizes) > 1 {
@@ -131,9 +130,9 @@ func numbers(field string, sizes ...int) rule {
 	}}
 }
 
-// polynomial wants a field to open a commitment to a polynomial: a random number
-// and one point for each coefficient, of which there are as many as it takes
-// parties to sign. tss-lib ignores what is too much and panics at what is missing.
+// polynomial requires a field to open a commitment to a polynomial: a random number and
+// one point for each of its coefficients, threshold in number. tss-lib ignores extra
+// values and panics on missing ones.
 func polynomial(field string) rule {
 	text := field + " must be a number and as many points as the threshold"
 	return rule{text, func(g *Guard, from int, m tss.MessageContent) verdict {
@@ -176,9 +175,9 @@ func (g *Guard) isScalar(b []byte) bool {
 	return x.Sign() > 0 && x.Cmp(g.order) < 0
 }
 
-// IsPoint reports whether x and y are an element of the group: on the curve, in
-// reduced coordinates, and neither neutral nor, on ed25519, neutral once
-// multiplied by the cofactor, with which tss-lib clears what it is given.
+// IsPoint reports whether x and y are an element of the group: on the curve, in reduced
+// coordinates, and not neutral; on ed25519 also not neutral after multiplication by the
+// cofactor, which tss-lib applies to its inputs.
 func (g *Guard) IsPoint(x, y []byte) bool {
 	p := crypto.NewECPointNoCurveCheck(Curve(g.curve), number(x), number(y))
 	return validPoint(g.curve, p) && !(g.curve == pubkey.Ed25519 && isSmallOrder(p))
@@ -196,7 +195,7 @@ func isSmallOrder(p *crypto.ECPoint) bool {
 		y.Cmp(new(big.Int).Sub(p.Curve().Params().P, order8)) == 0
 }
 
-// arePoints is IsPoint for a list of coordinates in pairs.
+// arePoints is IsPoint for a list of coordinate pairs.
 func (g *Guard) arePoints(flat [][]byte) bool {
 	if len(flat)%2 != 0 {
 		return false
@@ -215,8 +214,8 @@ func opens(commitment []byte, values [][]byte) bool {
 	return len(values) > 0 && c.Verify()
 }
 
-// isUnit reports whether x is between 1 and bound less 1 and has no factor in
-// common with n, of which bound is a power.
+// isUnit reports whether x is between 1 and bound less 1 and coprime to n, of which
+// bound is a power.
 func isUnit(x, bound, n *big.Int) bool {
 	if n == nil || x.Sign() <= 0 || x.Cmp(bound) >= 0 {
 		return false

@@ -13,9 +13,9 @@ import (
 	"github.com/bnb-chain/tss-lib/v2/tss"
 )
 
-// What an honest party's numbers can need, in bytes, with q the group order (32
-// bytes) and N a modulus (256): from the sums and products in tss-lib's provers,
-// and one byte for the carry of a sum.
+// The greatest sizes of an honest party's numbers, in bytes, with q the group order (32
+// bytes) and N a modulus (256): from the sums and products in tss-lib's provers, and
+// one byte for the carry of a sum.
 var (
 	rangeProofSizes = []int{
 		sizeResidue, sizeSquare, sizeResidue, sizeResidue, // z, u, w, s
@@ -46,8 +46,8 @@ var (
 	dlnProofSizes = slices.Repeat(slices.Concat([]int{1}, same(dlnproof.Iterations, sizeResidue)), 2)
 )
 
-// guardRules lists by message type what must hold. The order matters: a rule may
-// rely on those before it, which for fields begin with their form.
+// guardRules lists the conditions by message type. The order matters: a rule may rely
+// on those before it; a field's form comes first.
 var guardRules = map[string][]rule{
 	"ecdsa/keygen/1":       ecdsaKeygen1Rules,
 	"ecdsa/keygen/2-share": ecdsaKeygen2ShareRules,
@@ -88,9 +88,9 @@ type (
 	ecdsaS9   = *ecdsasigning.SignRound9Message
 )
 
-// Round 1 brings the moduli of a party's Paillier key and of the proofs that
-// others make for it. An even one makes math/big panic in a goroutine of round 3;
-// no proof in tss-lib says anything about the factors of n_tilde.
+// Round 1 sends the moduli of a party's Paillier key and of the proofs that others make
+// for it. An even one makes math/big panic in a goroutine of round 3; no proof in
+// tss-lib covers the factors of n_tilde.
 var ecdsaKeygen1Rules = []rule{
 	numbers("commitment", sizeHash),
 	numbers("paillier_n", sizeResidue),
@@ -128,8 +128,8 @@ var ecdsaKeygen1Rules = []rule{
 	{"no two parties may have a modulus, h1 or h2 in common", sharedNumbers},
 }
 
-// sharedNumbers finds numbers that somebody has copied. Of ours it is clear by
-// whom; of two others nobody can tell who was first.
+// sharedNumbers finds copied numbers. A copy of the own numbers is the sender's fault;
+// between two others it cannot be decided who was first.
 func sharedNumbers(g *Guard, from int, content tss.MessageContent) verdict {
 	m := content.(ecdsaKG1)
 	for _, part := range g.parts {
@@ -188,8 +188,8 @@ var ecdsaKeygen2Rules = []rule{
 		return len(m.DeCommitment) > 0 && g.arePoints(m.DeCommitment[1:])
 	}),
 	numbers("modProof", modProofSizes...),
-	// With a W that has a factor in common with N, an N that is no product of two
-	// primes can pass.
+	// If W has a factor in common with N, an N that is not a product of two primes can
+	// pass.
 	must("W of modProof must be a unit modulo paillier_n with Jacobi symbol -1", func(g *Guard, from int, m ecdsaKG2) bool {
 		n := number(earlier[ecdsaKG1](g, from).GetPaillierN())
 		if len(m.ModProof) == 0 || n.Bit(0) == 0 {
@@ -213,8 +213,8 @@ var ecdsaKeygen3Rules = []rule{
 	}),
 }
 
-// Round 1 brings the encrypted nonce, with a proof of its range that tss-lib
-// accepts in degenerate forms.
+// Round 1 sends the encrypted nonce, with a range proof that tss-lib accepts in
+// degenerate forms.
 var ecdsaSign1MtaRules = []rule{
 	numbers("c", sizeSquare),
 	must("c must be a unit modulo the square of its sender's paillier_n", func(g *Guard, from int, m ecdsaS1M) bool {
@@ -260,8 +260,8 @@ var ecdsaSign3Rules = []rule{
 	{"the thetas of all must not add up to a multiple of the group order", thetaSum},
 }
 
-// thetaSum is about the number that tss-lib inverts once it has all. The last to
-// speak can choose it to be zero; with several others nobody can tell who did.
+// thetaSum checks the number that tss-lib inverts once it has all. The last sender can
+// make it zero; with several others it cannot be decided who did.
 func thetaSum(g *Guard, from int, content tss.MessageContent) verdict {
 	sum := number(content.(ecdsaS3).Theta)
 	for _, part := range g.parts {

@@ -20,10 +20,10 @@ const (
 // SafePrime is p = 2q+1 with both prime.
 type SafePrime struct{ P, Q *big.Int }
 
-// Derive computes what tss-lib's own generator does (ecdsa/keygen/prepare.go): of
-// two safe primes a Paillier key, of the other two a modulus NTilde with h1 a
-// random square and h2 = h1^alpha, and beta the inverse of alpha modulo the order
-// of the squares.
+// Derive computes what tss-lib's own generator does (ecdsa/keygen/prepare.go): from two
+// safe primes a Paillier key, from the other two a modulus NTilde with h1 a random
+// square and h2 = h1^alpha, and beta the inverse of alpha modulo the order of the
+// squares.
 func Derive(p, q, a, b SafePrime) (*PreParams, error) {
 	n := new(big.Int).Mul(p.P, q.P)
 	phi, lambda := totients(p.P, q.P)
@@ -42,7 +42,7 @@ func Derive(p, q, a, b SafePrime) (*PreParams, error) {
 		h2 := new(big.Int).Exp(h1, alpha, tilde)
 		beta := new(big.Int).ModInverse(alpha, order)
 		if beta == nil || h1.Cmp(one) == 0 || h2.Cmp(one) == 0 || h1.Cmp(h2) == 0 {
-			continue // once in 2^1000
+			continue // probability 1 in 2^1000
 		}
 		return &PreParams{
 			PaillierSK: &paillier.PrivateKey{
@@ -54,7 +54,7 @@ func Derive(p, q, a, b SafePrime) (*PreParams, error) {
 	}
 }
 
-// randomUnit returns a random number below n that has no divisor in common with it.
+// randomUnit returns a random number below n and coprime to it.
 func randomUnit(n *big.Int) (*big.Int, error) {
 	for {
 		x, err := rand.Int(rand.Reader, n)
@@ -67,8 +67,8 @@ func randomUnit(n *big.Int) (*big.Int, error) {
 	}
 }
 
-// CheckPreParams holds pre-parameters to everything tss-lib demands of them, its
-// own and other parties' checks alike, and to how they were derived.
+// CheckPreParams checks pre-parameters against all of tss-lib's requirements, its own
+// and other parties' checks alike, and against their derivation.
 func CheckPreParams(l *PreParams) error {
 	if err := checkStructure(l); err != nil {
 		return err
@@ -90,7 +90,7 @@ func CheckPreParams(l *PreParams) error {
 	return nil
 }
 
-// checkStructure is the part of CheckPreParams that costs no exponentiation.
+// checkStructure is the part of CheckPreParams without exponentiations.
 func checkStructure(l *PreParams) error {
 	if !l.ValidateWithProof() || l.PaillierSK.N == nil || l.PaillierSK.PhiN == nil || l.PaillierSK.LambdaN == nil {
 		return errors.New("pre-parameters are not whole")
@@ -124,7 +124,7 @@ func checkStructure(l *PreParams) error {
 	return nil
 }
 
-// PrimesOf lists the four: those of the Paillier key and those of NTilde, of
+// PrimesOf lists the four primes: those of the Paillier key and those of NTilde, of
 // which tss-lib keeps the halves.
 func PrimesOf(l *PreParams) []SafePrime {
 	return []SafePrime{

@@ -20,12 +20,12 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// Key is what is known of a key by everybody who has a share of it.
+// Key is what every share holder knows of a key.
 type Key struct {
 	ID        string
 	Curve     pubkey.Curve
 	Threshold int
-	Self      int // the own part
+	Self      int // the own part index
 	// Parties are all the key's, ascending by part from 1.
 	Parties   []identity.Member
 	PublicKey string // 0x hex: compressed SEC1, or 32 bytes
@@ -34,7 +34,7 @@ type Key struct {
 // Committee returns the key's committee.
 func (k *Key) Committee() (*Committee, error) { return NewCommittee(k.Curve, k.ID, k.Parties) }
 
-// Secret is the secret part of a share: what tss-lib saves of a key, one of the two
+// Secret is the secret part of a share: tss-lib's saved data of a key, one of the two
 // by curve. It is immutable. Printing it, or encoding it as JSON, shows nothing:
 // package share, which writes it into age files, encodes a type of its own.
 type Secret struct {
@@ -42,7 +42,7 @@ type Secret struct {
 	EdDSA *eddsakeygen.LocalPartySaveData `json:"eddsa,omitempty"`
 }
 
-// String says what it is.
+// String returns the type's name.
 func (s Secret) String() string { return "tss.Secret" }
 
 // Format writes what String returns, whatever the verb.
@@ -51,15 +51,15 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String(
 // MarshalJSON writes what String returns.
 func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
 
-// ForEncoding returns the same secret in the form that is written.
+// ForEncoding returns the same secret in its encoded form.
 func (s *Secret) ForEncoding() *Secret { return s.onCurve(tss.Edwards()) }
 
-// Decoded returns the secret that was read in that form.
+// Decoded returns the secret from its encoded form.
 func (s *Secret) Decoded() *Secret { return s.onCurve(edwards25519Curve) }
 
 // onCurve returns the same secret with its points on another curve of ed25519:
-// tss-lib's own to be encoded, which names it and is known by that name to all who
-// link the library, and ours to compute with.
+// tss-lib's own for encoding, which names the curve as registered in the library, and
+// ours for computing.
 func (s *Secret) onCurve(c elliptic.Curve) *Secret {
 	if s.EdDSA == nil {
 		return s
@@ -81,7 +81,7 @@ func (s *Secret) onCurve(c elliptic.Curve) *Secret {
 	return &moved
 }
 
-// common is what both have: whatever can be checked alike.
+// common returns the fields that both curves' data have, to check them alike.
 func (s *Secret) common() (xi, shareID *big.Int, ks []*big.Int, points []*crypto.ECPoint, pub *crypto.ECPoint) {
 	if s.ECDSA != nil {
 		return s.ECDSA.Xi, s.ECDSA.ShareID, s.ECDSA.Ks, s.ECDSA.BigXj, s.ECDSA.ECDSAPub
@@ -104,10 +104,10 @@ func (s *Secret) PublicKey(curve pubkey.Curve) ([]byte, error) {
 	return secp256k1.NewPublicKey(&x, &y).SerializeCompressed(), nil
 }
 
-// Check finds out whether a share can sign: it is whole; its numbers lie where
-// the committee's parties do; the secret number belongs to the own public point;
-// and as many public points as the threshold says determine the public key. What
-// it refuses would make tss-lib panic, or fail late and blame others.
+// Check returns an error unless a share can sign: it is complete; its numbers match the
+// committee's parties; the secret number belongs to the own public point; and the first
+// Threshold public points determine the public key. Data that it refuses would make
+// tss-lib panic, or fail late and blame others.
 func (s *Secret) Check(k *Key) error {
 	com, err := k.Committee()
 	if err != nil {
@@ -160,8 +160,8 @@ func (s *Secret) checkSum(k *Key) error {
 	return nil
 }
 
-// CheckQuorums finds out whether any other quorum's public points add up to the
-// public key like the first one's: whether all lie on one polynomial.
+// CheckQuorums returns an error unless every other quorum's public points add up to the
+// public key too, that is, unless all lie on one polynomial.
 func (s *Secret) CheckQuorums(k *Key) error {
 	com, err := k.Committee()
 	if err != nil {
@@ -177,7 +177,7 @@ func (s *Secret) CheckQuorums(k *Key) error {
 	return nil
 }
 
-// pointAt is the public point at x that the first Threshold ones determine.
+// pointAt returns the public point at x determined by the first Threshold ones.
 func (s *Secret) pointAt(k *Key, x *big.Int) (*crypto.ECPoint, error) {
 	_, _, ks, points, _ := s.common()
 	order := Curve(k.Curve).Params().N
@@ -196,8 +196,8 @@ func (s *Secret) pointAt(k *Key, x *big.Int) (*crypto.ECPoint, error) {
 	return sum, nil
 }
 
-// coefficient is Lagrange's: what the value at ks[i] counts for in that at x,
-// where ks are different and not x.
+// coefficient returns the Lagrange coefficient of ks[i] at x, for distinct ks other
+// than x.
 func coefficient(ks []*big.Int, i int, x, order *big.Int) *big.Int {
 	num, den := big.NewInt(1), big.NewInt(1)
 	for j := range ks {
@@ -209,8 +209,8 @@ func coefficient(ks []*big.Int, i int, x, order *big.Int) *big.Int {
 	return num.Mod(num.Mul(num, den.ModInverse(den, order)), order)
 }
 
-// checkPaillier checks what only ECDSA has: the own keys are whole, and everybody's
-// moduli have the size tss-lib's proofs assume.
+// checkPaillier checks the ECDSA-only parts: the own keys are complete, and all
+// parties' moduli have the size tss-lib's proofs assume.
 func checkPaillier(save *ecdsakeygen.LocalPartySaveData, own int, com *Committee) error {
 	n := len(com.Sorted)
 	if len(save.NTildej) != n || len(save.H1j) != n || len(save.H2j) != n || len(save.PaillierPKs) != n {
@@ -239,8 +239,8 @@ func isModulus(n *big.Int) bool {
 
 func isResidue(x, n *big.Int) bool { return x != nil && x.Cmp(big.NewInt(1)) > 0 && x.Cmp(n) < 0 }
 
-// validPoint reports whether p is an element of the curve, and of the right one,
-// other than the neutral element (0, 1) that exists on ed25519 only.
+// validPoint reports whether p is an element of the right curve other than the neutral
+// element (0, 1), which exists on ed25519 only.
 func validPoint(curve pubkey.Curve, p *crypto.ECPoint) bool {
 	return p != nil && p.ValidateBasic() && p.Curve() == Curve(curve) &&
 		p.X().Sign() >= 0 && p.X().Cmp(Curve(curve).Params().P) < 0 &&
@@ -248,8 +248,8 @@ func validPoint(curve pubkey.Curve, p *crypto.ECPoint) bool {
 		!(curve == pubkey.Ed25519 && p.X().Sign() == 0)
 }
 
-// CheckPreParams holds the pre-parameters that an ECDSA key's secret contains to
-// all that [CheckPreParams] demands. A secret of ed25519 has none.
+// CheckPreParams checks the pre-parameters in an ECDSA key's secret with
+// [CheckPreParams]. A secret of ed25519 has none.
 func (s *Secret) CheckPreParams() error {
 	if s.ECDSA == nil {
 		return nil
@@ -257,7 +257,7 @@ func (s *Secret) CheckPreParams() error {
 	return CheckPreParams(&s.ECDSA.LocalPreParams)
 }
 
-// SamePoints reports whether two shares know the same public points.
+// SamePoints reports whether two shares have the same public points.
 func (s *Secret) SamePoints(other *Secret) bool {
 	_, _, _, points, _ := s.common()
 	_, _, _, others, _ := other.common()
@@ -279,8 +279,8 @@ func (s *Secret) Moduli(k *Key) map[int]*big.Int {
 	return moduli
 }
 
-// Rebuild returns the private key that the secrets of as many parts as the key's
-// threshold determine. Nothing else may be done with a key's secrets together.
+// Rebuild returns the private key determined by the secrets of threshold parts. Secrets
+// of a key must not be combined for any other purpose.
 func Rebuild(curve pubkey.Curve, secrets []*Secret) *big.Int {
 	ks := make([]*big.Int, len(secrets))
 	for i, s := range secrets {

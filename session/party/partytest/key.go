@@ -8,17 +8,17 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// storedKey is a key's committee and shares as testdata holds them, with the
-// identities that open them beside: everybody has this key.
+// storedKey is a key's committee and shares in testdata, with the identities that open
+// them: this key is public.
 type storedKey struct {
 	Warning    string   `json:"warning"`
 	Identities []string `json:"identities"`
 	Shares     []string `json:"shares"`
 }
 
-// Key returns a 2-of-3 key made beforehand, for tests that sign on secp256k1 and
-// cannot spend the seconds a key generation takes. It is the same for all; on
-// ed25519 there is none, for there a key is made in no time.
+// Key returns a pre-generated 2-of-3 key, for tests that sign on secp256k1 and cannot
+// spend seconds on a key generation. It is always the same; ed25519 has no such key,
+// because generating one is fast.
 func Key(tb testing.TB) (*Committee, []*share.Share) {
 	tb.Helper()
 	data, err := fixtures.ReadFile("testdata/key-test-only-secp256k1.json")
@@ -46,7 +46,7 @@ func Key(tb testing.TB) (*Committee, []*share.Share) {
 	return c, shares
 }
 
-// StoreKey encodes a key as [Key] reads it, to renew the one in testdata.
+// StoreKey encodes a key in the form that [Key] reads, to renew the one in testdata.
 func StoreKey(tb testing.TB, c *Committee, shares []*share.Share) []byte {
 	tb.Helper()
 	stored := storedKey{Warning: "public and worthless: for tests only"}

@@ -9,19 +9,20 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// patience is how long a test waits for what must happen. It is for hangs; the
+// patience is how long a test waits for an expected event. It only detects hangs; the
 // slowest honest run stays far below it.
 const patience = 4 * time.Minute
 
 // Network carries messages between the runs of one session. It has a goroutine
 // for each run; all end by the end of the test. Set the fields before Start.
 type Network struct {
-	// Tamper, if set, sees each message on its way to each recipient and returns
-	// what is delivered to that recipient instead: nothing, one or several. It is
-	// called by one goroutine at a time and must not change the bytes it is given.
+	// Tamper, if set, sees each message on its way to each recipient and returns the
+	// messages to deliver instead: zero or more. It is called by one goroutine at a
+	// time and must not change the bytes it is given.
 	Tamper func(m party.Message, to int) []party.Message
-	// Refused, if set, is told what a recipient refused, in the same way. Without
-	// it a refusal fails the test, unless the run had ended.
+	// Refused, if set, is called for each message that a recipient refused, likewise by
+	// one goroutine at a time. If nil, a refusal fails the test, unless the run had
+	// ended.
 	Refused func(m party.Message, to int, err error)
 
 	tb    testing.TB
@@ -61,7 +62,7 @@ func (n *Network) Start() {
 	})
 }
 
-// Wait starts the network, if nobody has, and waits until all runs are done.
+// Wait starts the network if necessary, and waits until all runs are done.
 func (n *Network) Wait() {
 	n.tb.Helper()
 	n.Start()
@@ -96,7 +97,7 @@ func (n *Network) tampered(m party.Message, to int) []party.Message {
 	return n.Tamper(m, to)
 }
 
-// Deliver gives a message to the run of part to, past Tamper.
+// Deliver gives a message to the run of part to, without Tamper.
 func (n *Network) Deliver(m party.Message, to int) {
 	err := n.runs[to].Accept(m)
 	switch {

@@ -1,11 +1,10 @@
-// Package partytest helps tests that need parties: identities, committees that
-// make keys and sign, a network in memory that carries messages between runs and
-// lets a test tamper with them, and pre-parameters made beforehand.
+// Package partytest helps tests that need parties: identities, committees that make
+// keys and sign, an in-memory network that carries messages between runs and lets a
+// test tamper with them, and pre-generated pre-parameters.
 //
-// The pre-parameters in testdata are public and therefore worthless. They are
-// marked test_only, and package party refuses them in any program that does not
-// import this package.
-// The key there, with its identities, is known to everybody too.
+// The pre-parameters in testdata are public and therefore insecure. They are marked
+// test_only, and package party refuses them in any program that does not import this
+// package. The key there, with its identities, is public too.
 package partytest
 
 import (
@@ -59,7 +58,7 @@ func Identity(tb testing.TB) *identity.Identity {
 type Committee struct {
 	// Members are in order of part index; their users are user-1, user-2, …
 	Members []identity.Member
-	// Identities are theirs: Identities[i] is that of Members[i].
+	// Identities are in the order of Members: Identities[i] is that of Members[i].
 	Identities []*identity.Identity
 }
 
@@ -77,8 +76,8 @@ func NewCommittee(tb testing.TB, n int) *Committee {
 
 var unique atomic.Int64
 
-// Binding returns the binding of a run of the whole committee as part self sees
-// it, with session and key ids that are new at every call.
+// Binding returns the binding of a run of the whole committee as part self sees it,
+// with new session and key ids at every call.
 func (c *Committee) Binding(curve pubkey.Curve, threshold, self int) party.Binding {
 	n := unique.Add(1)
 	return party.Binding{
@@ -140,8 +139,8 @@ func (c *Committee) keygen(tb testing.TB, runs map[int]*party.Run) []*share.Shar
 	return shares
 }
 
-// SignBinding is the binding of a signing by the parts of quorum (ascending)
-// with the shares of the whole committee.
+// SignBinding returns the binding of a signing by the parts of quorum (ascending) with
+// the shares of the whole committee.
 func (c *Committee) SignBinding(shares []*share.Share, quorum []int, self int) party.Binding {
 	pub := shares[0].Public()
 	b := c.Binding(pub.Curve, pub.Threshold, self)

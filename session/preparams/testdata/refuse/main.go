@@ -1,5 +1,5 @@
-// Command refuse reads pre-parameters from the file it is given, in a program
-// that is no test.
+// Command refuse reads pre-parameters from the file it is given, in a program that is
+// not a test.
 package main
 
 import (
