@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// ticked is s when time has passed and part 2 is away, seen last at some time.
+// ticked returns s after a tick in which part 2 is offline and was last seen at a given
+// time.
 func ticked(t *testing.T, s Session, seen, now time.Time) Session {
 	t.Helper()
 	s, _, err := Step(s, Tick{Offline: []int{2}, Seen: map[int]time.Time{2: seen}}, now)
@@ -15,8 +16,8 @@ func ticked(t *testing.T, s Session, seen, now time.Time) Session {
 	return s
 }
 
-// A party that was there between two ticks, which saw it absent both times, has
-// not been absent all the time: it has its grace from when it was there last.
+// A party that was online between two ticks, both of which saw it offline, has not been
+// absent throughout: its grace starts when it was last online.
 func TestAbsenceIsWithoutABreak(t *testing.T) {
 	t.Parallel()
 	const second = time.Second
@@ -28,7 +29,7 @@ func TestAbsenceIsWithoutABreak(t *testing.T) {
 		s, now := play(t, s, path...)
 		begun, left := now, now
 		for tick := now; tick.Sub(begun) <= 30*second; tick = tick.Add(5 * second) {
-			if tick.Sub(left) >= 14*second { // it is back for a moment
+			if tick.Sub(left) >= 14*second { // it is back briefly
 				left = tick.Add(-second)
 			}
 			s = ticked(t, s, left, tick)
@@ -44,7 +45,7 @@ func TestAbsenceIsWithoutABreak(t *testing.T) {
 		if s.Kind == Sign {
 			continue // its own deadline is near
 		}
-		// Who stays away is blamed when the grace is over.
+		// A party that stays away is blamed when the grace is over.
 		for end := now.Add(s.Terms.Grace + 5*second); now.Before(end) && s.Phase == Running && s.Attempt == 1; {
 			now = now.Add(5 * second)
 			s = ticked(t, s, left, now)
@@ -55,7 +56,7 @@ func TestAbsenceIsWithoutABreak(t *testing.T) {
 	}
 }
 
-// A clock that is ahead does not keep a party's absence from being seen for good.
+// A clock that is ahead does not hide a party's absence permanently.
 func TestAbsenceIsNotInTheFuture(t *testing.T) {
 	t.Parallel()
 	s := newKeygen(2, "alice", "bob", "carol")

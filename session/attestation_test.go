@@ -7,8 +7,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestAttestationsArePassedOn: unread, in the order of the parts, and only of a
-// key that there is.
+// TestAttestationsArePassedOn: unread, in the order of the parts, and only for an
+// existing key.
 func TestAttestationsArePassedOn(t *testing.T) {
 	t.Parallel()
 	s := newKeygen(2, "alice", "bob", "carol")

@@ -2,8 +2,8 @@ package session
 
 import "testing"
 
-// What was found out about one signature says nothing about another, or about
-// another message or key.
+// The result of verifying one signature does not apply to another, or to another
+// message or key.
 func TestCheckedIsForOneSignature(t *testing.T) {
 	t.Parallel()
 	running, _ := Begin(newSigning(2, 3, "alice", "bob", "carol"), began)
@@ -21,7 +21,7 @@ func TestCheckedIsForOneSignature(t *testing.T) {
 	foreign.AccountAddr = anotherKey.Address
 	forged := func(s Session, signature string) *checked {
 		c := s.check(signature)
-		c.signature, c.key, c.ok = signature, theKey.Public, true // whoever says so
+		c.signature, c.key, c.ok = signature, theKey.Public, true // whichever party sends it
 		return &c
 	}
 	for name, known := range map[string]*checked{

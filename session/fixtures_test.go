@@ -20,7 +20,7 @@ var (
 
 const boss = "boss" // the coordinator
 
-// newKeygen is a keygen among users, any threshold of whom will sign.
+// newKeygen returns a keygen among users, any threshold of whom can sign.
 func newKeygen(threshold int, users ...string) Session {
 	s := Session{
 		ID: "kg-1", Kind: Keygen, Version: 1, KeyID: "vault", Coordinator: boss, Curve: pubkey.Secp256k1,
@@ -32,7 +32,8 @@ func newKeygen(threshold int, users ...string) Session {
 	return s
 }
 
-// newSigning is a signing with theKey to which the first invited of users are.
+// newSigning returns a signing with theKey to which the first invited users are
+// invited.
 func newSigning(threshold, invited int, users ...string) Session {
 	digest, hash, err := pubkey.Digest(pubkey.Secp256k1, "pay bob", "")
 	if err != nil {
@@ -55,8 +56,8 @@ type at struct {
 	ev    Event
 }
 
-// play begins s and steps it through events, none of which may be refused. It
-// returns the session and the time at which it is then.
+// play begins s and steps it through events, none of which may be refused. It returns
+// the session and its time.
 func play(t testing.TB, s Session, events ...at) (Session, time.Time) {
 	t.Helper()
 	s, _ = Begin(s, began)

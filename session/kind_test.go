@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestKinds: every kind has a whole set of rules, and nothing of it is shared with
-// another kind.
+// TestKinds: every kind has a complete set of rules, which it shares with no other
+// kind.
 func TestKinds(t *testing.T) {
 	t.Parallel()
 	seen := map[string]Kind{}
@@ -33,7 +33,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// TestUnknownKind: what a later version has stored is refused and breaks nothing.
+// TestUnknownKind: a kind stored by a later version is refused and breaks nothing.
 func TestUnknownKind(t *testing.T) {
 	t.Parallel()
 	s := newSigning(2, 3, "alice", "bob", "carol")
@@ -49,12 +49,11 @@ func TestUnknownKind(t *testing.T) {
 	}
 }
 
-// comparedElsewhere lists where else than in its own file a kind may be compared with,
-// and why.
+// comparedElsewhere lists where a kind may be compared outside its own file, and why.
 var comparedElsewhere = map[string]string{}
 
-// TestKindsInOnePlace: what differs between the kinds is in their rules, so that a new
-// one is a new file and a row in kinds. Nothing else compares with a kind: not with
+// TestKindsInOnePlace: the differences between kinds are in their rules, so that a new
+// kind is a new file and a row in kinds. No other code compares with a kind: not with
 // ==, and not in a switch.
 func TestKindsInOnePlace(t *testing.T) {
 	t.Parallel()

@@ -10,10 +10,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestAnySequence throws random events at a session, most of them by those who
-// may, at advancing times, and checks each step with stepFault: only the graph's
-// transitions, ends that stay, exactly one outcome, session_ended exactly once to
-// each of the invited, culprits within range.
+// TestAnySequence sends a session random events, most of them by permitted senders, at
+// advancing times, and checks each step with stepFault: only the graph's transitions,
+// ends that are final, exactly one outcome, session_ended exactly once to each of the
+// invited, culprits within range.
 func TestAnySequence(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -28,7 +28,7 @@ func TestAnySequence(t *testing.T) {
 			t.Fatalf("%d attempts", s.Attempt)
 		}
 
-		// Once no one says a word any more, time alone brings it to its end.
+		// Without further messages, time alone ends it.
 		for range 4 * MaxAttempts {
 			now = now.Add(time.Minute)
 			if s.AllReported() {
@@ -49,9 +49,9 @@ func TestAnySequence(t *testing.T) {
 	})
 }
 
-// TestHonestQuorumSigns checks what attempts are for: as long as threshold
-// parties are honest, stay and answer, and the coordinator does not cancel, the
-// signing ends in success, whatever the others do.
+// TestHonestQuorumSigns checks the purpose of attempts: as long as threshold parties
+// are honest, stay and answer, and the coordinator does not cancel, the signing
+// succeeds, regardless of the others.
 func TestHonestQuorumSigns(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -93,7 +93,7 @@ func TestHonestQuorumSigns(t *testing.T) {
 	})
 }
 
-// misbehave spoils the running attempt in the name of one of its bad signers.
+// misbehave spoils the running attempt as one of its bad signers.
 func misbehave(t *rapid.T, s Session, honest []int, now time.Time, told *int) (Session, time.Time) {
 	bad := slices.DeleteFunc(slices.Clone(s.Signers), func(i int) bool { return slices.Contains(honest, i) })
 	i := rapid.SampledFrom(bad).Draw(t, "bad signer")
@@ -108,7 +108,7 @@ func misbehave(t *rapid.T, s Session, honest []int, now time.Time, told *int) (S
 		return step(t, s, Tick{Offline: []int{i}}, now, told), now
 	case 3: // accuses everyone
 		return step(t, s, s.failed(i, 1, 2), now, told), now
-	case 4: // says nothing, so that nobody has a result
+	case 4: // says nothing, so that no signer has a result
 		now = s.Deadline
 		return step(t, s, Tick{}, now, told), now
 	default: // the others notice that it cheats

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// sources parses the files of a directory that are not tests.
+// sources parses the non-test files of a directory.
 func sources(t *testing.T, dir string) (*token.FileSet, map[string]*ast.File) {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -32,9 +32,8 @@ func sources(t *testing.T, dir string) (*token.FileSet, map[string]*ast.File) {
 	return set, files
 }
 
-// TestPure: the package imports nothing that does I/O and reads no clock; whoever calls
-// it says what time it is. TestImports of cluster/node lists what it may import of
-// this module.
+// TestPure: the package imports nothing that does I/O and reads no clock; its callers
+// pass the time. TestImports of cluster/node lists what it may import of this module.
 func TestPure(t *testing.T) {
 	t.Parallel()
 	may := []string{"errors", "fmt", "maps", "reflect", "slices", "strconv", "strings", "time"}

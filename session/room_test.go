@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// TestNobodyIsBlamedWhileFull: what is missing from somebody at a deadline, or what
-// somebody waited for in vain, is nobody's fault if the store was full.
+// TestNobodyIsBlamedWhileFull: a missed deadline or a lost message is no party's fault
+// if the store was full.
 func TestNobodyIsBlamedWhileFull(t *testing.T) {
 	t.Parallel()
 	const second, long = time.Second, time.Hour

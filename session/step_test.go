@@ -12,14 +12,14 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// The tables below say what every event from every sender does in every scene:
+// The tables below list the effect of every event from every sender in every scene:
 //
 //   - takes effect          .  has no effect
 //     F  forbidden             C  conflict
 //     E  session_ended         B  bad_request
 //
-// Senders that are not parties claim part 1; dave holds part 4 of the signing
-// key but is not invited, and has no part in the keygen; eve is a stranger.
+// Senders that are not parties claim part 1; dave holds part 4 of the signing key but
+// is not invited, and has no part in the keygen; eve is an unrelated user.
 //
 // Scenes of a keygen among alice, bob and carol: inviting (alice has accepted);
 // running (all have, alice has reported); stored (all have reported); completed;
@@ -116,7 +116,7 @@ func TestStepSign(t *testing.T) {
 	checkTable(t, signTable, scenes(t, newSigning(2, 3, "alice", "bob", "carol", "dave")))
 }
 
-// scene is a session brought to where a column of the table has it.
+// scene is a session in the state of a column of the table.
 type scene struct {
 	s   Session
 	now time.Time
@@ -293,7 +293,7 @@ func errorLetter(err error) string {
 	return letters[e.Code]
 }
 
-// stepFault checks one step against what holds for all.
+// stepFault checks one step against the invariants of all steps.
 func stepFault(s, next Session, out []Outgoing) error {
 	changed := !next.Same(s)
 	switch {
@@ -335,8 +335,7 @@ func stepFault(s, next Session, out []Outgoing) error {
 	return nil
 }
 
-// TestGraph checks the graph that is written down: two open phases, five ends,
-// each reachable.
+// TestGraph checks the transitions: two open phases, five ends, each reachable.
 func TestGraph(t *testing.T) {
 	t.Parallel()
 	reachable := map[Phase]bool{Inviting: true}

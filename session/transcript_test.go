@@ -15,11 +15,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestTranscripts plays testdata/*.txt. A line there is a comment (#), what
-// somebody says (alice: sign_response yes), the passing of time (after 30s,
-// without bob), or, indented, what came of it: a message (-> bob sign_params),
-// the session's state where it changed (=), an error (!). The indented lines are
-// checked, and written with -update. A transcript begins with its request:
+// TestTranscripts plays testdata/*.txt. A line there is a comment (#), a message from a
+// user (alice: sign_response yes), the passing of time (after 30s, without bob), or,
+// indented, a result: a message (-> bob sign_params), the session's changed state (=),
+// an error (!). The indented lines are checked, and written with -update. A transcript
+// begins with its request:
 //
 //	boss: keygen_request 2 of alice bob carol
 //	boss: sign_request 2 of alice bob carol, inviting alice carol
@@ -112,7 +112,7 @@ func (p *player) request(kind, said string) {
 	p.s = s
 }
 
-// pass lets time go by: "30s" or "30s, without bob carol".
+// pass advances the time: "30s" or "30s, without bob carol".
 func (p *player) pass(how string) {
 	length, without, _ := strings.Cut(how, ", without ")
 	d, err := time.ParseDuration(length)
@@ -184,7 +184,7 @@ func (p *player) step(ev Event) {
 	p.s = next
 }
 
-// report writes what a step has said and changed.
+// report writes a step's messages and changes.
 func (p *player) report(from, to Session, out []Outgoing) {
 	for _, o := range out {
 		fmt.Fprintf(p.b, "    -> %s %s %s\n", o.To, o.Payload.Type(), p.summary(o.Payload))
@@ -202,7 +202,7 @@ func (p *player) report(from, to Session, out []Outgoing) {
 	fmt.Fprintln(p.b)
 }
 
-// summary tells what matters of a message.
+// summary formats the relevant fields of a message.
 func (p *player) summary(m wire.Payload) string {
 	users := func(parties []wire.Party) string {
 		var list []string

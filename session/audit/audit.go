@@ -18,7 +18,7 @@
 //	who       the user id that acted, as a verified token says (at a login: the account asked for, if there is one)
 //	what      the message's type, or one of the other words below
 //	outcome   what was decided
-//	account   the user id that it is about, where that is another
+//	account   the user id that it is about, if another
 //	session, key
 //	code      of the error, where something was refused
 //	digest    of the data to be signed, 0x hex; the data itself is never here
@@ -37,7 +37,7 @@
 // ". No two entries have the same input, and a field added in a later version does not
 // change the hash of entries without it.
 //
-// # What the chain shows, and what it does not
+// # What the chain proves, and what it does not
 //
 // Each entry has the hash of the one before it, so that verification finds any entry
 // that was altered, removed, inserted or moved. The chain alone cannot show that its

@@ -6,7 +6,7 @@ package pubkey
 // signed.
 //
 //	n  a number of up to 32 bytes
-//	t  the recipient, 20 bytes, or none where a contract is made
+//	t  the recipient, 20 bytes, or empty for a new contract
 //	b  bytes
 //	l  a list
 var transactionForms = map[byte]string{

@@ -12,7 +12,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What this package does with a round message that it knows the session of.
+// The package's own work for a round message of a cached session.
 func BenchmarkRelay(b *testing.B) {
 	_, running := signingOf(b, "alice", "bob", "carol")
 	v, err := New(Config{Store: oneSession{s: running}, Locker: noLocker{}, Sender: noMailboxes{}, Presence: nobody{}, Shares: new(ShareKeeper)})
@@ -37,7 +37,7 @@ func BenchmarkRelay(b *testing.B) {
 	}
 }
 
-// oneSession is a Store of which only Load is called.
+// oneSession is a Store with only Load.
 type oneSession struct {
 	Store
 	s session.Session
@@ -55,7 +55,7 @@ func (noMailboxes) Begin(_ context.Context, all ...Delivery) Sending {
 	return sentAlready(make([]error, len(all)))
 }
 
-// sentAlready is a Sending that was done when it was begun.
+// sentAlready is a Sending that is done at once.
 type sentAlready []error
 
 func (s sentAlready) Done() <-chan struct{} { return isDone }
@@ -65,7 +65,7 @@ type noLocker struct{ Locker }
 
 type nobody struct{ Presence }
 
-// signingOf returns a signing that any two of users can make: asked for, and running
+// signingOf returns a signing that any two of users can make: as requested, and running
 // between the first two.
 func signingOf(t testing.TB, users ...string) (asked, running session.Session) {
 	t.Helper()

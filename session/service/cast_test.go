@@ -16,8 +16,8 @@ var (
 	committee  = []string{"alice", "bob", "carol"}
 )
 
-// shareOf is what a party's client hands in: sealed, or plain from one that
-// knows only the seed.
+// shareOf is the share that a party's client reports: sealed, or plain from a seed
+// client.
 func shareOf(user string, plain bool) string {
 	if plain {
 		return fmt.Sprintf(`{"secret":"the very secret <share> of %s"}`, user)
@@ -25,15 +25,15 @@ func shareOf(user string, plain bool) string {
 	return fmt.Sprintf(`{"sealed":"-----BEGIN AGE ENCRYPTED FILE-----\n%s\n-----END AGE ENCRYPTED FILE-----\n"}`, user)
 }
 
-// cast is everyone's client: boss, and parties that accept whatever they are
-// invited to and do their part at once.
+// cast is every user's client: boss, and parties that accept every invitation and do
+// their part at once.
 type cast struct {
 	*world
-	seed bool // messages and fields of the seed alone, and plain shares
-	// send brings a message to a node; it must not be refused.
+	seed bool // only messages and fields of the seed, and plain shares
+	// send sends a message to a node; it must not be refused.
 	send func(user string, p wire.Payload, requestID string)
 	read map[string]int
-	acts func(user string, p wire.Payload) bool // nil for always: whether the user reacts
+	acts func(user string, p wire.Payload) bool // whether the user reacts; nil for always
 }
 
 func (w *world) cast(v *service.Service, seed bool) *cast {
@@ -58,8 +58,8 @@ func (c *cast) request(id string) string {
 	return id
 }
 
-// act lets every party react to what is new in its mailbox, until nothing is.
-// It reports whether anything was.
+// act lets every party react to new messages in its mailbox, until there are no more.
+// It reports whether there were any.
 func (c *cast) act() bool {
 	any := false
 	for again := true; again; {
@@ -91,7 +91,7 @@ func (c *cast) react(user string, m wire.Message) {
 	c.send(user, answer, c.request(fmt.Sprintf("%s-%d", user, n)))
 }
 
-// answer is what a willing party says to p.
+// answer returns a willing party's answer to p.
 func (c *cast) answer(user string, p wire.Payload) wire.Payload {
 	named := func(id string) string {
 		if c.seed {
@@ -135,14 +135,14 @@ func (w *world) keygen(v *service.Service, key string, seed bool) {
 	}
 }
 
-// skip takes everything so far as read.
+// skip marks all messages so far as read.
 func (c *cast) skip() {
 	for _, user := range append([]string{"boss"}, committee...) {
 		c.read[user] = len(c.mail.of(user))
 	}
 }
 
-// outcomes returns what boss was told of the ends of sessions, in order.
+// outcomes returns the outcomes that boss received, in order.
 func (w *world) outcomes() (list []wire.Payload) {
 	w.Helper()
 	for _, m := range w.mail.of("boss") {
@@ -174,7 +174,7 @@ func (w *world) the(kind session.Kind) session.Session {
 	return found[0]
 }
 
-// settled checks that nothing is left to do.
+// settled checks that no work is left.
 func (w *world) settled() {
 	w.Helper()
 	if due := w.rdb.ZRange(w.ctx, w.prefix+"sessions:due", 0, -1).Val(); len(due) > 0 {
@@ -191,8 +191,8 @@ func (w *world) settled() {
 	}
 }
 
-// toldOnce checks that every user has each type of message at most once per
-// session, the end last, and everyone of the committee has it.
+// toldOnce checks that every user has each type of message at most once per session,
+// the end last, and that everyone in the committee has it.
 func (w *world) toldOnce() {
 	w.Helper()
 	ended := map[string]int{}

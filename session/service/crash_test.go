@@ -16,13 +16,13 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestNodeDiesAnywhere lets the node that everybody uses die at every single
-// call that it makes to Redis, the lock and the mailboxes, before and after it
-// takes effect. Its clients go to another node and say again what was not
-// acknowledged, and the other node's sweeper does the rest. There is one
-// outcome, told once to each, and nothing is left over. What the dying node had
-// queued for the audit is lost with it; each end is there all the same, once. The
-// sample has every fifth call, from a random one of the first five.
+// TestNodeDiesAnywhere lets the node that everyone uses die at every single call that
+// it makes to Redis, the lock and the mailboxes, before and after the call takes
+// effect. Its clients connect to another node and resend unacknowledged messages, and
+// the other node's sweeper does the rest. There is one outcome, sent once to each user,
+// and no work is left. Entries that the dying node had queued for the audit are lost
+// with it; each end is recorded all the same, once. The sample has every fifth call,
+// from a random one of the first five.
 func TestNodeDiesAnywhere(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ seed, after bool }{
@@ -45,8 +45,8 @@ func TestNodeDiesAnywhere(t *testing.T) {
 	}
 }
 
-// lives runs a keygen and a signing with a node that dies at its n-th call, in a
-// world of its own. It reports whether the node did so.
+// lives runs a keygen and a signing with a node that dies at its n-th call, in its own
+// world. It reports whether the node died.
 func (w *world) lives(n int64, seed, after bool) bool {
 	w.Helper()
 	life := &world{
@@ -108,7 +108,7 @@ func (w *world) lives(n int64, seed, after bool) bool {
 	return doomed.dead()
 }
 
-// endsAudited checks that the audit is whole and has the end of each of boss's
+// endsAudited checks that the audit's chain is valid and has the end of each of boss's
 // sessions once.
 func (w *world) endsAudited(want int) {
 	w.Helper()
@@ -152,8 +152,8 @@ func (w *world) endsAudited(want int) {
 	}
 }
 
-// TestDyingKeygenFails lets the node die at every call of a keygen that one
-// party declines: the key is never active, and everyone hears why.
+// TestDyingKeygenFails lets the node die at every call of a keygen that one party
+// declines: the key is never active, and everyone gets the reason.
 func TestDyingKeygenFails(t *testing.T) {
 	each(t, func(w *world) {
 		for n := int64(1); ; n++ {
@@ -200,7 +200,7 @@ func TestDyingKeygenFails(t *testing.T) {
 	})
 }
 
-// TestSweepersShareTheWork has several nodes sweep what a dead one has left.
+// TestSweepersShareTheWork has several nodes sweep the sessions of a dead one.
 func TestSweepersShareTheWork(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)

@@ -2,5 +2,5 @@ package service
 
 import "context"
 
-// Sweep brings one batch of due sessions on, as Run does.
+// Sweep processes one batch of due sessions, as Run does.
 func (v *Service) Sweep(ctx context.Context) int { return v.sweep(ctx) }

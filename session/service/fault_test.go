@@ -18,8 +18,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestMailboxesFail has no mailbox take anything for a whole keygen: the sweeper
-// delivers all of it, once and in order.
+// TestMailboxesFail has all mailboxes fail during a whole keygen: the sweeper delivers
+// all messages, once and in order.
 func TestMailboxesFail(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -60,9 +60,9 @@ func TestMailboxesFail(t *testing.T) {
 	})
 }
 
-// TestMailboxFull fails a keygen, which needs everybody, loudly, and blames nobody.
-// It does not keep the key from being tried again. Whoever has not heard of it does
-// not hear of its end either.
+// TestMailboxFull fails a keygen, which needs every party, with an error, and blames no
+// one. The key can be tried again. A party that was not notified of the keygen is not
+// notified of its end either.
 func TestMailboxFull(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -73,7 +73,7 @@ func TestMailboxFull(t *testing.T) {
 			return nil
 		})
 		w.must(v, "boss", keygenRequest("vault"))
-		v.Sweep(w.ctx) // at once, without waiting for anything
+		v.Sweep(w.ctx) // at once, without waiting
 		told := w.outcomes()
 		if len(told) != 1 {
 			w.Fatalf("%d outcomes", len(told))
@@ -98,8 +98,8 @@ func TestMailboxFull(t *testing.T) {
 	})
 }
 
-// TestMailboxFullOfSeveral has more than one message wait for the same mailbox:
-// the second, which is not sent after the first has failed, is no other fault.
+// TestMailboxFullOfSeveral has more than one message wait for the same mailbox: the
+// second, which is not sent after the first has failed, is not another failure.
 func TestMailboxFullOfSeveral(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -126,9 +126,9 @@ func TestMailboxFullOfSeveral(t *testing.T) {
 	})
 }
 
-// TestSignsWithoutAFullMailbox has no room for a holder that a signing does not
-// need: the others sign, at once; nobody is blamed, and what was for that holder is
-// not tried for ever.
+// TestSignsWithoutAFullMailbox has no room for a holder that a signing does not need:
+// the others sign, at once; no one is blamed, and the holder's messages are not retried
+// for ever.
 func TestSignsWithoutAFullMailbox(t *testing.T) {
 	for _, why := range []error{service.ErrMailboxFull, service.ErrShareUsed} {
 		t.Run(why.(*wire.Error).Error(), func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestSignsWithoutAFullMailbox(t *testing.T) {
 				w.must(v, "boss", signRequest("vault", "hello"))
 				v.Sweep(w.ctx)
 				v.Sweep(w.ctx)
-				if tries > 3 { // at first, by the sweeper, and after the session has heard of it
+				if tries > 3 { // at first, by the sweeper, and after the session got Undeliverable
 					w.Errorf("%d tries at once", tries)
 				}
 				for i, user := range committee[:2] {
@@ -170,9 +170,9 @@ func TestSignsWithoutAFullMailbox(t *testing.T) {
 	}
 }
 
-// TestStuckMailboxHoldsNobodyUp leaves more undelivered for users without room than
-// one read of the outbox returns: what is behind it is delivered all the same, and
-// later what was held back, in order.
+// TestStuckMailboxHoldsNobodyUp leaves more entries undelivered for users without room
+// than one read of the outbox returns: later entries are delivered all the same, and
+// the stuck ones later, in order.
 func TestStuckMailboxHoldsNobodyUp(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -210,9 +210,8 @@ func TestStuckMailboxHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// TestRelayFailureNamesItsSession: by the time a round message is known to have
-// failed, what it said is gone; its sender is told all the same which session it
-// was of.
+// TestRelayFailureNamesItsSession: when a round message is known to have failed, its
+// content is gone; its sender still gets its session.
 func TestRelayFailureNamesItsSession(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -239,8 +238,8 @@ func TestRelayFailureNamesItsSession(t *testing.T) {
 	})
 }
 
-// TestManyHandsOneOutcome has every party say everything at once, again and
-// again, through two nodes that sweep at the same time.
+// TestManyHandsOneOutcome has every party send every message at once, repeatedly,
+// through two nodes that sweep at the same time.
 func TestManyHandsOneOutcome(t *testing.T) {
 	each(t, func(w *world) {
 		nodes := []*service.Service{w.node(nil), w.node(nil)}
@@ -279,8 +278,8 @@ func TestManyHandsOneOutcome(t *testing.T) {
 	})
 }
 
-// TestDeadlines lets a session expire, and another fail for a party that has
-// left, with nobody but a sweeper there.
+// TestDeadlines lets a session expire, and another fail for a party that has left, with
+// only a sweeper running.
 func TestDeadlines(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -337,9 +336,9 @@ func (s slowStore) Commit(ctx context.Context, x session.Session, token string, 
 	return s.Store.Commit(ctx, x, token, out, m)
 }
 
-// TestNoLostWakeup has one node settle a session just after another has
-// committed a later change and died before delivering it. The first must not put
-// off until the deadline what the second has left to do now.
+// TestNoLostWakeup has one node settle a session just after another has committed a
+// later change and died before delivering it. The first must not postpone the second's
+// pending work until the deadline.
 func TestNoLostWakeup(t *testing.T) {
 	each(t, func(w *world) {
 		dying := &mortal{diesAt: 1 << 40}
@@ -391,7 +390,7 @@ func TestStalledNodeDoesNotCommit(t *testing.T) {
 	})
 }
 
-// TestRelay passes round messages on to whom they are for, once each.
+// TestRelay passes round messages to their recipients, once each.
 func TestRelay(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -418,7 +417,7 @@ func TestRelay(t *testing.T) {
 		ok(send("alice", wire.TSSMessage{From: 1, Body: "YQ=="}, "r1"))
 		ok(send("alice", wire.TSSMessage{From: 1, Body: "YQ=="}, "r1")) // again, after a reconnect
 		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yg=="}, "r2"))
-		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yw=="}, "r2")) // a client that does not count
+		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yw=="}, "r2")) // a client that does not number them
 		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yw=="}, ""))
 		ok(send("alice", wire.TSSMessage{From: 1, To: 3, Body: "Yw=="}, ""))
 		var got []string

@@ -20,8 +20,8 @@ func decode(w *world, m wire.Message, into any) {
 	}
 }
 
-// TestSeedFlows goes through both flows with the seed's messages alone, and
-// checks every message that comes of them.
+// TestSeedFlows runs both flows with the seed's messages only, and checks every
+// resulting message.
 func TestSeedFlows(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -118,9 +118,9 @@ func TestNodesShareSessions(t *testing.T) {
 	})
 }
 
-// TestLateResults has the second of two signers report late, without a
-// session_id: when nothing is open, and when the next signing is and it would be
-// taken for a wrong signature of that one.
+// TestLateResults has the second of two signers report late, without a session_id: when
+// no signing is open, and when the next one is and the result would count as a wrong
+// signature of that one.
 func TestLateResults(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -157,7 +157,7 @@ func TestLateResults(t *testing.T) {
 	})
 }
 
-// TestWrongSignatureNamesItsSender has one signer lie: it is told, and another
+// TestWrongSignatureNamesItsSender has one signer lie: it gets an error, and another
 // takes its place.
 func TestWrongSignatureNamesItsSender(t *testing.T) {
 	each(t, func(w *world) {
@@ -181,9 +181,9 @@ func TestWrongSignatureNamesItsSender(t *testing.T) {
 	})
 }
 
-// TestServedInOrder has messages that name no session, as seed clients', answer
+// TestServedInOrder has messages without a session id, as of seed clients, answer
 // several open signings in the order in which these began; a result goes to the one
-// whose signature it is. Where none waits for it there is no telling.
+// that its signature belongs to. If no signing waits for the message, it is refused.
 func TestServedInOrder(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)

@@ -14,7 +14,7 @@ const (
 	watchFor  = 20 * time.Second // how long other nodes notify this one before Watch must be renewed
 )
 
-// Notifier tells other nodes that a session has changed.
+// Notifier notifies other nodes that a session has changed.
 type Notifier interface {
 	// Notify makes those nodes call [Service.OnNotify]. It is best effort: followers also
 	// look every few seconds.
@@ -106,7 +106,7 @@ func (f *Follower) Close() {
 	}
 }
 
-// OnNotify tells the followers on this node that another node has committed a session in
+// OnNotify notifies this node's followers that another node has committed a session in
 // that version. It does not block.
 func (v *Service) OnNotify(id string, version int64) {
 	if hub := v.follows.find(id); hub != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// FuzzShareKeeper: a share that a client hands in is kept sealed or encrypted,
-// never as it is, and comes back to its owner as it was, in its own place only.
+// FuzzShareKeeper: a client's share is stored sealed or encrypted, never in plain, and
+// its owner gets it back unchanged, only for its own key and part.
 func FuzzShareKeeper(f *testing.F) {
 	keeper, err := NewShareKeeper(bytes.Repeat([]byte{7}, 32))
 	if err != nil {
@@ -27,7 +27,7 @@ func FuzzShareKeeper(f *testing.F) {
 	f.Add("", 0, "")
 	f.Fuzz(func(t *testing.T, key string, part int, share string) {
 		if !wire.ValidID(key) {
-			return // refused before it comes here
+			return // refused earlier
 		}
 		_, refused := without.Protect(key, part, share)
 		kept, err := keeper.Protect(key, part, share)
@@ -71,7 +71,7 @@ func FuzzShareKeeper(f *testing.F) {
 	})
 }
 
-// jsonText is what JSON makes of a text: it holds no bytes that are not UTF-8.
+// jsonText is a text after JSON encoding, which replaces bytes that are not UTF-8.
 func jsonText(t *testing.T, text string) (out string) {
 	t.Helper()
 	data, err := json.Marshal(text)
@@ -84,7 +84,7 @@ func jsonText(t *testing.T, text string) (out string) {
 	return out
 }
 
-// FuzzReveal gives the keeper frames that a mailbox might hold.
+// FuzzReveal gives the keeper frames that a mailbox might contain.
 func FuzzReveal(f *testing.F) {
 	keeper, err := NewShareKeeper(bytes.Repeat([]byte{7}, 32))
 	if err != nil {

@@ -33,8 +33,8 @@ func vaults(w *world, v *service.Service) {
 	}
 }
 
-// TestSessionIDsCannotBeTaken has another coordinator ask for a signing on a key of
-// its own under every session_id that the first one may come to use.
+// TestSessionIDsCannotBeTaken has another coordinator request a signing on its own key
+// under every session_id that the first one may use later.
 func TestSessionIDsCannotBeTaken(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -53,7 +53,7 @@ func TestSessionIDsCannotBeTaken(t *testing.T) {
 				}
 			}
 		}
-		// Its owner gets each that is its own, and asks again.
+		// Its owner gets each of its own ids, and repeats the request.
 		for requestID, id := range map[string]string{
 			"order 1": wire.SigningID("boss", "vault", "order 1"), "order 2": oldClientsID("boss", "vault", "order 2"), "": handedOut,
 		} {
@@ -68,8 +68,8 @@ func TestSessionIDsCannotBeTaken(t *testing.T) {
 	})
 }
 
-// TestOwnSessionIDs holds that a session_id that a coordinator makes up, in no form
-// of a server's, names its signing, and is then no other coordinator's.
+// TestOwnSessionIDs: a session_id that a coordinator makes up, not in a server's form,
+// names its signing, and is then refused to other coordinators.
 func TestOwnSessionIDs(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -87,8 +87,8 @@ func TestOwnSessionIDs(t *testing.T) {
 	})
 }
 
-// TestSessionIDsTellNothing has a session_id that another coordinator's session has
-// refused as one that nobody's has.
+// TestSessionIDsTellNothing: the session_id of another coordinator's session is refused
+// exactly like an unused one.
 func TestSessionIDsTellNothing(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -118,8 +118,8 @@ func TestSessionIDsTellNothing(t *testing.T) {
 	})
 }
 
-// TestKeyIDsCannotBeTaken has another coordinator ask for a keygen under the
-// key_id that an Idempotency-Key of the first one's stands for.
+// TestKeyIDsCannotBeTaken has another coordinator request a keygen under the key_id
+// derived from the first one's Idempotency-Key.
 func TestKeyIDsCannotBeTaken(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -140,7 +140,7 @@ func TestKeyIDsCannotBeTaken(t *testing.T) {
 		if _, taken := w.say(v, "other-boss", keygenRequest(id), ""); free == nil || taken == nil || free.Error() != taken.Error() {
 			w.Errorf("free it is refused with %v, taken with %v", free, taken)
 		}
-		// Any other id is the first's who asks, and a seed client's word is enough.
+		// Any other id belongs to the first that requests it, including a seed client.
 		w.must(v, "other-boss", keygenRequest("key-of-my-own"))
 		w.must(v, "other-boss", keygenRequest("key-"+strings.Repeat("A", 26)))
 		// Reserved first, it may be started over a WebSocket, without a request_id.
@@ -152,8 +152,8 @@ func TestKeyIDsCannotBeTaken(t *testing.T) {
 	})
 }
 
-// TestFailedKeyIDsAreFreed holds that the record of a keygen that failed, and what
-// was stored of its shares, is its coordinator's for a week and not for ever.
+// TestFailedKeyIDsAreFreed: the record of a failed keygen, and its stored shares, are
+// kept for its coordinator for a week and not for ever.
 func TestFailedKeyIDsAreFreed(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -172,7 +172,7 @@ func TestFailedKeyIDsAreFreed(t *testing.T) {
 			w.Errorf("tried again, its record has %s to live", life)
 		}
 		w.must(v, "bob", &wire.KeygenResponse{KeyID: "treasury", PartIndex: 2, Response: &no})
-		w.rdb.Del(w.ctx, key) // as time does
+		w.rdb.Del(w.ctx, key) // as after the week
 		w.must(v, "boss", keygenRequest("treasury"))
 	})
 }

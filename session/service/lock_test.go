@@ -22,7 +22,7 @@ func (l countedLocks) Lock(ctx context.Context, id string) (service.Lock, servic
 	return l.Locker.Lock(ctx, id)
 }
 
-// Each step is taken under the session's lock.
+// Each step runs under the session's lock.
 func TestStepsAreLocked(t *testing.T) {
 	each(t, func(w *world) {
 		var taken atomic.Int64
@@ -38,8 +38,7 @@ func TestStepsAreLocked(t *testing.T) {
 	})
 }
 
-// What has ended changes no more: what is said of it, in messages that name no
-// session, takes no lock.
+// Ended sessions do not change: messages for them, without a session id, take no lock.
 func TestWhatHasEndedIsNotLocked(t *testing.T) {
 	each(t, func(w *world) {
 		var taken atomic.Int64
@@ -54,8 +53,8 @@ func TestWhatHasEndedIsNotLocked(t *testing.T) {
 	})
 }
 
-// The only signing that a key notes as open is a guess for what names none: where
-// it does not ask the sender, or is not there, the key's last signing is meant.
+// A key's only open signing is a guess for messages without a session id: if it did not
+// invite the sender, or does not exist, the key's last signing is meant.
 func TestOpenSigningOfOthers(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -72,7 +71,7 @@ func TestOpenSigningOfOthers(t *testing.T) {
 			_, err := w.say(v, user, &wire.SignResult{KeyID: "vault", PartIndex: part, Signature: theKey.Sign(first.Digest)}, "")
 			return err
 		}
-		open("sg-lost") // with the node that was about to create it
+		open("sg-lost") // lost with the node that was about to create it
 		if err := late("bob", 2); err != nil {
 			t.Errorf("a late result: %v", err)
 		}
@@ -96,8 +95,8 @@ func TestOpenSigningOfOthers(t *testing.T) {
 	})
 }
 
-// Who sent a wrong signature and sends the right one when its signing has ended and
-// the next is open is late, and no liar in either.
+// A party that sent a wrong signature, and the right one only after its signing has
+// ended and the next is open, is late, and not blamed in either.
 func TestLateAfterInvalid(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -127,7 +126,7 @@ func TestLateAfterInvalid(t *testing.T) {
 	})
 }
 
-// A signature that verifies in no signing is wrong, and not taken for a late one of
+// A signature that is valid in no signing is wrong, and not treated as a late one of
 // the last.
 func TestWrongIsNotLate(t *testing.T) {
 	each(t, func(w *world) {

@@ -12,9 +12,8 @@ import (
 
 var errDead = errors.New("this node is dead")
 
-// mortal is the outside world of a node that dies at its n-th call to it: just
-// before the call takes effect, or just after. From then on nothing it does has
-// an effect.
+// mortal is the environment of a node that dies at its n-th call to it: just before the
+// call takes effect, or just after. After that none of its calls has an effect.
 type mortal struct {
 	service.Store
 	sender service.Sender
@@ -39,13 +38,13 @@ func (d *mortal) do(f func() error) error {
 
 func (d *mortal) dead() bool { return d.calls.Load() >= d.diesAt }
 
-// node returns a Service in that world.
+// node returns a Service in that environment.
 func (d *mortal) node(w *world) *service.Service {
 	return w.node(func(c *service.Config) {
 		d.Store, d.sender, d.locker = c.Store, c.Sender, locks{w.store, w.rdb, w.prefix, 20 * time.Millisecond}
 		c.Store, c.Sender, c.Locker = d, mortalSender{d}, mortalLocker{d}
 		if c.Audit != nil {
-			c.Audit = w.openAudit("doomed") // which it dies before it has written
+			c.Audit = w.openAudit("doomed") // which never writes: the node dies first
 		}
 	})
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// watched is an Observer and a Tracer that keeps what it is told, as text.
+// watched is an Observer and a Tracer that records its calls as text.
 type watched struct {
 	mu    sync.Mutex
 	told  []string
-	trees map[string][]string // by session: parts of the work, each with those it is inside of
+	trees map[string][]string // by session: parts of the work, each with its parents
 }
 
 func (o *watched) add(format string, args ...any) {
@@ -41,7 +41,7 @@ func (o *watched) Stepped(from, to session.Session) {
 	o.add("%s %s to %s", to.Kind, from.Phase, to.Phase)
 }
 
-// tracer is watched's other half, whose Stepped is another.
+// tracer is watched as a Tracer, with another Stepped.
 type tracer struct{ *watched }
 
 func (o tracer) Begin(ctx context.Context, id, part string) (context.Context, func(error)) {
@@ -72,8 +72,8 @@ func (o *watched) count(what string) (n int) {
 	return n
 }
 
-// TestObserver runs a keygen and a signing on two nodes and holds what is told of
-// them: each beginning and each end once, and the work in its parts.
+// TestObserver runs a keygen and a signing on two nodes and checks the recorded calls:
+// each beginning and each end once, and the parts of the work.
 func TestObserver(t *testing.T) {
 	each(t, func(w *world) {
 		var o watched

@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// teller is an Outcomes that fails as long as it is told to.
+// teller is an Outcomes that fails while it is set to.
 type teller struct {
 	mu    sync.Mutex
 	fails bool
@@ -50,8 +50,8 @@ func (o *teller) list() []string {
 	return slices.Clone(o.told)
 }
 
-// TestOutcomesAreTold ends a session while nobody can be told, or on a node that
-// dies just then: it stays due until somebody was.
+// TestOutcomesAreTold ends a session while Outcomes fails, or on a node that dies just
+// then: it stays due until a call has succeeded.
 func TestOutcomesAreTold(t *testing.T) {
 	each(t, func(w *world) {
 		o := &teller{fails: true}
@@ -75,7 +75,7 @@ func TestOutcomesAreTold(t *testing.T) {
 	})
 }
 
-// TestResend: a session's coordinator, and an admin, may have its outcome told again.
+// TestResend: a session's coordinator, and an admin, may have its outcome sent again.
 func TestResend(t *testing.T) {
 	each(t, func(w *world) {
 		o := &teller{}
@@ -123,8 +123,8 @@ func TestResend(t *testing.T) {
 	})
 }
 
-// TestFollow has a follower on one node see what another commits, without looking
-// for itself, and what its own does.
+// TestFollow has a follower on one node see another node's commits, without polling,
+// and its own node's.
 func TestFollow(t *testing.T) {
 	each(t, func(w *world) {
 		others := &notices{nodes: map[string]*service.Service{}}
@@ -148,7 +148,7 @@ func TestFollow(t *testing.T) {
 			w.Fatal(err)
 		}
 		defer there.Close()
-		others.took() // what Follow itself may cause
+		others.took() // that Follow itself may cause
 		w.must(n1, "alice", &wire.KeygenResponse{KeyID: "vault", PartIndex: 1, Response: &yes})
 		if _, err := n1.Cancel(w.ctx, caller("boss"), id, ""); err != nil {
 			w.Fatal(err)
@@ -174,7 +174,7 @@ func TestFollow(t *testing.T) {
 	})
 }
 
-// looksOnce is a Store that a follower may look at when it begins, and not again.
+// looksOnce is a Store that a follower may read when it begins, and not again.
 type looksOnce struct {
 	service.Store
 	looked atomic.Bool

@@ -17,12 +17,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// limited gives the world a store with that quota of each account.
+// limited gives the world a store with that quota for each account.
 func (w *world) limited(q session.Quota) {
 	w.store = sessions.New(sessions.Config{Redis: w.rdb, Prefix: w.prefix, Quota: q})
 }
 
-// snapshot is all that Redis has but for the counts of quotas and the audit.
+// snapshot returns all of Redis except the counts of quotas and the audit.
 func (w *world) snapshot() map[string]string {
 	w.Helper()
 	all := map[string]string{}
@@ -50,7 +50,7 @@ func (w *world) snapshot() map[string]string {
 	return all
 }
 
-// unchanged runs what must be refused with that code and change nothing.
+// unchanged runs a call that must be refused with that code and change nothing.
 func (w *world) unchanged(what string, code wire.Code, do func() error) *wire.Error {
 	w.Helper()
 	before := w.snapshot()
@@ -71,7 +71,7 @@ func (w *world) unchanged(what string, code wire.Code, do func() error) *wire.Er
 	return e
 }
 
-// openReserved is how many sessions hold a reservation of user's quota, and how
+// openReserved returns how many sessions hold a reservation of user's quota, and how
 // many bytes.
 func (w *world) openReserved(user string) (sessions int64, bytes string) {
 	key := w.prefix + "quota:{" + user + "}"
@@ -85,8 +85,8 @@ func (w *world) nothingReserved(user string) {
 	}
 }
 
-// TestOpenSessionsAreBounded: what one coordinator has open is bounded, over all
-// nodes and however it asks; another's is not touched; each end makes room.
+// TestOpenSessionsAreBounded: one coordinator's open sessions are bounded, over all
+// nodes and all kinds of request; another's are not affected; each end makes room.
 func TestOpenSessionsAreBounded(t *testing.T) {
 	each(t, func(w *world) {
 		w.keygen(w.node(nil), "vault", false)
@@ -117,7 +117,7 @@ func TestOpenSessionsAreBounded(t *testing.T) {
 			w.Errorf("the observer was told %q", list)
 		}
 		w.must(nodes[0], "other-boss", keygenRequest("third"))
-		// The same again is no other session.
+		// A repeated request is not another session.
 		w.must(nodes[1], "boss", signRequest("vault", "pay 1"))
 
 		sessions, _, err := nodes[0].Sessions(w.ctx, boss, service.Filter{Kind: session.Sign}, service.Page{Limit: 10})
@@ -176,8 +176,8 @@ func (w *world) sessionsOf(v *service.Service, user string) []session.Session {
 	return list
 }
 
-// TestDeadNodesReservation has nodes die between reserving and creating: that
-// place is free again when the session should have ended.
+// TestDeadNodesReservation has nodes die between reserving and creating: the
+// reservation is released when the session should have ended.
 func TestDeadNodesReservation(t *testing.T) {
 	each(t, func(w *world) {
 		w.keygen(w.node(nil), "vault", false)
@@ -198,12 +198,12 @@ func TestDeadNodesReservation(t *testing.T) {
 		w.must(v, "boss", signRequest("vault", "there is room"))
 		w.must(v, "boss", signRequest("vault", "for two"))
 		w.refused(v, "boss", signRequest("vault", "and no more"), wire.CodeQuotaExceeded)
-		w.overdue("boss") // sessions that are open keep their places, however long
+		w.overdue("boss") // open sessions keep their reservations, however long
 		w.refused(v, "boss", signRequest("vault", "and no more"), wire.CodeQuotaExceeded)
 	})
 }
 
-// overdue lets the time pass by which user's sessions should have ended.
+// overdue advances the time past the end of user's sessions.
 func (w *world) overdue(user string) {
 	w.Helper()
 	key := w.prefix + "quota:{" + user + "}"
@@ -222,9 +222,9 @@ func (noCreate) Create(context.Context, session.Session, []service.Entry, servic
 	return service.Receipt{}, false, errDead
 }
 
-// TestEndedSessionsAreBounded: what has ended is kept for the retention up to the
-// allowance, then for an hour, and then nothing new begins; what is kept shortly
-// is listed all the same, and the room comes back.
+// TestEndedSessionsAreBounded: ended sessions are kept for the retention up to the
+// allowance, then for an hour, and then nothing new begins; briefly kept ones are
+// listed all the same, and the room is freed again.
 func TestEndedSessionsAreBounded(t *testing.T) {
 	each(t, func(w *world) {
 		w.limited(session.Quota{EndedBytes: 24 << 10})
@@ -272,7 +272,7 @@ func TestEndedSessionsAreBounded(t *testing.T) {
 				w.Errorf("%d failed keys are in the list of %s for ever", n, user)
 			}
 		}
-		for full := false; !full; { // of what is smaller, too
+		for full := false; !full; { // smaller ones, too
 			_, _, err := w.store.Charge(w.ctx, "boss", 128, time.Hour)
 			full = err != nil
 		}
@@ -296,7 +296,7 @@ func TestEndedSessionsAreBounded(t *testing.T) {
 	})
 }
 
-// hourPasses lets what user has, kept for an hour, be forgotten.
+// hourPasses lets user's sessions that are kept for an hour be forgotten.
 func (w *world) hourPasses(user string) {
 	key := w.prefix + "quota:{" + user + "}"
 	for field, bytes := range w.rdb.HGetAll(w.ctx, key).Val() {
@@ -313,8 +313,8 @@ func atoi(text string) (n int64) {
 	return n
 }
 
-// TestLoopsStayWithinTheQuota repeats, until refused, what leaves something: each
-// stops by itself, and all that they have left is within the budget.
+// TestLoopsStayWithinTheQuota repeats, until refused, every call that stores something:
+// each loop ends, and everything stored is within the budget.
 func TestLoopsStayWithinTheQuota(t *testing.T) {
 	each(t, func(w *world) {
 		w.keygen(w.node(nil), "vault", false)
@@ -374,7 +374,7 @@ func (r roster) Unknown(_ context.Context, asker string, users []string) (string
 	return "", nil
 }
 
-// TestUnknownUsers: who is no user is named, before anything is stored.
+// TestUnknownUsers: an unknown user is named before anything is stored.
 func TestUnknownUsers(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(func(c *service.Config) { c.Users = roster{"boss", "alice", "bob"} })
@@ -394,11 +394,12 @@ func TestUnknownUsers(t *testing.T) {
 				w.Errorf("%s: %s", what, e.Message)
 			}
 		}
-		w.must(v, "other-boss", keygenRequest("vault")) // whose accounts are elsewhere
+		w.must(v, "other-boss", keygenRequest("vault")) // its accounts are elsewhere
 	})
 }
 
-// TestShareLimit: a share has the size that it may have in such a committee.
+// TestShareLimit: a share may have the size that the committee's number of parties
+// allows.
 func TestShareLimit(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -413,9 +414,9 @@ func TestShareLimit(t *testing.T) {
 	})
 }
 
-// TestQuotaIsTrue measures in a real Redis what the largest sessions take while
-// they are open, with their messages undelivered, and what they leave, and holds
-// it against what is reserved for them.
+// TestQuotaIsTrue measures in a real Redis the size of the largest sessions while they
+// are open, with their messages undelivered, and after their end, and compares it with
+// their reservations.
 func TestQuotaIsTrue(t *testing.T) {
 	each(t, func(w *world) {
 		if w.rdb.Info(w.ctx, "memory").Err() != nil || w.rdb.MemoryUsage(w.ctx, w.prefix+"none").Err() != nil && !errors.Is(w.rdb.MemoryUsage(w.ctx, w.prefix+"none").Err(), redis.Nil) {
@@ -454,7 +455,7 @@ func TestQuotaIsTrue(t *testing.T) {
 	})
 }
 
-// memory is what everything of the world but the counts takes in Redis.
+// memory returns the size in Redis of all of the world except the counts.
 func (w *world) memory() (sum int64) {
 	w.Helper()
 	for _, key := range w.rdb.Keys(w.ctx, w.prefix+"*").Val() {

@@ -9,7 +9,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestRefusals goes through what each may not do; in the end nothing has changed.
+// TestRefusals tries the calls that each role may not make; in the end nothing has
+// changed.
 func TestRefusals(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(func(c *service.Config) { c.MaxParties = 3 })
@@ -92,8 +93,8 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// TestStrangersLearnNothing checks what an error tells somebody who has no part
-// in a session, and what the views show.
+// TestStrangersLearnNothing checks the errors for a user without a part in a session,
+// and the contents of the views.
 func TestStrangersLearnNothing(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -128,7 +129,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 	})
 }
 
-// TestBadIDsReachNoKey asks by ids that would be other keys of the store.
+// TestBadIDsReachNoKey uses ids that would be other keys of the store.
 func TestBadIDsReachNoKey(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)

@@ -9,7 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// unread is service.Waiting on the world's mailboxes, of which boss has
+// unread implements service.Waiting on the world's mailboxes, of which boss has
 // acknowledged the first few.
 type unread struct {
 	*mailboxes
@@ -30,9 +30,9 @@ func (u *unread) Waiting(_ context.Context, user string, _ uint64, most int) (fr
 	return frames, nil
 }
 
-// TestRepeatAfterTheEnd has a coordinator that names no ids repeat its request,
-// since its socket was cut before it heard of the outcome: it gets that outcome,
-// and nothing is begun. Once it has acknowledged it, the same is another request.
+// TestRepeatAfterTheEnd has a coordinator that names no ids repeat its request, because
+// its socket closed before it received the outcome: it gets that outcome, and nothing
+// is begun. After an acknowledgement, an equal request is a new one.
 func TestRepeatAfterTheEnd(t *testing.T) {
 	each(t, func(w *world) {
 		told := &unread{mailboxes: w.mail}
@@ -62,7 +62,7 @@ func TestRepeatAfterTheEnd(t *testing.T) {
 		if out, ok := again.(*wire.SignComplete); !ok || out.Status != wire.StatusSuccess {
 			w.Fatalf("the repetition is answered by %+v", again)
 		}
-		w.must(v, "boss", signRequest("vault", "two", "alice", "bob")) // what is not the same is another
+		w.must(v, "boss", signRequest("vault", "two", "alice", "bob")) // a different request is a new one
 		c.act()
 		begun(2)
 		told.acked = len(w.mail.of("boss"))

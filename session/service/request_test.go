@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestKeygenRequestAgain asks for the same key at every stage of its keygen.
+// TestKeygenRequestAgain requests the same key at every stage of its keygen.
 func TestKeygenRequestAgain(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -50,7 +50,7 @@ func TestKeygenRequestAgain(t *testing.T) {
 			w.Fatalf("%d outcomes", n)
 		}
 
-		// The record answers when the session has been forgotten.
+		// After the session is forgotten, the record answers.
 		w.rdb.Del(w.ctx, w.prefix+"session:{"+first.ID+"}")
 		reply = w.must(v, "boss", keygenRequest("vault"))
 		if c, ok := reply.(*wire.KeygenConfirm); !ok || c.Status != wire.StatusSuccess || c.AccountAddr != theKey.Address {
@@ -62,8 +62,8 @@ func TestKeygenRequestAgain(t *testing.T) {
 	})
 }
 
-// TestFailedKeygenAgain tries a key again whose keygen was declined. The very
-// same request, by its request_id, is no new try.
+// TestFailedKeygenAgain tries a key again whose keygen was declined. The same request,
+// by its request_id, is not a new try.
 func TestFailedKeygenAgain(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -114,7 +114,7 @@ func TestKeygenAgainBeforeTheRecordSaysSo(t *testing.T) {
 			w.Fatalf("%+v, %v", now, err)
 		}
 		k.Version = now.Version
-		if err := w.store.PutKey(w.ctx, k); err != nil { // as it was
+		if err := w.store.PutKey(w.ctx, k); err != nil { // as before
 			w.Fatal(err)
 		}
 		s, err := v.RequestKeygen(w.ctx, caller("boss"), keygenRequest("vault"), "")
@@ -124,8 +124,8 @@ func TestKeygenAgainBeforeTheRecordSaysSo(t *testing.T) {
 	})
 }
 
-// TestLostCreation has nodes die before they create what they noted: the same
-// request again makes it.
+// TestLostCreation has nodes die before they create a session that they noted: the same
+// request again creates it.
 func TestLostCreation(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -205,7 +205,7 @@ func TestSignRequestAgain(t *testing.T) {
 		w.refused(v, "admin", named("a", mine), wire.CodeConflict)
 		w.refused(v, "boss", named("a", w.the(session.Keygen).ID), wire.CodeBadRequest)
 
-		// An outcome is told again, and no signature made twice.
+		// A repeated outcome does not make another signature.
 		w.must(v, "boss", &wire.SessionCancel{SessionID: mine})
 		reply := w.must(v, "boss", named("a", mine))
 		if c, ok := reply.(*wire.SignComplete); !ok || c.Status != wire.StatusCancelled {
@@ -214,7 +214,7 @@ func TestSignRequestAgain(t *testing.T) {
 	})
 }
 
-// TestReservedIDs are good for what they were reserved for only.
+// TestReservedIDs: an id is valid only for the request that it was reserved for.
 func TestReservedIDs(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -315,7 +315,7 @@ func (k countedKeys) Signings(ctx context.Context, id string) (session.Key, []se
 	return k.Store.Signings(ctx, id)
 }
 
-// TestSignRequestReadsKeyOnce: whichever way a signing is asked for, its key is read
+// TestSignRequestReadsKeyOnce: for every way of requesting a signing, its key is read
 // once before it is noted as open.
 func TestSignRequestReadsKeyOnce(t *testing.T) {
 	each(t, func(w *world) {

@@ -30,7 +30,7 @@
 // A [Follower] sees a session's states as they are committed, on whichever node: it
 // notes in the store that its node follows the session, the script of each commit
 // returns the nodes that do, and the committing node notifies them ([Notifier]). The end of
-// a session is told outside the cluster too ([Outcomes]). An [Observer] counts what
+// a session is sent outside the cluster too ([Outcomes]). An [Observer] counts what
 // happens to sessions, and a [Tracer] follows the work on them through the nodes.
 //
 // # What it does not do

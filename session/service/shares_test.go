@@ -33,8 +33,8 @@ func (w *world) dump() string {
 	return b.String()
 }
 
-// TestPlainSharesRestEncrypted looks for a plain share in all of Redis and in the
-// mailboxes, while signing parameters that hold it wait in the outbox.
+// TestPlainSharesRestEncrypted searches all of Redis and the mailboxes for a plain
+// share, while signing parameters that hold it wait in the outbox.
 func TestPlainSharesRestEncrypted(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -66,7 +66,7 @@ func TestPlainSharesRestEncrypted(t *testing.T) {
 			w.Error("a plain share is in a mailbox")
 		}
 
-		// It is opened on its way to its owner's socket, by nothing else.
+		// It is decrypted only on its way to its owner's socket.
 		keeper := func(kek []byte) *service.ShareKeeper {
 			k, err := service.NewShareKeeper(kek)
 			if err != nil {
@@ -109,7 +109,7 @@ func TestPlainSharesRestEncrypted(t *testing.T) {
 	})
 }
 
-// TestPlainSharesRefused wants a share sealed where there is no key for it.
+// TestPlainSharesRefused: without a key to encrypt it, a plain share is refused.
 func TestPlainSharesRefused(t *testing.T) {
 	each(t, func(w *world) {
 		keeper, err := service.NewShareKeeper(nil)
@@ -132,7 +132,7 @@ func TestPlainSharesRefused(t *testing.T) {
 		if n := w.rdb.Exists(w.ctx, w.prefix+"key:{vault}:shares").Val(); n != 0 {
 			w.Error("a refused share was stored")
 		}
-		// Whoever asked is told at once, and why; nobody is blamed for it.
+		// The coordinator gets the reason at once; no one is blamed.
 		s := w.the(session.Keygen)
 		if s.Phase != session.Failed || !strings.Contains(s.Reason, "CONCLAVE_SHARE_KEK") || len(s.Culprits) != 0 {
 			w.Errorf("%s: %q, culprits %v", s.Phase, s.Reason, s.Culprits)

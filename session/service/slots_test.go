@@ -13,9 +13,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// However many clients ask, a bounded number is at work on sessions; the others
-// wait for them, and no longer than they may. Round messages and what this node
-// does of itself wait for nobody, and who waits for the same session takes no slot.
+// A bounded number of client operations runs on sessions; the others wait for them, up
+// to the timeout. Round messages and the node's own operations do not wait, and an
+// operation that waits for the same session takes no slot.
 func TestSlots(t *testing.T) {
 	asked, running := signingOf(t, "alice", "bob", "carol")
 	locks := &heldLocker{proceed: make(chan struct{})}
@@ -90,7 +90,7 @@ func TestSlots(t *testing.T) {
 
 var errHeld = errors.New("there is no lock")
 
-// heldLocker keeps all who ask for a lock until it may proceed.
+// heldLocker blocks all calls for a lock until it may proceed.
 type heldLocker struct {
 	proceed      chan struct{}
 	inside, most atomic.Int64

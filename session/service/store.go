@@ -66,7 +66,7 @@ type Signing struct {
 // Opened is the result of OpenSigning.
 type Opened struct {
 	SessionID string
-	Now       time.Time // of the server that holds the session, zero where that is not the key's
+	Now       time.Time // of the server that holds the session, zero if that is not the key's
 	Grant     Grant     // zero for an open signing that was found
 }
 

@@ -81,7 +81,7 @@ func (v *Service) processDue(ctx context.Context, t Taken) error {
 	return errors.Join(undelivered, err)
 }
 
-// reportFullMailboxes tells an open session which mailboxes have no room, and reports
+// reportFullMailboxes reports to an open session which mailboxes have no room, and returns
 // whether that changed it: it is then delivered, and due anew.
 func (v *Service) reportFullMailboxes(ctx context.Context, s session.Session, now time.Time, stuck []refusal) (changed bool, err error) {
 	for _, r := range stuck {

@@ -12,8 +12,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestTasksOnce asks for the same and for other things under one name, through
-// two nodes.
+// TestTasksOnce sends equal and different requests under one name, through two nodes.
 func TestTasksOnce(t *testing.T) {
 	each(t, func(w *world) {
 		v, other := w.node(nil), w.node(nil)
@@ -58,8 +57,8 @@ func TestTasksOnce(t *testing.T) {
 	})
 }
 
-// TestTasksOfOwnIDs takes the ids that a coordinator has signed, where it starts
-// what it asks for.
+// TestTasksOfOwnIDs uses the ids that a coordinator has signed, if it starts its
+// request.
 func TestTasksOfOwnIDs(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -89,10 +88,10 @@ func TestTasksOfOwnIDs(t *testing.T) {
 	})
 }
 
-// TestOutcomeOfTheWeb has the outcome of what was asked for over HTTP wait in the
-// mailbox of a coordinator who has no socket, as any, and nobody wait for room in
-// one that is full: a backend that never has a socket makes none, and reads the
-// outcome on the web API.
+// TestOutcomeOfTheWeb: the outcome of a request over HTTP waits in the mailbox of a
+// coordinator without a socket, as any other, but delivery does not wait for room in a
+// full one: a backend that never has a socket makes none, and reads the outcome on the
+// web API.
 func TestOutcomeOfTheWeb(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)
@@ -136,13 +135,13 @@ func TestOutcomeOfTheWeb(t *testing.T) {
 	})
 }
 
-// TestListsByFilter lists what is wanted among much that is not, in bounded steps.
+// TestListsByFilter lists few matches among many entries, in bounded steps.
 func TestListsByFilter(t *testing.T) {
 	best(t, func(w *world) {
 		w.store = sessions.New(sessions.Config{Redis: w.rdb, Prefix: w.prefix, Quota: session.Quota{OpenBytes: -1}})
 		v := w.node(nil)
 		boss, want := caller("boss"), []string(nil)
-		const many = 520 // more than one call looks at
+		const many = 520 // more than one call reads
 		for i := range many {
 			_, s, err := v.KeygenTask(w.ctx, boss, keygenRequest(""), service.Task{Start: true})
 			if err != nil {

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is one Redis with mailboxes beside it, for any number of nodes.
+// world is one Redis with mailboxes, for any number of nodes.
 type world struct {
 	*testing.T
 	ctx    context.Context
@@ -40,7 +40,7 @@ func each(t *testing.T, test func(w *world)) {
 	redistest.Each(t, inWorld(test))
 }
 
-// best is each for a test that takes long.
+// best is each for a slow test.
 func best(t *testing.T, test func(w *world)) {
 	t.Parallel()
 	redistest.Best(t, inWorld(test))
@@ -60,7 +60,7 @@ func (w *world) storeAt(prefix string) *sessions.Store {
 	return sessions.New(sessions.Config{Redis: w.rdb, Prefix: prefix})
 }
 
-// node returns a Service of its own on the world's Redis. Change may be nil.
+// node returns a new Service on the world's Redis. Change may be nil.
 func (w *world) node(change func(*service.Config)) *service.Service {
 	w.Helper()
 	kek := make([]byte, 32)
@@ -120,7 +120,7 @@ func (w *world) eventually(what string, ok func() bool) {
 	}
 }
 
-// sweepAll makes everything due now, as time would, and sweeps it with v.
+// sweepAll makes everything due now and sweeps it with v.
 func (w *world) sweepAll(v *service.Service) {
 	w.Helper()
 	due := w.prefix + "sessions:due"
@@ -136,7 +136,7 @@ func (w *world) sweepAll(v *service.Service) {
 	v.Sweep(w.ctx)
 }
 
-// say sends a message as its user's client would, through encoding and checks.
+// say sends a message as its user's client would, with encoding and checks.
 func (w *world) say(v *service.Service, user string, p wire.Payload, requestID string) (wire.Payload, error) {
 	w.Helper()
 	m, err := wire.New(user, p)
@@ -160,7 +160,7 @@ func (w *world) say(v *service.Service, user string, p wire.Payload, requestID s
 	return r.Answer()
 }
 
-// must says what may not be refused.
+// must sends a message that may not be refused.
 func (w *world) must(v *service.Service, user string, p wire.Payload) wire.Payload {
 	w.Helper()
 	reply, err := w.say(v, user, p, "")
@@ -170,7 +170,7 @@ func (w *world) must(v *service.Service, user string, p wire.Payload) wire.Paylo
 	return reply
 }
 
-// refused says what must be, with that code.
+// refused sends a message that must be refused with that code.
 func (w *world) refused(v *service.Service, user string, p wire.Payload, code wire.Code) {
 	w.Helper()
 	_, err := w.say(v, user, p, "")
@@ -180,7 +180,7 @@ func (w *world) refused(v *service.Service, user string, p wire.Payload, code wi
 	}
 }
 
-// caller knows everyone's role by name.
+// caller returns a user's Caller, with the role of its name.
 func caller(user string) service.Caller {
 	c := service.Caller{User: user, Identity: "id-" + user}
 	switch user {
@@ -194,7 +194,7 @@ func caller(user string) service.Caller {
 	return c
 }
 
-// mailboxes is a Sender that keeps what it is given, each ID once.
+// mailboxes is a Sender that stores its deliveries, each ID once.
 type mailboxes struct {
 	mu    sync.Mutex
 	taken map[string]bool
@@ -236,7 +236,7 @@ func (b *mailboxes) Begin(ctx context.Context, deliveries ...service.Delivery) s
 	return sent(b.Send(ctx, deliveries...))
 }
 
-// sent is a Sending that was done when it was begun.
+// sent is a Sending that is done at once.
 type sent []error
 
 func (s sent) Done() <-chan struct{} {
@@ -253,7 +253,7 @@ func (b *mailboxes) setFail(f func(d service.Delivery) error) {
 	b.fail = f
 }
 
-// of returns what a user has been sent so far.
+// of returns a user's messages so far.
 func (b *mailboxes) of(user string) []wire.Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -269,7 +269,7 @@ func (b *mailboxes) types(user string) []wire.Type {
 	return list
 }
 
-// presence has everyone online but those away.
+// presence reports everyone online except those away.
 type presence struct {
 	mu    sync.Mutex
 	users []string
@@ -298,7 +298,7 @@ func (p *presence) leave(users ...string) {
 	p.users = append(p.users, users...)
 }
 
-// locks is a Locker on the key that commits are fenced by.
+// locks is a Locker on the key that fences commits.
 type locks struct {
 	store  service.Store
 	rdb    redis.UniversalClient
