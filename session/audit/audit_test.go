@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/audit"
 )
 
-// full is a decision with something in every field.
+// full is a decision with every field set.
 func full(i int) audit.Decision {
 	d := audit.Decision{}
 	v := reflect.ValueOf(&d).Elem()
@@ -26,7 +26,7 @@ func full(i int) audit.Decision {
 	return d
 }
 
-// chain is n entries in a row, after a head.
+// chain returns n consecutive entries after a head.
 func chain(after audit.Head, n int) []audit.Entry {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
 	var all []audit.Entry
@@ -46,7 +46,7 @@ func fieldsOf(entries []audit.Entry) []audit.Fields {
 	return all
 }
 
-// verify returns where a chain breaks, as its place, or the error of its end.
+// verify returns the place where a chain is broken, or the error of its end.
 func verify(t *testing.T, anchor string, entries []audit.Fields) (place int, head audit.Head, err error) {
 	t.Helper()
 	v, err := audit.NewVerifier(anchor)
@@ -76,7 +76,7 @@ func TestWholeChain(t *testing.T) {
 			t.Errorf("anchor %.6s: place %d, %+v, %v", anchor, place, head, err)
 		}
 	}
-	// The rest of a chain whose beginning is in an archive.
+	// The rest of a chain whose beginning was archived.
 	if place, head, err := verify(t, entries[2].Hash, fieldsOf(entries[3:])); place != 0 || err != nil || head.N != 5 {
 		t.Errorf("from the anchor on: place %d, %+v, %v", place, head, err)
 	}
@@ -88,9 +88,8 @@ func TestWholeChain(t *testing.T) {
 	}
 }
 
-// TestEveryFieldIsHashed takes the fields from the types themselves, so that one
-// that is added cannot be forgotten in the hash, in what is kept, or in what is
-// made of a decision.
+// TestEveryFieldIsHashed takes the fields from the types themselves, so that a new one
+// cannot be forgotten in the hash, in storage, or in an entry made from a decision.
 func TestEveryFieldIsHashed(t *testing.T) {
 	t.Parallel()
 	decision := full(7)
@@ -117,11 +116,11 @@ func TestEveryFieldIsHashed(t *testing.T) {
 	}
 }
 
-// tampering is what can be done to entries 1 to 5; the third is the victim.
+// tampering is a change to entries 1 to 5; the third is the victim.
 type tampering struct {
 	name  string
 	do    func(f []audit.Fields) []audit.Fields
-	place int // where it is found
+	place int // where it is detected
 }
 
 func tamperings() []tampering {
@@ -160,7 +159,7 @@ func tamperings() []tampering {
 			return f
 		}, 3}, tampering{name + " of the third removed", func(f []audit.Fields) []audit.Fields { delete(f[2], name); return f }, 3})
 	}
-	// The text of one field moved to the beginning of the next.
+	// The end of one field's text moved to the beginning of the next.
 	for i, name := range []string{"who", "what", "outcome", "account"} {
 		next := []string{"what", "outcome", "account", "session"}[i]
 		all = append(all, tampering{name + " moved into " + next, func(f []audit.Fields) []audit.Fields {
@@ -182,8 +181,8 @@ func TestTamperingIsFound(t *testing.T) {
 	}
 }
 
-// TestOnlyAnAnchorShows has what leaves a whole chain behind: the end cut off, and
-// everything written anew.
+// TestOnlyAnAnchorShows has the changes that leave a valid chain: the end removed, and
+// everything rewritten.
 func TestOnlyAnAnchorShows(t *testing.T) {
 	t.Parallel()
 	entries := chain(audit.Start, 5)
@@ -257,7 +256,7 @@ func TestLines(t *testing.T) {
 	if err != nil || string(line) != want {
 		t.Fatalf("got %s, %v, want %s", line, err, want)
 	}
-	// Computed by another program from the description in the package comment.
+	// Computed by another program from the package comment.
 	if e.Hash != "2ba092df3769902a8e5d13cd0b2b8275df1a0abf6e9ae5ecfeab3a47f372c742" {
 		t.Errorf("the hash of a known entry is %s: those who verify old exports would find them broken", e.Hash)
 	}
@@ -279,8 +278,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// FuzzLine holds that whatever is taken for an entry is written as the same bytes
-// again, so that nothing in an exported file is outside of what is verified.
+// FuzzLine: every line accepted as an entry is written as the same bytes again, so that
+// every byte of an exported file is verified.
 func FuzzLine(f *testing.F) {
 	for _, e := range chain(audit.Start, 2) {
 		line, err := e.Fields().Line()

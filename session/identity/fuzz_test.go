@@ -2,7 +2,7 @@ package identity
 
 import "testing"
 
-// FuzzParse: whatever parses is written again byte for byte.
+// FuzzParse: text that parses is written again byte for byte.
 func FuzzParse(f *testing.F) {
 	id := fresh(f)
 	secret, err := id.Secret()
@@ -26,8 +26,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzOpen gives a passphrase's reader what a copied or damaged file may
-// hold: it opens the one that was protected, or nothing.
+// FuzzOpen gives Open copied or damaged files: it opens the identity that was
+// protected, or nothing.
 func FuzzOpen(f *testing.F) {
 	id := fresh(f)
 	secret, err := id.Secret()

@@ -104,7 +104,7 @@ func TestPublicIdentityText(t *testing.T) {
 		"standard base64's alphabet": strings.NewReplacer("-", "+", "_", "/").Replace(text),
 	} {
 		if bad == text {
-			continue // the key happens not to have what is replaced
+			continue // the key does not contain the replaced text
 		}
 		if p, err := ParsePublic(bad); err == nil || p != (Public{}) {
 			t.Errorf("%s: accepted", name)
@@ -130,8 +130,8 @@ age AGE-SECRET-KEY-PQ-1LP5WF9L5P4MJQQ5WR075L98A5KQ3MJGD02WMK6P0PZ5X6XFTSTCQDW9T6
 	pinnedFingerprint = "FETRP-LQUH3-HBGOH-YLPCI-RLDNY-QW6S7-NSEJF-RO3VI"
 )
 
-// TestFormatsArePinned reads an identity as the first version wrote it; its keys
-// are public here and worthless.
+// TestFormatsArePinned reads an identity in the format of the first version; its keys
+// are public here and insecure.
 func TestFormatsArePinned(t *testing.T) {
 	t.Parallel()
 	id, err := Parse(pinnedIdentity)
@@ -145,7 +145,7 @@ func TestFormatsArePinned(t *testing.T) {
 
 var verbs = []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%p"}
 
-// formats are the ways in which a value may find its way into a log.
+// formats returns the forms in which a value may get into a log.
 func formats(v any) string {
 	data, err := json.Marshal(map[string]any{"v": v, "list": []any{v}})
 	out := fmt.Sprintf("%s %v", data, err)
@@ -159,7 +159,7 @@ func TestIdentityIsRedacted(t *testing.T) {
 	t.Parallel()
 	id := fresh(t)
 	text := formats(id) + formats(*id)
-	for _, verb := range verbs { // in fields that fmt sees into, without asking our methods
+	for _, verb := range verbs { // in fields that fmt prints without calling methods
 		text += fmt.Sprintf(verb, struct{ id Identity }{*id}) + fmt.Sprintf(verb, struct{ id *Identity }{id})
 	}
 	secret, err := id.Secret()

@@ -81,7 +81,7 @@ func TestProtectedIdentity(t *testing.T) {
 	}
 }
 
-// tooMuchWork changes what a protected identity asks scrypt for to 2^21.
+// tooMuchWork raises a protected identity's scrypt work factor to 2^21.
 func tooMuchWork(t *testing.T, text string) string {
 	t.Helper()
 	file, err := io.ReadAll(armor.NewReader(strings.NewReader(text)))

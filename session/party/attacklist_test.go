@@ -13,9 +13,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// attacks is every way known to us to hurt a run of tss-lib v2.0.2 with one
-// party's messages, and one for every rule of the guard about more than the form
-// of a field. Where library is set the attack is carried out.
+// attacks is every known attack on a run of tss-lib v2.0.2 with one party's messages,
+// and one for every rule of the guard beyond the form of a field. If library is set the
+// attack is carried out.
 var attacks = slices.Concat(ecdsaKeygenAttacks, ecdsaSignAttacks, eddsaKeygenAttacks, eddsaSignAttacks)
 
 var ecdsaKeygenAttacks = []attack{
@@ -407,22 +407,22 @@ func ecdsaPolynomial(values []*big.Int) changes {
 	return pair("1", "2", values, func(m kg1) *[]byte { return &m.Commitment }, func(m kg2) *[][]byte { return &m.DeCommitment })
 }
 
-// line is the value of 7 + slope x where the victim's share lies.
+// line is the value of 7 + slope x at the victim's share.
 func line(x *attacker, slope int64, order *big.Int) []byte {
 	v := new(big.Int).Mul(big.NewInt(slope), party.KeyOf(x.run, 1))
 	return v.Mod(v.Add(v, big.NewInt(7)), order).Bytes()
 }
 
-// ecdsaHighDegree gives the line 7 + 8x a third point, to which nobody's share is
-// held: with a real one fewer parties than agreed could not sign.
+// ecdsaHighDegree gives the line 7 + 8x a third point, which no share is checked
+// against: with a real one fewer parties than agreed could not sign.
 func ecdsaHighDegree() changes {
 	c := ecdsaPolynomial(points(7, 8, 9))
 	c["2-share"] = on(func(x *attacker, m kg2s) { m.Share = line(x, 8, orderK) })
 	return c
 }
 
-// eddsaLine commits to some points for the line 7 + slope x, with a right share
-// and a right proof.
+// eddsaLine commits to some points for the line 7 + slope x, with a valid share and a
+// valid proof.
 func eddsaLine(slope int64, values []*big.Int) changes {
 	c := eddsaPolynomial(values)
 	c["2-share"] = on(func(x *attacker, m ekgs) { m.Share = line(x, slope, orderE) })

@@ -66,8 +66,8 @@ var (
 
 func num(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
 
-// prime returns a prime with the two top bits of so many set, the same at every
-// call; which tells several apart.
+// prime returns a prime of that many bits with the two top bits set, the same at every
+// call; which selects among several.
 func prime(bits int, which ...int) *big.Int {
 	primesMade.Lock()
 	defer primesMade.Unlock()
@@ -90,8 +90,8 @@ var primesMade struct {
 	by map[string]*big.Int
 }
 
-// rings replaces n_tilde, h1 and h2 by some that the attacker likes: h1 is taken,
-// h2 is a power of it, and the proofs are right; order is a multiple of h1's.
+// rings replaces n_tilde, h1 and h2 by the attacker's: h1 is given, h2 is a power of
+// it, and the proofs are valid; order is a multiple of h1's.
 func rings(m kg1, n, h1, order *big.Int) {
 	alpha := big.NewInt(65537)
 	beta := new(big.Int).ModInverse(alpha, order)
@@ -106,13 +106,13 @@ func phi(p, q *big.Int) *big.Int {
 	return new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
 }
 
-// withSmallFactor is an odd number of 2048 bits that 4093 divides, and the rest.
+// withSmallFactor returns an odd number of 2048 bits, its factor 4093, and the rest.
 func withSmallFactor() (n, small, rest *big.Int) {
 	small, rest = big.NewInt(4093), prime(2036)
 	return new(big.Int).Mul(small, rest), small, rest
 }
 
-// commit makes the commitment to some numbers and what opens it.
+// commit returns the commitment to some numbers and its opening.
 func commit(values ...*big.Int) (commitment []byte, opening [][]byte) {
 	c := commitments.NewHashCommitment(rand.Reader, values...)
 	for _, v := range c.D {
@@ -121,9 +121,9 @@ func commit(values ...*big.Int) (commitment []byte, opening [][]byte) {
 	return c.C.Bytes(), opening
 }
 
-// openWith makes a pair of changes: a commitment in one message to other values
-// than those its sender has committed to, and the opening in another. The values
-// are made of nothing, so that the first need not know the second.
+// openWith makes a pair of changes: a commitment in one message to other values than
+// the sender's, and the opening in another. The values are computed independently, so
+// that the first need not know the second.
 func openWith[C, O tss.MessageContent](values func() []*big.Int, first func(C) *[]byte, second func(O) *[][]byte) (func(*attacker, tss.MessageContent), func(*attacker, tss.MessageContent)) {
 	return on(func(x *attacker, m C) {
 			c, o := commit(values()...)
@@ -136,7 +136,7 @@ func openWith[C, O tss.MessageContent](values func() []*big.Int, first func(C) *
 // points returns multiples of secp256k1's base point as coordinates.
 func points(scalars ...int64) []*big.Int { return multiples(tss.S256(), scalars) }
 
-// pointsE are points on ed25519.
+// pointsE returns multiples of ed25519's base point.
 func pointsE(scalars ...int64) []*big.Int { return multiples(tss.Edwards(), scalars) }
 
 func multiples(curve elliptic.Curve, scalars []int64) []*big.Int {
@@ -148,17 +148,17 @@ func multiples(curve elliptic.Curve, scalars []int64) []*big.Int {
 	return out
 }
 
-// offCurve replaces the last coordinate of a list by one that does not fit.
+// offCurve replaces the last coordinate of a list by an invalid one.
 func offCurve(values []*big.Int) []*big.Int {
 	last := len(values) - 1
 	values[last] = new(big.Int).Add(values[last], one)
 	return values
 }
 
-// smallOrder is a point of order 8 on ed25519.
+// smallOrder returns a point of order 8 on ed25519.
 func smallOrder() []*big.Int {
-	// sqrt(-1) times the base point's torsion part: found by multiplying points
-	// of random y by the group order until one of order 8 is left.
+	// sqrt(-1) times the base point's torsion part: found by multiplying points of
+	// random y by the group order until one of order 8 remains.
 	for y := int64(2); ; y++ {
 		var enc [32]byte
 		enc[0] = byte(y)
@@ -176,7 +176,7 @@ func smallOrder() []*big.Int {
 	}
 }
 
-// decompress returns the point with a y coordinate, nil if there is none.
+// decompress returns the point with a y coordinate, nil if none exists.
 func decompress(enc [32]byte) (x, y *big.Int) {
 	y = big.NewInt(int64(enc[0]))
 	// x^2 = (y^2 - 1) / (d y^2 + 1)
@@ -189,7 +189,7 @@ func decompress(enc [32]byte) (x, y *big.Int) {
 	return x, y
 }
 
-// mtaNumbers are what the attacker needs for a range proof towards the victim.
+// mtaNumbers are the numbers for a range proof towards the victim.
 type mtaNumbers struct{ n, nTilde, h1, h2 *big.Int }
 
 func (x *attacker) mta() mtaNumbers {
@@ -197,8 +197,8 @@ func (x *attacker) mta() mtaNumbers {
 	return mtaNumbers{save.PaillierPKs[mine].N, save.NTildej[theirs], save.H1j[theirs], save.H2j[theirs]}
 }
 
-// rangeProof makes a right proof that the ciphertext of m with randomness r holds
-// a small number, with the prover's random numbers as given.
+// rangeProof makes a valid proof that the ciphertext of m with randomness r contains a
+// small number, with the given random numbers of the prover.
 func (n mtaNumbers) rangeProof(m, r, alpha, beta, gamma, rho *big.Int) (c []byte, proof [][]byte) {
 	square := new(big.Int).Mul(n.n, n.n)
 	encrypt := func(m, r *big.Int) *big.Int {
@@ -222,7 +222,7 @@ func (n mtaNumbers) rangeProof(m, r, alpha, beta, gamma, rho *big.Int) (c []byte
 	return cipher.Bytes(), parts[:]
 }
 
-// forgedModProof is a proof of Blum's form for N = PQ with a W that P divides.
+// forgedModProof is a proof of Blum's form for N = PQ with a W divisible by P.
 func forgedModProof(session []byte, n, p, q *big.Int) [][]byte {
 	w := new(big.Int).Set(p)
 	for big.Jacobi(w, q) != 1 { // so that W Y is a square exactly if Y is

@@ -20,8 +20,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// twoFaced returns a Tamper with which part 2 tells the parts in fooled another
-// thing than the rest, in its broadcast of the code.
+// twoFaced returns a Tamper with which part 2 sends the parts in fooled a different
+// broadcast of the code than the others.
 func twoFaced(t *testing.T, runs map[int]*party.Run, code byte, other []byte, fooled ...int) func(party.Message, int) []party.Message {
 	t.Helper()
 	party.Malicious(runs[2])
@@ -47,8 +47,8 @@ func otherCommitment(t *testing.T) []byte {
 	return content
 }
 
-// convicts checks what a run has found against a party: blame, both copies, and
-// a proof that stands by itself.
+// convicts checks a run's findings against a party: blame, both copies, and a proof
+// that can be verified by itself.
 func convicts(t *testing.T, run *party.Run, culprit int) *statement.Evidence {
 	t.Helper()
 	<-run.Done()
@@ -74,9 +74,9 @@ func convicts(t *testing.T, run *party.Run, culprit int) *statement.Evidence {
 	return read
 }
 
-// TestEquivocationAmongThree: each round's broadcast differs between two honest
-// parties in turn. Both find out, before tss-lib has seen either, and neither
-// blames the other.
+// TestEquivocationAmongThree: each round's broadcast differs between two honest parties
+// in turn. Both detect it, before tss-lib has seen either, and neither blames the
+// other.
 func TestEquivocationAmongThree(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)
@@ -84,7 +84,7 @@ func TestEquivocationAmongThree(t *testing.T) {
 		runs := c.SignRuns(t, shares, []int{1, 2, 3}, []byte("digest"))
 		n := partytest.NewNetwork(t, runs)
 		n.Refused = func(party.Message, int, error) {}
-		// The other thing is a message of a signing that went well.
+		// The other content is from a successful signing.
 		var other []byte
 		twins := c.SignRuns(t, shares, []int{1, 2, 3}, []byte("digest"))
 		twin := partytest.NewNetwork(t, twins)
@@ -96,7 +96,7 @@ func TestEquivocationAmongThree(t *testing.T) {
 		}
 		twin.Wait()
 		n.Tamper = twoFaced(t, runs, code, other, 3)
-		// Without the guard, which refuses some of it on other grounds.
+		// Without the guard, which refuses some of it for other reasons.
 		for _, run := range runs {
 			party.Unguard(run)
 		}
@@ -116,7 +116,7 @@ func TestEquivocationAmongThree(t *testing.T) {
 	}
 }
 
-// TestColludingEcho: an accomplice tells each honest party what it wants to hear.
+// TestColludingEcho: an accomplice sends each honest party the echo that it expects.
 func TestColludingEcho(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 4)
@@ -132,7 +132,7 @@ func TestColludingEcho(t *testing.T) {
 			got[to][m.From] = out[0]
 		}
 		if m.From == 4 && party.IsEcho(m) && got[to] != nil {
-			if got[to][1].Body == nil { // the recipient's own is not on its way to itself
+			if got[to][1].Body == nil { // no party receives its own
 				got[to][1] = got[3][1]
 			}
 			if got[to][3].Body == nil {
@@ -151,8 +151,8 @@ func TestColludingEcho(t *testing.T) {
 	convicts(t, runs[3], 2)
 }
 
-// TestFalseEcho: who vouches for what nobody has signed is at fault, and not the
-// one it speaks about.
+// TestFalseEcho: a party that echoes a message that was never signed is at fault, not
+// the message's alleged sender.
 func TestFalseEcho(t *testing.T) {
 	t.Parallel()
 	for what, forge := range map[string]func(runs map[int]*party.Run, of1, of3 party.Message) (party.Message, error){
@@ -203,8 +203,8 @@ func TestFalseEcho(t *testing.T) {
 	}
 }
 
-// TestStolenIdentity: somebody has got another message of ours, signed with our
-// identity. That is no fault of whoever tells us, nor of anybody we could name.
+// TestStolenIdentity: another party has a different message signed with the own
+// identity. That is neither its fault nor any known party's.
 func TestStolenIdentity(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
@@ -226,8 +226,8 @@ func TestStolenIdentity(t *testing.T) {
 	}
 }
 
-// TestSilentEcho: who sends its messages but no echo is waited for by name, and
-// nobody is waited for on account of another's silence.
+// TestSilentEcho: Waiting names a party that sends its messages but no echo, and no
+// party because of another's silence.
 func TestSilentEcho(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
@@ -252,8 +252,8 @@ func TestSilentEcho(t *testing.T) {
 		return []party.Message{m}
 	}
 	n.Start()
-	// The others go on to round 2 and have sent all of it to part 1 when they wait
-	// for its messages.
+	// The others go on to round 2 and have sent part 1 all of it when they wait for its
+	// messages.
 	for _, part := range []int{2, 3} {
 		until(t, "the others wait for part 1", func() bool {
 			round, _ := runs[part].Round()
@@ -265,9 +265,9 @@ func TestSilentEcho(t *testing.T) {
 	}
 	until(t, "the echo is held", func() bool { mu.Lock(); defer mu.Unlock(); return len(echo) == 1 })
 	n.Deliver(echo[0], 1)
-	// Now part 1's broadcast of round 2 does not reach part 3, which therefore
-	// does not echo: part 3 waits for part 1 and not for anybody's echo of it,
-	// though that of part 2 is missing too.
+	// Now part 1's broadcast of round 2 does not reach part 3, which therefore does not
+	// echo: part 3 waits for part 1 and not for any echo of it, although part 2's is
+	// missing too.
 	until(t, "all is held", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
@@ -289,8 +289,8 @@ func TestSilentEcho(t *testing.T) {
 	}
 }
 
-// TestEchoTraffic counts: one echo for each round with a broadcast, of 96 bytes
-// for each of the others, and none between two parties.
+// TestEchoTraffic counts: one echo for each round with a broadcast, of 96 bytes for
+// each of the others, and no echo between two parties.
 func TestEchoTraffic(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)
@@ -314,7 +314,7 @@ func TestEchoTraffic(t *testing.T) {
 	}
 }
 
-// TestTwoEchoes: an echo is a message too, and two different ones are a proof.
+// TestTwoEchoes: an echo is a message too, and two different ones are proof.
 func TestTwoEchoes(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
@@ -346,7 +346,7 @@ func TestTwoEchoes(t *testing.T) {
 	}
 }
 
-// TestEvidence changes a proof in every way that should make it worthless.
+// TestEvidence changes a proof in every way that should invalidate it.
 func TestEvidence(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)

@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// Two parties generate a key and seal their shares. In a program each is in a
-// process of its own and a network lies between them.
+// Two parties generate a key and seal their shares. In practice each is in its own
+// process, connected by a network.
 func Example() {
 	binding := party.Binding{
 		SessionID: "s-1", Attempt: 1, KeyID: "savings", Curve: pubkey.Ed25519, Threshold: 2, TotalParts: 2,
@@ -28,7 +28,7 @@ func Example() {
 	var runs []*party.Run
 	for i, id := range identities {
 		binding.Self = i + 1
-		// On secp256k1 there would be PreParams, from GeneratePreParams.
+		// On secp256k1, PreParams from GeneratePreParams are needed too.
 		run, err := party.NewKeygen(party.KeygenConfig{Binding: binding, Identity: id})
 		if err != nil {
 			log.Fatal(err)

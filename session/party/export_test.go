@@ -18,20 +18,20 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// Forge signs, and seals where the round wants it, any content as the run's own
-// party: what a malicious party can do.
+// Forge signs, and seals if the round requires it, any content as the run's own party,
+// as a malicious party can.
 func Forge(r *Run, code byte, to int, content []byte) (Message, error) {
 	return r.envelope.pack(roundByCode(r.envelope.rounds, code), to, content)
 }
 
-// Unguard switches off the guard of a run that is not started: the rules named,
-// or all of them if none is.
+// Unguard disables the guard of a run that is not started: the named rules, or all of
+// them without names.
 func Unguard(r *Run, rules ...string) {
 	r.guard.TestingOnlySkip = func(rule string) bool { return len(rules) == 0 || slices.Contains(rules, rule) }
 }
 
-// Malicious lets a run that is not started go on whatever others say they have
-// got of it, so that a test can put words into its mouth.
+// Malicious lets a run that is not started ignore the others' echoes, so that a test
+// can send messages in its name.
 func Malicious(r *Run) { r.testingOnlyTrusting = true }
 
 // Content opens a message as the run's own party does.
@@ -51,14 +51,14 @@ func Resign(r *Run, m Message, body []byte) Message {
 	return m
 }
 
-// Opens reports whether the run's own party can open a body, whoever signed it.
+// Opens reports whether the run's own party can open a body, signed by any party.
 func Opens(r *Run, m Message) bool {
 	_, err := r.envelope.open(roundByCode(r.envelope.rounds, m.Body[1]), &m)
 	return err == nil
 }
 
-// RoundTrip decodes a round message's content and, if that works, encodes and
-// decodes it again, which must give the same.
+// RoundTrip decodes a round message's content and, if that works, encodes and decodes
+// it again, which must give the same.
 func RoundTrip(protocol, code byte, content []byte) error {
 	tables := [][]round{
 		roundsOf(kindKeygen, pubkey.Secp256k1), roundsOf(kindSign, pubkey.Secp256k1),
@@ -92,7 +92,7 @@ func RoundTrip(protocol, code byte, content []byte) error {
 	return nil
 }
 
-// RoundOf names the message type of a code in a run; it is empty if there is none.
+// RoundOf returns the message type of a code in a run, empty if there is none.
 func RoundOf(r *Run, code byte) string {
 	if rd := roundByCode(r.envelope.rounds, code); rd != nil {
 		return rd.Name
@@ -112,15 +112,15 @@ func ParseContent(r *Run, name string, content []byte) (tss.MessageContent, erro
 	return m, proto.Unmarshal(content, m)
 }
 
-// GuardAnew gives a run that is not started a guard that has seen nothing.
+// GuardAnew gives a run that is not started an empty guard.
 func GuardAnew(r *Run) { r.guard = r.guard.Anew() }
 
-// GuardFile lets the guard of a run that is not started know a message unchecked.
+// GuardFile stores a message unchecked in the guard of a run that is not started.
 func GuardFile(r *Run, from int, m tss.MessageContent) { r.guard.Own(from, m) }
 
-// GuardTake shows another party's message to the guard of a run that is not
-// started. It returns the rule that does not hold, if one does not, and those of
-// whom one is at fault.
+// GuardTake passes another party's message to the guard of a run that is not started.
+// It returns the rule that does not hold, if any, and the parties of which one is at
+// fault.
 func GuardTake(r *Run, name string, from int, m tss.MessageContent) (rule string, between []int) {
 	refused := r.guard.Check(name, from, m)
 	switch {
@@ -132,7 +132,7 @@ func GuardTake(r *Run, name string, from int, m tss.MessageContent) (rule string
 	return refused.Rule, refused.Between
 }
 
-// Session is what tss-lib binds a party's proofs in a key generation to.
+// Session is the session value that tss-lib binds a party's key generation proofs to.
 func Session(r *Run, part int) []byte {
 	c := tss.Curve(r.binding.Curve).Params()
 	list := append([]*big.Int{c.P, c.N, c.Gx, c.Gy}, r.committee.Sorted.Keys()...)
@@ -140,11 +140,11 @@ func Session(r *Run, part int) []byte {
 	return common.AppendBigIntToBytesSlice(ssid.Bytes(), big.NewInt(int64(r.committee.ByPart[part].Index)))
 }
 
-// KeyOf is where a party's share lies.
+// KeyOf is the x coordinate of a party's share.
 func KeyOf(r *Run, part int) *big.Int { return r.committee.ByPart[part].KeyInt() }
 
-// ForgeEcho signs an echo of a round as the run's own party: of the messages
-// given, in the order of an echo.
+// ForgeEcho signs an echo of a round as the run's own party, of the messages given, in
+// an echo's order.
 func ForgeEcho(r *Run, number int, of ...Message) (Message, error) {
 	var content []byte
 	for _, m := range of {
@@ -154,16 +154,16 @@ func ForgeEcho(r *Run, number int, of ...Message) (Message, error) {
 	return r.envelope.pack(roundByCode(r.envelope.rounds, statement.EchoCode|byte(number)), 0, content)
 }
 
-// WithoutEcho makes a run that is not started neither send nor want echoes.
+// WithoutEcho makes a run that is not started neither send nor require echoes.
 func WithoutEcho(r *Run) { r.envelope.rounds = roundsOf(r.kind, r.binding.Curve) }
 
-// IsPoint reports whether the guard of a run takes coordinates for a point.
+// IsPoint reports whether the guard of a run accepts coordinates as a point.
 func IsPoint(r *Run, x, y []byte) bool { return r.guard.IsPoint(x, y) }
 
-// Rules lists what the guard wants, by message type.
+// Rules lists the guard's rules, by message type.
 func Rules() map[string][]string { return tss.Rules() }
 
-// Params are the numbers of pre-parameters, which are then used.
+// Params returns the numbers of pre-parameters, which are then used.
 func Params(p *preparams.Set) *tss.PreParams {
 	numbers, err := p.Take()
 	if err != nil {
@@ -172,10 +172,10 @@ func Params(p *preparams.Set) *tss.PreParams {
 	return numbers
 }
 
-// Save is what tss-lib keeps of a share.
+// Save is tss-lib's data of a share.
 func Save(s *share.Share) *ecdsakeygen.LocalPartySaveData { return s.Secret().ECDSA }
 
-// Place is where a party's numbers are in tss-lib's lists of a whole committee.
+// Place is the position of a party's numbers in tss-lib's lists of a whole committee.
 func Place(s *share.Share, part int) int {
 	k := s.Key()
 	key := tss.PartyKey(k.Curve, k.ID, k.Parties[part-1].User, part)

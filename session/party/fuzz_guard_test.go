@@ -18,9 +18,9 @@ import (
 
 var protocols = []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"}
 
-// FuzzGuard mutates a real message of any protocol and shows it to the guard;
-// what passes goes through the functions of tss-lib that would read it. Neither
-// may panic, and what the guard refuses is the sender's fault.
+// FuzzGuard mutates a real message of any protocol and passes it to the guard; accepted
+// ones go through the functions of tss-lib that would read them. Neither may panic, and
+// a refusal is the sender's fault.
 func FuzzGuard(f *testing.F) {
 	if testing.Short() {
 		protocols = protocols[1:]
@@ -70,8 +70,8 @@ func FuzzGuard(f *testing.F) {
 	})
 }
 
-// FuzzRunEdDSA mutates the messages of one party of real runs of both protocols on
-// ed25519, of two parties and of three: the others survive and blame nobody else.
+// FuzzRunEdDSA mutates the messages of one party in real runs of both protocols on
+// ed25519, with two parties and with three: the others survive and blame no one else.
 func FuzzRunEdDSA(f *testing.F) {
 	fuzzRun(f, 12, "eddsa/keygen", "eddsa/sign")
 }
@@ -81,9 +81,9 @@ func FuzzRunECDSASign(f *testing.F) { fuzzRun(f, sample.Or(1, 12), "ecdsa/sign")
 
 var mutateFor = flag.Duration("mutate", 0, "how long TestMutatedRuns works on each protocol")
 
-// TestMutatedRuns is what the fuzz targets for runs do, with random inputs and at
-// full speed. Key generation on secp256k1 is only here: a run of it takes longer
-// than Go gives to one input of a fuzz target.
+// TestMutatedRuns does the same as the fuzz targets for runs, with random inputs and at
+// full speed. Key generation on secp256k1 is only here: one run takes longer than Go
+// allows for one input of a fuzz target.
 func TestMutatedRuns(t *testing.T) {
 	for _, protocol := range []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -120,8 +120,8 @@ func fuzzRun(f *testing.F, seeds int, protocols ...string) {
 	})
 }
 
-// surviveMutation carries out the mutation that data stand for. On ed25519 there
-// are two parties or, if which is odd, three.
+// surviveMutation carries out the mutation encoded in data. On ed25519 there are two
+// parties or, if which is odd, three.
 func surviveMutation(t *testing.T, protocol string, which byte, data []byte) {
 	probe := attack{protocol: protocol}
 	runs, x := probe.setup(t)

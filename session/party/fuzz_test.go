@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// FuzzAccept gives a run what strangers may send. None of it is authentic, and
-// none may change the run.
+// FuzzAccept gives a run messages from outsiders. None is authentic, and none may
+// change the run.
 func FuzzAccept(f *testing.F) {
 	c := partytest.NewCommittee(f, 2)
 	runs := c.KeygenRuns(f, pubkey.Ed25519, 2)
@@ -37,7 +37,7 @@ func FuzzAccept(f *testing.F) {
 	})
 }
 
-// FuzzContent gives a decoder what an authenticated but malicious party may send.
+// FuzzContent gives a decoder content from an authenticated but malicious party.
 func FuzzContent(f *testing.F) {
 	c := partytest.NewCommittee(f, 2)
 	runs := c.KeygenRuns(f, pubkey.Ed25519, 2)
@@ -53,18 +53,18 @@ func FuzzContent(f *testing.F) {
 	n.Wait()
 	f.Add(byte(0), byte(1), []byte("\x0a\x01\x05"))
 	f.Fuzz(func(t *testing.T, protocol, code byte, content []byte) {
-		// Whatever decodes must encode and decode again to the same.
+		// Content that decodes must encode and decode again to the same.
 		if err := party.RoundTrip(protocol, code, content); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-// FuzzEvidence gives the verifier what a stranger may call evidence. None of it
-// convicts anybody but what was made here.
+// FuzzEvidence gives the verifier purported evidence. It convicts only in evidence that
+// was made here.
 func FuzzEvidence(f *testing.F) {
-	// The fuzzer's processes must all mean the same people: a stored key, and a
-	// session that is always called the same.
+	// All of the fuzzer's processes need the same parties: a stored key, and a fixed
+	// session id.
 	c, shares := partytest.Key(f)
 	b := c.SignBinding(shares, []int{1, 2}, 0)
 	b.SessionID = "session"

@@ -25,32 +25,32 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// attack is what one malicious party does to its own messages of one protocol.
-// Part 1 is the victim and part 2 the attacker.
+// attack is what one malicious party does to its own messages of one protocol. Part 1
+// is the victim and part 2 the attacker.
 type attack struct {
 	name     string
 	protocol string // "ecdsa/keygen" and so on
 	parties  int    // 0 means 2
-	// change alters messages of the attacker by the last part of their type's name.
+	// change alters the attacker's messages by the last part of their type's name.
 	change map[string]func(x *attacker, m tss.MessageContent)
-	// round and rule say which message the guard refuses, and for what.
+	// round and rule say which message the guard refuses, and why.
 	round, rule string
-	// needs names a message of another party, as in attacker.others, that the
-	// attacker waits for before it sends the one that is refused.
+	// needs names a message of another party, as in attacker.others, that the attacker
+	// waits for before it sends the refused one.
 	needs string
-	// accepts names a message of the victim, as in attacker.others, that shows, once
-	// it is sent, that the library took what was wrong: "accepts" is the outcome.
+	// accepts names a message of the victim, as in attacker.others, that it sends only
+	// after the library has accepted the wrong one: "accepts" is the outcome.
 	accepts string
-	// nobody says that the guard cannot tell who is at fault.
+	// nobody says that the guard cannot decide who is at fault.
 	nobody bool
-	// shadowed says that without its rule another refuses the attack.
+	// shadowed says that without its rule another one refuses the attack.
 	shadowed bool
-	// library matches what becomes of the victim without the guard: "crash: " and
-	// the panic of the process, "fails: " and the run's error, "accepts" or "done".
+	// library matches the victim's outcome without the guard: "crash: " and the panic
+	// of the process, "fails: " and the run's error, "accepts" or "done".
 	library string
 }
 
-// attacker is what a change may look at and remember between messages.
+// attacker is the state that a change may read and keep between messages.
 type attacker struct {
 	t     testing.TB
 	run   *party.Run
@@ -58,8 +58,8 @@ type attacker struct {
 	// committee is that of a key generation.
 	committee *partytest.Committee
 	kept      map[string]any
-	// others are the messages of the other parties, by type and part, as far as
-	// they are on their way.
+	// others are the other parties' messages, by type and part, as far as they have
+	// been sent.
 	others   map[string]tss.MessageContent
 	accepted chan struct{} // closed when the victim has sent attack.accepts
 }
@@ -158,8 +158,8 @@ func (a *attack) tamper(runs map[int]*party.Run, x *attacker) func(party.Message
 	}
 }
 
-// carryOut runs an attack, with the guard or without, and returns what became of
-// the victim. The victim is sent the attacker's messages after all others.
+// carryOut runs an attack, with the guard or without, and returns the victim's outcome.
+// The victim gets the attacker's messages after all others.
 func (a *attack) carryOut(t testing.TB, guarded bool) (outcome string, err error) {
 	runs, x := a.setup(t)
 	if !guarded {
@@ -189,8 +189,8 @@ func (a *attack) carryOut(t testing.TB, guarded bool) (outcome string, err error
 
 const attackEnv = "CONCLAVE_TEST_ATTACK"
 
-// TestUnguardedChild carries one attack out without the guard, in the process
-// that TestAttacks starts for it.
+// TestUnguardedChild carries one attack out without the guard, in the process that
+// TestAttacks starts for it.
 func TestUnguardedChild(t *testing.T) {
 	name := os.Getenv(attackEnv)
 	if name == "" {
@@ -204,8 +204,8 @@ func TestUnguardedChild(t *testing.T) {
 	}
 }
 
-// unguarded returns what the unguarded library makes of an attack. A panic of its
-// goroutines ends the process, so it gets one of its own.
+// unguarded returns the unguarded library's outcome of an attack. A panic of its
+// goroutines ends the process, so it runs in a separate one.
 func (a *attack) unguarded(t *testing.T) string {
 	cmd := exec.Command(os.Args[0], "-test.run=^TestUnguardedChild$", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), attackEnv+"="+a.protocol+" "+a.name)
@@ -223,8 +223,8 @@ func (a *attack) unguarded(t *testing.T) string {
 	return ""
 }
 
-// realAttacks are those that TestAttacks carries out; of the others TestGuardRules
-// shows enough. On secp256k1 the sample has some of each protocol.
+// realAttacks are the attacks that TestAttacks carries out; TestGuardRules suffices for
+// the others. On secp256k1 the sample has some of each protocol.
 func realAttacks() []attack {
 	var chosen []attack
 	for _, protocol := range protocols {
@@ -240,9 +240,8 @@ func realAttacks() []attack {
 	return chosen
 }
 
-// TestAttacks carries each attack out twice: without the guard, to see what the
-// library makes of it, and with the guard, which refuses it and blames the
-// attacker.
+// TestAttacks carries each attack out twice: without the guard, for the library's
+// outcome, and with the guard, which refuses it and blames the attacker.
 func TestAttacks(t *testing.T) {
 	for _, a := range realAttacks() {
 		t.Run(a.protocol+"/"+a.name, func(t *testing.T) {
@@ -282,21 +281,21 @@ func (a *attack) wantRefusal(t *testing.T, err error) {
 	}
 }
 
-// heard is one message as the victim gets it, or sends it itself.
+// heard is one message as the victim receives it, or sends it itself.
 type heard struct {
 	name    string
 	from    int
 	content []byte
 }
 
-// record is an honest transcript of two parties as part 1 knows it, and runs of
-// the same parties that are never started, whose guards tests may use.
+// record is an honest transcript of two parties as part 1 sees it, and runs of the same
+// parties that are never started, whose guards tests may use.
 type record struct {
 	heard     []heard
 	runs      map[int]*party.Run
 	x         *attacker
 	committee *partytest.Committee
-	shares    []*share.Share // of a key generation: its outcome
+	shares    []*share.Share // the result of a key generation
 }
 
 // recorded has the records made so far, by protocol.
@@ -305,8 +304,8 @@ var recorded struct {
 	by map[string]*record
 }
 
-// recordOf records an honest run, in the order of the rounds, or takes the record
-// that is there.
+// recordOf records an honest run, in the order of the rounds, or returns the existing
+// record.
 func recordOf(t testing.TB, protocol string) *record {
 	t.Helper()
 	recorded.Lock()
@@ -334,7 +333,7 @@ func recordOf(t testing.TB, protocol string) *record {
 		t.Fatal(err)
 	}
 	slices.SortStableFunc(r.heard, func(a, b heard) int {
-		// By round, and within one the own messages first: they are there before.
+		// By round, and within one the own messages first: they exist earlier.
 		if c := int(party.CodeOf(runs[1], a.name)) - int(party.CodeOf(runs[1], b.name)); c != 0 {
 			return c
 		}
@@ -350,9 +349,9 @@ func recordOf(t testing.TB, protocol string) *record {
 	return r
 }
 
-// replay shows an honest transcript, changed by an attack, to a guard, and
-// returns its first refusal. Of the messages in which the guard is not to find
-// anything it is only told, if only is set.
+// replay passes an honest transcript, changed by an attack, to a guard, and returns its
+// first refusal. If only is set, messages that the guard should not object to are
+// stored unchecked.
 func (a *attack) replay(t *testing.T, only bool, skip ...string) (round, rule string, between []int) {
 	t.Helper()
 	r := recordOf(t, a.protocol)
@@ -381,14 +380,14 @@ func (a *attack) replay(t *testing.T, only bool, skip ...string) (round, rule st
 	return "", "", nil
 }
 
-// TestGuardRules shows to the guard alone, which is fast, that it lets an honest
-// transcript pass; that each attack is refused by its rule; that this rule is
-// needed, for without it nothing else refuses the attack; and that there is an
-// attack for every rule.
+// TestGuardRules shows with the guard alone, which is fast, that it accepts an honest
+// transcript; that each attack is refused by its rule; that this rule is needed,
+// because without it no other refuses the attack; and that there is an attack for every
+// rule.
 func TestGuardRules(t *testing.T) {
 	tried := map[string]bool{}
 	all := append(slices.Clone(attacks), shapeAttacks(t)...)
-	var slow []string // whole key generations, each with numbers of its own
+	var slow []string // whole key generations, each with its own numbers
 	for _, a := range all {
 		if a.protocol == "ecdsa/keygen" {
 			slow = append(slow, a.name)
@@ -402,7 +401,7 @@ func TestGuardRules(t *testing.T) {
 		t.Run(a.protocol+"/"+a.name, func(t *testing.T) {
 			tried[a.protocol+"/"+a.round+": "+a.rule] = true
 			if a.parties > 2 {
-				return // TestAttacks has it
+				return // covered by TestAttacks
 			}
 			if a.protocol == "ecdsa/keygen" && !slices.Contains(slow, a.name) {
 				t.Skip(sample.Reason)
@@ -436,8 +435,8 @@ func TestGuardRules(t *testing.T) {
 	}
 }
 
-// TestSmallOrder: of the points of ed25519 the guard refuses exactly those that
-// the cofactor makes neutral, and coordinates that are not reduced.
+// TestSmallOrder: of the points of ed25519 the guard refuses exactly those that the
+// cofactor makes neutral, and coordinates that are not reduced.
 func TestSmallOrder(t *testing.T) {
 	t.Parallel()
 	run := recordOf(t, "eddsa/keygen").runs[1]

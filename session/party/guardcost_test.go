@@ -13,9 +13,9 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// BenchmarkGuardCost signs with guard and echo and without, in turns, and gives
-// the processor time of all parties of one signing: the medians in milliseconds
-// and their ratio. Two parties send no echo.
+// BenchmarkGuardCost signs alternately with and without guard and echo, and reports the
+// processor time of all parties of one signing: the medians in milliseconds and their
+// ratio. Two parties send no echo.
 func BenchmarkGuardCost(b *testing.B) {
 	for _, curve := range []pubkey.Curve{pubkey.Secp256k1, pubkey.Ed25519} {
 		for _, quorum := range [][]int{{1, 2}, {1, 2, 3}} {
@@ -40,7 +40,7 @@ func BenchmarkGuardCost(b *testing.B) {
 	}
 }
 
-// signingTime is the processor time that one signing takes.
+// signingTime returns the processor time of one signing.
 func signingTime(b *testing.B, c *partytest.Committee, shares []*share.Share, quorum []int, bare bool) time.Duration {
 	runs := c.SignRuns(b, shares, quorum, digestOf(shares[0].Public().Curve, "digest"))
 	if bare {
@@ -69,8 +69,8 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkGuard is the guard alone: all messages that a party gets from one other
-// in one run.
+// BenchmarkGuard is the guard alone: all messages that a party gets from one other in
+// one run.
 func BenchmarkGuard(b *testing.B) {
 	for _, protocol := range protocols {
 		b.Run(protocol, func(b *testing.B) {

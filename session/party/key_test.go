@@ -11,7 +11,7 @@ import (
 
 var writeKey = flag.Bool("write-key", false, "make the key in partytest/testdata anew")
 
-// TestStoredKey signs with the key made beforehand, or makes it.
+// TestStoredKey signs with the pre-generated key, or generates it.
 func TestStoredKey(t *testing.T) {
 	if *writeKey {
 		c := partytest.NewCommittee(t, 3)

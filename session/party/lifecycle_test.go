@@ -19,8 +19,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// someKey is one key of each curve for all tests that only need some key: 2 of 3
-// on ed25519, 2 of 2 on secp256k1, where it is the one that recordOf has recorded.
+// someKey is one key of each curve for all tests that need any key: 2 of 3 on ed25519,
+// 2 of 2 on secp256k1, the one that recordOf has recorded.
 func someKey(t testing.TB, curve pubkey.Curve) (*partytest.Committee, []*share.Share) {
 	t.Helper()
 	if curve == pubkey.Secp256k1 {
@@ -76,7 +76,7 @@ func TestSignerSetMayExceedThreshold(t *testing.T) {
 	}
 }
 
-// TestRefusedConfigurations breaks one thing at a time.
+// TestRefusedConfigurations breaks one field at a time.
 func TestRefusedConfigurations(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)
@@ -152,7 +152,7 @@ func TestPreParamsServeOneKeygen(t *testing.T) {
 	if _, err := party.NewKeygen(bad); err == nil {
 		t.Fatal("accepted a bad binding")
 	}
-	run, err := party.NewKeygen(cfg) // the refusal used nothing
+	run, err := party.NewKeygen(cfg) // the refusal did not use them up
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +199,7 @@ func TestClose(t *testing.T) {
 		t.Errorf("message after close: got %v", err)
 	}
 
-	// Close amid the work, from several goroutines, while messages come in.
+	// Close during the run, from several goroutines, while messages arrive.
 	for range 3 {
 		runs := c.KeygenRuns(t, pubkey.Ed25519, 2)
 		n := partytest.NewNetwork(t, runs)
@@ -220,7 +220,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-// TestNobodyReads: a run whose Out is not read goes on with what it gets.
+// TestNobodyReads: a run whose Out is not read still processes its messages.
 func TestNobodyReads(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)
@@ -232,7 +232,7 @@ func TestNobodyReads(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// What part 2 sent is not read before part 2 has gone on to the next round.
+	// Part 2's messages are not read before part 2 has gone on to the next round.
 	for round := 1; round <= 3; round++ {
 		var copies sync.WaitGroup
 		m := <-runs[1].Out()

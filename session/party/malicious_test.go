@@ -19,9 +19,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// rewrite returns a Tamper that changes the content of one party's messages of
-// one round and signs them again as that party: a malicious party with a
-// well-behaved transport.
+// rewrite returns a Tamper that changes the content of one party's messages of one
+// round and signs them again as that party: a malicious party with a correct transport.
 func rewrite(t *testing.T, runs map[int]*party.Run, from int, code byte, change func(content []byte, to int) []byte) func(party.Message, int) []party.Message {
 	party.Malicious(runs[from])
 	forged := map[int]party.Message{} // a retry must be the same message
@@ -44,8 +43,8 @@ func rewrite(t *testing.T, runs map[int]*party.Run, from int, code byte, change 
 	}
 }
 
-// outcome waits for the runs of honest parties and wants them to blame the
-// culprits; those still waiting when one has failed are closed, as a session does.
+// outcome waits for the runs of honest parties and requires them to blame the culprits;
+// those still waiting when one has failed are closed, as a session does.
 func outcome(t *testing.T, n *partytest.Network, runs map[int]*party.Run, witness int, culprits ...int) *party.Error {
 	t.Helper()
 	n.Refused = func(party.Message, int, error) {}
@@ -103,7 +102,7 @@ func TestNotSealedToRecipient(t *testing.T) {
 	}
 }
 
-// TestBadProof: what tss-lib itself finds and blames.
+// TestBadProof: a fault that tss-lib itself detects and blames.
 func TestBadProof(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
@@ -122,8 +121,8 @@ func TestBadProof(t *testing.T) {
 	outcome(t, n, runs, 2, 3)
 }
 
-// TestBadFinalSignature: a wrong partial signature. Of two parties the other is
-// to blame; of three nobody can be named.
+// TestBadFinalSignature: a wrong partial signature. With two parties the other is to
+// blame; with three the culprit cannot be named.
 func TestBadFinalSignature(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)
@@ -142,9 +141,9 @@ func TestBadFinalSignature(t *testing.T) {
 	}
 }
 
-// TestLibraryPanics: without the guard a nonce commitment to a point that is not on
-// the curve makes tss-lib v2.0.2 panic within Update. The run fails, the process
-// goes on, and blame falls on the other party only when there is but one.
+// TestLibraryPanics: without the guard a nonce commitment to a point that is not on the
+// curve makes tss-lib v2.0.2 panic within Update. The run fails, the process goes on,
+// and the other party is blamed only if there is just one.
 func TestLibraryPanics(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)
@@ -184,8 +183,8 @@ func TestLibraryPanics(t *testing.T) {
 	}
 }
 
-// TestSealedBodies: nothing of what is in a point-to-point body can be seen in
-// it, and only its recipient can open it.
+// TestSealedBodies: a point-to-point body shows nothing of its content, and only its
+// recipient can open it.
 func TestSealedBodies(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
@@ -213,7 +212,7 @@ func TestSealedBodies(t *testing.T) {
 				if _, err := party.Content(run, m); err == nil {
 					t.Errorf("part %d reads what part %d sent to part %d", part, m.From, to)
 				}
-				// Nor when it is made to look as if it were for that part.
+				// Nor if it is readdressed to that part.
 				if part != m.From && party.Opens(run, party.Message{From: m.From, To: part, Body: m.Body}) {
 					t.Errorf("part %d opens what part %d sealed to part %d", part, m.From, to)
 				}

@@ -22,7 +22,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// dice deals the bytes of a fuzz input, and zeros after its end.
+// dice returns the bytes of a fuzz input, and zeros after its end.
 type dice struct{ left []byte }
 
 func (d *dice) roll(sides int) int {
@@ -34,7 +34,7 @@ func (d *dice) roll(sides int) int {
 	return n
 }
 
-// interesting are numbers at which something may break.
+// interesting returns edge-case numbers.
 func interesting(protocol string, x *attacker) []*big.Int {
 	order, p := orderK, tss.S256().Params().P
 	if strings.HasPrefix(protocol, "eddsa") {
@@ -63,7 +63,7 @@ func interesting(protocol string, x *attacker) []*big.Int {
 	return slices.Concat(numbers, points(2, 3), pointsE(2, 3), smallOrder())
 }
 
-// mutate changes fields of a message as the dice fall.
+// mutate changes fields of a message according to the dice.
 func mutate(d *dice, numbers []*big.Int, m tss.MessageContent) {
 	r := m.ProtoReflect()
 	fields := r.Descriptor().Fields()
@@ -130,7 +130,7 @@ func mutateNumber(d *dice, numbers []*big.Int, b []byte) []byte {
 
 var two = big.NewInt(2)
 
-// openings says which message of a protocol opens the commitment in which other.
+// openings lists which message of a protocol opens the commitment in which other.
 var openings = map[string][][2]string{
 	"ecdsa/keygen": {{"1", "2"}},
 	"ecdsa/sign":   {{"1", "4"}, {"5", "6"}, {"7", "8"}},
@@ -138,8 +138,8 @@ var openings = map[string][][2]string{
 	"eddsa/sign":   {{"1", "2"}},
 }
 
-// mutation makes an attack of a fuzz input: one message type is mutated, or a
-// commitment is made to anything and opened.
+// mutation makes an attack from a fuzz input: one message type is mutated, or a
+// commitment is made to arbitrary values and opened.
 func mutation(protocol string, x *attacker, data []byte) attack {
 	d := &dice{data}
 	numbers := interesting(protocol, x)
@@ -186,14 +186,14 @@ func mutation(protocol string, x *attacker, data []byte) attack {
 	return a
 }
 
-// survive carries an attack out against guarded parties: none may panic, hang or
-// blame anybody but part 2.
+// survive carries an attack out against guarded parties: none may panic, hang or blame
+// anyone but part 2.
 func (a *attack) survive(t *testing.T) {
 	t.Helper()
 	runs, x := a.setup(t)
 	tamper := a.tamper(runs, x)
 	var mu sync.Mutex
-	ended := map[int]bool{} // whose messages have all been delivered
+	ended := map[int]bool{} // parts whose messages have all been delivered
 	var pumps sync.WaitGroup
 	for part, run := range runs {
 		if err := run.Start(); err != nil {
@@ -229,7 +229,7 @@ func (a *attack) survive(t *testing.T) {
 				orphan := slices.ContainsFunc(run.Waiting(), func(part int) bool { return ended[part] })
 				mu.Unlock()
 				if orphan {
-					run.Close() // it would wait for what will never come
+					run.Close() // it waits for a message that was never sent
 				}
 				if time.Now().After(deadline) {
 					t.Fatalf("part %d hangs, waiting for %v", part, run.Waiting())
@@ -255,8 +255,8 @@ func (a *attack) survive(t *testing.T) {
 	}
 }
 
-// library does with a message that the guard has let pass what tss-lib does with
-// it, in most cases in goroutines where a panic cannot be caught.
+// library processes an accepted message as tss-lib does, which is mostly in goroutines,
+// where a panic cannot be caught.
 func library(r *record, x *attacker, name string, m tss.MessageContent, told map[string]tss.MessageContent) {
 	ec := tss.Edwards()
 	if strings.HasPrefix(name, "ecdsa") {

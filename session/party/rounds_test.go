@@ -30,13 +30,13 @@ func TestRoundTables(t *testing.T) {
 	}
 }
 
-// TestRoundsFitAMailbox: what one party may send another in a whole keygen, or in
-// two attempts of a signing, is half of what the recipient's mailbox takes of one
-// sender in one session while nobody reads it.
+// TestRoundsFitAMailbox: one party's messages to another in a whole keygen, or in two
+// attempts of a signing, take at most half of the recipient's unread limit for one
+// sender in one session.
 func TestRoundsFitAMailbox(t *testing.T) {
 	t.Parallel()
 	const most, mostBytes, overhead = 512, 4 << 20, 256 + 512 // cluster.Config.GroupMax, GroupMaxBytes; a frame's other fields
-	source, err := os.ReadFile("../../cluster/cluster.go")    // which this package does not import
+	source, err := os.ReadFile("../../cluster/cluster.go")    // not imported by this package
 	if err != nil {
 		t.Fatal(err)
 	}

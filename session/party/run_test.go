@@ -17,13 +17,13 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// TestMain finds goroutines left behind. The one exempted is started by the import
-// of tss-lib, whose logger has it for the life of the process.
+// TestMain detects leaked goroutines. The exempted one is started by the import of
+// tss-lib, whose logger keeps it for the life of the process.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"))
 }
 
-// digestOf is some digest; on ed25519 it is a message that begins with zeros,
+// digestOf is an arbitrary digest; on ed25519 it is a message that begins with zeros,
 // which tss-lib would cut off.
 func digestOf(curve pubkey.Curve, text string) []byte {
 	sum := sha256.Sum256([]byte(text))
@@ -33,7 +33,7 @@ func digestOf(curve pubkey.Curve, text string) []byte {
 	return sum[:]
 }
 
-// verify checks a signature with neither tss-lib nor package pubkey.
+// verify checks a signature without tss-lib and package pubkey.
 func verify(t *testing.T, signer *share.Share, digest, sig []byte) {
 	t.Helper()
 	pub, err := pubkey.Decode(signer.Public().PublicKey)
@@ -82,10 +82,10 @@ func quorums(n, size int) [][]int {
 	return out
 }
 
-// TestEveryThreshold generates a key for every (threshold, parties) on both curves.
-// Of three parties every quorum signs, of the others two: one from the middle of
-// the list and the last, which is no prefix of the committee. On secp256k1 the
-// sample has 2 of 2 alone; the demonstration, which is tested too, makes 2 of 3.
+// TestEveryThreshold generates a key for every (threshold, parties) on both curves. Of
+// three parties every quorum signs, of the others two: one from the middle of the list
+// and the last, which is not a prefix of the committee. On secp256k1 the sample has
+// only 2 of 2; the demonstration, which is tested too, makes 2 of 3.
 func TestEveryThreshold(t *testing.T) {
 	for _, curve := range []pubkey.Curve{pubkey.Ed25519, pubkey.Secp256k1} {
 		for total := 2; total <= 5; total++ {

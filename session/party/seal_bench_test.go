@@ -8,8 +8,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// What a party does to each message beside the mathematics: signing and sealing
-// what it says, checking and opening what it hears.
+// A party's work for each message besides the protocol: signing and sealing sent
+// messages, checking and opening received ones.
 func BenchmarkEnvelope(b *testing.B) {
 	c, shares := partytest.Key(b)
 	runs := c.SignRuns(b, shares, []int{1, 2}, digestOf(pubkey.Secp256k1, "digest"))

@@ -7,7 +7,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// Not parallel: it is about the whole process.
+// Not parallel: it affects the whole process.
 func TestSpareThread(t *testing.T) {
 	was := runtime.GOMAXPROCS(0)
 	t.Setenv("GOMAXPROCS", "")

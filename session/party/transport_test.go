@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// until polls a condition that must come true.
+// until polls a condition that must become true.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
@@ -88,14 +88,14 @@ func TestDuplicatesAreDroppedSilently(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		seen[to] = append(seen[to], m)
-		return append(slices.Clone(seen[to]), m) // all that came before, once more
+		return append(slices.Clone(seen[to]), m) // all earlier ones, once more
 	}
 	n.Wait()
 	for part, run := range runs {
 		if run.Err() != nil {
 			t.Errorf("part %d: %v", part, run.Err())
 		}
-		// After the end a copy is still a copy.
+		// After the end a copy is still accepted as a copy.
 		if err := run.Accept(seen[part][0]); err != nil {
 			t.Errorf("part %d: copy after the end: %v", part, err)
 		}
@@ -142,7 +142,7 @@ func TestAnyOrder(t *testing.T) {
 				return ok
 			}
 			for {
-				// Take what there is; wait only if there is nothing to deliver.
+				// Take an available message; wait only if there is nothing to deliver.
 				select {
 				case m, ok := <-sent:
 					if take(m, ok) {
@@ -178,8 +178,8 @@ func TestAnyOrder(t *testing.T) {
 	}
 }
 
-// TestCorruptedMessage flips bits everywhere in messages on their way, and then
-// delivers them unharmed: what is not authentic changes nothing.
+// TestCorruptedMessage flips bits everywhere in messages in transit, and then delivers
+// them intact: a message that is not authentic changes nothing.
 func TestCorruptedMessage(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
@@ -221,7 +221,8 @@ func TestCorruptedMessage(t *testing.T) {
 	}
 }
 
-// TestMisdirectedMessage: reflections, other senders' and other recipients' copies.
+// TestMisdirectedMessage: reflections, and copies of other senders and for other
+// recipients.
 func TestMisdirectedMessage(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)
@@ -241,7 +242,7 @@ func TestMisdirectedMessage(t *testing.T) {
 			} {
 				if bad.From == m.From && bad.To == m.To && part != m.From && (m.To == 0 || m.To == part) &&
 					bytes.Equal(bad.Body, m.Body) && bad.Sig != nil {
-					continue // this is m, where it belongs
+					continue // this is m, at its recipient
 				}
 				if err := run.Accept(bad); !errors.Is(err, party.ErrNotAuthentic) {
 					t.Errorf("part %d accepts from %d to %d what %d sent to %d: %v", part, bad.From, bad.To, m.From, m.To, err)
@@ -258,8 +259,8 @@ func TestMisdirectedMessage(t *testing.T) {
 	}
 }
 
-// TestOtherRun lets a run receive messages of runs that differ from it in one
-// thing: the parts of the binding, the digest, the protocol.
+// TestOtherRun lets a run receive messages of runs that differ from it in one value:
+// the parts of the binding, the digest, the protocol.
 func TestOtherRun(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)
@@ -282,7 +283,7 @@ func TestOtherRun(t *testing.T) {
 		"attempt":   func(cfg *party.SignConfig) { cfg.Binding.Attempt++ },
 		"digest":    func(cfg *party.SignConfig) { cfg.Digest = []byte("Digest") },
 		"committee": func(cfg *party.SignConfig) { cfg.Binding.Parties = c.Members },
-		// One byte moves from an id to the next: lengths are part of the encoding.
+		// One byte moves from one id to the next: lengths are part of the encoding.
 		"boundary": func(cfg *party.SignConfig) {
 			cfg.Binding.SessionID = base.SessionID + "k"
 		},
@@ -351,7 +352,7 @@ func TestEquivocation(t *testing.T) {
 		}
 		return r
 	}
-	twin := started(t, run(2), 1)[0] // the same party, the same run, other random numbers
+	twin := started(t, run(2), 1)[0] // the same party, the same run, different random numbers
 	runs := map[int]*party.Run{1: run(1), 2: run(2)}
 	n := partytest.NewNetwork(t, runs)
 	n.Tamper = func(m party.Message, to int) []party.Message {

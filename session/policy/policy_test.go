@@ -25,7 +25,7 @@ const goodPolicy = `{"version": 1, "rules": [
 		"max_value_wei": "1000000000000000000", "max_fee_wei": "420000000000000", "calls": ["0xa9059cbb"]}}
 ]}`
 
-// asks is a request as a participant is shown it.
+// asks returns a request as shown to a participant.
 func asks(who, kind, data, hash string) statement.Request {
 	return statement.Request{
 		Kind: kind, SessionID: "s", KeyID: "k1", Coordinator: who, Curve: pubkey.Secp256k1, Participants: []string{"bob", "carol"},
@@ -93,7 +93,7 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestPolicyIsStrict spoils a good policy in one place each.
+// TestPolicyIsStrict spoils a valid policy in one place each.
 func TestPolicyIsStrict(t *testing.T) {
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"unknown field":        {`"version": 1`, `"version": 1, "allow": true`, `unknown field "allow"`},
@@ -171,7 +171,7 @@ func TestRate(t *testing.T) {
 			t.Errorf("another rule: got %t, %v", ok, err)
 		}
 	}
-	// What cannot be counted is not allowed.
+	// A request that cannot be counted is not allowed.
 	l, err := NewRateLog(nil, func([]byte) error { return errors.New("the disk is full") })
 	if err != nil {
 		t.Fatal(err)
@@ -238,7 +238,7 @@ func typed(change func(fields []any)) []byte {
 	return append([]byte{2}, rlp(list)...)
 }
 
-// transfer is such a transaction that carries data.
+// transfer is such a transaction with data.
 func transfer(data string) string {
 	return pubkey.Encode(typed(func(f []any) { f[7] = unhex(data) }))
 }
@@ -291,7 +291,7 @@ func TestTransactions(t *testing.T) {
 	}
 }
 
-// FuzzRLP: what parses is the one encoding of what it says.
+// FuzzRLP: data that parses is the unique encoding of its value.
 func FuzzRLP(f *testing.F) {
 	f.Add(unhex(unsigned155[2:]))
 	f.Add(typed(nil)[1:])

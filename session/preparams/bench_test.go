@@ -13,14 +13,14 @@ import (
 	"github.com/conclave-mpc/conclave/session/internal/tss"
 )
 
-// hitRate is how many candidates q = 5 mod 6 of 1023 bits there are for one with
-// q and 2q+1 prime, by the Hardy-Littlewood conjecture: ln² over 6 times 2·0.66.
+// hitRate is how many candidates q = 5 mod 6 of 1023 bits there are for one with q and
+// 2q+1 prime, by the Hardy-Littlewood conjecture: ln² over 6 times 2·0.66.
 var hitRate = math.Pow(1023*math.Ln2, 2) / (6 * 2 * 0.6601618)
 
-// BenchmarkSieveBound gives the expected cost of one safe prime as a function of
-// the sieve's bound and window: what sieving and the exponentiations cost times
-// how many of each a prime takes. (Searching for primes outright would need
-// hundreds of them for a figure as exact.)
+// BenchmarkSieveBound reports the expected cost of one safe prime as a function of the
+// sieve's bound and window: the cost of sieving and of the exponentiations, times how
+// many of each a prime takes. (Searching for real primes would need hundreds of them
+// for equal precision.)
 func BenchmarkSieveBound(b *testing.B) {
 	for _, window := range []int{1 << 16, 1 << 17, 1 << 18} {
 		for _, bound := range []uint32{1 << 18, 1 << 19, 1 << 20, 1 << 21, 1 << 22, 1 << 23} {

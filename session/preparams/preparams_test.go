@@ -61,8 +61,8 @@ func unmarshal(t testing.TB, data []byte) *Set {
 	return p
 }
 
-// TestGenerate makes one set and holds it to more than checkPreParams
-// does, with big integers written out.
+// TestGenerate makes one set and checks more than checkPreParams does, with plain big
+// integers.
 func TestGenerate(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
@@ -118,7 +118,7 @@ func TestGenerateCancel(t *testing.T) {
 	if _, err := Generate(ctx, Config{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
-	// And in the middle, right after the first prime.
+	// Also in the middle, right after the first prime.
 	ctx, cancel = context.WithCancel(t.Context())
 	defer cancel()
 	_, err := Generate(ctx, Config{Concurrency: 2, Progress: func(int, int) { cancel() }})
@@ -201,7 +201,7 @@ func TestCheckPreParams(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	// Composite halves that fit together: only the primality tests see it.
+	// Consistent composite halves: only the primality tests detect them.
 	q := new(big.Int).Lsh(one, tss.PrimeBits-2)
 	q.SetBit(q, tss.PrimeBits-3, 1)
 	composite := tss.SafePrimeOf(q.Add(q, big.NewInt(1<<20-1)))
@@ -237,7 +237,7 @@ func TestSieve(t *testing.T) {
 		t.Errorf("got primes %v, want %v", got, want)
 	}
 
-	// What is struck out is exactly what has a small divisor in q or 2q+1.
+	// The sieve removes exactly the candidates with a small divisor in q or 2q+1.
 	s := searcher{size: 256, groups: groupPrimes(500), struck: make([]bool, 3000)}
 	start, err := s.start()
 	if err != nil {
@@ -297,7 +297,7 @@ func TestAssembleNeedsDistance(t *testing.T) {
 	}
 }
 
-// TestFixturesAreRefused builds a program that is no test and gives it fixtures.
+// TestFixturesAreRefused builds a program that is not a test and gives it fixtures.
 func TestFixturesAreRefused(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a program")
@@ -323,7 +323,7 @@ func TestSetIsRedacted(t *testing.T) {
 
 var verbs = []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%p"}
 
-// formats are the ways in which a value may find its way into a log.
+// formats returns the forms in which a value may get into a log.
 func formats(v any) string {
 	data, err := json.Marshal(map[string]any{"v": v, "list": []any{v}})
 	out := fmt.Sprintf("%s %v", data, err)

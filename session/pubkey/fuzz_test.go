@@ -12,11 +12,11 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
 
-// curveOf lets a byte choose.
+// curveOf selects a curve by a byte.
 func curveOf(b byte) Curve { return []Curve{Secp256k1, Ed25519, "", "p256"}[b%4] }
 
-// FuzzDigest: what is to be signed has a digest or an error, the digest has the
-// length its curve signs, and no two forms of one text are confused.
+// FuzzDigest: data to be signed has a digest or an error, the digest has the length its
+// curve signs, and no two forms of one text are confused.
 func FuzzDigest(f *testing.F) {
 	for i, data := range []string{"pay bob", "0x", "0x12", "0x123", "0X12", "", "0x" + strings.Repeat("ab", 32), "\x00\xff", shortTransaction, "0XDF", "pay \xff\xfe"} {
 		for _, hash := range []string{"", "none", "keccak256", "sha256", "sha256d", "eip191", "md5"} {
@@ -41,8 +41,8 @@ func FuzzDigest(f *testing.F) {
 	})
 }
 
-// FuzzParse: public keys, addresses and hex that are read are written back in
-// one form, and belong together.
+// FuzzParse: public keys, addresses and hex that parse are written back in one form,
+// and match each other.
 func FuzzParse(f *testing.F) {
 	key := secp256k1.PrivKeyFromBytes(bytes.Repeat([]byte{0x46}, 32)).PubKey().SerializeCompressed()
 	f.Add(byte(0), Encode(key))
@@ -73,8 +73,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzComplete: whatever signature is taken is handed out in the one strict
-// form, which verifies under the key, with the key found from it.
+// FuzzComplete: every accepted signature is returned in the one strict form, which
+// verifies under the key, with the key recovered from it.
 func FuzzComplete(f *testing.F) {
 	private := secp256k1.PrivKeyFromBytes(bytes.Repeat([]byte{0x46}, 32))
 	digest := sha256.Sum256([]byte("pay bob"))

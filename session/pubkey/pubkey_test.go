@@ -13,7 +13,7 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
 
-// The key 0x4646… and its address are those of EIP-155's example.
+// exampleKey is the key 0x4646… of EIP-155's example, with its address.
 func exampleKey(t *testing.T) *secp256k1.PrivateKey {
 	t.Helper()
 	return secp256k1.PrivKeyFromBytes(bytes.Repeat([]byte{0x46}, 32))

@@ -12,8 +12,8 @@ import (
 // shortTransaction sends one wei with EIP-155's chain 1, in 32 bytes.
 const shortTransaction = "0xdf80018252089435353535353535353535353535353535353535350180018080"
 
-// transactionOf makes a transaction of 32 bytes from its fields, with what is
-// missing put into the one that is nil.
+// transactionOf makes a transaction of 32 bytes from its fields; the field that is nil
+// is filled to that size.
 func transactionOf(typ byte, fields ...[]byte) []byte {
 	var prefix []byte
 	if typ > 0 {
@@ -80,8 +80,8 @@ func TestTransactionNeedsAHash(t *testing.T) {
 	}
 }
 
-// TestDigestsAreNoTransactions: what programs sign as a digest goes on being one,
-// but for a few in a hundred thousand of those that begin as a list of 31 bytes does.
+// TestDigestsAreNoTransactions: digests that programs sign are still accepted as such,
+// except a few in a hundred thousand of those that begin like a list of 31 bytes.
 func TestDigestsAreNoTransactions(t *testing.T) {
 	taken := 0
 	for i := range uint64(100_000) {
@@ -96,7 +96,7 @@ func TestDigestsAreNoTransactions(t *testing.T) {
 	}
 }
 
-// TestNoGuessing: what looks like hex and is not is refused, or is the text that it is.
+// TestNoGuessing: text that looks like hex but is not is refused, or is signed as text.
 func TestNoGuessing(t *testing.T) {
 	for data, want := range map[string]error{
 		"0XDF":                          ErrHexForm,
@@ -107,12 +107,12 @@ func TestNoGuessing(t *testing.T) {
 		"0x 12":                         ErrHex,
 		"0x":                            ErrNoData,
 		"pay \xff\xfe bob":              ErrText,
-		"\xed\xa0\x80":                  ErrText, // a surrogate in what would be UTF-8
+		"\xed\xa0\x80":                  ErrText, // a surrogate in supposed UTF-8
 		"0X":                            nil,
 		"0Xyz":                          nil,
 		" 0x12":                         nil,
 		strings.Repeat("ab", 32):        nil,
-		strings.Repeat("a", 32):         nil, // 32 bytes of text are no digest
+		strings.Repeat("a", 32):         nil, // 32 bytes of text are not a digest
 		"\ufffd":                        nil,
 		"a\x00b":                        nil,
 	} {

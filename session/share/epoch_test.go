@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// firstFormats is a key of which everything was written before there were epochs.
+// firstFormats is a key with everything in the formats before epochs.
 type firstFormats struct {
 	Identities   []string        `json:"identities"`
 	Shares       []string        `json:"shares"`
@@ -21,8 +21,8 @@ type firstFormats struct {
 	Evidence     json.RawMessage `json:"evidence"`
 }
 
-// TestFirstFormats reads shares, attestations and evidence written before there were
-// epochs: they are of epoch 1, and good.
+// TestFirstFormats reads shares, attestations and evidence in the formats before
+// epochs: they are of epoch 1, and valid.
 func TestFirstFormats(t *testing.T) {
 	t.Parallel()
 	data, err := os.ReadFile("testdata/key-v1.json")
@@ -56,7 +56,7 @@ func TestFirstFormats(t *testing.T) {
 		}
 		shares = append(shares, s)
 
-		// Sealed again it is of the present format.
+		// Sealed again it has the present format.
 		again := seal(t, s, id)
 		if !strings.HasPrefix(again, `{"version":2,`) || !strings.Contains(again, `"epoch":1,`) {
 			t.Errorf("sealed again it is %.80s", again)
@@ -65,7 +65,7 @@ func TestFirstFormats(t *testing.T) {
 		if err != nil || share.Secret(reopened) != share.Secret(s) {
 			t.Errorf("sealed again it is another share: %v", err)
 		}
-		// An epoch that is only claimed does not count.
+		// An epoch that is only claimed is refused.
 		for _, claimed := range []string{
 			strings.Replace(text, `"key_id":`, `"epoch":1,"key_id":`, 1),
 			strings.Replace(strings.Replace(text, `"key_id":`, `"epoch":1,"key_id":`, 1), `"version":1`, `"version":2`, 1),

@@ -9,7 +9,7 @@ import (
 	"filippo.io/age/armor"
 )
 
-// Plain is what is sealed of a share, as generic JSON.
+// Plain returns the plaintext of a sealed share, as generic JSON.
 func Plain(s *Share) map[string]any {
 	data, err := s.plain()
 	if err != nil {
@@ -60,7 +60,7 @@ func SealPlain(public, plain any, owner age.Recipient) string {
 	return string(out)
 }
 
-// Secret is the share's secret number, as it must not show anywhere.
+// Secret is the share's secret number, which must not be shown anywhere.
 func Secret(s *Share) string {
 	if s.secret.ECDSA != nil {
 		return s.secret.ECDSA.Xi.String()
@@ -68,7 +68,7 @@ func Secret(s *Share) string {
 	return s.secret.EdDSA.Xi.String()
 }
 
-// PlainJSON is what is sealed of a share.
+// PlainJSON returns the plaintext of a sealed share.
 func PlainJSON(s *Share) []byte {
 	data, err := s.plain()
 	if err != nil {

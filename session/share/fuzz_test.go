@@ -9,7 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// FuzzParse: what parses as the public part of a share is whole.
+// FuzzParse: text that parses as the public part of a share is consistent.
 func FuzzParse(f *testing.F) {
 	c, shares := someKey(f, pubkey.Ed25519)
 	held := shares[0]
@@ -35,8 +35,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzOpened gives the check of a share's inside what an age file to its
-// owner may hold: anybody who knows the recipient can make one.
+// FuzzOpened gives the check of a share's plaintext any content of an age file to its
+// owner: anyone who knows the recipient can make one.
 func FuzzOpened(f *testing.F) {
 	_, shares := someKey(f, pubkey.Ed25519)
 	held := shares[0]
@@ -50,9 +50,9 @@ func FuzzOpened(f *testing.F) {
 	})
 }
 
-// FuzzParsePrivateKey: what is taken for a key's private half signs for it.
+// FuzzParsePrivateKey: text accepted as a key's private half signs for it.
 func FuzzParsePrivateKey(f *testing.F) {
-	_, shares := partytest.Key(f) // stored, so that all the fuzzer's processes mean the same
+	_, shares := partytest.Key(f) // stored, so that all of the fuzzer's processes use the same
 	public := shares[0].Public()
 	key, err := share.Recover(shares)
 	if err != nil {

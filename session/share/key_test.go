@@ -16,13 +16,13 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// TestMain finds goroutines left behind. The one exempted is started by the import
-// of tss-lib, whose logger has it for the life of the process.
+// TestMain detects leaked goroutines. The exempted one is started by the import of
+// tss-lib, whose logger keeps it for the life of the process.
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"))
 }
 
-// someKey is one 2-of-3 key of each curve for all tests that only need some key.
+// someKey is one 2-of-3 key of each curve for all tests that need any key.
 func someKey(t testing.TB, curve pubkey.Curve) (*partytest.Committee, []*share.Share) {
 	t.Helper()
 	if curve == pubkey.Secp256k1 {
@@ -46,7 +46,7 @@ var ed25519Key struct {
 	shares    []*share.Share
 }
 
-// digestOf is some digest; on ed25519 it is a message that begins with zeros,
+// digestOf is an arbitrary digest; on ed25519 it is a message that begins with zeros,
 // which tss-lib would cut off.
 func digestOf(curve pubkey.Curve, text string) []byte {
 	sum := sha256.Sum256([]byte(text))
@@ -56,7 +56,7 @@ func digestOf(curve pubkey.Curve, text string) []byte {
 	return sum[:]
 }
 
-// verify checks a signature with neither tss-lib nor package pubkey.
+// verify checks a signature without tss-lib and package pubkey.
 func verify(t *testing.T, signer *share.Share, digest, sig []byte) {
 	t.Helper()
 	pub, err := pubkey.Decode(signer.Public().PublicKey)

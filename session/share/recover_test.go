@@ -28,7 +28,7 @@ func pick(shares []*share.Share, parts ...int) []*share.Share {
 	return out
 }
 
-// number is the private key that k.Secret writes.
+// number is the private key in k.Secret's output.
 func number(t *testing.T, curve pubkey.Curve, k *share.PrivateKey) *big.Int {
 	t.Helper()
 	raw, err := hex.DecodeString(strings.TrimPrefix(k.Secret(), "0x"))
@@ -41,9 +41,9 @@ func number(t *testing.T, curve pubkey.Curve, k *share.PrivateKey) *big.Int {
 	return new(big.Int).SetBytes(raw)
 }
 
-// TestRecover rebuilds the key from every quorum and more, in any order. The
-// number is held to the public key by tss-lib, which did not compute it, and to
-// the standard library's ed25519 by what it signs.
+// TestRecover rebuilds the key from every quorum and more, in any order. The number is
+// checked against the public key with tss-lib, which did not compute it, and by its
+// signatures with the standard library's ed25519.
 func TestRecover(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -97,8 +97,8 @@ func TestRecover(t *testing.T) {
 	}
 }
 
-// TestNoncesDiffer: two messages with a long common beginning, and one
-// message twice, never get the same nonce.
+// TestNoncesDiffer: two messages with a long common prefix, and one message twice,
+// never get the same nonce.
 func TestNoncesDiffer(t *testing.T) {
 	t.Parallel()
 	_, shares := someKey(t, pubkey.Ed25519)
@@ -142,7 +142,7 @@ func TestRecoverRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want it to say %q", name, err, tc.says)
 		}
 	}
-	// Two shares with equal public parts, one of which knows another's point wrong.
+	// Two shares with equal public parts, one with a wrong point of another party.
 	misled := 0
 	for i, s := range one {
 		if spoilt := mislead(t, s); spoilt != nil {
@@ -155,7 +155,7 @@ func TestRecoverRefuses(t *testing.T) {
 	if misled != 2 {
 		t.Errorf("%d shares could be misled, want 2", misled)
 	}
-	// The check of the result is the last one, and does not rest on the others.
+	// The check of the result comes last, and does not depend on the others.
 	key, err := share.Recover(one)
 	if err != nil {
 		t.Fatal(err)
@@ -204,7 +204,7 @@ func TestPrivateKeyIsRedacted(t *testing.T) {
 	}
 }
 
-// spoil changes what is sealed in a share, which still opens.
+// spoil changes the plaintext of a share, which still opens.
 func spoil(t *testing.T, s *share.Share, name string, change func(save map[string]any)) *share.Share {
 	t.Helper()
 	plain := share.Plain(s)
@@ -220,8 +220,8 @@ func spoil(t *testing.T, s *share.Share, name string, change func(save map[strin
 	return spoilt
 }
 
-// mislead makes a share of a 2-of-3 key know a wrong point of the party outside
-// the first quorum; it returns nil if that is the share's own.
+// mislead gives a share of a 2-of-3 key a wrong point of the party outside the first
+// quorum; it returns nil if that is the share's own.
 func mislead(t *testing.T, s *share.Share) *share.Share {
 	t.Helper()
 	save := share.Plain(s)["secret"].(map[string]any)["eddsa"].(map[string]any)
@@ -234,8 +234,8 @@ func mislead(t *testing.T, s *share.Share) *share.Share {
 	})
 }
 
-// TestVerifyShare: a share that opens and would sign with the first quorum, but
-// not with every other.
+// TestVerifyShare: a share that opens and would sign with the first quorum, but not
+// with every other.
 func TestVerifyShare(t *testing.T) {
 	t.Parallel()
 	_, shares := someKey(t, pubkey.Ed25519)

@@ -63,7 +63,7 @@ func TestSealAndOpen(t *testing.T) {
 					t.Error("another opens the share")
 				}
 			}
-			// The opened one signs with the other's original.
+			// The opened share signs with the other party's original.
 			digest := digestOf(curve, "after opening")
 			for _, sig := range c.Sign(t, []*share.Share{shares[0], opened[0]}, []int{1, 2}, digest) {
 				verify(t, shares[0], digest, sig)
@@ -82,7 +82,7 @@ func TestSealAndOpen(t *testing.T) {
 	}
 }
 
-// TestPublicPartIsSealedToo changes what stands beside the sealed part.
+// TestPublicPartIsSealedToo changes the part outside the seal.
 func TestPublicPartIsSealedToo(t *testing.T) {
 	t.Parallel()
 	c, shares := someKey(t, pubkey.Ed25519)
@@ -136,7 +136,7 @@ func TestPublicPartIsSealedToo(t *testing.T) {
 	}
 }
 
-// TestBrokenSecret seals shares whose secret part is not what it should be.
+// TestBrokenSecret seals shares with a wrong secret part.
 func TestBrokenSecret(t *testing.T) {
 	t.Parallel()
 	plus := func(n any, d int64) json.Number {

@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// attesting are three parties with a key, and what they attest of it.
+// attesting is three parties with a key, and the content of their attestations.
 type attesting struct {
 	ids     []*identity.Identity
 	members []identity.Member
@@ -54,7 +54,7 @@ func attest(t testing.TB) attesting {
 	return a
 }
 
-// TestNothingAttested: without parties there is no key, and so nothing to attest.
+// TestNothingAttested: without parties there is no key to attest.
 func TestNothingAttested(t *testing.T) {
 	t.Parallel()
 	k := attest(t).key
@@ -64,7 +64,7 @@ func TestNothingAttested(t *testing.T) {
 	}
 }
 
-// BenchmarkVerify is what a coordinator spends on the attestations of the largest key.
+// BenchmarkVerify is a coordinator's cost of the attestations of the largest key.
 func BenchmarkVerify(b *testing.B) {
 	a := attest(b)
 	for i := len(a.ids); i < identity.MaxParties; i++ {
@@ -113,7 +113,7 @@ func TestAttestation(t *testing.T) {
 	}
 }
 
-// TestEveryFieldIsAttested changes each field of what is attested.
+// TestEveryFieldIsAttested changes each attested field.
 func TestEveryFieldIsAttested(t *testing.T) {
 	t.Parallel()
 	a := attest(t)
@@ -135,7 +135,7 @@ func TestEveryFieldIsAttested(t *testing.T) {
 			t.Errorf("%s: the same is signed", name)
 		}
 	}
-	// A key of the server's own, whole and consistent.
+	// A key of the server's own, complete and consistent.
 	other := attest(t).key
 	for name, change := range map[string]func(k *Attested){
 		"another key":     func(k *Attested) { k.AccountAddr, k.PublicKey = other.AccountAddr, other.PublicKey },
@@ -163,7 +163,7 @@ func TestForgedAttestations(t *testing.T) {
 		change(list)
 		return list
 	}
-	// Whoever makes up an identity can sign as it, but not for the others.
+	// An attacker can sign as an identity of its own making, but not for the others.
 	signs := func(id *identity.Identity, members ...identity.Member) Attestation {
 		statement, err := a.key.statement(members, false)
 		if err != nil {
@@ -175,7 +175,7 @@ func TestForgedAttestations(t *testing.T) {
 	}
 	members := slices.Clone(a.members)
 	members[2].Identity = stranger.Public()
-	// The signing key of dave, with a sealing key of somebody else.
+	// The signing key of dave, with another's sealing key.
 	resealed := mixed(t, a.ids[2], stranger)
 	for name, list := range map[string][]Attestation{
 		"none":                     nil,
@@ -205,7 +205,7 @@ func TestParseAttestation(t *testing.T) {
 	if err != nil || len(good) != attestationTextSize {
 		t.Fatalf("%d bytes of text: %v", len(good), err)
 	}
-	raw[len(raw)-ed25519.SignatureSize-1] ^= 1 // the last of the identity's proof
+	raw[len(raw)-ed25519.SignatureSize-1] ^= 1 // the last byte of the identity's proof
 	for name, text := range map[string]string{
 		"empty":               "",
 		"cut":                 good[:len(good)-1],
@@ -223,8 +223,8 @@ func TestParseAttestation(t *testing.T) {
 	}
 }
 
-// FuzzAttestation: what parses has one text form, and attests nothing but the key
-// that it was made for.
+// FuzzAttestation: text that parses is unique, and attests only the key that it was
+// made for.
 func FuzzAttestation(f *testing.F) {
 	a := attest(f)
 	good := a.list[1].String()

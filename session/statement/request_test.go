@@ -24,8 +24,8 @@ func fresh(t testing.TB) *identity.Identity {
 	return id
 }
 
-// mixed is an identity of the signing key of one and the sealing key of another,
-// whole and consistent.
+// mixed is a consistent identity of the signing key of one and the sealing key of
+// another.
 func mixed(t testing.TB, sign, seal *identity.Identity) *identity.Identity {
 	t.Helper()
 	first, err := sign.Secret()
@@ -88,7 +88,7 @@ func TestSignedRequest(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// With a signing order means nothing, with a keygen it is the part indexes.
+	// The order is irrelevant for a signing; for a keygen it is the part indexes.
 	r := signRequest()
 	s := signedRequest(t, id, r)
 	slices.Reverse(r.Participants)
@@ -97,8 +97,8 @@ func TestSignedRequest(t *testing.T) {
 	}
 }
 
-// changes lists every way in which one field of a struct is made another. It
-// goes by the fields that there are, so that a new one cannot be forgotten.
+// changes lists every way in which one field of a struct can be changed. It enumerates
+// the struct's fields, so that a new one cannot be forgotten.
 func changes(v reflect.Value) map[string]func(reflect.Value) {
 	all := map[string]func(reflect.Value){}
 	for i := range v.NumField() {
@@ -163,7 +163,7 @@ func TestEveryFieldIsSigned(t *testing.T) {
 				t.Errorf("%s: %s: accepted", good.Kind, name)
 			}
 		}
-		// What is between two fields belongs to one of them.
+		// A byte between two fields belongs to one of them.
 		r := make()
 		r.Coordinator, r.KeyID = r.Coordinator+r.KeyID[:1], r.KeyID[1:]
 		if s.Verify(r, nil) == nil {
@@ -172,7 +172,7 @@ func TestEveryFieldIsSigned(t *testing.T) {
 	}
 }
 
-// TestEveryPartOfSignedRequest changes what the text form carries.
+// TestEveryPartOfSignedRequest changes each part of the text form.
 func TestEveryPartOfSignedRequest(t *testing.T) {
 	t.Parallel()
 	id, other := fresh(t), fresh(t)
@@ -224,8 +224,8 @@ func TestEveryPartOfSignedRequest(t *testing.T) {
 	}
 }
 
-// TestEveryHolder: who is asked of nobody in particular is asked of all, and
-// whoever does not know who all are cannot tell.
+// TestEveryHolder: a request without participants is for all holders, and a reader that
+// does not know them cannot verify it.
 func TestEveryHolder(t *testing.T) {
 	t.Parallel()
 	r := signRequest()
@@ -252,7 +252,7 @@ func TestEveryHolder(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// A list that was signed is not taken for all.
+	// A signed list is not accepted as all holders.
 	r.Participants = holders
 	listed := signedRequest(t, fresh(t), r)
 	listed.EveryHolder = true
@@ -292,8 +292,8 @@ func TestRequestTimes(t *testing.T) {
 	}
 }
 
-// FuzzSignedRequest: what parses has one text form, and is good for nothing but
-// the request that it was made for.
+// FuzzSignedRequest: text that parses is unique, and valid only for the request that it
+// was made for.
 func FuzzSignedRequest(f *testing.F) {
 	id := fresh(f)
 	r := signRequest()
@@ -313,8 +313,8 @@ func FuzzSignedRequest(f *testing.F) {
 		}
 		other := r
 		other.Data, other.KeyID = data, key
-		// Fuzzing runs in several processes, each with an identity of its own, and
-		// the seeds of one reach the others: anybody can sign as themselves.
+		// Fuzzing runs in several processes, each with its own identity, and the seeds
+		// of one reach the others: anyone can sign as themselves.
 		forged := data != r.Data || key != r.KeyID || text != good && s.Identity == id.Public()
 		if err := s.Verify(other, r.Participants); err == nil && forged {
 			t.Error("a forgery verifies")

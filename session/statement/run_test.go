@@ -9,7 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// TestContextBindsEverything changes each part of a run by as little as can be.
+// TestContextBindsEverything changes each part of a run as little as possible.
 func TestContextBindsEverything(t *testing.T) {
 	t.Parallel()
 	base := Run{

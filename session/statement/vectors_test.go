@@ -20,15 +20,14 @@ import (
 
 var updateVectors = flag.Bool("update-vectors", false, "write testdata/signed-request.json")
 
-// vectorsFile is of the present format, vectorsFileV1 of the one before it, which
-// is still read.
+// vectorsFile has the present format, vectorsFileV1 the first one, which is still read.
 const (
 	vectorsFile   = "testdata/signed-request.json"
 	vectorsFileV1 = "testdata/signed-request-v1.json"
 )
 
-// vectors are what other implementations of signed requests test themselves
-// against. See deploy/docs/PROTOCOL.md#signed-requests.
+// vectors are test vectors for other implementations of signed requests. See
+// deploy/docs/PROTOCOL.md#signed-requests.
 type vectors struct {
 	About       string          `json:"about"`
 	SignSeed    string          `json:"sign_seed"` // Ed25519, hex
@@ -42,7 +41,7 @@ type requestVector struct {
 	Name          string   `json:"name"`
 	Kind          string   `json:"kind"`
 	Coordinator   string   `json:"coordinator"`
-	RequestID     string   `json:"request_id,omitempty"` // from which SessionID is derived
+	RequestID     string   `json:"request_id,omitempty"` // SessionID is derived from it
 	SessionID     string   `json:"session_id,omitempty"`
 	KeyID         string   `json:"key_id"`
 	Epoch         int      `json:"epoch,omitempty"`
@@ -56,7 +55,7 @@ type requestVector struct {
 	IssuedAt      int64    `json:"issued_at"`
 	ExpiresAt     int64    `json:"expires_at"`
 	Nonce         string   `json:"nonce"`     // hex
-	Statement     string   `json:"statement"` // hex, what is signed
+	Statement     string   `json:"statement"` // hex, the signed content
 	Signature     string   `json:"signature"` // hex
 	SignedRequest string   `json:"signed_request"`
 }
@@ -68,7 +67,7 @@ func (v requestVector) request() Request {
 	}
 }
 
-// unhex decodes what a test knows to be hex.
+// unhex decodes a hex constant.
 func unhex(t *testing.T, text string) []byte {
 	t.Helper()
 	raw, err := hex.DecodeString(text)
@@ -78,8 +77,8 @@ func unhex(t *testing.T, text string) []byte {
 	return raw
 }
 
-// identity is the one that the seeds determine. Its age key, which no signed request
-// shows, is any.
+// identity returns the identity determined by the seeds. Its age key, which no signed
+// request shows, is arbitrary.
 func (v vectors) identity(t *testing.T) *identity.Identity {
 	t.Helper()
 	own, err := age.GenerateHybridIdentity()
@@ -94,8 +93,8 @@ func (v vectors) identity(t *testing.T) *identity.Identity {
 	return id
 }
 
-// signed makes a vector's signed request and what was signed. The nonce is given,
-// which Sign draws.
+// signed makes a vector's signed request and its signed content. The nonce, which Sign
+// draws, is given.
 func (v requestVector) signed(t *testing.T, id *identity.Identity) (SignedRequest, []byte) {
 	t.Helper()
 	r := v.request()
@@ -110,8 +109,8 @@ func (v requestVector) signed(t *testing.T, id *identity.Identity) (SignedReques
 	return s, statement
 }
 
-// TestSignedRequestVectors: the format that PROTOCOL describes is the one in use.
-// Every file that was published stays valid.
+// TestSignedRequestVectors: the format described in PROTOCOL is the one in use. Every
+// published file stays valid.
 func TestSignedRequestVectors(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{vectorsFileV1, vectorsFile} {
@@ -172,7 +171,7 @@ func testVectors(t *testing.T, file string) {
 	}
 }
 
-// writeVectors fills in what follows from the rest.
+// writeVectors fills in the derived fields.
 func writeVectors(t *testing.T, all vectors, id *identity.Identity) {
 	t.Helper()
 	all.Identity, all.Fingerprint = id.Public().String(), id.Public().Fingerprint()

@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// TestFinishSignature: r and s come with and without their leading zeros, and what
-// is wrong does not come out.
+// TestFinishSignature: r and s are accepted with and without their leading zeros, and a
+// wrong signature is refused.
 func TestFinishSignature(t *testing.T) {
 	t.Parallel()
 	key := secp256k1.PrivKeyFromBytes(bytes.Repeat([]byte{7}, 32))

@@ -44,8 +44,8 @@ func TestThresholdBecomesTSSLibs(t *testing.T) {
 	}
 }
 
-// TestCommitteeOrder: tss-lib's order is by key and not ours; both directions of
-// the map agree, in subsets too.
+// TestCommitteeOrder: tss-lib's order is by key and differs from ours; both directions
+// of the map agree, in subsets too.
 func TestCommitteeOrder(t *testing.T) {
 	t.Parallel()
 	all := members(t, 7)
@@ -100,7 +100,7 @@ func TestPartyKeys(t *testing.T) {
 			}
 		}
 	}
-	// A key's shares lie where these numbers say: they may never change.
+	// A key's shares depend on these numbers: they may never change.
 	if got := PartyKey(pubkey.Secp256k1, "key", "user", 1).Text(16); got != pinnedPartyKey {
 		t.Errorf("got %s, want %s", got, pinnedPartyKey)
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// lowOrder are points outside the prime-order group, whose orders divide 8, by
+// lowOrder has points outside the prime-order group, with orders that divide 8, by
 // their coordinates; the last has order 8.
 var lowOrder = func() [][2]*big.Int {
 	p := tss.Edwards().Params().P
@@ -37,7 +37,7 @@ var lowOrder = func() [][2]*big.Int {
 	return [][2]*big.Int{{new(big.Int), big.NewInt(1)}, {new(big.Int), new(big.Int).Sub(p, big.NewInt(1))}, {i, new(big.Int)}, {x8, y8}}
 }()
 
-// anyPoint draws a point of the curve, of whatever order.
+// anyPoint draws a point of the curve, of any order.
 func anyPoint(t *rapid.T, label string) (x, y *big.Int) {
 	theirs := edwards.Edwards()
 	x, y = theirs.ScalarBaseMult(anyScalar(t, label+" times the base"))
@@ -57,7 +57,7 @@ func anyScalar(t *rapid.T, label string) []byte {
 		n.SetInt64(rapid.Int64Range(0, 16).Draw(t, label+" small"))
 	case 1:
 		n.Add(order, big.NewInt(rapid.Int64Range(-3, 3).Draw(t, label+" beside the order")))
-	case 2: // as it is
+	case 2: // unchanged
 	default:
 		n.Mod(n, order)
 	}
@@ -70,8 +70,8 @@ func sameAffine(t *rapid.T, what string, x, y, wantX, wantY *big.Int) {
 	}
 }
 
-// TestEdwardsCurve holds the curve against the one that tss-lib brings, on points
-// of any order and numbers of any size.
+// TestEdwardsCurve compares the curve with tss-lib's own, on points of any order and
+// numbers of any size.
 func TestEdwardsCurve(t *testing.T) {
 	ours, theirs := edwards25519Curve, edwards.Edwards()
 	rapid.Check(t, func(t *rapid.T) {
@@ -95,7 +95,7 @@ func TestEdwardsCurve(t *testing.T) {
 	})
 }
 
-// TestEdwardsCurveRefuses gives the curve what is no point of it.
+// TestEdwardsCurveRefuses gives the curve invalid points.
 func TestEdwardsCurveRefuses(t *testing.T) {
 	c := edwards25519Curve
 	beyond := func(n *big.Int) *big.Int { return new(big.Int).Add(n, c.P) }
@@ -126,8 +126,8 @@ func TestEdwardsCurveRefuses(t *testing.T) {
 	}
 }
 
-// TestEdwardsIsEncodedAsTheLibrarys: what is encoded names the curve as tss-lib
-// does, whose registry stays as it is, and a copy is moved.
+// TestEdwardsIsEncodedAsTheLibrarys: the encoding names the curve as tss-lib does,
+// whose registry stays unchanged, and a copy is moved.
 func TestEdwardsIsEncodedAsTheLibrarys(t *testing.T) {
 	ours := crypto.ScalarBaseMult(edwards25519Curve, big.NewInt(42))
 	secret := &Secret{EdDSA: &eddsakeygen.LocalPartySaveData{EDDSAPub: ours, BigXj: []*crypto.ECPoint{ours, nil}}}
@@ -154,8 +154,8 @@ func TestEdwardsIsEncodedAsTheLibrarys(t *testing.T) {
 	}
 }
 
-// TestEdwardsWithLibrary makes a key and a signature by two of tss-lib's parties,
-// one on its own curve and one on ours: they send each other the same.
+// TestEdwardsWithLibrary makes a key and a signature with two of tss-lib's parties, one
+// on its own curve and one on ours: their messages are the same.
 func TestEdwardsWithLibrary(t *testing.T) {
 	t.Parallel()
 	ids := tss.SortPartyIDs(tss.UnSortedPartyIDs{
@@ -185,8 +185,8 @@ func TestEdwardsWithLibrary(t *testing.T) {
 	}
 }
 
-// together runs parties that hand each other their messages, and returns their
-// results in their order.
+// together runs parties that exchange their messages, and returns their results in
+// order.
 func together[T any](t *testing.T, ids tss.SortedPartyIDs, build func(i int, out chan<- tss.Message, end chan<- T) tss.Party) []T {
 	t.Helper()
 	out := make(chan tss.Message, 64)
