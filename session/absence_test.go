@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// ticked returns s after a tick in which part 2 is offline and was last seen at a given
-// time.
+// ticked is s after a tick with part 2 offline, last seen at a given time.
 func ticked(t *testing.T, s Session, seen, now time.Time) Session {
 	t.Helper()
 	s, _, err := Step(s, Tick{Offline: []int{2}, Seen: map[int]time.Time{2: seen}}, now)

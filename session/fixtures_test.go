@@ -32,8 +32,7 @@ func newKeygen(threshold int, users ...string) Session {
 	return s
 }
 
-// newSigning returns a signing with theKey to which the first invited users are
-// invited.
+// newSigning returns a signing with theKey; the first invited users are invited.
 func newSigning(threshold, invited int, users ...string) Session {
 	digest, hash, err := pubkey.Digest(pubkey.Secp256k1, "pay bob", "")
 	if err != nil {

@@ -23,9 +23,9 @@
 //
 // # What it does not do
 //
-// It does not decide who may send a message (session/service does), it does not know
-// how sessions are stored or how messages reach a socket, and it does not compute with
-// shares. It verifies signatures with session/pubkey.
+// It does not check permissions to send a message (session/service does), store
+// sessions, deliver messages to sockets or compute with shares. It verifies signatures
+// with session/pubkey.
 package session
 
 import (

@@ -221,8 +221,7 @@ func TestCorruptedMessage(t *testing.T) {
 	}
 }
 
-// TestMisdirectedMessage: reflections, and copies of other senders and for other
-// recipients.
+// TestMisdirectedMessage: reflections, other senders' and other recipients' copies.
 func TestMisdirectedMessage(t *testing.T) {
 	t.Parallel()
 	c := partytest.NewCommittee(t, 3)

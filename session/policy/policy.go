@@ -37,8 +37,7 @@ const (
 	sign   = "sign"
 )
 
-// Policy decides about requests by rules. A request that no rule allows is declined. It
-// is a JSON file:
+// Policy decides about requests by rules; without a matching rule it declines. JSON form:
 //
 //	{"version": 1, "rules": [{
 //	    "name": "payroll", "coordinators": ["alice"], "kinds": ["sign"], "keys": ["treasury"],

@@ -136,7 +136,7 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 	return got, errors.Join(failed...)
 }
 
-// errUnheard marks a user who does not hear of a session.
+// errUnheard marks a user who is not notified of a session.
 var errUnheard = errors.New("session: recipient not notified")
 
 func invites(t wire.Type) bool { return t == wire.TypeKeygenInvite || t == wire.TypeSignInvite }

@@ -183,7 +183,7 @@ func TestWrongSignatureNamesItsSender(t *testing.T) {
 
 // TestServedInOrder has messages without a session id, as of seed clients, answer
 // several open signings in the order in which these began; a result goes to the one
-// that its signature belongs to. If no signing waits for the message, it is refused.
+// that its signature belongs to. If no signing waits for it, it is refused as ambiguous.
 func TestServedInOrder(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)

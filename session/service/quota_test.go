@@ -398,8 +398,7 @@ func TestUnknownUsers(t *testing.T) {
 	})
 }
 
-// TestShareLimit: a share may have the size that the committee's number of parties
-// allows.
+// TestShareLimit: a share's maximum size depends on the number of parties.
 func TestShareLimit(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(nil)

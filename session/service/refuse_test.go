@@ -9,8 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestRefusals tries the calls that each role may not make; in the end nothing has
-// changed.
+// TestRefusals tries each role's forbidden calls; in the end nothing has changed.
 func TestRefusals(t *testing.T) {
 	each(t, func(w *world) {
 		v := w.node(func(c *service.Config) { c.MaxParties = 3 })

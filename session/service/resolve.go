@@ -37,8 +37,8 @@ type target struct {
 //     that waits for the message, since a client that names no session answers in the
 //     order in which it was asked;
 //   - the key's last signing, if none is open for the sender, or if a result's signature
-//     verifies there and not in the open one: taken for a result of that one, it would
-//     put an honest party out.
+//     verifies there and not in the open one: counted as a result of that one, it would
+//     exclude an honest party.
 func (v *Service) resolve(ctx context.Context, c Caller, a addressed) (target, error) {
 	if a.sessionID != "" {
 		return target{id: a.sessionID}, nil

@@ -19,15 +19,14 @@
 // A mailbox takes each outbox entry once. Correctness rests on the version; the lock
 // only saves work.
 //
-// What lives in another slot of Redis is written before the commit if it must be there
-// first (a share before its party's result, the key record before the confirmation)
-// and after it if it must follow; each such write may be repeated. A session stays in
-// the due list until nothing is left to do for it, its end's entry in the audit
-// included ([Auditor]).
+// Writes to other slots of Redis are made before the commit if it depends on them (a
+// share before its party's result, the key record before the confirmation), else after
+// it; each may be repeated. A session stays in the due list until nothing is left to do
+// for it, including the audit entry of its end ([Auditor]).
 //
 // # Followers
 //
-// A [Follower] sees a session's states as they are committed, on whichever node: it
+// A [Follower] sees a session's states as they are committed on any node: it
 // notes in the store that its node follows the session, the script of each commit
 // returns the nodes that do, and the committing node notifies them ([Notifier]). The end of
 // a session is sent outside the cluster too ([Outcomes]). An [Observer] counts what

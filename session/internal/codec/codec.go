@@ -19,7 +19,7 @@ import (
 // a fixed size, and the first value names the purpose. The zero value is empty
 // and ready for use.
 type Transcript struct {
-	// Buf is the encoding of all that was appended.
+	// Buf is the encoding of all appended values.
 	Buf []byte
 }
 

@@ -20,9 +20,8 @@ type Network struct {
 	// messages to deliver instead: zero or more. It is called by one goroutine at a
 	// time and must not change the bytes it is given.
 	Tamper func(m party.Message, to int) []party.Message
-	// Refused, if set, is called for each message that a recipient refused, likewise by
-	// one goroutine at a time. If nil, a refusal fails the test, unless the run had
-	// ended.
+	// Refused, if set, is called likewise for each message that a recipient refused. If
+	// nil, a refusal fails the test, unless the run had ended.
 	Refused func(m party.Message, to int, err error)
 
 	tb    testing.TB
