@@ -152,7 +152,7 @@ func (r *Run) release(in inbound) bool {
 }
 
 // step runs tss-lib once, sends its messages and takes the result if there is one.
-// Suspect is the party to blame, 0 for no one, if tss-lib itself names no culprit. It
+// Suspect is the party to blame, or 0, if tss-lib itself names no culprit. It
 // reports whether the run goes on.
 func (r *Run) step(suspect int, do func() (bool, *tss.Error)) bool {
 	if err := r.guarded(suspect, do); err != nil {

@@ -13,7 +13,7 @@ var (
 	// ErrNotAuthentic is returned by [Run.Accept] for a message that was not signed by
 	// its alleged sender for exactly this run, round and recipient: a forgery, a
 	// replay, a reflection, a copy from another session or attempt, or one damaged in
-	// transit. It blames no one, because the origin is unknown; the run goes on as if
+	// transit. It names no culprit: the origin is unknown; the run goes on as if
 	// the message had not arrived.
 	ErrNotAuthentic = errors.New("party: message is not authentic in this run")
 	// ErrEnded is returned by [Run.Accept] when the run needs no more messages.
@@ -27,8 +27,7 @@ type Error struct {
 	// Reason is one line, in lower case, without secrets.
 	Reason string
 	// Culprits are the part indexes of parties that provably violated the protocol,
-	// ascending; empty if no one can be named. The party's own index is never among
-	// them.
+	// ascending; empty if unknown. The party's own index is never among them.
 	Culprits []int
 	// Evidence holds the signed messages that prove it, if there are any: two unequal
 	// ones of one sender for the same place; one that does not decode or that the guard

@@ -109,7 +109,7 @@ func (e *envelope) pack(rd *round, to int, content []byte) (Message, error) {
 
 // authenticate finds the round of a message from outside and checks that its alleged
 // sender signed it, for this run and this party. It does not read the content; a
-// refused message blames no one.
+// refusal names no culprit.
 func (e *envelope) authenticate(m *Message) (*round, error) {
 	p := e.peers[m.From]
 	if p == nil || len(m.Body) < bodyHeader || len(m.Body) > MaxBodyBytes || m.Body[0] != bodyVersion {

@@ -264,7 +264,7 @@ func (r *Run) Close() {
 
 // Waiting returns the part indexes of the parties whose messages the run is waiting
 // for, ascending. It is empty while the run computes or after its end. While a round
-// message is missing, no one owes an echo of it.
+// message is missing, its echoes are not waited for.
 func (r *Run) Waiting() []int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -127,7 +127,7 @@ func TestMailboxFullOfSeveral(t *testing.T) {
 }
 
 // TestSignsWithoutAFullMailbox has no room for a holder that a signing does not need:
-// the others sign, at once; no one is blamed, and the holder's messages are not retried
+// the others sign, at once, without culprits, and the holder's messages are not retried
 // for ever.
 func TestSignsWithoutAFullMailbox(t *testing.T) {
 	for _, why := range []error{service.ErrMailboxFull, service.ErrShareUsed} {

@@ -21,7 +21,7 @@ type Observer interface {
 	// Locked is called when a session's lock was taken or refused, with the time this
 	// took: this node's own lock, the slot and the cluster's lock.
 	Locked(wait time.Duration, err error)
-	// LockLost is called when a lock had expired before it was released.
+	// LockLost is called when a lock was lost before it was released.
 	LockLost()
 	// Swept is called when sessions were taken from the due list, with their number and
 	// how many of them failed.

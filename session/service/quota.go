@@ -17,7 +17,7 @@ import (
 // then.
 type QuotaError struct {
 	Limit      session.Limit
-	RetryAfter time.Duration // the latest time until there is room; zero if unknown
+	RetryAfter time.Duration // there will be room by then; zero if unknown
 	// Overdue are sessions that hold open reservations of the account and should have
 	// ended: perhaps a node died before it created them.
 	Overdue []string

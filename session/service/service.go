@@ -62,7 +62,7 @@ type Caller struct {
 	Roles    []wire.Role
 	Identity string // public identity its client registered, may be empty
 	Web      bool   // uses HTTP and may have no socket
-	Has      uint64 // the newest message of its mailbox that its socket has received; 0 for none
+	Has      uint64 // the newest message of its mailbox known to have reached its socket; 0 for none
 }
 
 func (c Caller) has(r wire.Role) bool { return slices.Contains(c.Roles, r) }

@@ -132,7 +132,7 @@ func TestPlainSharesRefused(t *testing.T) {
 		if n := w.rdb.Exists(w.ctx, w.prefix+"key:{vault}:shares").Val(); n != 0 {
 			w.Error("a refused share was stored")
 		}
-		// The coordinator gets the reason at once; no one is blamed.
+		// The coordinator gets the reason at once, without culprits.
 		s := w.the(session.Keygen)
 		if s.Phase != session.Failed || !strings.Contains(s.Reason, "CONCLAVE_SHARE_KEK") || len(s.Culprits) != 0 {
 			w.Errorf("%s: %q, culprits %v", s.Phase, s.Reason, s.Culprits)

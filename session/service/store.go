@@ -174,8 +174,8 @@ type Keys interface {
 type Due interface {
 	// Schedule sets when id is next looked at, to the microsecond.
 	Schedule(ctx context.Context, id string, at time.Time) error
-	// Postpone changes that time from from to to, the zero time for never, unless it
-	// has been changed meanwhile: the newer value stays.
+	// Postpone replaces the time from by to, the zero time for never, unless it has
+	// been changed meanwhile: the newer value stays.
 	Postpone(ctx context.Context, id string, from, to time.Time) error
 	// Unschedule removes ids that have nothing left to do, ever.
 	Unschedule(ctx context.Context, ids ...string) error

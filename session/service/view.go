@@ -52,10 +52,9 @@ func (v *Service) Session(ctx context.Context, c Caller, id string) (session.Ses
 const acquaintedPages = 20
 
 // Acquainted reports whether the caller may see whether a user is connected: itself,
-// any user for an admin, and users that share an active key with it, as
-// coordinator or participant. A requested keygen is not enough: it may name any user.
-// The keys read depend on the caller alone, so that the duration discloses nothing
-// about the user.
+// any user for an admin, and users that share an active key with it, as coordinator or
+// participant. A requested keygen is not enough: it may name any user. The keys read
+// depend on the caller alone, so that the duration discloses nothing about the user.
 func (v *Service) Acquainted(ctx context.Context, c Caller, user string) (bool, error) {
 	if user == c.User || c.has(wire.RoleAdmin) {
 		return true, nil

@@ -16,7 +16,7 @@ import (
 
 // Guard checks messages before tss-lib v2.0.2, for what it does not check itself: three
 // fixes to tss-lib that were never released; inputs at which its goroutines panic,
-// which ends the process; inputs for which it blames no one, or the wrong party; and
+// which ends the process; inputs for which it blames no party, or the wrong one; and
 // the size and form of every field. The rules are in guardRules, one list for each
 // message type. A guard belongs to the engine's goroutine.
 type Guard struct {

@@ -34,8 +34,8 @@ var eddsaKeygen2Rules = []rule{
 	must("proof_t must be between 1 and the group order", func(g *Guard, _ int, m eddsaKG2) bool { return g.isScalar(m.ProofT) }),
 }
 
-// tss-lib multiplies the point before it checks that there is one, and blames no one
-// for a commitment that is not opened.
+// tss-lib multiplies the point before it checks that there is one, and names no
+// culprit for a commitment that is not opened.
 var eddsaSign2Rules = []rule{
 	numbers("de_commitment", same(3, sizeScalar)...),
 	must("de_commitment must open the commitment of round 1", func(g *Guard, from int, m eddsaS2) bool {
