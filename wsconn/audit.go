@@ -11,14 +11,14 @@ func (c *Conn) audit(d audit.Decision) {
 	}
 }
 
-// auditRefusal records that m was refused with e: any register and any request
-// for a keygen or signing, whatever the reason, and other messages if they were
-// sound but their sender may not send them. Of a stranger, whose token is not
-// good, there is no name to record. What only failed, and may come again, is no
-// decision.
+// auditRefusal records that m was refused with e: any register and any request for
+// a keygen or signing, whatever the reason, and other messages only if they were
+// well formed and their sender lacks permission. No name is recorded for a client
+// whose token is invalid. A temporary failure is not a decision and is not
+// recorded.
 func (c *Conn) auditRefusal(m wire.Message, user string, e *wire.Error) {
 	if !m.Type.FromClient() {
-		return // a word of the client's own
+		return // a word chosen by the client
 	}
 	switch e.Code {
 	case wire.CodeInternal, wire.CodeUnavailable, wire.CodeStorageFull:

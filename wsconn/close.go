@@ -15,12 +15,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// maxReasonBytes is what a close frame has room for beside its code (RFC 6455
+// maxReasonBytes is the room that a close frame has beside its code (RFC 6455
 // section 5.5).
 const maxReasonBytes = 123
 
-// Close closes the socket with a code and a reason for people: replies already
-// queued are flushed, then a close frame is written, and the client is given
+// Close closes the socket with a code and a reason for people: it flushes the
+// replies already queued, then writes a close frame, and gives the client
 // Config.CloseGrace to close its side. Close does not wait for any of that. Only
 // the first cause counts.
 func (c *Conn) Close(code int, reason string) {
@@ -35,11 +35,11 @@ func (c *Conn) close(code int, reason string) {
 		return
 	}
 	c.closing, c.closeCode, c.closeBy = true, code, time.Now().Add(c.server.cfg.CloseGrace)
-	// Mail not yet written stays in the mailbox, and is sent after the client has
-	// come back.
+	// Mail not yet written stays in the mailbox and is sent after the client
+	// reconnects.
 	replies, writing := c.queue.replies, c.queue.writing
 	c.queue = queue{replies: replies, writing: writing, closeDue: true, closeText: closeFrame(code, reason)}
-	// Both directions end soon, also for a write that hangs at this moment.
+	// Both directions end soon, even if a write hangs at this moment.
 	_ = c.ws.NetConn().SetDeadline(c.closeBy)
 	c.wake()
 	c.kick()
@@ -81,8 +81,8 @@ func (s *Server) CloseRevoked() int {
 	return n
 }
 
-// closeRevoked closes the socket if these claims of it are revoked. That it
-// cannot be told is no reason to close: every message is refused then.
+// closeRevoked closes the socket if its claims are revoked. An unknown answer does
+// not close it: every message is refused meanwhile.
 func (c *Conn) closeRevoked(claims auth.Claims) bool {
 	if c.server.cfg.Revoked == nil || claims.Subject == "" {
 		return false
@@ -96,10 +96,10 @@ func (c *Conn) closeRevoked(claims auth.Claims) bool {
 	return true
 }
 
-// Drain stops accepting sockets, closes those there are with 1001 (going away)
-// over Config.DrainSpread and waits until the last one is gone and what it was
-// doing is finished. If ctx ends first, the rest are cut off and ctx's error is
-// returned. A drained server does not come back.
+// Drain stops accepting sockets, closes the open ones with 1001 (going away) over
+// Config.DrainSpread and waits until the last one is gone and its work is finished.
+// If ctx ends first, Drain cuts off the rest and returns ctx's error. A drained
+// server cannot be reused.
 func (s *Server) Drain(ctx context.Context) error {
 	defer s.cancel()
 	s.mu.Lock()
@@ -131,7 +131,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	return fmt.Errorf("drain: %d sockets cut off: %w", len(left), ctx.Err())
 }
 
-// closeSpread tells the sockets one after another, evenly over the time given.
+// closeSpread closes the sockets one after another, evenly over the time given.
 func (s *Server) closeSpread(ctx context.Context) {
 	all := s.all()
 	begin := time.Now()
@@ -162,8 +162,8 @@ func (s *Server) all() []*Conn {
 }
 
 // refuse answers m with err, returns its code, and cuts the client off if it has
-// sent too much that was faulty. What can befall a client that does nothing wrong
-// is not held against it.
+// sent too many faulty messages. Refusals that a correct client can meet do not
+// count.
 func (c *Conn) refuse(m wire.Message, err error) wire.Code {
 	e := wire.AsError(err)
 	if e != errPanicked {
@@ -186,8 +186,8 @@ func (c *Conn) refuse(m wire.Message, err error) wire.Code {
 	return e.Code
 }
 
-// limiter returns a limiter of this socket, which the first call makes: few
-// sockets need one.
+// limiter returns a limiter of this socket, made by the first call: few sockets
+// need one.
 func (c *Conn) limiter(l **rate.Limiter, first func() *rate.Limiter) *rate.Limiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -215,7 +215,7 @@ func (c *Conn) logRefusal(m wire.Message, e *wire.Error, err error) {
 	line.Msg("message refused")
 }
 
-// overRate refuses a message because it came too fast.
+// overRate refuses a message that exceeds the rate.
 func (c *Conn) overRate(m wire.Message, err error) wire.Code {
 	e := wire.AsError(err)
 	c.reply(c.errorMessage(m, e))
@@ -230,8 +230,8 @@ func (c *Conn) overRate(m wire.Message, err error) wire.Code {
 	return e.Code
 }
 
-// errorMessage words an error as the answer to m, whose ids it borrows where
-// the error names none: a client without request ids can tell by them.
+// errorMessage formats an error as the answer to m. It takes the ids from m if the
+// error has none: a client without request ids needs them.
 func (c *Conn) errorMessage(m wire.Message, e *wire.Error) []byte {
 	p := &wire.ErrorPayload{
 		Error: e.Message, Code: e.Code, Temporary: e.Temporary, RequestType: m.Type,
@@ -249,7 +249,7 @@ func subject(m wire.Message, e *wire.Error) (keyID, sessionID string) {
 			KeyID     string `json:"key_id"`
 			SessionID string `json:"session_id"`
 		}
-		// A payload that cannot be read names nothing.
+		// An unreadable payload names nothing.
 		if json.Unmarshal(m.Payload, &ids) == nil {
 			if keyID == "" && wire.StoredID(ids.KeyID) {
 				keyID = ids.KeyID
@@ -262,8 +262,8 @@ func subject(m wire.Message, e *wire.Error) (keyID, sessionID string) {
 	return keyID, sessionID
 }
 
-// refuseRegister answers a register that failed, of user if its token was good,
-// and closes the socket where another try on it would fail as well.
+// refuseRegister answers a failed register, of user if its token was valid, and
+// closes the socket if another try on it would fail as well.
 func (c *Conn) refuseRegister(m wire.Message, user string, err error) wire.Code {
 	c.auditRefusal(m, user, wire.AsError(err))
 	code, reason := 0, ""

@@ -29,21 +29,21 @@ var ErrClosed = errors.New("wsconn: socket is closed")
 type Conn struct {
 	server *Server
 	ws     *websocket.Conn
-	stream *stream // under ws; its writing belongs to whoever has queue.writing
+	stream *stream // under ws; written to only by the goroutine that has queue.writing
 	id     string
 
 	// Touched only by the reading goroutine.
 	messages *rate.Limiter // all messages; nil for no limit
-	joined   bool          // Disconnected is owed
+	joined   bool          // Disconnected must be called
 
 	mu          sync.Mutex
-	registering bool // a sound register is with the Handler
+	registering bool // the Handler is processing a valid register
 	registered  bool
 	user        string    // these three are set once, before registered is
 	role        wire.Role // "
 	identity    string    // "
 	claims      auth.Claims
-	acks        bool   // the client acknowledges for itself
+	acks        bool   // the client acknowledges messages itself
 	written     uint64 // newest seq written to the socket
 	acked       uint64 // newest seq reported to Handler.Acked
 	queue       queue
@@ -54,7 +54,7 @@ type Conn struct {
 	registerBy  time.Time
 	pingAt      time.Time
 	aliveAt     time.Time // when the read deadline was set
-	closing     bool      // no more is queued; replies and the close frame are flushed
+	closing     bool      // nothing more is queued; replies and the close frame are flushed
 	closeCode   int       // first cause
 	closeBy     time.Time
 	changed     chan struct{}
@@ -67,16 +67,16 @@ func newConn(s *Server, ws *websocket.Conn, stream *stream, id string) *Conn {
 // ID returns the connection's id, unique in the cluster.
 func (c *Conn) ID() string { return c.id }
 
-// UserID returns the user who registered, "" before that. In Connected it is
-// set already.
+// UserID returns the registered user, "" before that. It is already set in
+// Connected.
 func (c *Conn) UserID() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.user
 }
 
-// Role returns the role in which the user registered. The token of every
-// message that reaches the Handler has it.
+// Role returns the role in which the user registered. Each message's token that
+// reaches the Handler has it.
 func (c *Conn) Role() wire.Role {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,7 +90,7 @@ func (c *Conn) Identity() string {
 	return c.identity
 }
 
-// Claims returns what the newest token says that was seen on this socket.
+// Claims returns the claims of the newest token seen on this socket.
 func (c *Conn) Claims() auth.Claims {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +107,7 @@ func (c *Conn) start() {
 	c.stream.upgraded = true
 	c.mu.Lock()
 	c.registerBy = now.Add(c.server.cfg.RegisterTimeout)
-	// Clients that came at once, after another node's end, are not pinged at once.
+	// Spread the pings of clients that reconnect together after another node's end.
 	c.pingAt = now.Add(c.server.cfg.PingEvery/2 + rand.N(c.server.cfg.PingEvery/2+1))
 	c.timer = time.AfterFunc(c.server.cfg.RegisterTimeout, c.tick)
 	c.schedule(now)
@@ -125,8 +125,8 @@ func (c *Conn) start() {
 	go c.read()
 }
 
-// closed is called while reading, when the client closes: it answers, unless what
-// is being written takes too long.
+// closed is called while reading, when the client closes: it answers, unless the
+// current write takes too long.
 func (c *Conn) closed(code int, _ string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), echoWithin)
 	defer cancel()
@@ -145,7 +145,7 @@ func (c *Conn) closed(code int, _ string) error {
 	return err
 }
 
-// schedule sets the timer for whatever is due next. c.mu is held.
+// schedule sets the timer for the next due event. c.mu is held.
 func (c *Conn) schedule(now time.Time) {
 	next := c.pingAt
 	if c.registered {
@@ -187,7 +187,7 @@ func (c *Conn) tick() {
 	c.schedule(now)
 }
 
-// doubts says why this process's clock is not to be believed, nil if it is.
+// doubts returns why this process's clock must not be trusted, nil if it may.
 func (s *Server) doubts() error {
 	if s.cfg.Doubts == nil {
 		return nil
@@ -195,9 +195,9 @@ func (s *Server) doubts() error {
 	return s.cfg.Doubts()
 }
 
-// alive puts off the read deadline: the client has shown life. The reading
-// goroutine calls it for each frame, so it sets no deadline that is nearly the
-// one that is set.
+// alive extends the read deadline, because the client has shown life. The reading
+// goroutine calls it for each frame, so it skips deadlines that are nearly the
+// current one.
 func (c *Conn) alive() {
 	now := time.Now()
 	c.mu.Lock()
@@ -208,8 +208,8 @@ func (c *Conn) alive() {
 	}
 }
 
-// pong is called while reading. Our pings carry the seq last written before
-// them, so their pongs prove what a client that does not ack has received.
+// pong is called while reading. Our pings carry the last seq written before them,
+// so their pongs prove what a client without acks has received.
 func (c *Conn) pong(data string) error {
 	c.alive()
 	seq, err := strconv.ParseUint(data, 10, 64)
@@ -248,8 +248,8 @@ func (c *Conn) readFrames() error {
 			return err
 		}
 		if c.isClosing() {
-			// Flushing: what still comes is of no use to anyone, but left unread it
-			// would make the kernel reset the connection under our last words.
+			// Flushing: further input is ignored, but if left unread it would make
+			// the kernel reset the connection before our last frames arrive.
 			if err := discard(r); err != nil {
 				return err
 			}
@@ -263,9 +263,8 @@ func (c *Conn) readFrames() error {
 	}
 }
 
-// pace puts off reading the next frame, after one of so many bytes, while the user
-// has sent more than Config.Bytes lets it. It returns at once when the socket is
-// closing.
+// pace delays reading the next frame, after one of that many bytes, while the user
+// exceeds Config.Bytes. It returns at once when the socket is closing.
 func (c *Conn) pace(bytes int64) {
 	if c.server.cfg.Bytes == nil || !c.isRegistered() {
 		return // until then frames are few and short
@@ -279,13 +278,13 @@ func (c *Conn) pace(bytes int64) {
 	_ = c.await(ctx, func() bool { return false })
 }
 
-// frames are read into buffers that are lent for one message, so that an idle
-// connection has none. Great ones are not kept.
+// frames are buffers lent for one message, so that an idle connection holds none.
+// Large ones are not kept.
 var frames = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 const maxPooledBytes = 64 << 10
 
-// readFrame deals with one frame, and returns how long it is.
+// readFrame handles one frame, and returns its length.
 func (c *Conn) readFrame(kind int, r io.Reader) (n int64, err error) {
 	limit := c.server.cfg.MaxMessageBytes
 	if !c.isRegistered() {
@@ -305,7 +304,8 @@ func (c *Conn) readFrame(kind int, r io.Reader) (n int64, err error) {
 	t, refusal, done := wire.Type(""), wire.Code(""), true
 	switch {
 	case n > int64(limit):
-		// The library's own limit would close before the client could be told why.
+		// The library's own limit would close before the client could learn the
+		// reason.
 		refusal = wire.CodeTooLarge
 		c.reply(c.errorMessage(wire.Message{}, wire.Errorf(wire.CodeTooLarge, "message is longer than %d bytes", limit)))
 		c.Close(websocket.CloseMessageTooBig, "message too large")
@@ -330,11 +330,11 @@ func discard(r io.Reader) error {
 	return err
 }
 
-// finish ends the connection: nobody reads it any more.
+// finish ends the connection once reading has stopped.
 func (c *Conn) finish(cause error) {
 	c.mu.Lock()
 	if !c.closing {
-		// The client or the network ended it; nothing more can be told.
+		// The client or the network ended it; no message can be sent.
 		code := websocket.CloseAbnormalClosure
 		var closed *websocket.CloseError
 		if errors.As(cause, &closed) {
@@ -359,8 +359,8 @@ func (c *Conn) finish(cause error) {
 
 	if c.joined {
 		c.guard("disconnected", func() error {
-			// Not under base: what a socket leaves behind is cleared away even when
-			// Drain has given up waiting.
+			// Not under base: cleanup after a socket continues even when Drain has
+			// given up waiting.
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(c.server.base), c.server.cfg.HandleTimeout)
 			defer cancel()
 			c.server.cfg.Handler.Disconnected(ctx, c)
@@ -387,17 +387,17 @@ func (c *Conn) isRegistered() bool {
 	return c.registered
 }
 
-// log begins a log line about this connection.
+// log starts a log line about this connection.
 func (c *Conn) log(level zerolog.Level) *zerolog.Event {
 	return c.server.log.WithLevel(level).Str("conn", c.id)
 }
 
-// handle deals with one text frame, which is not kept. It returns the type that
-// the frame names and the code with which it was refused, if it was; not done is
-// one that is under way still.
+// handle processes one text frame, which is not kept. It returns the type that the
+// frame names and the code of its refusal, if any; done is false for a message that
+// is still in flight.
 func (c *Conn) handle(frame []byte, begun time.Time) (t wire.Type, refusal wire.Code, done bool) {
 	if c.messages != nil && !c.messages.Allow() {
-		// Refused unread: which message it was is not known.
+		// Refused unread: the message is unknown.
 		return "", c.overRate(wire.Message{}, wire.Errorf(wire.CodeRateLimited, "more than %g messages a second", c.server.cfg.RateLimit)), true
 	}
 	m, err := wire.View(frame, c.server.cfg.MaxMessageBytes)
@@ -417,7 +417,7 @@ func (c *Conn) handle(frame []byte, begun time.Time) (t wire.Type, refusal wire.
 		}
 	}()
 	claims, err := c.server.cfg.Verifier.Verify(ctx, m.Token)
-	m.Token = "" // of no more use, and so can reach no log
+	m.Token = "" // not needed again, so that it reaches no log
 	ctx = auth.NewContext(ctx, claims)
 	if !registered {
 		return m.Type, c.register(ctx, m, claims, err), true
@@ -426,7 +426,7 @@ func (c *Conn) handle(frame []byte, begun time.Time) (t wire.Type, refusal wire.
 		c.auditRefusal(m, c.UserID(), wire.AsError(err))
 		return m.Type, c.refuse(m, err), true
 	}
-	// The user who registered is charged, whose token this may not be.
+	// The registered user is charged, even if the token is another's.
 	if err := auth.Charge(c.server.cfg.Users, c.UserID(), 1, "too many messages"); err != nil {
 		return m.Type, c.overRate(m, err), true
 	}
@@ -441,8 +441,7 @@ func (c *Conn) handle(frame []byte, begun time.Time) (t wire.Type, refusal wire.
 	return m.Type, c.answer(m, reply, err), true
 }
 
-// register deals with the first message, and returns the code with which it was
-// refused, if it was.
+// register handles the first message, and returns the code of its refusal, if any.
 func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims, err error) wire.Code {
 	var r *wire.Register
 	if err == nil {
@@ -462,12 +461,12 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 	c.mu.Lock()
 	c.user, c.role, c.identity, c.claims = r.UserID, r.Role, r.Identity, claims
 	c.acks = r.Resume != nil
-	// The client has done its part. How long the Handler may take is another
-	// matter: when many come at once, it is not their fault.
+	// The client has done its part. The Handler's time does not count: when many
+	// clients connect at once, it is not their fault.
 	c.registering = true
 	c.mu.Unlock()
-	// Revoked since it was verified, and not seen by CloseRevoked, which came
-	// before the claims were here to be seen.
+	// Revoked since it was verified and missed by CloseRevoked, which ran before
+	// the claims were stored here.
 	if c.closeRevoked(claims) {
 		return ""
 	}
@@ -482,7 +481,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 	c.joined = err == nil || panicked
 	if err != nil {
 		if wire.AsError(err).Code == wire.CodeUnavailable {
-			c.server.cfg.Registers.GiveBack(claims.Subject, 1) // the trouble is ours
+			c.server.cfg.Registers.GiveBack(claims.Subject, 1) // the fault is the server's
 		}
 		c.unregistered()
 		return c.refuseRegister(m, claims.Subject, err)
@@ -506,8 +505,7 @@ func (c *Conn) register(ctx context.Context, m wire.Message, claims auth.Claims,
 	return ""
 }
 
-// unregistered takes back what register has noted for the Handler, which has
-// refused.
+// unregistered undoes what register has set for the Handler, which has refused.
 func (c *Conn) unregistered() {
 	c.mu.Lock()
 	c.registering = false
@@ -521,8 +519,8 @@ func (c *Conn) unregistered() {
 	c.server.addUnregistered(c)
 }
 
-// mayRegister reports whether the token's bearer is who registers, in a role it
-// has.
+// mayRegister reports whether the token's subject is the user who registers, in a
+// role that the token has.
 func mayRegister(m wire.Message, r *wire.Register, claims auth.Claims) error {
 	switch {
 	case r.UserID != claims.Subject, m.UserID != "" && m.UserID != claims.Subject:
@@ -533,8 +531,8 @@ func mayRegister(m wire.Message, r *wire.Register, claims auth.Claims) error {
 	return nil
 }
 
-// receive has the Handler deal with a message of a registered client whose token
-// is good.
+// receive passes a message of a registered client, whose token is valid, to the
+// Handler.
 func (c *Conn) receive(ctx context.Context, m wire.Message, claims auth.Claims) (reply wire.Payload, pending Pending, err error) {
 	p, err := c.check(m, claims)
 	if err != nil {
@@ -560,8 +558,8 @@ func (c *Conn) receive(ctx context.Context, m wire.Message, claims auth.Claims) 
 	return reply, pending, err
 }
 
-// answer tells the client what has become of m, and returns the code with which
-// it was refused, if it was.
+// answer tells the client the result of m, and returns the code of its refusal, if
+// any.
 func (c *Conn) answer(m wire.Message, reply wire.Payload, err error) wire.Code {
 	if err == nil {
 		if reply != nil {
@@ -571,14 +569,15 @@ func (c *Conn) answer(m wire.Message, reply wire.Payload, err error) wire.Code {
 	}
 	c.auditRefusal(m, c.UserID(), wire.Cause(err))
 	if wire.AsError(err).Code == wire.CodeRateLimited {
-		// Only its time is wrong: a client that repeats it later is no abuser.
+		// Only its time is wrong: a client that repeats it later does not abuse the
+		// server.
 		return c.overRate(m, err)
 	}
 	return c.refuse(m, err)
 }
 
-// check holds m against the token it came with and against the registration,
-// and decodes it. A newer token takes the place of the one known so far.
+// check compares m with its token and the registration, and decodes it. A newer
+// token replaces the one known so far.
 func (c *Conn) check(m wire.Message, claims auth.Claims) (wire.Payload, error) {
 	c.mu.Lock()
 	user, role := c.user, c.role
@@ -607,10 +606,10 @@ func (c *Conn) check(m wire.Message, claims auth.Claims) (wire.Payload, error) {
 	return m.DecodePayload()
 }
 
-// guard calls the Handler. A panic there must not take the node down with it:
-// it is logged with its stack, but without its value unless that is the
-// runtime's own, since it may quote a message; the client is told of an internal
-// error and the socket is closed.
+// guard calls the Handler. A panic there must not take the node down with it: it is
+// logged with its stack, but without its value unless that is the runtime's own,
+// since it may quote a message; the client gets an internal error and the socket is
+// closed.
 func (c *Conn) guard(call string, f func() error) (err error) {
 	defer func() {
 		v := recover()
@@ -631,7 +630,7 @@ func (c *Conn) guard(call string, f func() error) (err error) {
 	return f()
 }
 
-// errPanicked stands for a panic that has been logged already.
+// errPanicked stands for a panic that is already logged.
 var errPanicked = wire.Errorf(wire.CodeInternal, "internal error")
 
 // queueError queues an error at once. c.mu is held.
@@ -649,7 +648,7 @@ func (c *Conn) encodeFor(user string, p wire.Payload, requestID string) []byte {
 	if err == nil {
 		return frame
 	}
-	// Payloads are strings and numbers; only a broken one of the Handler's own
+	// Payloads are strings and numbers; only a broken payload type of the Handler
 	// cannot be encoded.
 	c.log(zerolog.ErrorLevel).Err(errors.Unwrap(err)).Str("type", string(p.Type())).Msg("reply cannot be encoded")
 	return nil
@@ -659,7 +658,7 @@ func (c *Conn) encodeFor(user string, p wire.Payload, requestID string) []byte {
 // frames together are bounded too, by Config.QueueBytes.
 const maxInflight = 32
 
-// Pending is a message that a Handler has begun to deal with and not yet answered,
+// Pending is a message that a Handler has begun to process and not yet answered,
 // see [Handler.Receive].
 type Pending interface {
 	// Done is closed when Answer has little left to do.
@@ -668,25 +667,25 @@ type Pending interface {
 	Answer() (wire.Payload, error)
 }
 
-// inflight is a message that its Handler has begun to deal with.
+// inflight is a message that its Handler has begun to process.
 type inflight struct {
 	m       wire.Message // without payload
 	pending Pending
-	cancel  context.CancelFunc // of the context that Receive had
+	cancel  context.CancelFunc // of the context passed to Receive
 	bytes   int                // of its frame
 	begun   time.Time
 }
 
-// inflights are a socket's, oldest first, guarded by its Conn.mu. While there are
-// any, a goroutine answers them.
+// inflights are a socket's messages in flight, oldest first, guarded by its
+// Conn.mu. While there are any, a goroutine answers them.
 type inflights struct {
 	list  []inflight
 	bytes int
 }
 
-// awaitTurn waits until a message may be received: one that may be under way
-// beside others when there are not too many of them, any other when there is
-// none. It returns [ErrClosed] when the socket is closed.
+// awaitTurn waits until a message may be received: one that may run beside others
+// until there are not too many in flight, any other until none is. It returns
+// [ErrClosed] when the socket is closed.
 func (c *Conn) awaitTurn(t wire.Type, bytes int) error {
 	return c.await(context.Background(), func() bool {
 		u := &c.inflight
@@ -700,7 +699,7 @@ func (c *Conn) awaitTurn(t wire.Type, bytes int) error {
 	})
 }
 
-// begin notes a message that is under way.
+// begin adds a message to those in flight.
 func (c *Conn) begin(u inflight) {
 	u.m.Payload = nil // its memory is the frame's
 	c.mu.Lock()
@@ -712,8 +711,8 @@ func (c *Conn) begin(u inflight) {
 	}
 }
 
-// conclude answers what is under way, in order, until there is nothing. Answers
-// that are known at one time are written together.
+// conclude answers the messages in flight, in order, until there are none. Answers
+// that are ready together are written together.
 func (c *Conn) conclude() {
 	defer c.release()
 	for more := true; more; {
@@ -743,8 +742,8 @@ func (c *Conn) oldest() inflight {
 	return c.inflight.list[0]
 }
 
-// concluded forgets the oldest message under way and reports whether there is
-// another; if not, the next one to come is concluded by a goroutine of its own.
+// concluded removes the oldest message in flight and reports whether another
+// remains; if not, a new goroutine concludes the next message.
 func (c *Conn) concluded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -758,7 +757,7 @@ func (c *Conn) concluded() bool {
 	return u.list != nil
 }
 
-// awaitConclusion waits until nothing is under way.
+// awaitConclusion waits until no message is in flight.
 func (c *Conn) awaitConclusion() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// queue is what waits to be written to one socket, guarded by its Conn.mu. It
+// queue holds the frames to be written to one socket, guarded by its Conn.mu. It
 // holds no memory while it is empty.
 type queue struct {
 	mail      []mail   // mailbox frames, in order of seq
@@ -26,11 +26,11 @@ type queue struct {
 	pingDue   bool
 	pongDue   bool
 	pongData  string
-	asked     bool // a ping is out that asks what a client without acks has
+	asked     bool // a ping is pending that asks a client without acks what it has
 	closeDue  bool
 	closeText []byte
 	writing   bool // a writing goroutine runs
-	held      bool // none is to be started: more is about to be queued
+	held      bool // none may be started: more frames are about to be queued
 }
 
 type mail struct {
@@ -48,7 +48,7 @@ func (q *queue) fits(n, messages, bytes int) bool {
 	return len(q.mail) == 0 || len(q.mail) < messages && q.mailBytes+n <= bytes
 }
 
-// take makes the caller the writing goroutine, unless there is one.
+// take makes the caller the writing goroutine, unless one runs already.
 func (q *queue) take() bool {
 	if q.writing {
 		return false
@@ -57,7 +57,7 @@ func (q *queue) take() bool {
 	return true
 }
 
-// drop forgets all that is queued. Mail is in the mailbox still.
+// drop discards the queue. Mail remains in the mailbox.
 func (q *queue) drop() {
 	writing := q.writing
 	*q = queue{writing: writing}
@@ -66,7 +66,7 @@ func (q *queue) drop() {
 // Offer queues a mailbox frame, as [wire.Message.Encode] made it, to be written
 // with that seq. It never blocks and reports false when there is no room or the
 // socket is closed; the frame must not be modified after true. Sent is for
-// Config.Observer: when the frame was sent, zero if that is not known.
+// Config.Observer: when the frame was sent, zero if unknown.
 func (c *Conn) Offer(seq uint64, frame []byte, sent time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,9 +84,9 @@ func (c *Conn) Offer(seq uint64, frame []byte, sent time.Time) bool {
 	return true
 }
 
-// Room waits until Offer has room for the frame it last refused and half the
-// queue is free, so that whoever fills it is not woken for each frame. It
-// returns [ErrClosed] when the socket is closed, or ctx's error.
+// Room waits until Offer has room for the frame it last refused and half the queue
+// is free, so that the caller is not woken for each frame. It returns [ErrClosed]
+// when the socket is closed, or ctx's error.
 func (c *Conn) Room(ctx context.Context) error {
 	cfg := &c.server.cfg
 	return c.await(ctx, func() bool {
@@ -94,9 +94,9 @@ func (c *Conn) Room(ctx context.Context) error {
 	})
 }
 
-// reply queues a direct reply, waiting while too many are queued: the caller
-// is the reading goroutine, and a client that does not read is not read from.
-// The wait ends at the latest when the write deadline closes the socket.
+// reply queues a direct reply, waiting while too many are queued: the caller is the
+// reading goroutine, so reading stops for a client that does not read. The wait
+// ends at the latest when the write deadline closes the socket.
 func (c *Conn) reply(frame []byte) {
 	err := c.await(context.Background(), func() bool { return len(c.queue.replies) < maxReplies })
 	if err != nil {
@@ -108,8 +108,8 @@ func (c *Conn) reply(frame []byte) {
 		c.mu.Unlock()
 		return
 	}
-	// As the writing goroutine, for this one frame. What is queued meanwhile is
-	// that one's, so that reading does not wait for more than was answered.
+	// As the writing goroutine, for this one frame. Frames queued meanwhile go to
+	// another writer, so that reading does not wait for more than its reply.
 	c.queue.writing = true
 	c.mu.Unlock()
 	err = c.writeText(frame)
@@ -134,19 +134,19 @@ func (c *Conn) queueReply(frame []byte) {
 	}
 	c.queue.replies = append(c.queue.replies, frame)
 	if len(c.queue.replies) >= maxReplies {
-		c.queue.held = false // who holds it may be the next to wait
+		c.queue.held = false // the holder may be the next to wait
 	}
 	c.kick()
 }
 
-// hold keeps what is queued from being written until release.
+// hold delays writing until release.
 func (c *Conn) hold() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.queue.held = true
 }
 
-// release writes what hold has kept back, unless another goroutine does.
+// release writes the frames delayed by hold, unless another goroutine does.
 func (c *Conn) release() {
 	c.mu.Lock()
 	q := &c.queue
@@ -188,7 +188,8 @@ func (c *Conn) waitable() <-chan struct{} {
 	return c.changed
 }
 
-// wake wakes all who wait for the queue or the state to change. c.mu is held.
+// wake wakes all goroutines waiting for the queue or the state to change. c.mu is
+// held.
 func (c *Conn) wake() {
 	if c.changed != nil {
 		close(c.changed)
@@ -196,7 +197,7 @@ func (c *Conn) wake() {
 	}
 }
 
-// kick starts the writing goroutine unless it runs. c.mu is held.
+// kick starts the writing goroutine unless one runs. c.mu is held.
 func (c *Conn) kick() {
 	if !c.queue.held && !c.queue.empty() && c.queue.take() {
 		go c.write()
@@ -211,10 +212,10 @@ type outgoing struct {
 	seq  uint64
 	sent time.Time
 
-	flush bool // no frame: there is nothing more for now
+	flush bool // no frame: the queue is empty for now
 }
 
-// write is the writing goroutine: it ends when nothing is left to write.
+// write is the writing goroutine: it ends when nothing remains to be written.
 func (c *Conn) write() {
 	for {
 		out, ok := c.next()
@@ -239,8 +240,8 @@ func (c *Conn) write() {
 	}
 }
 
-// giveUp ends the socket after a failed write: half a frame may be out, and
-// nothing sensible can follow it, not even a close frame.
+// giveUp ends the socket after a failed write: half a frame may have been sent, and
+// nothing valid can follow it, not even a close frame.
 func (c *Conn) giveUp(err error) {
 	c.mu.Lock()
 	if !c.closing {
@@ -259,8 +260,8 @@ func (c *Conn) giveUp(err error) {
 	_ = c.ws.Close() // the reading goroutine wakes up and finishes
 }
 
-// next takes the next frame to write from the queue. When there is none, the
-// writing goroutine must end: another is started when there is more.
+// next takes the next frame to write from the queue. If there is none, the writing
+// goroutine must end: another is started for later frames.
 func (c *Conn) next() (outgoing, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -322,7 +323,7 @@ func (c *Conn) writeMail(out outgoing) error {
 	*buf = wire.AppendSeq((*buf)[:0], frame, seq)
 	err := c.writeText(*buf)
 	if reveal != nil {
-		clear(*buf) // it may hold what was decrypted for this write alone
+		clear(*buf) // it may hold a frame that was decrypted for this write alone
 	}
 	if cap(*buf) <= maxPooledBytes {
 		seqBuffers.Put(buf)
@@ -345,7 +346,7 @@ func (c *Conn) writeText(frame []byte) error {
 	return c.ws.WriteMessage(websocket.TextMessage, frame)
 }
 
-// writeDeadline is that of the next frame, or of all last words together.
+// writeDeadline is that of the next frame, or of all final frames together.
 func (c *Conn) writeDeadline() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -355,20 +356,20 @@ func (c *Conn) writeDeadline() time.Time {
 	return time.Now().Add(c.server.cfg.WriteTimeout)
 }
 
-// stream is a socket's network connection once it is a WebSocket. What is written
-// to it is held until flush, so that frames which are there at one time make one
-// packet and one call of the kernel; the memory for that is lent while there is
-// something to hold. Writing and flushing are one goroutine's at a time.
+// stream is a socket's network connection once it is a WebSocket. It buffers writes
+// until flush, so that frames available together make one packet and one system
+// call; the buffer is lent while it holds data. Only one goroutine writes and
+// flushes at a time.
 type stream struct {
 	net.Conn
-	upgraded bool // what is written before is the handshake, and not held
+	upgraded bool // earlier writes are the handshake, and not buffered
 	held     *[]byte
-	deadline time.Time // of writing, as it is wanted
-	set      time.Time // as it is set
+	deadline time.Time // of writing, as requested
+	set      time.Time // as set on the connection
 	slack    time.Duration
 }
 
-// streamBytes is how much a stream holds before it writes by itself.
+// streamBytes is how much a stream buffers before it flushes by itself.
 const streamBytes = 16 << 10
 
 var streamBuffers = sync.Pool{New: func() any {
@@ -396,7 +397,7 @@ func (s *stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// flush writes what is held.
+// flush writes the buffered data.
 func (s *stream) flush() error {
 	if s.held == nil {
 		return nil
@@ -407,19 +408,19 @@ func (s *stream) flush() error {
 	return err
 }
 
-// drop forgets what is held.
+// drop discards the buffered data.
 func (s *stream) drop() {
 	if s.held == nil {
 		return
 	}
-	clear(*s.held) // it may be what was decrypted for this write alone
+	clear(*s.held) // it may have been decrypted for this write alone
 	*s.held = (*s.held)[:0]
 	streamBuffers.Put(s.held)
 	s.held = nil
 }
 
 // SetWriteDeadline implements net.Conn. It takes effect with the next write, and
-// may then be earlier than wanted by the slack, so as not to be set for each.
+// may then be earlier than requested by the slack, to avoid setting it for each.
 func (s *stream) SetWriteDeadline(t time.Time) error {
 	if !s.upgraded {
 		return s.Conn.SetWriteDeadline(t)

@@ -1,42 +1,41 @@
 // Package wsconn is a node's WebSocket edge: it upgrades requests, holds the
-// sockets, checks every frame and hands what is sound to a [Handler].
+// sockets, checks every frame and passes valid ones to a [Handler].
 //
-// The first message on a socket must be register, with a good token. After that
-// each message's token is verified again; a newer one than the socket was
-// registered with prolongs its life, and the socket is closed when its newest
-// token expires. Messages of one connection are handled in order, one at a
-// time, but for round messages, of which several may be under way ([Pending]). What is refused is answered with an error message; a client that goes
-// on sending what is refused is cut off.
+// The first message on a socket must be register, with a valid token. After that
+// each message's token is verified again; a newer token extends the socket's life,
+// and the socket is closed when its newest token expires. Messages of one
+// connection are handled in order, one at a time, except round messages, of which
+// several may be in flight ([Pending]). A refused message is answered with an
+// error; a client that keeps sending such messages is cut off.
 //
-// What a crowd can make the node hold is bounded: the sockets
+// The resources that clients can occupy are bounded: the sockets
 // (Config.MaxConnections), those of them that have not begun to register
-// (Config.MaxUnregistered: the oldest makes room for the newest), what each of
-// them may send before it has, and, by Config.Users and Config.Registers, what
-// one user does on however many sockets, one after the other or at once.
+// (Config.MaxUnregistered: the oldest makes room for the newest), the data that
+// each may send before it has, and, by Config.Users and Config.Registers, what one
+// user does over all its sockets, one after the other or at once.
 //
-// Towards the client there are two queues a connection, both bounded. Direct
-// replies (confirmations, errors, pongs) have a small one, and a full one stops
-// reading from that socket. Mailbox frames are offered with [Conn.Offer], which
-// refuses when there is no room; who offers then waits in [Conn.Room]. Nothing
-// is dropped quietly: a socket is either written to, in order, or closed.
+// Each connection has two outgoing queues, both bounded. Direct replies
+// (confirmations, errors, pongs) have a small one; when it is full, reading from
+// that socket stops. Mailbox frames are offered with [Conn.Offer], which refuses
+// when there is no room; the caller then waits in [Conn.Room]. Nothing is dropped
+// silently: a socket is either written to, in order, or closed.
 //
-// A client that never acknowledges (one that knows only the seed protocol)
-// counts as having what was written to its socket once it has answered a ping
-// that was written after it: then [Handler.Acked] is called.
+// A client that never acknowledges (one that knows only the seed protocol) counts
+// as having received the frames written to its socket once it has answered a later
+// ping: then [Handler.Acked] is called.
 //
-// The package knows neither keys nor sessions nor other nodes; what a message
-// means is the Handler's business. It never logs a token or a payload.
+// The package knows no keys, sessions or other nodes; the Handler gives messages
+// their meaning. It never logs a token or a payload.
 //
 // # Goroutines and locks
 //
-// Each socket has one reading goroutine, which also runs the Handler, and writes
-// a direct reply itself when nothing else is to be written. Else a writing
-// goroutine runs, only while something is queued, and another while something
-// is under way; and a timer wakes for pings
-// and deadlines, so an idle connection costs one small stack. All end when the
-// socket closes, which [Server.Drain] waits for. Server.mu guards the set of
-// sockets, Conn.mu the state and queues of one; neither is held during I/O or a
-// call to the Handler, and Server.mu is never taken while Conn.mu is held.
+// Each socket has one reading goroutine, which also runs the Handler, and writes a
+// direct reply itself if no other frame is waiting. Otherwise a writing goroutine
+// runs, only while frames are queued, and another while messages are in flight. A
+// timer wakes for pings and deadlines, so an idle connection costs one small stack.
+// All end when the socket closes, which [Server.Drain] waits for. Server.mu guards
+// the set of sockets, Conn.mu the state and queues of one; neither is held during
+// I/O or a call to the Handler, and Server.mu is never taken while Conn.mu is held.
 package wsconn
 
 import (
@@ -77,13 +76,14 @@ const (
 	DefaultMaxUnregistered = 16 << 10
 
 	// Until a client has registered, it may send no frame longer than this, which
-	// is enough for a register: unregistered must not make the node hold megabytes.
+	// is enough for a register: unregistered clients must not make the node hold
+	// megabytes.
 	maxRegisterBytes = wire.MaxTokenBytes + wire.MaxIdentityBytes + 16<<10
 
-	// Direct replies waiting for one socket. The reader waits when they are more.
+	// Direct replies waiting for one socket. The reader waits while there are more.
 	maxReplies = 32
 
-	// How long the answer to a client's close may take.
+	// Time limit for the answer to a client's close.
 	echoWithin = time.Second
 
 	readBufferBytes  = 256     // of a socket; the rest of a longer frame is read straight into the message
@@ -91,28 +91,30 @@ const (
 )
 
 // Handler decides what messages mean. Its calls for one Conn come from one
-// goroutine, one at a time, except that Conns differ. The ctx of Connected and
-// Receive carries the claims of the message's own token ([auth.FromContext])
-// and ends after Config.HandleTimeout; it does not end with the socket.
+// goroutine, one at a time; different Conns call it concurrently. The ctx of
+// Connected and Receive carries the claims of the message's own token
+// ([auth.FromContext]) and ends after Config.HandleTimeout; it does not end with
+// the socket.
 //
-// An error that is or wraps a *wire.Error is told to the client; any other is
-// logged and becomes an internal error. A panic likewise, and closes the socket.
+// An error that is or wraps a *wire.Error is sent to the client; any other is
+// logged and becomes an internal error. So is a panic, which also closes the
+// socket.
 type Handler interface {
-	// Connected is called with a sound register, once its token, user and role
-	// have been found to agree. Returning nil with an error refuses it: the client
-	// is told, and unless the code speaks against it, may try again.
+	// Connected is called with a valid register, after its token, user and role
+	// were found to agree. Returning nil with an error refuses it: the client gets
+	// the error and, unless its code says otherwise, may try again.
 	Connected(ctx context.Context, c *Conn, r *wire.Register) (*wire.RegisterConfirm, error)
-	// Started is called when register_confirm is queued: what is offered from now
-	// on follows it. It is not called if the socket has closed meanwhile.
+	// Started is called when register_confirm is queued: frames offered from now on
+	// follow it. It is not called if the socket has closed meanwhile.
 	Started(c *Conn)
-	// Receive is called with each sound message but register, ping and pong. A
+	// Receive is called with each valid message but register, ping and pong. A
 	// payload that it returns is sent back with the message's request_id. The
-	// memory of m.Payload is used for something else once it has returned.
+	// memory of m.Payload is reused once Receive has returned.
 	//
-	// Where it has only begun to deal with the message, so that others of its kind
-	// may follow at once, it returns the rest as Pending, and ctx lasts until that
-	// has answered. A round message and an ack are received meanwhile, any other
-	// message when all before it are answered; answers keep the order.
+	// To let other messages of the same kind follow at once, it may begin the work
+	// and return the rest as Pending; ctx then lasts until Pending has answered.
+	// Round messages and acks are received meanwhile, any other message when all
+	// before it are answered; answers keep the order.
 	Receive(ctx context.Context, c *Conn, m wire.Message, p wire.Payload) (wire.Payload, Pending, error)
 	// Acked is called when a client that does not send ack has received its mailbox
 	// up to seq.
@@ -122,25 +124,25 @@ type Handler interface {
 	Disconnected(ctx context.Context, c *Conn)
 }
 
-// Auditor keeps what was decided; it does not make its caller wait.
+// Auditor records decisions; it does not make its caller wait.
 type Auditor interface{ Record(d audit.Decision) }
 
 // Config is what [New] needs.
 type Config struct {
 	// Verifier verifies the token of every message. Required.
 	Verifier auth.Verifier
-	// Revoked, where not nil, returns an error for claims that were good once and
-	// are not any more. It is asked when a socket takes over a token's claims, so
-	// that none escapes a CloseRevoked that runs meanwhile.
+	// Revoked, where not nil, returns an error for claims that were valid and have
+	// been revoked. It is called when a socket takes over a token's claims, so that
+	// a concurrent CloseRevoked misses none.
 	Revoked func(auth.Claims) error
-	// Handler receives what is sound. Required.
+	// Handler receives the valid messages. Required.
 	Handler Handler
-	// Log receives this package's log lines. Nil means none.
+	// Log receives this package's log lines. Nil disables logging.
 	Log *zerolog.Logger
-	// Observer is told what passes. Nil means nobody is.
+	// Observer counts events. Nil disables it.
 	Observer Observer
-	// Audit receives who registered, and which messages were refused for who sent
-	// them; see [Conn.audit]. Nil means none.
+	// Audit receives who registered, and which messages were refused for lack of
+	// permission; see [Conn.audit]. Nil disables it.
 	Audit Auditor
 
 	// AllowedOrigins lists the origins (https://app.example) that browsers may
@@ -157,8 +159,8 @@ type Config struct {
 	// Zero value means DefaultMaxUnregistered.
 	MaxUnregistered int
 
-	// Doubts returns an error while this process's clock is known to be wrong: what
-	// has expired by it is then not closed for good. Nil means that it is believed.
+	// Doubts returns an error while this process's clock is known to be wrong: a
+	// close for expiry is then not final. Nil means that the clock is trusted.
 	Doubts func() error
 	// RegisterTimeout is how long a socket may take to register.
 	// Zero value means DefaultRegisterTimeout.
@@ -169,16 +171,17 @@ type Config struct {
 	// closed. Zero value means DefaultPongWait.
 	PongWait time.Duration
 	// WriteTimeout is how long writing one frame may take before the socket is
-	// given up as slow. Zero value means DefaultWriteTimeout.
+	// closed as slow. Zero value means DefaultWriteTimeout.
 	WriteTimeout time.Duration
 	// HandleTimeout ends the context of a Handler's call.
 	// Zero value means DefaultHandleTimeout.
 	HandleTimeout time.Duration
-	// CloseGrace is how long a closing socket may take to flush and to be closed
-	// by the client in turn. Zero value means DefaultCloseGrace.
+	// CloseGrace is how long a closing socket may take to flush and to be closed by
+	// the client in turn. Zero value means DefaultCloseGrace.
 	CloseGrace time.Duration
-	// DrainSpread is the time over which Drain closes the sockets, so that the
-	// other nodes do not meet all clients at once. Zero value means DefaultDrainSpread.
+	// DrainSpread is the time over which Drain closes the sockets, so that clients
+	// do not all reach the other nodes at once. Zero value means
+	// DefaultDrainSpread.
 	DrainSpread time.Duration
 
 	// QueueMessages and QueueBytes bound the mailbox frames queued for one socket;
@@ -187,29 +190,31 @@ type Config struct {
 	QueueMessages int
 	QueueBytes    int
 
-	// RateLimit is how many messages a second a connection may send for long, and
-	// twice that at once. Beyond it messages are refused, and beyond twice it the
-	// socket is closed. Zero value means DefaultRateLimit, negative no limit.
+	// RateLimit is how many messages a second a connection may send on average,
+	// with bursts of twice that. Excess messages are refused, and beyond twice the
+	// rate the socket is closed. Zero value means DefaultRateLimit, negative no
+	// limit.
 	RateLimit float64
 	// Users limits the messages of each user over all its sockets, a long one
-	// counting as several, and Registers how often it registers. Beyond them
-	// messages and registers are refused. What limits the user elsewhere too may be
+	// counting as several, and Registers how often it registers. Excess messages
+	// and registers are refused. Limits that apply to the user elsewhere too may be
 	// shared. Nil means no limit.
 	Users     *limit.Throttle
 	Registers *limit.Throttle
 	// Bytes limits the bytes, in KiB, of each user's messages over all its sockets.
-	// A socket of a user beyond it is read more slowly, and nothing is refused: what
-	// is not read waits at the client. What limits the user elsewhere too may be
-	// shared. Nil means no limit.
+	// Sockets of a user beyond it are read more slowly, and nothing is refused:
+	// unread data waits at the client. Limits that apply to the user elsewhere too
+	// may be shared. Nil means no limit.
 	Bytes *limit.Throttle
-	// MaxRefused is how many faulty messages a connection may send at once, and
-	// one a second for long, before it is closed. Zero value means DefaultMaxRefused.
+	// MaxRefused is how many faulty messages a connection may send at once, and one
+	// a second on average, before it is closed. Zero value means DefaultMaxRefused.
 	MaxRefused int
 
-	// Reveal, where not nil, is given each mailbox frame just before it is written
-	// to its user's socket and returns what is to be written: a node that keeps
-	// secrets encrypted in Redis decrypts them here. It must not modify frame. Nil
-	// means that it cannot, and closes the socket with wire.CloseUnavailable.
+	// Reveal, where not nil, gets each mailbox frame just before it is written to
+	// its user's socket and returns the frame to write: a node that keeps secrets
+	// encrypted in Redis decrypts them here. It must not modify frame. Returning
+	// nil means that it cannot decrypt, and closes the socket with
+	// wire.CloseUnavailable.
 	Reveal func(user string, frame []byte) []byte
 }
 
@@ -317,7 +322,7 @@ func (s *Server) Count() int {
 	return len(s.conns)
 }
 
-// Registered returns how many of them have registered.
+// Registered returns how many sockets have registered.
 func (s *Server) Registered() int { return int(s.registered.Load()) }
 
 // ServeHTTP upgrades the request and returns; the socket lives on without it,
@@ -336,7 +341,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.makeRoom()
 	c := newConn(s, ws, stream, rand.Text())
 	if err := s.add(c); err != nil {
-		// It was let in while others were: now there is no room for it after all.
+		// It was admitted together with others, and there is no room left for it.
 		_ = ws.WriteControl(websocket.CloseMessage, closeFrame(wire.CloseUnavailable, err.Error()), time.Now().Add(s.cfg.CloseGrace))
 		_ = ws.Close()
 		return
@@ -345,10 +350,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.start()
 }
 
-// admit refuses requests that are not worth a handshake.
+// admit refuses requests before the handshake.
 func (s *Server) admit(u *url.URL) error {
-	// Addresses end up in logs of proxies and in histories of browsers. A client
-	// that puts its token there should learn it before it is in production.
+	// URLs end up in logs of proxies and in histories of browsers. A client that
+	// puts its token there should learn so before production.
 	for _, name := range []string{"token", "access_token", "jwt"} {
 		if u.Query().Has(name) {
 			return wire.Errorf(wire.CodeBadRequest, "the URL must not contain a token; send it in the register message")
@@ -359,7 +364,7 @@ func (s *Server) admit(u *url.URL) error {
 	return s.full()
 }
 
-// full says why no socket may be added. s.mu is held.
+// full returns why no socket may be added. s.mu is held.
 func (s *Server) full() error {
 	switch {
 	case s.draining:
@@ -394,7 +399,7 @@ func (s *Server) add(c *Conn) error {
 		return err
 	}
 	s.conns[c] = struct{}{}
-	// Before the socket is read from, which may take it out again.
+	// Before the socket is read from, which may remove it again.
 	s.unregistered.add(c)
 	return nil
 }
@@ -418,25 +423,25 @@ func newLimiter(perSecond float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), max(1, int(2*perSecond)))
 }
 
-// Observer is told what passes through the sockets, to count it. Its methods do
-// not block, and are called by any number of goroutines.
+// Observer counts the events of the sockets. Its methods do not block, and are
+// called concurrently.
 type Observer interface {
-	// Handled is called when a frame has been dealt with: with its type in its
-	// sender's own words ("" if it could not be read), the code with which it was
-	// refused ("" if it was not), and how long that took.
+	// Handled is called after a frame was processed: with the type that its sender
+	// named ("" if unreadable), the code of its refusal ("" if accepted), and the
+	// time taken.
 	Handled(t wire.Type, refused wire.Code, took time.Duration)
 	// Written is called when a mailbox frame has been written to its socket, with
-	// the frame as it was offered and when it was sent, zero if that is not known.
+	// the frame as it was offered and when it was sent, zero if unknown.
 	Written(frame []byte, sent time.Time)
 	// TurnedAway is called when a mailbox frame was offered to a socket whose queue
 	// is full. It is offered again.
 	TurnedAway()
-	// Closed is called when a socket is gone, with its close code: ours, or any
-	// that the client has sent.
+	// Closed is called when a socket is gone, with its close code: the server's, or
+	// any that the client has sent.
 	Closed(code int)
 }
 
-// unobserved is the Observer of who wants none.
+// unobserved is the Observer used if none is configured.
 type unobserved struct{}
 
 func (unobserved) Handled(wire.Type, wire.Code, time.Duration) {}
@@ -444,8 +449,8 @@ func (unobserved) Written([]byte, time.Time)                   {}
 func (unobserved) TurnedAway()                                 {}
 func (unobserved) Closed(int)                                  {}
 
-// unregisteredConns are the sockets that have not begun to register, oldest first. No
-// token is known for them, so their number is bounded as a whole and not for each
+// unregisteredConns are the sockets that have not begun to register, oldest first.
+// Their tokens are unknown, so their number is bounded as a whole and not for each
 // user. The zero value is ready; Server.mu guards it.
 type unregisteredConns struct {
 	queue list.List // of *Conn
@@ -491,7 +496,7 @@ func (s *Server) addUnregistered(c *Conn) {
 	s.makeRoom()
 }
 
-// removeUnregistered counts c as unregistered no more: its register has begun.
+// removeUnregistered removes c from the unregistered: its register has begun.
 func (s *Server) removeUnregistered(c *Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package auth verifies who is asking: it issues and verifies tokens, hashes
-// passwords and guards HTTP handlers.
+// Package auth authenticates users: it issues and verifies tokens, hashes passwords
+// and guards HTTP handlers.
 //
 // Start here: [NewHS256] makes the issuer and verifier of Conclave's own tokens,
 // [NewJWKS] the verifier of another issuer's, and [Middleware] guards an HTTP handler
@@ -16,8 +16,8 @@
 //
 // # Goroutines and locks
 //
-// The package starts none. [JWKS.Run] blocks until its context ends, and the goroutine
-// that holds a JWKS's turn reads its source.
+// The package starts no goroutines. [JWKS.Run] blocks until its context ends, and a
+// JWKS's source is read by the goroutine that holds its turn.
 package auth
 
 import (
@@ -29,24 +29,24 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Claims is what a verified token says about its bearer.
+// Claims are a verified token's claims about its user.
 type Claims struct {
-	Subject   string      // the user id: a wire.ValidID, or of an account that has another one from before
+	Subject   string      // the user id: a wire.ValidID, or that of an account with an older name
 	Roles     []wire.Role // known roles only, without repeats; shared, not to be modified
-	IssuedAt  time.Time   // zero if the token does not say
-	ExpiresAt time.Time   // the token is good before this moment
+	IssuedAt  time.Time   // zero if absent from the token
+	ExpiresAt time.Time   // the token is valid before this moment
 	ID        string      // the token's jti, "" if it has none
 
-	// Generation counts how often the account's tokens had been revoked when this
-	// one was issued, and one; 0 if its issuer does not say.
+	// Generation is one more than the number of times the account's tokens had been
+	// revoked when this one was issued; 0 if its issuer does not say.
 	Generation int64
 	// Key is the thumbprint of the key in a JWKS that verified the token, "" for
 	// one under this cluster's own secret.
 	Key string
 }
 
-// Login is the id of the login that the token is of, "" if that cannot be renewed
-// or its issuer does not say.
+// Login returns the id of the token's login, "" if it cannot be renewed or its
+// issuer does not say.
 func (c Claims) Login() string {
 	if login, _, ok := strings.Cut(c.ID, "."); ok && c.Generation > 0 && c.Key == "" {
 		return login
@@ -54,15 +54,15 @@ func (c Claims) Login() string {
 	return ""
 }
 
-// Has reports whether the bearer may act in that role.
+// Has reports whether the user may act in that role.
 func (c Claims) Has(role wire.Role) bool { return slices.Contains(c.Roles, role) }
 
-// Verifier decides whether a token is good.
+// Verifier decides whether a token is valid.
 type Verifier interface {
-	// Verify returns what token says. Its error is or wraps a *wire.Error:
-	// wire.CodeTokenExpired for a token that was good once, wire.CodeUnauthenticated
-	// for every other that is not, wire.CodeUnavailable if it could not tell. The
-	// error never holds the token.
+	// Verify returns the claims of token. Its error is or wraps a *wire.Error:
+	// wire.CodeTokenExpired for an expired token, wire.CodeUnauthenticated for any
+	// other invalid one, wire.CodeUnavailable if the answer is unknown. The error
+	// never holds the token.
 	Verify(ctx context.Context, token string) (Claims, error)
 }
 

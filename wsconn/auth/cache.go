@@ -8,10 +8,10 @@ import (
 // maxCachedTokens bounds the cache of verified tokens; about 5 MB when full.
 const maxCachedTokens = 16 << 10
 
-// tokenCache remembers verified tokens by their hash, never the tokens. It has
-// two generations: when the young one is full it becomes the old one and the
-// former old one is forgotten, which bounds it in constant time. What has
-// expired is not removed early but never believed: Verify looks at the clock.
+// tokenCache remembers verified tokens by their hash, never the tokens. It has two
+// generations: when the young one is full it becomes the old one and the former old
+// one is dropped, which bounds it in constant time. Expired tokens are not removed
+// early but never accepted: Verify checks the clock.
 type tokenCache struct {
 	half int // most entries of one generation
 

@@ -12,8 +12,7 @@ import (
 )
 
 // claimSet is a token's claims as its issuer wrote them. Decoding refuses a
-// claim that is named twice: what one reader takes for the subject must be what
-// every reader does.
+// repeated claim: all readers must agree on the subject.
 type claimSet struct{ jwt.MapClaims }
 
 // UnmarshalJSON implements [json.Unmarshaler].
@@ -26,8 +25,8 @@ func (s *claimSet) UnmarshalJSON(b []byte) error {
 // maxExpiry is the end of what RFC 3339 can write, and well inside int64.
 var maxExpiry = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// claims reads what Conclave needs from a set whose signature is good. Where the
-// issuer is another, m says where the user and roles are; else it is nil.
+// claims reads the claims that Conclave needs from a set with a valid signature.
+// For another issuer, m locates the user and roles; else it is nil.
 func (s *claimSet) claims(m *mapping) (Claims, error) {
 	var c Claims
 	if m != nil {
@@ -47,7 +46,7 @@ func (s *claimSet) claims(m *mapping) (Claims, error) {
 			}
 		}
 	}
-	// A number too great for a time would wrap round to any moment.
+	// A number too large for a time would wrap round to any moment.
 	seconds, ok := s.MapClaims["exp"].(float64)
 	if !ok || seconds < 1 || seconds > float64(maxExpiry.Unix()) {
 		return Claims{}, badToken("exp is not a time")
@@ -61,7 +60,7 @@ func (s *claimSet) claims(m *mapping) (Claims, error) {
 		c.IssuedAt = time.Unix(int64(issued), 0)
 	}
 	if id, present := s.MapClaims["jti"]; present {
-		// One that cannot be revoked by its jti is not taken.
+		// A jti that cannot be revoked is refused.
 		if c.ID, ok = id.(string); !ok || c.ID != "" && !ValidTokenID(c.ID) {
 			return Claims{}, badToken("jti is not a short text")
 		}
@@ -69,8 +68,8 @@ func (s *claimSet) claims(m *mapping) (Claims, error) {
 	return c, nil
 }
 
-// nameable refuses the tokens of users whose names nobody may have who comes
-// anew. A token with a generation is of an account of this cluster, which exists.
+// nameable refuses the tokens of users with names that new users may not have. A
+// token with a generation belongs to an existing account of this cluster.
 func (c Claims) nameable() error {
 	if !wire.ValidID(c.Subject) {
 		return badToken("sub " + wire.IDRule)
@@ -78,8 +77,8 @@ func (c Claims) nameable() error {
 	return nil
 }
 
-// generation reads which of its account's logins the token belongs to. Only
-// tokens that this cluster issued are asked.
+// generation reads which of its account's generations the token belongs to. It is
+// used only for this cluster's own tokens.
 func (s *claimSet) generation() (int64, error) {
 	claim, present := s.MapClaims[generationClaim]
 	if !present {
@@ -93,8 +92,8 @@ func (s *claimSet) generation() (int64, error) {
 }
 
 // appendRoles adds the roles in a claim that is a string or a list of strings.
-// Roles of other systems are passed over: an issuer may serve several. Where
-// names are given, those are the issuer's names of ours, and it has no others.
+// Roles of other systems are skipped: an issuer may serve several. Names, if given,
+// map the issuer's role names to ours; no others count then.
 func appendRoles(roles []wire.Role, claim any, names map[string]wire.Role) ([]wire.Role, error) {
 	var list []any
 	switch v := claim.(type) {

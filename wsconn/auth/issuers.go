@@ -6,11 +6,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Issuers verifies the tokens of this cluster's own accounts and those of
-// another issuer. Which verifier is asked is decided by the algorithm alone: a
-// secret is tried only on HS256, and a JWKS holds no secrets, so neither can be
-// made to take what belongs to the other. Beyond that both are trusted alike:
-// either may name any user in any role.
+// Issuers verifies the tokens of this cluster's own accounts and those of another
+// issuer. The algorithm alone selects the verifier: a secret is tried only on
+// HS256, and a JWKS holds no secrets, so neither can be made to accept the other's
+// tokens. Beyond that both are trusted alike: either may name any user in any role.
 type Issuers struct {
 	Own   *HS256
 	Other *JWKS

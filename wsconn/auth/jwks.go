@@ -28,21 +28,21 @@ const (
 	maxRedirects = 3
 )
 
-// JWKSConfig is what [NewJWKS] needs.
+// JWKSConfig configures [NewJWKS].
 type JWKSConfig struct {
 	// Source is a file, or an http:// or https:// URL. Required.
 	Source string
 	// Issuer and Audience, where set, must be a token's iss and aud. Without an
-	// audience a token that the issuer made for any other service is good here.
+	// audience, tokens that the issuer made for any other service are valid here.
 	Issuer   string
 	Audience string
 	// UserClaim and RolesClaim are the claims that name the user and its roles: a
-	// claim's name, or, beginning with /, a JSON pointer to one within others, as
-	// /realm_access/roles. Zero values mean sub, and role and roles. What names the
-	// user is mapped by wire.UserOf.
+	// claim's name, or, beginning with /, a JSON pointer to a nested one, as
+	// /realm_access/roles. Zero values mean sub, and role and roles. The user claim
+	// is mapped by wire.UserOf.
 	UserClaim, RolesClaim string
-	// Roles are the issuer's names of this cluster's roles; it has no others then.
-	// Nil means that they have the same names.
+	// Roles maps the issuer's role names to this cluster's roles; no others count
+	// then. Nil means that the names are the same.
 	Roles map[string]string
 	// MaxLife is the longest a token may live, from iat and from now.
 	// Zero value means MaxTTL.
@@ -51,15 +51,15 @@ type JWKSConfig struct {
 	// Every is how often the source is read again. Zero value means 5 minutes for
 	// a URL and 2 seconds for a file.
 	Every time.Duration
-	// UnknownEvery is how often at most an unknown kid makes the source be read out
-	// of turn. Zero value means 10 seconds.
+	// UnknownEvery is the minimum interval between extra reads of the source caused
+	// by an unknown kid. Zero value means 10 seconds.
 	UnknownEvery time.Duration
-	// Client makes the requests. Nil means one of the package's own.
+	// Client makes the requests. Nil means the package's own.
 	Client *http.Client
-	// Changed, where not nil, is called after a set has taken the place of another.
+	// Changed, where not nil, is called after the set has been replaced by another.
 	Changed func()
-	// Report, where not nil, is told what an operator should know: a source that
-	// cannot be read, and each key that is passed over.
+	// Report, where not nil, gets errors for the operator: a source that cannot be
+	// read, and each key that is skipped.
 	Report func(error)
 	// Now replaces time.Now where not nil.
 	Now func() time.Time
@@ -69,23 +69,23 @@ type JWKSConfig struct {
 // 7517): RS256, ES256 and EdDSA on Ed25519, each key for one of them. A token
 // must name its key (kid).
 //
-// The set is read by [JWKS.Load], again and again by [JWKS.Run], and when a kid
-// is unknown. While its source fails, the last good set stays; a set that can be
-// read takes its place whole, also if it has fewer keys or none.
+// The set is read by [JWKS.Load], repeatedly by [JWKS.Run], and when a kid is
+// unknown. While its source fails, the last valid set stays; a readable set
+// replaces it whole, even if it has fewer keys or none.
 type JWKS struct {
 	cfg    JWKSConfig
 	policy *policy
 	remote bool
 
 	set atomic.Pointer[keySet]
-	raw []byte // what set was read from; guarded by turn
+	raw []byte // source text of set; guarded by turn
 
-	turn    chan struct{} // held by whoever reads the source
+	turn    chan struct{} // held while reading the source
 	tried   time.Time     // last attempt; guarded by turn
-	failing error         // of the last attempt, nil if it was good; guarded by turn
+	failing error         // of the last attempt, nil if it succeeded; guarded by turn
 }
 
-// NewJWKS checks cfg. It does no I/O: until [JWKS.Load] has been good once, it
+// NewJWKS checks cfg. It does no I/O: until [JWKS.Load] has succeeded once, it
 // verifies nothing.
 func NewJWKS(cfg JWKSConfig) (*JWKS, error) {
 	j := &JWKS{turn: make(chan struct{}, 1)}
@@ -137,7 +137,7 @@ func NewJWKS(cfg JWKSConfig) (*JWKS, error) {
 // Remote reports whether the source is a URL.
 func (j *JWKS) Remote() bool { return j.remote }
 
-// checkRedirect keeps whoever may redirect from taking the encryption away.
+// checkRedirect refuses redirects that would remove the encryption.
 func checkRedirect(next *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
 		return errors.New("too many redirects")
@@ -159,7 +159,7 @@ func (j *JWKS) Load(ctx context.Context) error {
 	return j.load(ctx)
 }
 
-// Run reads the source again and again until ctx ends.
+// Run reads the source repeatedly until ctx ends.
 func (j *JWKS) Run(ctx context.Context) error {
 	tick := time.NewTicker(j.cfg.Every)
 	defer tick.Stop()
@@ -173,11 +173,11 @@ func (j *JWKS) Run(ctx context.Context) error {
 	}
 }
 
-// load does it, in its turn.
+// load reads the source once it holds the turn.
 func (j *JWKS) load(ctx context.Context) error {
 	err := j.replace(ctx)
 	j.tried = j.cfg.Now()
-	// A file that stays away is told of once, not every 2 seconds.
+	// A missing file is reported once, not every 2 seconds.
 	if err != nil && (j.failing == nil || j.failing.Error() != err.Error()) && ctx.Err() == nil {
 		j.cfg.Report(err)
 	}
@@ -185,7 +185,7 @@ func (j *JWKS) load(ctx context.Context) error {
 	return err
 }
 
-// replace reads the source and puts a set that differs in place.
+// replace reads the source and installs a set that differs.
 func (j *JWKS) replace(ctx context.Context) error {
 	raw, err := j.read(ctx)
 	if err != nil {
@@ -230,7 +230,7 @@ func (j *JWKS) read(ctx context.Context) ([]byte, error) {
 	resp, err := j.cfg.Client.Do(req)
 	if err != nil {
 		var u *url.Error
-		if errors.As(err, &u) { // which repeats the URL, and that may hold a password
+		if errors.As(err, &u) { // it repeats the URL, which may hold a password
 			err = u.Err
 		}
 		return nil, err
@@ -250,8 +250,8 @@ func readBounded(r io.Reader) ([]byte, error) {
 	return raw, err
 }
 
-// Verify implements [Verifier]. Tokens found good are remembered, by their
-// SHA-256, until they expire or the set changes.
+// Verify implements [Verifier]. It caches valid tokens, by their SHA-256, until
+// they expire or the set changes.
 func (j *JWKS) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > wire.MaxTokenBytes {
 		return Claims{}, errTokenTooLong()
@@ -286,9 +286,9 @@ func (j *JWKS) Verify(ctx context.Context, token string) (Claims, error) {
 	return c, nil
 }
 
-// key returns the key that has that kid, and its set: the one at hand, nil for
-// none, or a newer one. The source is read for a kid that the set does not have,
-// unless that was tried just now.
+// key returns the key with that kid, and its set: the current one, nil for none, or
+// a newer one. It reads the source for a kid that the set lacks, unless that was
+// tried just now.
 func (j *JWKS) key(ctx context.Context, set *keySet, kid string) (*keySet, publicKey, error) {
 	if key, ok := set.find(kid); ok {
 		return set, key, nil
@@ -302,7 +302,7 @@ func (j *JWKS) key(ctx context.Context, set *keySet, kid string) (*keySet, publi
 	set = j.set.Load()
 	key, ok := set.find(kid)
 	if !ok && (j.tried.IsZero() || j.cfg.Now().Sub(j.tried) >= j.cfg.UnknownEvery) {
-		// For all who ask, not only for this one, who may go away meanwhile.
+		// For all callers, not only this one, which may leave meanwhile.
 		_ = j.load(context.WithoutCancel(ctx))
 		set = j.set.Load()
 		key, ok = set.find(kid)

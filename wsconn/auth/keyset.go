@@ -27,7 +27,7 @@ const (
 	maxKeyIDBytes = 256
 )
 
-// jwksAlgorithms are those that a key in a JWKS may verify.
+// jwksAlgorithms are the algorithms that a key in a JWKS may verify.
 var jwksAlgorithms = []string{algRS256, algES256, algEdDSA}
 
 const (
@@ -37,8 +37,8 @@ const (
 )
 
 // keySet is one state of an issuer's JWKS: its usable keys by kid, and the tokens
-// found good under them. It does not change; what is verified under one set is not
-// believed under the next.
+// found valid under them. It is immutable; tokens verified under one set are
+// verified again under the next.
 type keySet struct {
 	keys  map[string]publicKey
 	cache *tokenCache
@@ -59,9 +59,9 @@ func (k publicKey) of(token *jwt.Token) (any, error) {
 	return k.key, nil
 }
 
-// parseKeySet reads a JWKS (RFC 7517 section 5). Keys that cannot verify a token
-// here are passed over, each with a reason for the operator: a set may serve
-// several purposes. That it is a set at all is demanded.
+// parseKeySet reads a JWKS (RFC 7517 section 5). It skips keys that cannot verify a
+// token here, each with a reason for the operator: a set may serve several
+// purposes. Text that is not a set is an error.
 func parseKeySet(raw []byte) (set *keySet, passedOver []error, err error) {
 	if _, err := decodeObject(raw); err != nil {
 		return nil, nil, fmt.Errorf("not a JWKS: %w", err)
@@ -95,8 +95,8 @@ func parseKeySet(raw []byte) (set *keySet, passedOver []error, err error) {
 	return set, passedOver, nil
 }
 
-// jwk is a JSON Web Key, as far as it is looked at. A certificate beside the key
-// (x5c, x5u, x5t) is not, nor is it fetched.
+// jwk is a JSON Web Key, as far as it is used. A certificate beside the key (x5c,
+// x5u, x5t) is ignored and not fetched.
 type jwk struct {
 	KTY    string   `json:"kty"`
 	KID    string   `json:"kid"`
@@ -120,8 +120,8 @@ type jwk struct {
 	OTH []json.RawMessage `json:"oth"`
 }
 
-// parseKey reads one key and pins its algorithm: the one that it names, or the
-// only one its type allows.
+// parseKey reads one key and pins its algorithm: the one that it names, or the only
+// one that its type allows.
 func parseKey(raw json.RawMessage) (kid string, key publicKey, err error) {
 	var m jwk
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -132,8 +132,8 @@ func parseKey(raw json.RawMessage) (kid string, key publicKey, err error) {
 	case m.KID == "" || len(m.KID) > maxKeyIDBytes:
 		return m.KID, key, errors.New("it has no kid, or a very long one")
 	case m.KTY == "oct" || m.K != "":
-		// Published, it is no secret; and a set that may hold one invites tokens
-		// signed with whatever it publishes.
+		// A published symmetric key is not secret; and a set that may hold one
+		// invites tokens signed with any published value.
 		return m.KID, key, errors.New("a symmetric key is not taken from a JWKS")
 	case private:
 		return m.KID, key, errors.New("its private part is in the set: replace this key")
@@ -223,8 +223,7 @@ func (m jwk) ec() (*ecdsa.PublicKey, error) {
 	return nil, errParameters
 }
 
-// coordinate decodes a parameter that must be there: base64url, with or without
-// padding.
+// coordinate decodes a required parameter: base64url, with or without padding.
 func coordinate(text string) ([]byte, error) {
 	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(text, "="))
 	if err != nil || len(b) == 0 {
@@ -233,17 +232,17 @@ func coordinate(text string) ([]byte, error) {
 	return b, nil
 }
 
-// thumbprint tells a key from another that later has its kid.
+// thumbprint distinguishes a key from a later one with the same kid.
 func thumbprint(key crypto.PublicKey, kid string) (string, error) {
 	text, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
 		return "", fmt.Errorf("key thumbprint: %w", err)
 	}
-	sum := sha256.Sum256(append(text, kid...)) // DER ends where it says
+	sum := sha256.Sum256(append(text, kid...)) // DER marks its own end
 	return base64.RawURLEncoding.EncodeToString(sum[:]), nil
 }
 
-// find returns the key of that name. A nil set has none.
+// find returns the key with that kid. A nil set has none.
 func (s *keySet) find(kid string) (publicKey, bool) {
 	if s == nil {
 		return publicKey{}, false

@@ -10,18 +10,18 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// mapping says where the tokens of another issuer name their user and its roles.
+// mapping locates the user and its roles in another issuer's tokens.
 type mapping struct {
 	user  claimPath
 	roles []claimPath
 	names map[string]wire.Role // nil: the issuer's roles have our names
 }
 
-// claimPath leads to a claim: the names of objects, one in the other.
+// claimPath leads to a claim: the names of nested objects.
 type claimPath []string
 
 // parseClaimPath reads the name of a claim, or, where it begins with /, a JSON
-// pointer (RFC 6901) to one within others.
+// pointer (RFC 6901) to a nested one.
 func parseClaimPath(text string) (claimPath, error) {
 	if !strings.HasPrefix(text, "/") {
 		if text == "" {
@@ -39,7 +39,7 @@ func parseClaimPath(text string) (claimPath, error) {
 	return path, nil
 }
 
-// in returns what the path leads to, nil for nothing.
+// in returns the value at the path, nil for none.
 func (p claimPath) in(claims map[string]any) any {
 	var at any = claims
 	for _, name := range p {
@@ -88,7 +88,7 @@ func newMapping(user, roles string, names map[string]string) (m mapping, err err
 	return m, nil
 }
 
-// apply replaces what c says of the user and its roles by what the mapping finds.
+// apply replaces c's user and roles by those that the mapping finds.
 func (m mapping) apply(c *Claims, claims map[string]any) error {
 	subject, _ := m.user.in(claims).(string)
 	var ok bool

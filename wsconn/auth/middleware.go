@@ -11,10 +11,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Middleware lets through requests that carry a good token as "Authorization:
-// Bearer …", with its claims in their context ([FromContext]), and answers all
-// others with a problem document. A token anywhere else in a request is not
-// looked at. A report that is not nil is told why each of the others was refused.
+// Middleware passes requests that carry a valid token as "Authorization: Bearer …",
+// with its claims in their context ([FromContext]), and answers all others with a
+// problem document. Tokens elsewhere in a request are ignored. A non-nil report
+// gets the reason of each refusal.
 func Middleware(v Verifier, report func(*http.Request, error)) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -31,7 +31,7 @@ func Middleware(v Verifier, report func(*http.Request, error)) func(http.Handler
 	}
 }
 
-// Bearer returns what the token says that a request carries as "Authorization:
+// Bearer returns the claims of the token that a request carries as "Authorization:
 // Bearer …".
 func Bearer(r *http.Request, v Verifier) (Claims, error) {
 	token, err := bearer(r.Header)
@@ -53,9 +53,9 @@ func bearer(h http.Header) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// Problem is a problem document (RFC 9457) as the web API answers errors with.
-// Its type is about:blank, so the title is the status's own; what went wrong is
-// in Code, for programs, and Detail, for people.
+// Problem is a problem document (RFC 9457), the web API's form of an error. Its
+// type is about:blank, so the title is the status's own; Code gives the fault to
+// programs, Detail to people.
 type Problem struct {
 	Type      string    `json:"type"`
 	Title     string    `json:"title"`
@@ -67,9 +67,9 @@ type Problem struct {
 	SessionID string    `json:"session_id,omitempty"`
 }
 
-// WriteProblem answers a request with err as a problem document. Of an error
-// that neither is nor wraps a *wire.Error it tells only that it is internal;
-// logging it is the caller's.
+// WriteProblem answers a request with err as a problem document. An error that
+// neither is nor wraps a *wire.Error becomes internal without details; the caller
+// logs it.
 func WriteProblem(w http.ResponseWriter, err error) {
 	e, p := wire.AsError(err), ProblemOf(err)
 	status := p.Status
@@ -82,16 +82,16 @@ func WriteProblem(w http.ResponseWriter, err error) {
 		h.Set("WWW-Authenticate", `Bearer realm="conclave"`)
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
 		if e.Code == wire.CodeQuotaExceeded && e.RetryAfter == 0 {
-			break // until something ends, and nobody knows when
+			break // it lasts until something ends, at an unknown time
 		}
 		h.Set("Retry-After", strconv.Itoa(retrySeconds(e.RetryAfter)))
 	}
 	w.WriteHeader(status)
-	// A client that is gone cannot be told.
+	// A client that has left cannot be told.
 	_ = json.NewEncoder(w).Encode(p)
 }
 
-// ProblemOf is the problem document of err, as WriteProblem writes it.
+// ProblemOf returns the problem document of err, as WriteProblem writes it.
 func ProblemOf(err error) Problem {
 	e := wire.AsError(err)
 	status := Status(e.Code)
@@ -107,12 +107,12 @@ func ProblemOf(err error) Problem {
 	}
 }
 
-// retrySeconds is a time to wait in whole seconds, rounded up, at least 1.
+// retrySeconds returns a wait in whole seconds, rounded up, at least 1.
 func retrySeconds(wait time.Duration) int {
 	return max(1, int((wait+time.Second-1)/time.Second))
 }
 
-// Status returns the HTTP status that goes with a code.
+// Status returns the HTTP status of a code.
 func Status(code wire.Code) int {
 	switch code {
 	case wire.CodeBadRequest, wire.CodeUnknownType, wire.CodeNotRegistered:
@@ -139,8 +139,8 @@ func Status(code wire.Code) int {
 	return http.StatusInternalServerError
 }
 
-// Charge takes what costs as much as cost events from key's share of t. Where that is
-// too much now, its error is a *wire.Error with wire.CodeRateLimited that begins with
+// Charge takes the price of cost events from key's share of t. If that exceeds the
+// rate, its error is a *wire.Error with wire.CodeRateLimited that begins with
 // tooMany and says when to try again. A nil t limits nothing.
 func Charge(t *limit.Throttle, key string, cost int, tooMany string) error {
 	wait := t.Take(key, cost)

@@ -32,7 +32,7 @@ const (
 	maxThreads   = 16
 )
 
-// Cost is what one argon2id hash costs (RFC 9106).
+// Cost is the cost of one argon2id hash (RFC 9106).
 type Cost struct {
 	MemoryKiB uint32
 	Time      uint32 // passes
@@ -80,7 +80,7 @@ func parseHash(s string) (hash, error) {
 	if h.sum, err = phcBase64.DecodeString(fields[5]); err != nil || len(h.sum) < 16 || len(h.sum) > 64 {
 		return hash{}, ErrBadHash
 	}
-	// One spelling only, so that nothing hides behind what Sscanf forgives.
+	// Only one spelling is valid, since Sscanf accepts others.
 	if h.String() != s {
 		return hash{}, ErrBadHash
 	}
@@ -91,15 +91,15 @@ func parseHash(s string) (hash, error) {
 var ErrBadHash = errors.New("stored password hash is not argon2id in PHC format")
 
 // Hasher computes password hashes, a bounded number at a time: each takes
-// Cost.MemoryKiB, and many logins at once must neither take all memory nor, from one
-// network, all the slots. Safe for concurrent use.
+// Cost.MemoryKiB, and many logins at once must neither take all memory nor, from
+// one network, all the slots. It is safe for concurrent use.
 type Hasher struct {
 	cost  Cost
 	turns turns
-	decoy hash // compared with where there is no hash to compare with
+	decoy hash // compared with if there is no stored hash
 }
 
-// NewHasher returns a Hasher of new hashes at that cost, which must be Valid.
+// NewHasher returns a Hasher whose new hashes have that cost, which must be Valid.
 // Concurrency is how many hashes are computed at the same time.
 func NewHasher(cost Cost, concurrency int) *Hasher {
 	h := &Hasher{cost: cost, turns: turns{slots: concurrency, most: waitersPerSlot * concurrency}}
@@ -109,7 +109,7 @@ func NewHasher(cost Cost, concurrency int) *Hasher {
 	return h
 }
 
-// Hash hashes a new password, as it is stored. Its errors are those of Check, but
+// Hash hashes a new password for storage. Its errors are those of Check, except
 // ErrBadHash.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	if err := h.turns.acquire(ctx, Turn{}); err != nil {
@@ -122,9 +122,10 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return p.String(), nil
 }
 
-// Check reports whether password is the one that the stored hash is of. An empty
-// stored is no password's, takes as long to compare and returns false. Its errors are
-// ErrBadHash, a *wire.Error with wire.CodeRateLimited when too many wait, and ctx's.
+// Check reports whether password matches the stored hash. An empty stored matches
+// no password, takes as long to compare and returns false. Its errors are
+// ErrBadHash, a *wire.Error with wire.CodeRateLimited when too many wait, and
+// ctx's.
 func (h *Hasher) Check(ctx context.Context, stored, password string, t Turn) (bool, error) {
 	p, broken := h.decoy, error(nil)
 	if stored != "" {
@@ -144,13 +145,13 @@ func (h *Hasher) Check(ctx context.Context, stored, password string, t Turn) (bo
 	return match && stored != "" && broken == nil, broken
 }
 
-// CheckPassword returns a *wire.Error with wire.CodeBadRequest for a new password that
-// is not acceptable.
+// CheckPassword returns a *wire.Error with wire.CodeBadRequest for an unacceptable
+// new password.
 func CheckPassword(password string) error {
 	if n := len(password); n < MinPasswordBytes || n > MaxPasswordBytes {
 		return wire.Errorf(wire.CodeBadRequest, "password must have from %d to %d bytes", MinPasswordBytes, MaxPasswordBytes)
 	}
-	if !utf8.ValidString(password) { // no login over JSON could give it
+	if !utf8.ValidString(password) { // a login over JSON could not send it
 		return wire.Errorf(wire.CodeBadRequest, "password is not UTF-8")
 	}
 	return nil

@@ -11,11 +11,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// leeway forgives a clock that is ahead when a token was issued. An expired
-// token gets none: sockets close at the same moment.
+// leeway tolerates a clock that is ahead when a token was issued. An expired token
+// gets none: sockets close at the same moment.
 const leeway = 10 * time.Second
 
-// policy is what is demanded of a token besides a good signature by the right
+// policy is the set of demands on a token besides a valid signature by the right
 // key.
 type policy struct {
 	parser  *jwt.Parser
@@ -24,8 +24,8 @@ type policy struct {
 	mapping *mapping // of another issuer's claims; nil for this cluster's own
 }
 
-// newPolicy accepts only the given algorithms, whatever a token's header asks
-// for. An empty issuer or audience is not looked at.
+// newPolicy accepts only the given algorithms, whatever a token's header asks for.
+// An empty issuer or audience is not checked.
 func newPolicy(algorithms []string, issuer, audience string, maxLife time.Duration, now func() time.Time) (*policy, error) {
 	if maxLife < time.Second || maxLife > MaxTTL {
 		return nil, fmt.Errorf("the maximum lifetime of a token is %s, it must be from 1s to %s", maxLife, MaxTTL)
@@ -48,8 +48,8 @@ func newPolicy(algorithms []string, issuer, audience string, maxLife time.Durati
 }
 
 // verify checks the signature and the claims of a token whose header has passed
-// parseHeader. What it tells a client is one of a few sentences: the library's
-// own errors may quote the token.
+// parseHeader. Its client errors are a few fixed sentences: the library's own
+// errors may quote the token.
 func (p *policy) verify(token string, key jwt.Keyfunc) (Claims, *claimSet, error) {
 	var set claimSet
 	parsed, err := p.parser.ParseWithClaims(token, &set, key)
@@ -57,7 +57,7 @@ func (p *policy) verify(token string, key jwt.Keyfunc) (Claims, *claimSet, error
 	if fault != nil && fault.Code != wire.CodeTokenExpired {
 		return Claims{}, nil, fault
 	}
-	// The signature is good, but what is no time is not an expired one either.
+	// The signature is valid, but an invalid time is not an expired one.
 	c, err := set.claims(p.mapping)
 	if err != nil {
 		return Claims{}, nil, err
@@ -75,7 +75,7 @@ func (p *policy) verify(token string, key jwt.Keyfunc) (Claims, *claimSet, error
 	return c, &set, nil
 }
 
-// unexpired returns c, or the error for a token whose time is over.
+// unexpired returns c, or the error for an expired token.
 func (c Claims) unexpired(now time.Time) (Claims, error) {
 	if !now.Before(c.ExpiresAt) {
 		return Claims{}, errTokenExpired()
@@ -91,7 +91,7 @@ func errTokenTooLong() *wire.Error {
 	return wire.Errorf(wire.CodeUnauthenticated, "token is longer than %d bytes", wire.MaxTokenBytes)
 }
 
-// What a token may be refused for that an operator should tell apart.
+// Reasons for refusing a token that an operator should tell apart.
 const (
 	whatMalformed = "malformed"
 	whatSignature = "wrong algorithm or signature"
@@ -106,11 +106,11 @@ const (
 	missing  = "token is missing"
 )
 
-// Faults are the words of [Fault].
+// Faults are the possible results of [Fault].
 var Faults = []string{"expired", "revoked", "unavailable", "missing", "malformed", "signature", "issuer", "audience", "key", "other"}
 
-// Fault returns, in one of the words of Faults, why a [Verifier] has refused a
-// token: for counting, not for clients.
+// Fault returns, as one of Faults, why a [Verifier] has refused a token: for
+// counting, not for clients.
 func Fault(err error) string {
 	e := wire.AsError(err)
 	switch {
@@ -161,9 +161,9 @@ func tokenFault(err error) *wire.Error {
 		return badToken(whatAudience)
 	case errors.Is(err, jwt.ErrTokenNotValidYet), errors.Is(err, jwt.ErrTokenUsedBeforeIssued):
 		e := badToken("not valid yet")
-		e.Temporary = true // or the clock that says so is behind
+		e.Temporary = true // or the clock here is behind
 		return e
-	case errors.Is(err, jwt.ErrTokenExpired): // and nothing else is wrong with it
+	case errors.Is(err, jwt.ErrTokenExpired): // the only fault
 		return errTokenExpired()
 	}
 	return badToken("its claims are not acceptable")

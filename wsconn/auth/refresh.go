@@ -12,25 +12,25 @@ import (
 )
 
 const (
-	// refreshPrefix begins every refresh token, so that neither people nor programs
+	// refreshPrefix begins every refresh token, so that people and programs do not
 	// take one for a JWT.
 	refreshPrefix = "cr1."
-	// maxRefreshBytes is more than the longest user id makes.
+	// maxRefreshBytes exceeds a refresh token for the longest user id.
 	maxRefreshBytes = 1024
 )
 
-// Refresh is what a refresh token says: which login it renews, and up to when.
+// Refresh is a refresh token's content: which login it renews, and until when.
 type Refresh struct {
 	User       string `json:"user"`
 	Login      string `json:"login"`  // id of the login that it renews
-	Number     int64  `json:"number"` // it is the login's so manieth, from 1 on
+	Number     int64  `json:"number"` // its number within the login, from 1
 	Generation int64  `json:"generation"`
 	Began      int64  `json:"began"` // when the login began, ms
-	Until      int64  `json:"until"` // the token is good before then, ms
+	Until      int64  `json:"until"` // the token is valid before then, ms
 }
 
-// refreshCode is the code of a refresh token under one of the secrets: by a key
-// of its own, so that no other token of this cluster is one.
+// refreshCode returns the code of a refresh token under one of the secrets, with a
+// key of its own, so that no other token of this cluster passes as one.
 func (h *HS256) refreshCode(secret []byte, body string) []byte {
 	key := hmac.New(sha256.New, secret)
 	key.Write([]byte("conclave refresh token"))
@@ -42,7 +42,7 @@ func (h *HS256) refreshCode(secret []byte, body string) []byte {
 	return code.Sum(nil)
 }
 
-// IssueRefresh makes a refresh token.
+// IssueRefresh issues a refresh token.
 func (h *HS256) IssueRefresh(c Refresh) (string, error) {
 	raw, err := json.Marshal(c)
 	if err != nil {
@@ -52,8 +52,8 @@ func (h *HS256) IssueRefresh(c Refresh) (string, error) {
 	return body + "." + base64.RawURLEncoding.EncodeToString(h.refreshCode(h.current, body)), nil
 }
 
-// ReadRefresh returns what a refresh token says that this cluster has made, also one
-// that has expired. Its error is a *wire.Error with wire.CodeUnauthenticated.
+// ReadRefresh returns the content of a refresh token of this cluster, even if it
+// has expired. Its error is a *wire.Error with wire.CodeUnauthenticated.
 func (h *HS256) ReadRefresh(token string) (c Refresh, err error) {
 	at := strings.LastIndexByte(token, '.')
 	if len(token) > maxRefreshBytes || !strings.HasPrefix(token, refreshPrefix) || at <= len(refreshPrefix) {
@@ -82,7 +82,7 @@ func errBadRefresh() *wire.Error {
 	return wire.Errorf(wire.CodeUnauthenticated, "refresh token is not valid: log in again")
 }
 
-// Expired returns the error for a refresh token that is no longer good.
+// Expired returns the error for an expired refresh token.
 func (c Refresh) Expired(now time.Time) error {
 	if now.UnixMilli() < c.Until {
 		return nil

@@ -17,10 +17,9 @@ var (
 	errTwice     = errors.New("a member is named twice")
 )
 
-// decodeObject decodes a JSON object and refuses what two readers could take for
-// two different things: a member named twice, at any depth, and text that is not
-// UTF-8. Names are compared exactly, which encoding/json does not do for struct
-// fields.
+// decodeObject decodes a JSON object and refuses ambiguous text: a member named
+// twice, at any depth, and text that is not UTF-8. Names are compared exactly,
+// which encoding/json does not do for struct fields.
 func decodeObject(b []byte) (map[string]any, error) {
 	if !utf8.Valid(b) || !json.Valid(b) {
 		return nil, errNotObject
@@ -36,7 +35,7 @@ func decodeObject(b []byte) (map[string]any, error) {
 	return object, nil
 }
 
-// decodeValue reads the next value of what is known to be valid JSON.
+// decodeValue reads the next value of valid JSON.
 func decodeValue(dec *json.Decoder) (any, error) {
 	t, err := dec.Token()
 	if err != nil {
@@ -50,7 +49,7 @@ func decodeValue(dec *json.Decoder) (any, error) {
 			if err != nil {
 				return nil, err
 			}
-			key := name.(string) // in an object the decoder yields nothing else here
+			key := name.(string) // in an object the decoder yields only this here
 			if _, twice := object[key]; twice {
 				return nil, errTwice
 			}
@@ -75,24 +74,24 @@ func decodeValue(dec *json.Decoder) (any, error) {
 	return t, nil
 }
 
-// header is what a token's header says, before anything in it is believed.
+// header is a token's header, not yet verified.
 type header struct {
 	alg string
 	kid string // "" if there is none
 }
 
-// refusedMembers are header members by which a token would name the key to verify it
-// with; crit and b64 change what is signed, and none of that is understood here
-// (RFC 7515 section 4.1.11 then demands a refusal).
+// refusedMembers are header members by which a token would name the key to verify
+// it with; crit and b64 change what is signed, and are not supported here (RFC 7515
+// section 4.1.11 then demands a refusal).
 var refusedMembers = []string{"jwk", "jku", "x5u", "x5c", "crit", "b64"}
 
-// tokenTypes are the values of typ that a token to log in with may have. Others
-// (logout+jwt, secevent+jwt, dpop+jwt …) are statements of another kind by
-// issuers that sign them all with the same key (RFC 8725 section 3.11).
+// tokenTypes are the values of typ allowed in a token to log in with. Others
+// (logout+jwt, secevent+jwt, dpop+jwt …) are statements of another kind by issuers
+// that sign them all with the same key (RFC 8725 section 3.11).
 var tokenTypes = []string{"jwt", "at+jwt", "application/jwt", "application/at+jwt"}
 
-// parseHeader refuses a token that is too long, or written in any other way than
-// the one its issuer would have written it, and returns what its header says.
+// parseHeader refuses a token that is too long, or not in the form in which its
+// issuer would have written it, and returns its header.
 func parseHeader(token string) (header, error) {
 	switch {
 	case token == "":
@@ -143,8 +142,8 @@ func parseHeader(token string) (header, error) {
 	return h, nil
 }
 
-// canonical decodes unpadded base64url in the one spelling it has: the standard
-// decoder, strict or not, passes over line breaks.
+// canonical decodes unpadded base64url and accepts one spelling only: the standard
+// decoder, strict or not, skips line breaks.
 func canonical(s string) ([]byte, error) {
 	if strings.ContainsAny(s, "\r\n") {
 		return nil, errors.New("not base64url")

@@ -15,16 +15,14 @@ import (
 const (
 	// MinSecretBytes is the least length of an HS256 secret: that of the hash.
 	MinSecretBytes = 32
-	// MaxTTL is the longest life that any token may have. What is revoked is
-	// remembered for as long.
+	// MaxTTL is the longest life of a token. Revocations are kept for as long.
 	MaxTTL = 366 * 24 * time.Hour
 
 	// generationClaim is the claim of this cluster's own tokens that says which
 	// of the account's generations they belong to; see [Revocation].
 	generationClaim = "gen"
 
-	// earlierFor is how long after its expiry a token still shows that its bearer has
-	// had access.
+	// earlierFor is how long after its expiry a token still proves earlier access.
 	earlierFor = 90 * 24 * time.Hour
 )
 
@@ -37,7 +35,7 @@ type HS256 struct {
 	audience string
 	maxLife  time.Duration
 	now      func() time.Time
-	issued   func() time.Time // the clock of what it issues
+	issued   func() time.Time // clock for issuing
 	policy   *policy
 	cache    *tokenCache
 }
@@ -45,9 +43,9 @@ type HS256 struct {
 // Option alters what [NewHS256] makes.
 type Option func(*HS256)
 
-// WithPrevious makes tokens signed with earlier secrets good until they expire,
-// so that a secret can be changed without logging everybody out. None of them
-// signs new tokens.
+// WithPrevious keeps tokens signed with earlier secrets valid until they expire, so
+// that a secret can be changed without logging everyone out. None of them signs new
+// tokens.
 func WithPrevious(secrets ...[]byte) Option {
 	return func(h *HS256) {
 		for _, s := range secrets {
@@ -56,14 +54,14 @@ func WithPrevious(secrets ...[]byte) Option {
 	}
 }
 
-// WithMaxLife refuses tokens that live longer than d, from iat to exp and from
-// now to exp. Without it the most is [MaxTTL].
+// WithMaxLife refuses tokens that live longer than d, from iat to exp and from now
+// to exp. The default is [MaxTTL].
 func WithMaxLife(d time.Duration) Option {
 	return func(h *HS256) { h.maxLife = d }
 }
 
-// WithIssueClock replaces the clock by which tokens are issued, but not the one by
-// which they are verified.
+// WithIssueClock replaces the clock for issuing tokens, but not the one for
+// verifying them.
 func WithIssueClock(now func() time.Time) Option {
 	return func(h *HS256) { h.issued = now }
 }
@@ -74,9 +72,9 @@ func WithClock(now func() time.Time) Option {
 }
 
 // NewHS256 returns an issuer and verifier of tokens under secret, which is used
-// as it is and must have at least [MinSecretBytes] bytes. A non-empty issuer or
-// audience is written into every token issued and demanded of every token
-// verified; an empty one is not looked at.
+// unchanged and must have at least [MinSecretBytes] bytes. A non-empty issuer or
+// audience is written into every issued token and required in every verified one;
+// an empty one is not checked.
 func NewHS256(secret []byte, issuer, audience string, options ...Option) (*HS256, error) {
 	h := &HS256{
 		current:  append([]byte(nil), secret...),
@@ -103,8 +101,8 @@ func NewHS256(secret []byte, issuer, audience string, options ...Option) (*HS256
 	return h, err
 }
 
-// Issue returns a new token for the user sub, good for ttl (rounded down to
-// whole seconds of the clock), and what it says.
+// Issue returns a new token for the user sub, valid for ttl (rounded down to whole
+// seconds of the clock), and its claims.
 func (h *HS256) Issue(sub string, roles []wire.Role, ttl time.Duration) (string, Claims, error) {
 	return h.issue(sub, roles, 0, "", ttl)
 }
@@ -116,16 +114,16 @@ func (h *HS256) IssueFor(account Account, ttl time.Duration) (string, Claims, er
 	return h.issue(account.User, account.Roles, account.Generation, "", ttl)
 }
 
-// IssueForLogin is IssueFor for a token of a login that can be renewed, by its id,
-// with which the token's jti begins.
+// IssueForLogin is IssueFor for a token of a renewable login; the token's jti
+// begins with the login's id.
 func (h *HS256) IssueForLogin(account Account, login string, ttl time.Duration) (string, Claims, error) {
 	return h.issue(account.User, account.Roles, account.Generation, login, ttl)
 }
 
-// Now is the time by the clock that tokens are verified by.
+// Now returns the time of the clock for verifying tokens.
 func (h *HS256) Now() time.Time { return h.now() }
 
-// issue makes a token. Login is that of which it is, or "".
+// issue makes a token. Login is its login's id, or "".
 func (h *HS256) issue(sub string, roles []wire.Role, generation int64, login string, ttl time.Duration) (string, Claims, error) {
 	switch {
 	case !wire.StoredID(sub), generation == 0 && !wire.ValidID(sub):
@@ -178,9 +176,9 @@ func (h *HS256) issue(sub string, roles []wire.Role, generation int64, login str
 	return token, c, nil
 }
 
-// Earlier returns what a token says that has been issued under one of the secrets,
-// also if it has expired since, by at most 90 days, and whether it is one. It gives no access: it says
-// that whoever shows it has had access before.
+// Earlier returns the claims of a token issued under one of the secrets, even if it
+// expired up to 90 days ago, and whether it is one. It grants no access: it shows
+// that its holder has had access before.
 func (h *HS256) Earlier(token string) (Claims, bool) {
 	if len(token) > wire.MaxTokenBytes {
 		return Claims{}, false
@@ -197,12 +195,12 @@ func (h *HS256) Earlier(token string) (Claims, bool) {
 	if err == nil {
 		c.Generation, err = set.generation()
 	}
-	// A revocation is not remembered for ever.
+	// Revocations are not kept for ever.
 	return c, err == nil && c.ID != "" && h.now().Sub(c.ExpiresAt) < earlierFor
 }
 
-// Verify implements [Verifier]. A token once found good is remembered by its
-// SHA-256 until it expires, so that a busy connection costs one hash a message.
+// Verify implements [Verifier]. It caches a valid token by its SHA-256 until it
+// expires, so that a busy connection costs one hash a message.
 func (h *HS256) Verify(_ context.Context, token string) (Claims, error) {
 	if len(token) > wire.MaxTokenBytes {
 		return Claims{}, errTokenTooLong()
@@ -214,7 +212,7 @@ func (h *HS256) Verify(_ context.Context, token string) (Claims, error) {
 	if _, err := parseHeader(token); err != nil {
 		return Claims{}, err
 	}
-	// A kid is not looked at: the secrets have no names, and are tried in turn.
+	// The kid is ignored: the secrets have no names, and are tried in turn.
 	c, set, err := h.policy.verify(token, func(*jwt.Token) (any, error) { return h.keys, nil })
 	if err == nil {
 		c.Generation, err = set.generation()

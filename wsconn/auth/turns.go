@@ -8,23 +8,23 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Turn is how a login waits for its password to be hashed: behind others from its
-// network, while the networks take turns. The zero value is an operator's, who
-// comes from none.
+// Turn is a login's place while it waits for its password to be hashed: behind
+// others from its network, while the networks take turns. The zero value is an
+// operator's, without a network.
 type Turn struct {
 	Network string
-	Known   bool // the account has been logged in to from there
+	Known   bool // the account has had a login from there
 }
 
-// turns gives a bounded number of slots to those who wait, by networks in turn:
+// turns gives a bounded number of slots to waiting callers, by networks in turn:
 // however many wait from one network, the next slot but one is another's. Networks
 // that an account knows have every other slot. When too many wait, one of the
-// network from which most do is refused.
+// network with the most waiting is refused.
 //
 // It starts no goroutine and is safe for concurrent use.
 type turns struct {
 	slots int
-	most  int // who may wait
+	most  int // limit of waiting callers
 
 	mu      sync.Mutex
 	busy    int
@@ -33,7 +33,7 @@ type turns struct {
 	last    int     // the lane that the last slot went to
 }
 
-// lane is those who wait, by network.
+// lane is the waiting callers, by network.
 type lane struct {
 	queues map[string][]*waiting // none is empty
 	order  []string              // of networks: the first is next
@@ -55,7 +55,7 @@ func (q *turns) acquire(ctx context.Context, t Turn) error {
 		return err
 	}
 	q.mu.Lock()
-	if q.busy < q.slots { // nobody waits then
+	if q.busy < q.slots { // then no caller waits
 		q.busy++
 		q.mu.Unlock()
 		return nil
@@ -79,13 +79,13 @@ func (q *turns) acquire(ctx context.Context, t Turn) error {
 		q.waiting--
 	}
 	q.mu.Unlock()
-	if !left && <-w.ready == nil { // it got a slot this very moment
+	if !left && <-w.ready == nil { // it got a slot at this very moment
 		q.release()
 	}
 	return ctx.Err()
 }
 
-// release gives a slot back, or to the next who waits.
+// release returns a slot, or passes it to the next waiting caller.
 func (q *turns) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -107,8 +107,8 @@ func (q *turns) lane(t Turn) *lane {
 	return &q.lanes[0]
 }
 
-// makeRoom refuses the last of the network from which most wait, unless that is
-// t's own: those of unknown networks first.
+// makeRoom refuses the last caller of the network with the most waiting, unless
+// that is t's own: unknown networks first.
 func (q *turns) makeRoom(t Turn) bool {
 	l := &q.lanes[0]
 	if len(l.order) == 0 {
@@ -138,7 +138,7 @@ func (l *lane) push(w *waiting) {
 	l.queues[w.turn.Network] = append(l.queues[w.turn.Network], w)
 }
 
-// shift takes the first of the network whose turn it is, nil if nobody waits.
+// shift takes the first caller of the next network, nil if none waits.
 func (l *lane) shift() *waiting {
 	if len(l.order) == 0 {
 		return nil
@@ -150,7 +150,7 @@ func (l *lane) shift() *waiting {
 	return w
 }
 
-// remove takes w out, and reports whether it was in.
+// remove removes w, and reports whether it was waiting.
 func (l *lane) remove(w *waiting) bool {
 	queue := l.queues[w.turn.Network]
 	i := slices.Index(queue, w)

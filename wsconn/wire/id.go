@@ -10,7 +10,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// IDRule words [ValidID] behind the name of a field.
+// IDRule states the rule of [ValidID], for use after a field's name.
 const IDRule = "must be 1 to 128 bytes of letters of one script, digits and _ . @ -, not begin with . or -, and be in Unicode form NFKC"
 
 const storedIDRule = "must be 1 to 128 bytes of letters, digits and _ . @ -"
@@ -48,10 +48,10 @@ func ValidID(s string) bool {
 	return ascii || plainUnicode(s)
 }
 
-// StoredID reports whether s may stand in a Redis key, a path of the web API and
-// a log line: 1 to [MaxIDBytes] bytes of Unicode letters, digits and the signs
-// _ . @ -. That was once all of the rule for names. What has such a name can still
-// be read, and used as far as it exists; nothing new gets one.
+// StoredID reports whether s may stand in a Redis key, a path of the web API and a
+// log line: 1 to [MaxIDBytes] bytes of Unicode letters, digits and the signs _ . @
+// -. That was once the whole rule for names. Existing names of this form can still
+// be read and used; new ones must be a ValidID.
 func StoredID(s string) bool {
 	if s == "" || len(s) > MaxIDBytes || !utf8.ValidString(s) {
 		return false
@@ -80,7 +80,7 @@ func plainUnicode(s string) bool {
 		return false
 	}
 	var scripts scriptSet
-	zero := rune(-1) // of the system of digits that is used
+	zero := rune(-1) // of the digit system in use
 	for _, r := range s {
 		switch {
 		case r < utf8.RuneSelf && isSign(r):
@@ -161,9 +161,9 @@ func (s scriptSet) single() bool {
 	return s&(s-1) == 0
 }
 
-// scriptOf returns the script of a letter or digit, or false if it has none of
-// the recommended ones. Letters of several scripts (Unicode's Common) are known
-// by their Script_Extensions where names need them.
+// scriptOf returns the script of a letter or digit, or false if it has none of the
+// recommended ones. Letters of several scripts (Unicode's Common) are found by
+// their Script_Extensions where names need them.
 func scriptOf(r rune) (scriptSet, bool) {
 	switch {
 	case r == 0x30fc: // the long vowel of Hiragana and Katakana
@@ -190,7 +190,7 @@ func scriptNamed(name string) scriptSet {
 	return 0
 }
 
-// Invisible reports whether r shows as nothing, or as a blank that is not a
+// Invisible reports whether r is displayed as nothing, or as a blank other than a
 // space: Unicode's Default_Ignorable_Code_Point, other format characters, and the
 // empty Braille pattern. Text with such a character can look like other text.
 func Invisible(r rune) bool {
@@ -200,12 +200,11 @@ func Invisible(r rune) bool {
 // maxDescribed is how many code points DescribeName shows.
 const maxDescribed = 8
 
-// DescribeName returns a name as it should be shown to a person who has not seen
-// it before: as it is if it is ASCII, and otherwise with the code points of its
-// other characters and their scripts, since letters of two scripts can look the
-// same: "аlisа (U+0430 Cyrillic)". A name that is not a [ValidID] is quoted,
-// spelled out in ASCII, and said to be unusual. The result is one line of
-// printable text.
+// DescribeName returns a name to show to a person who has not seen it before:
+// unchanged if it is ASCII, and otherwise with the code points of its other
+// characters and their scripts, since letters of two scripts can look the same:
+// "аlisа (U+0430 Cyrillic)". A name that is not a [ValidID] is quoted, spelled out
+// in ASCII, and marked as unusual. The result is one line of printable text.
 func DescribeName(name string) string {
 	if !ValidID(name) {
 		shown := strconv.QuoteToASCII(name)

@@ -7,17 +7,17 @@ import (
 	"strings"
 )
 
-// What the ids that a server makes begin with.
+// Prefixes of the ids that a server makes.
 const (
 	KeyIDPrefix    = "key-"
 	KeygenIDPrefix = "kg-"
 	SignIDPrefix   = "sg-"
 )
 
-// TaskKeyID returns the key_id that POST /v1/keys hands out for a user and an
+// TaskKeyID returns the key_id that POST /v1/keys returns for a user and an
 // Idempotency-Key: [KeyIDPrefix] and 32 hex digits. The same two give the same id
-// on every node. Anybody can compute it, so a server takes an id of this form
-// from nobody but that user.
+// on every node. Anyone can compute it, so a server accepts an id of this form only
+// from that user.
 func TaskKeyID(user, idempotencyKey string) string {
 	return KeyIDPrefix + Fingerprint("task", user, idempotencyKey)
 }
@@ -36,47 +36,46 @@ func HasTaskForm(keyID string) bool {
 	return true
 }
 
-// SigningID returns the session_id of the signing that a coordinator asks for on
-// a key under a request_id (an Idempotency-Key over HTTP): [SignIDPrefix] and 32
-// hex digits. Server and client compute it alike: a coordinator that signs its
-// request must know the session_id before it asks. A server takes an id of this
-// form from nobody but the coordinator, for the key and the request_id that it
-// was made of.
+// SigningID returns the session_id of the signing that a coordinator requests on a
+// key under a request_id (an Idempotency-Key over HTTP): [SignIDPrefix] and 32 hex
+// digits. Server and client compute it alike: a coordinator that signs its request
+// must know the session_id beforehand. A server accepts an id of this form only
+// from the coordinator, for the key and the request_id from which it was computed.
 func SigningID(user, keyID, requestID string) string {
 	return SignIDPrefix + Fingerprint("request", user, keyID, requestID)
 }
 
-// oldSigningID is what clients of version 0.1 compute in SigningID's place.
+// oldSigningID is what clients of version 0.1 compute instead of SigningID.
 func oldSigningID(user, keyID, requestID string) string {
-	// Neither user nor key id can hold a space.
+	// Neither user nor key id can contain a space.
 	sum := sha256.Sum256([]byte(user + " " + keyID + " " + requestID))
 	return SignIDPrefix + hex.EncodeToString(sum[:fingerprintBytes])
 }
 
 // IsSigningID reports whether id is the session_id of the signing that a
-// coordinator asks for on a key under a request_id, which must not be empty:
+// coordinator requests on a key under a request_id, which must not be empty:
 // SigningID's, or the one that clients of version 0.1 compute.
 func IsSigningID(id, user, keyID, requestID string) bool {
 	return requestID != "" && (id == SigningID(user, keyID, requestID) || id == oldSigningID(user, keyID, requestID))
 }
 
-// HasSessionForm reports whether a session_id begins as those that servers make
-// and clients compute. A client's own choice does not.
+// HasSessionForm reports whether a session_id has the prefix of those that servers
+// make and clients compute. A client's own choice does not.
 func HasSessionForm(id string) bool {
 	return strings.HasPrefix(id, SignIDPrefix) || strings.HasPrefix(id, KeygenIDPrefix)
 }
 
 const fingerprintBytes = 16
 
-// Fingerprint returns a short name for a list of strings: 32 hex digits, the
-// first half of the SHA-256 of domain and parts, each preceded by its length as
-// 8 bytes, big-endian. Two lists have the same one only by a collision.
+// Fingerprint returns a short name for a list of strings: 32 hex digits, the first
+// half of the SHA-256 of domain and parts, each preceded by its length as 8 bytes,
+// big-endian. Only a collision gives two lists the same one.
 func Fingerprint(domain string, parts ...string) string {
 	size := 8 + len(domain)
 	for _, p := range parts {
 		size += 8 + len(p)
 	}
-	text := make([]byte, 0, size) // in one piece: hash.Hash would copy each part
+	text := make([]byte, 0, size) // in one buffer: hash.Hash would copy each part
 	text = append(binary.BigEndian.AppendUint64(text, uint64(len(domain))), domain...)
 	for _, p := range parts {
 		text = append(binary.BigEndian.AppendUint64(text, uint64(len(p))), p...)

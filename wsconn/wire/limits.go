@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// Limits on what a message may hold. A frame's own limit is the server's
-// configuration, [DefaultMaxMessageBytes] unless told otherwise.
+// Limits on the content of a message. A frame's own limit is the server's
+// configuration, [DefaultMaxMessageBytes] by default.
 const (
 	DefaultMaxMessageBytes = 1 << 20 // one frame
 	DefaultMaxParties      = 16      // parties of one key
@@ -15,11 +15,11 @@ const (
 	MaxIDBytes            = 128       // user, key, session and request ids
 	MaxTokenBytes         = 8 << 10   // a JWT
 	MaxDataBytes          = 128 << 10 // data of a sign_request, as text
-	MaxDataJSONBytes      = 256 << 10 // the same with its escapes; what has more is shorter as hex
+	MaxDataJSONBytes      = 256 << 10 // the same with its escapes; data that needs more is shorter as hex
 	MaxReasonBytes        = 512
 	MaxShareBytes         = 512 << 10 // share_json of the largest committee; see ShareLimit
 	MaxIdentityBytes      = 2 << 10   // an identity's text has 1,763 bytes
-	MaxAttestationBytes   = 2560      // an attestation's text has 1,852 bytes; room for what an epoch adds
+	MaxAttestationBytes   = 2560      // an attestation's text has 1,852 bytes; the rest is for an epoch
 	MaxBatchItems         = 64        // of one signing
 	MaxPathBytes          = 128       // a derivation path
 	MaxSignedRequestBytes = signedRequestBytes + DefaultMaxParties*MaxIdentityBytes + MaxBatchItems*signedItemBytes
@@ -29,16 +29,16 @@ const (
 	MaxAddressBytes       = 128
 	MaxPublicKeyBytes     = 256
 	MaxExpiresInSeconds   = 7 * 24 * 3600
-	MaxParties            = 128 // beyond any configuration; bounds lists while decoding
+	MaxParties            = 128 // above any configuration; bounds lists while decoding
 )
 
-// What a signed_request is made of. Today it is the first of them alone: identity,
-// times, nonce and signature, 1,893 bytes of text. A reshare adds the whole
-// identities of the new committee, a batch each item's digest, path and document
-// digest. TestLargestSignedRequest builds the largest.
+// Parts of a signed_request. Today it has only the first of them: identity, times,
+// nonce and signature, 1,893 bytes of text. A reshare adds the whole identities of
+// the new committee, a batch each item's digest, path and document digest.
+// TestLargestSignedRequest builds the largest.
 const (
 	signedRequestBytes = 2 << 10
-	signedItemBytes    = MaxPathBytes + 2*maxDigestText + 16 // and what separates them
+	signedItemBytes    = MaxPathBytes + 2*maxDigestText + 16 // and separators
 	maxDigestText      = 2 + 64                              // 0x and 32 bytes in hex
 )
 

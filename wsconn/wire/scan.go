@@ -8,13 +8,13 @@ import (
 )
 
 // Round messages are nearly all that a node reads and writes, and encoding/json
-// would go over each of their bytes a dozen times. What stands here reads, and
-// writes, frames in the plain form that JSON encoders make, once; whatever it
-// does not know at first sight (an escape, an unknown or repeated field, a
-// number that is not whole) it leaves to encoding/json, so that it never decides
-// what is an error. Fuzzing holds the two against each other.
+// would pass over each of their bytes a dozen times. This code reads and writes, in
+// one pass, frames in the plain form that JSON encoders make; anything else (an
+// escape, an unknown or repeated field, a number that is not whole) it leaves to
+// encoding/json, so it never decides what is an error. A fuzz test compares the
+// two.
 
-// scanner goes over JSON text. Its methods report false where they give up.
+// scanner reads JSON text. Its methods report false where they give up.
 type scanner struct {
 	text []byte
 	at   int
@@ -34,7 +34,7 @@ func (s *scanner) blanks() {
 	}
 }
 
-// next takes c, and blanks before it.
+// next consumes c and preceding blanks.
 func (s *scanner) next(c byte) bool {
 	s.blanks()
 	if s.at < len(s.text) && s.text[s.at] == c {
@@ -50,8 +50,8 @@ func (s *scanner) end() bool {
 	return s.at == len(s.text)
 }
 
-// object takes an object and gives each member's key, as it stands between its
-// quotes, to member, which takes the value.
+// object reads an object and passes each member's key, as written between its
+// quotes, to member, which reads the value.
 func (s *scanner) object(member func(key []byte) bool) bool {
 	if !s.next('{') {
 		return false
@@ -73,7 +73,7 @@ func (s *scanner) object(member func(key []byte) bool) bool {
 	}
 }
 
-// plain takes a string without escapes and returns what is between its quotes.
+// plain reads a string without escapes and returns the text between its quotes.
 func (s *scanner) plain() ([]byte, bool) {
 	if !s.next('"') {
 		return nil, false
@@ -90,9 +90,9 @@ func (s *scanner) plain() ([]byte, bool) {
 	return text, true
 }
 
-// unescaped reports whether text, up to the first quote in a frame, is what it
-// stands for: without escapes, and without what must be escaped. It looks at
-// eight bytes at a time, since bodies are long.
+// unescaped reports whether text, up to the first quote in a frame, has neither
+// escapes nor characters that need them. It checks eight bytes at a time, since
+// bodies are long.
 func unescaped(text []byte) bool {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	for len(text) >= 8 {
@@ -113,7 +113,7 @@ func unescaped(text []byte) bool {
 	return true
 }
 
-// number takes a whole number of at most 18 digits, which is not -0.
+// number reads a whole number of at most 18 digits, except -0.
 func (s *scanner) number() (n int64, ok bool) {
 	s.blanks()
 	from := s.at
@@ -138,7 +138,7 @@ func (s *scanner) number() (n int64, ok bool) {
 	return n, true
 }
 
-// value takes any value in which nothing is unusual, and returns its text.
+// value reads any value in plain form, and returns its text.
 func (s *scanner) value(depth int) ([]byte, bool) {
 	s.blanks()
 	from := s.at
@@ -235,7 +235,7 @@ func scanMessage(frame []byte) (m Message, ok bool) {
 	return m, ok && s.end()
 }
 
-// typeOf returns a type without making a string of one that is known.
+// typeOf returns a type without allocating a string if it is known.
 func typeOf(name []byte) Type {
 	if t, ok := names[string(name)]; ok {
 		return t
@@ -243,7 +243,7 @@ func typeOf(name []byte) Type {
 	return Type(name)
 }
 
-// names are the types by their names.
+// names maps names to types.
 var names = func() map[string]Type {
 	all := make(map[string]Type, len(payloads))
 	for t := range payloads {
@@ -291,7 +291,7 @@ func scanTSSMessage(raw []byte, p *TSSMessage) bool {
 	return ok && s.end()
 }
 
-// Encoded is a payload that has been encoded, once for all who get it.
+// Encoded is a payload that has been encoded, once for all its recipients.
 type Encoded struct {
 	kind Type
 	raw  []byte
@@ -336,8 +336,8 @@ func FrameType(frame []byte) Type {
 	return Type(rest[:end])
 }
 
-// openFrame begins a frame with room for a payload of size bytes, up to which it
-// is written.
+// openFrame starts a frame up to its payload, with room for a payload of size
+// bytes.
 func openFrame(kind Type, user, requestID string, size int) []byte {
 	b := make([]byte, 0, size+len(kind)+len(user)+len(requestID)+64)
 	b = append(b, `{"type":`...)
@@ -349,7 +349,7 @@ func openFrame(kind Type, user, requestID string, size int) []byte {
 	return append(b, `,"payload":`...)
 }
 
-// closeFrame ends a frame behind its payload.
+// closeFrame ends a frame after its payload.
 func closeFrame(b []byte, requestID string) []byte {
 	if requestID != "" {
 		b = append(b, `,"request_id":`...)
@@ -358,7 +358,7 @@ func closeFrame(b []byte, requestID string) []byte {
 	return append(b, '}')
 }
 
-// tssMessageSize is enough room for p where nothing must be escaped.
+// tssMessageSize is enough room for p if nothing needs escaping.
 func tssMessageSize(p *TSSMessage) int { return len(p.SessionID) + len(p.Body) + len(p.Sig) + 96 }
 
 func appendTSSMessage(b []byte, p *TSSMessage) []byte {
@@ -383,7 +383,7 @@ func appendTSSMessage(b []byte, p *TSSMessage) []byte {
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if !asItIs[s[i]] {
-			quoted, _ := json.Marshal(s) // of a string it cannot fail
+			quoted, _ := json.Marshal(s) // cannot fail for a string
 			return append(b, quoted...)
 		}
 	}
@@ -392,7 +392,7 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// asItIs are the bytes that encoding/json writes as they are, wherever they stand.
+// asItIs are the bytes that encoding/json never escapes.
 var asItIs = func() (table [256]bool) {
 	for c := ' '; c <= '~'; c++ {
 		switch c {

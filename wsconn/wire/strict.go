@@ -12,14 +12,13 @@ import (
 	"unicode/utf8"
 )
 
-// encoding/json reads some texts in a way of its own: bytes that are not UTF-8,
-// and escapes that are half of a surrogate pair, become U+FFFD; of a member that
-// is there twice the last counts; and a member Data is taken for data. A signature
-// over what another program reads there would be over something else, so such
-// texts are refused.
+// encoding/json accepts ambiguous texts: bytes that are not UTF-8, and escapes that
+// are half of a surrogate pair, become U+FFFD; of a repeated member the last
+// counts; and a member Data is taken for data. A signature over the text would
+// cover something else for another program, so such texts are refused.
 
-// Unmarshal reads text, one JSON value, into what into points to, as
-// encoding/json does, but refuses text that two programs may read as two things:
+// Unmarshal decodes text, one JSON value, into the value that into points to, as
+// encoding/json does, but refuses text that two programs may read differently:
 //
 //   - what is not UTF-8, and \u escapes that are half of a surrogate pair
 //   - a member that an object has twice, in the same or in other case
@@ -28,12 +27,12 @@ import (
 // It returns an *Error with CodeBadRequest that names the member.
 func Unmarshal(text []byte, into any) error { return unmarshal(text, into, false) }
 
-// unmarshalEnvelope is Unmarshal, but leaves what is in the payload to
-// [Message.DecodePayload], whose errors say which message they are about.
+// unmarshalEnvelope is Unmarshal, but leaves the payload's content to
+// [Message.DecodePayload], whose errors name the message type.
 func unmarshalEnvelope(frame []byte, m *Message) error { return unmarshal(frame, m, true) }
 
 // unmarshal is Unmarshal. With skipRaw the content of a json.RawMessage is not
-// looked at, unless text is not UTF-8.
+// checked, unless text is not UTF-8.
 func unmarshal(text []byte, into any, skipRaw bool) error {
 	valid := utf8.Valid(text)
 	if valid {
@@ -50,9 +49,9 @@ func unmarshal(text []byte, into any, skipRaw bool) error {
 	return nil
 }
 
-// typeFault words why text cannot be decoded into a type, without quoting it: it may
-// hold a secret. Of a value of the wrong type it says in which field it is, which
-// encoding/json does not say of lists.
+// typeFault describes why text cannot be decoded into a type, without quoting it:
+// it may hold a secret. It names the field of a value of the wrong type, which
+// encoding/json omits for lists.
 func typeFault(text []byte, into any, err error) string {
 	var malformed *json.SyntaxError
 	if !errors.As(err, &malformed) {
@@ -64,18 +63,18 @@ func typeFault(text []byte, into any, err error) string {
 	return jsonFault(err)
 }
 
-// reading goes once more over text that is valid JSON but for its encoding. Its
-// methods report false at the first fault.
+// reading checks text that is valid JSON except for its encoding. Its methods
+// report false at the first fault.
 type reading struct {
 	text    []byte
 	at      int
 	path    []step // of members and entries around at
 	what    string // the fault
 	skipRaw bool
-	types   bool // looks at the types of values, and at nothing else
+	types   bool // checks only the types of values
 }
 
-// step is a member of an object, or, where that has no name, an entry of a list.
+// step is a member of an object, or, if it has no name, an entry of a list.
 type step struct {
 	name  string
 	entry int
@@ -99,7 +98,7 @@ func (r *reading) fault() string {
 	return "field " + b.String() + " " + r.what
 }
 
-// fits reports whether the value at at may be decoded into a t.
+// fits reports whether the value at position at may be decoded into a t.
 func (r *reading) fits(t reflect.Type) bool {
 	if t == timeType || t != nil && t.Kind() == reflect.Pointer && t.Elem() == timeType {
 		return r.isTime()
@@ -108,7 +107,7 @@ func (r *reading) fits(t reflect.Type) bool {
 		return true
 	}
 	got := r.kind()
-	if got == "null" { // it leaves a value as it is
+	if got == "null" { // it leaves a value unchanged
 		return true
 	}
 	want := map[reflect.Kind]string{
@@ -125,7 +124,7 @@ func (r *reading) fits(t reflect.Type) bool {
 	return r.fail("must be " + jsonName(t.Kind().String()) + ", got " + got)
 }
 
-// kind says what the value at at is, in encoding/json's words.
+// kind returns the kind of the value at position at, in encoding/json's words.
 func (r *reading) kind() string {
 	switch r.next() {
 	case 'n':
@@ -142,7 +141,7 @@ func (r *reading) kind() string {
 	return "number"
 }
 
-// isTime reports whether the value at at may be decoded into a time.
+// isTime reports whether the value at position at may be decoded into a time.
 func (r *reading) isTime() bool {
 	got := r.kind()
 	if got == "null" {
@@ -158,7 +157,7 @@ func (r *reading) isTime() bool {
 	return r.fail("must be an RFC 3339 time, got " + got)
 }
 
-// number is the text of the number at at.
+// number returns the text of the number at position at.
 func (r *reading) number() []byte {
 	end := r.at
 	for end < len(r.text) && !strings.ContainsRune(",]} \t\r\n", rune(r.text[end])) {
@@ -172,7 +171,7 @@ func (r *reading) fail(what string) bool {
 	return false
 }
 
-// next returns the byte of the next token, which is at at then.
+// next returns the first byte of the next token and moves to it.
 func (r *reading) next() byte {
 	for r.at < len(r.text) {
 		switch c := r.text[r.at]; c {
@@ -185,8 +184,7 @@ func (r *reading) next() byte {
 	return 0
 }
 
-// value reads a value that is decoded into a t, which is nil where that is not
-// known.
+// value reads a value that is decoded into a t, nil if unknown.
 func (r *reading) value(t reflect.Type) bool {
 	if r.types && !r.fits(t) {
 		return false
@@ -249,7 +247,7 @@ func (r *reading) object(t reflect.Type) bool {
 	return true
 }
 
-// skip goes past a value without a look at it.
+// skip moves past a value without checking it.
 func (r *reading) skip() {
 	depth, inText := 0, false
 	for r.next(); r.at < len(r.text); r.at++ {
@@ -272,7 +270,7 @@ func (r *reading) skip() {
 	}
 }
 
-// shownName is the name of a member for an error message.
+// shownName returns a member's name for an error message.
 func shownName(name string) string {
 	const most = 64
 	if len(name) > most {
@@ -284,7 +282,7 @@ func shownName(name string) string {
 	return name
 }
 
-// str reads a string and returns it as it stands, with its quotes.
+// str reads a string and returns it as written, with its quotes.
 func (r *reading) str() (raw []byte, ok bool) {
 	from := r.at
 	for r.at++; r.at < len(r.text); {
@@ -334,7 +332,7 @@ func (r *reading) unit() (uint64, bool) {
 	return unit, err == nil
 }
 
-// fold returns the form that all names share which encoding/json takes for one.
+// fold returns the common form of all names that encoding/json treats as one.
 func fold(name string) string {
 	return strings.Map(func(r rune) rune {
 		least := r
@@ -389,8 +387,8 @@ var (
 	timeType    = reflect.TypeFor[time.Time]()
 )
 
-// pointedTo returns what is decoded into a t by its fields, or nil for what reads
-// JSON in its own way.
+// pointedTo returns the type that is decoded into a t by its fields, or nil for a
+// type with its own JSON decoding.
 func pointedTo(t reflect.Type) reflect.Type {
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()

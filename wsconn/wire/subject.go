@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// SubjectPrefix begins the user ids of subjects that are no names here. No account
-// is called so.
+// SubjectPrefix begins the user ids of subjects that are not valid names here. No
+// account has such a name.
 const SubjectPrefix = "_x_"
 
 // UserOf returns the user id of a subject as another issuer names it, such as
 // auth0|5f7c8ec7, bob+keys@example.org, system:serviceaccount:prod:bob or
 // spiffe://example.org/bob. A [ValidID] that does not begin with SubjectPrefix is
-// its own user id. Of every other subject, of printable ASCII, it is SubjectPrefix
-// and the subject, with _ and two hex digits in place of each byte that is no
-// letter, digit or one of . @ -. So no two subjects have the same user id. It
-// reports false for a subject that has none: one of other characters, or too long.
+// its own user id. For every other subject, of printable ASCII, it is SubjectPrefix
+// and the subject, with _ and two hex digits in place of each byte other than
+// letters, digits, . @ and -. So no two subjects have the same user id. It reports
+// false for a subject without one: with other characters, or too long.
 func UserOf(subject string) (user string, ok bool) {
 	if ValidID(subject) && !strings.HasPrefix(subject, SubjectPrefix) {
 		return subject, true

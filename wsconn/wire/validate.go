@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// faults collects the first fault of a payload, so that each Validate reads as
-// the list of its rules.
+// faults collects the first fault of a payload, so that each Validate reads like a
+// list of its rules.
 type faults struct{ first *Error }
 
 func (f *faults) fail(code Code, format string, args ...any) {
@@ -24,7 +24,7 @@ func (f *faults) err() error {
 	return f.first
 }
 
-// id checks the id of what there is already; see newID.
+// id checks the id of something that exists already; see newID.
 func (f *faults) id(name, v string) {
 	if v == "" {
 		f.fail(CodeBadRequest, "%s is missing", name)
@@ -33,8 +33,8 @@ func (f *faults) id(name, v string) {
 	}
 }
 
-// newID checks an id of which something new gets its name, or is shown to people
-// for the first time.
+// newID checks an id that will name something new, or is shown to people for the
+// first time.
 func (f *faults) newID(name, v string) {
 	f.id(name, v)
 	if !ValidID(v) {
@@ -59,7 +59,7 @@ func (f *faults) text(name, v string, most int) {
 	if len(v) > most {
 		f.fail(CodeTooLarge, "%s is longer than %d bytes", name, most)
 	}
-	if !utf8.ValidString(v) { // encoding/json would make other text of it
+	if !utf8.ValidString(v) { // encoding/json would change the text
 		f.fail(CodeBadRequest, "%s is not UTF-8", name)
 	}
 }
@@ -71,7 +71,7 @@ func (f *faults) required(name, v string, most int) {
 	f.text(name, v, most)
 }
 
-// line checks text that ends up in logs and on terminals.
+// line checks text that will appear in logs and on terminals.
 func (f *faults) line(name, v string, most int) {
 	f.text(name, v, most)
 	if strings.ContainsFunc(v, unicode.IsControl) || strings.ContainsRune(v, utf8.RuneError) {

@@ -2,8 +2,8 @@ package wire
 
 import "time"
 
-// The tags doc, enum, minimum and the like say for the OpenAPI document what a
-// field's type does not.
+// The tags doc, enum, minimum and the like tell the OpenAPI document what a field's
+// type does not.
 
 // KeyInfo is a key's public record, as the web API shows it.
 type KeyInfo struct {
@@ -31,7 +31,7 @@ type PartInfo struct {
 	Result    string `json:"result,omitempty" doc:"keygen: the account address that the party reported; sign: verified or invalid"`
 }
 
-// SessionInfo is a session as it stands, as the web API shows it.
+// SessionInfo is the current state of a session, as the web API shows it.
 type SessionInfo struct {
 	SessionID    string     `json:"session_id"`
 	Kind         string     `json:"kind" enum:"keygen,sign"`
@@ -72,7 +72,7 @@ type Task struct {
 	Session   *SessionInfo `json:"session,omitempty" doc:"with ?wait=: the session when it ended, or when the time had passed"`
 }
 
-// OutcomeEvent is what a webhook is told.
+// OutcomeEvent is the body of a webhook call.
 type OutcomeEvent struct {
 	Type      string      `json:"type" doc:"kind and final phase, like sign.completed"`
 	Timestamp time.Time   `json:"timestamp" doc:"when the session ended"`

@@ -9,15 +9,15 @@
 //
 //	{"type": "...", "user_id": "...", "payload": {...}, "seq": 7, "request_id": "..."}
 //
-// where seq numbers the recipient's mailbox and is absent from direct replies,
-// and request_id is echoed on whatever answers it. Unknown fields are ignored,
-// an unknown type is an error, and a message is either valid in every field or
-// refused whole with an [*Error].
+// where seq numbers the recipient's mailbox and is absent from direct replies, and
+// request_id is echoed in the answer. Unknown fields are ignored, an unknown type
+// is an error, and a message is either valid in every field or refused whole with
+// an [*Error].
 //
-// The package only encodes, decodes and checks form. Who may say what to whom,
-// and when, is decided by package session; whether a token is good by package
-// auth. Beside the standard library it depends on Unicode's normal forms alone, so
-// that servers, clients and tests share it at no cost.
+// The package only encodes, decodes and checks form. Package session decides who
+// may send which message to whom, and when; package auth whether a token is valid.
+// Beside the standard library it depends only on Unicode's normal forms, so that
+// servers, clients and tests share it at no cost.
 package wire
 
 import (
@@ -52,18 +52,17 @@ type Payload interface {
 	Validate() error
 }
 
-// Decode parses one frame's envelope and checks its form, but not its payload:
-// a token must be verified before anything deeper is looked at. It returns an
-// *Error with CodeTooLarge or CodeBadRequest. The result does not share memory
-// with frame.
+// Decode parses one frame's envelope and checks its form, but not its payload: a
+// token must be verified before anything deeper is parsed. It returns an *Error
+// with CodeTooLarge or CodeBadRequest. The result does not share memory with frame.
 func Decode(frame []byte, maxBytes int) (Message, error) {
 	m, err := View(frame, maxBytes)
 	m.Payload = slices.Clone(m.Payload)
 	return m, err
 }
 
-// View is Decode without a copy of the payload: that of its result shares memory
-// with frame.
+// View is Decode without a copy of the payload: the result shares memory with
+// frame.
 func View(frame []byte, maxBytes int) (Message, error) {
 	if len(frame) > maxBytes {
 		return Message{}, Errorf(CodeTooLarge, "message of %d bytes, the limit is %d", len(frame), maxBytes)
@@ -95,8 +94,8 @@ func View(frame []byte, maxBytes int) (Message, error) {
 }
 
 // DecodePayload parses and validates m's payload as the type that m names, and
-// returns a pointer to one of this package's payload structs. It returns an
-// *Error with CodeUnknownType or CodeBadRequest.
+// returns a pointer to one of this package's payload structs. It returns an *Error
+// with CodeUnknownType or CodeBadRequest.
 func (m Message) DecodePayload() (Payload, error) {
 	make, ok := payloads[m.Type]
 	if !ok {
@@ -112,7 +111,7 @@ func (m Message) DecodePayload() (Payload, error) {
 		return nil, Errorf(CodeBadRequest, "%s: payload is missing", m.Type)
 	}
 	if t, ok := p.(*TSSMessage); !ok || !scanTSSMessage(raw, t) {
-		p = make() // without what the scanner has left
+		p = make() // without the scanner's leftovers
 		if err := Unmarshal(raw, p); err != nil {
 			if raw[0] != '{' && json.Valid(raw) {
 				return nil, Errorf(CodeBadRequest, "%s: payload must be an object", m.Type)
@@ -148,9 +147,9 @@ func (m Message) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// AppendSeq appends frame to dst with seq set in its envelope, without parsing
-// it: a mailbox keeps encoded frames and learns their number only when it
-// stores them. The frame must come from [Message.Encode] with Seq zero.
+// AppendSeq appends frame to dst with seq set in its envelope, without parsing it:
+// a mailbox keeps encoded frames and assigns their numbers only when it stores
+// them. The frame must come from [Message.Encode] with Seq zero.
 func AppendSeq(dst, frame []byte, seq uint64) []byte {
 	dst = append(dst, frame[:len(frame)-1]...)
 	dst = append(dst, `,"seq":`...)
@@ -158,12 +157,12 @@ func AppendSeq(dst, frame []byte, seq uint64) []byte {
 	return append(dst, '}')
 }
 
-// jsonFault words a decoding error without Go's vocabulary and without quoting
+// jsonFault describes a decoding error without Go's vocabulary and without quoting
 // the input, which may hold a secret.
 func jsonFault(err error) string {
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
-		got, _, _ := strings.Cut(typ.Value, " ") // of a number, Value has the digits as well
+		got, _, _ := strings.Cut(typ.Value, " ") // for a number, Value includes the digits
 		if typ.Field == "" {
 			return fmt.Sprintf("a JSON %s where an object is needed", got)
 		}
