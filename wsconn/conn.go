@@ -304,8 +304,7 @@ func (c *Conn) readFrame(kind int, r io.Reader) (n int64, err error) {
 	t, refusal, done := wire.Type(""), wire.Code(""), true
 	switch {
 	case n > int64(limit):
-		// The library's own limit would close before the client could learn the
-		// reason.
+		// The library's own limit would close without telling the client why.
 		refusal = wire.CodeTooLarge
 		c.reply(c.errorMessage(wire.Message{}, wire.Errorf(wire.CodeTooLarge, "message is longer than %d bytes", limit)))
 		c.Close(websocket.CloseMessageTooBig, "message too large")
@@ -569,8 +568,7 @@ func (c *Conn) answer(m wire.Message, reply wire.Payload, err error) wire.Code {
 	}
 	c.auditRefusal(m, c.UserID(), wire.Cause(err))
 	if wire.AsError(err).Code == wire.CodeRateLimited {
-		// Only its time is wrong: a client that repeats it later does not abuse the
-		// server.
+		// Only its time is wrong: repeating it later is no abuse.
 		return c.overRate(m, err)
 	}
 	return c.refuse(m, err)

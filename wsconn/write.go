@@ -188,8 +188,7 @@ func (c *Conn) waitable() <-chan struct{} {
 	return c.changed
 }
 
-// wake wakes all goroutines waiting for the queue or the state to change. c.mu is
-// held.
+// wake wakes all waiters for a change of the queue or state. c.mu is held.
 func (c *Conn) wake() {
 	if c.changed != nil {
 		close(c.changed)

@@ -75,9 +75,8 @@ const (
 	DefaultMaxRefused      = 50
 	DefaultMaxUnregistered = 16 << 10
 
-	// Until a client has registered, it may send no frame longer than this, which
-	// is enough for a register: unregistered clients must not make the node hold
-	// megabytes.
+	// Until a client has registered, it may send no frame longer than this, which is
+	// enough for a register: unregistered clients must not make the node hold megabytes.
 	maxRegisterBytes = wire.MaxTokenBytes + wire.MaxIdentityBytes + 16<<10
 
 	// Direct replies waiting for one socket. The reader waits while there are more.
@@ -90,15 +89,13 @@ const (
 	writeBufferBytes = 4 << 10 // lent to a socket while it writes
 )
 
-// Handler decides what messages mean. Its calls for one Conn come from one
-// goroutine, one at a time; different Conns call it concurrently. The ctx of
-// Connected and Receive carries the claims of the message's own token
-// ([auth.FromContext]) and ends after Config.HandleTimeout; it does not end with
-// the socket.
+// Handler decides what messages mean. Its calls for one Conn come from one goroutine,
+// one at a time; different Conns call it concurrently. The ctx of Connected and
+// Receive carries the claims of the message's own token ([auth.FromContext]) and ends
+// after Config.HandleTimeout; it does not end with the socket.
 //
-// An error that is or wraps a *wire.Error is sent to the client; any other is
-// logged and becomes an internal error. So is a panic, which also closes the
-// socket.
+// An error that is or wraps a *wire.Error is sent to the client; any other is logged
+// and becomes an internal error. So is a panic, which also closes the socket.
 type Handler interface {
 	// Connected is called with a valid register, after its token, user and role
 	// were found to agree. Returning nil with an error refuses it: the client gets
@@ -180,8 +177,7 @@ type Config struct {
 	// the client in turn. Zero value means DefaultCloseGrace.
 	CloseGrace time.Duration
 	// DrainSpread is the time over which Drain closes the sockets, so that clients
-	// do not all reach the other nodes at once. Zero value means
-	// DefaultDrainSpread.
+	// do not all reach the other nodes at once. Zero value means DefaultDrainSpread.
 	DrainSpread time.Duration
 
 	// QueueMessages and QueueBytes bound the mailbox frames queued for one socket;
@@ -190,10 +186,9 @@ type Config struct {
 	QueueMessages int
 	QueueBytes    int
 
-	// RateLimit is how many messages a second a connection may send on average,
-	// with bursts of twice that. Excess messages are refused, and beyond twice the
-	// rate the socket is closed. Zero value means DefaultRateLimit, negative no
-	// limit.
+	// RateLimit is how many messages a second a connection may send on average, with
+	// bursts of twice that. Excess messages are refused, and beyond twice the rate
+	// the socket is closed. Zero value means DefaultRateLimit, negative no limit.
 	RateLimit float64
 	// Users limits the messages of each user over all its sockets, a long one
 	// counting as several, and Registers how often it registers. Excess messages
@@ -210,11 +205,10 @@ type Config struct {
 	// a second on average, before it is closed. Zero value means DefaultMaxRefused.
 	MaxRefused int
 
-	// Reveal, where not nil, gets each mailbox frame just before it is written to
-	// its user's socket and returns the frame to write: a node that keeps secrets
-	// encrypted in Redis decrypts them here. It must not modify frame. Returning
-	// nil means that it cannot decrypt, and closes the socket with
-	// wire.CloseUnavailable.
+	// Reveal, where not nil, gets each mailbox frame just before it is written to its
+	// user's socket and returns the frame to write: a node that keeps secrets
+	// encrypted in Redis decrypts them here. It must not modify frame. Returning nil
+	// means that it cannot decrypt, and closes the socket with wire.CloseUnavailable.
 	Reveal func(user string, frame []byte) []byte
 }
 

@@ -122,10 +122,9 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return p.String(), nil
 }
 
-// Check reports whether password matches the stored hash. An empty stored matches
-// no password, takes as long to compare and returns false. Its errors are
-// ErrBadHash, a *wire.Error with wire.CodeRateLimited when too many wait, and
-// ctx's.
+// Check reports whether password matches the stored hash. An empty stored matches no
+// password, takes as long to compare and returns false. Its errors are ErrBadHash, a
+// *wire.Error with wire.CodeRateLimited when too many wait, and ctx's.
 func (h *Hasher) Check(ctx context.Context, stored, password string, t Turn) (bool, error) {
 	p, broken := h.decoy, error(nil)
 	if stored != "" {

@@ -55,8 +55,7 @@ type LoginFrom struct {
 }
 
 // LoginTry is one login in progress, for which the limits were checked. Exactly one
-// of Succeeded, Failed and Undone must be called. It is not safe for concurrent
-// use.
+// of Succeeded, Failed and Undone must be called. It is not safe for concurrent use.
 type LoginTry interface {
 	// Turn returns how the login waits for its password to be hashed.
 	Turn() Turn

@@ -11,10 +11,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Auditor keeps what was decided; it does not make its caller wait.
+// Auditor records decisions; it does not make its caller wait.
 type Auditor interface{ Record(d audit.Decision) }
 
-// Trail reads what was kept.
+// Trail reads the recorded decisions.
 type Trail interface {
 	// Read returns up to limit entries after a position, which is empty for the
 	// beginning, and the position of the last of them. Its errors are *wire.Error,
@@ -33,9 +33,9 @@ func (a *api) record(d audit.Decision) {
 	}
 }
 
-// refused records that a request of that kind was refused; what is granted, the
-// session service records itself. What only failed, and may come again, is no
-// decision.
+// refused records that a request of that kind was refused; the session service
+// records granted requests itself. A temporary failure is not a decision and is not
+// recorded.
 func (a *api) refused(r *http.Request, what string, e *wire.Error) {
 	request := what == string(wire.TypeKeygenRequest) || what == string(wire.TypeSignRequest)
 	switch {
@@ -54,18 +54,18 @@ func (a *api) refused(r *http.Request, what string, e *wire.Error) {
 	a.record(d)
 }
 
-// What strangers can make the audit of a node grow by, in entries a minute: all of
-// them together, and who comes from one address.
+// Limits on the audit entries a minute caused by unauthenticated clients of a node:
+// all together, and from one address.
 const (
 	strangersEntries = 10
 	strangerEntries  = 4
 )
 
-// strangers bounds what is recorded of those who show no good token: anybody can
-// be one, as often as they like.
+// strangers bounds the audit entries of clients without a valid token: anyone can
+// be one, at any rate.
 type strangers struct {
 	all, each *limit.Throttle
-	omitted   *atomic.Int64 // since the last one that was recorded
+	omitted   *atomic.Int64 // since the last recorded one
 }
 
 func newStrangers() strangers {
@@ -73,7 +73,7 @@ func newStrangers() strangers {
 	return strangers{perMinute(strangersEntries), perMinute(strangerEntries), new(atomic.Int64)}
 }
 
-// admit reports whether there is room for an entry of one from a network.
+// admit reports whether there is room for an entry of a client in a network.
 func (s strangers) admit(network string) bool {
 	if s.all.Take("", 1) > 0 {
 		return false
@@ -85,8 +85,8 @@ func (s strangers) admit(network string) bool {
 	return true
 }
 
-// unauthenticated logs why a request was let through by no token, and records it
-// if it showed one. Of a stranger there is no name to record.
+// unauthenticated logs why a request was not authenticated, and records it if it
+// carried a token. No name is recorded for such a client.
 func (a *api) unauthenticated(r *http.Request, err error) {
 	a.report(r, err)
 	e := wire.AsError(err)
@@ -95,8 +95,8 @@ func (a *api) unauthenticated(r *http.Request, err error) {
 	}
 }
 
-// stranger records that somebody has shown a token that is not good, unless there
-// were too many of late.
+// stranger records that a client has shown an invalid token, unless there were too
+// many recently.
 func (a *api) stranger(r *http.Request, err error) {
 	e := wire.AsError(err)
 	if e.Code != wire.CodeUnauthenticated && e.Code != wire.CodeTokenExpired {
@@ -113,7 +113,7 @@ func (a *api) stranger(r *http.Request, err error) {
 	a.record(d)
 }
 
-// outcome tells what came too fast from what may never be.
+// outcome distinguishes rate-limited from refused requests.
 func outcome(e *wire.Error) string {
 	if e.Code == wire.CodeRateLimited {
 		return audit.Throttled
@@ -121,10 +121,10 @@ func outcome(e *wire.Error) string {
 	return audit.Refused
 }
 
-// recordLogin records a login as user. Of a refused one the user is recorded only
-// where there is such an account: people type passwords into the wrong field. Of
-// one that came too fast it is not, since looking would cost what the limit is
-// there to save; those before it tell.
+// recordLogin records a login as user. A refused one is recorded with the user only
+// if the account exists: people type passwords into the wrong field. A rate-limited
+// one is recorded without, since the lookup would cost as much as the limit saves;
+// the refusals before it have the name.
 func (a *api) recordLogin(ctx context.Context, user string, err error) {
 	d := audit.Decision{Who: user, What: audit.Login, Outcome: audit.OK}
 	if err != nil {
@@ -133,8 +133,8 @@ func (a *api) recordLogin(ctx context.Context, user string, err error) {
 		if e.Code == wire.CodeInternal || e.Code == wire.CodeUnavailable {
 			return
 		}
-		// This is asked of names that exist and of others alike, so that how long it
-		// takes tells nobody which is which.
+		// This lookup is made for existing and other names alike, so that its
+		// duration does not reveal which accounts exist.
 		if d.Outcome == audit.Refused {
 			if known, err := a.cfg.Logins.Get(ctx, user); err == nil && known.LogsIn {
 				d.Who = user

@@ -8,12 +8,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Directory knows the nodes, and where users are. Its errors are or wrap
-// *wire.Error, or are faults.
+// Directory lists the nodes and locates users. Its errors are or wrap *wire.Error,
+// or are faults.
 type Directory interface {
-	// Nodes returns the live nodes, with all that is known of them.
+	// Nodes returns the live nodes, with all known details.
 	Nodes(ctx context.Context) ([]wire.NodeInfo, error)
-	// Presence says where a user is, with all that is known.
+	// Presence returns a user's presence, with all known details.
 	Presence(ctx context.Context, user string) (wire.PresenceInfo, error)
 }
 
@@ -22,7 +22,7 @@ func isAdmin(r *http.Request) bool {
 	return claims.Has(wire.RoleAdmin)
 }
 
-// nodes lists the nodes. Where they are, and how much they hold, is for admins.
+// nodes lists the nodes. Only admins see their addresses and load.
 func (a *api) nodes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if a.cfg.Cluster == nil {
 		return 0, nil, errNothing
@@ -41,9 +41,8 @@ func (a *api) nodes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	return http.StatusOK, l, nil
 }
 
-// presence says whether a user is there to those who have a key in common with
-// it, and to admins where. Others are told what they would be of a user that does
-// not exist.
+// presence tells users who share a key with the user whether it is connected, and
+// admins also where. Others get the same answer as for a user that does not exist.
 func (a *api) presence(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if a.cfg.Cluster == nil {
 		return 0, nil, errNothing

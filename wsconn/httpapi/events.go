@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	heartbeat   = 3 * time.Second  // between two signs of life of a stream
+	heartbeat   = 3 * time.Second  // interval between a stream's signs of life
 	writeWithin = 10 * time.Second // for a client to take an event
 	eventsType  = "text/event-stream"
 )
 
-// Names of events.
+// Event names.
 const (
 	eventSession = "session"
 	eventOutcome = "outcome"
@@ -44,7 +44,7 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	}
 	defer f.Close()
 	s := f.Session()
-	// What is no version of ours makes the stream begin with the session.
+	// A value that is not one of our versions starts the stream with the session.
 	read, _ := strconv.ParseInt(r.Header.Get("Last-Event-ID"), 10, 64)
 	if s.Phase.Final() && s.Version == read {
 		return http.StatusNoContent, nil, nil
@@ -58,8 +58,8 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	return 0, nil, nil
 }
 
-// follow writes what f sees until the session ends, the client leaves, its token
-// is good no longer or the node goes away.
+// follow writes the events of f until the session ends, the client leaves, its
+// token becomes invalid or the node drains.
 func (a *api) follow(r *http.Request, f *service.Follower, st *stream) {
 	for version := f.Session().Version; !f.Session().Phase.Final(); {
 		err := next(r.Context(), f, lookUp)
@@ -82,12 +82,12 @@ func (a *api) follow(r *http.Request, f *service.Follower, st *stream) {
 		}
 		st.beat()
 		if st.err != nil {
-			return // the client is gone, or does not read
+			return // the client has left, or does not read
 		}
 	}
 }
 
-// still says why a caller is to be heard no longer, nil if it is.
+// still returns why a caller is no longer served, nil if it is.
 func (a *api) still(r *http.Request) error {
 	claims, _ := auth.FromContext(r.Context())
 	if !time.Now().Before(claims.ExpiresAt) {
@@ -102,11 +102,11 @@ func (a *api) still(r *http.Request) error {
 	return a.cfg.Still(claims)
 }
 
-// stream writes events. The first error is kept, and nothing written after it.
+// stream writes events. It keeps the first error, and writes nothing after it.
 type stream struct {
 	w    http.ResponseWriter
 	ctl  *http.ResponseController
-	last time.Time // when something was written
+	last time.Time // time of the last write
 	err  error
 }
 
@@ -117,7 +117,7 @@ func newStream(w http.ResponseWriter) *stream {
 	h.Set("Content-Type", eventsType)
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	w.WriteHeader(http.StatusOK)
-	st.write("retry: 1000\n\n") // ms, until a browser comes again
+	st.write("retry: 1000\n\n") // ms, until a browser reconnects
 	return st
 }
 
@@ -126,13 +126,13 @@ func (st *stream) write(text string) {
 		return
 	}
 	st.last = time.Now()
-	_ = st.ctl.SetWriteDeadline(st.last.Add(writeWithin)) // where there is none, the client's leaving ends it
+	_ = st.ctl.SetWriteDeadline(st.last.Add(writeWithin)) // without a deadline, the client's leaving ends it
 	if _, st.err = st.w.Write([]byte(text)); st.err == nil {
 		st.err = st.ctl.Flush()
 	}
 }
 
-// event writes one; an id of 0 is none.
+// event writes one event; an id of 0 is omitted.
 func (st *stream) event(name string, id int64, data any) {
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -157,7 +157,7 @@ func (st *stream) session(s session.Session) {
 
 func (st *stream) problem(err error) { st.event(eventProblem, 0, auth.ProblemOf(err)) }
 
-// beat shows that the stream lives, to its client and to what is in between.
+// beat shows the client and proxies that the stream is alive.
 func (st *stream) beat() {
 	if time.Since(st.last) >= heartbeat {
 		st.write(": \n\n")

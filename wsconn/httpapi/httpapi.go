@@ -1,24 +1,23 @@
-// Package httpapi is Conclave's web API: logging in, keygen and sign tasks from
-// the request to the signature, keys and sessions and how they go on, the audit,
-// and health.
+// Package httpapi is Conclave's web API: login, keygen and sign tasks from the
+// request to the signature, keys and sessions and their progress, the audit, and
+// health.
 //
-// It is an edge, as thin as the WebSocket's: it decodes, authenticates, calls
-// the session service and encodes. There are no rules in it about who may do
-// what, but for those that reading the audit and looking after accounts take an
-// admin, that only an admin is told where nodes and users are, and that presence is
-// shown to who has a key in common with a user. Errors are problem documents (RFC
-// 9457) whose code is that of the WebSocket's error message.
+// It is an edge, as thin as the WebSocket's: it decodes, authenticates, calls the
+// session service and encodes. It has no permission rules, except that reading the
+// audit and managing accounts take an admin, that only an admin sees where nodes
+// and users are, and that presence is shown to users who share a key with the user.
+// Errors are problem documents (RFC 9457) whose code is that of the WebSocket's
+// error message.
 //
-// Its operations are a table, in operations.go: what is routed, and what the
-// OpenAPI 3.1 document at /openapi.json says, come from the same rows. The
-// document is made by huma from the Go types; huma does not carry the operations
-// out, since how it words errors is one setting for a whole program, and not ours
-// to change in one that embeds a node.
+// Its operations are a table, in operations.go: the routes and the OpenAPI 3.1
+// document at /openapi.json come from the same rows. Huma makes the document from
+// the Go types; it does not execute the operations, since its error format is one
+// setting for a whole program, which a program that embeds a node may use itself.
 //
-// What is asked too often, or by too many at one time, is answered with 429 and
-// Retry-After. The package starts no goroutine: who waits for a session, or
-// follows its events, does it in its request's, and ends within a second of the
-// node's beginning to drain.
+// Requests above a rate or concurrency limit are answered with 429 and Retry-After.
+// The package starts no goroutine: a client that waits for a session, or follows
+// its events, does so in its request's, and ends within a second of the start of
+// the node's drain.
 package httpapi
 
 import (
@@ -51,74 +50,73 @@ type Attempts interface {
 	Begin(ctx context.Context, account string, from auth.LoginFrom) (auth.LoginTry, error)
 }
 
-// Issuer makes tokens; *auth.HS256 is one.
+// Issuer issues tokens; *auth.HS256 is one.
 type Issuer interface {
 	IssueFor(account auth.Account, ttl time.Duration) (string, auth.Claims, error)
-	// Earlier returns what a token says that it has issued, also one that has expired.
+	// Earlier returns the claims of a token that it has issued, even if expired.
 	Earlier(token string) (auth.Claims, bool)
 }
 
 // Revoker ends tokens before they expire; accounts.Store is one.
 type Revoker interface {
-	// Revoke ends what is named, if by may.
+	// Revoke ends the named tokens, if by may.
 	Revoke(ctx context.Context, by auth.Claims, jti, user, reason string) error
 }
 
-// Config is what the API works with. Sessions, Verifier and Ready are required.
+// Config configures the API. Sessions, Verifier and Ready are required.
 type Config struct {
 	Sessions *service.Service
 	Verifier auth.Verifier
-	Logins   Logins   // nil: no login here, tokens come from another issuer
+	Logins   Logins   // nil: no login here, tokens are another issuer's
 	Issuer   Issuer   // nil: likewise
 	Revoker  Revoker  // nil: no token can be revoked here
-	Accounts Accounts // nil: there are none here
+	Accounts Accounts // nil: no accounts here
 	Renewals Renewals // nil: no login can be renewed here
 	TokenTTL time.Duration
-	// Still returns an error for claims that were good once and are not any more.
-	// Nil: they are good until they expire.
+	// Still returns an error for claims that were valid and have been revoked. Nil:
+	// they are valid until they expire.
 	Still func(auth.Claims) error
-	// Doubts returns an error while this process's clock is known to be wrong, which
-	// what has expired by it is told. Nil: it is believed.
+	// Doubts returns an error while this process's clock is known to be wrong,
+	// which is the answer to tokens expired by it. Nil: the clock is trusted.
 	Doubts   func() error
-	Ready    func(ctx context.Context) error // why the node should get no new clients; who asks is told a *wire.Error of code unavailable
-	Room     func() error                    // why nothing new is begun; nil for no such thing
+	Ready    func(ctx context.Context) error // why the node should get no new clients; the answer is a *wire.Error of code unavailable
+	Room     func() error                    // why nothing new may begin; nil for no such check
 	MaxBytes int64                           // of a request body; zero means wire.DefaultMaxMessageBytes
 	Cluster  Directory                       // nil: nodes and presence are not shown here
 	Draining <-chan struct{}                 // closed when the node begins to drain; nil: never
 	Version  string                          // of the server, for the document
-	Audit    Auditor                         // nil means none
+	Audit    Auditor                         // nil disables it
 	Trail    Trail                           // nil: the audit cannot be read here
-	Log      *zerolog.Logger                 // nil means none
+	Log      *zerolog.Logger                 // nil disables logging
 
-	// Routed, where not nil, is told when a request has met its pattern
+	// Routed, where not nil, is called when a request has matched its pattern
 	// (http.Request.Pattern), to count it.
 	Routed func(*http.Request)
 
 	// Attempts limits failed logins. Nil means no limit.
 	Attempts Attempts
-	// Users limits what each user may call, and
-	// Requests how many keygens and signings it may ask for; the WebSocket's
-	// share them. Nil means no limit.
+	// Users limits the calls of each user, and Requests the keygens and signings
+	// that it may request; the WebSocket shares them. Nil means no limit.
 	Users, Requests *limit.Throttle
 	// Bytes limits the bytes, in KiB, of the bodies of each user's calls; the
 	// WebSocket shares it. Nil means no limit.
 	Bytes *limit.Throttle
-	// MaxStreams is how many streams of events all users together may have open.
-	// Zero means no limit.
+	// MaxStreams is how many event streams all users together may have open. Zero
+	// means no limit.
 	MaxStreams int
-	// TrustedProxies are believed when they name a client's address.
+	// TrustedProxies are trusted to name a client's address.
 	TrustedProxies []netip.Prefix
 }
 
-// DefaultTokenTTL is how long a token from login is good.
+// DefaultTokenTTL is how long a token from login is valid.
 const DefaultTokenTTL = 12 * time.Hour
 
 const (
 	readyWithin  = 2 * time.Second
 	maxLoginBody = 8 << 10
 
-	// The longest that is needed: of a key 128 participants, each id with its escapes
-	// three times as long, and a signed_request.
+	// The longest needed: a key's 128 participants, each id with its escapes three
+	// times as long, and a signed_request.
 	maxKeyBody    = 128<<10 + wire.MaxSignedRequestBytes
 	maxRevokeBody = 8 << 10
 
@@ -129,8 +127,8 @@ type api struct {
 	cfg     Config
 	log     zerolog.Logger
 	busy    busy // calls
-	streams busy // of them, those that follow a session's events
-	slowed  busy // refused for their rate, not answered yet
+	streams busy // those calls that follow a session's events
+	slowed  busy // refused for their rate, not yet answered
 	alive   readiness
 
 	strangers strangers
@@ -199,7 +197,7 @@ func (a *api) handle(op operation) http.HandlerFunc {
 	}
 }
 
-// routed tells Config.Routed of each request.
+// routed calls Config.Routed for each request.
 func (a *api) routed(next http.Handler) http.Handler {
 	if a.cfg.Routed == nil {
 		return next
@@ -210,7 +208,7 @@ func (a *api) routed(next http.Handler) http.Handler {
 	})
 }
 
-// report logs what an operator should know; refusals are the client's matter.
+// report logs errors for the operator; refusals concern only the client.
 func (a *api) report(r *http.Request, err error) {
 	line := a.log.Debug()
 	switch code := wire.AsError(err).Code; {
@@ -222,8 +220,8 @@ func (a *api) report(r *http.Request, err error) {
 	line.Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request refused")
 }
 
-// respond answers with a JSON document, with nothing where body is nil, or not at
-// all where the operation has done so itself, which status 0 says.
+// respond answers with a JSON document, without a body if body is nil, or not at
+// all if the operation has answered itself (status 0).
 func respond(w http.ResponseWriter, status int, body any) {
 	switch {
 	case status == 0:
@@ -244,7 +242,7 @@ func answer(w http.ResponseWriter, status int, text []byte) {
 	answerHeader(w.Header())
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // a client that is gone cannot be told
+	_, _ = w.Write(text) // a client that has left cannot be told
 }
 
 func answerHeader(h http.Header) {
@@ -252,8 +250,8 @@ func answerHeader(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 }
 
-// decode reads a JSON object from a request's body, whatever its Content-Type:
-// curl -d says that it is a form, and no browser's form has a token to send.
+// decode reads a JSON object from a request's body, whatever its Content-Type: curl
+// -d declares a form, and no browser's form can send a token.
 func decode(r *http.Request, into any) error {
 	text, err := io.ReadAll(r.Body)
 	var large *http.MaxBytesError
@@ -269,13 +267,13 @@ func decode(r *http.Request, into any) error {
 	return nil
 }
 
-// caller is the user whose token the middleware verified.
+// caller returns the user whose token the middleware verified.
 func caller(r *http.Request) service.Caller {
 	claims, _ := auth.FromContext(r.Context())
 	return service.Caller{User: claims.Subject, Roles: claims.Roles, Web: true}
 }
 
-// pathID returns an id in a path.
+// pathID returns an id from the path.
 func pathID(r *http.Request, name string) (string, error) {
 	id := r.PathValue(name)
 	if !wire.StoredID(id) {
@@ -300,7 +298,7 @@ func (a *api) ready(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 			return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready: %s", a.cfg.Doubts()), err)
 		}
 		if errors.Is(err, wire.Errorf(wire.CodeUnavailable, "")) {
-			return 0, nil, err // which says why
+			return 0, nil, err // it contains the reason
 		}
 		return 0, nil, errors.Join(wire.Errorf(wire.CodeUnavailable, "not ready"), err)
 	}

@@ -13,29 +13,29 @@ import (
 )
 
 const (
-	// What a call costs of Config.Users, in messages: the answer is a document, not
-	// a frame. A list costs one more for each entry that it may have.
+	// Cost of a call in messages of Config.Users: the answer is a document, not a
+	// frame. A list costs one more for each possible entry.
 	callCost = 10
 
-	// Calls of one user that are being answered at one time: each may hold a body
-	// and, waiting for a session's end, take its time.
+	// Concurrent calls of one user: each may hold a body and, waiting for a
+	// session's end, take its time.
 	maxBusy = 256
 
-	// Of them, those that follow a session's events, for as long as it lasts.
+	// Those of them that follow a session's events, for as long as it lasts.
 	maxStreams = 32
 
-	// How long a call that is refused for its rate waits for its answer, at least and at
-	// most: a client that asks again at once, as most that flood do, costs little
-	// then. maxSlowed is how many calls of one user wait so; more are answered at once.
+	// Minimum and maximum delay of the answer to a call refused for its rate: a client
+	// that retries at once, as most that flood do, costs little then. maxSlowed is how
+	// many calls of one user wait so; further ones are answered at once.
 	leastPause, mostPause = 100 * time.Millisecond, time.Second
 	maxSlowed             = 64
 
-	// How old an answer of /readyz may be. Anybody may ask, and each answer asks Redis.
+	// Maximum age of an answer of /readyz. It is open to anyone, and each answer queries Redis.
 	readyFor = 100 * time.Millisecond
 )
 
-// limited lets through the calls of users who keep to their rate. Their token has
-// been verified, and their body not been read.
+// limited passes the calls of users who keep to their rate. Their token has been
+// verified, and their body not been read.
 func (a *api) limited(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user := caller(r).User
@@ -57,7 +57,7 @@ func (a *api) limited(next http.Handler) http.Handler {
 	})
 }
 
-// slow puts off the answer to a call that is refused for its rate.
+// slow delays the answer to a call refused for its rate.
 func (a *api) slow(r *http.Request, err error) {
 	e, user := wire.AsError(err), caller(r).User
 	if e.Code != wire.CodeRateLimited || !a.slowed.enter(user) {
@@ -73,8 +73,8 @@ func (a *api) slow(r *http.Request, err error) {
 	}
 }
 
-// bodyKiB is what a call costs of Config.Bytes: what its body is said to have, which
-// is read no further, or the most that it may have.
+// bodyKiB is the cost of a call in Config.Bytes: its declared body length, beyond
+// which it is not read, or the maximum.
 func (a *api) bodyKiB(r *http.Request) int {
 	most := a.cfg.MaxBytes
 	if r.ContentLength >= 0 {
@@ -83,12 +83,12 @@ func (a *api) bodyKiB(r *http.Request) int {
 	return int((most + 1023) / 1024)
 }
 
-// request charges a user for asking for a keygen or a signing.
+// request charges a user for requesting a keygen or a signing.
 func (a *api) request(r *http.Request) error {
 	return auth.Charge(a.cfg.Requests, caller(r).User, 1, "too many keygen and sign requests")
 }
 
-// busy counts the calls that are being answered, by user.
+// busy counts the calls in progress, by user.
 type busy struct {
 	most int // of one user
 	all  int // of all of them; 0 for no limit
@@ -121,12 +121,11 @@ func (b *busy) leave(user string) {
 	}
 }
 
-// readiness asks whether the node is ready, for all who want to know at that
-// moment.
+// readiness checks whether the node is ready, once for all concurrent callers.
 type readiness struct {
 	ask func(context.Context) error
 
-	mu  sync.Mutex // held while asking: the others wait for the answer
+	mu  sync.Mutex // held during the check: the others wait for the answer
 	at  time.Time
 	err error
 }
@@ -144,9 +143,9 @@ func (c *readiness) get(ctx context.Context) error {
 	return c.err
 }
 
-// address is that of the client: whoever is connected, or, where that is a proxy
-// that is trusted to tell, whom the proxy names in X-Forwarded-For. What the
-// client itself has put there stands before it and is not believed.
+// address returns the client's address: the connection's, or, if that is a trusted
+// proxy, the one that the proxy names in X-Forwarded-For. Entries written by the
+// client itself precede it and are ignored.
 func (a *api) address(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 const (
 	pageSize    = 50
 	maxPageSize = 200
-	// filterCost is what a filter costs of Config.Users, beside the page: it may look
-	// at many more entries than it returns.
+	// filterCost is the cost of a filter in Config.Users, beside the page: it may
+	// read many more entries than it returns.
 	filterCost = 100
 )
 
@@ -30,7 +30,7 @@ var (
 	}
 )
 
-// page reads which part of a list is wanted and charges a user for it.
+// page reads which part of a list is requested and charges a user for it.
 func (a *api) page(r *http.Request, filtered bool) (service.Page, error) {
 	p, err := pageOf(r.URL.Query())
 	if err != nil {
@@ -78,8 +78,8 @@ func limitOf(q url.Values, preset, most int) (int, error) {
 	return n, nil
 }
 
-// A cursor is where a list goes on: a time in microseconds and an id. To clients
-// it is opaque.
+// A cursor is where a list continues: a time in microseconds and an id. It is
+// opaque to clients.
 func cursor(p service.Place) string {
 	if p.At.IsZero() {
 		return ""
@@ -97,7 +97,7 @@ func parseCursor(text string) (service.Place, error) {
 	return service.Place{At: time.UnixMicro(micros).UTC(), ID: id}, nil
 }
 
-// maxMicros is in the year 5138: the scores of Redis hold all before it exactly.
+// maxMicros is in the year 5138: Redis scores are exact up to it.
 const maxMicros = 1e17
 
 // kindNames returns the name of every kind of session.
@@ -109,7 +109,7 @@ func kindNames() []string {
 	return names
 }
 
-// oneOf reads a list, separated by commas, of words out of all.
+// oneOf reads a list, separated by commas, of words from all.
 func oneOf[T ~string](q url.Values, name string, all []T) ([]T, error) {
 	text := q.Get(name)
 	if text == "" {

@@ -19,7 +19,7 @@ type LoginRequest struct {
 	Label    string `json:"label,omitempty" doc:"name of the login in lists, up to 64 bytes"`
 }
 
-// LoginResponse answers it.
+// LoginResponse is the answer.
 type LoginResponse struct {
 	Token     string      `json:"token" doc:"JWT, for every WebSocket message and as bearer token of the web API"`
 	ExpiresAt time.Time   `json:"expires_at"`
@@ -64,7 +64,7 @@ func (a *api) login(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	}, nil
 }
 
-// authenticate checks a password, unless too many were wrong.
+// authenticate checks a password, unless there were too many failures.
 func (a *api) authenticate(r *http.Request, req LoginRequest) (auth.Account, error) {
 	from := auth.LoginFrom{Addr: a.address(r), Token: a.earlier(r, req.Username)}
 	try, err := a.cfg.Attempts.Begin(r.Context(), req.Username, from)
@@ -84,8 +84,8 @@ func (a *api) authenticate(r *http.Request, req LoginRequest) (auth.Account, err
 }
 
 // earlier returns the id of a token of user's that a login shows, expired or not,
-// "" if it shows none that was good once and has not been revoked: who has one is
-// no stranger, wherever it comes from.
+// "" if it shows none that was valid and has not been revoked: its holder is a
+// known client, from any address.
 func (a *api) earlier(r *http.Request, user string) string {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	idPattern   = `^[\p{L}\p{Nd}_.@-]+$` // as wire.StoredID
+	idPattern   = `^[\p{L}\p{Nd}_.@-]+$` // same as wire.StoredID
 	onceHeader  = "Idempotency-Key"
 	onceMax     = 128
 	aboutErrors = "Errors are problem documents (RFC 9457). Their code is the one of the WebSocket's error message, for programs to act on; a status of 500, " +
@@ -71,7 +71,7 @@ func limitParam(most, preset int) *huma.Param {
 	})
 }
 
-// states is the form of a list, separated by commas.
+// states returns the schema of a list, separated by commas.
 func states[T ~string](all []T) *huma.Schema {
 	one := ""
 	for i, s := range all {
@@ -83,7 +83,7 @@ func states[T ~string](all []T) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Pattern: "^(" + one + ")(,(" + one + "))*$"}
 }
 
-// openAPI writes the document of operations.
+// openAPI writes the operations' document.
 func openAPI(operations []operation, version string) []byte {
 	registry := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	doc := &huma.OpenAPI{
@@ -134,12 +134,12 @@ func openAPI(operations []operation, version string) []byte {
 	}
 	text, err := json.Marshal(doc)
 	if err != nil {
-		panic(err) // it is made of constants; every test of the package runs this
+		panic(err) // it consists of constants; every test of the package runs this
 	}
 	return text
 }
 
-// schemaName is huma's, but for a type whose name says nothing outside its package.
+// schemaName is huma's, except for a type whose name is unclear outside its package.
 func schemaName(t reflect.Type, hint string) string {
 	if t == reflect.TypeFor[audit.Page]() {
 		return "AuditPage"
@@ -151,8 +151,8 @@ func jsonContent(mediaType string, s *huma.Schema) map[string]*huma.MediaType {
 	return map[string]*huma.MediaType{mediaType: {Schema: s}}
 }
 
-// loosen says what is true of all of Conclave's documents: what is not known is
-// ignored, so that fields can be added, and no list is null.
+// loosen applies to all of Conclave's documents: unknown fields are ignored, so
+// that fields can be added, and no list is null.
 func loosen(s *huma.Schema) {
 	if s.Properties != nil {
 		s.AdditionalProperties = nil
@@ -162,7 +162,7 @@ func loosen(s *huma.Schema) {
 	}
 }
 
-// enum lists the values that a parameter may have.
+// enum lists a parameter's values.
 func enum(values ...string) []any {
 	list := make([]any, len(values))
 	for i, v := range values {

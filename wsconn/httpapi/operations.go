@@ -9,23 +9,23 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// operation is one of the API's: where it is, what the document says of it, and
-// what carries it out.
+// operation is one operation of the API: its route, its documentation, and its
+// implementation.
 type operation struct {
 	method, path string // path as both net/http and OpenAPI write it
 	open         bool   // needs no token
 
 	id, summary, about string
 	params             []*huma.Param
-	body               any // of the type that the body is decoded into; nil for none
+	body               any // of the body's decoded type; nil for none
 	ok                 int // status of success
-	answer             any // of the type that it is answered with
+	answer             any // of the answer's type
 	stream             bool
-	fails              []int // statuses of problems, beside those that all have that need a token
+	fails              []int // statuses of problems, beside those of all operations that need a token
 
 	most    int64  // bytes of the body; 0 for Config.MaxBytes
-	audited string // what a refusal is recorded as; empty for not at all
-	// do returns the answer; status 0 where it has been written already.
+	audited string // how a refusal is recorded; empty for not at all
+	// do returns the answer; status 0 means already written.
 	do func(w http.ResponseWriter, r *http.Request) (status int, body any, err error)
 }
 
@@ -42,7 +42,7 @@ const (
 	noRoom     = http.StatusInsufficientStorage
 )
 
-// operations are all of the API's, but for the document itself.
+// operations are all of the API's, except the document itself.
 func (a *api) operations() []operation {
 	ops := a.tasks()
 	ops = append(ops, a.readings()...)
@@ -50,7 +50,7 @@ func (a *api) operations() []operation {
 	return append(ops, a.administration()...)
 }
 
-// tasks are the operations that ask for something.
+// tasks are the operations that request a keygen or signing.
 func (a *api) tasks() []operation {
 	return []operation{{
 		method: "POST", path: "/v1/keys", id: "create-key", summary: "Request a key",

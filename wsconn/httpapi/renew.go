@@ -25,7 +25,7 @@ type RefreshRequest struct {
 	Attempt      string `json:"attempt,omitempty" doc:"up to 64 visible ASCII characters, a new secret value for each refresh token: a retry of the same exchange after a lost answer sends the same attempt and gets the same answer"`
 }
 
-// renewed is the answer to a login or a renewal.
+// renewed returns the answer to a login or a renewal.
 func renewed(r auth.Renewed) LoginResponse {
 	return LoginResponse{
 		Token: r.Token, ExpiresAt: r.Claims.ExpiresAt, TokenID: r.Claims.ID, UserID: r.Account.User, Roles: r.Account.Roles,
@@ -44,7 +44,7 @@ func (a *api) refresh(w http.ResponseWriter, r *http.Request) (int, any, error) 
 	}
 	got, err := a.cfg.Renewals.Renew(r.Context(), req.RefreshToken, req.Attempt)
 	user := got.Account.User
-	if user == "" { // whoever asks has no login of this cluster
+	if user == "" { // the caller has no login of this cluster
 		a.stranger(r, err)
 		return 0, nil, err
 	}
@@ -68,13 +68,13 @@ type LogoutRequest struct {
 	RefreshToken string `json:"refresh_token,omitempty" doc:"refresh token of the login to end; default: the login of the token in Authorization"`
 }
 
-// LogoutResponse answers it. Every node heeds it within a second.
+// LogoutResponse is the answer. Every node applies it within a second.
 type LogoutResponse struct {
 	Status string `json:"status" enum:"ended"`
 	UserID string `json:"user_id"`
 }
 
-// logout takes a refresh token in place of a token, which may have expired.
+// logout takes a refresh token instead of a token, which may have expired.
 func (a *api) logout(w http.ResponseWriter, r *http.Request) (int, any, error) {
 	if a.cfg.Renewals == nil {
 		return 0, nil, errNothing

@@ -37,20 +37,20 @@ type SignatureRequest struct {
 }
 
 const (
-	// maxWait is below what load balancers commonly give an answer (deploy/haproxy.cfg:
-	// 40 s), and ReadTimeout and WriteTimeout of the node.
+	// maxWait is below the usual answer timeouts of load balancers
+	// (deploy/haproxy.cfg: 40 s), and the node's ReadTimeout and WriteTimeout.
 	maxWait = 30 * time.Second
-	// lookUp is how often what waits looks whether its node goes away, or its token
-	// is good no longer.
+	// lookUp is how often a waiting call checks whether its node drains, or its
+	// token has become invalid.
 	lookUp = time.Second
 )
 
-// task reads how a request is meant.
+// task reads the options of a request.
 func task(r *http.Request) (t service.Task, wait time.Duration, err error) {
 	switch start := r.URL.Query().Get("start"); start {
 	case "", "true", "false":
 		t.Start = start == "true"
-	default: // only reserved, it would wait for ever
+	default: // if only reserved, it would wait for ever
 		return t, 0, wire.Errorf(wire.CodeBadRequest, "start must be true or false")
 	}
 	if wait, err = waitOf(r); err != nil {
@@ -125,8 +125,7 @@ func (a *api) createSignature(w http.ResponseWriter, r *http.Request) (int, any,
 	return a.begun(w, r, wire.Task{KeyID: id, SessionID: sessionID}, wait, err)
 }
 
-// begun answers with a task, once what it has started has ended, or the time is
-// up.
+// begun answers with a task, once its session has ended, or the time is up.
 func (a *api) begun(w http.ResponseWriter, r *http.Request, t wire.Task, wait time.Duration, err error) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
@@ -142,25 +141,25 @@ func (a *api) begun(w http.ResponseWriter, r *http.Request, t wire.Task, wait ti
 	return http.StatusCreated, t, nil
 }
 
-// named adds to an error what the task has become, so that a caller who has lost
-// sight of it can ask for it.
+// named adds to an error the ids of the task, so that a caller that lost them can
+// query it.
 func named(err error, t wire.Task) error {
 	told := *wire.AsError(err)
 	told.KeyID, told.SessionID = t.KeyID, t.SessionID
 	return errTask{error: err, told: &told}
 }
 
-// errTask is an error as its cause, for the log, and as it is told.
+// errTask is an error with its cause, for the log, and its client form.
 type errTask struct {
 	error
 	told *wire.Error
 }
 
-// Unwrap returns what is told first.
+// Unwrap returns the client's error first.
 func (e errTask) Unwrap() []error { return []error{e.told, e.error} }
 
-// await returns a session once it has ended, or as it is when the time is up or
-// the node goes away.
+// await returns a session once it has ended, or in its current state when the time
+// is up or the node drains.
 func (a *api) await(w http.ResponseWriter, r *http.Request, id string, wait time.Duration) (session.Session, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), wait)
 	defer cancel()
@@ -180,8 +179,8 @@ func (a *api) await(w http.ResponseWriter, r *http.Request, id string, wait time
 	}
 }
 
-// next waits for f's next state, for some time and no longer than ctx lasts; that
-// the time is up is no error.
+// next waits for f's next state, for some time and no longer than ctx lasts; a
+// timeout is not an error.
 func next(ctx context.Context, f *service.Follower, within time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -191,10 +190,10 @@ func next(ctx context.Context, f *service.Follower, within time.Duration) error 
 	return nil
 }
 
-// endless takes the node's time limit for reading a request off one that has been
-// read: what watches for its client to leave would take it for that.
+// endless removes the node's read deadline from a request that has been read: its
+// expiry would look as if the client had left.
 func endless(w http.ResponseWriter) {
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // where there is none, there is no limit
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // without a deadline there is no limit
 }
 
 func (a *api) draining() bool {
@@ -227,8 +226,8 @@ func (a *api) getSession(w http.ResponseWriter, r *http.Request) (int, any, erro
 	return http.StatusOK, s.Info(), nil
 }
 
-// ResendResponse answers POST /v1/sessions/{session_id}/webhook when it is stored
-// that the outcome is to be sent.
+// ResendResponse answers POST /v1/sessions/{session_id}/webhook once the resending
+// is stored.
 type ResendResponse struct {
 	Status    string `json:"status" enum:"queued"`
 	SessionID string `json:"session_id"`

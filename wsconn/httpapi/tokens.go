@@ -14,7 +14,7 @@ type RevokeRequest struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// RevokeResponse answers it when the revocation is stored. Every node heeds it
+// RevokeResponse is the answer once the revocation is stored. Every node applies it
 // within a second.
 type RevokeResponse struct {
 	Status string `json:"status" enum:"revoked"`

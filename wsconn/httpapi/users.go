@@ -15,8 +15,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Accounts looks after accounts in the name of an admin; accounts.Store is one. Each
-// method returns a *wire.Error with CodeForbidden to anybody else.
+// Accounts manages accounts on behalf of an admin; accounts.Store is one. For other
+// callers each method returns a *wire.Error with CodeForbidden.
 type Accounts interface {
 	Account(ctx context.Context, by auth.Claims, user string) (auth.Account, error)
 	Page(ctx context.Context, by auth.Claims, f auth.AccountFilter, after string, limit int) (list []auth.Account, more bool, err error)
@@ -27,8 +27,8 @@ type Accounts interface {
 	Remove(ctx context.Context, by auth.Claims, user, reason string) error
 }
 
-// usersCost is what a list of users costs of Config.Users, beside the page: it looks
-// at all keys of Redis.
+// usersCost is the cost of a list of users in Config.Users, beside the page: it
+// scans all keys of Redis.
 const usersCost = 500
 
 var errNoAccounts = wire.Errorf(wire.CodeNotFound, "there are no accounts here: tokens come from another issuer (--jwks), which manages its users")
@@ -60,13 +60,13 @@ type PasswordRequest struct {
 	Password string `json:"password,omitempty" doc:"as in POST /v1/users"`
 }
 
-// UserPassword is a user with the password that was made, which is shown only here.
+// UserPassword is a user with the generated password, which is shown only here.
 type UserPassword struct {
 	UserInfo
 	OneTimePassword string `json:"one_time_password,omitempty"`
 }
 
-// RemovedUser answers DELETE /v1/users/{user}. Every node heeds it within a second.
+// RemovedUser answers DELETE /v1/users/{user}. Every node applies it within a second.
 type RemovedUser struct {
 	Status string `json:"status" enum:"removed"`
 	UserID string `json:"user_id"`
@@ -123,7 +123,7 @@ func (a *api) accounts() []operation {
 	}}
 }
 
-// managed returns whose account a call is about, and in whose name it is.
+// managed returns a call's target account, and its caller.
 func (a *api) managed(r *http.Request) (user string, by auth.Claims, err error) {
 	by, _ = auth.FromContext(r.Context())
 	switch {
@@ -153,7 +153,7 @@ func userInfo(known auth.Account) UserInfo {
 	return u
 }
 
-// changed records what was done to an account, and returns it as it is then.
+// changed records the change of an account, and returns its new state.
 func (a *api) changed(r *http.Request, by auth.Claims, what, user, detail string) (UserInfo, error) {
 	a.record(audit.Decision{Who: by.Subject, What: what, Outcome: audit.OK, Account: user, Detail: detail})
 	a.log.Info().Str("by", by.Subject).Str("account", user).Msg("account changed: " + what)
@@ -235,8 +235,8 @@ func (a *api) createUser(_ http.ResponseWriter, r *http.Request) (int, any, erro
 	return withPassword(http.StatusCreated, info, oneTime, err)
 }
 
-// withPassword answers with a password that was made. Nobody else knows it, so it is
-// told even where the account cannot be read again, by its id alone.
+// withPassword answers with a generated password. It is not stored anywhere, so it
+// is sent even if the account cannot be read again, with its id alone.
 func withPassword(status int, info UserInfo, oneTime string, err error) (int, any, error) {
 	if err != nil && oneTime != "" {
 		info.Password, err = "one_time", nil

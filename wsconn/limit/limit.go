@@ -1,12 +1,13 @@
 // Package limit bounds how often something may happen, in this process's memory and
-// for each key by itself: messages of a user, calls from an address.
+// separately for each key: messages of a user, calls from an address.
 //
-// Start here: [NewThrottle] makes a [Throttle], Throttle.Take asks it, and [Network]
-// is the key of a client's address. A caller that can wait instead of refusing uses
-// Throttle.Spend. The package words no error for clients; auth.Charge does.
+// Start here: [NewThrottle] makes a [Throttle], Throttle.Take charges it, and
+// [Network] is the key of a client's address. A caller that can wait instead of
+// refusing uses Throttle.Spend. The package makes no client errors; auth.Charge
+// does.
 //
-// It starts no goroutine and everything in it is safe for concurrent use. What all
-// nodes count together is in Redis, in package cluster/store/accounts.
+// It starts no goroutine and everything in it is safe for concurrent use. Limits
+// shared by all nodes are in Redis, in package cluster/store/accounts.
 package limit
 
 import (
@@ -21,20 +22,19 @@ import (
 // 3 MB for both when they are full.
 const maxThrottled = 64 << 10
 
-// Throttle limits how often something may happen for each of any number of
-// keys: users, accounts, addresses. A key may go at an even pace for long, and
-// run ahead of it by a burst.
+// Throttle limits the rate of each of any number of keys: users, accounts,
+// addresses. A key has an average rate, which it may exceed by a burst.
 //
-// It remembers one number of a key and forgets it once the key's burst is whole
-// again. So its memory follows the keys of the last moments. It is bounded besides:
-// a full Throttle forgets, of a few keys, the one that is least ahead, so that a
-// client that makes up keys to crowd out the others loses its own first.
+// It keeps one number per key and drops it once the key's burst is whole again. So
+// its memory follows the recently active keys. It is also bounded: a full Throttle
+// drops, out of a few keys, the one that is least ahead, so that a client that
+// makes up keys to displace others loses its own first.
 //
 // A nil Throttle limits nothing. It starts no goroutine and is safe for
 // concurrent use.
 type Throttle struct {
-	every time.Duration // one event's share of time
-	ahead time.Duration // how far a key may be ahead of the clock
+	every time.Duration // time per event
+	ahead time.Duration // how far a key may run ahead of the clock
 	most  int           // keys of one generation
 	seed  maphash.Seed  // random, so that clients cannot choose keys that collide
 	clock func() time.Duration
@@ -44,12 +44,11 @@ type Throttle struct {
 	mu     sync.Mutex
 	turned time.Duration // when young was begun
 	young  map[uint64]time.Duration
-	old    map[uint64]time.Duration // by key: when its burst will be whole
+	old    map[uint64]time.Duration // by key: time at which its burst will be whole
 }
 
-// NewThrottle returns a Throttle that lets each key do something that often a
-// second for long, and burst times at once. It is nil for a rate that is not
-// positive.
+// NewThrottle returns a Throttle that allows each key that many events a second on
+// average, and burst at once. It is nil for a rate that is not positive.
 func NewThrottle(perSecond float64, burst int) *Throttle {
 	if !(perSecond > 0) {
 		return nil
@@ -63,14 +62,13 @@ func NewThrottle(perSecond float64, burst int) *Throttle {
 	}
 }
 
-// Take lets key do what costs as much as that many events, at most half a burst,
-// and returns 0. If that is too much now, it takes nothing and returns how long to
-// wait.
+// Take charges key the price of cost events, at most half a burst, and returns 0.
+// If that exceeds the limit, it charges nothing and returns how long to wait.
 func (t *Throttle) Take(key string, cost int) (wait time.Duration) { return t.take(key, cost, false) }
 
-// Spend takes whether or not there is enough left, and returns how long key should
-// pause before it does anything more: 0 while it keeps within its burst. It is for a
-// caller that can put the key off and so need refuse nothing.
+// Spend charges key even beyond its limit, and returns how long it should pause
+// before its next event: 0 while it keeps within its burst. It is for a caller that
+// can delay the key instead of refusing.
 func (t *Throttle) Spend(key string, cost int) (pause time.Duration) { return t.take(key, cost, true) }
 
 func (t *Throttle) take(key string, cost int, always bool) (beyond time.Duration) {
@@ -115,14 +113,14 @@ func (t *Throttle) GiveBack(key string, cost int) {
 	}
 }
 
-// price is what that many events cost. An expensive event is capped at half a burst,
-// so that it can always succeed.
+// price is the time that cost events take. An expensive event is capped at half a
+// burst, so that it can always succeed.
 func (t *Throttle) price(cost int) time.Duration {
 	return min(t.every*time.Duration(cost), max(t.every, t.ahead/2))
 }
 
-// turn begins a new generation when the last is as old as a burst takes: what
-// was not touched since the one before is whole again.
+// turn begins a new generation when the last is as old as a burst takes: keys not
+// used since the previous one are whole again.
 func (t *Throttle) turn(now time.Duration) {
 	age := now - t.turned
 	if age < t.ahead {
@@ -149,8 +147,8 @@ func (t *Throttle) put(h uint64, whole time.Duration) {
 	t.young[h] = whole
 }
 
-// makeRoom forgets one key: of a few, which the map's own random order chooses,
-// the one that has taken least.
+// makeRoom drops one key: out of a few, chosen by the map's own random order, the
+// one that has taken least.
 func (t *Throttle) makeRoom() {
 	const few = 16
 	var least uint64
@@ -166,7 +164,7 @@ func (t *Throttle) makeRoom() {
 	delete(t.young, least)
 }
 
-// Network returns the network that one client is taken to hold, as text: an IPv4
+// Network returns the network that one client is assumed to hold, as text: an IPv4
 // address, or an IPv6 network of 64 bits, since a client has all of its addresses.
 func Network(from netip.Addr) string {
 	from = from.Unmap()

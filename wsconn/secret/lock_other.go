@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// LockFile opens a file. On this system nothing keeps two processes apart but the
-// server, which lets a user have one connection.
+// LockFile opens a file. On this system only the server keeps two processes apart:
+// it allows a user one connection.
 func LockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// LockFile makes a file if it does not exist, and locks it until it is closed or the
-// process ends. ErrLocked.
+// LockFile creates a file if it does not exist, and locks it until it is closed or
+// the process ends. If it is locked already, it returns ErrLocked.
 func LockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

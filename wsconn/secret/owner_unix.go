@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// ours reports whether a file belongs to the user this process runs as.
+// ours reports whether a file belongs to this process's user.
 func ours(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return !ok || int(stat.Uid) == os.Geteuid()

@@ -1,12 +1,12 @@
-// Package secret is how Conclave's programs keep secrets to themselves on the
-// machine they run on: files that only their owner may read, written whole and
-// durably, and a process whose memory is not written to disk.
+// Package secret protects secrets on the machine where Conclave's programs run:
+// files that only their owner may read, written whole and durably, and a process
+// whose memory is not written to disk.
 //
 // It does not encrypt: see session/party for sealed shares and protected
-// identities. What it cannot do is wipe all that a Go program held: the garbage
+// identities. It cannot wipe everything that a Go program held: the garbage
 // collector may have moved a value, strings cannot be overwritten, and libraries
-// keep copies. The programs clear the buffers they own and leave it at that;
-// swap should be encrypted, or off.
+// keep copies. The programs clear only the buffers they own; swap should be
+// encrypted, or off.
 package secret
 
 import (
@@ -22,11 +22,11 @@ import (
 // ErrLocked is returned by [LockFile] when another process holds the lock.
 var ErrLocked = errors.New("client: another process uses the store")
 
-// Private refuses files and directories that others can read: it returns an
-// error that says what to do. A file of another owner may be open to the group,
-// for then that is how this process reads it, as with secrets mounted into a
-// container. Pipes are private to who holds them. On Windows, where permissions
-// are not in the mode, nothing is refused.
+// Private refuses files and directories that others can read: it returns an error
+// that says what to do. A file of another owner may be open to the group, since
+// this process then reads it as a group member, as with secrets mounted into a
+// container. Pipes are private to their holders. On Windows, where permissions are
+// not in the mode, nothing is refused.
 func Private(paths ...string) error {
 	if runtime.GOOS == "windows" {
 		return nil
@@ -57,11 +57,11 @@ func private(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// maxFile is far more than any secret of Conclave takes.
+// maxFile is far more than any secret of Conclave needs.
 const maxFile = 16 << 20
 
-// ReadFile reads a file that must be private, as [Private] says. A file that
-// does not exist is fs.ErrNotExist.
+// ReadFile reads a file that must be private as defined by [Private]. For a file
+// that does not exist the error is fs.ErrNotExist.
 func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -78,8 +78,8 @@ func ReadFile(path string) ([]byte, error) {
 	return readAll(f)
 }
 
-// readAll is io.ReadAll with a limit, and without leaving copies of what it read
-// in the buffers that it outgrows.
+// readAll is io.ReadAll with a limit, and without leaving copies of the content in
+// outgrown buffers.
 func readAll(r io.Reader) ([]byte, error) {
 	buf := make([]byte, 0, 4096)
 	for {
@@ -104,20 +104,20 @@ func readAll(r io.Reader) ([]byte, error) {
 	}
 }
 
-// MakeDir makes a directory for its owner alone, and what it lies in. One that
-// exists must be private.
+// MakeDir makes a directory for its owner alone, and its parents. An existing one
+// must be private.
 func MakeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	return Private(dir) // what holds secrets may have been made by somebody less careful
+	return Private(dir) // the directory may have been made with other permissions
 }
 
 // TempPrefix begins the names of files that are being written.
 const TempPrefix = ".new-"
 
-// WriteFile replaces a file whole and durably: after a crash it is the old one
-// or the new. Only its owner may read it.
+// WriteFile replaces a file whole and durably: after a crash it is the old one or
+// the new. Only its owner may read it.
 func WriteFile(path string, content []byte) error {
 	temp, err := writeTemp(path, content)
 	if err != nil {
@@ -130,14 +130,14 @@ func WriteFile(path string, content []byte) error {
 }
 
 // CreateFile is WriteFile for a file that must not exist yet, else the error is
-// fs.ErrExist and nothing is changed. On file systems without links, such as
-// those of memory sticks, a crash can leave half of it.
+// fs.ErrExist and nothing is changed. On file systems without links, such as those
+// of memory sticks, a crash can leave half of it.
 func CreateFile(path string, content []byte) error {
 	temp, err := writeTemp(path, content)
 	if err != nil {
 		return err
 	}
-	// Unlike a rename, a link does not replace what another process may have made
+	// Unlike a rename, a link does not replace a file that another process made
 	// meanwhile.
 	linked := testingOnlyLink(temp, path)
 	if err := os.Remove(temp); err != nil {
@@ -184,7 +184,7 @@ func fill(f *os.File, content []byte) error {
 // SyncDir makes the names in a directory durable.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {
-		return nil // which cannot, and need not
+		return nil // it cannot, and need not
 	}
 	d, err := os.Open(dir)
 	if err != nil {

@@ -26,15 +26,15 @@ import (
 // refusal is an answer other than 2xx.
 type refusal struct {
 	status int
-	after  time.Duration // that the receiver asks to wait; 0 if it does not
+	after  time.Duration // delay that the receiver asks for; 0 for none
 }
 
-// Error says nothing in the receiver's own words.
+// Error omits the receiver's own words.
 func (r *refusal) Error() string {
 	return strings.TrimSpace(fmt.Sprintf("it answers %d %s", r.status, http.StatusText(r.status)))
 }
 
-// try tells one outcome, or says when to try again.
+// try delivers one outcome, or schedules the next try.
 func (s *Sender) try(ctx context.Context, t service.Taken, now func() time.Time) error {
 	ses, _, err := s.cfg.Queue.Load(ctx, t.ID)
 	switch {
@@ -57,8 +57,7 @@ func (s *Sender) try(ctx context.Context, t service.Taken, now func() time.Time)
 	return s.retry(ctx, ses, t, err, now)
 }
 
-// retry says when an outcome is tried again that was not taken for that reason, if
-// it is.
+// retry returns when to retry an outcome that failed for that reason, if at all.
 func (s *Sender) retry(ctx context.Context, ses session.Session, t service.Taken, why error, now func() time.Time) error {
 	var refused *refusal
 	if errors.As(why, &refused) && refused.status == http.StatusGone {
@@ -85,15 +84,15 @@ func (s *Sender) retry(ctx context.Context, ses session.Session, t service.Taken
 	return s.cfg.Queue.RetryOutcome(ctx, t, now().Add(pause))
 }
 
-// retryIn is how long to wait after a try that has failed, for an outcome of that
-// age: half of it, so that the intervals grow by half each time, and not the same
-// for all that have failed together; but not less than the receiver asks for.
+// retryIn returns how long to wait after a failed try of an outcome of that age:
+// half of it, so that the intervals grow by half each time, and spread over
+// outcomes that failed together; but not less than the receiver asks for.
 func retryIn(age, least time.Duration) time.Duration {
 	pause := min(max(age/2, least, retryFirst), retryMost)
 	return pause + rand.N(pause/5)
 }
 
-// send is one try.
+// send makes one try.
 func (s *Sender) send(ctx context.Context, ses session.Session, now time.Time) error {
 	body, err := json.Marshal(wire.OutcomeEvent{
 		Type: string(ses.Kind) + "." + string(ses.Phase), Timestamp: ses.EndedAt, Data: ses.Info(),
@@ -108,7 +107,7 @@ func (s *Sender) send(ctx context.Context, ses session.Session, now time.Time) e
 	id, at := eventID(ses), strconv.FormatInt(now.Unix(), 10)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", s.cfg.Agent)
-	// Written as Standard Webhooks does, in lower case; HTTP does not care.
+	// Spelled in lower case as Standard Webhooks does; HTTP ignores case.
 	req.Header["webhook-id"], req.Header["webhook-timestamp"] = []string{id}, []string{at}
 	req.Header["webhook-signature"] = []string{s.signature(id, at, body)}
 	resp, err := s.http.Do(req)
@@ -123,9 +122,9 @@ func (s *Sender) send(ctx context.Context, ses session.Session, now time.Time) e
 	return nil
 }
 
-// retryAfter is how long a receiver asks to wait (RFC 9110, section 10.2.3), at
-// most retryMost; 0 if it does not ask, or not in a form that is known. A date is
-// read by the receiver's own clock, where it says what that shows.
+// retryAfter returns the delay that a receiver asks for (RFC 9110, section 10.2.3),
+// at most retryMost; 0 for none or an unknown form. A date is read by the
+// receiver's own clock, where its answer shows it.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
 	if text == "" {
@@ -148,7 +147,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	return min(max(at.Sub(now), 0), retryMost)
 }
 
-// withoutURL takes from an error of net/http the URL, which may hold a secret.
+// withoutURL removes the URL, which may hold a secret, from an error of net/http.
 func withoutURL(err error) error {
 	var e *url.Error
 	if errors.As(err, &e) {
@@ -157,8 +156,8 @@ func withoutURL(err error) error {
 	return err
 }
 
-// eventID names an outcome, the same for every try. It has no full stop, which
-// separates what is signed.
+// eventID names an outcome, the same for every try. It has no full stop, the
+// separator in the signed text.
 func eventID(ses session.Session) string {
 	sum := sha256.Sum256([]byte("conclave outcome " + ses.ID + " " + string(ses.Phase)))
 	return "out_" + hex.EncodeToString(sum[:16])

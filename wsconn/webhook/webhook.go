@@ -1,6 +1,6 @@
-// Package webhook tells a URL of the operator's how sessions end, signed as
-// Standard Webhooks (standardwebhooks.com) says, so that its owner can verify with
-// any library for that.
+// Package webhook sends the outcomes of sessions to a URL of the operator, signed
+// as Standard Webhooks (standardwebhooks.com) specifies, so that the receiver can
+// verify them with any library for that.
 //
 //	POST the URL
 //	webhook-id: out_…          the same for every try at one outcome
@@ -9,10 +9,10 @@
 //
 //	{"type":"sign.completed","timestamp":"…","data":{a session as the web API shows it}}
 //
-// What is to be told is a list in Redis, of sessions by when to try next, which
-// all nodes work through: an outcome that a node was about to tell when it died is
-// told by another. It is told at least once. The content is made from the session
-// when it is sent, since after its end a session does not change.
+// Outcomes to send are a list in Redis, of sessions by the time of the next try,
+// which all nodes process: if a node dies before sending an outcome, another sends
+// it. Each is sent at least once. The content is made from the session when it is
+// sent, since a session does not change after its end.
 //
 // What the receiver answers, within ten seconds:
 //
@@ -23,18 +23,18 @@
 //	               day; then it is given up. With Retry-After (seconds or a date) not
 //	               before that, which counts for an hour at most
 //
-// What is given up is logged and counted. It can be told again, on demand
+// Abandoned outcomes are logged and counted. They can be sent again, on demand
 // ([Sender.Again]), as long as the session is kept: under the same webhook-id, and
 // for another day.
 //
-// Only the URL that the operator has set is asked, and no redirect is followed. Of
-// an answer at most 64 KiB of its header and of its body are read.
+// Only the URL set by the operator is called, and redirects are not followed. At
+// most 64 KiB of an answer's header and of its body are read.
 //
 // # Goroutines
 //
-// [Sender.Run] tries what is due, [atOnce] at a time, counts what waits, and returns
-// when its context ends and these have. Nothing else is started. Sender.mu guards
-// what was counted, and is not held during I/O.
+// [Sender.Run] sends due outcomes, [atOnce] at a time, counts the waiting ones, and
+// returns when its context and these have ended. No other goroutine is started.
+// Sender.mu guards the counts, and is not held during I/O.
 package webhook
 
 import (
@@ -54,7 +54,7 @@ import (
 )
 
 const (
-	minSecret   = 24 // bytes, as Standard Webhooks has it
+	minSecret   = 24 // bytes, as in Standard Webhooks
 	atOnce      = 16
 	lookEvery   = 500 * time.Millisecond
 	tryWithin   = 10 * time.Second
@@ -63,22 +63,22 @@ const (
 	retryFirst  = time.Second
 	retryMost   = time.Hour
 	giveUpAfter = 24 * time.Hour
-	maxAnswer   = 64 << 10 // bytes of an answer's body that are read, so that the connection can be used again
+	maxAnswer   = 64 << 10 // bytes read of an answer's body, so that the connection can be reused
 	maxHeader   = 64 << 10 // bytes of its header
 )
 
-// Queue remembers which outcomes are to be told; *sessions.Store is one.
+// Queue stores which outcomes to send; *sessions.Store is one.
 type Queue interface {
-	// PutOutcome and RepeatOutcome are false, and note nothing, where too much waits.
+	// PutOutcome and RepeatOutcome return false, and store nothing, if too many wait.
 	PutOutcome(ctx context.Context, id string) (bool, error)
 	RepeatOutcome(ctx context.Context, id string, at time.Time) (bool, error)
 	TakeOutcomes(ctx context.Context, limit int, hold time.Duration) ([]service.Taken, error)
-	// OutcomeSince returns since when it has been tried: at, where that is not known.
+	// OutcomeSince returns since when it has been tried: at, if unknown.
 	OutcomeSince(ctx context.Context, id string, at time.Time) (time.Time, error)
 	RetryOutcome(ctx context.Context, t service.Taken, at time.Time) error
 	OutcomeTold(ctx context.Context, t service.Taken) error
-	// OutcomesWaiting returns how many are still to be told, and since when the oldest
-	// waits; the zero time for none.
+	// OutcomesWaiting returns how many are still to be sent, and since when the
+	// oldest waits; the zero time for none.
 	OutcomesWaiting(ctx context.Context) (int, time.Time, error)
 	Load(ctx context.Context, id string) (session.Session, time.Time, error)
 }
@@ -87,11 +87,11 @@ type Queue interface {
 type Observer interface {
 	// Tried is called after each try, with one of Results.
 	Tried(result string)
-	// GivenUp is called for each outcome that will not be told, with one of Reasons.
+	// GivenUp is called for each abandoned outcome, with one of Reasons.
 	GivenUp(reason string)
 }
 
-// Words of [Observer].
+// Words passed to [Observer].
 var (
 	Results = []string{resultDelivered, resultFailed}
 	Reasons = []string{reasonGone, reasonDay, reasonForgotten, reasonFull}
@@ -103,8 +103,8 @@ const (
 
 	reasonGone      = "gone"      // the receiver has answered 410
 	reasonDay       = "day"       // it was tried for a day
-	reasonForgotten = "forgotten" // the session was, before
-	reasonFull      = "full"      // too much waits
+	reasonForgotten = "forgotten" // the session was deleted before
+	reasonFull      = "full"      // too many wait
 )
 
 type unobserved struct{}
@@ -112,18 +112,18 @@ type unobserved struct{}
 func (unobserved) Tried(string)   {}
 func (unobserved) GivenUp(string) {}
 
-// Config says who is told. URL, Secrets and Queue are required.
+// Config configures a Sender. URL, Secrets and Queue are required.
 type Config struct {
 	URL     string   // http or https
 	Secrets [][]byte // each signs; at least 24 bytes
 	Queue   Queue
 	Agent   string           // User-Agent
-	Now     func() time.Time // by Redis's clock, for the age of what waits; nil means time.Now
-	Observe Observer         // nil means none
-	Log     *zerolog.Logger  // nil means none
+	Now     func() time.Time // by Redis's clock, for the age of waiting outcomes; nil means time.Now
+	Observe Observer         // nil disables it
+	Log     *zerolog.Logger  // nil disables logging
 }
 
-// Sender tells outcomes. It is safe for concurrent use.
+// Sender sends outcomes. It is safe for concurrent use.
 type Sender struct {
 	cfg   Config
 	log   zerolog.Logger
@@ -135,7 +135,7 @@ type Sender struct {
 	oldest  time.Time // zero for none
 }
 
-// Check says what is wrong with a URL and its secrets, which may both be missing.
+// Check returns the fault of a URL and its secrets, which may both be missing.
 func Check(text string, secrets [][]byte) error {
 	if text == "" {
 		if len(secrets) > 0 {
@@ -169,7 +169,7 @@ func New(cfg Config) (*Sender, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = atOnce
 	transport.MaxResponseHeaderBytes = maxHeader
-	transport.DisableCompression = true // nothing of an answer's body is used
+	transport.DisableCompression = true // an answer's body is not used
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -200,7 +200,7 @@ func (s *Sender) Ended(ctx context.Context, ses session.Session) error {
 	return nil
 }
 
-// errBehind is Again's error where too much waits.
+// errBehind is Again's error if too many outcomes wait.
 var errBehind = &wire.Error{Code: wire.CodeUnavailable, Message: "too many outcomes are queued for the webhook; try again later", Temporary: true}
 
 // Again implements service.Outcomes.
@@ -220,7 +220,7 @@ func (s *Sender) wake() {
 	}
 }
 
-// Waiting returns how many outcomes are still to be told, by any node, and how long
+// Waiting returns how many outcomes are still to be sent, by any node, and how long
 // the oldest of them has waited, as of a few seconds ago.
 func (s *Sender) Waiting() (n int, oldest time.Duration) {
 	s.mu.Lock()
@@ -231,8 +231,8 @@ func (s *Sender) Waiting() (n int, oldest time.Duration) {
 	return s.waiting, oldest
 }
 
-// count looks what waits. What cannot be counted stays as it was: Redis's own
-// metrics say that it does not answer.
+// count counts the waiting outcomes. If that fails the counts stay unchanged:
+// Redis's own metrics show that it does not answer.
 func (s *Sender) count(ctx context.Context) {
 	n, oldest, err := s.cfg.Queue.OutcomesWaiting(ctx)
 	if err != nil {
@@ -243,7 +243,7 @@ func (s *Sender) count(ctx context.Context) {
 	s.waiting, s.oldest = n, oldest
 }
 
-// Run tells what is due until ctx ends.
+// Run sends due outcomes until ctx ends.
 func (s *Sender) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -266,7 +266,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	}
 }
 
-// batch tries some of what is due and returns how many.
+// batch tries some of the due outcomes and returns how many.
 func (s *Sender) batch(ctx context.Context) int {
 	begun := time.Now()
 	due, err := s.cfg.Queue.TakeOutcomes(ctx, atOnce, hold)
@@ -279,7 +279,7 @@ func (s *Sender) batch(ctx context.Context) int {
 	var tries sync.WaitGroup
 	for _, t := range due {
 		tries.Go(func() {
-			// The store's clock: when it was taken, and the time that has passed since.
+			// By the store's clock: the time of taking it plus the time passed since.
 			now := func() time.Time { return t.Until.Add(time.Since(begun) - hold) }
 			if err := s.try(ctx, t, now); err != nil && ctx.Err() == nil {
 				s.log.Warn().Err(err).Str("session", t.ID).Msg("webhook: delivery not recorded, outcome may be sent again")
