@@ -14,19 +14,19 @@ type waiter struct {
 	kind      request.Kind
 	requestID string
 	keyID     string
-	sessionID string            // "" until the server has told it; guarded by Client.mu
+	sessionID string            // "" until the server has sent it; guarded by Client.mu
 	outcome   chan wire.Payload // one of *wire.KeygenConfirm, *wire.SignComplete
 	refused   chan *wire.Error
 }
 
-// Keygen asks for a key and waits for it. A session that ends otherwise is an
-// [*OutcomeError], a refused request a [*wire.Error]. When ctx ends it returns
-// ctx's error and the session goes on; the same request again joins it.
+// Keygen requests a key and waits for it. Its error is an [*OutcomeError] for a
+// session that ends otherwise, a [*wire.Error] for a refused request. When ctx ends
+// it returns ctx's error and the session continues; repeating the request joins it.
 //
-// The server's word for the key is checked against what the participants attest:
-// a key that a participant whose identity is known has not attested, or has
-// attested otherwise, is an [*AttestationError]. With PinnedOnly in Config.Trust all
-// participants must be pinned, else nothing is asked: ErrNotPinned.
+// The server's claim about the key is checked against the participants'
+// attestations: if a participant whose identity is known has not attested the key,
+// or has attested another, the error is an [*AttestationError]. With PinnedOnly in
+// Config.Trust all participants must be pinned, else nothing is sent: ErrNotPinned.
 func (c *Client) Keygen(ctx context.Context, r request.Keygen) (request.Key, error) {
 	if err := r.Check(); err != nil {
 		return request.Key{}, err
@@ -57,9 +57,9 @@ func (c *Client) Keygen(ctx context.Context, r request.Keygen) (request.Key, err
 	return key, err
 }
 
-// Sign asks for a signature, waits for it and verifies it. Errors are those of
+// Sign requests a signature, waits for it and verifies it. Errors are those of
 // Keygen, ErrBadSignature, and those of pubkey.Digest for data that cannot be
-// signed, before anything is asked.
+// signed, before anything is sent.
 func (c *Client) Sign(ctx context.Context, r request.Sign) (request.Signature, error) {
 	if r.RequestID == "" {
 		r.RequestID = c.requestID()
@@ -68,7 +68,7 @@ func (c *Client) Sign(ctx context.Context, r request.Sign) (request.Signature, e
 		return request.Signature{}, err
 	}
 	if c.cfg.Identity != nil && r.SignedRequest == "" {
-		if err := c.awaitUser(ctx); err != nil { // whose name is signed too
+		if err := c.awaitUser(ctx); err != nil { // the name is signed too
 			return request.Signature{}, err
 		}
 	}
@@ -88,7 +88,7 @@ func (c *Client) asker() request.Asker {
 	return request.Asker{User: c.User(), Identity: c.cfg.Identity, Trust: c.cfg.Trust}
 }
 
-// awaitUser waits until the token, which names the user, has been read.
+// awaitUser waits until the user id has been read from the token.
 func (c *Client) awaitUser(ctx context.Context) error {
 	if c.User() != "" {
 		return nil
@@ -96,8 +96,8 @@ func (c *Client) awaitUser(ctx context.Context) error {
 	return c.WaitConnected(ctx)
 }
 
-// Cancel ends a session of this coordinator's. It returns when the server has
-// done so, or why it does not.
+// Cancel ends a session of this coordinator's. It returns when the server has done
+// so, or the reason why it does not.
 func (c *Client) Cancel(ctx context.Context, sessionID string) error {
 	refused := make(chan *wire.Error, 1)
 	id := c.requestID()
@@ -136,7 +136,7 @@ func (c *Client) await(ctx context.Context, w *waiter, p wire.Payload) (wire.Pay
 		c.mu.Lock()
 		delete(c.waiters, w)
 		c.mu.Unlock()
-		c.courier.take(w.requestID) // a caller that has left does not mean it any more
+		c.courier.take(w.requestID) // a caller that has left no longer wants it
 	}()
 	err := c.courier.add(w.requestID, p, "", func(ack wire.Ack, e *wire.Error) {
 		if e != nil {
@@ -160,7 +160,7 @@ func (c *Client) await(ctx context.Context, w *waiter, p wire.Payload) (wire.Pay
 	}
 }
 
-// begun notes which session a request has become.
+// begun records the session that a request has started.
 func (c *Client) begun(requestID string, ack wire.Ack) {
 	var found *waiter
 	c.mu.Lock()
@@ -182,15 +182,14 @@ func (c *Client) refusedRequest(requestID string, e *wire.Error) {
 		if w.requestID == requestID {
 			select {
 			case w.refused <- e:
-			default: // told before
+			default: // the waiter has it already
 			}
 		}
 	}
 }
 
-// ended hands an outcome to those who wait for it: by the request it answers, by
-// its session, or, for a request whose acknowledgement has not come yet, a
-// keygen by its key.
+// ended passes an outcome to its waiters: by the request it answers, by its
+// session, or, for a request not yet acknowledged, a keygen by its key.
 func (c *Client) ended(kind request.Kind, requestID, sessionID, keyID string, p wire.Payload) {
 	c.courier.take(requestID) // an outcome acknowledges the request as well
 	c.mu.Lock()
@@ -203,7 +202,7 @@ func (c *Client) ended(kind request.Kind, requestID, sessionID, keyID string, p 
 		}
 		select {
 		case w.outcome <- p:
-		default: // told before
+		default: // the waiter has it already
 		}
 	}
 }

@@ -1,33 +1,32 @@
-// Package client is Conclave's Go SDK for who asks for keys and signatures: the
-// other end of the WebSocket.
+// Package client is Conclave's Go SDK for coordinators: the client side of the
+// WebSocket.
 //
-// Start here: [Dial] connects a coordinator, [Client.Keygen] and [Client.Sign] ask
-// and wait.
+// Start here: [Dial] connects a coordinator, [Client.Keygen] and [Client.Sign] send
+// requests and wait.
 //
 //	c, err := client.Dial(ctx, client.Config{URLs: urls, Token: client.StaticToken(token)})
 //	key, err := c.Keygen(ctx, client.KeygenRequest{Threshold: 2, Participants: []string{"alice", "bob", "carol"}})
 //	sig, err := c.Sign(ctx, client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "hello"})
 //
-// Package rest asks for the same by the web API alone, and logs in. Package
-// participant serves who holds shares, through a Client made by [New]: it is the
-// [Service] of this module. Package request has what is asked for and what comes of
-// it, and package trust whose identities are known.
+// Package rest does the same over the web API alone, and logs in. Package
+// participant serves clients that hold shares, through a Client made by [New]: it
+// is this module's [Service]. Package request defines requests and their outcomes,
+// and package trust decides which identities are trusted.
 //
-// A client lives through the loss of a socket, a node or its own process. What it
-// says is kept until the server has acknowledged it as durable, and said again after
-// a reconnect; what it is told is numbered, acknowledged and taken once.
+// A client survives the loss of a socket, a node or its own process. It keeps each
+// message until the server has acknowledged it as durable, and sends it again after a
+// reconnect; messages from the server are numbered, acknowledged and processed once.
 //
-// The server is not believed where it need not be. A coordinator with an identity
-// signs what it asks for, so that participants can check it; it verifies the
-// signature that it returns, and the attestations of a new key. The package does not
-// log or report tokens, round messages or shares. It links no library that computes
-// with shares.
+// The server is trusted only where necessary. A coordinator with an identity signs
+// its requests, so that participants can check them; it verifies the signature that
+// it returns, and the attestations of a new key. The package does not log or report
+// tokens, round messages or shares. It links no library that computes with shares.
 //
 // # Requirements
 //
-// A program that imports this package needs nothing but the requirement in its
-// go.mod: neither the package nor its tests, which go mod tidy reads, import
-// tss-lib. Package participant needs one line beside it: see there.
+// A program that imports this package needs only the requirement in its go.mod:
+// neither the package nor its tests, which go mod tidy reads, import tss-lib.
+// Package participant needs one more line: see there.
 //
 // # Goroutines and locks
 //
@@ -36,7 +35,7 @@
 // that writes to the socket; and those of the [Service]. The mutexes of Client,
 // courier and inbox each guard their own struct's fields and are not held over I/O.
 //
-// The API carries no promise of compatibility before v1.
+// The API may change before v1.
 package client
 
 import (
@@ -60,47 +59,47 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Config says who a client is and where its servers are. URLs and Token are
-// required; to serve as a participant, Identity and Store are too.
+// Config configures a client. URLs and Token are required; to serve as a
+// participant, Identity and Store are too.
 type Config struct {
 	// URLs are the base URLs (http://host:port or https://host) of one or several
-	// nodes, or of what balances load between them. When one fails, or does not
-	// answer within a second, the next is tried, beside it; one that has failed is
-	// tried after the others for a while. The WebSocket endpoint is /ws below each.
+	// nodes, or of a load balancer. When one fails, or does not answer within a
+	// second, the next is tried, beside it; one that has failed is tried after the
+	// others for a while. The WebSocket endpoint is /ws below each.
 	URLs []string
-	// Token is asked for a token before each connection and every TokenEvery.
+	// Token supplies a token before each connection and every TokenEvery.
 	Token rest.TokenSource
-	// User is the user id, the token's subject. Zero value means to read it from
-	// the token.
+	// User is the user id, the token's subject. Zero value means that it is read
+	// from the token.
 	User string
-	// Role is what the client registers as. Zero value means participant in Serve
-	// and coordinator in Run.
+	// Role is the role registered. Zero value means participant in Serve and
+	// coordinator in Run.
 	Role wire.Role
 
-	// Identity is who this client is to the other parties. A coordinator that has
+	// Identity identifies this client to the other parties. A coordinator that has
 	// one signs its requests with it.
 	Identity *identity.Identity
-	// Trust says whose attestations of a new key Keygen accepts. The zero value knows
-	// nobody: see [request.Key.Attested].
+	// Trust decides whose attestations of a new key Keygen accepts. The zero value
+	// knows no identities: see [request.Key.Attested].
 	Trust trust.Policy
 
-	// OnEvent, if set, is told what happens. Calls come one at a time from several
+	// OnEvent, if set, receives events. Calls come one at a time from several
 	// goroutines; it must return soon and not call the Client.
 	OnEvent func(request.Event)
-	// Log receives log lines. Nil means none.
+	// Log receives log lines. Nil disables logging.
 	Log *zerolog.Logger
 	// TLS is used for https URLs. Nil means Go's defaults.
 	TLS *tls.Config
 
-	// TokenEvery is how often the token source is asked for a newer token.
-	// Zero value means 30 seconds.
+	// TokenEvery is how often the token source is queried for a newer token. Zero
+	// value means 30 seconds.
 	TokenEvery time.Duration
-	// PingEvery is how often the connection is probed; after two and a half times
-	// as long without a sign of life it is given up. Zero value means 3 seconds: a
-	// node that hangs is left after 7.5.
+	// PingEvery is how often the connection is probed; it is closed after two and a
+	// half times as long without a sign of life. Zero value means 3 seconds: a
+	// hanging node is left after 7.5.
 	PingEvery time.Duration
 	// RetryMin and RetryMax bound the pause before a reconnect. It grows while no
-	// server is reached; where connections are made and do not last it stays below
+	// server is reached; while connections succeed but do not last it stays below
 	// 16 times RetryMin. Zero values mean 50 milliseconds and 5 seconds.
 	RetryMin, RetryMax time.Duration
 }
@@ -131,14 +130,14 @@ func (cfg *Config) setDefaults() {
 type Client struct {
 	cfg     Config
 	sockets []string      // ws(s)://…/ws, as cfg.URLs
-	servers *servers.List // which of them work
+	servers *servers.List // which URLs work
 	log     zerolog.Logger
 	prefix  string // of request ids, unique to this Client
 	courier courier
 	inbox   inbox
-	service Service // nil for one that only coordinates; set before stop could be seen closed
+	service Service // nil for a coordinator only; set before stop could be seen closed
 
-	unanswered time.Time // when the last register was sent that nobody has answered; Run's alone
+	unanswered time.Time // when the last unanswered register was sent; Run's alone
 
 	stop context.CancelFunc // of Dial's own Run; nil otherwise
 	done chan struct{}      // closed when Run has returned
@@ -150,7 +149,7 @@ type Client struct {
 	err       error // why Run returned
 	user      string
 	token     string
-	spent     string        // a token that the server found expired
+	spent     string        // a token that the server reported as expired
 	connected chan struct{} // closed while registered
 	waiters   map[*waiter]struct{}
 	requests  uint64
@@ -183,9 +182,8 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Dial returns a client that runs, as a coordinator, and has registered. End it
-// with Close. What keeps it from registering is tried again until ctx ends,
-// unless trying again is of no use.
+// Dial returns a running client that has registered as a coordinator. End it with
+// Close. Errors on the way are retried until ctx ends, unless a retry cannot help.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	c, err := New(cfg)
 	if err != nil {
@@ -193,16 +191,16 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	}
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stop = stop
-	go func() { _ = c.Run(run) }() // its error is in c.err, for whoever waits
+	go func() { _ = c.Run(run) }() // its error is in c.err, for all waiters
 	if err := c.WaitConnected(ctx); err != nil {
-		_ = c.Close() // returns what err is, or nothing
+		_ = c.Close() // returns the same err, or nothing
 		return nil, err
 	}
 	return c, nil
 }
 
-// Close ends a client made by Dial and waits until its goroutines have ended.
-// It returns why the client had stopped before, if it had.
+// Close ends a client made by Dial and waits until its goroutines have ended. If
+// the client had stopped before, it returns the reason.
 func (c *Client) Close() error {
 	if c.stop == nil {
 		return errors.New("client: Close is for clients made by Dial; end the context of Run")
@@ -213,12 +211,12 @@ func (c *Client) Close() error {
 }
 
 // Run keeps the client connected, as a coordinator, until ctx ends, and then
-// returns nil; or it returns why it cannot go on: ErrSuperseded,
-// ErrTokenExpired, or what the server said.
+// returns nil; or it returns a permanent error: ErrSuperseded, ErrTokenExpired, or
+// the server's.
 func (c *Client) Run(ctx context.Context) error { return c.run(ctx, nil) }
 
-// Serve is Run for a client that takes part in sessions too: see [Service], and
-// package participant, which has one.
+// Serve is Run for a client that also takes part in sessions: see [Service], and
+// its implementation in package participant.
 func (c *Client) Serve(ctx context.Context, s Service) error {
 	if s == nil {
 		return errors.New("client: Serve needs a service")
@@ -256,15 +254,15 @@ func (c *Client) run(ctx context.Context, s Service) error {
 	return err
 }
 
-// stopped returns why Run has returned, nil for the end of its context.
+// stopped returns why Run has returned, nil if its context ended.
 func (c *Client) stopped() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// WaitConnected waits until the client is registered with a node. It returns
-// ctx's error, or why the client has stopped.
+// WaitConnected waits until the client is registered with a node. It returns ctx's
+// error, or why the client has stopped.
 func (c *Client) WaitConnected(ctx context.Context) error {
 	c.mu.Lock()
 	connected := c.connected
@@ -287,15 +285,14 @@ func (c *Client) gone() error {
 	return ErrClosed
 }
 
-// User returns the user id: Config.User, or that of the token once there was
-// one.
+// User returns the user id: Config.User, or the token's after the first token.
 func (c *Client) User() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.user
 }
 
-// isConnected reports whether the client is registered right now.
+// isConnected reports whether the client is registered now.
 func (c *Client) isConnected() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// windowSize is how many messages may be unanswered at once. It keeps a
-	// client that has much to say below the server's rate limit.
+	// windowSize limits the unanswered messages. It keeps a client with many
+	// messages below the server's rate limit.
 	windowSize = 64
 	// answerWithin is how long the server may take to answer a message before the
-	// connection is given up: longer than the server gives itself.
+	// connection is closed: longer than the server's own limit.
 	answerWithin = 45 * time.Second
 
-	retryFirst = 200 * time.Millisecond // pause before a message refused for the time being is sent again
+	retryFirst = 200 * time.Millisecond // pause before resending a temporarily refused message
 	retryMost  = 5 * time.Second
 )
 
@@ -29,17 +29,17 @@ type parcel struct {
 	payload   json.RawMessage
 	session   string // the session it is for, "" if it must outlive it
 	attempt   int    // of a round message
-	// done is called once the message has taken effect, with what the server
-	// acknowledged, or with why it never will.
+	// done is called once the message has taken effect, with the server's
+	// acknowledgement, or with the reason why it never will.
 	done func(wire.Ack, *wire.Error)
 
 	sent  time.Time // on this connection; zero if it has not been
 	after time.Time // not to be sent before
-	tries int       // refusals for the time being
+	tries int       // temporary refusals
 }
 
-// courier keeps what the server has not yet acknowledged, in order, and says it
-// again on each new connection.
+// courier keeps the messages that the server has not yet acknowledged, in order,
+// and sends them again on each new connection.
 type courier struct {
 	wake chan struct{} // something may be ready to be sent
 
@@ -56,8 +56,8 @@ func (c *courier) ring() {
 	}
 }
 
-// add queues a message. One with the request id of another that is still queued
-// is that one.
+// add queues a message. If one with the same request id is still queued, they are
+// the same message.
 func (c *courier) add(requestID string, p wire.Payload, session string, done func(wire.Ack, *wire.Error)) error {
 	raw, err := json.Marshal(p)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *courier) add(requestID string, p wire.Payload, session string, done fun
 	return nil
 }
 
-// count returns how many messages of these types have not been acknowledged.
+// count returns how many messages of these types are unacknowledged.
 func (c *courier) count(types ...wire.Type) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -99,9 +99,9 @@ func (c *courier) reset() {
 	c.ring()
 }
 
-// next takes the next message to send. Without one it returns when there may be
-// one again, or when a message has gone unanswered for too long, and that it
-// has; the zero time means only when rung.
+// next takes the next message to send. Without one it returns when to look again,
+// or when a message will have been unanswered for too long, and whether one has;
+// the zero time means only when notified.
 func (c *courier) next(now time.Time) (p *parcel, at time.Time, overdue bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,8 +128,7 @@ func (c *courier) next(now time.Time) (p *parcel, at time.Time, overdue bool) {
 	return nil, at, overdue
 }
 
-// take removes and returns the message with that request id, nil if there is
-// none.
+// take removes and returns the message with that request id, nil if absent.
 func (c *courier) take(requestID string) *parcel {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -143,15 +142,15 @@ func (c *courier) take(requestID string) *parcel {
 	return p
 }
 
-// acked is the server's word that a message has taken effect.
+// acked handles the server's acknowledgement that a message took effect.
 func (c *courier) acked(requestID string, ack wire.Ack) {
 	if p := c.take(requestID); p != nil && p.done != nil {
 		p.done(ack, nil)
 	}
 }
 
-// refused is the server's error for a message. One that may pass puts it off, but
-// for a request that there is no room for: that may last, and whoever asks is told.
+// refused handles the server's error for a message. A temporary one delays it,
+// unless a request lacks storage: that may last, so its caller gets the error.
 func (c *courier) refused(requestID string, e *wire.Error, now time.Time) {
 	if e.Temporary && !(e.Code == wire.CodeStorageFull && c.asks(requestID)) {
 		c.putOff(requestID, now)
@@ -162,7 +161,7 @@ func (c *courier) refused(requestID string, e *wire.Error, now time.Time) {
 	}
 }
 
-// asks reports whether a queued message asks for something new.
+// asks reports whether a queued message requests something new.
 func (c *courier) asks(requestID string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,8 +170,8 @@ func (c *courier) asks(requestID string) bool {
 	})
 }
 
-// putOff makes a message be sent again after a pause; with an empty request id
-// all that are unanswered, for the server has not even read which it refused.
+// putOff delays a message's next sending; with an empty request id that of all
+// unanswered ones, since the server did not read which one it refused.
 func (c *courier) putOff(requestID string, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -187,8 +186,8 @@ func (c *courier) putOff(requestID string, now time.Time) {
 	c.ring()
 }
 
-// drop forgets the messages of a session: all of them, or, with an attempt above
-// 0, the round messages of attempts before it.
+// drop removes the messages of a session: all of them, or, with an attempt above 0,
+// the round messages of earlier attempts.
 func (c *courier) drop(session string, before int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

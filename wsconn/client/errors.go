@@ -2,7 +2,7 @@ package client
 
 import "errors"
 
-// Errors of this package. What the server says is a [*wire.Error].
+// Errors of this package. The server's errors are [*wire.Error]s.
 var (
 	// ErrClosed is returned by calls on a client whose Run has returned.
 	ErrClosed = errors.New("client: closed")

@@ -1,7 +1,7 @@
 // Package clienttest has a fake server for tests of clients: real sockets, with
 // mailboxes in memory. A test can make it lie, refuse and cut sockets.
 //
-// Start here: [New] starts a [Server], [Said] returns what its users have sent.
+// Start here: [New] starts a [Server], [Said] returns the messages of its users.
 package clienttest
 
 import (
@@ -24,9 +24,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Server is a server on real sockets with its mailboxes in memory. Sessions are
-// decided by session.Step, so it says what a real server says; a test can make
-// it lie, refuse and cut sockets.
+// Server is a server on real sockets with its mailboxes in memory. session.Step
+// decides its sessions, so it answers as a real server does; a test can make it
+// lie, refuse and cut sockets.
 type Server struct {
 	t   *testing.T
 	URL string
@@ -43,10 +43,10 @@ type Server struct {
 	// Hooks, called with mu held.
 	Refuse  func(user string, m wire.Message, p wire.Payload) *wire.Error // before it takes effect
 	Cut     func(user string, m wire.Message) bool                        // after it took effect, before the ack
-	Tamper  func(to string, p wire.Payload)                               // what goes to a mailbox
+	Tamper  func(to string, p wire.Payload)                               // messages to a mailbox
 	Welcome func(user, token string) (closeCode int)
 	Expired map[string]bool // tokens that have expired
-	Mute    string          // whose round messages go nowhere
+	Mute    string          // whose round messages are dropped
 }
 
 type heard struct {
@@ -55,7 +55,7 @@ type heard struct {
 	id   string
 }
 
-// User is what the server has of one user. Its fields are guarded by Server.Mu.
+// User is the server's record of one user. Its fields are guarded by Server.Mu.
 type User struct {
 	Box      []wire.Message
 	Seq      uint64
@@ -100,13 +100,13 @@ func New(t *testing.T) *Server {
 	return f
 }
 
-// Token makes a token of a user that rest.Subject reads. The tag tells several apart.
+// Token makes a token of a user that rest.Subject reads. The tag makes it unique.
 func Token(user, tag string) string {
 	claims, _ := json.Marshal(map[string]string{"sub": user, "tag": tag})
 	return "h." + base64.RawURLEncoding.EncodeToString(claims) + ".s3cret"
 }
 
-// User returns what the server has of a user. Mu is held.
+// User returns the server's record of a user. Mu is held.
 func (f *Server) User(name string) *User {
 	if f.Users[name] == nil {
 		f.Users[name] = &User{}
@@ -409,7 +409,7 @@ func (f *Server) Drop(user string) {
 	}
 }
 
-// Said returns what users have sent of a type.
+// Said returns the messages of a type that users have sent.
 func Said[P wire.Payload](f *Server, user string) []P {
 	f.Mu.Lock()
 	defer f.Mu.Unlock()
@@ -445,7 +445,7 @@ func (l *Lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// String returns what was written.
+// String returns the collected text.
 func (l *Lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -466,7 +466,7 @@ func (f *Server) Send(to string, p wire.Payload) {
 	f.Mail(to, "", p)
 }
 
-// Await waits until a user has acknowledged all, and forgets what it said.
+// Await waits until a user has acknowledged all messages, and clears its record.
 func (f *Server) Await(t *testing.T, user string) {
 	t.Helper()
 	WaitFor(t, user+" has taken all", func() bool {

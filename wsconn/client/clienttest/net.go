@@ -14,15 +14,15 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// What a client may take on a busy machine: it takes 1 and 5 seconds to leave a
-// server that does not let it in, and below 10 to leave one that was good. Without
-// what makes it leave these are 10, and 30 or more.
+// Time limits on a busy machine: a client takes 1 and 5 seconds to leave a server
+// that does not let it in, and below 10 to leave one that worked. Without the code
+// that makes it leave these are 10, and 30 or more.
 const (
 	SoonIn  = 9 * time.Second
 	SoonOut = 25 * time.Second
 )
 
-// Hanging is the URL of a stopped process: the kernel accepts, and nobody answers.
+// Hanging is the URL of a stopped process: the kernel accepts, but no answer comes.
 func Hanging(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -32,7 +32,7 @@ func Hanging(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-// Passage is a way to a server that can be stopped in both directions.
+// Passage is a connection to a server that can be stopped in both directions.
 type Passage struct {
 	URL     string
 	Stopped atomic.Bool
@@ -84,8 +84,8 @@ func NewPassage(t *testing.T, target string) *Passage {
 	return p
 }
 
-// Mute is a server that upgrades to WebSocket and never says a word. It counts what
-// it is told.
+// Mute is a server that upgrades to WebSocket and never sends a message. It counts
+// the messages it gets.
 func Mute(t *testing.T) (url string, registers *atomic.Int32) {
 	registers = new(atomic.Int32)
 	return Serve(t, func(w http.ResponseWriter, r *http.Request) {

@@ -15,9 +15,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
-// A party that has been convicted can be convicted again in every run, at no
-// cost, and a server can invent parties. One piece is enough against an identity;
-// some are kept, for who wants to see that it was no accident.
+// A party can be convicted again in every run, at no cost, and a server can invent
+// parties. One piece is enough against an identity; a few are kept, to show that it
+// was not an accident.
 const (
 	maxEvidenceEach  = 4        // pieces against one identity
 	maxEvidence      = 256      // pieces
@@ -27,17 +27,17 @@ const (
 // errEvidenceFull is returned by PutEvidence.
 var errEvidenceFull = fmt.Errorf("the directory holds %d pieces, or %d MiB: move some elsewhere", maxEvidence, maxEvidenceBytes>>20)
 
-// evidenceStock is what a directory of evidence holds.
+// evidenceStock is the content of a directory of evidence.
 type evidenceStock struct {
 	files   int
 	bytes   int64
 	against map[string][]string // paths, by fingerprint
 }
 
-// PutEvidence implements [participant.EvidenceStore]. The first evidence against a party of a
-// run is kept, and the first 4 pieces against an identity: for a further one it
-// returns where the last of these is. All together are at most 256 files and
-// 64 MiB.
+// PutEvidence implements [participant.EvidenceStore]. It keeps the first evidence
+// against a party of a run, and the first 4 pieces against an identity: for a
+// further one it returns the path of the last of these. All together are at most
+// 256 files and 64 MiB.
 func (s *Store) PutEvidence(_ context.Context, e *statement.Evidence) (string, error) {
 	text, err := e.Marshal()
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Store) PutEvidence(_ context.Context, e *statement.Evidence) (string, e
 }
 
 // readEvidence lists a directory. It is read again for each piece, which is rare,
-// since people take files away.
+// since people remove files.
 func readEvidence(dir string) (evidenceStock, error) {
 	stock := evidenceStock{against: map[string][]string{}}
 	entries, err := os.ReadDir(dir)
@@ -92,7 +92,7 @@ func readEvidence(dir string) (evidenceStock, error) {
 		stock.files++
 		stock.bytes += info.Size()
 		path := filepath.Join(dir, entry.Name())
-		// What cannot be read counts as a file, and against nobody.
+		// An unreadable file counts, but against no identity.
 		if text, err := readBounded(path, maxEvidenceBytes); err == nil {
 			if e, err := statement.ParseEvidence(text); err == nil {
 				stock.against[accused(e)] = append(stock.against[accused(e)], path)
@@ -102,7 +102,7 @@ func readEvidence(dir string) (evidenceStock, error) {
 	return stock, nil
 }
 
-// accused returns the fingerprint of the party that evidence is against.
+// accused returns the fingerprint of the accused party.
 func accused(e *statement.Evidence) string {
 	i := slices.IndexFunc(e.Parties, func(m identity.Member) bool { return m.Index == e.From })
 	if i < 0 {

@@ -11,16 +11,15 @@ import (
 )
 
 // ErrProtected is returned by [ReadIdentity] for an identity that needs a
-// passphrase when there is none.
+// passphrase when none is given.
 var ErrProtected = errors.New("client: the identity is protected by a passphrase")
 
 // Passphrase returns the passphrase of an identity that is read or, if made is
-// true, of one that is being made; the latter may be empty. What it returns is
-// cleared after use.
+// true, of a new one; the latter may be empty. The result is cleared after use.
 type Passphrase func(made bool) ([]byte, error)
 
 // LoadIdentity reads the identity in a private file (mode 0600), or makes one
-// there. A nil passphrase makes an unprotected one. Errors are as those of
+// there. A nil passphrase makes an unprotected one. Errors are those of
 // [ReadIdentity].
 func LoadIdentity(path string, passphrase Passphrase) (id *identity.Identity, made bool, err error) {
 	id, err = ReadIdentity(path, passphrase)
@@ -43,8 +42,8 @@ func LoadIdentity(path string, passphrase Passphrase) (id *identity.Identity, ma
 }
 
 // ReadIdentity reads the identity in a private file. If it is protected, its
-// passphrase is asked for: without any the error is ErrProtected, with a wrong
-// one identity.ErrPassphrase. If there is no file, it is fs.ErrNotExist.
+// passphrase is requested: without one the error is ErrProtected, with a wrong one
+// identity.ErrPassphrase. If there is no file, it is fs.ErrNotExist.
 func ReadIdentity(path string, passphrase Passphrase) (*identity.Identity, error) {
 	text, err := secret.ReadFile(path)
 	if err != nil {
@@ -92,9 +91,9 @@ func MakeIdentity(path string, passphrase []byte) (*identity.Identity, error) {
 	return id, nil
 }
 
-// ProtectIdentity writes an identity anew into its file, protected with another
-// passphrase, or not at all if that is empty. What the file held before may stay
-// on the disk until it is overwritten.
+// ProtectIdentity rewrites an identity's file, protected with another passphrase,
+// or unprotected if that is empty. The file's earlier content may stay on the disk
+// until it is overwritten.
 func ProtectIdentity(path string, id *identity.Identity, passphrase []byte) error {
 	text, err := identityText(id, passphrase)
 	if err != nil {

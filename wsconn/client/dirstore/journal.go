@@ -19,32 +19,31 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
-// fileJournal is a Journal in an append-only file: one line for each Write,
-// which names the session and says what the record is from then on. The
-// invitation, which does not change, is in the first line of a session only. A
-// crash can leave half a line at the end, which is then cut off: its Write had
-// not returned. A line with a request notes a Claim, and one with a sum a session
-// that has ended, and nothing else.
+// fileJournal is a Journal in an append-only file: one line for each Write, with
+// the session and its new record. Only a session's first line has the invitation,
+// which does not change. A crash can leave half a line at the end, which is then
+// cut off: its Write had not returned. A line with a request records a Claim, and
+// one with a sum a session that has ended, and nothing else.
 //
-// The file is rewritten when it is larger than twice what is in force, and
-// journalSlack: into a file of its own, which is on disk before it takes the
-// place of the other. A crash leaves the one or the other, both whole.
+// The file is rewritten when it is larger than twice its live content, and
+// journalSlack: into a new file, which is on disk before it replaces the other. A
+// crash leaves the one or the other, both whole.
 type fileJournal struct {
 	dir string
 
-	// testingOnlyDisk stands for the operating system's files. Nil outside tests.
+	// testingOnlyDisk replaces the operating system's files. Nil outside tests.
 	testingOnlyDisk disk
 
 	journal sync.Mutex
 	file    diskFile // nil before the first use
 	lock    *os.File
 	ledger  *participant.Ledger
-	bytes   map[participant.SessionSum]int64 // of open sessions: what they take in a rewritten file
+	bytes   map[participant.SessionSum]int64 // of open sessions: their size in a rewritten file
 	size    int64                            // of the file
-	retry   int64                            // size at which a rewrite that failed is tried again
-	torn    bool                             // there may be half a line after size
+	retry   int64                            // size at which a failed rewrite is retried
+	torn    bool                             // half a line may follow size
 	moved   bool                             // the file's name may not be on disk yet
-	pending []byte                           // lines that go with the next ones
+	pending []byte                           // lines written with the next ones
 	late    int                              // how many lines are pending
 }
 
@@ -65,16 +64,16 @@ type line struct {
 }
 
 const (
-	journalFactor = 2       // times what is in force, and
-	journalSlack  = 1 << 20 // bytes, are what the file may be
+	journalFactor = 2       // times the live content, and
+	journalSlack  = 1 << 20 // bytes, are the file's limit
 
 	maxLate = 64      // lines that need not be durable at once
 	maxLine = 4 << 20 // bytes of a line; that of the largest invitation has less
 
-	// What lines take that say nothing else, in bytes.
+	// Sizes of lines without other content, in bytes.
 	endedLine    = 64
 	claimLine    = 280  // at most
-	declinedLine = 1200 // of what is kept of an invitation that was declined, at most
+	declinedLine = 1200 // for the record of a declined invitation, at most
 )
 
 // Write implements [participant.Journal].
@@ -103,7 +102,7 @@ func (j *fileJournal) Write(_ context.Context, r participant.Record) error {
 	return j.tidy()
 }
 
-// later notes what a crash may forget.
+// later adds a line that a crash may lose.
 func (j *fileJournal) later(r participant.Record) error {
 	j.set(r, 0)
 	text, err := encodeEnded(participant.SumOf(r.Invitation.SessionID), r)
@@ -120,7 +119,7 @@ func (j *fileJournal) later(r participant.Record) error {
 	return j.tidy()
 }
 
-// set changes the ledger. Written is what a line with the whole record takes, if
+// set changes the ledger. Written is the size of the line with the whole record, if
 // there was one.
 func (j *fileJournal) set(r participant.Record, written int64) {
 	sum := participant.SumOf(r.Invitation.SessionID)
@@ -190,8 +189,8 @@ func (j *fileJournal) Claim(_ context.Context, requestID, sessionID string, unti
 	return sessionID, j.tidy()
 }
 
-// append writes what is pending, and text, at the end. What a failed write may
-// have left there is cut off, so that the next line does not follow half of one.
+// append writes the pending lines and text at the end. It cuts off the remains of a
+// failed write, so that the next line does not follow half of one.
 func (j *fileJournal) append(text []byte) error {
 	if err := j.mend(); err != nil {
 		return err
@@ -210,8 +209,8 @@ func (j *fileJournal) append(text []byte) error {
 	return nil
 }
 
-// mend brings the file into the state that the fields describe, if something has
-// failed before.
+// mend restores the file to the state that the fields describe, after an earlier
+// failure.
 func (j *fileJournal) mend() error {
 	if j.torn {
 		if err := j.file.Truncate(j.size); err != nil {
@@ -251,8 +250,8 @@ func (j *fileJournal) Open(context.Context) ([]participant.Record, error) {
 
 func (j *fileJournal) path() string { return filepath.Join(j.dir, "journal.log") }
 
-// temp is where the file is rewritten. Its name is always the same, so that
-// crashes do not leave one after the other.
+// temp is the path of the rewritten file. It is always the same, so that crashes do
+// not leave several.
 func (j *fileJournal) temp() string { return filepath.Join(j.dir, secret.TempPrefix+"journal.log") }
 
 // load locks the directory and reads the file, once.
@@ -272,8 +271,8 @@ func (j *fileJournal) load() error {
 	return nil
 }
 
-// read reads the file, line by line: it may be far larger than what is in force,
-// if an earlier version has written it.
+// read reads the file, line by line: an earlier version may have let it grow far
+// larger than its live content.
 func (j *fileJournal) read() error {
 	file, err := j.disk().Open(j.path(), os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -290,7 +289,7 @@ func (j *fileJournal) read() error {
 			err = j.replay(text)
 		}
 		if err != nil {
-			// Going on could run again what must not be run twice.
+			// Continuing could run an attempt twice.
 			return errors.Join(fmt.Errorf("read journal: line %d of %s: %w", number, j.path(), err), file.Close())
 		}
 		j.size += int64(len(text))
@@ -306,8 +305,8 @@ func (j *fileJournal) read() error {
 	return nil
 }
 
-// readLine reads a line, and its end. What is at the end of the file and is not a
-// whole line is io.EOF.
+// readLine reads a line, and its end. For an incomplete line at the end of the file
+// it returns io.EOF.
 func readLine(in *bufio.Reader) ([]byte, error) {
 	var long []byte
 	for {
@@ -326,10 +325,10 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// errDamaged is what is wrong with a line.
+// errDamaged describes the fault of a line.
 var errDamaged = errors.New("it is damaged")
 
-// replay takes a line of the file.
+// replay applies a line of the file.
 func (j *fileJournal) replay(text []byte) error {
 	var l line
 	if err := json.Unmarshal(text, &l); err != nil || (l.SessionID == "") == (l.Sum == "") {
@@ -359,7 +358,7 @@ func (j *fileJournal) replay(text []byte) error {
 	return nil
 }
 
-// inForce is what a rewritten file would take, in bytes.
+// inForce is the size of a rewritten file, in bytes.
 func (j *fileJournal) inForce() int64 {
 	ended, claims := j.ledger.Len()
 	n := int64(ended)*endedLine + int64(claims)*claimLine
@@ -369,9 +368,8 @@ func (j *fileJournal) inForce() int64 {
 	return n
 }
 
-// tidy rewrites the file if most of it is out of date. What was written stays
-// written if that fails; the failure is returned when the file is twice as large
-// as it may be.
+// tidy rewrites the file if most of it is out of date. If that fails the written
+// lines stay; the failure is returned when the file is twice as large as allowed.
 func (j *fileJournal) tidy() error {
 	most := journalFactor*j.inForce() + journalSlack
 	if j.size <= most || j.size < j.retry {
@@ -389,7 +387,7 @@ func (j *fileJournal) tidy() error {
 	return fmt.Errorf("rewrite journal: %w", err)
 }
 
-// rewrite replaces the file by one that has what is in force.
+// rewrite replaces the file by one with only the live content.
 func (j *fileJournal) rewrite() error {
 	file, err := j.disk().Open(j.temp(), os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
@@ -405,16 +403,15 @@ func (j *fileJournal) rewrite() error {
 	if err != nil {
 		return errors.Join(err, file.Close(), j.disk().Remove(j.temp()))
 	}
-	// From here on this is the file, and the other one has no name: whatever is
-	// written next must be in this one, and its name be on disk before.
+	// From here on this is the file, and the other one has no name: further writes
+	// must go to this one, and its name must be on disk before them.
 	old := j.file
 	j.file, j.size, j.torn, j.moved = file, size, false, true
 	j.pending, j.late = nil, 0 // the ledger has them
 	return errors.Join(j.mend(), old.Close())
 }
 
-// writeAll writes what is in force: ended sessions in the order in which they are
-// forgotten.
+// writeAll writes the live content: ended sessions in the order of their removal.
 func (j *fileJournal) writeAll(to io.Writer) (size int64, err error) {
 	out := bufio.NewWriterSize(to, 64<<10)
 	put := func(text []byte, encoding error) {
@@ -455,12 +452,12 @@ func (j *fileJournal) close() error {
 	return err
 }
 
-// disk is the files of an operating system, as far as a journal uses them.
+// disk is the part of an operating system's files that a journal uses.
 type disk interface {
-	// Open opens a file, for its owner alone if it makes it.
+	// Open opens a file, with access for its owner alone if it creates it.
 	Open(path string, flag int) (diskFile, error)
 	Rename(from, to string) error
-	// Remove removes a file, if there is one.
+	// Remove removes a file, if it exists.
 	Remove(path string) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error

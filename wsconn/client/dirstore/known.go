@@ -19,9 +19,9 @@ import (
 )
 
 // known_identities is a text file: a user and, after a space, the whole identity
-// that was trusted on first use, or the fingerprint that was pinned by hand. Lines
-// with # are comments, which the next change drops. Changes are made under a lock of their own, since people
-// pin identities while a participant runs.
+// trusted on first use, or the fingerprint pinned by hand. Lines with # are
+// comments, which the next change drops. Changes are made under their own lock,
+// since people pin identities while a participant runs.
 
 const knownHeader = "# Who is trusted: user and, after its first use, identity; or user and pinned fingerprint. See conclave trust.\n"
 
@@ -40,7 +40,7 @@ func (s *Store) Known(user string) (trust.Known, bool, error) {
 	return list[i], true, nil
 }
 
-// ListKnown returns all that is known, by user.
+// ListKnown returns all known identities, by user.
 func (s *Store) ListKnown() ([]trust.Known, error) {
 	list, _, err := readKnown(s.knownFile())
 	return list, err
@@ -51,22 +51,22 @@ func findKnown(list []trust.Known, user string) (int, bool) {
 }
 
 const (
-	maxKnown      = 10_000  // users beyond whom nobody is trusted on first use
+	maxKnown      = 10_000  // users, beyond which trust on first use is refused
 	maxKnownBytes = 8 << 20 // of the file
 )
 
 // errKnownFull is returned by Trust.
 var errKnownFull = fmt.Errorf("%d identities are known, the maximum: no other is trusted on first use", maxKnown)
 
-// knownCache keeps what the file says until it changes: a participant looks at it
-// for every request. The zero value is ready.
+// knownCache keeps the file's content until it changes: a participant reads it for
+// every request. The zero value is ready.
 type knownCache struct {
 	mu   sync.Mutex
 	info fs.FileInfo // of the file that was read; nil before
 	kept []trust.Known
 }
 
-// settledFile is how old a file's last change must be for its time to tell that
+// settledFile is the minimum age of a file's last change for its time to show that
 // there was none since.
 const settledFile = 2 * time.Second
 
@@ -86,7 +86,7 @@ func (c *knownCache) list(path string) ([]trust.Known, error) {
 	return list, failed
 }
 
-// readKnown returns what the file says, by user, and its lines.
+// readKnown returns the file's entries, by user, and its lines.
 func readKnown(path string) ([]trust.Known, map[string]string, error) {
 	text, err := readBounded(path, maxKnownBytes)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -95,8 +95,8 @@ func readKnown(path string) ([]trust.Known, map[string]string, error) {
 	return parseAllKnown(text)
 }
 
-// ParseKnown returns what the text of a file known_identities of a [Store] says, by
-// user. An empty text says nothing.
+// ParseKnown returns the entries in the text of a [Store]'s known_identities file,
+// by user. An empty text has none.
 func ParseKnown(text []byte) ([]trust.Known, error) {
 	list, _, err := parseAllKnown(text)
 	return list, err
@@ -160,7 +160,7 @@ func (s *Store) Trust(user string, id identity.Public) error {
 	return known.Holds(id)
 }
 
-// Pin notes the fingerprint of a user's identity, as its owner has told it. It
+// Pin records the fingerprint of a user's identity, as given by its owner. It
 // returns an [*IdentityError] if another one is known.
 func (s *Store) Pin(user, fingerprint string) error {
 	return s.changeKnown(func(list []trust.Known, lines map[string]string) error {
@@ -176,7 +176,7 @@ func (s *Store) Pin(user, fingerprint string) error {
 	})
 }
 
-// Forget forgets the identity of a user, and reports whether any was known.
+// Forget removes the identity of a user, and reports whether one was known.
 func (s *Store) Forget(user string) (known bool, err error) {
 	err = s.changeKnown(func(_ []trust.Known, lines map[string]string) error {
 		_, known = lines[user]
@@ -189,7 +189,7 @@ func (s *Store) Forget(user string) (known bool, err error) {
 // knownLockWait bounds the wait for another process that changes the file.
 const knownLockWait = 10 * time.Second
 
-// changeKnown changes the lines of the file, against all other goroutines and
+// changeKnown changes the lines of the file, excluding all other goroutines and
 // processes.
 func (s *Store) changeKnown(change func(list []trust.Known, lines map[string]string) error) error {
 	s.mu.Lock()

@@ -14,11 +14,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
-// PreParams keeps pre-parameters in a directory of mode 0700, a file of mode
-// 0600 for each set, sealed to its owner's identity. A set comes out once,
-// whatever happens: its file is renamed, and the directory is on disk, before
-// anybody sees it. A crash after that loses the set, which costs a second of
-// work; it never lets it serve two keys.
+// PreParams keeps pre-parameters in a directory of mode 0700, a file of mode 0600
+// for each set, sealed to its owner's identity. Each set is returned at most once:
+// its file is renamed, and the directory is on disk, before the set is returned. A
+// crash after that loses the set, which costs a second of work; it never lets a set
+// serve two keys.
 //
 //	NAME.pre   a set that waits
 //	NAME.used  one that was taken; removed as soon as it has been read, or at the next start
@@ -34,8 +34,8 @@ const (
 	usedSuffix    = ".used"
 )
 
-// OpenPreParams opens dir, which is made if it does not exist, and removes
-// what a process that died has taken and not used.
+// OpenPreParams opens dir, creating it if necessary, and removes sets that a dead
+// process has taken and not used.
 func OpenPreParams(dir string, identity *identity.Identity) (*PreParams, error) {
 	if identity == nil {
 		return nil, errors.New("open pre-parameters: the identity is missing")
@@ -85,14 +85,14 @@ func (d *PreParams) Put(p *preparams.Set) error {
 	return nil
 }
 
-// Len returns how many sets wait.
+// Len returns the number of sets available.
 func (d *PreParams) Len() (int, error) {
 	names, err := d.names(waitingSuffix)
 	return len(names), err
 }
 
-// Take takes a set out for good, nil if there is none. One that cannot be read
-// (it is another identity's, or damaged) is passed over and left where it is.
+// Take removes and returns a set, nil if none is left. An unreadable one (damaged,
+// or another identity's) is skipped and stays in place.
 func (d *PreParams) Take() (*preparams.Set, error) {
 	names, err := d.names(waitingSuffix)
 	if err != nil {
@@ -112,7 +112,7 @@ func (d *PreParams) Take() (*preparams.Set, error) {
 		if err := secret.SyncDir(d.dir); err != nil {
 			return nil, fmt.Errorf("take pre-parameters: %w", err)
 		}
-		// It cannot come out again; that it is gone as well is only tidy.
+		// It cannot be returned again; its removal is only cleanup.
 		_ = os.Remove(used)
 		return p, nil
 	}

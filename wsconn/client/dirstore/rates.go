@@ -9,10 +9,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
-const maxRatesBytes = 256 << 20 // of the file; a rule with the most that it may count takes 2 MiB
+const maxRatesBytes = 256 << 20 // of the file; a rule with the largest possible count takes 2 MiB
 
-// OpenRates reads the file in which is kept what a policy has allowed. It is made
-// when there is something to keep.
+// OpenRates reads the file with a policy's record of approvals. The file is made
+// with the first entry.
 func OpenRates(path string) (*policy.RateLog, error) {
 	text, err := readBounded(path, maxRatesBytes)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

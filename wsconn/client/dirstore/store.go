@@ -1,12 +1,12 @@
-// Package dirstore keeps what a participant or a coordinator has on its machine in a
+// Package dirstore keeps the local data of a participant or a coordinator in a
 // directory of private files: shares, journal, known identities, evidence, the
-// identity, pre-parameters, and what a policy has allowed.
+// identity, pre-parameters, and a policy's record of approvals.
 //
 // Start here: [Open] opens the store, which is the Shares of a participant.Config and
 // a trust.Store; [LoadIdentity] reads the identity or makes it.
 //
-// Shares and pre-parameters are sealed to the identity before they come here. The
-// package encrypts nothing but, with a passphrase, the identity. Files have mode 0600
+// Shares and pre-parameters are sealed to the identity before they are stored here.
+// The package encrypts only the identity, with a passphrase. Files have mode 0600
 // and are replaced whole. The mutexes are held while files are read or written.
 package dirstore
 
@@ -38,10 +38,10 @@ import (
 //	known_identities          who is trusted: user, and the identity of its first use or the
 //	                          fingerprint that was pinned, a line each
 //
-// Files have mode 0600 and are replaced whole, so that a crash leaves the old
-// one or the new. Names are percent-encoded. Writing the journal locks the
-// directory for this process; the rest can be read, and known_identities changed,
-// beside it.
+// Files have mode 0600 and are replaced whole, so that a crash leaves the old one
+// or the new. Names are percent-encoded. Writing the journal locks the directory
+// for this process; other processes can still read the rest, and change
+// known_identities.
 type Store struct {
 	dir string
 	fileJournal
@@ -51,7 +51,7 @@ type Store struct {
 	knownCache knownCache
 }
 
-// Open opens the store in dir, which is made if it does not exist.
+// Open opens the store in dir, creating it if necessary.
 func Open(dir string) (*Store, error) {
 	for _, dir := range []string{dir, filepath.Join(dir, "shares")} {
 		if err := secret.MakeDir(dir); err != nil {
@@ -149,12 +149,11 @@ func readBounded(path string, most int64) ([]byte, error) {
 	return text, err
 }
 
-// fileName makes a file name of any id: letters, digits and _ @ - stand for
-// themselves, so does a dot that is not the first character, and all else is
-// percent-encoded. What becomes too long for a file name is cut and told apart
-// by its hash.
+// fileName makes a file name from any id: letters, digits and _ @ - are kept, so is
+// a dot that is not the first character, and all else is percent-encoded. A result
+// too long for a file name is cut and made unique by its hash.
 func fileName(id string) string {
-	const longest = 100 // two of them and what joins them stay below 255
+	const longest = 100 // two of them and their separator stay below 255
 	var b strings.Builder
 	for i := range len(id) {
 		ch := id[i]
