@@ -2,14 +2,14 @@ package client
 
 import "time"
 
-// Connected says that the client has registered with a node.
+// Connected reports that the client has registered with a node.
 type Connected struct {
 	URL  string // the socket's
 	Node string
 }
 
-// Reconnecting says that the connection was lost, or not made, and when it will
-// be tried again.
+// Reconnecting reports that the connection was lost, or not made, and when it will
+// be retried.
 type Reconnecting struct {
 	URL string // the socket's; empty if no server was reached
 	Err error

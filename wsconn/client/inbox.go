@@ -10,18 +10,18 @@ const (
 	ackAfter = 200 * time.Millisecond // from the first unacknowledged one
 )
 
-// inbox knows how much of the mailbox this client has, and how much of that it
-// may acknowledge: what is acknowledged is gone from the server, so a message
-// that a restart would need again is held until it is not.
+// inbox tracks how much of the mailbox this client has, and how much of that it may
+// acknowledge: acknowledged messages are gone from the server, so a message that a
+// restart would need again is held until it does not.
 type inbox struct {
-	wake chan struct{} // due has something new to say
+	wake chan struct{} // due has a new result
 
 	mu    sync.Mutex
 	have  uint64              // taken up to here, in order
 	acked uint64              // acknowledged on this connection
 	since time.Time           // when the first message after acked came; zero if there is none
 	held  map[uint64]struct{} // not to be acknowledged yet
-	end   uint64              // nor this one and all after it, for good; 0 if there is none
+	end   uint64              // nor this one and all after it, permanently; 0 if there is none
 }
 
 func (b *inbox) init() {
@@ -29,7 +29,7 @@ func (b *inbox) init() {
 	b.held = map[uint64]struct{}{}
 }
 
-// last is what register's resume says.
+// last returns the seq for register's resume.
 func (b *inbox) last() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -37,8 +37,8 @@ func (b *inbox) last() uint64 {
 }
 
 // reset begins a connection to a mailbox. If its newest message is one that this
-// client has long had, the mailbox was lost and counts anew from there, unless the
-// server says that it goes on after what this client has.
+// client has had before, the mailbox was lost and counts anew from there, unless
+// the server says that it continues after this client's last message.
 func (b *inbox) reset(newest uint64, rolledBack bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,14 +53,14 @@ func (b *inbox) reset(newest uint64, rolledBack bool) {
 	}
 }
 
-// fresh reports whether a message was not taken before.
+// fresh reports whether a message is new.
 func (b *inbox) fresh(seq uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return seq > b.have
 }
 
-// took notes that a message has been taken.
+// took records that a message has been taken.
 func (b *inbox) took(seq uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -74,7 +74,7 @@ func (b *inbox) took(seq uint64) {
 	}
 }
 
-// hold keeps a message, and so all after it, from being acknowledged. It must be
+// hold prevents a message, and so all after it, from being acknowledged. It must be
 // called before took.
 func (b *inbox) hold(seq uint64) {
 	if seq == 0 {
@@ -113,8 +113,8 @@ func (b *inbox) ring() {
 	}
 }
 
-// due returns what to acknowledge now, 0 for nothing, and, if there is something
-// to acknowledge later, when. Flush means not to wait.
+// due returns the seq to acknowledge now, 0 for none, and, if another is to be
+// acknowledged later, when. Flush means not to wait.
 func (b *inbox) due(now time.Time, flush bool) (seq uint64, at time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -10,13 +10,13 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Service takes part in sessions: it takes what the servers send to a user beside
-// the answers to its own requests. Those are invitations, the parameters of runs,
+// Service takes part in sessions: it handles the servers' messages to a user except
+// the answers to its own requests, that is invitations, the parameters of runs,
 // round messages, and the ends of sessions. A client calls Start, then Receive from
 // one goroutine, then Wait.
 type Service interface {
-	// Start is called once, before the first connection. What it sends through the
-	// link waits for that. The context ends with the client. An error ends the client.
+	// Start is called once, before the first connection, for which messages sent through
+	// the link wait. The context ends with the client. An error ends the client.
 	Start(ctx context.Context, l *Link) error
 	// Receive takes one message, with its number in the mailbox. An error ends the
 	// client, and the message stays in the mailbox.
@@ -26,11 +26,11 @@ type Service interface {
 	Wait()
 }
 
-// Link is what a [Service] has of its client. Its methods are safe for concurrent
-// use.
+// Link is a [Service]'s interface to its client. Its methods are safe for
+// concurrent use.
 type Link struct{ c *Client }
 
-// User returns the user id, "" before a token has told it.
+// User returns the user id, "" before it is known from a token.
 func (l *Link) User() string { return l.c.User() }
 
 // AwaitUser waits until the user id is known.
@@ -39,10 +39,10 @@ func (l *Link) AwaitUser(ctx context.Context) error { return l.c.awaitUser(ctx) 
 // Identity returns Config.Identity.
 func (l *Link) Identity() *identity.Identity { return l.c.cfg.Identity }
 
-// Log returns the client's logger, which leaves out lines that come in floods.
+// Log returns the client's logger, which suppresses floods of lines.
 func (l *Link) Log() zerolog.Logger { return l.c.log }
 
-// Emit tells Config.OnEvent of an event.
+// Emit passes an event to Config.OnEvent.
 func (l *Link) Emit(e request.Event) { l.c.emit(e) }
 
 // IdentityChanged logs and emits that a user came with another identity, if err is
@@ -51,13 +51,13 @@ func (l *Link) IdentityChanged(err error, kind request.Kind, sessionID, keyID st
 	l.c.changed(err, kind, sessionID, keyID)
 }
 
-// Connected reports whether the client is registered with a node at this moment.
+// Connected reports whether the client is registered with a node now.
 func (l *Link) Connected() bool { return l.c.isConnected() }
 
-// Send queues a message, which is sent again on each new connection until the server
-// has acknowledged or refused it, or until Drop. The session is the one that it is
-// for, "" for none. done, if not nil, is called once: with the acknowledgement, or
-// with the refusal.
+// Send queues a message, which is sent again on each new connection until the
+// server has acknowledged or refused it, or until Drop. Session is the one that it
+// is for, "" for none. done, if not nil, is called once: with the acknowledgement,
+// or with the refusal.
 func (l *Link) Send(session string, p wire.Payload, done func(wire.Ack, *wire.Error)) error {
 	return l.c.courier.add(l.c.requestID(), p, session, done)
 }
@@ -66,11 +66,11 @@ func (l *Link) Send(session string, p wire.Payload, done func(wire.Ack, *wire.Er
 // acknowledged nor refused.
 func (l *Link) Unanswered(types ...wire.Type) int { return l.c.courier.count(types...) }
 
-// Drop forgets the unanswered messages of a session: all of them, or, with an
-// attempt above 0, the round messages of attempts before it.
+// Drop removes the unanswered messages of a session: all of them, or, with an
+// attempt above 0, the round messages of earlier attempts.
 func (l *Link) Drop(session string, before int) { l.c.courier.drop(session, before) }
 
-// Hold keeps a message of the mailbox, and so all after it, from being acknowledged,
+// Hold prevents a message of the mailbox, and so all after it, from being acknowledged,
 // so that a restart gets it again. It must be called before Receive returns.
 func (l *Link) Hold(seq uint64) { l.c.inbox.hold(seq) }
 

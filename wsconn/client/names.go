@@ -5,20 +5,20 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
-// What a coordinator's program writes of other packages, so that it imports this one
-// alone.
+// Names of other packages that a coordinator's program needs, so that it imports
+// only this one.
 type (
-	// KeygenRequest asks for a key.
+	// KeygenRequest requests a key.
 	KeygenRequest = request.Keygen
-	// SignRequest asks for a signature.
+	// SignRequest requests a signature.
 	SignRequest = request.Sign
 	// Key is a generated key.
 	Key = request.Key
-	// Signature is a signature that has been verified.
+	// Signature is a verified signature.
 	Signature = request.Signature
-	// Event is something that happened, for Config.OnEvent.
+	// Event is an event, for Config.OnEvent.
 	Event = request.Event
-	// TokenSource gives tokens: [StaticToken], or the Token of a [rest.Renewer].
+	// TokenSource supplies tokens: [StaticToken], or the Token of a [rest.Renewer].
 	TokenSource = rest.TokenSource
 )
 

@@ -8,8 +8,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// receive takes one frame. An error means that it could not be taken and that
-// the connection must end.
+// receive handles one frame. An error means that it could not be taken and that the
+// connection must end.
 func (c *Client) receive(ctx context.Context, frame []byte) error {
 	m, err := wire.Decode(frame, maxFrameBytes)
 	if err != nil {
@@ -21,7 +21,7 @@ func (c *Client) receive(ctx context.Context, frame []byte) error {
 	}
 	p, err := m.DecodePayload()
 	if err != nil {
-		// Of a newer protocol, or broken; it will not get better.
+		// It is broken or of a newer protocol; a retry would not help.
 		c.log.Warn().Err(err).Str("type", string(m.Type)).Msg("message is not understood")
 	} else if err := c.take(ctx, m, p); err != nil {
 		return err
@@ -61,7 +61,7 @@ func (c *Client) take(ctx context.Context, m wire.Message, p wire.Payload) error
 	return nil
 }
 
-// emitOutcome tells a coordinator of an end; a participant has it from
+// emitOutcome reports an end to a coordinator; a participant gets it from
 // session_ended.
 func (c *Client) emitOutcome(e request.Ended) {
 	if c.service == nil {
@@ -69,13 +69,13 @@ func (c *Client) emitOutcome(e request.Ended) {
 	}
 }
 
-// told takes an error message.
+// told handles an error message.
 func (c *Client) told(requestID string, p *wire.ErrorPayload) error {
 	e := wireError(p)
 	c.log.Debug().Str("code", string(e.Code)).Str("session", e.SessionID).Str("request", string(p.RequestType)).Msg("server refuses")
 	switch {
 	case e.Code == wire.CodeTokenExpired:
-		// The message is said again on a new connection with a newer token.
+		// The message is sent again on a new connection with a newer token.
 		c.courier.putOff(requestID, time.Now())
 		return e
 	case requestID != "":

@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// settledAfter is how long a connection must have lived for its end not to count
-	// as one more failure.
+	// settledAfter is how long a connection must last for its end not to count as
+	// another failure.
 	settledAfter = 5 * time.Second
-	// flaps is how many failures in a row count while connections are made and end
+	// flaps is how many failures in a row count while connections succeed and end
 	// early: with the default RetryMin the pause is then below a second.
 	flaps = 4
-	// haunts is for how long a register that was given up may still take effect at a
-	// node that was stopped in the middle.
+	// haunts is how long an abandoned register may still take effect at a node that
+	// was suspended.
 	haunts = 2 * time.Minute
 )
 
@@ -36,13 +36,13 @@ func (c *Client) stayConnected(ctx context.Context) error {
 		switch {
 		case lived >= settledAfter:
 			failures, superseded = 0, false
-		case lived > 0: // the server is there, whatever the way to it is like
+		case lived > 0: // the server is reachable, whatever the network is like
 			failures = min(failures, flaps)
 		}
 		if err := verdict(err); err != nil {
-			// It may have been superseded by our own last one, where this one is young or
-			// a register was given up: that was on its way, or lay at a node that hung.
-			// Another process would do it once more.
+			// It may have been superseded by our own previous one, if this one is
+			// young or a register was abandoned: that was in transit, or pending at
+			// a hanging node. Another process would supersede it again.
 			if !errors.Is(err, ErrSuperseded) || superseded || lived >= settledAfter && !c.haunted() {
 				return err
 			}
@@ -60,8 +60,7 @@ func (c *Client) stayConnected(ctx context.Context) error {
 	}
 }
 
-// haunted reports, once, whether a register that was not answered may still take
-// effect.
+// haunted reports, once, whether an unanswered register may still take effect.
 func (c *Client) haunted() bool {
 	at := c.unanswered
 	c.unanswered = time.Time{}
@@ -69,7 +68,7 @@ func (c *Client) haunted() bool {
 }
 
 // pause grows with each failure, of all URLs or of a connection that did not last,
-// and is spread, so that the clients of a node that died do not come back in step.
+// and is spread, so that the clients of a dead node do not reconnect in step.
 func (c *Client) pause(failures int) time.Duration {
 	longest := min(c.cfg.RetryMin<<min(failures, 16), c.cfg.RetryMax)
 	return longest/2 + rand.N(longest/2+1)
@@ -93,7 +92,7 @@ func verdict(err error) error {
 			return stopCode(wire.CodeForbidden, closed)
 		case code >= 4500 && code <= 4999, code == websocket.CloseProtocolError, code == websocket.CloseUnsupportedData,
 			code == websocket.CloseInvalidFramePayloadData, code == websocket.ClosePolicyViolation, code == websocket.CloseMessageTooBig:
-			// The same again would come to the same end.
+			// A repetition would end the same way.
 			return fmt.Errorf("client: the server closed the connection for good: %w", err)
 		}
 		return nil
@@ -121,8 +120,8 @@ func stopCode(code wire.Code, closed *websocket.CloseError) error {
 	return &wire.Error{Code: code, Message: reason}
 }
 
-// noteExpiry remembers that the server found the token expired, so that the same
-// is not tried again.
+// noteExpiry remembers that the server reported the token as expired, so that it is
+// not used again.
 func (c *Client) noteExpiry(err error) error {
 	var closed *websocket.CloseError
 	var told *wire.Error

@@ -10,25 +10,25 @@ import (
 
 // Approver decides about an invitation. It may take its time: ctx ends when the
 // session does, and context.Cause is then its [*OutcomeError], when its deadline
-// has passed, or when the client ends. A refusal's reason is told to the
+// has passed, or when the client ends. A refusal's reason is sent to the
 // coordinator. An error is logged and declines without a reason. Invitations are
-// asked about concurrently, and again after a restart in which no answer was noted.
+// passed to it concurrently, and again after a restart without a recorded answer.
 type Approver func(ctx context.Context, inv Invitation) (ok bool, reason string, err error)
 
-// ApproveAll approves whatever a coordinator has signed whose identity was pinned
-// by hand, and nothing else: where nobody looks, a captured server must not be
-// able to ask.
+// ApproveAll approves every request signed by a coordinator whose identity was
+// pinned by hand, and nothing else: without a person who checks, a captured server
+// must not be able to request anything.
 func ApproveAll(ctx context.Context, inv Invitation) (bool, string, error) {
 	return SignedOnly(ApproveUnsigned)(ctx, inv)
 }
 
-// ApproveUnsigned approves whatever is asked, on the server's word alone. It is
-// for tests and for what is worth nothing.
+// ApproveUnsigned approves every request, trusting the server alone. It is for
+// tests and for keys without value.
 func ApproveUnsigned(context.Context, Invitation) (bool, string, error) { return true, "", nil }
 
-// SignedOnly asks approve about what a pinned coordinator has signed, and declines
-// all else. With [Config.SignedOnly] a client does that before it writes the
-// invitation down, which is cheaper under a flood.
+// SignedOnly passes requests signed by a pinned coordinator to approve, and
+// declines all others. With [Config.SignedOnly] a client does that before it
+// records the invitation, which is cheaper under a flood.
 func SignedOnly(approve Approver) Approver {
 	return func(ctx context.Context, inv Invitation) (bool, string, error) {
 		if reason := signedOnly(inv); reason != "" {
@@ -38,7 +38,7 @@ func SignedOnly(approve Approver) Approver {
 	}
 }
 
-// signedOnly returns why nobody needs to be asked about an invitation, "" if a
+// signedOnly returns why an invitation is declined without a question, "" if a
 // pinned coordinator has signed it.
 func signedOnly(inv Invitation) string {
 	switch {
@@ -50,8 +50,8 @@ func signedOnly(inv Invitation) string {
 	return ""
 }
 
-// ByPolicy asks a policy about what a pinned coordinator has signed, and declines
-// all else.
+// ByPolicy decides requests signed by a pinned coordinator by a policy, and
+// declines all others.
 func ByPolicy(p *policy.Policy) Approver {
 	return SignedOnly(func(_ context.Context, inv Invitation) (bool, string, error) {
 		return p.Decide(inv.SessionID, inv.request())

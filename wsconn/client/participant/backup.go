@@ -10,10 +10,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
-// CheckShare finds out whether a share and an identity are a backup from which
-// the party can sign again: the share opens, holds together, and belongs to
-// exactly this identity in the key, for a party that comes back with another one
-// is taken for an impostor. It rebuilds nothing. share.ErrNotOwner.
+// CheckShare checks whether a share and an identity are a backup from which the party
+// can sign again: the share opens, is consistent, and belongs to exactly this identity
+// in the key, since a party that returns with another one is taken for an impostor. It
+// restores nothing. If the share is another identity's, the error is share.ErrNotOwner.
 func CheckShare(shareJSON string, id *identity.Identity) (share.Public, error) {
 	held, err := share.Open(shareJSON, id)
 	if err != nil {
@@ -27,8 +27,8 @@ func CheckShare(shareJSON string, id *identity.Identity) (share.Public, error) {
 }
 
 // RestoreShare puts a share from a backup into a store, once [CheckShare] has
-// found it good. A share of the same key and address that the store has already
-// is replaced only by itself.
+// accepted it. A share of the same key and address already in the store is replaced
+// only by an identical one.
 func RestoreShare(ctx context.Context, store ShareStore, shareJSON string, id *identity.Identity) (share.Public, error) {
 	public, err := CheckShare(shareJSON, id)
 	if err != nil {

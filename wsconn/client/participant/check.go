@@ -17,9 +17,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// The server's messages are compared with what this client knows by itself: an
-// invitation with its share and its own arithmetic, the parameters of a run with the
-// invitation that was approved.
+// The server's messages are compared with this client's own knowledge: an
+// invitation with its share and its own arithmetic, the parameters of a run with
+// the approved invitation.
 
 func keygenInvitation(m *wire.KeygenInvite) Invitation {
 	inv := Invitation{
@@ -48,13 +48,12 @@ func (p *participant) checkKeygen(inv Invitation) error {
 		return errors.New("the invitation gives this party a part that is not its own")
 	}
 	if inv.Coordinator == "" {
-		return errors.New("the invitation does not say who asks") // what is attested of the key does
+		return errors.New("the invitation does not say who asks") // the key's attestation does name it
 	}
 	return nil
 }
 
-// checkSign also returns the users who hold the key, if there is a share of it
-// here.
+// checkSign also returns the users who hold the key, if its share is here.
 func (p *participant) checkSign(ctx context.Context, inv Invitation) (Invitation, []string, error) {
 	if !slices.Contains(inv.Participants, p.link.User()) {
 		return inv, nil, errors.New("the invitation does not name this party")
@@ -87,8 +86,8 @@ func (p *participant) checkSign(ctx context.Context, inv Invitation) (Invitation
 	return inv, usersOf(held.Parties), p.checkShare(inv, held)
 }
 
-// digested fills in the digest that is signed, and the hash, and refuses an
-// invitation that says otherwise.
+// digested fills in the hash and the digest to sign, and refuses an invitation with
+// other values.
 func digested(inv Invitation) (Invitation, error) {
 	digest, hash, err := pubkey.Digest(inv.Curve, inv.Data, inv.Hash)
 	if err != nil {
@@ -122,7 +121,7 @@ func (p *participant) checkShare(inv Invitation, held share.Public) error {
 	return nil
 }
 
-// errDiffer refuses a run whose parameters are not those of the invitation.
+// errDiffer refuses a run whose parameters differ from the invitation.
 var errDiffer = errors.New("the parameters differ from the invitation that was approved")
 
 // checkKeygenParams returns the committee of a keygen.
@@ -170,7 +169,7 @@ func checkSignParams(inv Invitation, m *wire.SignParams) ([]identity.Member, err
 	return members, nil
 }
 
-// membersOf reads the parties of a run. The faults of one are that one's.
+// membersOf reads the parties of a run. A faulty entry is blamed on its party.
 func membersOf(list []wire.Party) (members []identity.Member, parts []int, err error) {
 	for _, w := range list {
 		if w.Identity == "" {
@@ -186,7 +185,7 @@ func membersOf(list []wire.Party) (members []identity.Member, parts []int, err e
 	return members, parts, nil
 }
 
-// blamed is an error for which parties are responsible.
+// blamed is an error with the parties responsible.
 type blamed struct {
 	err      error
 	culprits []int

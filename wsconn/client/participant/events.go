@@ -2,32 +2,32 @@ package participant
 
 import "github.com/conclave-mpc/conclave/wsconn/client/request"
 
-// Invited says that an invitation has come and has been checked: its Signer is who
-// has signed it, as for an [Approver].
+// Invited reports that an invitation has arrived and has been checked: its Signer
+// is set as for an [Approver].
 type Invited struct {
 	Invitation
-	// Refused is why it is declined without asking, "" if it is not. Where that is
-	// for its check, nothing in it has been verified and Signer is nil, whether it is
-	// signed or not.
+	// Refused is why it is declined without a question, "" if it is not. If its
+	// check failed, nothing in it has been verified and Signer is nil, whether it
+	// is signed or not.
 	Refused string
 }
 
-// Answered says what was answered to an invitation.
+// Answered reports the answer to an invitation.
 type Answered struct {
 	Invitation
 	Accepted bool
 	Reason   string
 }
 
-// Crowded says that invitations were declined, which nobody was asked about and
-// for which there were no events of their own: there were too many.
+// Crowded reports that too many invitations came: they were declined without a
+// question and without events of their own.
 type Crowded struct{ Declined int }
 
-// Preparing says how far the pre-parameters for a keygen are: how many safe
-// primes were found of how many needed. Found equals Of when they are ready.
+// Preparing reports the progress of the pre-parameters for a keygen: how many of
+// the safe primes needed were found. Found equals Of when they are ready.
 type Preparing struct{ Found, Of int }
 
-// Started says that the MPC of an attempt begins.
+// Started reports that the MPC of an attempt begins.
 type Started struct {
 	Kind             request.Kind
 	SessionID, KeyID string
@@ -35,7 +35,7 @@ type Started struct {
 	Parties          []int // part indexes, ascending
 }
 
-// Round says that the MPC has come to round N of Of.
+// Round reports that the MPC has reached round N of Of.
 type Round struct {
 	Kind             request.Kind
 	SessionID, KeyID string
@@ -43,19 +43,19 @@ type Round struct {
 	N, Of            int
 }
 
-// Waiting says that the MPC cannot go on from a round for now, since others have
-// not sent what it needs.
+// Waiting reports that the MPC cannot leave a round for now, because messages from
+// others are missing.
 type Waiting struct {
 	Kind             request.Kind
 	SessionID, KeyID string
 	Attempt          int
-	N, Of            int      // the round, and how many there are
-	Parts            []int    // part indexes of those who owe it a message, ascending
+	N, Of            int      // the round, and the number of rounds
+	Parts            []int    // part indexes of those whose message is missing, ascending
 	Users            []string // their user ids, in that order
 }
 
-// Finished says that this client's MPC has succeeded; the session goes on until
-// it is [request.Ended].
+// Finished reports that this client's MPC has succeeded; the session continues
+// until it is [request.Ended].
 type Finished struct {
 	Kind             request.Kind
 	SessionID, KeyID string
@@ -63,7 +63,7 @@ type Finished struct {
 	AccountAddr      string
 }
 
-// Failed says that this client could not go on with an attempt and has reported
+// Failed reports that this client could not continue an attempt and has reported
 // so.
 type Failed struct {
 	Kind             request.Kind
@@ -73,15 +73,15 @@ type Failed struct {
 	Culprits         []int // part indexes that it blames
 }
 
-// Convicted says that a party has signed two different messages where it may sign
-// one, and that the evidence was kept.
+// Convicted reports that a party has signed two different messages where it may
+// sign one, and that the evidence was kept.
 type Convicted struct {
 	Kind             request.Kind
 	SessionID, KeyID string
 	Attempt          int
 	PartIndex        int
 	User             string
-	Kept             string // where, as the store says; empty if there is no store for it
+	Kept             string // where, by the store; empty without a store for it
 }
 
 func (Invited) IsEvent()   {}

@@ -8,7 +8,7 @@ import (
 )
 
 // convict stores the evidence that an error carries, if any, and emits Convicted.
-// The other parties are told only whom this one blames.
+// The other parties learn only which party this one blames.
 func (p *participant) convict(inv Invitation, attempt int, err error) {
 	var fault *party.Error
 	if !errors.As(err, &fault) || fault.Proof == nil {
@@ -23,7 +23,7 @@ func (p *participant) convict(inv Invitation, attempt int, err error) {
 		Kind: inv.Kind, SessionID: inv.SessionID, KeyID: inv.KeyID, Attempt: attempt, PartIndex: culprit.Index, User: culprit.User,
 	}
 	if p.cfg.Evidence != nil {
-		// The session may end at this moment, which is no reason to lose it.
+		// The session may end at this moment, but the evidence must not be lost.
 		if e.Kept, err = p.cfg.Evidence.PutEvidence(context.Background(), fault.Proof); err != nil {
 			p.log.Error().Err(err).Str("session", inv.SessionID).Msg("evidence not kept")
 		}

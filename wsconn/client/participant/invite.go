@@ -13,19 +13,19 @@ import (
 
 // An invitation is examined, and declined at once if it is not valid or if too many
 // of its account wait already; of those only a digest of the id is kept. The others
-// are written down and wait for their turn (see places.go); then the approver is
-// asked.
+// are recorded and wait for their turn (see places.go); then the approver is
+// called.
 
 const (
-	// maxResponses bounds the answers that the server has not acknowledged, beyond
-	// which what nobody was asked about goes without one.
+	// maxResponses bounds the unacknowledged answers. Beyond it, invitations
+	// declined without a question get none.
 	maxResponses = 256
-	// minPatience is the shortest time for which a question stands, whatever its
-	// deadline says: the clocks may differ, and an honest server takes it back.
+	// minPatience is the minimum time for a question, whatever its deadline says:
+	// the clocks may differ, and an honest server withdraws it.
 	minPatience = 10 * time.Minute
 )
 
-// invited takes an invitation. The error is the journal's.
+// invited handles an invitation. The error is the journal's.
 func (p *participant) invited(ctx context.Context, inv Invitation) error {
 	if inv.SessionID == "" {
 		p.log.Warn().Str("key", inv.KeyID).Msg("invitation without a session_id ignored")
@@ -53,8 +53,8 @@ func (p *participant) invited(ctx context.Context, inv Invitation) error {
 		}
 	}
 	if reason == "" && a.rank != RankStranger {
-		// A stranger could fill the journal with claims: its own are made when it is
-		// approved.
+		// A stranger could fill the journal with claims: its claim is recorded only
+		// on approval.
 		if err := p.claim(ctx, checked); err != nil {
 			reason = err.Error()
 		}
@@ -72,8 +72,8 @@ func (p *participant) invited(ctx context.Context, inv Invitation) error {
 	return nil
 }
 
-// again takes an invitation that came before. What was answered stands; a
-// session that ended does not begin again.
+// again handles a repeated invitation. Its answer stands; an ended session does not
+// begin again.
 func (p *participant) again(inv Invitation, r Record) {
 	declined := r.Answer == Declined
 	if r.Answer == "" || r.Ended && !declined || !p.mayRespond() {
@@ -86,14 +86,14 @@ func (p *participant) again(inv Invitation, r Record) {
 	p.answer(r.Invitation, true, "", nil)
 }
 
-// mayRespond reports whether there is room for an answer that need not be given.
+// mayRespond reports whether there is room for an optional answer.
 func (p *participant) mayRespond() bool {
 	return p.link.Unanswered(wire.TypeKeygenResponse, wire.TypeSignResponse) < maxResponses
 }
 
-// admit returns why an invitation cannot wait here, "" if it can. It makes room,
-// if there is none, by forgetting sessions of which nothing has been heard for
-// long, since the server lost them. The error is the journal's.
+// admit returns why an invitation cannot wait here, "" if it can. If there is no
+// room, it makes some by removing sessions that have been idle for long, since the
+// server lost them. The error is the journal's.
 func (p *participant) admit(ctx context.Context, a account, inv Invitation) (string, error) {
 	p.mu.Lock()
 	u := p.usage()
@@ -123,8 +123,7 @@ func (p *participant) admit(ctx context.Context, a account, inv Invitation) (str
 	return reason, nil
 }
 
-// turnDown declines an invitation that nobody is asked about. The error is the
-// journal's.
+// turnDown declines an invitation without a question. The error is the journal's.
 func (p *participant) turnDown(ctx context.Context, inv Invitation, reason string) error {
 	err := p.write(ctx, Record{Invitation: Invitation{SessionID: inv.SessionID}, Answer: Declined, Ended: true})
 	if err != nil {
@@ -145,8 +144,8 @@ func (p *participant) turnDown(ctx context.Context, inv Invitation, reason strin
 	return nil
 }
 
-// add makes a session known. One that is not answered waits for its turn; checked
-// is its invitation if it has just been examined, else nil.
+// add registers a session. An unanswered one waits for its turn; checked is its
+// invitation if it has just been examined, else nil.
 func (p *participant) add(ctx context.Context, r Record, checked *Invitation) *task {
 	until := r.At.Add(forgetAfter)
 	if checked != nil && !checked.Deadline.IsZero() {
@@ -171,7 +170,7 @@ func (p *participant) add(ctx context.Context, r Record, checked *Invitation) *t
 	t.state = stateWaiting
 	t.ask = func() {
 		if checked != nil && time.Since(came) > time.Second {
-			checked = nil // what is known here may have changed, and the time has
+			checked = nil // local data may have changed, and the time has
 		}
 		p.decide(ctx, t, checked)
 		p.pump()
@@ -181,10 +180,10 @@ func (p *participant) add(ctx context.Context, r Record, checked *Invitation) *t
 	return t
 }
 
-// reapEvery is how often waiting invitations are looked through.
+// reapEvery is how often waiting invitations are checked for deadlines.
 const reapEvery = 15 * time.Second
 
-// reap ends the waits that have met their deadlines, until ctx ends.
+// reap ends waits whose deadline has passed, until ctx ends.
 func (p *participant) reap(ctx context.Context) {
 	tick := time.NewTicker(reapEvery)
 	defer tick.Stop()
@@ -203,11 +202,11 @@ func (p *participant) reap(ctx context.Context) {
 	}
 }
 
-// lapse forgets a session that was not answered in time, if it is the deadline
-// that has ended ctx.
+// lapse removes a session that was not answered in time, if the deadline has ended
+// ctx.
 func (p *participant) lapse(ctx context.Context, t *task) {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return // nothing has, or the session's end; or this process ends, and the next one asks again
+		return // otherwise the session ended, or this process ends, and the next one asks again
 	}
 	p.mu.Lock()
 	r := t.record
@@ -220,7 +219,7 @@ func (p *participant) lapse(ctx context.Context, t *task) {
 	p.pump()
 }
 
-// forget forgets a session in memory.
+// forget removes a session from memory.
 func (p *participant) forget(sessionID string) {
 	p.mu.Lock()
 	seqs := p.remove(sessionID)
@@ -228,10 +227,10 @@ func (p *participant) forget(sessionID string) {
 	p.link.Release(seqs...)
 }
 
-// decide asks the approver about an invitation, whose turn it is. Checked is nil
-// if it must be examined first.
+// decide calls the approver for an invitation whose turn it is. Checked is nil if
+// it must be examined first.
 func (p *participant) decide(ctx context.Context, t *task, checked *Invitation) {
-	// After a restart this comes before the token, which says who is asked here.
+	// After a restart this comes before the token, which names the user.
 	if err := p.link.AwaitUser(ctx); err != nil {
 		p.lapse(ctx, t) // or the next process asks again
 		return
@@ -255,7 +254,7 @@ func (p *participant) decide(ctx context.Context, t *task, checked *Invitation) 
 	p.decided(ctx, t, *checked, ok, reason)
 }
 
-// consult asks the approver.
+// consult calls the approver.
 func (p *participant) consult(ctx context.Context, a account, inv Invitation) (ok bool, reason string) {
 	if inv.Kind == request.KindKeygen {
 		p.mu.Lock()
@@ -287,7 +286,7 @@ func (p *participant) consult(ctx context.Context, a account, inv Invitation) (o
 			return false, err.Error()
 		}
 	}
-	// Only what was agreed to is worth remembering on first use.
+	// Only the identity of an approved request is remembered on first use.
 	if err := p.trusts(inv.Coordinator, inv.Signer.identity); err != nil {
 		p.link.IdentityChanged(err, inv.Kind, inv.SessionID, inv.KeyID)
 		return false, err.Error()
@@ -295,10 +294,10 @@ func (p *participant) consult(ctx context.Context, a account, inv Invitation) (o
 	return true, reason
 }
 
-// decided writes an answer down and gives it.
+// decided records an answer and sends it.
 func (p *participant) decided(ctx context.Context, t *task, inv Invitation, ok bool, reason string) {
 	p.mu.Lock()
-	// What came over the wire is kept: it is what the parameters must repeat.
+	// The values from the wire are kept: the parameters must repeat them.
 	t.record.Answer = Declined
 	if ok {
 		t.record.Answer = Accepted
@@ -320,14 +319,14 @@ func (p *participant) decided(ctx context.Context, t *task, inv Invitation, ok b
 	if p.mayRespond() {
 		p.answer(inv, false, reason, p.closing(ctx, r))
 	} else {
-		// The server acknowledges nothing: it is not worth remembering what to say again.
+		// The server does not acknowledge it: a repetition need not be recorded.
 		p.closing(ctx, r)(wire.Ack{}, nil)
 		p.answer(inv, false, reason, nil)
 	}
 	p.forget(inv.SessionID) // no round message is held for it: that takes an acceptance
 }
 
-// closing returns what notes that the server knows of a refusal.
+// closing returns the callback that records that the server knows of a refusal.
 func (p *participant) closing(ctx context.Context, r Record) func(wire.Ack, *wire.Error) {
 	return func(_ wire.Ack, e *wire.Error) {
 		r.Ended = true
@@ -340,8 +339,8 @@ func (p *participant) closing(ctx context.Context, r Record) func(wire.Ack, *wir
 	}
 }
 
-// examine returns an invitation as the approver shall see it, with its Signer, or
-// why it is declined without asking. It writes nothing down.
+// examine returns an invitation for the approver, with its Signer, or why it is
+// declined without a question. It records nothing.
 func (p *participant) examine(ctx context.Context, inv Invitation) (Invitation, error) {
 	var holders []string
 	checked, err := inv, error(nil)
@@ -356,9 +355,9 @@ func (p *participant) examine(ctx context.Context, inv Invitation) (Invitation, 
 	return p.checkSigner(checked, holders)
 }
 
-// claim notes that a signed keygen request is used for the invitation's session,
-// and refuses one that was used for another. The session of a signing is part of
-// what is signed.
+// claim records that a signed keygen request is used for the invitation's session,
+// and refuses one already used for another. In a signing the session is part of the
+// signed data.
 func (p *participant) claim(ctx context.Context, inv Invitation) error {
 	if inv.Kind != request.KindKeygen || inv.Signer == nil {
 		return nil

@@ -10,22 +10,21 @@ import (
 	"time"
 )
 
-// How many sessions that have ended are remembered, oldest forgotten first. A
-// server can end, and have declined, as many as it likes that were never begun;
-// it must not make a participant forget a run by that, for to run the same
-// attempt twice is to sign two messages for one place.
+// How many ended sessions are remembered, oldest removed first. A server can end,
+// and have declined, any number that were never begun; it must not thereby make a
+// participant forget a run, since running the same attempt twice means signing two
+// messages for one place.
 const (
 	maxBegun    = 100_000 // with an attempt
-	maxIdle     = 65_536  // without one, of coordinators that are known here
+	maxIdle     = 65_536  // without one, of coordinators known here
 	maxDeclined = 16_384  // declined, or strangers' and never begun
-	maxClaims   = 65_536  // requests that have not expired
+	maxClaims   = 65_536  // unexpired requests
 )
 
 // errFull is returned by RoomForClaim.
 var errFull = errors.New("too many requests are noted that have not expired")
 
-// SessionSum stands for a session that has ended. Its id may be as long as the
-// server likes.
+// SessionSum stands for an ended session. The server may choose ids of any length.
 type SessionSum [16]byte
 
 // SumOf returns the sum of a session id.
@@ -34,12 +33,12 @@ func SumOf(sessionID string) SessionSum {
 	return SessionSum(sum[:len(SessionSum{})])
 }
 
-// window is the newest ended sessions of a kind.
+// window holds the newest ended sessions of a kind.
 type window struct {
 	most     int
 	attempts map[SessionSum]int
 	ring     []SessionSum // oldest first from next on
-	next     int          // where the oldest is once the ring is full
+	next     int          // position of the oldest once the ring is full
 }
 
 func newWindow(most int) window { return window{most: most, attempts: map[SessionSum]int{}} }
@@ -67,10 +66,9 @@ func (w *window) all() iter.Seq2[SessionSum, int] {
 	}
 }
 
-// Ledger is the part of a [Journal] that is in memory: the sessions that are open,
-// how many of those that have ended are remembered, and the requests that were
-// claimed. It is for who implements a Journal, and not safe for concurrent use. Make
-// it with [NewLedger].
+// Ledger is the part of a [Journal] that is in memory: the open sessions, the
+// remembered ended ones, and the claimed requests. It is for implementations of
+// Journal, and not safe for concurrent use. Make it with [NewLedger].
 type Ledger struct {
 	open     map[SessionSum]Record
 	begun    window
@@ -80,7 +78,7 @@ type Ledger struct {
 	claims map[string]Claim // by request id
 }
 
-// Claim is a request that was used.
+// Claim is a used request.
 type Claim struct {
 	SessionID string
 	Until     time.Time
@@ -94,8 +92,8 @@ func NewLedger() *Ledger {
 	}
 }
 
-// Set keeps a record in place of the session's earlier one. It reports false for what
-// changes nothing: an ended session stays so.
+// Set stores a record in place of the session's earlier one. It reports false if
+// nothing changes: an ended session stays so.
 func (l *Ledger) Set(r Record) bool {
 	sum := SumOf(r.Invitation.SessionID)
 	if _, ended := l.ended(sum); ended {
@@ -109,7 +107,7 @@ func (l *Ledger) Set(r Record) bool {
 	return true
 }
 
-// end puts a session that is not in a window into the one of its kind.
+// end adds a session that is not in a window to the one of its kind.
 func (l *Ledger) end(sum SessionSum, r Record) {
 	delete(l.open, sum)
 	switch {
@@ -122,7 +120,7 @@ func (l *Ledger) end(sum SessionSum, r Record) {
 	}
 }
 
-// ended returns what is remembered of an ended session.
+// ended returns the remembered state of an ended session.
 func (l *Ledger) ended(sum SessionSum) (Record, bool) {
 	if attempt, ok := l.begun.attempts[sum]; ok {
 		return Record{Attempt: attempt, Ended: true}, true
@@ -145,7 +143,7 @@ func (l *Ledger) Get(id string) (Record, bool) {
 	return r, ok
 }
 
-// slim leaves of a declined record what it takes to say so again.
+// slim reduces a declined record to the data for declining again.
 func (r Record) slim() Record {
 	if r.Answer == Declined {
 		inv := &r.Invitation
@@ -154,8 +152,8 @@ func (r Record) slim() Record {
 	return r
 }
 
-// RoomForClaim forgets requests that have expired, if there are too many, and
-// returns an error if there still are.
+// RoomForClaim removes expired requests, if there are too many, and returns an
+// error if there still are.
 func (l *Ledger) RoomForClaim(now time.Time) error {
 	if len(l.claims) < maxClaims {
 		return nil
@@ -167,7 +165,7 @@ func (l *Ledger) RoomForClaim(now time.Time) error {
 	return nil
 }
 
-// Expire forgets the requests that have expired.
+// Expire removes the expired requests.
 func (l *Ledger) Expire(now time.Time) {
 	maps.DeleteFunc(l.claims, func(_ string, c Claim) bool { return now.After(c.Until) })
 }
@@ -182,16 +180,16 @@ func (l *Ledger) Open() []Record {
 	return list
 }
 
-// Restore remembers an ended session by its sum, as Ended has returned it, unless the
-// session is known to have ended.
+// Restore remembers an ended session by its sum, as Ended has returned it, unless
+// the session is already known to have ended.
 func (l *Ledger) Restore(sum SessionSum, r Record) {
 	if _, ended := l.ended(sum); !ended {
 		l.end(sum, r)
 	}
 }
 
-// Ended returns the sessions that have ended, in the order in which they are
-// forgotten, with what is remembered of each: attempt, and whether it was declined.
+// Ended returns the ended sessions, in the order of their removal, with the
+// remembered state of each: attempt, and whether it was declined.
 func (l *Ledger) Ended() iter.Seq2[SessionSum, Record] {
 	return func(yield func(SessionSum, Record) bool) {
 		for sum := range l.declined.all() {
@@ -223,7 +221,7 @@ func (l *Ledger) Claimed(requestID string) (Claim, bool) {
 	return c, ok
 }
 
-// AddClaim notes the claim of a request.
+// AddClaim records the claim of a request.
 func (l *Ledger) AddClaim(requestID string, c Claim) { l.claims[requestID] = c }
 
 // Claims returns all claims, by request id, in no order.

@@ -80,7 +80,7 @@ func (s *MemStore) PutEvidence(_ context.Context, e *statement.Evidence) (string
 	return "memory", nil
 }
 
-// Evidence returns what PutEvidence has stored.
+// Evidence returns the evidence stored by PutEvidence.
 func (s *MemStore) Evidence() []*statement.Evidence {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *MemStore) Trust(user string, id identity.Public) error {
 	return nil
 }
 
-// Pin notes the fingerprint of a user's identity, as its owner has told it. It
+// Pin records the fingerprint of a user's identity, as given by its owner. It
 // returns an [*IdentityError] if another one is known.
 func (s *MemStore) Pin(user, fingerprint string) error {
 	s.mu.Lock()

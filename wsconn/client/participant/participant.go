@@ -12,16 +12,16 @@
 // implement [ShareStore], [Journal] and trust.Store. The [MemStore] is for tests. The
 // MPC itself is package session/party.
 //
-// A participant writes in its [Journal] what it has promised and begun, so that after
-// a restart it knows what it agreed to, and never runs the same attempt of the MPC
-// twice.
+// A participant records in its [Journal] its promises and started runs, so that
+// after a restart it knows its agreements, and never runs the same attempt of the
+// MPC twice.
 //
-// The server is not believed where it need not be: a participant computes the digest
-// that it signs itself, compares the parameters of a run with the invitation that was
-// approved, and the parties' identities with those of the key. It checks that what its
-// approver is shown is what was signed, by whom it knows as that coordinator; an
-// approver behind which nobody looks ([ApproveAll], [ByPolicy], [SignedOnly]) takes
-// nothing else. What convicts a party is kept ([EvidenceStore]).
+// The server is trusted only where necessary: a participant computes the digest that
+// it signs itself, compares the parameters of a run with the approved invitation, and
+// the parties' identities with those of the key. It checks that the invitation shown
+// to its approver was signed, by the identity that it knows as that coordinator; an
+// approver without a person behind it ([ApproveAll], [ByPolicy], [SignedOnly])
+// accepts nothing else. Evidence that convicts a party is kept ([EvidenceStore]).
 //
 // # Requirements
 //
@@ -32,9 +32,9 @@
 //
 // # Goroutines and locks
 //
-// [Participant.Serve] owns all goroutines and returns when these have ended: those of
-// the client, one for each invitation that is asked about and each run, one that makes
-// pre-parameters, and one that ends what has waited for too long. The mutexes guard
+// [Participant.Serve] owns all goroutines and returns when these have ended: those
+// of the client, one for each question to the approver and each run, one that makes
+// pre-parameters, and one that ends waits that last too long. The mutexes guard
 // their own struct's fields and are not held over I/O.
 package participant
 
@@ -48,52 +48,50 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
-// Config says what a participant keeps, whom it trusts and how it decides. Approve
-// and Shares are required.
+// Config configures a participant. Approve and Shares are required.
 type Config struct {
 	// Approve decides about each invitation, in a goroutine of its own.
 	Approve Approver
 	// Shares keeps sealed shares.
 	Shares ShareStore
-	// Journal keeps what the participant has promised and begun. Zero value means
+	// Journal keeps the participant's promises and started runs. Zero value means
 	// Shares, if it is a Journal too.
 	Journal Journal
-	// Trust says which identities are those of parties and coordinators. With
-	// PinnedOnly it refuses those that were not pinned by hand. Known and Trust that are
-	// nil mean those of Shares, if it is a [trust.Store] too; Trust is required then.
+	// Trust decides which identities are those of parties and coordinators. With
+	// PinnedOnly it refuses those not pinned by hand. If Known and Trust are nil,
+	// those of Shares are used, if it is a [trust.Store] too; Trust is required then.
 	Trust trust.Policy
-	// Evidence keeps what convicts a party. Zero value means Shares, if it is an
-	// [EvidenceStore] too.
+	// Evidence keeps evidence that convicts a party. Zero value means Shares, if it
+	// is an [EvidenceStore] too.
 	Evidence EvidenceStore
 	// PreParams supplies the pre-parameters of secp256k1 key generations. Zero
-	// value means to make them when an invitation is approved.
+	// value means that they are made when an invitation is approved.
 	PreParams PreParamsSource
 	// Concurrency is how many cores a run may use. Zero value means all.
 	Concurrency int
-	// MaxSessions is how many sessions a participant has open at once: those that
-	// the approver is asked about, and those that it has accepted. Others wait.
-	// Each pinned coordinator may have half of them, and always has 4 of its own,
-	// beyond MaxSessions if it must; one that is known by an earlier approval may
-	// have a quarter; all others share a quarter; and coordinators that are not
-	// pinned have at most half together. For these accounts at most 2, 1/2 and 1
-	// times MaxSessions wait; what comes then is declined. Zero value means 64.
+	// MaxSessions is how many sessions a participant has open at once: those in
+	// question with the approver, and those accepted. Others wait. Each pinned
+	// coordinator may have half of them, and always has 4 of its own, if necessary
+	// beyond MaxSessions; one known by an earlier approval may have a quarter; all
+	// others share a quarter; and coordinators that are not pinned have at most
+	// half together. For these accounts at most 2, 1/2 and 1 times MaxSessions
+	// wait; further ones are declined. Zero value means 64.
 	MaxSessions int
-	// AskAtOnce is how many invitations the approver is asked about at once. The
-	// next one is of a pinned coordinator if there is any, else of one that is
-	// known, else of a stranger. One that stands at a terminal wants 1. Zero value
-	// means MaxSessions and what pinned coordinators have beyond it.
+	// AskAtOnce is how many invitations are with the approver at once. The next one
+	// is a pinned coordinator's if there is any, else a known one's, else a
+	// stranger's. An approver at a terminal needs 1. Zero value means MaxSessions
+	// and the places of pinned coordinators beyond it.
 	AskAtOnce int
-	// SignedOnly declines what no pinned coordinator has signed without asking the
-	// approver, and without writing it down: for approvers that would decline it
-	// anyway, see the function [SignedOnly].
+	// SignedOnly declines requests not signed by a pinned coordinator without
+	// calling the approver, and without recording them: for approvers that would
+	// decline them anyway, see the function [SignedOnly].
 	SignedOnly bool
 	// KeygensPerHour is how many keygens of one coordinator are approved in an
-	// hour, and of all those together that are not known here: each costs a set of
-	// pre-parameters and the place of a share. Zero value means 120, a negative
-	// one no bound.
+	// hour, and of all unknown ones together: each costs a set of pre-parameters
+	// and the place of a share. Zero value means 120, a negative one no bound.
 	KeygensPerHour int
 	// SignSilence and KeygenSilence are how long a run may wait for others before
-	// it names them and gives up. Zero values mean 15 seconds and 2 minutes.
+	// it names them and fails. Zero values mean 15 seconds and 2 minutes.
 	SignSilence   time.Duration
 	KeygenSilence time.Duration
 }
@@ -139,8 +137,8 @@ type Participant struct {
 	serve  *participant
 }
 
-// New returns a participant that does nothing before Serve. The client is one that
-// nobody runs, and has an Identity.
+// New returns a participant that does nothing before Serve. The client must not be
+// running, and has an Identity.
 func New(c *client.Client, cfg Config) (*Participant, error) {
 	cfg.setDefaults()
 	switch {
@@ -159,7 +157,7 @@ func New(c *client.Client, cfg Config) (*Participant, error) {
 // it cannot go on, as [client.Client.Run] does. It is called once.
 func (p *Participant) Serve(ctx context.Context) error { return p.client.Serve(ctx, p.serve) }
 
-// Waiting returns how many invitations wait until the approver is asked about them.
+// Waiting returns how many invitations wait for their turn with the approver.
 func (p *Participant) Waiting() int {
 	p.serve.mu.Lock()
 	defer p.serve.mu.Unlock()

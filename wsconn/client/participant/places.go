@@ -7,15 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// Rank says how much is known here of whoever has signed a request. The server
-// writes the name of a coordinator as it likes, so only a verified signature
-// raises a rank.
+// Rank says how well a request's signer is known here. The server can write any
+// name of a coordinator, so only a verified signature raises a rank.
 type Rank string
 
 // The ranks.
 const (
-	// RankStranger: the request is not signed, or by an identity that nobody here has
-	// approved before. All strangers share one account.
+	// RankStranger: the request is not signed, or by an identity that was never
+	// approved here. All strangers share one account.
 	RankStranger Rank = ""
 	// RankKnown: it is signed by the identity of an earlier approval.
 	RankKnown Rank = "known"
@@ -23,7 +22,7 @@ const (
 	RankPinned Rank = "pinned"
 )
 
-// account is whose places a session takes.
+// account is the owner of the places that a session takes.
 type account struct {
 	rank Rank
 	user string // the coordinator; empty for strangers
@@ -36,7 +35,7 @@ func newAccount(rank Rank, coordinator string) account {
 	return account{rank, coordinator}
 }
 
-// accountOf is the account of an invitation that has been examined.
+// accountOf returns the account of an examined invitation.
 func accountOf(inv Invitation) account {
 	switch s := inv.Signer; {
 	case s == nil || s.First:
@@ -55,16 +54,16 @@ func (a account) String() string {
 }
 
 const (
-	// keptPlaces are those that every pinned coordinator has whatever others do.
+	// keptPlaces are those that every pinned coordinator has regardless of others.
 	keptPlaces = 4
-	// What the open and the waiting sessions of one account may hold, in bytes of the
+	// Limit on the open and the waiting sessions of one account, in bytes of the
 	// journal.
 	pinnedBytes = 16 << 20
 	otherBytes  = 4 << 20
 )
 
-// shares are the bounds of one account, for a MaxSessions of most: places that
-// it may take, invitations that may wait for one, and bytes in both.
+// shares are the bounds of one account, for a MaxSessions of most: places that it
+// may take, invitations that may wait for one, and bytes in both.
 func (a account) shares(most int) (places, waiting, bytes int) {
 	switch a.rank {
 	case RankPinned:
@@ -75,21 +74,21 @@ func (a account) shares(most int) (places, waiting, bytes int) {
 	return max(most/4, 1), most, otherBytes
 }
 
-// state is where a session stands here.
+// state is the state of a session here.
 type state int
 
 const (
-	stateWaiting state = iota // for a place, or for its turn to be asked about
-	stateAsking               // the approver has it
+	stateWaiting state = iota // for a place, or for its turn with the approver
+	stateAsking               // with the approver
 	stateOpen                 // accepted
 )
 
-// usage counts what accounts have. It is made anew for each decision: there are
-// few sessions, and a count that is never kept is never wrong.
+// usage counts the accounts' places. It is computed for each decision: there are
+// few sessions, and a count that is not stored cannot be wrong.
 type usage struct {
 	most   int // MaxSessions
 	total  int // places taken
-	lower  int // of these, not by pinned coordinators
+	lower  int // those not taken by pinned coordinators
 	asking int
 	places map[account]int
 	queued map[account]int
@@ -110,7 +109,7 @@ func (p *participant) usage() *usage {
 	return u
 }
 
-// take counts the place of a session that is asked about or open.
+// take counts the place of a session that is with the approver or open.
 func (u *usage) take(t *task) {
 	u.total++
 	u.places[t.account]++
@@ -144,8 +143,8 @@ func (u *usage) refuses(a account, inv Invitation) string {
 	return ""
 }
 
-// size is roughly what an invitation takes as JSON, and at most what it takes in
-// memory twice.
+// size is roughly an invitation's size as JSON, and at most twice its size in
+// memory.
 func (inv *Invitation) size() int {
 	n := jsonSize(inv.Data) + len(inv.Digest) + len(inv.SignedRequest) + 500
 	for _, user := range inv.Participants {
@@ -164,7 +163,7 @@ func jsonSize(s string) int {
 		switch ch := s[i]; {
 		case ch < ' ' || ch == '<' || ch == '>' || ch == '&':
 			n += 5
-		case ch == '"' || ch == '\\' || ch == 0xe2: // which begins the two line separators that are escaped
+		case ch == '"' || ch == '\\' || ch == 0xe2: // it begins the two line separators that are escaped
 			n += 3
 		}
 	}
@@ -172,8 +171,8 @@ func jsonSize(s string) int {
 }
 
 // next takes the waiting session whose turn it is, or returns nil: pinned
-// coordinators before known ones before strangers, among those of a rank the one
-// that has the fewest places, and then who came first. p.mu is held.
+// coordinators before known ones before strangers, within a rank the one with the
+// fewest places, then by arrival. p.mu is held.
 func (p *participant) next() *task {
 	if len(p.waiting) == 0 {
 		return nil
@@ -197,7 +196,7 @@ func (p *participant) next() *task {
 	return t
 }
 
-// before reports whether the first account goes before the second one.
+// before reports whether the first account precedes the second one.
 func before(u *usage, a, b account) bool {
 	order := []Rank{RankPinned, RankKnown, RankStranger}
 	if a.rank != b.rank {
@@ -206,7 +205,7 @@ func before(u *usage, a, b account) bool {
 	return u.places[a] < u.places[b]
 }
 
-// pump lets the approver be asked about whatever has its turn.
+// pump starts the questions to the approver whose turn it is.
 func (p *participant) pump() {
 	for {
 		p.mu.Lock()
@@ -219,17 +218,17 @@ func (p *participant) pump() {
 	}
 }
 
-// keygenWindow is the time in which KeygensPerHour is counted.
+// keygenWindow is the period in which KeygensPerHour is counted.
 const keygenWindow = time.Hour
 
-// asked is a keygen that was asked for.
+// asked is a requested keygen.
 type asked struct {
 	session string
 	at      time.Time
 }
 
-// countKeygen notes that a keygen is about to be asked about, or reports false if
-// its coordinator has had all that it may have for now. Each burns a set of
+// countKeygen records that a keygen is about to go to the approver, or reports
+// false if its coordinator has used up its limit. Each burns a set of
 // pre-parameters, or leaves a share. p.mu is held.
 func (p *participant) countKeygen(a account, sessionID string, now time.Time) bool {
 	most := p.cfg.KeygensPerHour
@@ -245,7 +244,7 @@ func (p *participant) countKeygen(a account, sessionID string, now time.Time) bo
 	return true
 }
 
-// uncountKeygen takes back a keygen that was declined. p.mu is held.
+// uncountKeygen undoes countKeygen for a declined keygen. p.mu is held.
 func (p *participant) uncountKeygen(a account, sessionID string) {
 	list := slices.DeleteFunc(p.keygens[a], func(k asked) bool { return k.session == sessionID })
 	if p.keygens[a] = list; len(list) == 0 {

@@ -17,9 +17,9 @@ type PreParamsSource interface {
 	// Want announces that a keygen will need a set soon.
 	Want()
 	// Take waits for the set that was announced, and so ends a Want. With an error
-	// the Want goes on.
+	// the Want continues.
 	Take(ctx context.Context) (*preparams.Set, error)
-	// Release ends a Want that needs no set any more.
+	// Release ends a Want that no longer needs a set.
 	Release()
 }
 
@@ -30,20 +30,20 @@ type PreParamsStore interface {
 	Put(p *preparams.Set) error
 	// Len returns how many sets are kept.
 	Len() (int, error)
-	// Take takes a set out for good, nil if there is none.
+	// Take removes and returns a set, nil if there is none.
 	Take() (*preparams.Set, error)
 }
 
-// PreParamsMaker is the usual PreParamsSource: it makes as many sets as are
-// wanted, one after the other, and some ahead. The zero value is ready.
+// PreParamsMaker is the usual PreParamsSource: it makes as many sets as are wanted,
+// one after the other, and some ahead. The zero value is ready.
 type PreParamsMaker struct {
-	// Ahead is how many sets are kept ready that nobody has asked for yet. With
-	// one, a keygen need not wait; making it takes some seconds of a core's time.
-	// They are made by one core, when nobody has taken a set for a minute, and not
-	// while the participant computes, so that they take nothing from it.
+	// Ahead is how many sets are kept ready without a Want. With one, a keygen need
+	// not wait; making it takes some seconds of a core's time. They are made by one
+	// core, when no set was taken for a minute, and not while the participant
+	// computes, so that they do not compete with it.
 	Ahead int
 	// Dir keeps the sets made ahead, so that they outlive the process. Nil means
-	// to keep them in memory.
+	// that they are kept in memory.
 	Dir PreParamsStore
 	// Concurrency is how many cores may be used for a set that is waited for. Zero
 	// value means all.
@@ -54,17 +54,17 @@ type PreParamsMaker struct {
 	mu      sync.Mutex
 	wanted  int
 	takers  int // in Take now
-	busy    int // runs that compute now
+	busy    int // runs in progress
 	stock   []*preparams.Set
-	taken   time.Time     // when the last set was
+	taken   time.Time     // when the last set was taken
 	err     error         // why Run has returned
 	changed chan struct{} // closed, and replaced, at each change; made when needed
 }
 
-// quietFor is how long nobody must have taken a set before others are made ahead.
+// quietFor is how long no set must have been taken before others are made ahead.
 const quietFor = time.Minute
 
-// broadcast tells everybody of a change. m.mu is held.
+// broadcast signals a change to all waiters. m.mu is held.
 func (m *PreParamsMaker) broadcast() {
 	if m.changed != nil {
 		close(m.changed)
@@ -72,7 +72,7 @@ func (m *PreParamsMaker) broadcast() {
 	}
 }
 
-// change returns what the next broadcast closes. m.mu is held.
+// change returns the channel that the next broadcast closes. m.mu is held.
 func (m *PreParamsMaker) change() <-chan struct{} {
 	if m.changed == nil {
 		m.changed = make(chan struct{})
@@ -97,7 +97,7 @@ func (m *PreParamsMaker) Run(ctx context.Context, progress func(found, of int)) 
 func (m *PreParamsMaker) step(ctx context.Context, progress func(found, of int)) error {
 	m.mu.Lock()
 	short := max(m.wanted, m.takers) - len(m.stock)
-	kept := max(0, -short) // beyond those that were asked for
+	kept := max(0, -short) // beyond those wanted
 	quietAt := m.taken.Add(quietFor)
 	changed := m.change()
 	m.mu.Unlock()
@@ -113,7 +113,7 @@ func (m *PreParamsMaker) step(ctx context.Context, progress func(found, of int))
 			if p, err := m.Dir.Take(); p != nil || err != nil {
 				m.add(p)
 				return err
-			} // else none of them can be read
+			} // otherwise all are unreadable
 		}
 		return m.make(ctx, cfg, false)
 	}
@@ -132,7 +132,7 @@ func (m *PreParamsMaker) step(ctx context.Context, progress func(found, of int))
 	}
 }
 
-// make makes a set, for the directory if nobody waits for it when it is done.
+// make makes a set, for the directory if no Take waits when it is done.
 func (m *PreParamsMaker) make(ctx context.Context, cfg preparams.Config, ahead bool) error {
 	generate := preparams.Generate
 	if m.testingOnlyGenerate != nil {
@@ -152,7 +152,7 @@ func (m *PreParamsMaker) make(ctx context.Context, cfg preparams.Config, ahead b
 	return nil
 }
 
-// add gives a set to whoever takes next; nil is none.
+// add passes a set to the next Take; nil is ignored.
 func (m *PreParamsMaker) add(p *preparams.Set) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -162,8 +162,8 @@ func (m *PreParamsMaker) add(p *preparams.Set) {
 	m.broadcast()
 }
 
-// Busy is told of runs of the MPC that begin (1) and end (-1): while there are
-// any, no set is made that nobody waits for.
+// Busy counts MPC runs that begin (1) and end (-1): while there are any, no set is
+// made ahead.
 func (m *PreParamsMaker) Busy(n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -171,7 +171,7 @@ func (m *PreParamsMaker) Busy(n int) {
 	m.broadcast()
 }
 
-// yield waits while the participant has something better to do.
+// yield waits while the participant has more urgent work.
 func (m *PreParamsMaker) yield(ctx context.Context) {
 	for {
 		m.mu.Lock()

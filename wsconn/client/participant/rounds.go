@@ -10,26 +10,26 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Round messages come in any order, and may come before the parameters of the
-// run that they are for; here they find their run.
+// Round messages arrive in any order, possibly before the parameters of their run;
+// this code assigns them to their run.
 
 const (
 	maxEarly      = 512     // round messages kept for a run that has not begun, and
 	maxEarlyBytes = 8 << 20 // their size: four times that of the first round of 16 parties
-	// What a session may always keep; beyond it all sessions together may keep
+	// Every session may keep this much; beyond it all sessions together may keep
 	// maxEarlyTotal.
 	sureEarlyBytes = 1 << 20
 	maxEarlyTotal  = 64 << 20
 )
 
-// early is a round message that came before its run was ready.
+// early is a round message that arrived before its run was ready.
 type early struct {
 	seq     uint64
 	attempt int
 	m       party.Message
 }
 
-// attach makes the run known to the reader, and gives it what came early. It
+// attach makes the run known to the reader, and passes it the early messages. It
 // reports false if a newer attempt has begun.
 func (p *participant) attach(t *task, a attempt, run *party.Run) bool {
 	p.mu.Lock()
@@ -61,7 +61,7 @@ func (p *participant) relay(t *task, a attempt, m party.Message) {
 	})
 }
 
-// roundMessage takes a round message from another party.
+// roundMessage handles a round message from another party.
 func (p *participant) roundMessage(seq uint64, m *wire.TSSMessage) {
 	body, err := base64.StdEncoding.DecodeString(m.Body)
 	sig, err2 := base64.StdEncoding.DecodeString(m.Sig)
@@ -74,7 +74,7 @@ func (p *participant) roundMessage(seq uint64, m *wire.TSSMessage) {
 	t := p.sessions[m.SessionID]
 	switch {
 	case t == nil || t.record.Answer != Accepted || m.Attempt < t.record.Attempt, m.Attempt == t.record.Attempt && t.over:
-		p.mu.Unlock() // of a session or attempt that nobody here is in
+		p.mu.Unlock() // of a session or attempt not run here
 	case m.Attempt == t.record.Attempt && t.run != nil:
 		run, inv := t.run, t.record.Invitation
 		p.mu.Unlock()
@@ -116,7 +116,7 @@ func (p *participant) accept(t *task, inv Invitation, attempt int, run *party.Ru
 	case errors.As(err, &fault):
 		p.log.Warn().Str("session", inv.SessionID).Ints("culprits", fault.Culprits).Err(err).Msg("round message is at fault")
 		if fault.Proof != nil {
-			// The run could go on with the first message; but not with such a party.
+			// The run could continue with the first message; but not with such a party.
 			p.giveUp(t, inv, attempt, fault)
 		}
 	default:
@@ -124,8 +124,8 @@ func (p *participant) accept(t *task, inv Invitation, attempt int, run *party.Ru
 	}
 }
 
-// current forgets the early messages of attempts before the newest, and returns
-// the mailbox numbers of all that need not be held any more.
+// current removes the early messages of attempts before the newest, and returns the
+// mailbox numbers of all that need no longer be held.
 func (t *task) current() []uint64 {
 	var seqs []uint64
 	for _, e := range t.early {
@@ -137,7 +137,7 @@ func (t *task) current() []uint64 {
 	return seqs
 }
 
-// keepLater forgets the early messages of that attempt and those before it.
+// keepLater removes the early messages of that attempt and those before it.
 func (t *task) keepLater(number int) {
 	t.early = slices.DeleteFunc(t.early, func(e early) bool { return e.attempt <= number })
 	t.bytes = 0

@@ -19,7 +19,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// attempt is one run of the MPC that is to be made.
+// attempt describes one run of the MPC.
 type attempt struct {
 	inv     Invitation
 	number  int
@@ -60,7 +60,7 @@ func (p *participant) signParams(ctx context.Context, m *wire.SignParams) error 
 	})
 }
 
-// maxRuns is the highest attempt that is run, far beyond what a server needs. An
+// maxRuns is the highest attempt that is run, far beyond a server's needs. An
 // attempt of a keygen burns a set of pre-parameters.
 func maxRuns(kind request.Kind) int {
 	if kind == request.KindKeygen {
@@ -69,9 +69,8 @@ func maxRuns(kind request.Kind) int {
 	return 64
 }
 
-// begin starts an attempt that was never begun before, of a session to which
-// this party has agreed, and stops the attempt before it. The error is the
-// journal's.
+// begin starts a new attempt of a session to which this party has agreed, and stops
+// the attempt before it. The error is the journal's.
 func (p *participant) begin(ctx context.Context, sessionID string, number int, check func(Invitation) (attempt, error)) error {
 	t := p.find(sessionID)
 	if t == nil {
@@ -152,7 +151,7 @@ func (p *participant) execute(ctx context.Context, t *task, a attempt) {
 		err = p.drive(ctx, t, a, run)
 	}
 	if err == nil && a.inv.Kind == request.KindKeygen {
-		// A share that exists is kept, even if the client stops at this moment.
+		// An existing share is kept, even if the client stops at this moment.
 		err = p.generated(context.WithoutCancel(ctx), t, a, run.Share())
 	}
 	if ctx.Err() != nil {
@@ -167,7 +166,7 @@ func (p *participant) execute(ctx context.Context, t *task, a attempt) {
 	}
 }
 
-// prepare makes the run, once all that can be known about it has been checked.
+// prepare makes the run, after all possible checks.
 func (p *participant) prepare(ctx context.Context, t *task, a attempt) (*party.Run, error) {
 	if a.inv.Kind == request.KindKeygen {
 		return p.prepareKeygen(ctx, t, a)
@@ -197,8 +196,8 @@ func (p *participant) prepareKeygen(ctx context.Context, t *task, a attempt) (*p
 	return party.NewKeygen(cfg)
 }
 
-// trust asks about every party but this one, whose identity package party holds
-// against the own.
+// trust checks the other parties' identities; package party compares this party's
+// with its own.
 func (p *participant) trust(members []identity.Member, self int) error {
 	for _, m := range members {
 		if m.Index == self {
@@ -211,8 +210,8 @@ func (p *participant) trust(members []identity.Member, self int) error {
 	return nil
 }
 
-// local keeps the paths of this machine's files from the others: an error of the
-// file system is logged, and becomes text.
+// local hides this machine's file paths from the others: an error of the file
+// system is logged, and replaced by text.
 func (p *participant) local(err error, text string) error {
 	var file *fs.PathError
 	if !errors.As(err, &file) {
@@ -222,12 +221,11 @@ func (p *participant) local(err error, text string) error {
 	return errors.New(text)
 }
 
-// takePreParams ends the Want that was announced when the invitation was
-// accepted.
+// takePreParams ends the Want that was announced when the invitation was accepted.
 func (p *participant) takePreParams(ctx context.Context, t *task) (*preparams.Set, error) {
 	p.mu.Lock()
 	announced := t.wanting
-	t.wanting = false // the end of the session has nothing to release any more
+	t.wanting = false // the end of the session has nothing left to release
 	p.mu.Unlock()
 	if !announced {
 		p.cfg.PreParams.Want()
@@ -278,7 +276,7 @@ func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, e
 	})
 }
 
-// sameParties refuses signers whose identity is not that of the key generation.
+// sameParties refuses signers whose identity differs from the key generation.
 func sameParties(held share.Public, signers []identity.Member) error {
 	for _, m := range signers {
 		if m.Index < 1 || m.Index > len(held.Parties) || held.Parties[m.Index-1].User != m.User {
@@ -360,7 +358,8 @@ func (p *participant) generated(ctx context.Context, t *task, a attempt, held *s
 	r := t.record
 	p.mu.Unlock()
 	if err := p.write(ctx, r); err != nil {
-		// A restart would report a failure, not the share; others may be told so by then.
+		// A restart would report a failure instead of the share, which others may know by
+		// then.
 		p.log.Error().Err(err).Str("session", a.inv.SessionID).Msg("stored share not noted")
 	}
 	p.complete(a.inv, public, sealed, attestation)

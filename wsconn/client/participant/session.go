@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	maxDeclines = 20 // events in a minute about invitations that nobody was asked about
+	maxDeclines = 20 // events a minute about invitations declined without a question
 
 	forgetAfter = 8 * 24 * time.Hour // no session lives that long
-	idleAfter   = time.Hour          // an idle session as old as that makes room for a new one
+	idleAfter   = time.Hour          // an idle session of that age makes room for a new one
 )
 
 // participant is the [client.Service] of a [Participant]. Link, identity and log are
@@ -36,12 +36,12 @@ type participant struct {
 	log      zerolog.Logger
 	tasks    sync.WaitGroup // all goroutines
 
-	declines quiet.Budget // of events about what nobody was asked about
+	declines quiet.Budget // of events about invitations declined without a question
 	changes  quiet.Budget // of events about other identities in requests
 
 	mu       sync.Mutex
 	sessions map[string]*task
-	waiting  []*task             // of sessions, those that nobody has been asked about yet, as they came
+	waiting  []*task             // of sessions, those not yet passed to the approver, by arrival
 	keygens  map[account][]asked // of the last hour
 }
 
@@ -52,8 +52,8 @@ type task struct {
 	account account
 	size    int // of its invitation
 	state   state
-	ask     func()             // asks the approver; called once, when it has its turn
-	lapse   func()             // forgets it if its deadline has passed
+	ask     func()             // calls the approver; called once, when its turn comes
+	lapse   func()             // removes it if its deadline has passed
 	end     func(cause error)  // ends the wait and the question; the first cause stays
 	stop    context.CancelFunc // ends the run of the newest attempt
 	run     *party.Run         // of the newest attempt, once it is ready
@@ -70,8 +70,8 @@ func newParticipant(cfg Config) *participant {
 	}
 }
 
-// Start takes up what the journal says was under way when the last process
-// ended. What it sends waits for the connection.
+// Start resumes the work that the journal had in progress when the last process
+// ended. Messages that it sends wait for the connection.
 func (p *participant) Start(ctx context.Context, l *client.Link) error {
 	if l.Identity() == nil {
 		return errors.New("client: a participant needs an identity")
@@ -94,14 +94,14 @@ func (p *participant) Start(ctx context.Context, l *client.Link) error {
 	return nil
 }
 
-// resume takes up one session of the journal.
+// resume resumes one session of the journal.
 func (p *participant) resume(ctx context.Context, r Record) error {
 	if time.Since(r.At) > forgetAfter && r.Answer != Declined {
 		r.Ended = true // the server has forgotten it too
 		return p.write(ctx, r)
 	}
 	if r.Answer == Declined {
-		p.answer(r.Invitation, false, "", p.closing(ctx, r)) // the server may not have heard it
+		p.answer(r.Invitation, false, "", p.closing(ctx, r)) // the server may not have received it
 		return nil
 	}
 	t := p.add(ctx, r, nil)
@@ -127,7 +127,7 @@ func (p *participant) report(ctx context.Context, r Record) {
 		p.failed(r.Invitation, r.Attempt, "the share it had made is not in its store", nil)
 		return
 	}
-	// What is attested is what is sealed in the share, and not what is beside it.
+	// The attestation covers the sealed content of the share, and not the data beside it.
 	held, err := share.Open(sealed, p.identity)
 	var attestation statement.Attestation
 	if err == nil {
@@ -150,8 +150,8 @@ func (p *participant) find(sessionID string) *task {
 // Wait waits until all goroutines have ended.
 func (p *participant) Wait() { p.tasks.Wait() }
 
-// Receive takes a message. An error means that it could not be written down, and has
-// not been taken.
+// Receive handles a message. An error means that it could not be recorded, and was
+// not taken.
 func (p *participant) Receive(ctx context.Context, seq uint64, payload wire.Payload) error {
 	switch m := payload.(type) {
 	case *wire.KeygenInvite:
@@ -170,23 +170,23 @@ func (p *participant) Receive(ctx context.Context, seq uint64, payload wire.Payl
 	return nil
 }
 
-// write notes a session's record.
+// write records a session.
 func (p *participant) write(ctx context.Context, r Record) error {
-	// The end of ctx is no reason to forget what has just been decided.
+	// The end of ctx must not lose the decision just made.
 	if err := p.cfg.Journal.Write(context.WithoutCancel(ctx), r); err != nil {
 		return fmtJournal(err)
 	}
 	return nil
 }
 
-// errJournal is wrapped around what keeps a participant from writing down what
-// it must remember. It stops the client: what was not written down must be told
-// again, to this process or the next.
+// errJournal wraps errors that keep a participant from recording its state. It
+// stops the client: unrecorded messages must be delivered again, to this process or
+// the next.
 var errJournal = errors.New("client: the journal cannot be written")
 
 func fmtJournal(err error) error { return fmt.Errorf("%w: %w", errJournal, err) }
 
-// remove forgets a session in memory, and returns the mailbox numbers of the
+// remove removes a session from memory, and returns the mailbox numbers of the
 // messages that were held for it. p.mu is held.
 func (p *participant) remove(sessionID string) []uint64 {
 	t := p.sessions[sessionID]
@@ -211,7 +211,7 @@ func (p *participant) remove(sessionID string) []uint64 {
 	return seqs
 }
 
-// answer sends the response to an invitation. Done, if not nil, is told when it
+// answer sends the response to an invitation. Done, if not nil, is called when it
 // has taken effect.
 func (p *participant) answer(inv Invitation, ok bool, reason string, done func(wire.Ack, *wire.Error)) {
 	reason = oneLine(reason, wire.MaxReasonBytes)
@@ -229,7 +229,7 @@ func (p *participant) respond(inv Invitation, ok bool, reason string, done func(
 	p.send(inv.SessionID, m, done)
 }
 
-// send hands a message to the courier. Done, if not nil, is told when it has
+// send passes a message to the courier. Done, if not nil, is called when it has
 // taken effect.
 func (p *participant) send(sessionID string, m wire.Payload, done func(wire.Ack, *wire.Error)) {
 	if done == nil {
@@ -244,7 +244,7 @@ func (p *participant) send(sessionID string, m wire.Payload, done func(wire.Ack,
 	}
 }
 
-// errEnded is what messages for a session meet that has just ended.
+// errEnded is the error of messages for a session that has just ended.
 var errEnded = wire.Errorf(wire.CodeSessionEnded, "the session has ended")
 
 // want announces that a keygen will need pre-parameters.
@@ -258,7 +258,7 @@ func (p *participant) want(t *task) {
 	}
 }
 
-// failed reports that this party cannot go on with an attempt.
+// failed reports that this party cannot continue an attempt.
 func (p *participant) failed(inv Invitation, attempt int, reason string, culprits []int) {
 	culprits = slices.DeleteFunc(slices.Clone(culprits), func(i int) bool { return i == inv.PartIndex })
 	reason = oneLine(reason, wire.MaxReasonBytes)
@@ -272,7 +272,7 @@ func (p *participant) failed(inv Invitation, attempt int, reason string, culprit
 	})
 }
 
-// sessionEnded forgets a session, but not that it was there.
+// sessionEnded removes a session, but remembers that it existed.
 func (p *participant) sessionEnded(ctx context.Context, m *wire.SessionEnded) error {
 	r, known, err := p.cfg.Journal.Read(ctx, m.SessionID)
 	if err != nil {
@@ -280,7 +280,7 @@ func (p *participant) sessionEnded(ctx context.Context, m *wire.SessionEnded) er
 	}
 	if known && !r.Ended {
 		if r.Answer == "" && r.Rank == RankStranger {
-			r.Answer = Declined // see ledger: strangers must not push out what others have ended
+			r.Answer = Declined // see ledger: strangers must not displace sessions that others have ended
 		}
 		r.Ended = true
 		if err := p.write(ctx, r); err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 )
 
-// request is what a coordinator must have signed for an invitation. The
-// invitation has been checked: hash and digest are filled in.
+// request returns the request that a coordinator must have signed for an
+// invitation. The invitation has been checked: hash and digest are filled in.
 func (inv Invitation) request() statement.Request {
 	r := statement.Request{
 		Kind: string(inv.Kind), Coordinator: inv.Coordinator, SessionID: inv.SessionID, KeyID: inv.KeyID, Curve: inv.Curve,
@@ -21,17 +21,17 @@ func (inv Invitation) request() statement.Request {
 		Data: inv.Data, Hash: inv.Hash, Digest: inv.Digest, AccountAddr: inv.AccountAddr,
 	}
 	if inv.Kind == request.KindKeygen {
-		r.SessionID = "" // the server names it
+		r.SessionID = "" // the server chooses it
 	} else {
-		r.Threshold = 0 // the key has it
+		r.Threshold = 0 // it is the key's
 	}
 	return r
 }
 
-// checkSigner checks the signature over an invitation, and returns the
-// invitation with its Signer. Holders are those of the key, nil if there is no
-// share of it here. What is not signed is let pass, without a Signer, unless its
-// coordinator is known to sign.
+// checkSigner checks the signature over an invitation, and returns the invitation
+// with its Signer. Holders are those of the key, nil without a share of it here.
+// Unsigned requests pass, without a Signer, unless their coordinator is known to
+// sign.
 func (p *participant) checkSigner(inv Invitation, holders []string) (Invitation, error) {
 	known, ok, err := p.known(inv.Coordinator)
 	if err != nil {
@@ -73,8 +73,8 @@ func usedBefore(session string) error {
 // claimMargin is how long a used request is remembered beyond its expiry.
 const claimMargin = 24 * time.Hour
 
-// stillHolds refuses to begin what was asked for a time that is over: a server
-// could keep an approval back until it suits somebody.
+// stillHolds refuses to begin a request after its time: a server could delay an
+// approval until it benefits someone.
 func stillHolds(inv Invitation) error {
 	if inv.SignedRequest == "" {
 		return nil

@@ -7,12 +7,12 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-// watch notices when a run makes no progress.
+// watch detects a run that makes no progress.
 type watch struct {
 	round, rounds int
 	waiting       []int
-	since         time.Time // when it last went on
-	seen, told    bool      // that it waits, by two looks in a row, and by stuck
+	since         time.Time // time of its last progress
+	seen, told    bool      // it waits, as reported by two looks in a row, and by stuck
 }
 
 // turned reports whether the run is in another round than before.
@@ -26,8 +26,8 @@ func (w *watch) turned(run *party.Run) bool {
 	return turned
 }
 
-// look returns for how long the run has waited for the same parties. While this
-// client is offline nobody else is to blame.
+// look returns how long the run has waited for the same parties. While this client
+// is offline no other party is to blame.
 func (w *watch) look(run *party.Run, online bool, now time.Time) time.Duration {
 	waiting := run.Waiting()
 	if len(waiting) == 0 || !online || !slices.Equal(waiting, w.waiting) {
