@@ -23,11 +23,11 @@ const (
 	registerWithin = 5 * time.Second
 	writeWithin    = 5 * time.Second
 	goodbyeWithin  = time.Second
-	maxFrameBytes  = 4 << 20 // of a server's frame; its own limit on what others send is lower
+	maxFrameBytes  = 4 << 20 // of a server's frame; its own limit for others is lower
 )
 
-// connection is one socket's life: dial, register, talk. It returns the URL that
-// it was to, "" if none was reached, how long it was registered, and what ended it.
+// connection is one socket's life: dial, register, talk. It returns its URL, "" if
+// none was reached, how long it was registered, and the error that ended it.
 func (c *Client) connection(ctx context.Context) (url string, lived time.Duration, err error) {
 	if _, err := c.freshToken(ctx); err != nil {
 		var told *wire.Error
@@ -39,7 +39,7 @@ func (c *Client) connection(ctx context.Context) (url string, lived time.Duratio
 	if c.tokenSpent() {
 		return "", 0, ErrTokenExpired
 	}
-	// Only the socket that was open first registers: a user has one.
+	// Only the first open socket registers: a user has one.
 	ws, i, err := servers.Race(ctx, c.servers, servers.StaggerBy, func(ctx context.Context, i int) (*websocket.Conn, error) {
 		return c.dial(ctx, c.sockets[i])
 	}, func(late *websocket.Conn) { _ = late.Close() })
@@ -55,11 +55,11 @@ func (c *Client) connection(ctx context.Context) (url string, lived time.Duratio
 	return url, lived, c.noteExpiry(err)
 }
 
-// talk registers on a socket and goes on until it ends. It returns how long it was
-// registered and what ended it.
+// talk registers on a socket and serves it until it ends. It returns how long it
+// was registered and the error that ended it.
 func (c *Client) talk(ctx context.Context, url string, ws *websocket.Conn) (lived time.Duration, err error) {
 	defer ws.Close()
-	// Ending ctx must end a read or a write that is in progress.
+	// The end of ctx must end a read or a write in progress.
 	unblock := context.AfterFunc(ctx, func() { _ = ws.SetReadDeadline(time.Now()) })
 	defer unblock()
 
@@ -99,7 +99,7 @@ func (c *Client) talk(ctx context.Context, url string, ws *websocket.Conn) (live
 }
 
 func (c *Client) dial(ctx context.Context, url string) (*websocket.Conn, error) {
-	// The end of ctx must also end the upgrade of a node that accepts and says nothing.
+	// The end of ctx must also end the upgrade at a node that accepts and stays silent.
 	var unblock func() bool
 	dialer := websocket.Dialer{
 		NetDialContext: func(dialing context.Context, network, addr string) (net.Conn, error) {
@@ -161,7 +161,7 @@ func (c *Client) register(ctx context.Context, ws *websocket.Conn) (*wire.Regist
 	}
 	m.Token, m.RequestID = token, c.requestID()
 	before := c.unanswered
-	// A node may read this when it has been given up, and take it for a newer
+	// A node may read this after it was abandoned, and take it for a newer
 	// connection: see stayConnected.
 	c.unanswered = time.Now()
 	if err := writeFrame(ws, m); err != nil {
@@ -211,12 +211,12 @@ func writeFrame(ws *websocket.Conn, m wire.Message) error {
 	return nil
 }
 
-// read hands on what comes until the socket ends, ctx ends, or a message cannot
-// be taken.
+// read passes on messages until the socket ends, ctx ends, or a message cannot be
+// taken.
 func (c *Client) read(ctx context.Context, ws *websocket.Conn) error {
 	alive := func() {
 		_ = ws.SetReadDeadline(time.Now().Add(c.cfg.PingEvery * 5 / 2))
-		if ctx.Err() != nil { // not to undo what the end of ctx has set
+		if ctx.Err() != nil { // keeps the deadline set at the end of ctx
 			_ = ws.SetReadDeadline(time.Now())
 		}
 	}
@@ -224,7 +224,7 @@ func (c *Client) read(ctx context.Context, ws *websocket.Conn) error {
 	ws.SetPongHandler(func(string) error { alive(); return nil })
 	ws.SetPingHandler(func(data string) error {
 		alive()
-		// A failure to write shows in the reader soon enough.
+		// The reader notices a failed write soon enough.
 		_ = ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(writeWithin))
 		return nil
 	})
@@ -240,7 +240,7 @@ func (c *Client) read(ctx context.Context, ws *websocket.Conn) error {
 	}
 }
 
-// write sends what the courier has, acknowledgements and pings, until ctx ends.
+// write sends the courier's messages, acknowledgements and pings, until ctx ends.
 func (c *Client) write(ctx context.Context, ws *websocket.Conn) error {
 	ping := time.NewTicker(c.cfg.PingEvery)
 	defer ping.Stop()
@@ -276,8 +276,7 @@ func (c *Client) write(ctx context.Context, ws *websocket.Conn) error {
 	}
 }
 
-// writeDue writes all that may be written now and returns when there may be
-// more.
+// writeDue writes all that may be written now and returns when to look again.
 func (c *Client) writeDue(ws *websocket.Conn) (time.Time, error) {
 	for {
 		now := time.Now()
@@ -320,8 +319,8 @@ func (c *Client) writePlain(ws *websocket.Conn, p wire.Payload) error {
 	return writeFrame(ws, m)
 }
 
-// renew asks for a newer token and shows it to the server, which closes a socket
-// when the newest token that it has seen there expires.
+// renew requests a newer token and shows it to the server, which closes a socket
+// when the newest token seen there expires.
 func (c *Client) renew(ctx context.Context, ws *websocket.Conn) error {
 	within, cancel := context.WithTimeout(ctx, writeWithin)
 	defer cancel()
@@ -336,7 +335,7 @@ func (c *Client) renew(ctx context.Context, ws *websocket.Conn) error {
 	return c.writePlain(ws, &wire.Ping{})
 }
 
-// goodbye acknowledges what was taken, and closes in good order, when the client
+// goodbye acknowledges the messages taken, and closes cleanly, when the client
 // ends.
 func (c *Client) goodbye(ws *websocket.Conn) {
 	deadline := time.Now().Add(goodbyeWithin)

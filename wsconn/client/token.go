@@ -9,8 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// freshToken asks the source for a token, and reports whether it is another
-// than before.
+// freshToken gets a token from the source, and reports whether it is a new one.
 func (c *Client) freshToken(ctx context.Context) (changed bool, err error) {
 	if c.tokenSpent() {
 		_, spent := c.credentials()
@@ -43,8 +42,8 @@ func (c *Client) credentials() (user, token string) {
 	return c.user, c.token
 }
 
-// tokenEvery is how often the source is asked for a newer token: an eighth of the
-// token's life where that is less than Config.TokenEvery.
+// tokenEvery is how often the source is queried for a newer token: an eighth of the
+// token's life if that is less than Config.TokenEvery.
 func (c *Client) tokenEvery() time.Duration {
 	_, token := c.credentials()
 	from, until := rest.Token{Secret: token, ReceivedAt: time.Now()}.Life()

@@ -152,9 +152,9 @@ func New(c *client.Client, cfg Config) (*Participant, error) {
 	return &Participant{c, newParticipant(cfg)}, nil
 }
 
-// Serve keeps the client connected, asks Approve about each invitation and takes
-// part in what it approves, until ctx ends, and then returns nil; or it returns why
-// it cannot go on, as [client.Client.Run] does. It is called once.
+// Serve keeps the client connected, passes each invitation to Approve and takes
+// part in the approved ones, until ctx ends, and then returns nil; or it returns a
+// permanent error, as [client.Client.Run] does. It is called once.
 func (p *Participant) Serve(ctx context.Context) error { return p.client.Serve(ctx, p.serve) }
 
 // Waiting returns how many invitations wait for their turn with the approver.

@@ -358,8 +358,7 @@ func (p *participant) generated(ctx context.Context, t *task, a attempt, held *s
 	r := t.record
 	p.mu.Unlock()
 	if err := p.write(ctx, r); err != nil {
-		// A restart would report a failure instead of the share, which others may know by
-		// then.
+		// A restart would report a failure, not the share, which others may know by then.
 		p.log.Error().Err(err).Str("session", a.inv.SessionID).Msg("stored share not noted")
 	}
 	p.complete(a.inv, public, sealed, attestation)

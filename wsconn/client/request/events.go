@@ -5,7 +5,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Kind says what a session is for.
+// Kind is the kind of a session.
 type Kind string
 
 // The kinds of session.
@@ -14,25 +14,24 @@ const (
 	KindSign   Kind = "sign"
 )
 
-// Event is something that happened to a client, for display. It is one of the
-// types below.
+// Event is an event of a client, for display. It is one of the types below.
 type Event interface{ IsEvent() }
 
-// Requested says that a keygen or signing that this client asked for has begun.
+// Requested reports that a keygen or signing requested by this client has begun.
 type Requested struct {
 	Kind             Kind
 	SessionID, KeyID string
 }
 
-// IdentityChanged says that a user was refused because its identity is not the one
-// that is known.
+// IdentityChanged reports that a user was refused because its identity is not the
+// known one.
 type IdentityChanged struct {
 	Kind             Kind
 	SessionID, KeyID string
 	trust.IdentityError
 }
 
-// Ended says that a session has its outcome.
+// Ended reports that a session has its outcome.
 type Ended struct {
 	Kind             Kind
 	SessionID, KeyID string

@@ -9,15 +9,15 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// ErrBadSignature is returned by Sign, with the cause, when the server claims success
-// for a signature that does not verify.
+// ErrBadSignature is returned by Sign, with the cause, when the server reports
+// success with a signature that does not verify.
 var ErrBadSignature = errors.New("client: the server's signature does not verify")
 
-// Targets for errors.Is of what the server refuses. Its message names the limit, or
+// Targets of errors.Is for the server's refusals. The message names the limit, or
 // the user.
 var (
-	// ErrQuotaExceeded is returned by Keygen and Sign when the coordinator stores as
-	// much in the cluster as it may.
+	// ErrQuotaExceeded is returned by Keygen and Sign when the coordinator has used
+	// up its storage quota in the cluster.
 	ErrQuotaExceeded = wire.Errorf(wire.CodeQuotaExceeded, "quota exceeded")
 	// ErrUnknownUser is returned by Keygen when a participant is not a user of the
 	// servers.
@@ -37,8 +37,8 @@ type OutcomeError struct {
 // Error says how the session ended and why.
 func (e *OutcomeError) Error() string { return string(e.Kind) + " " + e.Outcome() }
 
-// Outcome is Error without the kind: the status, the reason, and the parts that
-// are blamed and that the server's part of the reason does not name.
+// Outcome is Error without the kind: the status, the reason, and the blamed parts
+// that the server's part of the reason does not name.
 func (e *OutcomeError) Outcome() string {
 	text := string(e.Status)
 	switch {
@@ -47,8 +47,8 @@ func (e *OutcomeError) Outcome() string {
 	case e.Reason != "":
 		text += ": " + e.Reason
 	}
-	// A party's own words stand behind the first colon. A part that only they name
-	// is told all the same.
+	// A party's own words follow the first colon. A part named only there is shown
+	// too.
 	told, _, _ := strings.Cut(e.Reason, ": ")
 	blamed := slices.DeleteFunc(slices.Clone(e.Culprits), func(part int) bool {
 		return strings.Contains(told, fmt.Sprintf("(part %d)", part))

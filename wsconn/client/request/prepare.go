@@ -12,19 +12,19 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Asker is the coordinator that asks: with an identity it signs what it asks for.
-// See statement.Request.
+// Asker is the requesting coordinator: with an identity it signs its requests. See
+// statement.Request.
 type Asker struct {
 	User string
 	// Identity signs the requests. Nil means that they are not signed, so that only
-	// participants that a person looks after approve them.
+	// participants with a person who decides approve them.
 	Identity *identity.Identity
-	// Trust says whose attestations of a new key are accepted.
+	// Trust decides whose attestations of a new key are accepted.
 	Trust trust.Policy
 }
 
-// Keygen makes a request for a key ready: it names and checks it, returns
-// ErrNotPinned where the outcome could not be accepted, and signs it unless it is
+// Keygen prepares a request for a key: it names and checks it, returns
+// ErrNotPinned if the outcome could not be accepted, and signs it unless it is
 // signed. Errors are those of [Keygen.Check] as well.
 func (a Asker) Keygen(r Keygen) (*PreparedKeygen, error) {
 	curve, err := r.complete()
@@ -43,8 +43,8 @@ func (a Asker) Keygen(r Keygen) (*PreparedKeygen, error) {
 	return &PreparedKeygen{r, curve, keys}, nil
 }
 
-// Sign makes a request for a signature ready: it checks it, and signs it unless it
-// is signed. To be signed it needs an AccountAddr and a RequestID. Errors are those
+// Sign prepares a request for a signature: it checks it, and signs it unless it is
+// signed. To be signed it needs an AccountAddr and a RequestID. Errors are those
 // of [Sign.Check] as well.
 func (a Asker) Sign(r Sign) (*PreparedSign, error) {
 	if err := r.Check(); err != nil {
@@ -58,10 +58,10 @@ func (a Asker) Sign(r Sign) (*PreparedSign, error) {
 	return &PreparedSign{r}, nil
 }
 
-// requestLife is how long a signed request holds that sets no limit itself.
+// requestLife is how long a signed request is valid without a limit of its own.
 const requestLife = time.Hour
 
-// sign signs a request of a coordinator's.
+// sign signs a coordinator's request.
 func sign(id *identity.Identity, user string, r statement.Request, life time.Duration) (string, error) {
 	r.Coordinator = user
 	if life <= 0 {
@@ -75,7 +75,7 @@ func sign(id *identity.Identity, user string, r statement.Request, life time.Dur
 	return s.String(), nil
 }
 
-// signKeygen fills in the SignedRequest of a request that is valid.
+// signKeygen fills in the SignedRequest of a valid request.
 func signKeygen(id *identity.Identity, user string, r *Keygen, curve pubkey.Curve) (err error) {
 	r.Curve = curve
 	r.SignedRequest, err = sign(id, user, statement.Request{
@@ -87,8 +87,8 @@ func signKeygen(id *identity.Identity, user string, r *Keygen, curve pubkey.Curv
 // errAddressless is returned for a request that cannot be signed.
 var errAddressless = errors.New("client: to sign a request the key's account address must be known: set AccountAddr")
 
-// signSigning fills in the SignedRequest of a request that is valid, and what
-// must be known to sign it.
+// signSigning fills in the SignedRequest of a valid request, and the values needed
+// to sign it.
 func signSigning(id *identity.Identity, user string, r *Sign) error {
 	if r.AccountAddr == "" {
 		return errAddressless
@@ -103,7 +103,7 @@ func signSigning(id *identity.Identity, user string, r *Sign) error {
 	}
 	r.AccountAddr, r.Hash = address, string(hash)
 	if r.SessionID == "" {
-		// The server derives the same one; but what is signed must be known before.
+		// The server derives the same id; but the signed data must be known before.
 		r.SessionID = wire.SigningID(user, r.KeyID, r.RequestID)
 	}
 	r.SignedRequest, err = sign(id, user, statement.Request{
@@ -119,11 +119,11 @@ var (
 	errNoRequestID = errors.New("client: a request that another program sends needs a RequestID, which it sends as Idempotency-Key")
 )
 
-// Body returns the JSON body of POST /v1/keys/{key_id}/signatures?start=true by which a
-// program without this package asks for the signature as user, signed by that
-// user's identity. The program must send RequestID as Idempotency-Key. AccountAddr must be known. The
-// body holds for ExpiresIn, or an hour. It asks no server. Errors are those of
-// Sign of package rest before it asks anything.
+// Body returns the JSON body of POST /v1/keys/{key_id}/signatures?start=true with
+// which a program without this package requests the signature as user, signed by
+// that user's identity. The program must send RequestID as Idempotency-Key.
+// AccountAddr must be known. The body is valid for ExpiresIn, or an hour. It calls
+// no server. Errors are those of Sign of package rest before it sends anything.
 func (r Sign) Body(user string, id *identity.Identity) ([]byte, error) {
 	if r.RequestID == "" {
 		return nil, errNoRequestID
@@ -139,9 +139,8 @@ func (r Sign) Body(user string, id *identity.Identity) ([]byte, error) {
 	return json.Marshal(p.Request.Wire())
 }
 
-// Body returns the JSON body of POST /v1/keys?start=true, as [Sign.Body] does. A
-// KeyID that is empty becomes the one that the server derives from user and
-// RequestID.
+// Body returns the JSON body of POST /v1/keys?start=true, as [Sign.Body] does. An
+// empty KeyID becomes the one that the server derives from user and RequestID.
 func (r Keygen) Body(user string, id *identity.Identity) ([]byte, error) {
 	if r.RequestID == "" {
 		return nil, errNoRequestID

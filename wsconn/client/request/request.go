@@ -1,15 +1,14 @@
-// Package request has what a coordinator asks for, how it is signed, and how what
-// comes of it is checked. It does no I/O: packages client and rest send the requests,
-// and give their types other names.
+// Package request defines a coordinator's requests, how they are signed, and how
+// their outcomes are checked. It does no I/O: packages client and rest send the
+// requests, and give their types other names.
 //
-// Start here: [Keygen] and [Sign] are the requests, [Key] and [Signature] what comes of
-// them. A program that sends a request by its own means signs its body with
-// [Sign.Body] or [Keygen.Body]. An [Asker] makes requests ready, and what it returns
-// checks their outcomes.
+// Start here: [Keygen] and [Sign] are the requests, [Key] and [Signature] the
+// results. A program that sends a request by its own means signs its body with
+// [Sign.Body] or [Keygen.Body]. An [Asker] prepares requests, and the prepared
+// requests check their outcomes.
 //
-// A signature is verified against the request, and a key against what its
-// participants attest. The server's word is taken only for what the request leaves
-// open.
+// A signature is verified against the request, and a key against its participants'
+// attestations. The server is trusted only for values that the request leaves open.
 package request
 
 import (
@@ -24,10 +23,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// Keygen asks for a new key.
+// Keygen requests a new key.
 type Keygen struct {
-	// KeyID names the key. Zero value means a new random one. The same request
-	// again with the same KeyID is the same keygen, unless that has failed.
+	// KeyID names the key. Zero value means a new random one. Repeating the request
+	// with the same KeyID joins the same keygen, unless that has failed.
 	KeyID string
 	// Threshold is how many must sign: 2 to len(Participants).
 	Threshold int
@@ -35,13 +34,13 @@ type Keygen struct {
 	Participants []string
 	// Curve zero value means secp256k1.
 	Curve pubkey.Curve
-	// RequestID makes the request idempotent, also once the keygen has failed: the
-	// same again returns the same outcome. Zero value means a new one.
+	// RequestID makes the request idempotent, even after the keygen has failed: a
+	// repetition returns the same outcome. Zero value means a new one.
 	RequestID string
 	// ExpiresIn limits the session, to the second. Zero value means the server's
 	// own deadlines.
 	ExpiresIn time.Duration
-	// SignedRequest is passed to the participants. Zero value means one that is
+	// SignedRequest is passed to the participants. Zero value means that one is
 	// made with Config.Identity, if there is one.
 	SignedRequest string
 }
@@ -54,44 +53,43 @@ type Key struct {
 	AccountAddr string       `json:"account_addr"`
 	PublicKey   string       `json:"public_key"` // 0x hex; empty if no participant reported it
 
-	// AttestedBy are all participants, in the order of their parts, or nobody: then
-	// the address is the server's word alone. See [Key.Attested].
+	// AttestedBy are all participants, in the order of their parts, or empty: then
+	// only the server vouches for the address. See [Key.Attested].
 	AttestedBy []trust.Attestor `json:"attested_by"`
 }
 
-// Attested reports whether all participants have attested the key, with
-// identities that were known before.
+// Attested reports whether all participants have attested the key, with identities
+// that were known before.
 func (k Key) Attested() bool {
 	return len(k.AttestedBy) > 0 && !slices.ContainsFunc(k.AttestedBy, func(a trust.Attestor) bool { return a.First })
 }
 
-// Sign asks for a signature.
+// Sign requests a signature.
 type Sign struct {
 	KeyID string
-	// AccountAddr is the key's. With it the server need not be believed about the
-	// key; zero value means to take its word, which a request that is to be signed
-	// cannot.
+	// AccountAddr is the key's. With it the server need not be trusted for the key;
+	// zero value means to trust it, which a request to be signed cannot.
 	AccountAddr string
-	// Data is 0x and hex, or text; Hash what is done to it. See pubkey.Digest.
+	// Data is 0x and hex, or text; Hash is its hash function. See pubkey.Digest.
 	Data, Hash string
 	// Participants are the user ids to invite. Zero value means every holder.
 	Participants []string
-	// RequestID makes the request idempotent: the same again is the same signing.
+	// RequestID makes the request idempotent: a repetition is the same signing.
 	// Zero value means a new one.
 	RequestID string
-	// SessionID is one that the server has handed out for this request
-	// (ReserveSigning of package rest). Zero value means the one that follows from the user, KeyID and
-	// RequestID ([wire.SigningID]). A server refuses any other.
+	// SessionID is one that the server has reserved for this request
+	// (ReserveSigning of package rest). Zero value means the one computed from the
+	// user, KeyID and RequestID ([wire.SigningID]). A server refuses any other.
 	SessionID string
 	// ExpiresIn limits the session, to the second. Zero value means the server's
 	// own deadlines.
 	ExpiresIn time.Duration
-	// SignedRequest is passed to the participants. Zero value means one that is
+	// SignedRequest is passed to the participants. Zero value means that one is
 	// made with Config.Identity, if there is one.
 	SignedRequest string
 }
 
-// Signature is a signature that has been verified.
+// Signature is a verified signature.
 type Signature struct {
 	KeyID       string       `json:"key_id"`
 	SessionID   string       `json:"session_id"`
@@ -103,12 +101,12 @@ type Signature struct {
 	Digest      string       `json:"digest"`    // 0x hex
 	Signature   string       `json:"signature"` // 0x hex: secp256k1 r‖s‖v, 65 bytes; ed25519 R‖S, 64 bytes
 
-	// Culprits are the part indexes of those who were blamed on the way and
-	// replaced, on the word of others.
+	// Culprits are the part indexes of parties blamed and replaced during the
+	// signing, as claimed by others.
 	Culprits []int `json:"culprits,omitempty"`
 }
 
-// Wire returns the message that asks for the key.
+// Wire returns the message that requests the key.
 func (r Keygen) Wire() *wire.KeygenRequest {
 	return &wire.KeygenRequest{
 		KeyID: r.KeyID, Threshold: r.Threshold, TotalParts: len(r.Participants), Participants: r.Participants,
@@ -116,7 +114,7 @@ func (r Keygen) Wire() *wire.KeygenRequest {
 	}
 }
 
-// Wire returns the message that asks for the signature.
+// Wire returns the message that requests the signature.
 func (r Sign) Wire() *wire.SignRequest {
 	return &wire.SignRequest{
 		KeyID: r.KeyID, Data: r.Data, AccountAddr: r.AccountAddr, Participants: r.Participants, SessionID: r.SessionID,
@@ -124,15 +122,14 @@ func (r Sign) Wire() *wire.SignRequest {
 	}
 }
 
-// Check refuses, before anything is asked, what the server would refuse and what
-// could be meant in two ways: it returns a [*wire.Error], or one of package
-// pubkey's errors.
+// Check refuses, before anything is sent, requests that the server would refuse and
+// ambiguous ones: it returns a [*wire.Error], or one of package pubkey's errors.
 func (r Sign) Check() error {
 	if err := r.Wire().Validate(); err != nil {
 		return err
 	}
 	curve, _, err := pubkey.CurveOf(r.AccountAddr)
-	if err != nil { // the server knows the curve; any data will do that has one reading
+	if err != nil { // the server knows the curve; any unambiguous data will do
 		_, _, err = pubkey.Digest(pubkey.Ed25519, r.Data, "")
 		return err
 	}
@@ -140,17 +137,17 @@ func (r Sign) Check() error {
 	return err
 }
 
-// seconds rounds up, so that a short limit does not become none.
+// seconds rounds up, so that a short limit does not become 0.
 func seconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }
 
-// Check refuses, before anything is asked, what the server would refuse: it returns
-// a [*wire.Error], or an error of package pubkey.
+// Check refuses, before anything is sent, requests that the server would refuse: it
+// returns a [*wire.Error], or an error of package pubkey.
 func (r Keygen) Check() error {
 	_, err := r.complete()
 	return err
 }
 
-// complete names a key that has no name, and checks the request.
+// complete names a key without a name, and checks the request.
 func (r *Keygen) complete() (pubkey.Curve, error) {
 	if r.KeyID == "" {
 		r.KeyID = "key-" + rand.Text()
@@ -162,15 +159,15 @@ func (r *Keygen) complete() (pubkey.Curve, error) {
 	return curve, err
 }
 
-// PreparedKeygen is a request for a key that can be sent.
+// PreparedKeygen is a request for a key, ready to be sent.
 type PreparedKeygen struct {
 	Request Keygen // with its KeyID, and signed if it is to be
 	curve   pubkey.Curve
 	keys    trust.KeyVerifier
 }
 
-// Result checks the outcome of the keygen. The session is the one that the request
-// has become, "" if the server has not told: the outcome may say another.
+// Result checks the outcome of the keygen. The session is the request's, "" if the
+// server has not sent it: the outcome may name another.
 func (p *PreparedKeygen) Result(session string, out *wire.KeygenConfirm) (Key, error) {
 	r, curve := p.Request, p.curve
 	if out.Status != wire.StatusSuccess {
@@ -205,7 +202,7 @@ func (p *PreparedKeygen) Result(session string, out *wire.KeygenConfirm) (Key, e
 	}, nil
 }
 
-// PreparedSign is a request for a signature that can be sent.
+// PreparedSign is a request for a signature, ready to be sent.
 type PreparedSign struct {
 	Request Sign // signed if it is to be
 }
@@ -225,8 +222,8 @@ func (p *PreparedSign) Result(out *wire.SignComplete) (Signature, error) {
 	return s, nil
 }
 
-// verified checks a signature against the request, and against the server's word
-// only for what the request leaves open.
+// verified checks a signature against the request, and against the server's values
+// only where the request leaves them open.
 func verified(r Sign, out *wire.SignComplete) (Signature, error) {
 	address := out.AccountAddr
 	if r.AccountAddr != "" {

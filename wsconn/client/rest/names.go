@@ -2,14 +2,14 @@ package rest
 
 import "github.com/conclave-mpc/conclave/wsconn/client/request"
 
-// What a program writes of package request, so that it imports this one alone.
+// Names of package request that a program needs, so that it imports only this one.
 type (
-	// KeygenRequest asks for a key.
+	// KeygenRequest requests a key.
 	KeygenRequest = request.Keygen
-	// SignRequest asks for a signature.
+	// SignRequest requests a signature.
 	SignRequest = request.Sign
 	// Key is a generated key.
 	Key = request.Key
-	// Signature is a signature that has been verified.
+	// Signature is a verified signature.
 	Signature = request.Signature
 )

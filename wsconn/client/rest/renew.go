@@ -21,14 +21,14 @@ import (
 
 const (
 	renewWithin = 45 * time.Second // one attempt, at all of the URLs
-	// The pause after a renewal that came to nothing doubles between these.
+	// The pause after a failed renewal doubles between these.
 	renewAgainMin = 500 * time.Millisecond
 	renewAgainMax = 30 * time.Second
 )
 
 // LoginRenewable is Login with a refresh token beside the token, for a [Renewer].
-// The label is what lists of the user's logins call it. A server that gives no
-// refresh tokens gives a token alone.
+// The label names the login in lists of the user's logins. A server without refresh
+// tokens returns only a token.
 func (a *Client) LoginRenewable(ctx context.Context, user, password, label string) (Token, error) {
 	var t Token
 	body := map[string]any{"username": user, "password": password, "refresh": true, "label": label}
@@ -40,9 +40,9 @@ func (a *Client) LoginRenewable(ctx context.Context, user, password, label strin
 	return t, err
 }
 
-// Renew exchanges a token's refresh token for the token that follows, which has
-// its seed. It may be repeated with the same token, through any node, as long as
-// the one that follows has not been renewed.
+// Renew exchanges a token's refresh token for the next token, which has its seed.
+// It may be repeated with the same token, through any node, as long as the next one
+// has not been renewed.
 func (a *Client) Renew(ctx context.Context, t Token) (Token, error) {
 	next := Token{Seed: t.Seed}
 	attempt := sha256.Sum256([]byte(t.Seed + "\x00" + t.Refresh))
@@ -56,14 +56,14 @@ func (a *Client) Renew(ctx context.Context, t Token) (Token, error) {
 	return next, err
 }
 
-// Logout ends a login at the servers, with all its tokens: that of a refresh
-// token, or, where it is "", that of Config.Token.
+// Logout ends a login at the servers, with all its tokens: that of a refresh token,
+// or, if it is "", that of Config.Token.
 func (a *Client) Logout(ctx context.Context, refresh string) error {
 	var answer struct{}
 	return a.do(ctx, webCall{method: http.MethodPost, path: "/v1/logout", body: map[string]string{"refresh_token": refresh}}, &answer)
 }
 
-// WhoAmI is what the servers say of a token.
+// WhoAmI is the servers' description of a token.
 type WhoAmI struct {
 	UserID    string      `json:"user_id"`
 	Roles     []wire.Role `json:"roles"`
@@ -73,12 +73,12 @@ type WhoAmI struct {
 	Issuer    string      `json:"issuer"` // conclave, or other
 }
 
-// WhoAmI says whose Config.Token is.
+// WhoAmI returns the servers' description of Config.Token.
 func (a *Client) WhoAmI(ctx context.Context) (WhoAmI, error) {
 	return fetch[WhoAmI](ctx, a, "/v1/whoami", nil)
 }
 
-// LoginInfo is a login of a user's that can be renewed.
+// LoginInfo is a user's renewable login.
 type LoginInfo struct {
 	LoginID   string    `json:"login_id"` // RevokeTokens ends it by this id
 	Label     string    `json:"label,omitempty"`
@@ -88,8 +88,8 @@ type LoginInfo struct {
 	Renewals  int64     `json:"renewals"`
 }
 
-// Logins lists a user's logins that can be renewed: the caller's own, or, to an
-// admin, anybody's.
+// Logins lists a user's renewable logins: the caller's own, or, for an admin, any
+// user's.
 func (a *Client) Logins(ctx context.Context, user string) ([]LoginInfo, error) {
 	l, err := fetch[List[LoginInfo]](ctx, a, "/v1/users/"+url.PathEscape(user)+"/logins", nil)
 	return l.Items, err
@@ -103,8 +103,8 @@ func (a *Client) RevokeTokens(ctx context.Context, user, id, reason string) erro
 	return a.do(ctx, webCall{method: http.MethodPost, path: "/v1/tokens/revoke", body: body}, &answer)
 }
 
-// Life is from when to when the token is good, by this machine's clock: the times
-// in it are the server's, whose clock may be another.
+// Life returns from when to when the token is valid, by this machine's clock: its
+// times are the server's, whose clock may differ.
 func (t Token) Life() (from, until time.Time) {
 	var claims struct {
 		IssuedAt float64 `json:"iat"`
@@ -116,7 +116,7 @@ func (t Token) Life() (from, until time.Time) {
 			_ = json.Unmarshal(raw, &claims)
 		}
 	}
-	// Whole seconds, rounded down: it was issued up to one later than it says.
+	// Rounded down to whole seconds: it was issued up to one later than it says.
 	life := time.Duration(claims.Expires-claims.IssuedAt-1) * time.Second
 	if t.ReceivedAt.IsZero() || claims.IssuedAt <= 0 || life <= 0 {
 		return t.ReceivedAt, t.ExpiresAt
@@ -124,8 +124,8 @@ func (t Token) Life() (from, until time.Time) {
 	return t.ReceivedAt, t.ReceivedAt.Add(life)
 }
 
-// renewAt is when a token should be renewed: between half and two thirds of its
-// life, spread, so that clients that logged in together do not come together.
+// renewAt returns when to renew a token: between half and two thirds of its life,
+// spread, so that clients that logged in together do not renew together.
 func (t Token) renewAt() time.Time {
 	from, until := t.Life()
 	life := until.Sub(from)
@@ -133,36 +133,36 @@ func (t Token) renewAt() time.Time {
 	return from.Add(life/2 + life/6*time.Duration(sum[0])/256)
 }
 
-// RenewerConfig is what [NewRenewer] needs. API, Load and Save are required.
+// RenewerConfig configures [NewRenewer]. API, Load and Save are required.
 type RenewerConfig struct {
-	// API is where logins are renewed. It needs no token.
+	// API renews the logins. It needs no token.
 	API *Client
-	// Load returns the token as it was saved last: by LoginRenewable's caller, by
-	// Save, or by another process. It is called often.
+	// Load returns the last saved token: by LoginRenewable's caller, by Save, or by
+	// another process. It is called often.
 	Load func() (Token, error)
-	// Save keeps the token that follows, durably: the one before it is good no more.
-	// The seed is saved with it.
+	// Save stores the next token durably: its predecessor is no longer valid. The
+	// seed is saved with it.
 	Save func(Token) error
-	// LockFile, where not empty, keeps processes that share what Load loads from
-	// renewing at one time. It is made.
+	// LockFile, where not empty, keeps processes that share Load's storage from
+	// renewing at the same time. It is created.
 	LockFile string
-	// OnError, where not nil, is told why a renewal came to nothing and will be tried
-	// again. Calls come from another goroutine, one at a time.
+	// OnError, where not nil, is called when a renewal failed and will be retried.
+	// Calls come from another goroutine, one at a time.
 	OnError func(error)
 }
 
-// Renewer keeps a login renewed for as long as somebody asks it for tokens. It is
-// safe for concurrent use. Each renewal runs in a goroutine of its own, which ends
-// within a minute.
+// Renewer keeps a login renewed while its tokens are requested. It is safe for
+// concurrent use. Each renewal runs in a goroutine of its own, which ends within a
+// minute.
 type Renewer struct {
 	cfg RenewerConfig
 
 	mu      sync.Mutex
-	trying  chan struct{} // closed when the renewal has come to something, or to nothing; nil: none runs
-	notYet  time.Time     // no renewal before then
+	trying  chan struct{} // closed when the renewal has ended; nil: none runs
+	notYet  time.Time     // no renewal before this time
 	pause   time.Duration
-	unsaved Token  // a token that Save could not keep
-	refused string // a refresh token that the server does not take
+	unsaved Token  // a token that Save could not store
+	refused string // a refresh token that the server refuses
 	why     error
 }
 
@@ -177,9 +177,9 @@ func NewRenewer(cfg RenewerConfig) (*Renewer, error) {
 	return &Renewer{cfg: cfg}, nil
 }
 
-// Token is a [TokenSource]. It renews the login in time, while the token is good
-// in the background, and waits only where it is not. Its error is not temporary
-// for a login that has ended at the servers.
+// Token is a [TokenSource]. It renews the login in time, in the background while
+// the token is valid, and waits only if it is not. Its error is not temporary for a
+// login that has ended at the servers.
 func (r *Renewer) Token(ctx context.Context) (string, error) {
 	for {
 		t, err := r.load()
@@ -205,13 +205,13 @@ func (r *Renewer) Token(ctx context.Context) (string, error) {
 	}
 }
 
-// load returns the newest token there is.
+// load returns the newest token.
 func (r *Renewer) load() (Token, error) {
 	t, err := r.cfg.Load()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err == nil && r.unsaved.Secret != "" && t.ReceivedAt.After(r.unsaved.ReceivedAt) {
-		r.unsaved = Token{} // somebody has logged in
+		r.unsaved = Token{} // a new login was saved
 	}
 	if r.unsaved.Secret != "" {
 		return r.unsaved, nil
@@ -219,9 +219,9 @@ func (r *Renewer) load() (Token, error) {
 	return t, err
 }
 
-// renew begins to renew t, if nobody does, and returns what is closed when it is
-// worth looking again; or why there is no use in it. With over the servers have
-// said that t has expired, whatever the clock says here.
+// renew starts a renewal of t, unless one runs, and returns a channel that is
+// closed when the result may be checked; or an error if it cannot help. Over means
+// that the servers have reported t as expired, whatever the clock says here.
 func (r *Renewer) renew(t Token, over bool) (<-chan struct{}, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -253,7 +253,7 @@ func (r *Renewer) renew(t Token, over bool) (<-chan struct{}, error) {
 	return done, nil
 }
 
-// once renews the login whose token was old, unless another process has.
+// once renews the login of the token old, unless another process has.
 func (r *Renewer) once(old Token, over bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), renewWithin)
 	defer cancel()
@@ -289,7 +289,7 @@ func (r *Renewer) once(old Token, over bool) error {
 	return r.save(next)
 }
 
-// keeps reports whether t is a token that Save could not keep.
+// keeps reports whether t is a token that Save could not store.
 func (r *Renewer) keeps(t Token) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -311,14 +311,14 @@ func (r *Renewer) save(t Token) error {
 
 type spentKey struct{}
 
-// WithSpentToken tells a [TokenSource] that the servers have found a token expired,
-// so that it does not go by its own clock: see [SpentToken].
+// WithSpentToken tells a [TokenSource] that the servers have reported a token as
+// expired, so that it ignores its own clock: see [SpentToken].
 func WithSpentToken(ctx context.Context, token string) context.Context {
 	return context.WithValue(ctx, spentKey{}, token)
 }
 
-// SpentToken returns the token that the servers have found expired, where that is
-// why a [TokenSource] is asked, else "". To give the same again is of no use.
+// SpentToken returns the token that the servers have reported as expired, if that
+// is why a [TokenSource] is called, else "". Returning it again does not help.
 func SpentToken(ctx context.Context) string {
 	token, _ := ctx.Value(spentKey{}).(string)
 	return token

@@ -1,21 +1,21 @@
-// Package rest is Conclave's web API in Go: logging in, keys, signatures, sessions,
-// users and the audit, by HTTP alone. It opens no WebSocket and links no library
-// that computes with shares.
+// Package rest is a Go client of Conclave's web API: login, keys, signatures,
+// sessions, users and the audit, over HTTP alone. It opens no WebSocket and links
+// no library that computes with shares.
 //
-// Start here: [New] makes a client of the web API, [Client.Keygen] and [Client.Sign]
-// ask and wait.
+// Start here: [New] makes a client of the web API, [Client.Keygen] and
+// [Client.Sign] send requests and wait.
 //
 //	api, err := rest.New(rest.Config{URLs: urls, Token: rest.StaticToken(token)})
 //	key, err := api.Keygen(ctx, rest.KeygenRequest{Threshold: 2, Participants: []string{"alice", "bob", "carol"}})
 //	sig, err := api.Sign(ctx, rest.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "hello"})
 //
-// [Login] exchanges a password for a [Token], and a [Renewer] keeps a login renewed:
-// its Token method is a [TokenSource], of this package's clients and of those of
-// package wsconn/client. The server is not believed more than over a WebSocket: see
-// package request.
+// [Login] exchanges a password for a [Token], and a [Renewer] keeps a login
+// renewed: its Token method is a [TokenSource], of this package's clients and of
+// those of package wsconn/client. The server is trusted as little as over a
+// WebSocket: see package request.
 //
-// Calls return when what they have begun has ended; a Renewer's goroutine ends by
-// itself.
+// Calls return when all that they have started has ended; a Renewer's goroutine
+// ends by itself.
 package rest
 
 import (
@@ -41,41 +41,41 @@ import (
 )
 
 const (
-	httpTimeout   = 30 * time.Second // for a whole call, besides what it asks the server to wait
-	answerBegins  = 10 * time.Second // for the beginning of its answer, likewise
+	httpTimeout   = 30 * time.Second // for a whole call, excluding the wait requested from the server
+	answerBegins  = 10 * time.Second // for the start of its answer, likewise
 	maxAnswerSize = 16 << 20
 )
 
-// Config says where the web API is and who asks.
+// Config configures a Client.
 type Config struct {
-	// URLs are base URLs, of one or several nodes. When one does not answer within a second the
-	// next is asked too, and the first answer counts; but what must not be done twice
-	// is asked of one that has just answered.
+	// URLs are base URLs, of one or several nodes. When one does not answer within
+	// a second the next is called too, and the first answer counts; but calls that
+	// must not be made twice go to one that has just answered.
 	URLs []string
-	// Token is needed for everything but logging in.
+	// Token is needed for everything except login.
 	Token TokenSource
-	// User is the user id. Zero value means to read it from the token.
+	// User is the user id. Zero value means that it is read from the token.
 	User string
 	// TLS is used for https URLs. Nil means Go's defaults.
 	TLS *tls.Config
-	// Identity signs what Keygen and Sign ask for. Nil means that requests are not
-	// signed, so that only participants that a person looks after approve them.
+	// Identity signs the requests of Keygen and Sign. Nil means that they are not
+	// signed, so that only participants with a person who decides approve them.
 	Identity *identity.Identity
-	// Trust says whose attestations of a new key Keygen accepts. The zero value knows
-	// nobody: see [request.Key.Attested].
+	// Trust decides whose attestations of a new key Keygen accepts. The zero value
+	// knows no identities: see [request.Key.Attested].
 	Trust trust.Policy
-	// OnEvent, if set, is told what becomes of what Keygen and Sign ask for:
-	// [request.Requested], [request.Ended] and [request.IdentityChanged]. It is called in their goroutines and
-	// must return soon.
+	// OnEvent, if set, receives the events of Keygen's and Sign's requests:
+	// [request.Requested], [request.Ended] and [request.IdentityChanged]. It is
+	// called in their goroutines and must return soon.
 	OnEvent func(request.Event)
-	// OnAnswer, if set, is called for each answer of a server that can serve: for
-	// refusals too, and not for 502, 503 and 504. It must return at once, and may be
-	// called from several goroutines.
+	// OnAnswer, if set, is called for each answer of a working server: including
+	// refusals, but not 502, 503 and 504. It must return at once, and may be called
+	// from several goroutines.
 	OnAnswer func()
 }
 
-// Client is a client of the web API. Errors that the server answers with are [*wire.Error]s.
-// It is safe for concurrent use.
+// Client is a client of the web API. The servers' errors are [*wire.Error]s. It is
+// safe for concurrent use.
 type Client struct {
 	bases    []*url.URL
 	servers  *servers.List
@@ -88,7 +88,7 @@ type Client struct {
 	http     *http.Client
 }
 
-// New returns a client that connects when it is used.
+// New returns a client that connects at its first call.
 func New(cfg Config) (*Client, error) {
 	if len(cfg.URLs) == 0 {
 		return nil, errors.New("client: no URL")
@@ -108,7 +108,7 @@ func New(cfg Config) (*Client, error) {
 	transport.TLSClientConfig = cfg.TLS
 	a.http = &http.Client{
 		Transport: transport,
-		// A redirect would carry the token, or the password, elsewhere.
+		// A redirect would send the token, or the password, elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return a, nil
@@ -117,20 +117,20 @@ func New(cfg Config) (*Client, error) {
 // Close closes idle connections.
 func (a *Client) Close() { a.http.CloseIdleConnections() }
 
-// Token is what logging in gives. Printing it shows whose it is.
+// Token is the result of a login. Printing it shows only its user.
 type Token struct {
 	Secret    string      `json:"token"` // the JWT
 	ExpiresAt time.Time   `json:"expires_at"`
 	UserID    string      `json:"user_id"`
 	Roles     []wire.Role `json:"roles"`
 
-	// Refresh is what [Client.Renew] exchanges for the next token, until RefreshUntil; ""
-	// where the login cannot be renewed.
+	// Refresh is the token that [Client.Renew] exchanges for the next token, until
+	// RefreshUntil; "" if the login cannot be renewed.
 	Refresh      string    `json:"refresh_token,omitempty"`
 	RefreshUntil time.Time `json:"refresh_expires_at,omitzero"`
-	// ReceivedAt is when the token came, by this machine's clock, and Seed a secret
-	// of this client by which the servers know its repetitions. They are saved with
-	// the token.
+	// ReceivedAt is when the token arrived, by this machine's clock, and Seed a
+	// secret of this client by which the servers recognize its repetitions. They
+	// are saved with the token.
 	ReceivedAt time.Time `json:"received_at,omitzero"`
 	Seed       string    `json:"renewal_seed,omitempty"`
 }
@@ -138,7 +138,7 @@ type Token struct {
 // String names the token's user.
 func (t Token) String() string { return "client.Token(" + t.UserID + ")" }
 
-// Format writes what String returns, whatever the verb.
+// Format writes the result of String, whatever the verb.
 func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
 
 // Login logs in at the node at baseURL.
@@ -151,9 +151,9 @@ func Login(ctx context.Context, baseURL, user, password string) (Token, error) {
 	return a.Login(ctx, user, password)
 }
 
-// Login exchanges a password for a token. Where Config.Token has an earlier
-// token of the same user, expired or not, the server is shown it: guesses of others
-// then do not keep this login out.
+// Login exchanges a password for a token. If Config.Token has an earlier token of
+// the same user, expired or not, it is shown to the server: password guesses by
+// others then do not block this login.
 func (a *Client) Login(ctx context.Context, user, password string) (Token, error) {
 	var t Token
 	body := map[string]string{"username": user, "password": password}
@@ -164,7 +164,7 @@ func (a *Client) Login(ctx context.Context, user, password string) (Token, error
 	return t, err
 }
 
-// What the web API answers with.
+// Answers of the web API.
 type (
 	KeyInfo     = wire.KeyInfo
 	PartInfo    = wire.PartInfo
@@ -172,17 +172,17 @@ type (
 )
 
 // List is a page of keys or sessions, newest first. Next is the Before of the
-// page that follows, empty on the last one.
+// following page, empty on the last one.
 type List[T any] = wire.List[T]
 
 // Page selects part of a list, newest first. The zero value is its beginning.
 type Page struct {
-	Before string // the Next of the page before this one
+	Before string // the Next of the previous page
 	Limit  int    // 0 for the server's default
 
-	// States, if any, are the only ones wanted: a key's status, or a session's
-	// phase. Kind and KeyID are for sessions. With any of them a page may be short,
-	// even empty, and have a Next all the same.
+	// States, if any, selects by a key's status, or a session's phase. Kind and
+	// KeyID are for sessions. With any of them a page may be short, even empty, and
+	// still have a Next.
 	States []string
 	Kind   request.Kind
 	KeyID  string
@@ -204,7 +204,7 @@ func (p Page) query() url.Values {
 	return q
 }
 
-// Keys lists the caller's keys, or, to an admin, all, newest first.
+// Keys lists the caller's keys, or, for an admin, all, newest first.
 func (a *Client) Keys(ctx context.Context, p Page) (List[KeyInfo], error) {
 	return fetch[List[KeyInfo]](ctx, a, "/v1/keys", p.query())
 }
@@ -214,7 +214,7 @@ func (a *Client) Key(ctx context.Context, keyID string) (KeyInfo, error) {
 	return fetch[KeyInfo](ctx, a, "/v1/keys/"+url.PathEscape(keyID), nil)
 }
 
-// Sessions lists the caller's sessions, or, to an admin, all, newest first.
+// Sessions lists the caller's sessions, or, for an admin, all, newest first.
 func (a *Client) Sessions(ctx context.Context, p Page) (List[SessionInfo], error) {
 	return fetch[List[SessionInfo]](ctx, a, "/v1/sessions", p.query())
 }
@@ -227,7 +227,7 @@ func (a *Client) Session(ctx context.Context, sessionID string) (SessionInfo, er
 // AuditPage selects part of the audit, oldest first. The zero value is its
 // beginning.
 type AuditPage struct {
-	After string // the Next of the page before this one
+	After string // the Next of the previous page
 	Limit int    // at most 1000; 0 for the server's default
 }
 
@@ -244,19 +244,18 @@ func (a *Client) Audit(ctx context.Context, p AuditPage) (audit.Page, error) {
 	return fetch[audit.Page](ctx, a, "/v1/audit", q)
 }
 
-// ReserveKey returns a key id for a keygen that is to be requested with r.
+// ReserveKey returns a key id for a later keygen request with r.
 func (a *Client) ReserveKey(ctx context.Context, r request.Keygen) (keyID string, err error) {
 	var task struct {
 		KeyID string `json:"key_id"`
 	}
 	body := r.Wire()
-	body.KeyID = "" // it is what is asked for
+	body.KeyID = "" // the request asks for it
 	err = a.do(ctx, webCall{method: http.MethodPost, path: "/v1/keys", body: body}, &task)
 	return task.KeyID, err
 }
 
-// ReserveSigning returns a session id for a signing that is to be requested
-// with r.
+// ReserveSigning returns a session id for a later signing request with r.
 func (a *Client) ReserveSigning(ctx context.Context, r request.Sign) (sessionID string, err error) {
 	var task struct {
 		SessionID string `json:"session_id"`
@@ -265,7 +264,7 @@ func (a *Client) ReserveSigning(ctx context.Context, r request.Sign) (sessionID 
 	return task.SessionID, err
 }
 
-// CancelSession ends a session of the caller's.
+// CancelSession ends one of the caller's sessions.
 func (a *Client) CancelSession(ctx context.Context, sessionID string) (SessionInfo, error) {
 	return a.CancelSessionFor(ctx, sessionID, "")
 }
@@ -277,16 +276,16 @@ func (a *Client) CancelSessionFor(ctx context.Context, sessionID, reason string)
 	return s, err
 }
 
-// ResendOutcome has the outcome of a session that has ended sent to the webhook
-// again, at once: for its coordinator, and admins. It returns a *wire.Error with
-// CodeNotFound, also where there is no webhook, CodeForbidden or CodeConflict for a
-// session that goes on.
+// ResendOutcome has the outcome of an ended session sent to the webhook again, at
+// once: for its coordinator, and admins. It returns a *wire.Error with
+// CodeNotFound, also without a webhook, CodeForbidden, or CodeConflict for a
+// session that has not ended.
 func (a *Client) ResendOutcome(ctx context.Context, sessionID string) error {
 	var answer struct{}
 	return a.do(ctx, webCall{method: http.MethodPost, path: sessionPath(sessionID) + "/webhook"}, &answer)
 }
 
-// fetch returns what is at path.
+// fetch returns the resource at path.
 func fetch[T any](ctx context.Context, a *Client, path string, query url.Values) (v T, err error) {
 	err = a.do(ctx, webCall{method: http.MethodGet, path: path, query: query}, &v)
 	return v, err
@@ -309,18 +308,18 @@ func (c webCall) open() bool {
 	return c.path == "/v1/login" || c.path == "/v1/token/refresh" || c.path == "/v1/logout"
 }
 
-// repeatable reports whether it does no harm to make the call at two servers.
+// repeatable reports whether the call may be made at two servers.
 func (c webCall) repeatable() bool { return c.method != http.MethodPost || c.once != "" }
 
-// reply is what a server answers: a body, or a refusal.
+// reply is a server's answer: a body, or a refusal.
 type reply struct {
 	body []byte
 	err  error
 	from *url.URL
 }
 
-// do makes a call at the first base URL that answers, and once more where the
-// token has expired there and the source has another.
+// do makes a call at the first base URL that answers, and once more if the token
+// has expired there and the source has another.
 func (a *Client) do(ctx context.Context, c webCall, into any) error {
 	token, err := a.freshToken(ctx)
 	if err != nil && !c.open() {
@@ -337,7 +336,7 @@ func (a *Client) do(ctx context.Context, c webCall, into any) error {
 	return err
 }
 
-// doWith makes a call with a token, or none.
+// doWith makes a call with a token, or without one.
 func (a *Client) doWith(ctx context.Context, c webCall, token string, into any) error {
 	var raw []byte
 	if c.body != nil {
@@ -384,8 +383,8 @@ func elsewhere(err error) bool {
 	return !errors.As(err, &told) || told.Code == wire.CodeUnavailable
 }
 
-// probe finds a server that answers, where there are several, for a call that is
-// made at one alone.
+// probe finds a server that answers, if there are several, for a call that must go
+// to one only.
 func (a *Client) probe(ctx context.Context) {
 	if len(a.bases) == 1 {
 		return
@@ -411,9 +410,9 @@ func (a *Client) freshToken(ctx context.Context) (string, error) {
 	return strings.TrimSpace(token), err
 }
 
-// newRequest makes the request that a call is, to one base URL.
+// newRequest makes a call's request to one base URL.
 func newRequest(ctx context.Context, base *url.URL, c webCall, token string, body []byte) (*http.Request, error) {
-	target := base.JoinPath(c.path) // which keeps its escapes
+	target := base.JoinPath(c.path) // keeps its escapes
 	target.RawQuery = c.query.Encode()
 	req, err := http.NewRequestWithContext(ctx, c.method, target.String(), bytes.NewReader(body))
 	if err != nil {
@@ -455,7 +454,7 @@ func (a *Client) once(ctx context.Context, base *url.URL, c webCall, token strin
 	return answer, nil
 }
 
-// answered tells OnAnswer of an answer.
+// answered reports an answer to OnAnswer.
 func (a *Client) answered(resp *http.Response) {
 	switch resp.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
@@ -483,5 +482,5 @@ func (a *Client) begin(req *http.Request, within time.Duration) (*http.Response,
 // errNoAnswer says that a server has accepted a call and not answered it.
 var errNoAnswer = errors.New("it does not answer")
 
-// ErrNotConclave is returned when what answers is not Conclave.
+// ErrNotConclave is returned when the answering server is not Conclave.
 var ErrNotConclave = servers.ErrNotConclave

@@ -17,24 +17,24 @@ import (
 )
 
 const (
-	// streamSilence is how long a stream may say nothing: three of the server's
+	// streamSilence is how long a stream may be silent: three of the server's
 	// heartbeats.
 	streamSilence = 9 * time.Second
 	maxEventBytes = 4 << 20
 )
 
-// SessionEvent is a state of a session, as it goes on.
+// SessionEvent is a state of a session.
 type SessionEvent struct {
 	Session SessionInfo
 	Ended   bool // it is the last
 }
 
-// errToldAll says that a stream has told all there is.
+// errToldAll says that a stream is complete.
 var errToldAll = errors.New("client: the session has ended")
 
 // Events follows a session until its end: its state at the beginning, and after
-// each change, of several in quick succession perhaps the last only. A stream that
-// breaks is made again, at the next URL, and goes on where it was. An error ends
+// each change; of several in quick succession perhaps only the last. A broken
+// stream is reopened, at the next URL, and continues where it was. An error ends
 // the sequence: the server's refusal, a [*wire.Error], or ctx's.
 func (a *Client) Events(ctx context.Context, sessionID string) iter.Seq2[SessionEvent, error] {
 	return func(yield func(SessionEvent, error) bool) {
@@ -70,7 +70,7 @@ func (a *Client) Events(ctx context.Context, sessionID string) iter.Seq2[Session
 	}
 }
 
-// opened is a stream that has begun, or why there is none.
+// opened is a stream that has begun, or the reason why it has not.
 type opened struct {
 	resp *http.Response
 	end  context.CancelFunc
@@ -85,14 +85,14 @@ func (o opened) close() {
 }
 
 // stream reads one stream, of the first base URL that answers. Last is the id of
-// the last event that was read.
+// the last event read.
 func (a *Client) stream(ctx context.Context, sessionID string, last *string, each func(SessionEvent) error) error {
 	token, err := a.freshToken(ctx)
 	if err != nil {
 		return err
 	}
 	o, i, err := servers.Race(ctx, a.servers, servers.StaggerBy, func(racing context.Context, i int) (opened, error) {
-		// The end of the race must not end the stream that has won it.
+		// The end of the race must not end the winning stream.
 		reading, end := context.WithCancel(ctx)
 		stop := context.AfterFunc(racing, end)
 		resp, err := a.open(reading, a.bases[i], sessionID, token, *last)
@@ -124,7 +124,7 @@ func (a *Client) stream(ctx context.Context, sessionID string, last *string, eac
 	return err
 }
 
-// open asks one base URL for a stream.
+// open requests a stream from one base URL.
 func (a *Client) open(ctx context.Context, base *url.URL, sessionID, token, last string) (*http.Response, error) {
 	req, err := newRequest(ctx, base, webCall{method: http.MethodGet, path: sessionPath(sessionID) + "/events"}, token, nil)
 	if err != nil {
@@ -152,10 +152,10 @@ func (a *Client) open(ctx context.Context, base *url.URL, sessionID, token, last
 	return nil, servers.Problem(resp, body)
 }
 
-// errBroken says that a stream has ended in the middle, or gone silent.
+// errBroken says that a stream has ended early, or become silent.
 var errBroken = errors.New("client: the stream of events has broken off")
 
-// readStream hands on the events of a stream until its end. Alive is called with
+// readStream passes on the events of a stream until its end. Alive is called with
 // each line.
 func readStream(resp *http.Response, last *string, each func(SessionEvent) error, alive func()) error {
 	lines := bufio.NewScanner(resp.Body)
@@ -185,7 +185,7 @@ func readStream(resp *http.Response, last *string, each func(SessionEvent) error
 	return errors.Join(lines.Err(), errBroken)
 }
 
-// event hands one on. Those that it does not know are passed over.
+// event passes one on. Unknown ones are skipped.
 func event(resp *http.Response, name, data string, each func(SessionEvent) error) error {
 	switch name {
 	case "problem":

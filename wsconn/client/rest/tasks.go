@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	longPoll    = 5 * time.Second // for a session's end, in one call: a server that hangs is noticed after it
+	longPoll    = 5 * time.Second // for a session's end, in one call: a hanging server is noticed after it
 	callAgainIn = 500 * time.Millisecond
 	keysPath    = "/v1/keys"
 )
 
-// What the web API answers with.
+// Answers of the web API.
 type (
 	NodeInfo     = wire.NodeInfo
 	PresenceInfo = wire.PresenceInfo
 )
 
-// Nodes lists the live nodes. Where they are is told to admins.
+// Nodes lists the live nodes. Only admins see where they are.
 func (a *Client) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	l, err := fetch[List[NodeInfo]](ctx, a, "/v1/nodes", nil)
 	return l.Items, err
@@ -38,12 +38,12 @@ func (a *Client) Presence(ctx context.Context, user string) (PresenceInfo, error
 	return fetch[PresenceInfo](ctx, a, "/v1/presence/"+url.PathEscape(user), nil)
 }
 
-// Keygen asks for a key over HTTP and waits for it. It needs no WebSocket, so that a
-// user may ask for several things at once, and beside a participant of its own.
-// Errors are those of Keygen of package client. When no server is in reach it asks again
-// until ctx ends. RequestID is the Idempotency-Key, of visible ASCII characters:
-// the same again, also of another process, is the same keygen and returns what it
-// has come to.
+// Keygen requests a key over HTTP and waits for it. It needs no WebSocket, so that
+// a user may request several things at once, and beside a participant of its own.
+// Errors are those of Keygen of package client. When no server is reachable it
+// retries until ctx ends. RequestID is the Idempotency-Key, of visible ASCII
+// characters: a repetition, even by another process, is the same keygen and returns
+// its outcome.
 func (a *Client) Keygen(ctx context.Context, r request.Keygen) (request.Key, error) {
 	user, err := a.user(ctx)
 	if err != nil {
@@ -80,7 +80,7 @@ func (a *Client) emit(e request.Event) {
 	}
 }
 
-// Sign asks for a signature over HTTP, waits for it and verifies it, as Keygen
+// Sign requests a signature over HTTP, waits for it and verifies it, as Keygen
 // does. A RequestID is the Idempotency-Key, of visible ASCII characters.
 func (a *Client) Sign(ctx context.Context, r request.Sign) (request.Signature, error) {
 	if r.RequestID == "" {
@@ -110,7 +110,7 @@ func (a *Client) Sign(ctx context.Context, r request.Sign) (request.Signature, e
 	})
 }
 
-// user is whose token it is.
+// user returns the token's user.
 func (a *Client) user(ctx context.Context) (string, error) {
 	if a.userID != "" {
 		return a.userID, nil
@@ -125,7 +125,7 @@ func (a *Client) user(ctx context.Context) (string, error) {
 // run starts a task and returns its session at its end.
 func (a *Client) run(ctx context.Context, c webCall) (s SessionInfo, err error) {
 	c.query = url.Values{"start": {"true"}}
-	if a.onEvent == nil { // else what it has become is wanted at once
+	if a.onEvent == nil { // otherwise the result is wanted at once
 		c.wait = longPoll
 		c.query.Set("wait", longPoll.String())
 	}
@@ -162,7 +162,7 @@ func (a *Client) WaitSession(ctx context.Context, sessionID string) (SessionInfo
 	}
 }
 
-// persist repeats a call until it succeeds, is refused for good, or ctx ends.
+// persist repeats a call until it succeeds, is refused permanently, or ctx ends.
 func (a *Client) persist(ctx context.Context, do func() error) error {
 	for {
 		err := do()
@@ -178,8 +178,8 @@ func (a *Client) persist(ctx context.Context, do func() error) error {
 }
 
 // passes reports whether a call that failed with err may succeed later: not after a
-// refusal or a full storage, and not where the server is not Conclave or its
-// certificate is not trusted.
+// refusal or a full storage, nor if the server is not Conclave or its certificate
+// is not trusted.
 func passes(err error) bool {
 	var told *wire.Error
 	if errors.As(err, &told) {
@@ -189,7 +189,7 @@ func passes(err error) bool {
 	return !errors.Is(err, servers.ErrNotConclave) && !errors.As(err, &untrusted)
 }
 
-// statusOf is a session's outcome, empty while it has none.
+// statusOf returns a session's outcome, empty before its end.
 func statusOf(s SessionInfo) wire.Status {
 	switch s.Phase {
 	case "completed":

@@ -10,10 +10,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TokenSource returns a token that is good now, or an error. It is called often
-// and should remember its token; it may wait for a new one until ctx ends. An
-// error that is a *wire.Error and not temporary stops the client, any other is
-// tried again.
+// TokenSource returns a valid token, or an error. It is called often and should
+// cache its token; it may wait for a new one until ctx ends. An error that is a
+// *wire.Error and not temporary stops the client, any other is retried.
 type TokenSource func(ctx context.Context) (string, error)
 
 // StaticToken is a source of one token.
@@ -22,8 +21,8 @@ func StaticToken(token string) TokenSource {
 }
 
 // Subject reads the user id from a token without verifying it, which is the
-// server's task: that of its sub, as [wire.UserOf] says. Where the servers take
-// another claim (--jwks-user-claim), it must be given as Config.User.
+// server's task: that of its sub, as in [wire.UserOf]. If the servers use another
+// claim (--jwks-user-claim), it must be given as Config.User.
 func Subject(token string) (string, error) {
 	var claims struct {
 		Subject string `json:"sub"`

@@ -24,8 +24,8 @@ type UserInfo struct {
 	OneTimeUntil time.Time   `json:"one_time_until,omitzero"`
 }
 
-// UserPassword is an account with the password that the servers have made for it,
-// "" where one was given. Printing it shows it.
+// UserPassword is an account with its server-generated password, "" if one was
+// given. Printing it shows the password.
 type UserPassword struct {
 	UserInfo
 	OneTimePassword string `json:"one_time_password,omitempty"`
@@ -34,10 +34,10 @@ type UserPassword struct {
 // UserPage selects part of the accounts, by user id. The zero value is the
 // beginning.
 type UserPage struct {
-	After string // the Next of the page before this one
+	After string // the Next of the previous page
 	Limit int    // at most 200; 0 for the server's default
 
-	// What is not zero selects: the beginning of the id, a role, and "enabled" or
+	// Non-zero fields select: the beginning of the id, a role, and "enabled" or
 	// "disabled".
 	Prefix string
 	Role   wire.Role
@@ -65,7 +65,7 @@ func (a *Client) User(ctx context.Context, user string) (UserInfo, error) {
 	return fetch[UserInfo](ctx, a, userPath(user), nil)
 }
 
-// AddUser makes an account. Without a password the servers make one that is good
+// AddUser makes an account. Without a password the servers make one that is valid
 // for one login, within three days.
 func (a *Client) AddUser(ctx context.Context, user, password string, roles ...wire.Role) (UserPassword, error) {
 	var u UserPassword
@@ -83,21 +83,21 @@ func (a *Client) SetUserPassword(ctx context.Context, user, password string) (Us
 	return u, err
 }
 
-// SetUserRoles gives an account other roles, and ends its tokens and logins. The last
-// admin who can log in cannot stop being one: CodeConflict.
+// SetUserRoles gives an account other roles, and ends its tokens and logins. The
+// last admin who can log in must stay one: CodeConflict.
 func (a *Client) SetUserRoles(ctx context.Context, user string, roles ...wire.Role) (UserInfo, error) {
 	var u UserInfo
 	err := a.do(ctx, webCall{method: http.MethodPut, path: userPath(user) + "/roles", body: map[string]any{"roles": roles}}, &u)
 	return u, err
 }
 
-// DisableUser bars an account and ends its tokens and logins, whoever issued them.
-// The last admin who can log in cannot bar themselves: CodeConflict.
+// DisableUser disables an account and ends its tokens and logins, from any issuer.
+// The last admin who can log in cannot be disabled: CodeConflict.
 func (a *Client) DisableUser(ctx context.Context, user, reason string) (UserInfo, error) {
 	return a.barUser(ctx, user, "/disable", reason)
 }
 
-// EnableUser lets an account in again. What it had stays ended.
+// EnableUser enables an account. Its earlier tokens and logins stay ended.
 func (a *Client) EnableUser(ctx context.Context, user string) (UserInfo, error) {
 	return a.barUser(ctx, user, "/enable", "")
 }
@@ -108,8 +108,8 @@ func (a *Client) barUser(ctx context.Context, user, verb, reason string) (UserIn
 	return u, err
 }
 
-// RemoveUser removes an account and ends its tokens and logins. Its keys and sessions
-// stay, under the name. The last admin who can log in cannot remove themselves:
+// RemoveUser removes an account and ends its tokens and logins. Its keys and
+// sessions stay, under the name. The last admin who can log in cannot be removed:
 // CodeConflict.
 func (a *Client) RemoveUser(ctx context.Context, user, reason string) error {
 	var answer struct{}

@@ -11,52 +11,52 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// The participants of a keygen attest which key they have made; the coordinator
-// checks that all of them have attested the one that the server tells. See
+// The participants of a keygen attest the key that they have made; the coordinator
+// checks that all of them have attested the key that the server reports. See
 // statement.Attested.
 
 // Attestor is a participant that has attested a key.
 type Attestor struct {
 	PartIndex int    `json:"part_index"`
 	User      string `json:"user_id"`
-	// Fingerprint is that of the identity that has signed.
+	// Fingerprint is that of the signing identity.
 	Fingerprint string `json:"fingerprint"`
 	// Pinned says that the identity was pinned by hand. Otherwise it is the one
-	// that was known before, or, if First, nobody but the server says whose it is.
+	// known before, or, if First, only the server says whose it is.
 	Pinned bool `json:"pinned"`
 	First  bool `json:"first"`
 
 	identity identity.Public
 }
 
-// ErrNotAttested is returned, as an [*AttestationError], for a key that is not the
-// one its participants attest.
+// ErrNotAttested is returned, as an [*AttestationError], for a key that differs
+// from its participants' attestations.
 var ErrNotAttested = errors.New("client: the key is not attested by its participants")
 
-// AttestationFault says what is wrong with the attestations of a key.
+// AttestationFault is the fault in the attestations of a key.
 type AttestationFault string
 
 // The faults.
 const (
-	AttestationMissing    AttestationFault = "missing"          // there is none, of participants whose identities are known
-	AttestationIncomplete AttestationFault = "incomplete"       // there are some, and not of all participants
+	AttestationMissing    AttestationFault = "missing"          // there are none, of participants whose identities are known
+	AttestationIncomplete AttestationFault = "incomplete"       // some participants' are absent
 	AttestationMalformed  AttestationFault = "malformed"        // one cannot be parsed
 	AttestationIdentity   AttestationFault = "identity_changed" // one is by another identity than the participant's
 	AttestationNotPinned  AttestationFault = "not_pinned"       // one is by an identity that is not pinned, where all must be
 	AttestationOther      AttestationFault = "other_key"        // another key, session, committee or threshold was attested
 )
 
-// AttestationError is returned for a key that its participants have not attested
-// as the server tells it. It is an ErrNotAttested. What is sent to its address may
-// be lost: the server, or who has captured it, may have the key alone.
+// AttestationError is returned for a key whose attestations do not confirm the
+// server's report. It is an ErrNotAttested. Funds sent to its address may be lost:
+// the server, or an attacker who has captured it, may have the key alone.
 type AttestationError struct {
 	Fault            AttestationFault
 	KeyID, SessionID string
-	AccountAddr      string // as the server tells it
+	AccountAddr      string // as reported by the server
 	Err              error
 }
 
-// Error says what is wrong and which address is not to be used.
+// Error names the fault and the address not to be used.
 func (e *AttestationError) Error() string {
 	return fmt.Sprintf("%s: %s; do not use the address %s of %s (%s)", ErrNotAttested, e.Err, e.AccountAddr, e.KeyID, e.Fault)
 }
@@ -67,12 +67,11 @@ func (e *AttestationError) Is(target error) bool { return target == ErrNotAttest
 // Unwrap returns the cause, such as an [*IdentityError].
 func (e *AttestationError) Unwrap() error { return e.Err }
 
-// CheckKey checks the attestations of a key that the web API has shown, offline:
-// what the participants have made, of which the server may tell anything. Known
-// tells whose identity is known, as [Policy] has it; with pinnedOnly those of all
-// participants must be pinned. It returns who has attested the key: nobody, if
-// there are no attestations and nobody is known. Otherwise all have, or the error
-// is an [*AttestationError].
+// CheckKey checks offline the attestations of a key that the web API has shown,
+// about which the server may claim anything. Known returns known identities, as in
+// [Policy]; with pinnedOnly those of all participants must be pinned. It returns
+// who has attested the key: nil, if there are no attestations and no identity is
+// known. Otherwise all have, or the error is an [*AttestationError].
 func CheckKey(info wire.KeyInfo, known func(user string) (Known, bool, error), pinnedOnly bool) ([]Attestor, error) {
 	curve, err := pubkey.ParseCurve(info.Curve)
 	if err != nil {
@@ -84,9 +83,9 @@ func CheckKey(info wire.KeyInfo, known func(user string) (Known, bool, error), p
 	}, info.Attestations, known, pinnedOnly)
 }
 
-// checkAttestations is CheckKey. Whoever is known must have attested, by the
-// identity that is known. All must have if one has: participants that can attest
-// make keys with such alone.
+// checkAttestations is CheckKey. Known participants must have attested, by their
+// known identity. If one has, all must: participants that can attest make keys only
+// with such.
 func checkAttestations(k statement.Attested, texts []string, known func(string) (Known, bool, error), pinnedOnly bool) ([]Attestor, error) {
 	refuse := func(fault AttestationFault, err error) ([]Attestor, error) {
 		return nil, &AttestationError{Fault: fault, KeyID: k.KeyID, SessionID: k.SessionID, AccountAddr: k.AccountAddr, Err: err}
@@ -136,8 +135,7 @@ func checkAttestations(k statement.Attested, texts []string, known func(string) 
 	return who, nil
 }
 
-// is notes by which identity a participant has attested, unless it must not be
-// that.
+// is records by which identity a participant has attested, or refuses it.
 func (a *Attestor) is(id identity.Public, pinnedOnly bool) error {
 	known := Known{User: a.User, Fingerprint: a.Fingerprint, Pinned: a.Pinned}
 	a.Fingerprint, a.identity = id.Fingerprint(), id
@@ -145,18 +143,18 @@ func (a *Attestor) is(id identity.Public, pinnedOnly bool) error {
 }
 
 // KeyVerifier decides whether a new key's attestations are acceptable to the
-// coordinator that has asked for it.
+// requesting coordinator.
 type KeyVerifier struct {
-	// User is the coordinator. One that is a participant too knows its own Identity.
+	// User is the coordinator. If it is a participant too, it knows its own Identity.
 	User     string
 	Identity *identity.Identity
-	// Trust says whose identities are known. Whoever is seen for the first time is
-	// given to its Trust.
+	// Trust decides which identities are known. Those seen for the first time are
+	// passed to its Trust.
 	Trust Policy
 }
 
-// Known returns what is known of a user: of the coordinator itself as well, which
-// may hold a part of the key.
+// Known returns the known identity of a user, including the coordinator itself,
+// which may hold a part of the key.
 func (v KeyVerifier) Known(user string) (known Known, ok bool, err error) {
 	known, ok, err = v.Trust.Look(user)
 	if err == nil && !ok && v.Identity != nil && user == v.User {
@@ -165,7 +163,7 @@ func (v KeyVerifier) Known(user string) (known Known, ok bool, err error) {
 	return known, ok, err
 }
 
-// Ready refuses, before anything is asked, a keygen whose outcome could not be
+// Ready refuses, before anything is sent, a keygen whose outcome could not be
 // accepted: it returns ErrNotPinned.
 func (v KeyVerifier) Ready(participants []string) error {
 	for _, user := range participants {
@@ -181,8 +179,8 @@ func (v KeyVerifier) Ready(participants []string) error {
 }
 
 // Verify checks the attestations of a key, one of each participant in their order,
-// and lets Trust remember whom it sees for the first time. It returns who has
-// attested the key: nobody, if there are no attestations and nobody is known.
+// and lets Trust remember identities seen for the first time. It returns who has
+// attested the key: nil, if there are no attestations and no identity is known.
 // Otherwise all have, or the error is an [*AttestationError].
 func (v KeyVerifier) Verify(k statement.Attested, attestations []string) ([]Attestor, error) {
 	k.Coordinator = v.User

@@ -1,12 +1,12 @@
-// Package trust says whose identity is whose, and which new keys are accepted by that.
-// It stores nothing: a [Store] does, such as package dirstore's.
+// Package trust decides which identity belongs to which user, and so which new keys
+// are accepted. It stores nothing: a [Store] does, such as package dirstore's.
 //
 // Start here: [Of] and [Pinned] make the [Policy] of a store, for the Config of a
-// client or a participant. [CheckKey] checks offline who has attested a key that the
-// web API has shown.
+// client or a participant. [CheckKey] checks offline who has attested a key that
+// the web API has shown.
 //
-// Identities are compared by their fingerprints. One that was pinned by hand is known
-// for good; one that was only seen before is the same as then.
+// Identities are compared by their fingerprints. One pinned by hand is known for
+// certain; one that was only seen before is known to be unchanged.
 package trust
 
 import (
@@ -23,39 +23,39 @@ var (
 	// ErrIdentityChanged is returned, as an [*IdentityError], for a user that was
 	// known by another identity.
 	ErrIdentityChanged = errors.New("client: the identity has changed")
-	// ErrNotPinned is the reason why a client that trusts nobody on first use refuses
-	// a user whose identity is not pinned.
+	// ErrNotPinned is the reason why a client without trust on first use refuses a
+	// user whose identity is not pinned.
 	ErrNotPinned = errors.New("client: the identity " + ReasonNotPinned)
 )
 
 // ReasonNotPinned is in every reason of a participant that declines because the
-// identity of the coordinator is not pinned: by its policy of whom to hear, and
-// not by what is asked for.
+// coordinator's identity is not pinned: by its policy on coordinators, and not
+// because of the request.
 const ReasonNotPinned = "is not pinned here"
 
 // NeedsPin reports whether the reason for which a participant declined, or a
 // session was rejected, is that the coordinator's identity is not pinned there. It
-// is for hints: whoever wrote the reason can write anything.
+// is for hints only: the reason's author can write anything.
 func NeedsPin(reason string) bool { return strings.Contains(reason, ReasonNotPinned) }
 
-// Policy says which identities a client takes for those of their users. The zero
-// value knows nobody.
+// Policy decides which identities a client accepts as those of their users. The
+// zero value knows none.
 type Policy struct {
-	// Known returns what is known of a user, and whether anything is. Nil means that
-	// nobody is known.
+	// Known returns the known identity of a user, and whether there is one. Nil
+	// means that there are none.
 	Known func(user string) (Known, bool, error)
 	// Trust decides whether id may be the identity of user, and may remember it. A
-	// participant asks it about each party of a key, and about a coordinator whose
-	// signed request was approved; its error is told to the others as the reason why
-	// this party does not go on. A coordinator asks it about participants that have
-	// attested a key and were not known; nil means that it takes them all.
+	// participant calls it for each party of a key, and for a coordinator whose
+	// signed request was approved; its error is sent to the others as the reason
+	// why this party stops. A coordinator calls it for participants that have
+	// attested a key and were not known; nil means that it accepts them all.
 	Trust func(user string, id identity.Public) error
-	// PinnedOnly refuses identities that were not pinned by hand: nobody is trusted
+	// PinnedOnly refuses identities that were not pinned by hand: there is no trust
 	// on first use.
 	PinnedOnly bool
 }
 
-// Of returns the policy of a store: whoever it knows is known, and it decides
+// Of returns the policy of a store: the identities it has are known, and it decides
 // about the others.
 func Of(s Store) Policy { return Policy{Known: s.Known, Trust: s.Trust} }
 
@@ -64,16 +64,16 @@ func Pinned(s Store) Policy {
 	return Policy{Known: s.Known, Trust: s.Trust, PinnedOnly: true}
 }
 
-// Store is a store that knows identities, and decides about those of users
-// that it does not know.
+// Store keeps known identities, and decides about those of users that it does not
+// know.
 type Store interface {
-	// Known returns what is known of a user, and whether anything is.
+	// Known returns the known identity of a user, and whether there is one.
 	Known(user string) (Known, bool, error)
 	// Trust decides whether id may be the identity of user, and may remember it.
 	Trust(user string, id identity.Public) error
 }
 
-// Known is what is known of a user's identity.
+// Known is a known identity of a user.
 type Known struct {
 	User        string `json:"user_id"`
 	Fingerprint string `json:"fingerprint"`
@@ -81,9 +81,9 @@ type Known struct {
 	Pinned bool `json:"pinned"`
 }
 
-// PinnedAs returns what is known of a user after pinning a fingerprint, as the
-// identity's owner has told it. k is what was known before, the zero value if
-// nothing was. An [*IdentityError] says that another identity is known.
+// PinnedAs returns a user's Known after pinning a fingerprint, as given by the
+// identity's owner. k is the Known before, the zero value if there was none. An
+// [*IdentityError] says that another identity is known.
 func (k Known) PinnedAs(user, fingerprint string) (Known, error) {
 	canonical, err := identity.ParseFingerprint(fingerprint)
 	switch {
@@ -97,8 +97,8 @@ func (k Known) PinnedAs(user, fingerprint string) (Known, error) {
 	return Known{User: user, Fingerprint: canonical, Pinned: true}, nil
 }
 
-// IdentityError is returned when a user comes with another identity than the one
-// that is known. It is an ErrIdentityChanged.
+// IdentityError is returned for a user with another identity than the known one. It
+// is an ErrIdentityChanged.
 type IdentityError struct {
 	User       string
 	Known, Now string // fingerprints
@@ -117,8 +117,8 @@ func (e *IdentityError) Error() string {
 // Is reports that it is an ErrIdentityChanged.
 func (e *IdentityError) Is(target error) bool { return target == ErrIdentityChanged }
 
-// SameIdentity returns an [*IdentityError] if id is not the identity that is known
-// from a key.
+// SameIdentity returns an [*IdentityError] if id is not the identity known from a
+// key.
 func SameIdentity(user string, known, id identity.Public) error {
 	if known != id {
 		return &IdentityError{User: user, Known: known.Fingerprint(), Now: id.Fingerprint()}
@@ -135,7 +135,7 @@ func (k Known) Holds(id identity.Public) error {
 	return nil
 }
 
-// Look returns what is known of a user, and whether anything is.
+// Look returns the known identity of a user, and whether there is one.
 func (p Policy) Look(user string) (Known, bool, error) {
 	if p.Known == nil {
 		return Known{}, false, nil
@@ -143,8 +143,8 @@ func (p Policy) Look(user string) (Known, bool, error) {
 	return p.Known(user)
 }
 
-// Admit decides about an identity by what Look has returned, and remembers
-// nothing. It returns an [*IdentityError] or an ErrNotPinned.
+// Admit decides about an identity by the result of Look, and remembers nothing. It
+// returns an [*IdentityError] or an ErrNotPinned.
 func (p Policy) Admit(user string, known Known, ok bool, id identity.Public) error {
 	if ok {
 		if err := known.Holds(id); err != nil {

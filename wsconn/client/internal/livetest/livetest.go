@@ -1,5 +1,5 @@
-// Package livetest runs a node and participants in this process, for the examples of
-// the SDK's packages. What fails ends the program.
+// Package livetest runs a node and participants in this process, for the examples
+// of the SDK's packages. An error ends the program.
 package livetest
 
 import (
@@ -22,7 +22,7 @@ import (
 type Server struct {
 	URL    string // its base URL
 	tokens *auth.HS256
-	Stop   func() // ends it, and the participants that Serve has started
+	Stop   func() // ends it, and the participants started by Serve
 	ctx    context.Context
 	lives  sync.WaitGroup
 }
@@ -57,7 +57,7 @@ func Start() *Server {
 	return s
 }
 
-// Token is what logging in would return.
+// Token returns a token as from a login.
 func (s *Server) Token(user string, role wire.Role) string {
 	token, _, err := s.tokens.Issue(user, []wire.Role{role}, time.Hour)
 	if err != nil {
@@ -66,7 +66,7 @@ func (s *Server) Token(user string, role wire.Role) string {
 	return token
 }
 
-// Dial returns a coordinator that is connected.
+// Dial returns a connected coordinator.
 func (s *Server) Dial(ctx context.Context, user string) *client.Client {
 	c, err := client.Dial(ctx, client.Config{URLs: []string{s.URL}, Token: client.StaticToken(s.Token(user, wire.RoleCoordinator))})
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package quiet bounds what a server can make a client say: lines of the log, and
-// events for a terminal. What is left out is counted.
+// Package quiet limits the output that a server can cause at a client: log lines,
+// and events for a terminal. Omitted ones are counted.
 package quiet
 
 import (
@@ -15,7 +15,7 @@ const (
 	maxDetails  = 6000 // and below
 )
 
-// Budget allows Most things in each minute. The zero value allows none. It is safe
+// Budget allows Most events in each minute. The zero value allows none. It is safe
 // for concurrent use.
 type Budget struct {
 	Most int
@@ -23,11 +23,11 @@ type Budget struct {
 	mu    sync.Mutex
 	since time.Time
 	used  int
-	left  int // out
+	left  int // omitted
 }
 
-// Take reports whether there is room for one more; and how many were left out in
-// the period before, once that has ended.
+// Take reports whether there is room for one more; and how many were omitted in the
+// previous period, once that has ended.
 func (b *Budget) Take(now time.Time) (ok bool, leftOut int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -45,7 +45,7 @@ func (b *Budget) Take(now time.Time) (ok bool, leftOut int) {
 
 // sampler is a zerolog.Sampler that gives each level its budget.
 type sampler struct {
-	log     zerolog.Logger // says what was left out
+	log     zerolog.Logger // reports the omitted lines
 	budgets [zerolog.PanicLevel + 1]Budget
 }
 

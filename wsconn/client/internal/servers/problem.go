@@ -17,18 +17,17 @@ func ParseBase(base string) (*url.URL, error) {
 	case err != nil:
 		return nil, errors.New("client: the server URL cannot be parsed")
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, errors.New("client: the server URL is not http://host or https://host") // what else it is may hold a password
+		return nil, errors.New("client: the server URL is not http://host or https://host") // any other URL may hold a password
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return nil, fmt.Errorf("client: the URL of %s must not hold a password, a query or a fragment", u.Host)
 	}
 	return u, nil
 }
 
-// ErrNotConclave is returned when what answers is not Conclave.
+// ErrNotConclave is returned when the answering server is not Conclave.
 var ErrNotConclave = errors.New("the answer is not what Conclave would say")
 
-// Problem reads a problem document. What is none comes from something in
-// between.
+// Problem reads a problem document. Any other body comes from a proxy on the way.
 func Problem(resp *http.Response, body []byte) error {
 	var doc struct {
 		Detail    string    `json:"detail"`

@@ -1,5 +1,5 @@
-// Package servers chooses among the base URLs of several servers: it remembers which
-// of them work, and tries them one beside the other.
+// Package servers chooses among the base URLs of several servers: it remembers
+// which of them work, and tries them in parallel with delays.
 package servers
 
 import (
@@ -17,7 +17,7 @@ const (
 	StaggerBy = time.Second
 
 	// After a failure a URL is tried last for a while, which doubles with each
-	// failure that follows.
+	// further failure.
 	avoidFirst = 10 * time.Second
 	avoidMost  = time.Minute
 )
@@ -30,17 +30,17 @@ type List struct {
 	failed []failures
 }
 
-// failures are those of one URL since it last answered.
+// failures counts one URL's failures since it last answered.
 type failures struct {
 	count int
 	until time.Time // it is tried last until then
 }
 
-// New returns a list of n URLs, of which nothing is known.
+// New returns a list of n URLs in unknown state.
 func New(n int) *List { return &List{failed: make([]failures, n)} }
 
-// Order returns the indices of all URLs in the order in which to try them: from
-// the preferred one on, and those last that have failed lately.
+// Order returns the indices of all URLs in the order in which to try them: from the
+// preferred one on, with those that have failed lately last.
 func (s *List) Order(now time.Time) []int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,7 +57,7 @@ func (s *List) Order(now time.Time) []int {
 	return append(order, avoided...)
 }
 
-// Answered notes that a URL works.
+// Answered records that a URL works.
 func (s *List) Answered(i int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +65,7 @@ func (s *List) Answered(i int) {
 	s.prefer = i
 }
 
-// Failing notes that a URL does not work, or has stopped to.
+// Failing records that a URL does not work, or no longer does.
 func (s *List) Failing(i int, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,23 +78,22 @@ func (s *List) Failing(i int, now time.Time) {
 	}
 }
 
-// raced is how one attempt has ended.
+// raced is the end of one attempt.
 type raced[T any] struct {
 	i     int
 	value T
 	err   error
 }
 
-// Race tries the URLs of s in their order until one succeeds: the next one when
-// one has failed, or has taken stagger, beside it. It returns the first success
-// and the URL that it is of, ends the other attempts, waits for them and hands
-// what they have made all the same to drop. Without a success it returns all
-// errors, or that of ctx.
+// Race tries the URLs of s in their order until one succeeds: the next one when one
+// has failed, or beside it when it has taken stagger. It returns the first success
+// and its URL, ends the other attempts, waits for them and passes their late
+// results to drop. Without a success it returns all errors, or that of ctx.
 func Race[T any](ctx context.Context, s *List, stagger time.Duration, try func(ctx context.Context, i int) (T, error), drop func(T)) (T, int, error) {
 	trying, cancel := context.WithCancel(ctx)
 	order := s.Order(time.Now())
 	results := make(chan raced[T], len(order))
-	begun := map[int]time.Time{} // of the attempts that have not ended
+	begun := map[int]time.Time{} // of the unfinished attempts
 	next := 0
 	start := func() {
 		i := order[next]
@@ -123,7 +122,7 @@ func Race[T any](ctx context.Context, s *List, stagger time.Duration, try func(c
 		case r := <-results:
 			delete(begun, r.i)
 			if r.err == nil {
-				// Whoever has had more time than it should need is slow, or hangs.
+				// An attempt that has had ample time is slow, or hangs.
 				for i, at := range begun {
 					if time.Since(at) >= stagger {
 						s.Failing(i, time.Now())
