@@ -10,7 +10,7 @@
 //
 // The package stores nothing. Accounts, logins, their limits and revocations are kept
 // on Redis by package cluster/store/accounts; [Account], [Login], [Renewed],
-// [Revocation], [LoginTry] and [Revoked] are what it and the edges exchange. The
+// [Revocation], [LoginTry] and [Revoked] are its interface to the edges. The
 // package does not decide what a user may do with a key or a session: package session
 // does. Everything in it is safe for concurrent use, except a LoginTry.
 //

@@ -20,7 +20,7 @@ import (
 // Unmarshal decodes text, one JSON value, into the value that into points to, as
 // encoding/json does, but refuses text that two programs may read differently:
 //
-//   - what is not UTF-8, and \u escapes that are half of a surrogate pair
+//   - bytes that are not UTF-8, and \u escapes that are half of a surrogate pair
 //   - a member that an object has twice, in the same or in other case
 //   - a member whose name is that of a known field but for the case
 //
