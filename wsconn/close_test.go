@@ -127,7 +127,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// TestDrainGivesUp: what does not end in time is cut off, and its context ends.
+// TestDrainGivesUp: sockets that do not end in time are cut off, and their context ends.
 func TestDrainGivesUp(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.CloseGrace = time.Minute })
 	began, ended := make(chan struct{}), make(chan error, 1)

@@ -11,8 +11,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestUnregisteredAreBounded: beyond the bound the oldest socket that has not
-// begun to register makes room, and nobody who has.
+// TestUnregisteredAreBounded: beyond the bound the oldest socket that has not begun
+// to register is closed, and no socket that has.
 func TestUnregisteredAreBounded(t *testing.T) {
 	const most = 5
 	h := serve(t, func(cfg *wsconn.Config) { cfg.MaxUnregistered = most })
@@ -20,7 +20,7 @@ func TestUnregisteredAreBounded(t *testing.T) {
 	var silent []*client
 	for i := range 3 * most {
 		silent = append(silent, h.dial(t))
-		if i < most { // one after the other, so that it is known which is the oldest
+		if i < most { // one after the other, so that the oldest is known
 			eventually(t, "the socket is counted", func() bool { return h.Count() == 1+i+1 })
 			continue
 		}
@@ -60,13 +60,13 @@ func TestUnregisteredAreBounded(t *testing.T) {
 }
 
 // TestSlowRegister: a client that has sent its register in time is not closed
-// because the node is slow, as it is when many come at once.
+// because the node is slow, as when many connect at once.
 func TestSlowRegister(t *testing.T) {
 	const timeout = 50 * time.Millisecond
 	h := serve(t, func(cfg *wsconn.Config) { cfg.RegisterTimeout = timeout })
 	refuse := true
 	h.handler.connected = func(context.Context, *wsconn.Conn, *wire.Register) (*wire.RegisterConfirm, error) {
-		<-time.After(4 * timeout) // longer than the client has, however slow the machine
+		<-time.After(4 * timeout) // longer than the client has, on any machine
 		if refuse {
 			refuse = false
 			return nil, wire.ErrConflict
@@ -86,8 +86,8 @@ func TestSlowRegister(t *testing.T) {
 	c.lives("alice")
 }
 
-// TestUserRate: what one user may send is the same on however many sockets, and
-// another user has its own.
+// TestUserRate: a user's limit is the same over any number of sockets, and another
+// user has its own.
 func TestUserRate(t *testing.T) {
 	const burst = 40
 	h := serve(t, func(cfg *wsconn.Config) {
@@ -116,7 +116,7 @@ func TestUserRate(t *testing.T) {
 			sent++
 		}
 	}
-	for range 10 { // patiently: it is not held against the socket
+	for range 10 { // slowly: it does not count against the socket
 		if code := answer(last, &wire.Ping{}); code != wire.CodeRateLimited {
 			t.Fatalf("message %d: %q, want %s", sent+1, code, wire.CodeRateLimited)
 		}
@@ -129,8 +129,8 @@ func TestUserRate(t *testing.T) {
 	bob.lives("bob")
 }
 
-// TestPatience: a client that the Handler tells to wait, again and again, is not
-// taken for one that goes on with what is wrong.
+// TestPatience: a client that the Handler repeatedly tells to wait is not treated
+// as one that repeats faults.
 func TestPatience(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.MaxRefused = 1 })
 	h.handler.receive = func(context.Context, *wsconn.Conn, wire.Message, wire.Payload) (wire.Payload, error) {
@@ -148,8 +148,8 @@ func TestPatience(t *testing.T) {
 	c.lives("alice")
 }
 
-// TestRegisterRate: who connects again and again is told to wait, whichever
-// socket it does it on; others are not.
+// TestRegisterRate: a client that connects again and again is told to wait, on any
+// socket; others are not.
 func TestRegisterRate(t *testing.T) {
 	const burst = 6
 	h := serve(t, func(cfg *wsconn.Config) { cfg.Registers = limit.NewThrottle(0.001, burst) })

@@ -25,10 +25,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an expected event.
 const patience = 10 * time.Second
 
-// fake is a Handler that records its calls and does what the test says.
+// fake is a Handler that records its calls and does as the test says.
 type fake struct {
 	connected func(context.Context, *wsconn.Conn, *wire.Register) (*wire.RegisterConfirm, error)
 	receive   func(context.Context, *wsconn.Conn, wire.Message, wire.Payload) (wire.Payload, error)
@@ -229,7 +229,7 @@ func (c *client) refusal() (wire.Message, *wire.ErrorPayload) {
 	return m, e
 }
 
-// lives checks that the connection goes on.
+// lives checks that the connection still works.
 func (c *client) lives(user string) {
 	c.t.Helper()
 	c.send(message(user, token(user, "participant", time.Hour), &wire.Ping{}))
@@ -238,7 +238,7 @@ func (c *client) lives(user string) {
 	}
 }
 
-// closed reads to the end and returns the close code, and what came before.
+// closed reads to the end and returns the close code, and earlier messages.
 func (c *client) closed() (code int, before []wire.Message) {
 	c.t.Helper()
 	_ = c.ws.SetReadDeadline(time.Now().Add(patience))

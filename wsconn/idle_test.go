@@ -16,7 +16,7 @@ import (
 )
 
 // rawJoin registers over a bare TCP connection whose client side costs next to
-// nothing, so that what is measured is the server's.
+// nothing, so that the measurement shows the server's cost.
 func rawJoin(t testing.TB, addr string, register []byte) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -49,14 +49,14 @@ func rawJoin(t testing.TB, addr string, register []byte) net.Conn {
 	return conn
 }
 
-// TestIdleMemory holds the price of an idle registered connection: heap, stack
-// and goroutines, without the kernel's buffers.
+// TestIdleMemory bounds the cost of an idle registered connection: heap, stack and
+// goroutines, without the kernel's buffers.
 func TestIdleMemory(t *testing.T) {
 	const count, most = 1800, 10 << 10 // two files each, and many systems allow 4096
 	h := serve(t, nil)
 	addr := strings.TrimSuffix(strings.TrimPrefix(h.url, "ws://"), "/ws")
 	register, _ := message("", token("alice", "participant", time.Hour), &wire.Register{UserID: "alice", Role: wire.RoleParticipant}).Encode()
-	rawJoin(t, addr, register) // whatever is made once is made
+	rawJoin(t, addr, register) // creates everything that is created only once
 	settle := func() (m runtime.MemStats) {
 		for range 4 { // stacks shrink by half a collection
 			runtime.GC()
@@ -84,8 +84,8 @@ func TestIdleMemory(t *testing.T) {
 	runtime.KeepAlive(clients)
 }
 
-// raceEnabled reports whether the race detector, which takes memory of its own
-// for everything, is in this binary.
+// raceEnabled reports whether this binary has the race detector, which needs memory
+// of its own.
 func raceEnabled() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})

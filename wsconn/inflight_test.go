@@ -35,8 +35,8 @@ func (l *later) Answer() (wire.Payload, error) {
 	return &wire.Ack{SessionID: l.name}, l.err
 }
 
-// rounds is a harness whose Handler only begins to deal with round messages. What
-// it has begun comes out of the channel; what else it receives goes to others.
+// rounds is a harness whose Handler only begins to process round messages. The
+// channel returns these; other messages go to others.
 func rounds(t *testing.T, edit func(*wsconn.Config)) (h *harness, begun chan *later, others chan wire.Type) {
 	h = serve(t, edit)
 	begun, others = make(chan *later, 1<<10), make(chan wire.Type, 1<<10)
@@ -58,7 +58,7 @@ func (c *client) sendRound(user, name string, bytes int) {
 		&wire.TSSMessage{SessionID: name, Attempt: 1, From: 1, To: 2, Body: strings.Repeat("A", bytes)}))
 }
 
-// beginRounds sends round messages, each when the one before it is begun.
+// beginRounds sends round messages, each when the previous one has begun.
 func (c *client) beginRounds(user string, begun chan *later, names ...string) (all []*later) {
 	c.t.Helper()
 	for _, name := range names {
@@ -85,7 +85,7 @@ func (c *client) wantAcks(names ...string) {
 	}
 }
 
-// nothing holds that nothing comes for a moment.
+// nothing checks that nothing arrives for a moment.
 func nothing[T any](t *testing.T, ch <-chan T, what string) {
 	t.Helper()
 	select {
@@ -109,8 +109,8 @@ func TestRoundsOverlap(t *testing.T) {
 	c.lives("alice")
 }
 
-// What is no round message waits until all before it are answered, an
-// acknowledgement of the mailbox excepted.
+// Other messages wait until all before them are answered, except an acknowledgement
+// of the mailbox.
 func TestOthersWaitForRounds(t *testing.T) {
 	t.Parallel()
 	h, begun, others := rounds(t, nil)
@@ -131,8 +131,8 @@ func TestOthersWaitForRounds(t *testing.T) {
 	c.wantAcks("a")
 }
 
-// A client that does not wait for answers makes the node hold no more than so
-// many messages, and no more than so many bytes.
+// A client that does not wait for answers cannot exceed the node's limits of
+// messages and bytes in flight.
 func TestRoundsAreBounded(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ bytes, sent, begun int }{
@@ -163,8 +163,8 @@ func TestRoundsAreBounded(t *testing.T) {
 	}
 }
 
-// What fails later is told like what fails at once, in its turn; a Handler that
-// panics later costs the socket.
+// A later failure is reported like an immediate one, in its turn; a later panic of
+// the Handler closes the socket.
 func TestRoundFailsLater(t *testing.T) {
 	t.Parallel()
 	h, begun, _ := rounds(t, nil)
@@ -192,8 +192,7 @@ func TestRoundFailsLater(t *testing.T) {
 	c.wantClosed(websocket.CloseInternalServerErr)
 }
 
-// Answers that are written together do not wait for room that only their being
-// written would make.
+// Answers written together do not wait for room that only writing them would free.
 func TestRoundsAndManyReplies(t *testing.T) {
 	t.Parallel()
 	h, begun, _ := rounds(t, nil)
@@ -204,11 +203,11 @@ func TestRoundsAndManyReplies(t *testing.T) {
 	first.slow = make(chan struct{})
 	close(first.done)
 	close(second.done)
-	const bad = 31 // the answers make it more than a queue of replies has room for
+	const bad = 31 // with the answers, more than the reply queue can hold
 	for range bad {
 		c.sendText("{")
 	}
-	time.Sleep(50 * time.Millisecond) // for the most of them to be queued
+	time.Sleep(50 * time.Millisecond) // for most of them to be queued
 	close(first.slow)
 	acks, refusals := 0, 0
 	for range bad + 2 {

@@ -17,8 +17,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestRefused sends what must not reach the Handler, each on a connection that
-// goes on.
+// TestRefused sends messages that must not reach the Handler, each on a connection
+// that stays open.
 func TestRefused(t *testing.T) {
 	h := serve(t, nil)
 	var received atomic.Int32
@@ -130,7 +130,7 @@ func TestReceive(t *testing.T) {
 		}
 	}
 	c.lives("alice")
-	// What the client may not see, the operator does.
+	// The operator sees the details hidden from the client.
 	for _, want := range []string{"disk on fire", "10.0.0.7"} {
 		if !strings.Contains(h.log.String(), want) {
 			t.Errorf("the log does not have %q", want)
@@ -192,7 +192,7 @@ func TestTooLarge(t *testing.T) {
 	}
 	c.wantClosed(websocket.CloseMessageTooBig)
 
-	// Far beyond it, so that much is left unread when the answer is written.
+	// Far beyond it, so that much is unread when the answer is written.
 	c, _ = h.join(t, "alice")
 	ws, far := c.ws, []byte(pad(50*limit))
 	go func() { _ = ws.WriteMessage(websocket.TextMessage, far) }()
@@ -218,14 +218,14 @@ func TestTooLarge(t *testing.T) {
 	c.wantClosed(websocket.CloseMessageTooBig)
 }
 
-// TestAbuse: faults are forgiven, but not without end.
+// TestAbuse: some faults are forgiven, but not without limit.
 func TestAbuse(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.MaxRefused = 5 })
 	h.handler.receive = func(context.Context, *wsconn.Conn, wire.Message, wire.Payload) (wire.Payload, error) {
 		return nil, wire.Errorf(wire.CodeSessionEnded, "ended")
 	}
 	c, _ := h.join(t, "alice")
-	// What befalls an honest client is not held against it.
+	// Refusals that an honest client can meet do not count.
 	for range 30 {
 		c.send(message("alice", token("alice", "participant", time.Hour), &wire.SessionCancel{SessionID: "s"}))
 		if _, e := c.refusal(); e.Code != wire.CodeSessionEnded {
@@ -283,8 +283,8 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestPanic: a fault in the Handler ends the connection it befell, with an
-// error, and no other.
+// TestPanic: a fault in the Handler ends its own connection, with an error, and no
+// other.
 func TestPanic(t *testing.T) {
 	const secret = "hunter2-in-a-panic"
 	tests := []struct {

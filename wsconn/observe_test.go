@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// observed keeps what an Observer is told, as text.
+// observed records an Observer's calls, as text.
 type observed struct {
 	mu   sync.Mutex
 	told []string
@@ -41,7 +41,7 @@ func (o *observed) has(what string) bool {
 	return slices.Contains(o.told, what)
 }
 
-// TestObserver does what an Observer is to hear of, each with its own socket.
+// TestObserver causes each event that an Observer reports, each with its own socket.
 func TestObserver(t *testing.T) {
 	var o observed
 	h := serve(t, func(cfg *wsconn.Config) { cfg.Observer, cfg.QueueMessages, cfg.RateLimit = &o, 4, 20 })

@@ -11,8 +11,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestBytesArePaced has a user send more bytes than the limit: what it sent is
-// received, what it sends next waits, others go on, and its end is not held up.
+// TestBytesArePaced has a user exceed the limit in bytes: its sent messages are
+// received, the next ones wait, others continue, and its close is not delayed.
 func TestBytesArePaced(t *testing.T) {
 	// A KiB a second, so slow that the test never sees the end of a pause.
 	limit := limit.NewThrottle(1, 110)

@@ -60,7 +60,7 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// TestFirstMessage: what a socket may begin with, and what becomes of it.
+// TestFirstMessage: possible first messages of a socket, and their results.
 func TestFirstMessage(t *testing.T) {
 	alice := &wire.Register{UserID: "alice", Role: wire.RoleParticipant}
 	refuse := func(err error) func(*harness) {
@@ -74,7 +74,7 @@ func TestFirstMessage(t *testing.T) {
 	}
 	reg := func(tok string, r *wire.Register) string { return encoded(message("", tok, r)) }
 	good := token("alice", "participant", time.Hour)
-	goes := 0 // the connection goes on
+	goes := 0 // the connection stays open
 	tests := []struct {
 		name  string
 		setup func(*harness)
@@ -173,7 +173,7 @@ func TestSupersededWhileConnecting(t *testing.T) {
 	}
 }
 
-// TestToken: a newer token prolongs the connection, and it ends with its newest.
+// TestToken: a newer token extends the connection, and it ends with its newest.
 func TestToken(t *testing.T) {
 	h := serve(t, nil)
 	c := h.dial(t)
@@ -187,7 +187,7 @@ func TestToken(t *testing.T) {
 	if !newest.After(first) {
 		t.Fatal("a newer token does not count")
 	}
-	// An older one that is still good does not shorten it.
+	// An older one that is still valid does not shorten it.
 	c.send(message("alice", token("alice", "participant", 100*time.Millisecond), &wire.Ping{}))
 	c.next()
 	before := c.wantClosed(wire.CloseTokenExpired)

@@ -13,7 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// revoked is what a test has revoked: users, and tokens by when they expire.
+// revoked is the test's revocations: users, and tokens by their expiry.
 type revoked struct {
 	mu    sync.Mutex
 	users map[string]error
@@ -44,12 +44,12 @@ func TestCloseRevoked(t *testing.T) {
 	alice, _ := h.join(t, "alice")
 	bob, _ := h.join(t, "bob")
 	carol, _ := h.join(t, "carol")
-	stranger := h.dial(t) // who has not registered has nothing to revoke
+	stranger := h.dial(t) // without a register nothing can be revoked
 	if n := h.CloseRevoked(); n != 0 {
 		t.Errorf("closed %d sockets of good tokens", n)
 	}
 	list.user("alice", auth.ErrRevoked)
-	list.user("bob", wire.Errorf(wire.CodeUnavailable, "cannot tell")) // is no reason
+	list.user("bob", wire.Errorf(wire.CodeUnavailable, "cannot tell")) // does not revoke
 	list.user("carol", errors.New("a fault"))                          // neither
 	if n := h.CloseRevoked(); n != 1 {
 		t.Errorf("closed %d sockets, want 1", n)
@@ -64,8 +64,8 @@ func TestCloseRevoked(t *testing.T) {
 	}
 }
 
-// TestRevokedMeanwhile: a token is revoked between its verification and the
-// moment when CloseRevoked could see whose socket it is.
+// TestRevokedMeanwhile: a token is revoked after its verification and before
+// CloseRevoked could see whose socket it is.
 func TestRevokedMeanwhile(t *testing.T) {
 	var list revoked
 	var connected atomic.Bool
@@ -74,7 +74,7 @@ func TestRevokedMeanwhile(t *testing.T) {
 		connected.Store(true)
 		return nil, nil
 	}
-	list.user("alice", auth.ErrRevoked) // the verifier of this test knows nothing of it
+	list.user("alice", auth.ErrRevoked) // this test's verifier does not know it
 	alice := h.dial(t)
 	alice.register("alice", "participant", time.Hour, nil)
 	alice.wantClosed(wire.CloseRevoked)
@@ -100,9 +100,9 @@ func TestRevokedMeanwhile(t *testing.T) {
 	if before := bob.wantClosed(wire.CloseRevoked); len(before) != 0 {
 		t.Errorf("got %+v first", before)
 	}
-	await(t, h.handler.ended) // what Connected did is undone
+	await(t, h.handler.ended) // Connected's work is undone
 
-	// A newer token that was revoked is not taken over in silence.
+	// A newer token that was revoked is not accepted silently.
 	h.handler.connected = nil
 	carol, _ := h.join(t, "carol")
 	list.mu.Lock()

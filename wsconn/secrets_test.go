@@ -15,8 +15,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestNoSecretsInLogs sends recognisable secrets wherever a message can hold
-// one, sound and unsound, and looks for them in the log at its finest.
+// TestNoSecretsInLogs sends recognisable secrets in every field that can hold one,
+// valid and invalid, and searches the log at its finest level for them.
 func TestNoSecretsInLogs(t *testing.T) {
 	const canary = "c4n4ry"
 	h256, err := auth.NewHS256([]byte(strings.Repeat("k", 32)), "", "")
@@ -92,7 +92,7 @@ func TestNoSecretsInLogs(t *testing.T) {
 	c.next()
 	c.wantClosed(websocket.CloseInternalServerErr)
 
-	// Words of the client's own in its close frame, and too much of them.
+	// The client's own text in its close frame, and too much of it.
 	c, _ = func() (*client, *wsconn.Conn) {
 		c := h.dial(t)
 		c.send(message("alice", tok, reg))
@@ -114,7 +114,7 @@ func TestNoSecretsInLogs(t *testing.T) {
 			t.Errorf("in the log: …%s…", log[max(0, i-200):min(len(log), i+50)])
 		}
 	}
-	// The log is not empty for it.
+	// The log is still not empty.
 	for _, want := range []string{"message refused", `"level":"debug"`, "registered", "handler panicked", "no space left", "socket closed", `"account":"alice"`} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log lacks %q", want)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// recorder is a net.Conn that notes what is done to it.
+// recorder is a net.Conn that records its calls.
 type recorder struct {
 	net.Conn
 	writes    []string
@@ -30,8 +30,8 @@ func (r *recorder) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// What is written reaches the connection in order and whole, in as few writes as
-// the buffer allows, and nothing of it stays in a buffer that is lent again.
+// Written data reaches the connection in order and whole, in as few writes as the
+// buffer allows, and none of it stays in a buffer that is lent again.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	under := &recorder{}
@@ -59,7 +59,7 @@ func TestStream(t *testing.T) {
 	if len(under.writes) != 2 {
 		t.Fatalf("%d writes once the buffer is full, want one", len(under.writes)-1)
 	}
-	write(streamBytes, "c") // too long to be held
+	write(streamBytes, "c") // too long to be buffered
 	write(5, "d")
 	lent := s.held
 	if err := errors.Join(s.flush(), s.flush()); err != nil {
@@ -81,8 +81,8 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// A deadline is set when it is sooner, or later by more than the slack: never
-// does a write have longer than was asked for.
+// A deadline is set when it is sooner, or later by more than the slack: a write
+// never has longer than requested.
 func TestStreamDeadline(t *testing.T) {
 	t.Parallel()
 	under := &recorder{}

@@ -17,8 +17,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestOffer pumps a mailbox through a small queue as the cluster does: offer,
-// and wait for room when refused. All arrives, once, in order, numbered.
+// TestOffer pumps a mailbox through a small queue as the cluster does: offer, and
+// wait for room when refused. All frames arrive, once, in order, numbered.
 func TestOffer(t *testing.T) {
 	for name, limits := range map[string]struct{ messages, bytes int }{
 		"few messages": {3, 1 << 20},
@@ -54,8 +54,8 @@ func TestOffer(t *testing.T) {
 	}
 }
 
-// stall makes the socket's buffers full: the client does not read. It returns
-// the seq that was refused first.
+// stall fills the socket's buffers: the client does not read. It returns the seq
+// that was refused first.
 func stall(t *testing.T, conn *wsconn.Conn) uint64 {
 	t.Helper()
 	big := bytes.Replace(frame(t, "alice", 0), []byte(`"s"`), []byte(`"`+strings.Repeat("s", 256<<10)+`"`), 1)
@@ -103,8 +103,8 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// TestSlow: a client that does not read is given up when a write takes too
-// long; who waits for room learns of it.
+// TestSlow: a client that does not read is closed when a write takes too long; a
+// caller that waits for room gets an error.
 func TestSlow(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.QueueMessages, cfg.WriteTimeout = 4, time.Second })
 	_, conn := h.join(t, "alice")
@@ -121,8 +121,8 @@ func TestSlow(t *testing.T) {
 	eventually(t, "it is logged as slow", func() bool { return strings.Contains(h.log.String(), fmt.Sprintf(`"code":%d`, wire.CloseSlow)) })
 }
 
-// TestRepliesAreBounded: who asks without end and never reads is not read from
-// any more, and given up.
+// TestRepliesAreBounded: a client that sends without end and never reads is no
+// longer read from, and closed.
 func TestRepliesAreBounded(t *testing.T) {
 	h := serve(t, func(cfg *wsconn.Config) { cfg.WriteTimeout, cfg.RateLimit = 1500*time.Millisecond, -1 })
 	var received atomic.Int64
@@ -135,13 +135,13 @@ func TestRepliesAreBounded(t *testing.T) {
 	for c.ws.WriteMessage(websocket.TextMessage, m) == nil {
 	}
 	await(t, h.handler.ended)
-	if n := received.Load(); n > 600 { // what the kernel takes in, and a few
+	if n := received.Load(); n > 600 { // the kernel's buffers, and a few
 		t.Errorf("%d messages were handled", n)
 	}
 }
 
-// TestImplicitAck: a client that knows no ack has what it has answered a ping
-// for, and never what it has not read.
+// TestImplicitAck: a client without acks has received the frames before an answered
+// ping, and never those that it has not read.
 func TestImplicitAck(t *testing.T) {
 	acks := make(chan uint64, 100)
 	h := serve(t, nil)
@@ -150,8 +150,8 @@ func TestImplicitAck(t *testing.T) {
 	for seq := uint64(5); seq <= 7; seq++ {
 		conn.Offer(seq, frame(t, "alice", 1), time.Time{})
 	}
-	// Messages of its own prove nothing: they may have crossed. Neither do pongs
-	// that answer no ping, or one that was never sent.
+	// Its own messages prove nothing: they may have crossed. Neither do pongs that
+	// answer no ping, or one that was never sent.
 	tok := token("alice", "participant", time.Hour)
 	for _, data := range []string{"", "x", "8", "-1", "18446744073709551615"} {
 		if err := c.ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(patience)); err != nil {
@@ -187,7 +187,7 @@ func TestImplicitAck(t *testing.T) {
 	}
 }
 
-// TestExplicitAck: who resumes or has sent an ack speaks for itself.
+// TestExplicitAck: a client that resumes or has sent an ack acknowledges itself.
 func TestExplicitAck(t *testing.T) {
 	h := serve(t, nil)
 	h.handler.acked = func(seq uint64) { t.Errorf("acked %d for it", seq) }

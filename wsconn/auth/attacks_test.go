@@ -22,16 +22,16 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// attack makes a token that must be refused; "" where it does not go with a kind.
+// attack makes a token that must be refused; "" if it does not apply to a kind.
 type attack struct {
 	name string
 	make func(k kind) string
 }
 
-// goodClaims are those of the token that the attacks are made of.
+// goodClaims are the claims of the token that the attacks start from.
 func goodClaims() string { return good(`,"iss":"conclave","aud":["other","mpc"]`) }
 
-// TestAttacks tries what has broken other verifiers, on every kind of verifier.
+// TestAttacks tries attacks that broke other verifiers, on every kind of verifier.
 func TestAttacks(t *testing.T) {
 	t.Parallel()
 	all := slices.Concat(shapeAttacks(), algorithmAttacks(), signatureAttacks(), headerAttacks(), keyAttacks(), claimAttacks())
@@ -42,7 +42,7 @@ func TestAttacks(t *testing.T) {
 			}
 			for _, a := range all {
 				token := a.make(k)
-				// Of another issuer's subjects these are names that are mapped: see TestSubjects.
+				// For another issuer's subjects these are names to map: see TestSubjects.
 				mapped := k.alg != "HS256" && (a.name == "sub with a colon" || a.name == "sub with braces")
 				if token == "" || mapped {
 					continue
@@ -69,13 +69,13 @@ func TestAttacks(t *testing.T) {
 	}
 }
 
-// split returns the three parts of a good token.
+// split returns the three parts of a valid token.
 func (k kind) split() (header, claims, sig string) {
 	p := strings.Split(k.claims(goodClaims()), ".")
 	return p[0], p[1], p[2]
 }
 
-// shapeAttacks spell a token otherwise than its issuer would.
+// shapeAttacks spell a token in another form than its issuer would.
 func shapeAttacks() []attack {
 	edit := func(f func(header, claims, sig string) string) func(kind) string {
 		return func(k kind) string { return f(k.split()) }
@@ -138,7 +138,7 @@ func b64Padded(s string) string {
 	return text + strings.Repeat("=", (4-len(text)%4)%4)
 }
 
-// strayBits sets a bit of the last sign that stands for nothing.
+// strayBits sets an unused bit of the last character.
 func strayBits(s string) string {
 	const signs = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	if len(s)%4 == 0 {
@@ -198,7 +198,7 @@ func algorithmAttacks() []attack {
 	}
 	for alg, sign := range signers {
 		list = append(list, attack{alg + " by its own key, under this kid", func(k kind) string {
-			if alg == k.alg || alg == "HS256" && strings.HasPrefix(k.name, "both") { // which is a good token of the other kind
+			if alg == k.alg || alg == "HS256" && strings.HasPrefix(k.name, "both") { // a valid token of the other kind
 				return ""
 			}
 			forged := k
@@ -209,7 +209,7 @@ func algorithmAttacks() []attack {
 	return append(list, confusionAttacks()...)
 }
 
-// confusionAttacks sign by HMAC with what anyone can read.
+// confusionAttacks sign by HMAC with public values.
 func confusionAttacks() []attack {
 	i := newIssuer()
 	spki := func(key any) []byte { der, _ := x509.MarshalPKIXPublicKey(key); return der }
@@ -258,7 +258,7 @@ func confusionAttacks() []attack {
 	return list
 }
 
-// signatureAttacks send a signature that is none.
+// signatureAttacks send an invalid signature.
 func signatureAttacks() []attack {
 	n := elliptic.P256().Params().N
 	raw := func(f func(sig []byte) []byte) func(kind) string {
@@ -323,7 +323,7 @@ func signatureAttacks() []attack {
 	}
 }
 
-// headerAttacks say in the header what must not be followed.
+// headerAttacks put instructions in the header that must not be followed.
 func headerAttacks() []attack {
 	i := newIssuer()
 	list := []attack{
@@ -352,7 +352,7 @@ func headerAttacks() []attack {
 		{"unencoded claims", func(k kind) string { return k.token(k.header(`,"b64":false,"crit":["b64"]`), goodClaims()) }},
 		{"a type that is a number", func(k kind) string { return k.token(k.header(`,"typ":7`), goodClaims()) }},
 	}
-	// Refused also when the right key signed it: what it asks for is not done.
+	// Refused even if the right key signed it: its request is not supported.
 	for name, member := range map[string]string{
 		"crit": `"crit":["exp"]`, "crit null": `"crit":null`, "crit empty": `"crit":[]`, "crit of kid": `"crit":["kid"]`, "b64 alone": `"b64":false`,
 		"jwk": `"jwk":{"kty":"oct","k":"AAAA"}`, "jku": `"jku":"http://127.0.0.1:1/keys"`, "x5u": `"x5u":"http://127.0.0.1:1/cert"`, "x5c": `"x5c":["AAAA"]`,
@@ -396,7 +396,7 @@ func keyAttacks() []attack {
 	return list
 }
 
-// claimAttacks are signed by the right key, and say what must not be believed.
+// claimAttacks are signed by the right key, with claims that must be refused.
 func claimAttacks() []attack {
 	soon := epoch.Unix() + 60
 	base := func(exp any, more string) string {

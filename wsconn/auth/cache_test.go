@@ -16,7 +16,7 @@ func TestTokenCacheIsBounded(t *testing.T) {
 		if n := c.len(); n > most {
 			t.Fatalf("%d entries, at most %d", n, most)
 		}
-		// What is used stays, whatever else comes.
+		// Used entries stay, whatever others arrive.
 		if got, ok := c.get(sum(-1)); !ok || got.Subject != "busy" {
 			t.Fatalf("forgotten after %d others", i)
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestDocumentedIssuers verifies the tokens that INTEGRATION shows with the settings
-// that stand above them.
+// TestDocumentedIssuers verifies the tokens shown in INTEGRATION with the settings
+// above them.
 func TestDocumentedIssuers(t *testing.T) {
 	t.Parallel()
 	section := docstest.Section(t, docstest.Integration, "## Tokens")

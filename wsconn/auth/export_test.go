@@ -1,6 +1,6 @@
 package auth
 
-// CheckRedirect is what a JWKS's own client follows redirects by.
+// CheckRedirect is the redirect rule of a JWKS's own client.
 var CheckRedirect = checkRedirect
 
 func (t *tokenCache) len() int {

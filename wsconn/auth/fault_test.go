@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestFault makes a verifier refuse for each reason that is told apart.
+// TestFault makes a verifier refuse for each reason in Faults.
 func TestFault(t *testing.T) {
 	t.Parallel()
 	now := &clock{t: epoch}

@@ -12,7 +12,7 @@ import (
 )
 
 // FuzzVerify signs any header and claims with the right key of each kind, so that
-// parsing gets as far as it can, and sends them unsigned as well.
+// parsing gets as far as possible, and sends them unsigned as well.
 func FuzzVerify(f *testing.F) {
 	all := kinds(f, &clock{t: epoch})
 	for i, k := range all {
@@ -45,8 +45,8 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-// FuzzJWKS reads any file as a JWKS: it never panics, and what it takes verifies
-// nothing but by its own keys.
+// FuzzJWKS reads any file as a JWKS: it never panics, and an accepted one verifies
+// only tokens of its own keys.
 func FuzzJWKS(f *testing.F) {
 	i := newIssuer()
 	f.Add(jwksText(f, i.published()...))

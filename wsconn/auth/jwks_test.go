@@ -57,7 +57,7 @@ func (s *server) serve(body []byte) {
 	s.say(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(body) })
 }
 
-// reports collects what a JWKS tells its operator.
+// reports collects a JWKS's reports to its operator.
 type reports struct {
 	mu   sync.Mutex
 	list []string
@@ -81,7 +81,7 @@ func (r *reports) all() string {
 	return strings.Join(r.list, "; ")
 }
 
-// signedBy is a good token by one of the issuer's keys, under any kid.
+// signedBy is a valid token by one of the issuer's keys, under any kid.
 func signedBy(alg, kid string, sign func([]byte) []byte) string {
 	return kind{alg: alg, kid: kid, sign: sign}.claims(goodClaims())
 }
@@ -100,8 +100,8 @@ func newJWKS(t *testing.T, c *clock, source string, change ...func(*auth.JWKSCon
 	return j, told
 }
 
-// TestJWKSRotation goes through an issuer's life: a key is added, its tokens are
-// good at once; the old one is removed, its tokens are not, remembered or not.
+// TestJWKSRotation goes through an issuer's life: when a key is added, its tokens are
+// valid at once; when the old one is removed, its tokens are refused, cached or not.
 func TestJWKSRotation(t *testing.T) {
 	t.Parallel()
 	i, c, s := newIssuer(), &clock{t: epoch}, newServer(t)
@@ -134,7 +134,7 @@ func TestJWKSRotation(t *testing.T) {
 	second := want("the second key, by its first token", byD1, "")
 	want("the first key, still", byR1, "")
 
-	// What cannot be read changes nothing.
+	// An unreadable set changes nothing.
 	for name, answer := range map[string]http.HandlerFunc{
 		"is down":          func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) },
 		"serves garbage":   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
@@ -173,7 +173,7 @@ func TestJWKSRotation(t *testing.T) {
 	if j.Check(first) == nil || j.Check(second) != nil {
 		t.Error("Check does not tell a key that is gone from one that is there")
 	}
-	// The same name for another key is another key.
+	// Another key under the same name is a different key.
 	s.serve(jwksText(t, d1, rsaJWK("r1", &i.stranger.PublicKey)))
 	if err := j.Load(t.Context()); err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestJWKSRotation(t *testing.T) {
 	if j.Check(first) == nil {
 		t.Error("Check takes a key for another that has its name")
 	}
-	// An issuer that takes back all keys is believed.
+	// A set without keys is accepted.
 	s.serve(jwksText(t))
 	if err := j.Load(t.Context()); err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestJWKSRotation(t *testing.T) {
 	}
 }
 
-// TestJWKSUnknownKey bounds what strangers can make a node ask the issuer.
+// TestJWKSUnknownKey bounds the requests to the issuer that clients can cause.
 func TestJWKSUnknownKey(t *testing.T) {
 	t.Parallel()
 	i, c, s := newIssuer(), &clock{t: epoch}, newServer(t)
@@ -237,8 +237,8 @@ func TestJWKSUnknownKey(t *testing.T) {
 	}
 }
 
-// TestJWKSHangingServer: whoever waits for an issuer that does not answer can go
-// away, and a known key does not wait at all.
+// TestJWKSHangingServer: a caller that waits for an issuer that does not answer can
+// leave, and a known key does not wait at all.
 func TestJWKSHangingServer(t *testing.T) {
 	t.Parallel()
 	i, c, s := newIssuer(), &clock{t: epoch}, newServer(t)
@@ -266,8 +266,8 @@ func TestJWKSHangingServer(t *testing.T) {
 	wg.Wait()
 }
 
-// TestJWKSRun reads a file again when it changes, and keeps what it has while the
-// file is not good.
+// TestJWKSRun reads a file again when it changes, and keeps the last set while the
+// file is invalid.
 func TestJWKSRun(t *testing.T) {
 	t.Parallel()
 	i, c := newIssuer(), &clock{t: epoch}
@@ -337,7 +337,7 @@ func TestJWKSPinsAlgorithm(t *testing.T) {
 	}
 }
 
-// TestJWKSKeys is which keys verify, and what is said of the others.
+// TestJWKSKeys checks which keys verify, and the reports about the others.
 func TestJWKSKeys(t *testing.T) {
 	t.Parallel()
 	i, c := newIssuer(), &clock{t: epoch}
@@ -476,7 +476,7 @@ func TestJWKSConfig(t *testing.T) {
 			t.Errorf("%+v", cfg)
 		}
 	}
-	// A password in the address is not repeated, and encryption is not taken away.
+	// A password in the address is not repeated, and encryption is not removed.
 	s := newServer(t)
 	s.serve(jwksText(t))
 	secure := httptest.NewTLSServer(http.RedirectHandler(s.URL, http.StatusFound))

@@ -70,7 +70,7 @@ func edJWK(kid string, key ed25519.PublicKey) jwk {
 	return jwk{"kty": "OKP", "kid": kid, "crv": "Ed25519", "x": b64.EncodeToString(key)}
 }
 
-// with returns k with members set, or removed where nil.
+// with returns k with members set, or removed if nil.
 func with(k jwk, members jwk) jwk {
 	changed := jwk{}
 	for name, v := range k {
@@ -136,7 +136,7 @@ type kind struct {
 	sign     func(text []byte) []byte
 }
 
-// header is that of a good token, with more members.
+// header is a valid token's, with more members.
 func (k kind) header(more string) string {
 	kid := ""
 	if k.kid != "" {
@@ -145,7 +145,7 @@ func (k kind) header(more string) string {
 	return fmt.Sprintf(`{"alg":%q%s%s}`, k.alg, kid, more)
 }
 
-// seal signs two parts as they are.
+// seal signs two parts unchanged.
 func (k kind) seal(header, claims string) string {
 	text := header + "." + claims
 	return text + "." + b64.EncodeToString(k.sign([]byte(text)))
@@ -156,7 +156,7 @@ func (k kind) token(header, claims string) string {
 	return k.seal(b64.EncodeToString([]byte(header)), b64.EncodeToString([]byte(claims)))
 }
 
-// claims signs any claims under a good header.
+// claims signs any claims under a valid header.
 func (k kind) claims(claims string) string { return k.token(k.header(""), claims) }
 
 func hmacOf(key []byte) func([]byte) []byte { return hmacWith(sha256.New, key) }
@@ -196,7 +196,7 @@ func edSigner(key ed25519.PrivateKey) func([]byte) []byte {
 	return func(text []byte) []byte { return ed25519.Sign(key, text) }
 }
 
-// kinds are all verifiers there are, by every kind of key.
+// kinds are all verifiers, by every kind of key.
 func kinds(t testing.TB, c *clock) []kind {
 	i := newIssuer()
 	own := newHS256(t, c, "conclave", "mpc")

@@ -11,11 +11,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// formerNames could once be those of accounts.
+// formerNames were once valid for accounts.
 var formerNames = []string{"..", "-rf", "--help", "alice\u3164", "\u0430lice", "ａｌｉｃｅ"}
 
-// TestNamesInTokens: nobody who comes anew has a name that can be taken for
-// another's, whoever issued the token; an account from before keeps its own.
+// TestNamesInTokens: a new user cannot have a name that can be taken for another's,
+// whoever issued the token; an older account keeps its own.
 func TestNamesInTokens(t *testing.T) {
 	secret := []byte(strings.Repeat("s", auth.MinSecretBytes))
 	h, err := auth.NewHS256(secret, "", "")

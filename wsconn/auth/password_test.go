@@ -9,8 +9,8 @@ import (
 )
 
 // Whatever a password is compared with, a hash is computed before the answer, and
-// where there is none to compare with it is one of the same cost. The one slot for
-// hashing is taken here, so no comparison gets past it.
+// without a stored one it has the same cost. The one slot for hashing is taken
+// here, so no comparison gets past it.
 func TestCheckCostsTheSame(t *testing.T) {
 	h := NewHasher(Cost{MemoryKiB: 64, Time: 1, Threads: 1}, 1)
 	stored, err := h.Hash(t.Context(), "correct horse")

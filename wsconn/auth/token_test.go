@@ -99,7 +99,7 @@ func TestIssueVerify(t *testing.T) {
 		t.Errorf("expires %s, want %s", issued.ExpiresAt, want)
 	}
 
-	// It is good until that moment, cached or not, and not a moment longer.
+	// It is valid until that moment, cached or not, and not longer.
 	for _, v := range []*auth.HS256{h, newHS256(t, c, "conclave", "mpc")} {
 		c.set(issued.ExpiresAt.Add(-time.Nanosecond))
 		if _, err := v.Verify(t.Context(), token); err != nil {
@@ -200,7 +200,7 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestAccepted are tokens that are unusual and good.
+// TestAccepted are unusual and valid tokens.
 func TestAccepted(t *testing.T) {
 	h := newHS256(t, &clock{t: epoch}, "conclave", "mpc")
 	at := func(exp any, more string) string {
@@ -262,7 +262,7 @@ func TestMaxLife(t *testing.T) {
 	}
 }
 
-// TestIssuerAndAudienceUnset: what is not configured is not looked at.
+// TestIssuerAndAudienceUnset: unconfigured claims are not checked.
 func TestIssuerAndAudienceUnset(t *testing.T) {
 	h := newHS256(t, &clock{t: epoch}, "", "")
 	if _, err := h.Verify(t.Context(), raw(secret, hsHeader, good(`,"iss":"anyone","aud":"anything"`))); err != nil {

@@ -11,7 +11,7 @@ import (
 )
 
 // queued has n logins of a network wait, one after the other, and returns where
-// each says its name when it gets a slot.
+// each sends its name when it gets a slot.
 func queued(t *testing.T, q *turns, turn Turn, n int, got chan<- string) {
 	t.Helper()
 	for range n {
@@ -39,8 +39,8 @@ func queued(t *testing.T, q *turns, turn Turn, n int, got chan<- string) {
 	}
 }
 
-// TestTurnsAreFair: whoever comes behind a crowd from one network is next but one,
-// and from a network that the account knows likewise behind a crowd of networks.
+// TestTurnsAreFair: a login behind a crowd from one network is next but one, and
+// one from a network that the account knows likewise behind a crowd of networks.
 func TestTurnsAreFair(t *testing.T) {
 	q, got := &turns{slots: 1, most: 100}, make(chan string, 200)
 	if err := q.acquire(t.Context(), Turn{}); err != nil {
@@ -66,8 +66,8 @@ func TestTurnsAreFair(t *testing.T) {
 	among("owner", 2)
 }
 
-// TestTurnsMakeRoom: when too many wait, one of the largest crowd is refused for
-// who comes from elsewhere, and the crowd makes no room for itself.
+// TestTurnsMakeRoom: when too many wait, one of the largest crowd is refused for a
+// login from elsewhere, and the crowd makes no room for itself.
 func TestTurnsMakeRoom(t *testing.T) {
 	q, got := &turns{slots: 1, most: 10}, make(chan string, 200)
 	if err := q.acquire(t.Context(), Turn{}); err != nil {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-const patience = time.Minute // for anything that should happen at once, on a busy machine
+const patience = time.Minute // for any event that should happen at once, on a busy machine
 
-// eventually waits for something that should become true at once.
+// eventually waits for a condition that should hold at once.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(patience)

@@ -13,7 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// A coordinator leaves in the mailbox what is for its user's participant.
+// A coordinator leaves messages for its user's participant in the mailbox.
 func TestCoordinatorKeepsParticipantsMail(t *testing.T) {
 	f := clienttest.New(t)
 	f.Mu.Lock()
@@ -41,7 +41,7 @@ func TestSuperseded(t *testing.T) {
 		t.Errorf("got %v, want ErrSuperseded", err)
 	}
 	first.mu.Lock()
-	first.err = nil // the cleanup expects a good end
+	first.err = nil // the cleanup expects a clean end
 	first.mu.Unlock()
 	_ = second
 }
@@ -72,7 +72,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Without a newer token there is no use in going on.
+	// Without a newer token a retry cannot help.
 	if _, err := Dial(clienttest.Within(t), Config{URLs: []string{f.URL}, RetryMin: time.Millisecond, Token: rest.StaticToken(old)}); !errors.Is(err, ErrTokenExpired) {
 		t.Errorf("got %v, want ErrTokenExpired", err)
 	}

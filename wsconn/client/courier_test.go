@@ -102,7 +102,7 @@ func TestInbox(t *testing.T) {
 	}
 	b.reset(0, false)
 	due("nothing", 0)
-	for seq := uint64(5); seq <= 8; seq++ { // what came before had been acknowledged by another process
+	for seq := uint64(5); seq <= 8; seq++ { // earlier ones were acknowledged by another process
 		if !b.fresh(seq) {
 			t.Errorf("%d is not fresh", seq)
 		}
@@ -137,8 +137,8 @@ func TestInbox(t *testing.T) {
 	}
 }
 
-// What there is no room for is said of a request at once; a message of a session
-// that has begun waits for room.
+// For a request, a lack of room is reported at once; a message of a begun session
+// waits for room.
 func TestCourierWithoutRoom(t *testing.T) {
 	c, now := newCourier(), time.Now()
 	var told []string

@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 )
 
-// A coordinator has three people make a key, of whom two must sign, and signs
-// with it. Package participant has an Example that runs.
+// A coordinator has three participants make a key with threshold 2, and signs with
+// it. Package participant has an Example that runs.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestHoldAll: a coordinator's client does not count what it leaves to a
-// participant.
+// TestHoldAll: a coordinator's client does not count the messages that it leaves to
+// a participant.
 func TestHoldAll(t *testing.T) {
 	b := &inbox{}
 	b.init()

@@ -16,8 +16,8 @@ import (
 // shortTransaction is an unsigned Ethereum transaction of 32 bytes.
 const shortTransaction = "0xdf80018252089435353535353535353535353535353535353535350180018080"
 
-// TestUnclearDataIsNotAskedFor: the SDK asks nobody for what could be meant, or
-// would be sent, as something else.
+// TestUnclearDataIsNotAskedFor: the SDK sends no request for data that is
+// ambiguous, or would be sent as something else.
 func TestUnclearDataIsNotAskedFor(t *testing.T) {
 	a, err := rest.New(rest.Config{URLs: []string{clienttest.Serve(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("asked: %s %s", r.Method, r.URL) })}, Token: StaticToken("t0ken")})
 	if err != nil {
@@ -30,7 +30,7 @@ func TestUnclearDataIsNotAskedFor(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	over, cancel := context.WithCancel(context.Background())
-	cancel() // what is asked for all the same is not waited for
+	cancel() // a request sent all the same is not waited for
 	const address = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F"
 	for name, tc := range map[string]struct {
 		request request.Sign

@@ -14,8 +14,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// A server that is stopped is left within ten seconds, wherever it is: before it
-// has answered the upgrade, the register, or later.
+// A stopped server is left within ten seconds, at any stage: before it has answered
+// the upgrade, the register, or later.
 func TestStoppedServerIsLeft(t *testing.T) {
 	t.Parallel()
 	f := clienttest.New(t)
@@ -56,8 +56,8 @@ func TestStoppedServerIsLeft(t *testing.T) {
 	})
 }
 
-// A socket that was superseded by a register which its own client had given up is
-// made again: a node that was stopped has read it late.
+// A socket superseded by a register that its own client had abandoned is made
+// again: a stopped node has read it late.
 func TestSupersededByAGhost(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -90,8 +90,8 @@ func TestSupersededByAGhost(t *testing.T) {
 	}
 }
 
-// A link on which connections are made and end early is not waited for as for
-// servers that are away.
+// The pause is shorter where connections succeed and end early than where servers
+// are unreachable.
 func TestFlappingLinkIsTriedOften(t *testing.T) {
 	t.Parallel()
 	f := clienttest.New(t)

@@ -28,7 +28,7 @@ type book struct{ entries []audit.Decision }
 
 func (b *book) Record(d audit.Decision) { b.entries = append(b.entries, d) }
 
-// TestBadTokensAreRecorded: not each of a flood, and no word of a stranger's own.
+// TestBadTokensAreRecorded: only some of a flood, and no text of the client's own.
 func TestBadTokensAreRecorded(t *testing.T) {
 	t.Parallel()
 	b := new(book)
@@ -45,7 +45,7 @@ func TestBadTokensAreRecorded(t *testing.T) {
 		auth.Middleware(v, a.unauthenticated)(http.NotFoundHandler()).ServeHTTP(w, r)
 		return w.Code
 	}
-	// What is no decision, or not of a bad token.
+	// Refusals that are not decisions, or not of a bad token.
 	for _, tc := range []struct {
 		v             auth.Verifier
 		authorization string

@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestBodiesNameTheField puts values of the wrong type into each field of the body of
-// every operation: the problem names the field, and says nothing of the value.
+// TestBodiesNameTheField puts values of the wrong type into each field of the body
+// of every operation: the problem names the field, and omits the value.
 func TestBodiesNameTheField(t *testing.T) {
 	t.Parallel()
 	const word = "hunter2-0xdeadbeef"

@@ -12,7 +12,7 @@ import (
 )
 
 // TestRefusedCallsAreSlowed: a call over the rate is answered after a pause, unless
-// its client leaves or so many wait already; another user's call never waits.
+// its client leaves or too many wait already; another user's call never waits.
 func TestRefusedCallsAreSlowed(t *testing.T) {
 	t.Parallel()
 	draining := make(chan struct{})
@@ -60,7 +60,7 @@ func TestRefusedCallsAreSlowed(t *testing.T) {
 	}
 }
 
-// TestBodiesAreCounted: what bodies may have is charged before they are read.
+// TestBodiesAreCounted: a body's maximum is charged before it is read.
 func TestBodiesAreCounted(t *testing.T) {
 	t.Parallel()
 	a := &api{cfg: Config{MaxBytes: 1 << 20}}

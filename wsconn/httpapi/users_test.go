@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestMadePasswordIsTold: a password that was made is answered even where its account
+// TestMadePasswordIsTold: a generated password is returned even if its account
 // cannot be read again; without one, that is an error.
 func TestMadePasswordIsTold(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// clocked gives a Throttle a clock that stands still until it is moved.
+// clocked gives a Throttle a clock that only the test moves.
 func clocked(t *Throttle) func(time.Duration) {
 	var now time.Duration
 	t.clock = func() time.Duration { return now }
@@ -32,7 +32,7 @@ func TestThrottle(t *testing.T) {
 		take("alice", 1, 0)
 	}
 	take("alice", 1, 100*time.Millisecond)
-	take("alice", 1, 100*time.Millisecond) // what is refused is not taken
+	take("alice", 1, 100*time.Millisecond) // a refused event is not charged
 	if got := throttle.Refused(); got != 2 {
 		t.Errorf("%d were refused, want 2", got)
 	}
@@ -46,7 +46,7 @@ func TestThrottle(t *testing.T) {
 	throttle.GiveBack("alice", 1)
 	take("alice", 1, 0)
 
-	// What is spent in any case is paid by a pause.
+	// Spending is paid for by a pause.
 	spend := func(key string, cost int, want time.Duration) {
 		t.Helper()
 		if got := throttle.Spend(key, cost); got != want {
@@ -60,14 +60,14 @@ func TestThrottle(t *testing.T) {
 	spend("dave", 2, 300*time.Millisecond)
 	take("dave", 1, 400*time.Millisecond)
 
-	// More than half a burst costs half a burst, so that it is possible at all.
+	// An event above half a burst costs half a burst, so that it is possible.
 	take("carol", 1, 0)
 	take("carol", 100, 0)
 	take("carol", 100, 100*time.Millisecond)
 	take("carol", 1, 0)
 	take("carol", 1, 50*time.Millisecond)
 
-	// A long silence makes the burst whole, and no more than whole.
+	// A long pause restores the burst, and not more.
 	pass(time.Hour)
 	for range burst {
 		take("alice", 1, 0)
@@ -87,7 +87,7 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-// TestThrottleForgetsNothing holds a Throttle, which forgets, against one that
+// TestThrottleForgetsNothing compares a Throttle, which drops keys, with one that
 // does not, over random times.
 func TestThrottleForgetsNothing(t *testing.T) {
 	const perSecond, burst, keys = 50, 20, 30
@@ -122,8 +122,8 @@ func TestThrottleForgetsNothing(t *testing.T) {
 	}
 }
 
-// TestThrottleIsBounded: made-up keys neither grow it nor free the one that
-// floods, and when they stop it is empty again.
+// TestThrottleIsBounded: made-up keys neither grow it nor free the one that floods,
+// and when they stop it becomes empty.
 func TestThrottleIsBounded(t *testing.T) {
 	throttle := NewThrottle(0.1, 10)
 	throttle.most = 1000

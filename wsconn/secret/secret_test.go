@@ -48,7 +48,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestWithoutLinks is a memory stick. It must not run beside other tests.
+// TestWithoutLinks simulates a memory stick. It must not run beside other tests.
 func TestWithoutLinks(t *testing.T) {
 	testingOnlyLink = func(string, string) error { return errors.ErrUnsupported }
 	defer func() { testingOnlyLink = os.Link }()
@@ -100,8 +100,8 @@ func TestPrivate(t *testing.T) {
 	}
 }
 
-// TestOfAnotherOwner: a file of root's that our group may read is how a secret
-// comes into a container; one that everybody may read is not private.
+// TestOfAnotherOwner: a file of root's that our group may read is how containers
+// get secrets; one that everyone may read is not private.
 func TestOfAnotherOwner(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

@@ -33,7 +33,7 @@ type queue struct {
 	since  time.Time
 	retry  time.Time
 	told   bool
-	counts []string // what an Observer was told
+	counts []string // counts reported to an Observer
 }
 
 func (q *queue) Tried(result string)   { q.count("tried " + result) }
@@ -103,7 +103,7 @@ func (q *queue) Load(context.Context, string) (session.Session, time.Time, error
 	return q.session, time.Now(), nil
 }
 
-// told tries one outcome that ended so long ago, at a server with that handler.
+// told tries one outcome of that age, at a server with that handler.
 func told(t *testing.T, q *queue, age time.Duration, h http.HandlerFunc) (log string) {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -133,7 +133,7 @@ func told(t *testing.T, q *queue, age time.Duration, h http.HandlerFunc) (log st
 	return buf.String()
 }
 
-// endless sends an answer that does not end, a byte now and then.
+// endless sends an endless answer, a byte now and then.
 func endless(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
@@ -151,8 +151,8 @@ func endless(status int) http.HandlerFunc {
 	}
 }
 
-// long sends an answer that does not end, as fast as it can, and must be stopped
-// after what fits into buffers.
+// long sends an endless answer, as fast as it can, and must be stopped after
+// filling the buffers.
 func long(t *testing.T) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		const most = 64 << 20
@@ -221,8 +221,8 @@ func TestTries(t *testing.T) {
 	}
 }
 
-// TestRetryAfter: a receiver that asks to wait is not asked before, and none can
-// make an outcome wait for longer than an hour and the fifth that is added.
+// TestRetryAfter: a receiver that asks for a delay gets it, but no outcome waits
+// longer than an hour and the fifth that is added.
 func TestRetryAfter(t *testing.T) {
 	t.Parallel()
 	ahead := time.Now().Add(72 * time.Hour) // the receiver's clock
@@ -264,7 +264,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestAgain: an outcome that is asked for again is sent under the id that it had.
+// TestAgain: an outcome sent again on demand has the same id.
 func TestAgain(t *testing.T) {
 	t.Parallel()
 	ids := make(chan string, 2)
@@ -295,7 +295,7 @@ func TestAgain(t *testing.T) {
 	}
 }
 
-// TestWaiting: what waits is counted while Run runs, and how long the oldest has.
+// TestWaiting: waiting outcomes are counted while Run runs, and how long the oldest has waited.
 func TestWaiting(t *testing.T) {
 	t.Parallel()
 	q := &queue{since: time.Now().Add(-time.Hour)}
@@ -308,14 +308,14 @@ func TestWaiting(t *testing.T) {
 	if n, oldest := s.Waiting(); n != 2 || oldest < time.Hour || oldest > 2*time.Hour {
 		t.Errorf("%d wait, the oldest for %s", n, oldest)
 	}
-	q.since = time.Now().Add(time.Hour) // its first try is to come
+	q.since = time.Now().Add(time.Hour) // its first try is still to come
 	s.count(t.Context())
 	if _, oldest := s.Waiting(); oldest != 0 {
 		t.Errorf("the oldest waits for %s, before its time", oldest)
 	}
 }
 
-// TestSignature holds the signature against the example of Standard Webhooks.
+// TestSignature compares the signature with the example of Standard Webhooks.
 func TestSignature(t *testing.T) {
 	t.Parallel()
 	secret, err := base64.StdEncoding.DecodeString("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")

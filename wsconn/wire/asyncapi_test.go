@@ -28,9 +28,9 @@ const (
 	hexPattern  = `^(0x([0-9a-fA-F]{2})*)?$`
 )
 
-// forms say of a field what its Go type does not, by the field's name, or by its
-// message and name where that is not enough. TestSchemasSayWhatDecodeSays holds
-// them against Validate.
+// forms adds to a field's schema what its Go type lacks, by the field's name, or by
+// its message and name where needed. TestSchemasSayWhatDecodeSays checks them
+// against Validate.
 var forms = map[string]object{
 	"key_id": idForm(), "session_id": idForm(), "user_id": idForm(), "coordinator": idForm(), "node": idForm(),
 	"threshold":      {"minimum": 2, "maximum": wire.MaxParties},
@@ -64,7 +64,7 @@ var forms = map[string]object{
 	"sign_params.participants":     {"pattern": `^[1-9][0-9]{0,2}(,[1-9][0-9]{0,2})*$`},
 	"sign_result.signature":        {"minLength": 1, "maxLength": wire.MaxSignatureBytes, "pattern": linePattern},
 	"sign_complete.signature":      {"pattern": hexPattern},
-	"sign_complete.data":           {}, // as it was asked for
+	"sign_complete.data":           {}, // as requested
 	"keygen_complete.account_addr": {"minLength": 1, "maxLength": wire.MaxAddressBytes, "pattern": linePattern},
 	"keygen_complete.share_json":   {"minLength": 1, "maxLength": wire.MaxShareBytes},
 	"tss_message.attempt":          {"minimum": 1},
@@ -94,8 +94,8 @@ func withType(name string, form object) object {
 	return form
 }
 
-// comments are what messages.go says: of a type by its name, of a field by type
-// and field, of a message's constant by its value.
+// comments returns the comments of messages.go: a type's by its name, a field's by
+// type and field, those of a message's constant by its value.
 func comments(t *testing.T) map[string]string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "messages.go", nil, parser.ParseComments)
@@ -135,7 +135,7 @@ func comments(t *testing.T) map[string]string {
 	return said
 }
 
-// enums are the values of the string types that have a closed set.
+// enums are the values of the string types with a closed set.
 var enums = map[reflect.Type][]any{
 	reflect.TypeFor[wire.Role](): {wire.RoleCoordinator, wire.RoleParticipant, wire.RoleAdmin},
 	reflect.TypeFor[wire.Status](): {
@@ -166,7 +166,7 @@ func (g *generator) structure(name, message string, t reflect.Type) {
 			}
 			schema[k] = v
 		}
-		if schema["pattern"] == idPattern && options != "" { // empty is as good as absent
+		if schema["pattern"] == idPattern && options != "" { // empty equals absent
 			schema["pattern"] = emptyOr(idPattern)
 			delete(schema, "minLength")
 		}
@@ -335,8 +335,7 @@ func answersTo(t wire.Type) []any {
 	return to(wire.TypeAck, wire.TypeError)
 }
 
-// TestAsyncAPI fails when asyncapi.json is not what the types say; -update
-// writes it.
+// TestAsyncAPI fails when asyncapi.json differs from the types; -update writes it.
 func TestAsyncAPI(t *testing.T) {
 	want := asyncAPI(t)
 	if *update {

@@ -11,10 +11,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// secretWord stands for what a client has put into the wrong field.
+// secretWord stands for a secret that a client put into the wrong field.
 const secretWord = "hunter2-0xdeadbeef"
 
-// wrongValue is a value of the wrong type for a field, and where it is in it.
+// wrongValue is a value of the wrong type for a field, and its position in it.
 type wrongValue struct{ path, text string }
 
 // wrongFor lists values that a t cannot be decoded from.
@@ -64,8 +64,8 @@ func wrongFor(t *testing.T, of reflect.Type) (wrong []wrongValue) {
 }
 
 // TestWrongTypes puts a value of every wrong type into each field of every message,
-// and into those of what it holds: the error names the field, in a list which of it,
-// and says nothing of the value.
+// and into its elements: the error names the field, in a list which of it, and
+// omits the value.
 func TestWrongTypes(t *testing.T) {
 	t.Parallel()
 	tried := 0

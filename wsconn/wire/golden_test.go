@@ -152,7 +152,7 @@ func seedExample(t testing.TB, typ wire.Type) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The seed writes a choice where a client writes one of the two, and three dots
+	// The seed writes a choice where a client sends one of the two, and three dots
 	// for more users.
 	text = bytes.ReplaceAll(text, []byte("coordinator|participant"), []byte("participant"))
 	return bytes.ReplaceAll(text, []byte(`"..."`), []byte(`"参与方3"`))
@@ -182,7 +182,7 @@ func TestSeedExamples(t *testing.T) {
 			if typ.FromClient() != (m.Token == "JWT令牌") {
 				t.Errorf("token %q", m.Token)
 			}
-			// What the seed gives, our encoding of it has, with the same values.
+			// The seed's values must be in our encoding too, unchanged.
 			back, err := wire.New(m.UserID, p)
 			if err != nil {
 				t.Fatal(err)
@@ -193,7 +193,7 @@ func TestSeedExamples(t *testing.T) {
 }
 
 // TestSeedClientReads has a client that knows only the seed's fields read our
-// messages with all extensions: each field it knows is there and of its kind.
+// messages with all extensions: each known field is present and of its kind.
 func TestSeedClientReads(t *testing.T) {
 	for _, p := range goldens {
 		if p.Type().FromClient() {

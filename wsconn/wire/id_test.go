@@ -20,11 +20,11 @@ var (
 		"サーバー1", "東京office", "かぎ東京カギ", "ㄅㄆ注音a", "서울key", "서울漢字", strings.Repeat("x", 128), "ß", "〆切",
 	}
 	formerIDs = []string{
-		".", "..", "...", ".ssh", "-", "--", "-rf", "--help", // a path, a file that hides, a flag
-		"alice\u3164", "\u1160", "\u115f", "al\uffa0ice", // letters that do not show
+		".", "..", "...", ".ssh", "-", "--", "-rf", "--help", // a path, a hidden file, a flag
+		"alice\u3164", "\u1160", "\u115f", "al\uffa0ice", // invisible letters
 		"\u0430lice", "alic\u0435", "\u03bfmega", "ключs", "\u13aa\u13aa", "\ua4ee\ua4f0", // Cyrillic, Greek, Cherokee, Lisu that look Latin
 		"カタ\u0430", "漢字ключ", "서울かな", "ㄅかな", // scripts that no language writes together
-		"ａｌｉｃｅ", "key１", "\ufb01n", "\u212b", "x\u2071", "𝒶𝓁𝒾𝒸ℯ", // forms that are compatible with others
+		"ａｌｉｃｅ", "key１", "\ufb01n", "\u212b", "x\u2071", "𝒶𝓁𝒾𝒸ℯ", // compatibility forms of others
 		"1\u0663", "\u0661\u06f1", "a\u0663", // digits of two systems, or of another script
 		"a\u02b9", "a\u0640", // letters of no script, or of several
 	}
@@ -53,7 +53,7 @@ func TestValidID(t *testing.T) {
 	}
 }
 
-// TestNewNames holds where something new would get a name that people could take
+// TestNewNames checks where something new would get a name that people could take
 // for another, in a request and in the invitation that shows it.
 func TestNewNames(t *testing.T) {
 	for _, bad := range formerIDs {
@@ -68,7 +68,7 @@ func TestNewNames(t *testing.T) {
 				t.Errorf("%s %q: got %v, want bad_request", name, bad, err)
 			}
 		}
-		// A key that is there can be signed with, by those who hold it.
+		// An existing key can still be used for signing, by its holders.
 		if err := (&wire.SignRequest{KeyID: bad, Data: "pay bob", Participants: []string{bad}}).Validate(); err != nil {
 			t.Errorf("signing with %q, a key from before: %v", bad, err)
 		}
@@ -108,8 +108,8 @@ func TestInvisible(t *testing.T) {
 	}
 }
 
-// FuzzValidID: what may become a name cannot be taken for a flag, a path, a hidden
-// file, or for another name by characters that are not seen.
+// FuzzValidID: a valid name cannot be taken for a flag, a path, a hidden file, or
+// for another name through invisible characters.
 func FuzzValidID(f *testing.F) {
 	for _, list := range [][]string{goodIDs, formerIDs, badIDs} {
 		for _, s := range list {

@@ -12,8 +12,8 @@ import (
 
 var plainRound = &TSSMessage{SessionID: "sg-1", Attempt: 1, From: 1, To: 3, Body: strings.Repeat("A", 64), Sig: "c2ln"}
 
-// What is read at first sight must be read so: a frame that an honest client
-// sends and that takes the long way would go unnoticed otherwise.
+// Plain frames must be read by the scanner: a frame of an honest client that needs
+// encoding/json would go unnoticed otherwise.
 func TestPlainFormIsScanned(t *testing.T) {
 	frames := []string{
 		`{"type":"ack","user_id":"bob","token":"t","payload":{"seq":7},"request_id":"r-1","seq":5}`,
@@ -38,7 +38,7 @@ func TestPlainFormIsScanned(t *testing.T) {
 	}
 }
 
-// What is unusual is encoding/json's to read.
+// Unusual frames are left to encoding/json.
 func TestUnusualFormIsNotScanned(t *testing.T) {
 	for _, frame := range []string{
 		``, `{`, `{}x`, `[]`, `null`, `{"type":"a"`, `{"type":"a",}`, `{"type" "a"}`, `{"type":"a""seq":1}`,
@@ -60,7 +60,7 @@ func TestUnusualFormIsNotScanned(t *testing.T) {
 	}
 }
 
-// FuzzScan: what the scanner accepts encoding/json accepts too, and as the same.
+// FuzzScan: encoding/json accepts all that the scanner accepts, with equal results.
 func FuzzScan(f *testing.F) {
 	f.Add([]byte(`{"type":"ack","user_id":"bob","token":"t","payload":{"seq":7},"request_id":"r","seq":5}`))
 	f.Add(mustFrame(plainRound))
@@ -99,7 +99,7 @@ func mustFrame(p Payload) []byte {
 	return frame
 }
 
-// FuzzFrame: what is written by hand is what encoding/json writes.
+// FuzzFrame: the hand-written encoding equals encoding/json's.
 func FuzzFrame(f *testing.F) {
 	f.Add("bob", "sg-1", 1, 1, 2, "QUFB", "c2ln", "r-1")
 	f.Add("参与方1", "<s&>", -1, 0, 0, "a\"b\\\x00\u2028\x7f", "", "")
@@ -135,7 +135,7 @@ func BenchmarkFrame(b *testing.B) {
 	}
 }
 
-// What needs an escape is found wherever it stands, and nothing else is.
+// Characters that need an escape are found at any position, and no others.
 func TestUnescaped(t *testing.T) {
 	for c := range 256 {
 		for size := range 20 {

@@ -15,7 +15,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// schemas compiles the schema of each message as asyncapi.json has it.
+// schemas compiles the schema of each message in asyncapi.json.
 func schemas(t *testing.T) map[wire.Type]*jsonschema.Schema {
 	t.Helper()
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(wire.AsyncAPI()))
@@ -48,8 +48,8 @@ func valid(t *testing.T, s *jsonschema.Schema, frame []byte) error {
 	return s.Validate(v)
 }
 
-// TestSchemasTakeSamples holds every golden message, and every example of a
-// client's message that the seed document has, against its schema.
+// TestSchemasTakeSamples checks every golden message, and every client message of
+// the seed document's examples, against its schema.
 func TestSchemasTakeSamples(t *testing.T) {
 	t.Parallel()
 	all := schemas(t)
@@ -69,7 +69,7 @@ func TestSchemasTakeSamples(t *testing.T) {
 	}
 }
 
-// spoiled are values that a field may be given in place of its own.
+// spoiled are replacement values for a field.
 var spoiled = map[string]any{
 	"missing": nil, "text": "x", "empty text": "", "a space": "a b", "a control character": "a\x07b", "Chinese": "参与方",
 	"long": strings.Repeat("a", 130), "longer": strings.Repeat("a", 513), "very long": strings.Repeat("a", 750<<10),
@@ -78,8 +78,8 @@ var spoiled = map[string]any{
 	"object": object{}, "hex": "0xab",
 }
 
-// beyondSchemas are rules that JSON Schema cannot say, or that are not the
-// form's: a combination of fields, or of what a text means.
+// beyondSchemas are rules that JSON Schema cannot express, or that are not about
+// form: a combination of fields, or the meaning of a text.
 func beyondSchemas(message string) bool {
 	for _, rule := range []string{
 		"total_parts is ", "participants has ", "threshold must be", "does not send to itself", "user_id must be the",
@@ -91,8 +91,8 @@ func beyondSchemas(message string) bool {
 	return false
 }
 
-// TestSchemasSayWhatDecodeSays spoils each field of each message that a client
-// sends, and has both the schema and Decode judge it.
+// TestSchemasSayWhatDecodeSays spoils each field of each client message, and has
+// both the schema and Decode check it.
 func TestSchemasSayWhatDecodeSays(t *testing.T) {
 	t.Parallel()
 	all := schemas(t)
@@ -148,7 +148,7 @@ func decode(frame []byte) error {
 	return err
 }
 
-// TestSchemasRefuseEnvelopes spoils what is around a payload.
+// TestSchemasRefuseEnvelopes spoils the envelope of a payload.
 func TestSchemasRefuseEnvelopes(t *testing.T) {
 	t.Parallel()
 	all := schemas(t)
@@ -180,7 +180,7 @@ func TestSchemasRefuseEnvelopes(t *testing.T) {
 	}
 }
 
-// TestAsyncAPIIsComplete looks for what a reader of the document needs.
+// TestAsyncAPIIsComplete checks for all that a reader of the document needs.
 func TestAsyncAPIIsComplete(t *testing.T) {
 	t.Parallel()
 	var doc struct {
@@ -207,7 +207,7 @@ func TestAsyncAPIIsComplete(t *testing.T) {
 			t.Errorf("%s: received %q, sent %q", name, received, sent)
 		}
 	}
-	// A field without a form would be one of any length.
+	// A field without a form would allow any length.
 	for name, s := range doc.Components.Schemas {
 		for field, schema := range s.Properties {
 			_, known := forms[field]

@@ -13,7 +13,7 @@ import (
 )
 
 // twoReadings are payloads of a sign_request that two programs may read as two
-// requests, with what the error must name.
+// requests, with the text that the error must contain.
 var twoReadings = map[string][2]string{
 	"half of a pair":            {`{"key_id":"k","data":"pay \ud83d bob"}`, "field data has half of a surrogate pair"},
 	"the halves the wrong way":  {`{"key_id":"k","data":"pay \udd25\ud83d bob"}`, "field data has half of a surrogate pair"},
@@ -50,7 +50,7 @@ func TestTwoReadings(t *testing.T) {
 			}
 			_, err = m.DecodePayload()
 		}
-		// What makes the frame no JSON has no field, or not of the payload.
+		// A fault of the frame's JSON names no field, or none of the payload.
 		if codeOf(err) != wire.CodeBadRequest || !strings.Contains(err.Error(), tc[1]) && !strings.Contains(tc[1], "malformed") {
 			t.Errorf("%s: got %v, want bad_request, %q", name, err, tc[1])
 		}
@@ -93,8 +93,8 @@ func TestOneReading(t *testing.T) {
 	}
 }
 
-// TestNothingUnsaidIsSent: what a program of ours would encode as something else
-// is refused before it is sent.
+// TestNothingUnsaidIsSent: values that our program would encode as something else
+// are refused before they are sent.
 func TestNothingUnsaidIsSent(t *testing.T) {
 	const bad = "pay \xff bob"
 	no := true
@@ -112,8 +112,8 @@ func TestNothingUnsaidIsSent(t *testing.T) {
 	}
 }
 
-// FuzzUnmarshal: what is read is what encoding/json reads, and what encodes as the
-// same text again reads as the same.
+// FuzzUnmarshal: the result equals encoding/json's, and text that is encoded again
+// has the same result.
 func FuzzUnmarshal(f *testing.F) {
 	for _, tc := range twoReadings {
 		f.Add([]byte(tc[0]))

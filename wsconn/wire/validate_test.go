@@ -13,7 +13,7 @@ import (
 // absent removes a field.
 type absent struct{}
 
-// rule is one field of a sound message broken in one way.
+// rule is one field of a valid message broken in one way.
 type rule struct {
 	field string
 	value any
@@ -189,7 +189,7 @@ func TestValidate(t *testing.T) {
 	}
 }
 
-// TestValidateAccepts holds what stands at the edge of the rules.
+// TestValidateAccepts checks values at the limits of the rules.
 func TestValidateAccepts(t *testing.T) {
 	for _, tt := range []struct{ typ, payload string }{
 		{"register", `{"user_id":"参与方1","role":"admin"}`},

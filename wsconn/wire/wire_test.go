@@ -75,8 +75,8 @@ func TestDecodeDoesNotShareMemory(t *testing.T) {
 	}
 }
 
-// TestErrorsDoNotQuote: an error goes back to its sender and into logs, and what
-// is malformed may be a secret in the wrong place.
+// TestErrorsDoNotQuote: an error goes back to its sender and into logs, and
+// malformed input may be a secret in the wrong place.
 func TestErrorsDoNotQuote(t *testing.T) {
 	const secret = "8675309"
 	for _, frame := range []string{
@@ -205,8 +205,8 @@ func TestErrorIs(t *testing.T) {
 	}
 }
 
-// FuzzDecode: nothing a stranger sends panics, and what is accepted is within
-// the limits and means the same once encoded again.
+// FuzzDecode: no input panics, and accepted messages keep the limits and their
+// meaning when encoded again.
 func FuzzDecode(f *testing.F) {
 	for _, p := range goldens {
 		frame, err := goldenMessage(f, p).Encode()

@@ -14,8 +14,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// FuzzJournal opens a journal that holds anything: it is read or refused, and
-// one that is read can be written and read again, with nothing forgotten.
+// FuzzJournal opens a journal with any content: it is read or refused, and one that
+// is read can be written and read again, with nothing lost.
 func FuzzJournal(f *testing.F) {
 	ended := record("s2", participant.Accepted, 3)
 	ended.Ended = true
@@ -64,8 +64,8 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
-// FuzzKnownIdentities: whatever the file of known identities holds, a user is
-// trusted under at most one identity from then on.
+// FuzzKnownIdentities: for any file of known identities, a user is trusted under at
+// most one identity from then on.
 func FuzzKnownIdentities(f *testing.F) {
 	id, other := partytest.Identity(f).Public(), partytest.Identity(f).Public()
 	f.Add("alice "+id.String()+"\n", "alice")
@@ -81,7 +81,7 @@ func FuzzKnownIdentities(f *testing.F) {
 		}
 		s := &Store{dir: dir}
 		if !wire.ValidID(user) {
-			return // no server's word makes one
+			return // the server cannot make one
 		}
 		first, second := s.Trust(user, id), s.Trust(user, other)
 		if first == nil && second == nil {

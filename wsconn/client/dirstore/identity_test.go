@@ -56,7 +56,7 @@ func TestLoadIdentity(t *testing.T) {
 	}
 }
 
-// saying is a Passphrase that always says the same.
+// saying is a Passphrase with a constant result.
 func saying(text string) Passphrase {
 	return func(bool) ([]byte, error) { return []byte(text), nil }
 }
@@ -98,8 +98,8 @@ func TestProtectedIdentity(t *testing.T) {
 	}
 }
 
-// TestBackup: a share and the identity it belongs to are a backup; with anything
-// else in the place of one of them they are not.
+// TestBackup: a share and its identity are a backup; with a substitute for one of
+// them they are not.
 func TestBackup(t *testing.T) {
 	c := partytest.NewCommittee(t, 2)
 	shares := c.Keygen(t, pubkey.Ed25519, 2)
@@ -117,7 +117,7 @@ func TestBackup(t *testing.T) {
 	if _, err := participant.CheckShare(text[:len(text)-1], c.Identities[0]); err == nil {
 		t.Error("took half a share")
 	}
-	// Sealed anew to another identity, it opens and is of no use.
+	// Sealed anew to another identity, it opens but is useless.
 	newer := partytest.Identity(t)
 	moved, err := shares[0].Seal(newer.Recipient())
 	if err != nil {

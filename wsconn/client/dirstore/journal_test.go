@@ -22,13 +22,13 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 )
 
-// errPower is what every operation returns once the power is out.
+// errPower is every operation's error after the power failure.
 var errPower = errors.New("the power is out")
 
-// frail is a disk that loses power at a step. What was not synced may then be
-// lost: content, names, or both.
+// frail is a disk that loses power at a step. Unsynced changes may then be lost:
+// content, names, or both.
 type frail struct {
-	left    int // operations until the power is out; below 0 it stays
+	left    int // operations until the power fails; below 0 never
 	names   map[string]*frailFile
 	durable map[string]*frailFile // names after a crash
 }
@@ -91,8 +91,8 @@ func (d *frail) SyncDir(string) error {
 	return nil
 }
 
-// crash is the disk after the power came back. Names and content say whether what
-// was not synced has come to the disk all the same, content in part.
+// crash is the disk after the power failure. Names and content say which unsynced
+// changes have reached the disk all the same, content in part.
 func (d *frail) crash(names, content bool) *frail {
 	after := newFrail()
 	list := d.durable
@@ -124,7 +124,7 @@ func (f *frailFile) ReadAt(p []byte, at int64) (int, error) {
 func (f *frailFile) WriteAt(p []byte, at int64) (int, error) {
 	err := f.disk.step()
 	if err != nil {
-		p = p[:len(p)*2/3] // a disk that is full takes a part
+		p = p[:len(p)*2/3] // a full disk writes a part
 	}
 	if short := at + int64(len(p)) - int64(len(f.content)); short > 0 {
 		f.content = append(f.content, make([]byte, short)...)
@@ -152,10 +152,10 @@ func (f *frailFile) Sync() error {
 func (f *frailFile) Close() error { return nil }
 
 // TestJournalPowerCut cuts the power at each step of a journal's life, with a
-// rewrite in it, and looks at what is there afterwards: all that was written.
+// rewrite in it, and checks that everything written is still there.
 func TestJournalPowerCut(t *testing.T) {
 	dir := t.TempDir()
-	// life writes until it fails, and returns what was promised.
+	// life writes until it fails, and returns the records that must survive.
 	life := func(d *frail) (promised []participant.Record, claimed bool, err error) {
 		j := &fileJournal{dir: dir, testingOnlyDisk: d}
 		defer func() { _ = j.close() }()
@@ -177,7 +177,7 @@ func TestJournalPowerCut(t *testing.T) {
 		j.journal.Lock()
 		err = j.rewrite()
 		j.journal.Unlock()
-		// It may fail without harm: what follows must hold all the same, or fail.
+		// It may fail without harm: later writes must survive all the same, or fail.
 		over := record("s2", participant.Accepted, 2)
 		over.Ended = true
 		_ = put(over) && put(record("s0", participant.Accepted, 5)) && put(record("s3", "", 0))
@@ -202,7 +202,7 @@ func TestJournalPowerCut(t *testing.T) {
 			if err := survives(j, promised, claimed); err != nil {
 				t.Errorf("power cut at step %d (names %t, content %t): %v", step, names, content, err)
 			}
-			// Without a crash, but for the one failure, nothing is lost either.
+			// Without a crash, but with the one failure, nothing is lost either.
 			d.left = -1
 			j = &fileJournal{dir: dir, testingOnlyDisk: d}
 			if err := survives(j, promised, claimed); err != nil {
@@ -212,8 +212,8 @@ func TestJournalPowerCut(t *testing.T) {
 	}
 }
 
-// TestJournalOneFailure lets one operation fail after the other, and only that
-// one: what is written afterwards holds over a crash.
+// TestJournalOneFailure lets one operation fail after the other, and only that one:
+// later writes survive a crash.
 func TestJournalOneFailure(t *testing.T) {
 	dir := t.TempDir()
 	for step := range 80 {
@@ -225,7 +225,7 @@ func TestJournalOneFailure(t *testing.T) {
 				promised = append(promised, r)
 			}
 			if d.left == 0 {
-				d.left = -1 // one failure, and then all is well again
+				d.left = -1 // one failure, and then none
 			}
 		}
 		put(record("s0", participant.Accepted, 1))
@@ -234,7 +234,7 @@ func TestJournalOneFailure(t *testing.T) {
 		put(record("s0", participant.Accepted, 2)) // whose line is shorter: half of the other must not follow it
 		if step%2 == 0 {
 			j.journal.Lock()
-			_ = j.rewrite() // its failure is what is tested
+			_ = j.rewrite() // its failure is under test
 			j.journal.Unlock()
 			if d.left == 0 {
 				d.left = -1
@@ -251,7 +251,7 @@ func TestJournalOneFailure(t *testing.T) {
 	}
 }
 
-// survives checks that a journal has all that was promised.
+// survives checks that a journal has all that it must.
 func survives(j *fileJournal, promised []participant.Record, claimed bool) error {
 	ctx := context.Background()
 	defer func() { _ = j.close() }()
@@ -276,9 +276,8 @@ func survives(j *fileJournal, promised []participant.Record, claimed bool) error
 	return nil
 }
 
-// TestOldJournal reads what the release before this one has written: the file in
-// testdata is its own, with sessions in every state and one in which a run was
-// made and that has ended.
+// TestOldJournal reads a journal of the release before this one: the file in
+// testdata is its own, with sessions in every state and one that has run and ended.
 func TestOldJournal(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	s := dirStore(t, dir)
@@ -318,7 +317,7 @@ func TestOldJournal(t *testing.T) {
 }
 
 // TestOldJournalShrinks: one that an earlier version has let grow is read without
-// being in memory, and rewritten.
+// loading it whole, and rewritten.
 func TestOldJournalShrinks(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	s := dirStore(t, dir)
@@ -362,8 +361,8 @@ func TestJournalLinesAreBounded(t *testing.T) {
 	}
 }
 
-// TestEvidenceIsBounded: some pieces are kept against one identity, and no more
-// than a directory may hold against all.
+// TestEvidenceIsBounded: a few pieces are kept against one identity, and only as
+// many against all as a directory may hold.
 func TestEvidenceIsBounded(t *testing.T) {
 	s := dirStore(t, filepath.Join(t.TempDir(), "home"))
 	id := partytest.Identity(t).Public()

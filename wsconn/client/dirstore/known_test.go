@@ -40,7 +40,7 @@ func TestPins(t *testing.T) {
 		if err := s.Pin("alice", b.Fingerprint()); !errors.Is(err, trust.ErrIdentityChanged) {
 			t.Errorf("another pin: %v", err)
 		}
-		// Who was trusted on first use can be pinned, by the same identity only.
+		// A user trusted on first use can be pinned, by the same identity only.
 		if err := s.Trust("bob", b); err != nil {
 			t.Fatal(err)
 		}
@@ -64,8 +64,8 @@ func TestPins(t *testing.T) {
 	})
 }
 
-// TestKnownIdentitiesRace: stores of one directory, as of several processes,
-// lose nothing to each other, and of two first uses one is the first.
+// TestKnownIdentitiesRace: stores of one directory, as of several processes, lose
+// no entries, and of two first uses only one counts.
 func TestKnownIdentitiesRace(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	const users = 8
@@ -139,15 +139,15 @@ func TestClaims(t *testing.T) {
 				t.Errorf("%s for %s: got %s, %v", tc.request, tc.session, first, err)
 			}
 		}
-		// It is no record of a session.
+		// It is not a record of a session.
 		if _, ok, err := s.Read(t.Context(), "s1"); ok || err != nil {
 			t.Errorf("a claim made a record: %v", err)
 		}
 	})
 }
 
-// TestClaimsSurvive: a rewrite of the journal keeps the requests that have not
-// expired, and no others.
+// TestClaimsSurvive: a rewrite of the journal keeps the unexpired requests, and no
+// others.
 func TestClaimsSurvive(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	s := dirStore(t, dir)

@@ -7,6 +7,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// tss-lib's logger starts one goroutine when the program does, and never ends it.
+	// tss-lib's logger starts one goroutine with the program, and never ends it.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"))
 }

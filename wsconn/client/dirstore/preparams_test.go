@@ -61,7 +61,7 @@ func TestPreParamsDir(t *testing.T) {
 			t.Errorf("%s: mode %v, %v, %v, or it is not sealed", file, info.Mode(), err, err2)
 		}
 	}
-	// Another identity's sets, and damaged ones, are passed over.
+	// Another identity's sets, and damaged ones, are skipped.
 	if err := os.WriteFile(filepath.Join(dir, "0.pre"), []byte("damaged"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestPreParamsDir(t *testing.T) {
 
 const takerDir = "CONCLAVE_TEST_TAKER_DIR"
 
-// TestPreParamsTaker is no test: it is the process that the next one kills.
+// TestPreParamsTaker is not a test, but the process that the next one kills.
 func TestPreParamsTaker(t *testing.T) {
 	dir := os.Getenv(takerDir)
 	if dir == "" {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestRatesSurvive: what a policy has allowed still counts after a restart, and a
-// damaged file is not taken for an empty one.
+// TestRatesSurvive: a policy's approvals still count after a restart, and a damaged
+// file is not taken for an empty one.
 func TestRatesSurvive(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "rates.json")
@@ -31,7 +31,7 @@ func TestRatesSurvive(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	// What cannot be counted is not allowed.
+	// An uncountable approval is refused.
 	if l, err = OpenRates(filepath.Join(path, "not a directory")); err == nil {
 		if ok, err := l.Take("r", "s", 1, time.Hour, now); ok || err == nil {
 			t.Errorf("got %t, %v", ok, err)

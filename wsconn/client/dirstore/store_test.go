@@ -35,7 +35,7 @@ func dirStore(t *testing.T, dir string) *Store {
 	return s
 }
 
-// anyStore is all that a participant keeps.
+// anyStore is all stores that a participant needs.
 type anyStore interface {
 	participant.ShareStore
 	participant.Journal
@@ -181,7 +181,7 @@ func TestJournalAfterCrash(t *testing.T) {
 	if r, _, err := s.Read(ctx, "s1"); err != nil || r.Attempt != 2 {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	// Damage elsewhere could hide what must not be run again.
+	// Damage elsewhere could hide a run that must not be repeated.
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

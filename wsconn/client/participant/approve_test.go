@@ -14,7 +14,7 @@ const testPolicy = `{"version": 1, "rules": [
 	{"name": "anything", "coordinators": ["frank"], "kinds": ["sign"], "keys": ["*"], "hashes": ["none"], "any_data": true}
 ]}`
 
-// asks is an invitation that a pinned coordinator has signed.
+// asks is an invitation signed by a pinned coordinator.
 func asks(who, data, hash string) Invitation {
 	return Invitation{
 		Kind: request.KindSign, SessionID: "s", KeyID: "k1", Coordinator: who, Curve: pubkey.Secp256k1, Participants: []string{"bob", "carol"},
@@ -22,8 +22,8 @@ func asks(who, data, hash string) Invitation {
 	}
 }
 
-// TestByPolicy: a policy is asked about what a pinned coordinator has signed, and
-// about nothing else.
+// TestByPolicy: a policy decides requests signed by a pinned coordinator, and no
+// others.
 func TestByPolicy(t *testing.T) {
 	t.Parallel()
 	p, err := policy.Parse([]byte(testPolicy), nil)
@@ -51,7 +51,7 @@ func TestByPolicy(t *testing.T) {
 	}
 }
 
-// FuzzByPolicy: no policy allows what is not signed.
+// FuzzByPolicy: no policy allows an unsigned request.
 func FuzzByPolicy(f *testing.F) {
 	f.Add(testPolicy, "pay 12 to bob", "eip191")
 	f.Add(testPolicy, "0x00", "none")

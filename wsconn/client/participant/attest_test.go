@@ -48,8 +48,8 @@ func attestedKey(t *testing.T) wire.KeyInfo {
 	return info
 }
 
-// knowing is a store that knows users by the identities of the key made: pinned,
-// or from their first use.
+// knowing is a store that knows users by the identities of the key made: pinned, or
+// from first use.
 func knowing(t *testing.T, pinned bool, users ...string) *MemStore {
 	t.Helper()
 	store := new(MemStore)
@@ -108,7 +108,7 @@ func TestCheckKey(t *testing.T) {
 	}
 }
 
-// TestUnattestedKeys is every way in which a server may tell of a key that the
+// TestUnattestedKeys is every way in which a server may report a key that the
 // participants have not made.
 func TestUnattestedKeys(t *testing.T) {
 	t.Parallel()
@@ -177,7 +177,7 @@ func TestUnattestedKeys(t *testing.T) {
 	}
 }
 
-// strangersKey is a key of somebody who shares it with nobody.
+// strangersKey is a key of an attacker who does not share it.
 func strangersKey(t *testing.T) (public, address string) {
 	t.Helper()
 	c := partytest.NewCommittee(t, 2)
@@ -185,8 +185,8 @@ func strangersKey(t *testing.T) (public, address string) {
 	return p.PublicKey, p.AccountAddr
 }
 
-// forgedBy is the attestation of a part that a stranger makes of a key that he
-// has no share of: of his own, which he says to be that.
+// forgedBy is a part's attestation that an attacker makes of a key of which he has
+// no share: of his own, presented as that key.
 func forgedBy(t *testing.T, id *identity.Identity, info wire.KeyInfo, part int) string {
 	t.Helper()
 	c := partytest.NewCommittee(t, 2)
@@ -201,7 +201,7 @@ func forgedBy(t *testing.T, id *identity.Identity, info wire.KeyInfo, part int) 
 }
 
 // TestKeygenIsAttested: the coordinator knows who has attested its key, remembers
-// whom it has seen for the first time, and does not believe the server.
+// identities seen for the first time, and does not trust the server.
 func TestKeygenIsAttested(t *testing.T) {
 	t.Parallel()
 	f, peers := three(t)
@@ -251,7 +251,7 @@ func TestKeygenIsAttested(t *testing.T) {
 	if key, err := keygen(); !errors.As(err, &e) || e.Fault != trust.AttestationMissing || key.AccountAddr != "" {
 		t.Errorf("none: %v, %v", key, err)
 	}
-	// The session that the request has become is not another one in the end.
+	// The request's session must not change before the end.
 	lie(func(p *wire.KeygenConfirm) { p.SessionID = "kg-another" })
 	if key, err := keygen(); err != nil || key.SessionID == "kg-another" {
 		t.Errorf("another session: %v, %v", key, err)
@@ -267,7 +267,7 @@ func TestKeygenIsAttested(t *testing.T) {
 	}
 }
 
-// TestPinnedKeygen: with whom a key is made must be known before it is made.
+// TestPinnedKeygen: a key's participants must be known before it is made.
 func TestPinnedKeygen(t *testing.T) {
 	t.Parallel()
 	f, peers := three(t)
@@ -291,7 +291,7 @@ func TestPinnedKeygen(t *testing.T) {
 	}
 }
 
-// TestOwnPart: a participant that asks for a key itself knows itself.
+// TestOwnPart: a participant that requests a key itself knows itself.
 func TestOwnPart(t *testing.T) {
 	t.Parallel()
 	info := attestedKey(t)
@@ -307,8 +307,8 @@ func TestOwnPart(t *testing.T) {
 	}
 }
 
-// TestWebKeygenIsAttested: what the web API tells of a key is believed no more than
-// what comes over the socket.
+// TestWebKeygenIsAttested: the web API's report of a key is trusted no more than
+// the socket's.
 func TestWebKeygenIsAttested(t *testing.T) {
 	t.Parallel()
 	info := attestedKey(t)

@@ -18,9 +18,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestTwoFaces: bob, with the server's help, commits to one thing towards alice
-// and to another towards carol. Their echoes tell, before tss-lib has seen
-// either; both keep the evidence.
+// TestTwoFaces: bob, with the server's help, commits to different values towards
+// alice and carol. Their echoes reveal it, before tss-lib has seen either; both
+// keep the evidence.
 func TestTwoFaces(t *testing.T) {
 	f := clienttest.New(t)
 	var peers []*peer
@@ -35,7 +35,7 @@ func TestTwoFaces(t *testing.T) {
 		peers = append(peers, p.start())
 	}
 	bob := peers[1].identity
-	var other *party.Message // what carol gets
+	var other *party.Message // carol's message
 	f.Mu.Lock()
 	f.Tamper = func(to string, p wire.Payload) {
 		switch p := p.(type) {
@@ -47,8 +47,8 @@ func TestTwoFaces(t *testing.T) {
 			if body, _ := base64.StdEncoding.DecodeString(p.Body); to == "carol" && p.From == 2 && body[1] == other.Body[1] {
 				p.Body, p.Sig = base64.StdEncoding.EncodeToString(other.Body), base64.StdEncoding.EncodeToString(other.Sig)
 			}
-			// Bob's own client is honest here: it would complain of what is said to be
-			// its, and might end the session before the others have looked.
+			// Bob's own client is honest here: it would object to the messages sent
+			// in its name, and might end the session before the others have checked.
 			if to == "bob" {
 				p.Attempt++
 			}

@@ -23,8 +23,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// A coordinator has three people make a key, of whom two must sign, and signs
-// with it.
+// A coordinator has three participants make a key with threshold 2, and signs with
+// it.
 func Example_coordinator() {
 	s := livetest.Start() // in a program: conclaved
 	defer s.Stop()
@@ -53,7 +53,7 @@ func Example_coordinator() {
 	// Output: treasury signed pay bob 5
 }
 
-// A coordinator learns why there is no key, and asks again: the same KeyID with
+// A coordinator learns why a keygen failed, and tries again: the same KeyID with
 // other participants.
 func Example_keygenAgain() {
 	s := livetest.Start()
@@ -86,8 +86,8 @@ func Example_keygenAgain() {
 	// a key of bob and carol
 }
 
-// An ed25519 signature is one like any other: the standard library verifies it
-// under the account address, which is the public key in base58.
+// An ed25519 signature is a standard one: the standard library verifies it under
+// the account address, which is the public key in base58.
 func Example_verifyEd25519() {
 	sig := signedBy("ed25519", "pay bob 5")
 

@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client"
 )
 
-// signedBy has two of three parties sign data, with a key that on secp256k1 was
-// made beforehand, and returns what Sign of a client would.
+// signedBy has two of three parties sign data, on secp256k1 with a key made
+// beforehand, and returns the result of a client's Sign.
 func signedBy(curve, data string) client.Signature {
 	var tb example
 	defer tb.end()
@@ -34,7 +34,7 @@ func signedBy(curve, data string) client.Signature {
 	}
 }
 
-// example is a testing.TB for what an Example shares with tests.
+// example is a testing.TB for code that an Example shares with tests.
 type example struct {
 	testing.TB
 	cleanups []func()

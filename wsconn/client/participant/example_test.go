@@ -19,9 +19,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 )
 
-// A participant decides by a rule: it takes part in keys of a committee of at
-// least three, and signs payments of one form. What it declines, and why, is told
-// to the coordinator.
+// A participant decides by a rule: it takes part in keys of a committee of at least
+// three, and signs payments of one form. The coordinator learns why it declines
+// others.
 func ExampleServe() {
 	s := livetest.Start()
 	defer s.Stop()
@@ -63,9 +63,9 @@ func ExampleServe() {
 	// rejected - give everything away
 }
 
-// fileStore keeps each sealed share in a file of its own, wherever that is: a
-// store needs three methods. (This one keeps its journal and whom it knows in
-// memory, from MemStore, and forgets them; that of package dirstore does not.)
+// fileStore keeps each sealed share in a file of its own, on any file system: a
+// store needs three methods. (This one keeps its journal and known identities in
+// memory, with MemStore, and loses them; that of package dirstore does not.)
 type fileStore struct {
 	participant.MemStore
 	dir string
@@ -114,8 +114,8 @@ func (s *fileStore) List(ctx context.Context) ([]share.Public, error) {
 	return all, err
 }
 
-// A participant keeps its shares where it likes: they are sealed to its identity
-// before the store sees them.
+// A participant may keep its shares anywhere: they are sealed to its identity
+// before the store gets them.
 func ExampleShareStore() {
 	s := livetest.Start()
 	defer s.Stop()

@@ -11,8 +11,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// FuzzParams gives a participant what a captured server may send as parameters
-// of a run: none is run unless it is what was agreed to.
+// FuzzParams gives a participant any parameters of a run that a captured server may
+// send: only the approved ones are run.
 func FuzzParams(f *testing.F) {
 	c := partytest.NewCommittee(f, 3)
 	var parties []wire.Party

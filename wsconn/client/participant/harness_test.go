@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	sample.Idling()
-	// tss-lib's logger starts one goroutine when the program does, and never ends it.
+	// tss-lib's logger starts one goroutine with the program, and never ends it.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/ipfs/go-log/writer.(*MirrorWriter).logRoutine"))
 }
 
@@ -62,7 +62,7 @@ type peer struct {
 	result chan error
 }
 
-// testStore is what a test's participant needs to keep.
+// testStore is all stores that a test's participant needs.
 type testStore interface {
 	ShareStore
 	Journal
@@ -70,8 +70,8 @@ type testStore interface {
 	Pin(user, fingerprint string) error
 }
 
-// coordinatorIdentity is that of every test's coordinator; its participants have
-// pinned it.
+// coordinatorIdentity is that of every test's coordinator, pinned by its
+// participants.
 var coordinatorIdentity = sync.OnceValue(func() *identity.Identity {
 	id, err := identity.New()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 )
 
-// TestParticipantDoesNotGuess: an invitation that says no hash for 32 bytes that
-// are a transaction is refused by who would sign.
+// TestParticipantDoesNotGuess: a signer refuses an invitation without a hash for 32
+// bytes that are a transaction.
 func TestParticipantDoesNotGuess(t *testing.T) {
 	inv := Invitation{Kind: request.KindSign, KeyID: "k", Curve: pubkey.Secp256k1, Data: shortTransaction}
 	if got, err := digested(inv); !errors.Is(err, pubkey.ErrTransaction) {

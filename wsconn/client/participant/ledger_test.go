@@ -8,8 +8,8 @@ import (
 )
 
 // TestRunsAreNotForgotten has the server end more sessions than are remembered. It
-// must not make a participant run again what it has run, and strangers must not
-// make it forget what others have ended.
+// must not make a participant repeat a run, and strangers must not displace
+// sessions that others have ended.
 func TestRunsAreNotForgotten(t *testing.T) {
 	t.Parallel()
 	l := NewLedger()
@@ -53,8 +53,8 @@ func firstOf(w window) (first SessionSum) {
 	return first
 }
 
-// TestFullOfClaims: when too many requests are noted no other is taken, and none
-// forgotten.
+// TestFullOfClaims: when too many requests are recorded no other is taken, and none
+// is removed.
 func TestFullOfClaims(t *testing.T) {
 	l := NewLedger()
 	now := time.Now()

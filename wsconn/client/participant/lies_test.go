@@ -15,7 +15,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What the server may not change without being found out.
+// Changes by the server that must be detected.
 func TestLies(t *testing.T) {
 	other := partytest.Identity(t).Public().String()
 	for name, tc := range map[string]struct {
@@ -98,14 +98,14 @@ func TestUntrustedIdentity(t *testing.T) {
 	}
 }
 
-// A signer that says nothing is named, and replaced.
+// A silent signer is named, and replaced.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	f, _, c, key := trioWithKey(t, func(cfg *Config) { cfg.SignSilence = 2 * time.Second })
 	f.Mu.Lock()
 	f.Refuse = func(user string, _ wire.Message, p wire.Payload) *wire.Error {
 		if _, ok := p.(*wire.TSSMessage); ok && f.Mute == "" {
-			f.Mute = user // the first to say something is not heard again
+			f.Mute = user // the first to send is muted again
 		}
 		return nil
 	}
@@ -113,7 +113,7 @@ func TestSilence(t *testing.T) {
 	if _, err := c.Sign(clienttest.Within(t), request.Sign{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: "x"}); err != nil {
 		t.Fatal(err)
 	}
-	// It in turn waits for those whom it keeps waiting, and names them.
+	// It waits in turn for those whom it keeps waiting, and names them.
 	f.Mu.Lock()
 	mute := f.Mute
 	f.Mu.Unlock()
@@ -124,7 +124,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// A party whose round messages the server will not take says so at once.
+// A party whose round messages the server refuses reports so at once.
 func TestRoundMessageRefused(t *testing.T) {
 	f, _, c, key := trioWithKey(t, nil)
 	unheard := ""
@@ -146,7 +146,7 @@ func TestRoundMessageRefused(t *testing.T) {
 	}
 }
 
-// The share comes from the server when the own store has lost it.
+// The share comes from the server if the party's own store has lost it.
 func TestShareFromServer(t *testing.T) {
 	_, peers, c, key := trioWithKey(t, nil)
 	alice := peers[0]
@@ -159,8 +159,8 @@ func TestShareFromServer(t *testing.T) {
 	}
 }
 
-// Round messages may come before the parameters of their run, and must not be
-// acknowledged before these have come.
+// Round messages may arrive before the parameters of their run, and must not be
+// acknowledged before these have arrived.
 func TestEarlyMessages(t *testing.T) {
 	f, _, c, key := trioWithKey(t, nil)
 	var held []func()
@@ -170,7 +170,7 @@ func TestEarlyMessages(t *testing.T) {
 		if p, ok := p.(*wire.SignParams); ok && to == "alice" && held == nil {
 			params := *p
 			held = append(held, func() { f.Mail("alice", "", &params) })
-			p.Attempt = 0 // what arrives now is ignored as an old attempt
+			p.Attempt = 0 // messages arriving now are ignored as an old attempt's
 		}
 		if _, ok := p.(*wire.TSSMessage); ok && to == "alice" && len(held) == 1 {
 			held = append(held, nil)
@@ -215,7 +215,7 @@ func TestBadSignatureFromServer(t *testing.T) {
 	f.Mu.Lock()
 	f.Tamper = func(_ string, p wire.Payload) {
 		if p, ok := p.(*wire.SignComplete); ok {
-			r := p.Signature[2:66] // another R than the one that was signed with
+			r := p.Signature[2:66] // an R that differs from the signed one
 			p.Signature = "0x" + r[2:] + r[:2] + p.Signature[66:]
 		}
 	}

@@ -9,8 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 )
 
-// TestPinnedOnly: with it a keygen stops at parties that nobody has pinned, and
-// says who.
+// TestPinnedOnly: with it a keygen stops at unpinned parties, and names them.
 func TestPinnedOnly(t *testing.T) {
 	f := clienttest.New(t)
 	var peers []*peer

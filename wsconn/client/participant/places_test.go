@@ -22,11 +22,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What PARTICIPANTS promises of a participant's directory and memory.
+// Limits that PARTICIPANTS states for a participant's directory and memory.
 const (
 	statedJournal = 16 << 20 // of journal.log under a flood of strangers
 	statedPinned  = 40 << 20 // and of one pinned coordinator that floods
-	statedHeap    = 48 << 20 // that the heap has grown by then
+	statedHeap    = 48 << 20 // growth of the heap by then
 )
 
 // coordinatorKey is the identity of a user of these tests.
@@ -72,7 +72,7 @@ func keyed(t *testing.T, f *clienttest.Server, store testStore) *peer {
 	return p
 }
 
-// answers are what a user has answered by session.
+// answers are a user's answers by session.
 func answers(f *clienttest.Server, user string) map[string]bool {
 	all := map[string]bool{}
 	for _, r := range clienttest.Said[*wire.SignResponse](f, user) {
@@ -81,10 +81,10 @@ func answers(f *clienttest.Server, user string) map[string]bool {
 	return all
 }
 
-// desk is an approver at which nobody answers before the test does.
+// desk is an approver that answers only when the test does.
 type desk struct {
 	mu    sync.Mutex
-	asked []string // sessions, as they came
+	asked []string // sessions, by arrival
 	yes   chan struct{}
 }
 
@@ -108,8 +108,8 @@ func (d *desk) seen() []string {
 	return slices.Clone(d.asked)
 }
 
-// TestPinnedGoBeforeStrangers: 64 unsigned requests, which nobody answers, do not
-// keep a signed one of a pinned coordinator waiting.
+// TestPinnedGoBeforeStrangers: 64 unanswered unsigned requests do not keep a signed
+// one of a pinned coordinator waiting.
 func TestPinnedGoBeforeStrangers(t *testing.T) {
 	f, d := clienttest.New(t), newDesk()
 	p := keyed(t, f, &MemStore{})
@@ -137,8 +137,8 @@ func TestPinnedGoBeforeStrangers(t *testing.T) {
 	}
 }
 
-// TestQuestionsInOrder: one that is asked one thing at a time is asked by pinned
-// coordinators first, in turns, then by those known from before.
+// TestQuestionsInOrder: an approver with one question at a time gets pinned
+// coordinators' first, in turns, then those of known ones.
 func TestQuestionsInOrder(t *testing.T) {
 	f, d := clienttest.New(t), newDesk()
 	p := keyed(t, f, &MemStore{})
@@ -172,8 +172,8 @@ func TestQuestionsInOrder(t *testing.T) {
 	clienttest.Want(t, "order", d.seen(), []string{"stranger-1", "pinned-1-1", "pinned-2-1", "pinned-1-2", "known-1", "stranger-2"})
 }
 
-// TestPinnedFloodLeavesOthersTheirPlaces: what one pinned coordinator asks for in
-// excess waits, and is then declined; another one is heard meanwhile.
+// TestPinnedFloodLeavesOthersTheirPlaces: excess requests of one pinned coordinator
+// wait, and are then declined; another one is served meanwhile.
 func TestPinnedFloodLeavesOthersTheirPlaces(t *testing.T) {
 	f, d := clienttest.New(t), newDesk()
 	p := keyed(t, f, &MemStore{})
@@ -207,8 +207,8 @@ func TestPinnedFloodLeavesOthersTheirPlaces(t *testing.T) {
 	}
 }
 
-// TestKeygensPerHour: keygens beyond it are declined without asking, and one that
-// was declined does not count.
+// TestKeygensPerHour: excess keygens are declined without a question, and a
+// declined one does not count.
 func TestKeygensPerHour(t *testing.T) {
 	f := clienttest.New(t)
 	p := newPeer(t, f, "alice")
@@ -234,9 +234,8 @@ func TestKeygensPerHour(t *testing.T) {
 const floodSize = 150
 
 // TestFlood has a captured server send many invitations of the largest size, of
-// every kind, to a participant whose journal is a file. It keeps little
-// of them, in memory, on disk and over a restart, and hears a pinned coordinator
-// in the middle of it.
+// every kind, to a participant whose journal is a file. It keeps little of them, in
+// memory, on disk and over a restart, and serves a pinned coordinator meanwhile.
 func TestFlood(t *testing.T) {
 	if testing.Short() {
 		t.Skip("floods")
@@ -274,7 +273,7 @@ func flood(t *testing.T, hostile *identity.Identity, invite func(i int) *wire.Si
 	if err := store.Pin("hostile", hostile.Public().Fingerprint()); err != nil {
 		t.Fatal(err)
 	}
-	// A person who looks at one thing at a time, and answers alice's only.
+	// A person who answers one question at a time, and alice's only.
 	p.approve = func(ctx context.Context, inv Invitation) (bool, string, error) {
 		if inv.Coordinator == "coord" {
 			return true, "", nil
@@ -310,7 +309,7 @@ func flood(t *testing.T, hostile *identity.Identity, invite func(i int) *wire.Si
 		t.Fatal(err)
 	}
 	p.start()
-	// The last of them again: they were declined, and are not asked about.
+	// The last of them again: they were declined, and cause no question.
 	for i := size - size/4; i < size; i++ {
 		f.Send("alice", invite(i))
 	}
@@ -346,8 +345,8 @@ func journalSize(t *testing.T, dir string) int64 {
 	return info.Size()
 }
 
-// TestDeclinedWithoutAsking: what nobody is asked about leaves an id, is declined
-// again when it comes again, and does not fill the screen.
+// TestDeclinedWithoutAsking: an invitation declined without a question leaves an
+// id, is declined again when repeated, and does not fill the screen.
 func TestDeclinedWithoutAsking(t *testing.T) {
 	f := clienttest.New(t)
 	p := keyed(t, f, &MemStore{})
@@ -377,7 +376,7 @@ func TestDeclinedWithoutAsking(t *testing.T) {
 }
 
 // TestUnacknowledgedAnswers: a server that acknowledges nothing does not fill the
-// memory with what it is told.
+// memory with answers.
 func TestUnacknowledgedAnswers(t *testing.T) {
 	t.Parallel()
 	v := newInvited(t, func(cfg *Config) { cfg.SignedOnly = true })
@@ -391,8 +390,8 @@ func TestUnacknowledgedAnswers(t *testing.T) {
 	}
 }
 
-// TestLapse: a question that nobody answers until its deadline is taken back, and
-// its place is free.
+// TestLapse: a question unanswered until its deadline is withdrawn, and its place
+// is free.
 func TestLapse(t *testing.T) {
 	v := newInvited(t, nil)
 	v.cfg.Approve = newDesk().approve
@@ -415,8 +414,8 @@ func TestLapse(t *testing.T) {
 	}
 }
 
-// TestEarlyMessagesTogether: sessions share what they may keep of round messages
-// that come early, and each keeps some.
+// TestEarlyMessagesTogether: sessions share the room for early round messages, and
+// each has some of its own.
 func TestEarlyMessagesTogether(t *testing.T) {
 	t.Parallel()
 	v := newInvited(t, nil)
@@ -443,8 +442,8 @@ func TestEarlyMessagesTogether(t *testing.T) {
 	}
 }
 
-// TestNoAttemptsWithoutEnd: a server cannot have a keygen run again and again,
-// each time for a set of pre-parameters.
+// TestNoAttemptsWithoutEnd: a server cannot have a keygen run again and again, each
+// time for a set of pre-parameters.
 func TestNoAttemptsWithoutEnd(t *testing.T) {
 	v := newInvited(t, nil)
 	v.add(t.Context(), Record{Invitation: Invitation{Kind: request.KindKeygen, SessionID: "s"}, At: time.Now(), Answer: Accepted}, nil)

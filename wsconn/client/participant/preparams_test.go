@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/preparams"
 )
 
-// The maker fills the directory, gives what is there, and makes nothing ahead
+// The maker fills the directory, returns sets from it, and makes nothing ahead
 // while the participant computes.
 func TestPreParamsMakerKeeps(t *testing.T) {
 	t.Parallel()
@@ -44,7 +44,7 @@ func TestPreParamsMakerKeeps(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	m.Busy(1)
-	m.Want() // somebody waits: that is not put off
+	m.Want() // a wanted set is not postponed
 	go func() {
 		defer close(done)
 		m.Run(ctx, nil)

@@ -14,8 +14,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// A participant that is killed in the middle of a signing reports so when it is
-// back, and another takes its place; what it began is not run again.
+// A participant that is killed during a signing reports so after its restart, and
+// another takes its place; the attempt is not run again.
 func TestRestart(t *testing.T) {
 	f, peers, c, key := trioWithKey(t, nil)
 	began := make(chan string, 100)
@@ -26,7 +26,7 @@ func TestRestart(t *testing.T) {
 			case began <- user:
 			default:
 			}
-			return wire.Errorf(wire.CodeUnavailable, "held back") // nobody gets further
+			return wire.Errorf(wire.CodeUnavailable, "held back") // stops all parties
 		}
 		return nil
 	}
@@ -106,7 +106,7 @@ func TestRestartAfterKeygen(t *testing.T) {
 	}
 }
 
-// An invitation that nobody had decided about is put to the next process.
+// An undecided invitation is put to the next process.
 func TestRestartWhileAsked(t *testing.T) {
 	f := clienttest.New(t)
 	for _, name := range names[:2] {
@@ -137,7 +137,7 @@ func TestRestartWhileAsked(t *testing.T) {
 		t.Fatalf("carol answered %d times while stopping", n)
 	}
 	carol.approve = ApproveAll
-	// The token, which says that it is carol, comes after what the journal has.
+	// The token, which names carol, comes after the journal's work.
 	carol.dial = func(cfg *client.Config) {
 		cfg.Token = func(ctx context.Context) (string, error) {
 			select {
@@ -153,7 +153,7 @@ func TestRestartWhileAsked(t *testing.T) {
 	}
 }
 
-// The end of a session takes back the question.
+// The end of a session withdraws the question.
 func TestAskedInVain(t *testing.T) {
 	f := clienttest.New(t)
 	p := newPeer(t, f, "alice")

@@ -21,8 +21,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// invited is a participant, alice, that is asked by coord, and told everything
-// by the test.
+// invited is a participant, alice, invited by coord; the test sends it all
+// messages.
 type invited struct {
 	*participant
 	store  *MemStore
@@ -139,9 +139,9 @@ func TestSignedInvitation(t *testing.T) {
 	}
 }
 
-// TestEveryFieldOfAnInvitation changes each field of an invitation on its way.
-// It goes by the fields of the wire's types, so that a new one must be decided
-// about: it is signed, or named here as the server's own.
+// TestEveryFieldOfAnInvitation changes each field of an invitation on its way. It
+// iterates over the fields of the wire's types, so that a new one must be decided:
+// it is signed, or listed here as the server's own.
 func TestEveryFieldOfAnInvitation(t *testing.T) {
 	servers := map[string]string{
 		"KeygenInvite.SessionID": "the server names the session of a keygen",
@@ -201,7 +201,7 @@ func TestEveryFieldOfAnInvitation(t *testing.T) {
 			switch {
 			case servers[field] == "" && field == "SignInvite.Hash" && how == "left out",
 				servers[field] == "" && field == "SignInvite.Digest" && how == "left out":
-				// Computed here: what is shown is what was signed all the same.
+				// Computed here: the approver still sees the signed value.
 				if !approved || got.Hash != "none" || got.Digest != pubkey.Encode([]byte("pay bob")) {
 					t.Errorf("%s: %v, shown %q %q", name, err, got.Hash, got.Digest)
 				}
@@ -214,7 +214,7 @@ func TestEveryFieldOfAnInvitation(t *testing.T) {
 	}
 }
 
-// TestReplayedRequest: a request is good for one session, over restarts.
+// TestReplayedRequest: a request is valid for one session, over restarts.
 func TestReplayedRequest(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "home")
 	open := func() *invited {
@@ -244,14 +244,14 @@ func TestReplayedRequest(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", tc.session, err, tc.refused)
 		}
 	}
-	// Another request for the same is another.
+	// Another request for the same values is a different one.
 	invite = keygenInvite(t)
 	if err := again("kg-2"); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestRefusedRequests: what is wrong with a request beside its fields.
+// TestRefusedRequests: faults of a request beside its fields.
 func TestRefusedRequests(t *testing.T) {
 	stranger := partytest.Identity(t)
 	signed := func(id *identity.Identity, issued, life time.Duration) string {
@@ -268,9 +268,9 @@ func TestRefusedRequests(t *testing.T) {
 	for name, tc := range map[string]struct {
 		request string
 		change  func(*Config)
-		known   *identity.Identity // first used; nil for nobody
+		known   *identity.Identity // first used; nil for none
 		pinned  bool
-		want    string // "" if it may be asked about, "!" if it is approved
+		want    string // "" if a question is allowed, "!" if it is approved
 	}{
 		"pinned":                      {request: signed(own, 0, time.Hour), pinned: true, want: "!"},
 		"not signed":                  {request: ""},
@@ -332,7 +332,7 @@ func TestFirstUse(t *testing.T) {
 		store := &MemStore{}
 		p.store = &unpinnable{MemStore: store}
 		p.approve = func(_ context.Context, inv Invitation) (bool, string, error) {
-			if inv.KeyID == before.KeyID { // once more, if its acknowledgement was cut off
+			if inv.KeyID == before.KeyID { // again, if its acknowledgement was cut off
 				return false, "made already", nil
 			}
 			return inv.Signer != nil && inv.Signer.First && !inv.Signer.Pinned, "not the first use", nil
@@ -357,7 +357,7 @@ type unpinnable struct{ *MemStore }
 
 func (*unpinnable) Pin(string, string) error { return nil }
 
-// TestKeptBack: an approval is good for as long as the request is.
+// TestKeptBack: an approval is valid for as long as the request is.
 func TestKeptBack(t *testing.T) {
 	inv := keygenInvitation(keygenInvite(t))
 	if err := stillHolds(inv); err != nil {

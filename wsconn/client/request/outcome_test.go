@@ -6,8 +6,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestOutcomeNamesAPartOnce: neither a part nor the status is there twice, and no
-// party's own words hide whom the server blames.
+// TestOutcomeNamesAPartOnce: neither a part nor the status appears twice, and a
+// party's own words do not hide whom the server blames.
 func TestOutcomeNamesAPartOnce(t *testing.T) {
 	t.Parallel()
 	for want, e := range map[string]OutcomeError{

@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
-// A backend asks for a signature by one call of the web API. The same RequestID again
-// is the same signing.
+// A backend requests a signature by one call of the web API. The same RequestID
+// again is the same signing.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

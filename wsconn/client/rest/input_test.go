@@ -9,8 +9,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/clienttest"
 )
 
-// TestAnswersHaveOneReading: what a server says in a way that others may read
-// differently is not believed.
+// TestAnswersHaveOneReading: ambiguous answers of a server are refused.
 func TestAnswersHaveOneReading(t *testing.T) {
 	for _, answer := range []string{
 		`{"key_id":"k","account_addr":"0x1","account_addr":"0x2"}`, `{"key_id":"k","Account_Addr":"0x2"}`, `{"key_id":"\ud800"}`, "{\"key_id\":\"\xff\"}",

@@ -16,7 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// renewServer renews logins as a server does: each refresh token once, the same
+// renewServer renews logins as a server does: each refresh token once, a repeated
 // attempt again.
 type renewServer struct {
 	*httptest.Server
@@ -25,7 +25,7 @@ type renewServer struct {
 	mu       sync.Mutex
 	number   int
 	attempt  string
-	lost     int // answers that shall be lost
+	lost     int // answers to lose
 	ended    bool
 	renewals int
 	calls    int // renewals and their repetitions
@@ -78,11 +78,11 @@ func (s *renewServer) serve(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(s.token(s.number))
 }
 
-// renewHome is what a client has saved.
+// renewHome is a client's saved state.
 type renewHome struct {
 	mu    sync.Mutex
 	token Token
-	full  bool // nothing can be saved
+	full  bool // saving fails
 }
 
 func (h *renewHome) load() (Token, error) {
@@ -114,14 +114,14 @@ func newTestRenewer(t *testing.T, s *renewServer, h *renewHome, lock string, url
 	return r
 }
 
-// old is a token whose time to be renewed has come, good for so long.
+// old is a token due for renewal, still valid for that long.
 func (s *renewServer) old(left time.Duration) Token {
 	t := s.token(s.number)
 	t.ReceivedAt = time.Now().Add(left - s.life)
 	return t
 }
 
-// get must give a token within a minute.
+// get must return a token within a minute.
 func get(t *testing.T, r *Renewer) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -133,12 +133,12 @@ func get(t *testing.T, r *Renewer) string {
 	return token
 }
 
-// TestRenewerLostAnswers: answers that are lost cost nothing but time, nor does a
-// server that is not there.
+// TestRenewerLostAnswers: lost answers cost only time, and so does an unreachable
+// server.
 func TestRenewerLostAnswers(t *testing.T) {
 	t.Parallel()
 	s := newRenewServer(t)
-	h := &renewHome{token: s.old(-time.Second)} // it has expired, so that the renewal is waited for
+	h := &renewHome{token: s.old(-time.Second)} // expired, so that the renewal is waited for
 	before := h.token.Secret
 	s.lost = 2
 	r := newTestRenewer(t, s, h, "", "http://127.0.0.1:1")
@@ -150,7 +150,7 @@ func TestRenewerLostAnswers(t *testing.T) {
 	}
 }
 
-// TestRenewerKeepsOn: a good token is given at once, while it is renewed.
+// TestRenewerKeepsOn: a valid token is returned at once, while it is renewed.
 func TestRenewerKeepsOn(t *testing.T) {
 	t.Parallel()
 	s := newRenewServer(t)
@@ -184,8 +184,8 @@ func TestRenewerEnds(t *testing.T) {
 	}
 }
 
-// TestRenewerDiskFull: what cannot be saved is used, and the next renewal waits
-// until it can.
+// TestRenewerDiskFull: a token that cannot be saved is used, and the next renewal
+// waits until it can.
 func TestRenewerDiskFull(t *testing.T) {
 	t.Parallel()
 	s := newRenewServer(t)

@@ -11,8 +11,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/clienttest"
 )
 
-// Calls of the web API go on at another URL when one hangs: before it answers, and
-// in the middle of a stream.
+// Calls of the web API continue at another URL when one hangs: before it answers,
+// and in the middle of a stream.
 func TestStoppedAPIServerIsLeft(t *testing.T) {
 	t.Parallel()
 	session := `{"session_id":"s","kind":"sign","phase":"completed"}`

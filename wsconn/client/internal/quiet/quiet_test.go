@@ -8,7 +8,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// TestQuietLog: a flood of warnings is cut, and what was left out is counted.
+// TestQuietLog: a flood of warnings is cut, and omitted ones are counted.
 func TestQuietLog(t *testing.T) {
 	b := Budget{Most: 3}
 	now := time.Now()
