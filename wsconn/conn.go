@@ -681,9 +681,9 @@ type inflights struct {
 	bytes int
 }
 
-// awaitTurn waits until a message may be received: one that may run beside others
-// until there are not too many in flight, any other until none is. It returns
-// [ErrClosed] when the socket is closed.
+// awaitTurn delays a message: a round message while too many are in flight, any
+// other, except an ack, while one is. It returns [ErrClosed] when the socket is
+// closed.
 func (c *Conn) awaitTurn(t wire.Type, bytes int) error {
 	return c.await(context.Background(), func() bool {
 		u := &c.inflight

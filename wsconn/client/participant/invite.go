@@ -319,7 +319,7 @@ func (p *participant) decided(ctx context.Context, t *task, inv Invitation, ok b
 	if p.mayRespond() {
 		p.answer(inv, false, reason, p.closing(ctx, r))
 	} else {
-		// The server does not acknowledge it: a repetition need not be recorded.
+		// The server acknowledges nothing: a repetition need not be recorded.
 		p.closing(ctx, r)(wire.Ack{}, nil)
 		p.answer(inv, false, reason, nil)
 	}

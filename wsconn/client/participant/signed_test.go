@@ -352,7 +352,7 @@ func TestFirstUse(t *testing.T) {
 	}
 }
 
-// unpinnable is a store in which a test's participant pins nobody.
+// unpinnable is a store in which a test's participant pins no identity.
 type unpinnable struct{ *MemStore }
 
 func (*unpinnable) Pin(string, string) error { return nil }

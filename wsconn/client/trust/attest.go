@@ -85,7 +85,7 @@ func CheckKey(info wire.KeyInfo, known func(user string) (Known, bool, error), p
 
 // checkAttestations is CheckKey. Known participants must have attested, by their
 // known identity. If one has, all must: participants that can attest make keys only
-// with such.
+// with others that can.
 func checkAttestations(k statement.Attested, texts []string, known func(string) (Known, bool, error), pinnedOnly bool) ([]Attestor, error) {
 	refuse := func(fault AttestationFault, err error) ([]Attestor, error) {
 		return nil, &AttestationError{Fault: fault, KeyID: k.KeyID, SessionID: k.SessionID, AccountAddr: k.AccountAddr, Err: err}
