@@ -33,7 +33,7 @@ type turns struct {
 	last    int     // the lane that the last slot went to
 }
 
-// lane is the waiting callers, by network.
+// lane holds waiting callers, by network.
 type lane struct {
 	queues map[string][]*waiting // none is empty
 	order  []string              // of networks: the first is next

@@ -18,10 +18,10 @@
 //
 // The server is trusted only where necessary: a participant computes the digest that
 // it signs itself, compares the parameters of a run with the approved invitation, and
-// the parties' identities with those of the key. It checks that the invitation shown
-// to its approver was signed, by the identity that it knows as that coordinator; an
-// approver without a person behind it ([ApproveAll], [ByPolicy], [SignedOnly])
-// accepts nothing else. Evidence that convicts a party is kept ([EvidenceStore]).
+// the parties' identities with those of the key. It checks that its approver sees
+// exactly what was signed, by the identity known as that coordinator; an approver
+// without a person behind it ([ApproveAll], [ByPolicy], [SignedOnly]) accepts
+// nothing else. Evidence that convicts a party is kept ([EvidenceStore]).
 //
 // # Requirements
 //
@@ -58,8 +58,8 @@ type Config struct {
 	// Shares, if it is a Journal too.
 	Journal Journal
 	// Trust decides which identities are those of parties and coordinators. With
-	// PinnedOnly it refuses those not pinned by hand. If Known and Trust are nil,
-	// those of Shares are used, if it is a [trust.Store] too; Trust is required then.
+	// PinnedOnly it refuses those not pinned by hand. Known and Trust, where
+	// nil, are those of Shares if it is a [trust.Store] too; else Trust is required.
 	Trust trust.Policy
 	// Evidence keeps evidence that convicts a party. Zero value means Shares, if it
 	// is an [EvidenceStore] too.
@@ -69,8 +69,8 @@ type Config struct {
 	PreParams PreParamsSource
 	// Concurrency is how many cores a run may use. Zero value means all.
 	Concurrency int
-	// MaxSessions is how many sessions a participant has open at once: those in
-	// question with the approver, and those accepted. Others wait. Each pinned
+	// MaxSessions is how many sessions a participant has open at once: those
+	// put to the approver, and those accepted. Others wait. Each pinned
 	// coordinator may have half of them, and always has 4 of its own, if necessary
 	// beyond MaxSessions; one known by an earlier approval may have a quarter; all
 	// others share a quarter; and coordinators that are not pinned have at most

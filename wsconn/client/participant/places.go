@@ -205,7 +205,7 @@ func before(u *usage, a, b account) bool {
 	return u.places[a] < u.places[b]
 }
 
-// pump starts the questions to the approver whose turn it is.
+// pump puts the invitations whose turn it is to the approver.
 func (p *participant) pump() {
 	for {
 		p.mu.Lock()
