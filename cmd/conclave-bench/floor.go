@@ -16,14 +16,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// The floor: what is left of a relay when it checks nothing, remembers nothing
-// of what was acknowledged and promises nothing but that a message is in a
-// stream before its sender is told so. Two nodes of it, with one Redis, show
-// what WebSocket, Redis and Go cost by themselves.
+// The floor: a relay that checks nothing, stores nothing about acknowledged
+// messages, and promises only that a message is in a stream before its sender is
+// told so. Two nodes of it, with one Redis, show what WebSocket, Redis and Go cost
+// by themselves.
 //
-// A client says its name, and is answered "ok". Then it says "<node> <user> <id>
-// <payload>"; the relay answers "ok <id>" when the stream has it, and the user
-// gets the payload from whichever relay it is connected to.
+// A client sends its name, and is answered "ok". Then it sends "<node> <user> <id>
+// <payload>"; the relay answers "ok <id>" when the stream has it, and the user gets
+// the payload from the relay that it is connected to.
 
 const bareBatch = 256 // messages of one pipeline
 
@@ -141,7 +141,7 @@ func (r *bareRelay) read(ws *websocket.Conn) {
 	}
 }
 
-// append takes what there is, never waiting for more, into one pipeline.
+// append takes all queued messages, without waiting for more, into one pipeline.
 func (r *bareRelay) append(ctx context.Context) {
 	batch := make([]bareMessage, 0, bareBatch)
 	for first := range r.queue {
@@ -154,7 +154,7 @@ func (r *bareRelay) append(ctx context.Context) {
 			bareScript.EvalSha(ctx, pipe, []string{r.prefix + "bare:{" + m.user + "}"}, r.channel(m.node), m.user, m.payload)
 		}
 		if _, err := pipe.Exec(ctx); err != nil {
-			return // the measurement fails for want of answers
+			return // the measurement fails because answers are missing
 		}
 		for _, m := range batch {
 			m.confirm <- []byte("ok " + m.id)
@@ -178,7 +178,7 @@ func (r *bareRelay) deliver(ctx context.Context, sub *redis.PubSub) {
 	}
 }
 
-// bareSocket is a client of the floor: hear is told each frame.
+// bareSocket is a client of the floor; hear is called with each frame.
 func bareSocket(ctx context.Context, base, user string, hear func(frame []byte)) (*websocket.Conn, error) {
 	ws, err := dial(ctx, base)
 	if err != nil {
@@ -204,9 +204,9 @@ func bareSocket(ctx context.Context, base, user string, hear func(frame []byte))
 	return ws, nil
 }
 
-// runLean is the server to which an idle connection is compared: gorilla used as
-// sparingly as it can be. The handler returns after the upgrade, so that the
-// HTTP server's buffers are not held, and writing borrows its buffer.
+// runLean is the server that an idle connection is compared to: gorilla used as
+// sparingly as possible. The handler returns after the upgrade, so that the HTTP
+// server's buffers are not held, and writing borrows its buffer.
 func runLean(ctx context.Context, _ []string, stdin io.Reader, stdout io.Writer) error {
 	upgrader := websocket.Upgrader{ReadBufferSize: 1 << 10, WriteBufferSize: 1 << 10, WriteBufferPool: new(sync.Pool)}
 	return serve(ctx, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

@@ -13,7 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// growth measures how cost grows. Each part is a chart, and its end a figure.
+// growth measures how cost grows. Each part gives a chart, and its end a figure.
 func growth(ctx context.Context, l *lab) error {
 	for _, part := range []func(context.Context, *lab) error{
 		growParties, growSessions, growScripted, growSize, growConnections, growNodes, growHistory,
@@ -138,8 +138,8 @@ func growScripted(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// scripted returns the CPU time of a scripted signing in ms. Before is run once
-// the groups have their keys.
+// scripted returns the CPU time of a scripted signing in ms. before is run once the
+// groups have their keys.
 func (l *lab) scripted(ctx context.Context, groups, nodes int, before func(c *clusterOf, g *groups) error) (float64, error) {
 	c, err := l.cluster(ctx, nodes)
 	if err != nil {
@@ -194,8 +194,8 @@ func growSize(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// growConnections holds up to 17,000 idle connections, which is what a node takes
-// that may open 20,000 files.
+// growConnections holds up to 17,000 idle connections, the most for a node that may
+// open 20,000 files.
 func growConnections(ctx context.Context, l *lab) error {
 	const chart, x, y = "Memory of an idle connection by connections", "connections", "KB each"
 	for _, n := range pick(l, []int{1000, 5000, 10_000, 17_000}, []int{200}) {
@@ -232,8 +232,8 @@ func growNodes(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// growHistory compares a scripted signing on a Redis that knows many sessions
-// and keys with one on a Redis that knows none: nothing may grow with history.
+// growHistory compares a scripted signing on a Redis with many sessions and keys
+// with one on an empty Redis: nothing may grow with history.
 func growHistory(ctx context.Context, l *lab) error {
 	sessions, keys := pick(l, 100_000, 2000), pick(l, 10_000, 200)
 	var with, without sample
@@ -253,8 +253,8 @@ func growHistory(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// age gives the groups a history: copies of the sessions and keys they have, all
-// listed with the users of those.
+// age gives the groups a history: copies of their sessions and keys, all listed with
+// their users.
 func (c *clusterOf) age(ctx context.Context, g *groups, sessions, keys int) error {
 	rdb := c.lab.redis
 	for k, part := range []struct {

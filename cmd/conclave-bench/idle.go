@@ -14,8 +14,8 @@ import (
 
 const dialers = 16 // connections made at a time
 
-// idle compares the memory of a registered connection with that of one to a
-// server that does nothing else but hold it.
+// idle compares the memory of a registered connection with that of a connection to a
+// server that does nothing but hold it.
 func idle(ctx context.Context, l *lab) error {
 	n := pick(l, 10_000, 500)
 	var ours, lean sample
@@ -40,10 +40,10 @@ func idle(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// held is what a node's idle connections cost.
+// held is the cost of a node's idle connections.
 type held struct {
 	perConn float64 // bytes
-	rate    float64 // connected and registered a second
+	rate    float64 // connected and registered per second
 	busy    float64 // of a core, while idle
 }
 
@@ -78,8 +78,8 @@ func idleMemory(ctx context.Context, l *lab, n int) (held, error) {
 	return held{(after - before) / float64(n), rate, busy}, err
 }
 
-// settled waits for a process to come to rest and give back what it no longer needs, and returns its memory and how
-// busy it is then.
+// settled waits until a process is idle and has released the memory it no longer needs, and
+// returns its memory and its CPU use then.
 func (l *lab) settled(ctx context.Context, pid int) (resident, busy float64, err error) {
 	settleFor := l.measured(3*time.Second, 3*time.Second)
 	var used [2]time.Duration
@@ -131,7 +131,7 @@ func leanMemory(ctx context.Context, l *lab, n int) (float64, error) {
 	return (after - before) / float64(n), err
 }
 
-// each calls do for 0 to n-1, some at a time.
+// each calls do for 0 to n-1, some concurrently.
 func each(n int, do func(i int) error) error {
 	var g errgroup.Group
 	g.SetLimit(dialers)

@@ -12,9 +12,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 )
 
-// keygen compares 2-of-3 keys on secp256k1: from a warm pool with raw tss-lib
-// that is given the same pre-parameters, and with nothing prepared with raw
-// tss-lib that makes its own, which takes minutes. A short run leaves that out.
+// keygen compares 2-of-3 keys on secp256k1: from a warm pool with raw tss-lib that
+// is given the same pre-parameters, and without a pool with raw tss-lib that
+// generates its own, which takes minutes. A short run leaves that out.
 func keygen(ctx context.Context, l *lab) error {
 	c, err := l.cluster(ctx, 3)
 	if err != nil {
@@ -51,7 +51,7 @@ func keygen(ctx context.Context, l *lab) error {
 			return err
 		}
 		cold.addTime(took)
-		if i >= 3 { // it takes minutes, and differs by far more than a few samples could hide
+		if i >= 3 { // it takes minutes, and the differences are far larger than the noise of few samples
 			continue
 		}
 		begun := time.Now()
@@ -69,7 +69,7 @@ func keygen(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// keygenTime lets three new participants make a key.
+// keygenTime lets three new participants generate a key.
 func (c *clusterOf) keygenTime(ctx context.Context, pre func(int) participant.PreParamsSource) (time.Duration, error) {
 	circle, err := c.circle(ctx, holders, pre)
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *clusterOf) keygenTime(ctx context.Context, pre func(int) participant.Pr
 	return time.Since(begun), err
 }
 
-// rawPreParams lets tss-lib make n sets at the same time, as n parties would.
+// rawPreParams lets tss-lib generate n sets concurrently, as n parties would.
 func rawPreParams(ctx context.Context, n int) ([]*ecdsakeygen.LocalPreParams, error) {
 	sets := make([]*ecdsakeygen.LocalPreParams, n)
 	var g errgroup.Group

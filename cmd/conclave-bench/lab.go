@@ -21,24 +21,24 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// lab is what the benchmarks work in: a Redis, clusters on it, and the report.
+// lab is the environment of the benchmarks: a Redis, clusters on it, and the report.
 // Its methods are for one goroutine.
 type lab struct {
 	options
 	report *report
 	log    io.Writer
 
-	dir    string // of files that end with the lab
+	dir    string // of files that are removed with the lab
 	url    string
 	redis  *redis.Client
-	server *process // nil for a Redis that was there before
+	server *process // nil for a Redis that was running before
 	secret string   // of tokens
 	number int      // of clusters so far
 	ends   []func()
 
-	brief bool // for a test: what is measured does not matter, but that it is
+	brief bool // for a test: it matters only that measuring works, not the figures
 
-	// preParams makes pre-parameters; a test has them made beforehand.
+	// preParams generates pre-parameters; a test has prepared ones.
 	preParams func(ctx context.Context) (*preparams.Set, error)
 }
 
@@ -52,7 +52,7 @@ func newLab(o options, log io.Writer) *lab {
 	}
 }
 
-// say tells what goes on.
+// say prints progress.
 func (l *lab) say(format string, args ...any) {
 	fmt.Fprintf(l.log, "conclave-bench: "+format+"\n", args...)
 }
@@ -73,7 +73,7 @@ func (l *lab) measured(full, short time.Duration) time.Duration {
 	return pick(l, full, short)
 }
 
-// close ends all that was started and removes what was left behind.
+// close ends everything that was started and removes its remains.
 func (l *lab) close() error {
 	for _, end := range l.ends {
 		end()
@@ -159,7 +159,7 @@ func (l *lab) startRedis() error {
 	return err
 }
 
-// buildNode makes conclaved, unless it was given or is not needed.
+// buildNode builds conclaved, unless it was given or is not needed.
 func (l *lab) buildNode(ctx context.Context) error {
 	if l.conclaved != "" || l.profile != "" {
 		return nil
@@ -196,7 +196,7 @@ func (l *lab) redisCPU(ctx context.Context) (time.Duration, error) {
 	return time.Duration(sum * float64(time.Second)), nil
 }
 
-// cpu is CPU time used, by whom.
+// cpu is CPU time used, by nodes and by Redis.
 type cpu struct{ nodes, redis time.Duration }
 
 func (c cpu) sum() time.Duration { return c.nodes + c.redis }
@@ -241,8 +241,8 @@ func (l *lab) cluster(ctx context.Context, n int) (*clusterOf, error) {
 	return c, nil
 }
 
-// kek lets clients of the seed protocol, which do not seal their shares, store
-// what they call a share.
+// kek lets clients of the seed protocol, which do not seal their shares, store a
+// stand-in for a share.
 const kek = "YSBrZXkgZm9yIG1lYXN1cmVtZW50cyBvbmx5LCAzMmI="
 
 func (c *clusterOf) add(ctx context.Context, id string) error {
@@ -283,7 +283,7 @@ func (c *clusterOf) close() {
 	}
 }
 
-// token is what a login would give.
+// token is a token as a login would issue it.
 func (l *lab) token(user string, role wire.Role) (string, error) {
 	now := time.Now()
 	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{

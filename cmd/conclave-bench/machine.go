@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// machine is what the figures were measured on.
+// machine describes the machine of the measurement.
 type machine struct {
 	CPU   string `json:"cpu"`
 	Cores int    `json:"cores"`
@@ -33,7 +33,7 @@ func thisMachine() machine {
 	return m
 }
 
-// lineOf returns what stands behind name and a colon in a file of such lines.
+// lineOf returns the text after name and a colon in a file of such lines.
 func lineOf(path, name string) string {
 	f, err := os.Open(path)
 	if err != nil {

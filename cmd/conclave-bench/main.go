@@ -1,15 +1,14 @@
-// Conclave-bench measures what Conclave costs, always beside what it is
-// measured against and in the same run, because on another machine, or on this
-// one a minute later, every figure is another: raw tss-lib in one process for
-// the mathematics, two bare WebSocket relays on the same Redis for the servers.
+// Conclave-bench measures what Conclave costs, always beside a baseline and in the
+// same run, because every figure differs on another machine, or on this one a minute
+// later: raw tss-lib in one process for the mathematics, two bare WebSocket relays
+// on the same Redis for the servers.
 //
-// What is measured is real: conclaved processes (three, if nothing else is
-// said) on a redis-server that keeps what it is told, participants that are
-// those of package wsconn/client. Where the servers alone are meant, the
-// participants are scripted and compute nothing.
+// The setup is real: conclaved processes (three by default) on a redis-server with
+// persistence, and the participants of package wsconn/client. To measure the servers
+// alone, the participants are scripted and compute nothing.
 //
-// Each benchmark is a file: sign.go, keygen.go, primes.go, sessions.go,
-// relay.go, idle.go, growth.go. Lab (lab.go) starts and ends what they need,
+// Each benchmark is a file: sign.go, keygen.go, primes.go, sessions.go, relay.go,
+// idle.go, growth.go. Lab (lab.go) starts and ends the processes they need,
 // report.go collects figures and prints them.
 package main
 
@@ -117,7 +116,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
-// benchmark is one of the things that can be measured.
+// benchmark is one of the measurements.
 type benchmark struct {
 	name  string
 	about string
@@ -144,8 +143,8 @@ func find(name string) *benchmark {
 	return nil
 }
 
-// measure runs the chosen benchmarks, prints the report and ends the lab. What
-// was measured before a benchmark failed is printed all the same.
+// measure runs the chosen benchmarks, prints the report and ends the lab. Figures
+// measured before a benchmark failed are printed too.
 func measure(ctx context.Context, o options, l *lab, stdout io.Writer) (err error) {
 	defer func() { err = errors.Join(err, l.close()) }()
 	var failed error

@@ -18,25 +18,25 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// circle is a coordinator and participants that hold shares and compute, each
-// with a client of its own to another node. They run in this process.
+// circle is a coordinator and participants that hold shares and compute, each with a
+// client of its own on another node. They run in this process.
 type circle struct {
 	asks  *client.Client
 	users []string
-	spare func() // ends what participants' programs begin with
+	spare func() // ends what participants' programs start first
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 }
 
 // circle connects n participants, who have pinned the coordinator's identity and
-// approve whatever it has signed. Pre gives them
-// their pre-parameters, in order; nil lets each make its own.
+// approve everything it has signed. pre gives them their pre-parameters, in order;
+// with nil each generates its own.
 func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) participant.PreParamsSource) (*circle, error) {
 	ctx, stop := context.WithCancel(ctx)
 	r := &circle{stop: stop, spare: party.SpareThread()}
 	asks, err := c.clientConfig(0, "asks", wire.RoleCoordinator)
 	if err == nil {
-		asks.Identity, err = identity.New() // which signs what it asks for
+		asks.Identity, err = identity.New() // signs its requests
 	}
 	if err != nil {
 		r.close()
@@ -68,7 +68,7 @@ func (c *clusterOf) circle(ctx context.Context, n int, pre func(i int) participa
 			r.close()
 			return nil, err
 		}
-		r.done.Go(func() { _ = participant.Serve(ctx, one, part) }) // its end shows in WaitConnected and in what is asked
+		r.done.Go(func() { _ = participant.Serve(ctx, one, part) }) // its end shows in WaitConnected and in the requests
 		r.users, holds = append(r.users, user), append(holds, one)
 	}
 	for _, one := range holds {
@@ -91,14 +91,14 @@ func (c *clusterOf) clientConfig(node int, user string, role wire.Role) (client.
 
 func (r *circle) close() {
 	if r.asks != nil {
-		_ = r.asks.Close() // what ended it before has shown in what it was asked
+		_ = r.asks.Close() // an earlier failure has shown in its requests
 	}
 	r.stop()
 	r.done.Wait()
 	r.spare()
 }
 
-// keygen makes a key of all, of whom threshold sign.
+// keygen generates a key of all participants, with this threshold.
 func (r *circle) keygen(ctx context.Context, threshold int, curve pubkey.Curve) (client.Key, error) {
 	return r.asks.Keygen(ctx, client.KeygenRequest{Threshold: threshold, Participants: r.users, Curve: curve})
 }
@@ -108,7 +108,7 @@ func (r *circle) sign(ctx context.Context, key client.Key, data string) error {
 	return err
 }
 
-// stock is pre-parameters that are there already.
+// stock is a source of prepared pre-parameters.
 type stock struct{ sets chan *preparams.Set }
 
 func newStock(sets ...*preparams.Set) *stock {
@@ -138,7 +138,7 @@ func (s *stock) Take(context.Context) (*preparams.Set, error) {
 	}
 }
 
-// prepared makes n sets of pre-parameters, and returns each for Conclave and for
+// prepared generates n sets of pre-parameters, and returns each for Conclave and for
 // raw tss-lib: the two never meet, so that a set may serve one key of each.
 func (l *lab) prepared(ctx context.Context, n int) ([]*preparams.Set, []*ecdsakeygen.LocalPreParams, error) {
 	var ours []*preparams.Set

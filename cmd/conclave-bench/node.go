@@ -15,8 +15,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/node"
 )
 
-// runNode is a node inside this program, so that it can be profiled. It takes
-// those of conclaved's flags that this program gives.
+// runNode is a node inside this program, so that it can be profiled. It accepts
+// those of conclaved's flags that this program passes.
 func runNode(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) (err error) {
 	var cfg node.Config
 	flags := flag.NewFlagSet("node", flag.ContinueOnError)
@@ -60,8 +60,8 @@ func runNode(ctx context.Context, args []string, stdin io.Reader, stdout io.Writ
 	return errors.Join(finish(), n.Stop(context.WithoutCancel(ctx)))
 }
 
-// profiled begins a CPU profile, and returns what ends it and writes one of
-// allocations beside it.
+// profiled begins a CPU profile, and returns a function that ends it and writes one
+// of allocations beside it.
 func profiled(path string) (finish func() error, err error) {
 	if path == "" {
 		return func() error { return nil }, nil

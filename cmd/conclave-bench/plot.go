@@ -63,7 +63,7 @@ func (r *report) chart(dir string, like series) error {
 	return p.Save(16*vg.Centimeter, 9*vg.Centimeter, filepath.Join(dir, fileName(like.Chart)))
 }
 
-// ticks puts a label at each measured place.
+// ticks puts a label at each measured value.
 func ticks(x []float64) []plot.Tick {
 	var list []plot.Tick
 	for _, v := range x {
@@ -72,7 +72,7 @@ func ticks(x []float64) []plot.Tick {
 	return list
 }
 
-// fileName makes a file's name of a chart's.
+// fileName derives a file name from a chart's name.
 func fileName(chart string) string {
 	name := strings.FieldsFunc(strings.ToLower(chart), func(c rune) bool { return (c < 'a' || c > 'z') && (c < '0' || c > '9') })
 	return strings.Join(name, "-") + ".svg"

@@ -17,8 +17,8 @@ const (
 	primesPerSet = 4
 )
 
-// primes compares the CPU time of a safe prime with that of tss-lib's
-// generator. Ours come in sets of pre-parameters, whose checks count with them.
+// primes compares the CPU time of a safe prime with that of tss-lib's generator.
+// Ours are parts of sets of pre-parameters, whose checks count with them.
 func primes(ctx context.Context, l *lab) error {
 	var ours, raw sample
 	for range pick(l, 5, 1) {
@@ -45,12 +45,12 @@ func primes(ctx context.Context, l *lab) error {
 		raw.addTime(took / time.Duration(n))
 		l.say("primes: %s of CPU time a prime, tss-lib %s", time.Duration(ours[len(ours)-1]*1e6).Round(time.Millisecond), (took / time.Duration(n)).Round(time.Millisecond))
 	}
-	// The times of single searches differ by factors, so it is their mean that counts.
+	// Single searches differ by factors, so the mean is compared.
 	l.report.compare("a safe prime of 1024 bits, CPU time, mean", "ms", sample{ours.mean()}, sample{raw.mean()}, goal{atMost: 0.05})
 	return nil
 }
 
-// cpuTime returns the CPU time that this process takes for something.
+// cpuTime returns the CPU time that this process spends in do.
 func cpuTime(do func() error) (time.Duration, error) {
 	before, err := cpuOf(os.Getpid())
 	if err != nil {

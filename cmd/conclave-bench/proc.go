@@ -12,8 +12,8 @@ import (
 // every Linux that Go runs on.
 const tick = 10 * time.Millisecond
 
-// cpuOf returns the CPU time that a process has used, its threads that have
-// ended included.
+// cpuOf returns the CPU time that a process has used, including threads that have
+// ended.
 func cpuOf(pid int) (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

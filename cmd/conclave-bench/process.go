@@ -18,22 +18,22 @@ import (
 
 const startWithin = 30 * time.Second
 
-// process is a child. What it prints goes to a file, whose end is shown when it
-// does not start.
+// process is a child. Its output goes to a file, whose end is shown if it does not
+// start.
 type process struct {
 	name string
 	cmd  *exec.Cmd
 	log  *os.File
 	tie  *exec.Cmd // see tieToUs
-	hold io.Closer // what the child, or tie, waits for the end of
+	hold io.Closer // the child, or tie, ends when this is closed
 	done chan struct{}
 	once sync.Once
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// spawn starts a program. One of our own roles ends with its standard input,
-// and so with us; anything else is tied.
+// spawn starts a program. One of our own roles ends with its standard input, and so
+// with us; any other program is tied.
 func spawn(dir, name string, own bool, env []string, program string, args ...string) (p *process, err error) {
 	p = &process{name: name, cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
@@ -62,8 +62,8 @@ func spawn(dir, name string, own bool, env []string, program string, args ...str
 	return p, nil
 }
 
-// tieToUs lets a shell wait on a pipe that only this process holds open: when
-// it dies without having ended the child, the shell does.
+// tieToUs lets a shell wait on a pipe that only this process holds open: if it dies
+// without having ended the child, the shell ends it.
 func (p *process) tieToUs() error {
 	p.tie = exec.Command("sh", "-c", fmt.Sprintf("read -r _; kill -9 %d", p.pid()))
 	in, err := p.tie.StdinPipe()
@@ -74,7 +74,7 @@ func (p *process) tieToUs() error {
 	return p.tie.Start()
 }
 
-// untie ends the shell before the child, whose number may be another's later.
+// untie ends the shell before the child, whose pid may be reused later.
 func (p *process) untie() {
 	if p.tie != nil && p.tie.Process != nil {
 		_ = p.tie.Process.Kill()
@@ -104,7 +104,7 @@ func (p *process) end(sig os.Signal) {
 	})
 }
 
-// await asks ready until it says nil, the child ends, or too much time passes.
+// await polls ready until it returns nil, the child ends, or too much time passes.
 func (p *process) await(ctx context.Context, ready func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, startWithin)
 	defer cancel()
@@ -127,7 +127,7 @@ func (p *process) await(ctx context.Context, ready func() error) error {
 	}
 }
 
-// freeAddr returns an address that nobody listens on now.
+// freeAddr returns an address that is not in use now.
 func freeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -137,10 +137,10 @@ func freeAddr() (string, error) {
 	return l.Addr().String(), nil
 }
 
-// roles are what this program is when it starts itself as a child.
+// roles are the roles in which this program starts itself as a child.
 var roles map[string]func(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error
 
-func init() { // not in the declaration: the roles lead back to it
+func init() { // not in the declaration, to avoid an initialization cycle
 	roles = map[string]func(context.Context, []string, io.Reader, io.Writer) error{
 		"node": runNode, "bare-relay": runBareRelay, "lean-server": runLean,
 	}
@@ -178,10 +178,10 @@ func spawnOwn(ctx context.Context, dir, name, role string, env []string, args ..
 	return p, address, nil
 }
 
-// asRole tells the test binary that it is to be this program.
+// asRole tells the test binary to act as this program.
 const asRole = "CONCLAVE_BENCH_ROLE"
 
-// untilEnd ends when stdin does: then the process that started this one has.
+// untilEnd ends when stdin does: then the parent process has ended.
 func untilEnd(ctx context.Context, stdin io.Reader) {
 	ended := make(chan struct{})
 	go func() {

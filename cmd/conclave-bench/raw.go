@@ -13,9 +13,9 @@ import (
 	"github.com/bnb-chain/tss-lib/v2/tss"
 )
 
-// Raw tss-lib: parties in one process that hand each other their messages as Go
-// values would be cheating, so they do it as bytes, and nothing else happens: no
-// network, no encryption, no checks beside the library's own.
+// Raw tss-lib: parties in one process. Passing messages as Go values would be
+// cheating, so they pass bytes, and nothing else is added: no network, no
+// encryption, no checks beside the library's own.
 
 // rawIDs returns the ids of n parties.
 func rawIDs(n int) tss.SortedPartyIDs {
@@ -70,8 +70,8 @@ func rawRun[T any](ids tss.SortedPartyIDs, params func(i int) *tss.Parameters,
 	return results, nil
 }
 
-// rawKeygenECDSA makes a key of n parties with these pre-parameters; tss-lib
-// makes its own where there are none.
+// rawKeygenECDSA generates a key of n parties with these pre-parameters; without
+// them tss-lib generates its own.
 func rawKeygenECDSA(n, threshold int, pre []*ecdsakeygen.LocalPreParams) ([]*ecdsakeygen.LocalPartySaveData, error) {
 	ids := rawIDs(n)
 	ctx := tss.NewPeerContext(ids)
@@ -82,7 +82,7 @@ func rawKeygenECDSA(n, threshold int, pre []*ecdsakeygen.LocalPreParams) ([]*ecd
 	})
 }
 
-// rawSignECDSA signs with the first of a key's parties, as many as must.
+// rawSignECDSA signs with the first of a key's parties, up to the threshold.
 func rawSignECDSA(saves []*ecdsakeygen.LocalPartySaveData, threshold int, digest *big.Int) error {
 	ids := rawIDs(threshold)
 	ctx := tss.NewPeerContext(ids)
@@ -115,7 +115,7 @@ func rawSignEdDSA(saves []*eddsakeygen.LocalPartySaveData, threshold int, digest
 	return checkRaw(signatures, err)
 }
 
-// saveOf finds a party's own among what a key generation left.
+// saveOf finds a party's own save data among the results of a key generation.
 func saveOf[T any](saves []*T, id *tss.PartyID, share func(*T) *big.Int) T {
 	for _, s := range saves {
 		if share(s).Cmp(id.KeyInt()) == 0 {

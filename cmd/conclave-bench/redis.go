@@ -14,9 +14,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// watched lists the commands that Redis is given while do runs, by name. What a
-// script calls is not among them: that does not cross the network. On a Redis
-// that others use too it counts theirs as well.
+// watched counts the commands sent to Redis while do runs, by name. Commands called
+// by a script do not count: they do not cross the network. On a shared Redis it also
+// counts those of other clients.
 func (l *lab) watched(ctx context.Context, do func() error) (map[string]int, error) {
 	opt, err := redis.ParseURL(l.url)
 	if err != nil {
@@ -63,8 +63,8 @@ func (l *lab) watched(ctx context.Context, do func() error) (map[string]int, err
 	return count, <-seen
 }
 
-// commands returns how many commands the nodes give Redis for a signing, one at
-// a time, and says which.
+// commands returns how many commands the nodes send to Redis for a signing, one at a
+// time, and says which.
 func (g *groups) commands(ctx context.Context, l *lab) (float64, error) {
 	const signings = 20
 	quiet, err := l.watched(ctx, func() error { return pause(ctx, time.Second) })
@@ -77,7 +77,7 @@ func (g *groups) commands(ctx context.Context, l *lab) (float64, error) {
 			if _, err := g.list[0].sign(ctx); err != nil {
 				return err
 			}
-			// What follows an outcome (results that came late, the due list) belongs to it.
+			// Work after an outcome (late results, the due list) belongs to it.
 			if err := pause(ctx, 20*time.Millisecond); err != nil {
 				return err
 			}
@@ -91,7 +91,7 @@ func (g *groups) commands(ctx context.Context, l *lab) (float64, error) {
 	sum := 0.0
 	var text []string
 	for _, name := range slices.Sorted(maps.Keys(count)) {
-		// Heartbeats, probes and sweeps go on beside it.
+		// Heartbeats, probes and sweeps continue meanwhile.
 		n := max(0, float64(count[name])-float64(quiet[name])*seconds) / signings
 		sum += n
 		if n >= 0.1 {
@@ -111,8 +111,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// redisRests waits until Redis does not rewrite its file: after much was written
-// it does so in the background, and what is measured meanwhile pays for it.
+// redisRests waits until Redis does not rewrite its file: after many writes it does
+// so in the background, which would distort measurements.
 func (l *lab) redisRests(ctx context.Context) error {
 	for range 600 {
 		info, err := l.redis.InfoMap(ctx, "persistence").Result()

@@ -22,11 +22,11 @@ const (
 	relayInFlight = 4
 	relayNodes    = 2
 	relaySize     = 1 << 10
-	answerWithin  = 30 * time.Second // for one message; more means that it was lost
+	answerWithin  = 30 * time.Second // for one message; after that it counts as lost
 )
 
-// relay compares what it costs to bring a message from a user of one node to one
-// of another with the same over the floor.
+// relay compares the cost of a message from a user of one node to a user of another
+// with that over the floor.
 func relay(ctx context.Context, l *lab) error {
 	ours, err := newConclaveLanes(ctx, l, relayNodes, relayPairs, relaySize)
 	if err != nil {
@@ -61,7 +61,7 @@ func relay(ctx context.Context, l *lab) error {
 	return loneMessages(ctx, l, ours, floor)
 }
 
-// loneMessages compares the way of a single message on an otherwise idle system.
+// loneMessages compares the latency of a single message on an otherwise idle system.
 func loneMessages(ctx context.Context, l *lab, ours, floor *traffic) error {
 	var lone, baseLone sample
 	for range pick(l, 10, 2) {
@@ -86,7 +86,7 @@ func loneMessages(ctx context.Context, l *lab, ours, floor *traffic) error {
 // lane carries messages from one user to another.
 type lane struct {
 	send     func(id string) error
-	room     chan struct{} // a place for each message that may be unconfirmed
+	room     chan struct{} // one slot for each message that may be unconfirmed
 	arrived  chan struct{} // of a lone message
 	received atomic.Int64
 	next     int
@@ -113,7 +113,7 @@ func (n *lane) came() {
 	}
 }
 
-// drain forgets what earlier measurements left.
+// drain discards events of earlier measurements.
 func (n *lane) drain() {
 	for len(n.room) > 0 {
 		<-n.room
@@ -135,7 +135,7 @@ type traffic struct {
 	close     func()
 }
 
-// load is what a system did in a while.
+// load is a system's work in one measurement.
 type load struct {
 	messages int64
 	took     time.Duration
@@ -149,7 +149,7 @@ func (r load) perMessage(d time.Duration) float64 {
 
 func (r load) rate() float64 { return float64(r.messages) / r.took.Seconds() }
 
-// run keeps all lanes busy for a while.
+// run keeps all lanes busy for d.
 func (t *traffic) run(ctx context.Context, l *lab, inFlight int, d time.Duration) (load, error) {
 	before, err := l.used(ctx, t.processes)
 	if err != nil {
@@ -203,8 +203,8 @@ func (n *lane) keepBusy(ctx context.Context, inFlight int, end time.Time) error 
 	return nil
 }
 
-// lone sends one message over the first lane and returns how long it took to
-// arrive. The confirmation is awaited too, so that nothing else is under way.
+// lone sends one message over the first lane and returns how long it took to arrive.
+// It waits for the confirmation too, so that nothing else is in flight.
 func (t *traffic) lone(ctx context.Context) (time.Duration, error) {
 	n := t.lanes[0]
 	n.drain()
@@ -219,7 +219,7 @@ func (t *traffic) lone(ctx context.Context) (time.Duration, error) {
 	return took, await(ctx, n.room, "a message was not confirmed")
 }
 
-// await waits for an event, and fails with what its absence means.
+// await waits for an event, and fails with the meaning of its absence.
 func await[T any](ctx context.Context, event <-chan T, absence string) error {
 	timeout := time.NewTimer(answerWithin)
 	defer timeout.Stop()
@@ -233,8 +233,8 @@ func await[T any](ctx context.Context, event <-chan T, absence string) error {
 	}
 }
 
-// newConclaveLanes starts a cluster and pairs of users, each pair on two nodes
-// and in a key generation that runs, and so may say round messages.
+// newConclaveLanes starts a cluster and pairs of users, each pair on two nodes and
+// in a running key generation, and so allowed to send round messages.
 func newConclaveLanes(ctx context.Context, l *lab, nodes, pairs, size int) (*traffic, error) {
 	c, err := l.cluster(ctx, nodes)
 	if err != nil {
@@ -242,7 +242,7 @@ func newConclaveLanes(ctx context.Context, l *lab, nodes, pairs, size int) (*tra
 	}
 	var all []*speaker
 	t := &traffic{processes: c.nodes, close: func() {
-		_ = closeAll(all) // what ended a socket has shown in the measurement
+		_ = closeAll(all) // an earlier failure has shown in the measurement
 		c.close()
 	}}
 	asks, err := c.speak(ctx, 0, "asks", wire.RoleCoordinator, true, nil)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// report is what a run of this program has found.
+// report is the result of a run of this program.
 type report struct {
 	Machine machine   `json:"machine"`
 	Began   time.Time `json:"began"`
@@ -17,7 +17,7 @@ type report struct {
 	Figures []figure  `json:"figures"`
 	Series  []series  `json:"series,omitempty"`
 
-	bench string // the benchmark that runs
+	bench string // the running benchmark
 }
 
 // figure is one line of the table.
@@ -26,11 +26,11 @@ type figure struct {
 	Name  string `json:"name"`
 	Unit  string `json:"unit"`
 	Ours  spread `json:"ours"`
-	// Base is what it is measured against, in the same unit, if there is such.
+	// Base is the baseline, in the same unit, if there is one.
 	Base *spread `json:"base,omitempty"`
 	// Ratio is ours / base, unless the benchmark says otherwise.
 	Ratio  float64 `json:"ratio,omitempty"`
-	Target string  `json:"target,omitempty"` // "≤ 1.10"; of Ratio, or, where it says "figure", of Ours
+	Target string  `json:"target,omitempty"` // "≤ 1.10"; of Ratio, or, if it says "figure", of Ours
 	Met    *bool   `json:"met,omitempty"`
 }
 
@@ -45,7 +45,7 @@ type series struct {
 	Y     []float64 `json:"y"`
 }
 
-// goal is a bound that a figure should keep.
+// goal is a target for a figure.
 type goal struct {
 	atMost, atLeast float64 // one of them; of the ratio
 	oursAtMost      float64 // or this, of the figure itself
@@ -66,7 +66,7 @@ func (g goal) judge(f *figure) {
 	}
 }
 
-// compare notes a figure beside its base. The ratio is that of the medians.
+// compare records a figure beside its base. The ratio is that of the medians.
 func (r *report) compare(name, unit string, ours, base sample, g goal) {
 	b := base.spread()
 	f := figure{Bench: r.bench, Name: name, Unit: unit, Ours: ours.spread(), Base: &b}
@@ -77,7 +77,7 @@ func (r *report) compare(name, unit string, ours, base sample, g goal) {
 	r.Figures = append(r.Figures, f)
 }
 
-// note notes a figure that has nothing beside it.
+// note records a figure without a baseline.
 func (r *report) note(name, unit string, ours sample, g goal) {
 	f := figure{Bench: r.bench, Name: name, Unit: unit, Ours: ours.spread()}
 	g.judge(&f)
@@ -137,7 +137,7 @@ func (s spread) in(unit string) string {
 	return strings.TrimSpace(text + " " + unit)
 }
 
-// short writes a number with three digits that count.
+// short writes a number with three significant digits.
 func short(v float64) string {
 	if v >= 1000 {
 		return fmt.Sprintf("%.0f", v)

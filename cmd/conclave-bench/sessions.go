@@ -18,9 +18,9 @@ import (
 
 const sessionNodes = 3
 
-// sessions measures what a signing costs the servers: groups of a coordinator
-// and three participants who speak the seed's protocol (no session_id, no ack)
-// and whose signatures come from a key that is whole, so that nobody computes.
+// sessions measures the servers' cost of a signing: groups of a coordinator and
+// three participants who speak the seed's protocol (no session_id, no ack) and whose
+// signatures come from an unshared key, so that no MPC is computed.
 func sessions(ctx context.Context, l *lab) error {
 	c, err := l.cluster(ctx, sessionNodes)
 	if err != nil {
@@ -65,7 +65,7 @@ func sessions(ctx context.Context, l *lab) error {
 	return nil
 }
 
-// group is a coordinator with the holders of one key.
+// group is a coordinator with the participants of one key.
 type group struct {
 	key       string
 	users     []string
@@ -78,7 +78,7 @@ type group struct {
 	next      int
 }
 
-// groups are all that use a cluster.
+// groups are all groups of a cluster.
 type groups struct {
 	list      []*group
 	processes []*process
@@ -86,11 +86,11 @@ type groups struct {
 
 func (g *groups) close() {
 	for _, one := range g.list {
-		_ = closeAll(append(one.holds, one.asks)) // what ended a socket has shown in the measurement
+		_ = closeAll(append(one.holds, one.asks)) // an earlier failure has shown in the measurement
 	}
 }
 
-// groups connects n groups and lets each make its key.
+// groups connects n groups and lets each generate its key.
 func (c *clusterOf) groups(ctx context.Context, n int) (*groups, error) {
 	g := &groups{list: make([]*group, n), processes: c.nodes}
 	return g, each(n, func(i int) (err error) {
@@ -137,7 +137,7 @@ func (c *clusterOf) group(ctx context.Context, i int) (*group, error) {
 	return g, await(ctx, g.confirmed, "a scripted key generation did not end")
 }
 
-// told is what the coordinator does.
+// told handles the coordinator's messages.
 func (g *group) told(h *wire.Message) {
 	switch h.Type {
 	case wire.TypeKeygenConfirm:
@@ -151,7 +151,7 @@ func (g *group) told(h *wire.Message) {
 	}
 }
 
-// asked is what a participant does. That it cannot speak shows in a session that
+// asked handles a participant's messages. A failure to send shows as a session that
 // does not end.
 func (g *group) asked(s *speaker, part int, h *wire.Message) {
 	yes := true
@@ -170,7 +170,7 @@ func (g *group) asked(s *speaker, part int, h *wire.Message) {
 	}
 }
 
-// signature signs data as its default on this curve has it.
+// signature signs data with the default hash of this curve.
 func (g *group) signature(data string) string {
 	digest, _, err := pubkey.Digest(pubkey.Secp256k1, data, "")
 	if err != nil {
@@ -180,7 +180,7 @@ func (g *group) signature(data string) string {
 	return pubkey.Encode(append(compact[1:], compact[0]))
 }
 
-// sign asks for one signature and waits for it.
+// sign requests one signature and waits for it.
 func (g *group) sign(ctx context.Context) (time.Duration, error) {
 	g.next++
 	begun := time.Now()
@@ -205,15 +205,15 @@ func (g *group) sign(ctx context.Context) (time.Duration, error) {
 	}
 }
 
-// signings is what groups did in a while.
+// signings are the results of one measurement.
 type signings struct {
 	times sample // of each, in ms
 	took  time.Duration
 	cpu   cpu
 }
 
-// run lets every group sign for a while: one signing after the other, or, with a
-// rate above 0, begun at that rate by whichever group is free.
+// run lets every group sign for d: one signing after the other, or, with a rate
+// above 0, begun at that rate by the groups that are free.
 func (g *groups) run(ctx context.Context, l *lab, d time.Duration, perSecond float64) (signings, error) {
 	before, err := l.used(ctx, g.processes)
 	if err != nil {

@@ -18,11 +18,11 @@ const (
 	signers    = 2
 	holders    = 3
 	atOnce     = 8
-	coldRounds = 2 // before it counts
+	coldRounds = 2 // warm-up, not counted
 )
 
 // signECDSA compares a 2-of-3 signature through the cluster with one by two raw
-// parties, and then the throughput of several at once.
+// parties, and then the throughput of several concurrent ones.
 func signECDSA(ctx context.Context, l *lab) error {
 	ours, raw, err := l.prepared(ctx, holders)
 	if err != nil {
@@ -37,8 +37,8 @@ func signECDSA(ctx context.Context, l *lab) error {
 		signingPlan{rounds: pick(l, 25, 3), batches: pick(l, 5, 1), goal: goal{atMost: 1.10}, batchGoal: goal{atLeast: 0.90}})
 }
 
-// signEdDSA is the same on ed25519, where the mathematics take a few
-// milliseconds, so that what is measured is all the rest.
+// signEdDSA is the same on ed25519, where the mathematics take a few milliseconds,
+// so that it measures all the rest.
 func signEdDSA(ctx context.Context, l *lab) error {
 	saves, err := rawKeygenEdDSA(holders, signers)
 	if err != nil {
@@ -85,7 +85,7 @@ func (l *lab) signing(ctx context.Context, curve pubkey.Curve, pre func(int) par
 	var one, batch [2]sample
 	for i := range coldRounds + plan.rounds {
 		for k := range both {
-			k = (k + i) % 2 // neither always follows the other
+			k = (k + i) % 2 // alternate which goes first
 			begun := time.Now()
 			if err := both[k](); err != nil {
 				return err
@@ -110,7 +110,7 @@ func (l *lab) signing(ctx context.Context, curve pubkey.Curve, pre func(int) par
 	return nil
 }
 
-// perSecond does something n times, some at once, and returns how often a second.
+// perSecond calls do n times, some concurrently, and returns the rate per second.
 func perSecond(atOnce, n int, do func() error) (float64, error) {
 	var g errgroup.Group
 	g.SetLimit(atOnce)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// sample is what was measured, in the order in which it was.
+// sample is measured values, in the order of measurement.
 type sample []float64
 
 func (s *sample) add(v float64) { *s = append(*s, v) }
@@ -16,7 +16,7 @@ func (s *sample) addTime(d time.Duration) { s.add(milliseconds(d)) }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// spread is what a figure says of a sample.
+// spread summarizes a sample.
 type spread struct {
 	Median float64 `json:"median"`
 	Low    float64 `json:"low"`  // first quartile

@@ -20,19 +20,19 @@ const (
 	ackAfter = 200 * time.Millisecond
 )
 
-// speaker is a scripted user: it says what it is told to and computes nothing.
-// Its socket has one reading goroutine, which calls hear.
+// speaker is a scripted user: it computes nothing. Its socket has one reading
+// goroutine, which calls hear.
 type speaker struct {
 	user string
 	head []byte // of every frame: up to the type
-	acks bool   // acknowledges, as Conclave's own client does; one of the seed does not
+	acks bool   // acknowledges, as Conclave's own client does; a seed client does not
 	hear func(*wire.Message)
 	ws   *websocket.Conn
 	done chan struct{}
 
-	mu    sync.Mutex // of writing, and of what follows
+	mu    sync.Mutex // of writing, and of the fields below
 	frame []byte
-	took  uint64 // newest seq that came
+	took  uint64 // newest seq received
 	told  uint64 // newest seq acknowledged
 	timer *time.Timer
 	err   error // why the socket ended
@@ -50,7 +50,7 @@ func dial(ctx context.Context, base string) (*websocket.Conn, error) {
 	return ws, nil
 }
 
-// speak registers a user with a node. Hear may be nil.
+// speak registers a user with a node. hear may be nil.
 func (c *clusterOf) speak(ctx context.Context, node int, user string, role wire.Role, acks bool, hear func(*wire.Message)) (*speaker, error) {
 	token, err := c.lab.token(user, role)
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *speaker) read() {
 	}
 }
 
-// send says a payload.
+// send sends a payload.
 func (s *speaker) send(requestID string, p wire.Payload) error {
 	raw, err := json.Marshal(p)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *speaker) sendRaw(kind wire.Type, requestID string, payload []byte) erro
 	return s.write(kind, requestID, payload)
 }
 
-// write writes a frame. s.mu is held.
+// write writes a frame. It requires s.mu.
 func (s *speaker) write(kind wire.Type, requestID string, payload []byte) error {
 	f := append(s.frame[:0], s.head...)
 	f = append(f, kind...)
@@ -129,7 +129,7 @@ func (s *speaker) write(kind wire.Type, requestID string, payload []byte) error 
 	return s.ws.WriteMessage(websocket.TextMessage, s.frame)
 }
 
-// take notes a message of the mailbox, and acknowledges in time.
+// take records a message of the mailbox, and acknowledges in time.
 func (s *speaker) take(seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,7 +147,7 @@ func (s *speaker) take(seq uint64) {
 	}
 }
 
-// acknowledge says ack. s.mu is held. That it fails shows in the reader.
+// acknowledge sends ack. It requires s.mu. A failure shows in the reader.
 func (s *speaker) acknowledge() {
 	if s.told == s.took {
 		return

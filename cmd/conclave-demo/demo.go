@@ -39,7 +39,7 @@ type demo struct {
 	ending   func() error
 }
 
-// demonstrate runs it all.
+// demonstrate runs the whole demonstration.
 func demonstrate(ctx context.Context, d *display, serve bool) (err error) {
 	limited, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
@@ -62,7 +62,7 @@ func demonstrate(ctx context.Context, d *display, serve bool) (err error) {
 func (m *demo) startCluster(ctx context.Context) error {
 	m.d.title("A cluster of three nodes")
 	m.redis = miniredis.NewMiniRedis()
-	m.redis.ClockTTL(true) // its times to live stand still otherwise, and dead nodes would look alive
+	m.redis.ClockTTL(true) // otherwise its TTLs stand still, and dead nodes would look alive
 	if err := m.redis.Start(); err != nil {
 		return fmt.Errorf("start the embedded redis: %w", err)
 	}
@@ -93,7 +93,7 @@ func (m *demo) startCluster(ctx context.Context) error {
 	return m.makeAccounts(ctx, redisURL)
 }
 
-// makeAccounts makes the users as "conclaved user add" does.
+// makeAccounts creates the users as "conclaved user add" does.
 func (m *demo) makeAccounts(ctx context.Context, redisURL string) error {
 	m.asks = &member{user: "alice", role: wire.RoleCoordinator}
 	for _, user := range participants {
@@ -114,10 +114,10 @@ func (m *demo) makeAccounts(ctx context.Context, redisURL string) error {
 
 func (m *demo) everyone() []*member { return append([]*member{m.asks}, m.holds...) }
 
-// connectParties logs everybody in and connects them, all through the front door.
+// connectParties logs all parties in and connects them, through the front door.
 func (m *demo) connectParties(ctx context.Context) error {
 	m.d.title("Parties and coordinator")
-	// People would read the fingerprint to each other, before anything else.
+	// People would compare the fingerprint by voice, before anything else.
 	fingerprint := m.asks.identity.Public().Fingerprint()
 	for _, p := range m.holds {
 		if err := p.store.Pin(m.asks.user, fingerprint); err != nil {
@@ -148,7 +148,7 @@ func (m *demo) connectParties(ctx context.Context) error {
 	return nil
 }
 
-// ethereum makes a secp256k1 key and signs with it.
+// ethereum generates a secp256k1 key and signs with it.
 func (m *demo) ethereum(ctx context.Context) error {
 	m.d.title("A 2-of-3 Ethereum key (secp256k1)")
 	key, err := m.keygen(ctx, "treasury", pubkey.Secp256k1)
@@ -161,7 +161,7 @@ func (m *demo) ethereum(ctx context.Context) error {
 	return err
 }
 
-// ed25519 makes an ed25519 key and signs with it.
+// ed25519 generates an ed25519 key and signs with it.
 func (m *demo) ed25519(ctx context.Context) error {
 	m.d.title("A 2-of-3 ed25519 key")
 	key, err := m.keygen(ctx, "releases", pubkey.Ed25519)
@@ -202,7 +202,7 @@ func (m *demo) killing(ctx context.Context) error {
 	}
 }
 
-// keygen makes a key and shows how it goes on.
+// keygen generates a key and shows the progress.
 func (m *demo) keygen(ctx context.Context, keyID string, curve pubkey.Curve) (client.Key, error) {
 	m.d.say("alice requests a key of %s", strings.Join(participants, ", "))
 	began := time.Now()
@@ -216,7 +216,7 @@ func (m *demo) keygen(ctx context.Context, keyID string, curve pubkey.Curve) (cl
 	return key, nil
 }
 
-// sign signs data, checks the signature by itself, and shows how it goes on.
+// sign signs data, verifies the signature independently, and shows the progress.
 func (m *demo) sign(ctx context.Context, key client.Key, data string, also func(*member, client.Event)) (client.Signature, error) {
 	m.d.say("alice requests a signature over %q", data)
 	began := time.Now()
@@ -235,7 +235,7 @@ func (m *demo) sign(ctx context.Context, key client.Key, data string, also func(
 	return sig, nil
 }
 
-// verify checks a signature with nothing but its text, the data and the address.
+// verify checks a signature from only its text, the data and the address.
 func verify(sig client.Signature, data string) error {
 	digest, _, err := pubkey.Digest(sig.Curve, data, "")
 	if err != nil {
@@ -270,7 +270,7 @@ func (m *demo) follow(preparing bool, also func(*member, client.Event)) (stop fu
 	}
 }
 
-// end takes everything down, in the order opposite to that in which it came up.
+// end stops everything, in the reverse order of its start.
 func (m *demo) end() error {
 	var err error
 	if m.ending != nil {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// display prints what happens, as it happens. On a terminal the current
-// progress is one line that is drawn again; elsewhere each step of it is a line.
+// display prints events as they happen. On a terminal the current progress is one
+// line that is redrawn; elsewhere each step of it is a line.
 type display struct {
 	mu       sync.Mutex
 	out      io.Writer
@@ -50,7 +50,7 @@ func (d *display) line(text string) {
 	d.draw()
 }
 
-// doing shows progress: done of all steps, and what they are.
+// doing shows progress: done of all steps, and their name.
 func (d *display) doing(what string, done, all int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

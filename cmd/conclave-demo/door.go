@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// door is the load balancer of the demonstration: it takes connections on one
-// address and passes each to the next node that answers. A real cluster has
-// HAProxy or its like here.
+// door is the load balancer of the demonstration: it accepts connections on one
+// address and passes each to the next node that answers. A real cluster has HAProxy
+// or similar here.
 type door struct {
 	listener net.Listener
 	backends []string

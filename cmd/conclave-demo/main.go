@@ -1,12 +1,11 @@
-// Conclave-demo shows a whole Conclave in one command, on a machine that has
-// nothing but Go: an embedded Redis, three server nodes, a front door that
-// spreads connections over them, three participants and a coordinator. They
-// make a real 2-of-3 key and real signatures, and a node is killed in the
-// middle of one.
+// Conclave-demo shows a whole Conclave in one command, on a machine that has only
+// Go: an embedded Redis, three server nodes, a front door that spreads connections
+// over them, three participants and a coordinator. They make a real 2-of-3 key and
+// real signatures, and a node is killed in the middle of one.
 //
 // The nodes are processes of their own (this program again, as "conclave-demo
-// node"), so that killing one is kill -9 and nothing gentler. The parties run
-// in this process, each with its own identity, store and connection.
+// node"), so that killing one is kill -9 and nothing gentler. The parties run in
+// this process, each with its own identity, store and connection.
 package main
 
 import (

@@ -25,8 +25,8 @@ const (
 	startWithin = 20 * time.Second
 )
 
-// runNode is a node process. It prints its address, and ends when the process
-// that started it does: then its standard input is at its end.
+// runNode is a node process. It prints its address, and ends with the process that
+// started it: then its standard input ends.
 func runNode(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	var cfg node.Config
 	flags := flag.NewFlagSet(nodeCommand, flag.ContinueOnError)

@@ -49,8 +49,8 @@ func (m *member) join(ctx context.Context, url string, d *display) error {
 	return err
 }
 
-// run keeps the client going until ctx ends. With the printed tokens others may
-// connect as this user, and take its place: the demonstration goes on without it.
+// run keeps the client going until ctx ends. The printed tokens let others connect
+// as this user, and take its place: the demonstration continues without it.
 func (m *member) run(ctx context.Context, d *display) error {
 	var err error
 	if m.role == wire.RoleParticipant {

@@ -8,7 +8,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 )
 
-// progress adds up what the participants of one session have done.
+// progress sums up the steps of one session's participants.
 type progress struct {
 	d         *display
 	preparing bool // pre-parameters are needed before the rounds

@@ -15,10 +15,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
-// commandMark begins each printed line that a shell can run as it is.
+// commandMark begins each printed line that a shell can run unchanged.
 const commandMark = "    $ "
 
-// serve leaves the cluster up until ctx ends, and tells how to play with it.
+// serve keeps the cluster up until ctx ends, and prints how to use it.
 func (m *demo) serve(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("", "conclave-demo-")
 	if err != nil {
@@ -34,9 +34,9 @@ func (m *demo) serve(ctx context.Context) (err error) {
 	return nil
 }
 
-// writeHome makes a home directory of the conclave command, as conclave login
+// writeHome creates a home directory of the conclave command, as conclave login
 // leaves it, with the identity that the participants have pinned, and theirs pinned.
-// A file token holds the token for other programs.
+// The file token holds the token for other programs.
 func (m *member) writeHome(dir, url string, pinned []*member) error {
 	store, err := dirstore.Open(dir)
 	if err != nil {
@@ -61,8 +61,8 @@ func (m *member) writeHome(dir, url string, pinned []*member) error {
 	)
 }
 
-// printAccess tells how to play with the cluster. It prints no command whose
-// program is not there.
+// printAccess prints how to use the cluster. It prints no command whose program is
+// missing.
 func (m *demo) printAccess(home string) {
 	m.d.title("The cluster stays up until Ctrl-C")
 	m.d.line("  url      " + m.door.URL())
@@ -88,7 +88,7 @@ func (m *demo) printAccess(home string) {
 	m.d.line("\n  Ctrl-C stops the cluster and removes its files.")
 }
 
-// conclaveCommand is how to run the command line here, "" if it cannot be.
+// conclaveCommand is the command line that runs conclave here, "" if it cannot run.
 func conclaveCommand() string {
 	if _, err := os.Stat("cmd/conclave/main.go"); err == nil {
 		if _, err := exec.LookPath("go"); err == nil {

@@ -68,7 +68,7 @@ func (c *cli) logout(ctx context.Context, local bool) error {
 	return nil
 }
 
-// logoutThere ends a login at the servers. One that is over needs no ending.
+// logoutThere ends a login at the servers; it may have ended before.
 func (c *cli) logoutThere(ctx context.Context, p profile) error {
 	api, err := c.open(rest.Config{Token: rest.StaticToken(p.Token)})
 	if err != nil {
@@ -151,7 +151,7 @@ func (c *cli) whoami(ctx context.Context, api *rest.Client) error {
 	return c.print(r, rows...)
 }
 
-// fingerprint is that of this home's identity, "" if it has none yet.
+// fingerprint is the fingerprint of this home's identity, "" if it has none yet.
 func (c *cli) fingerprint() (string, error) {
 	path, err := c.path(identityFile)
 	if err != nil {

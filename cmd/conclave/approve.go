@@ -18,7 +18,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/participant"
 )
 
-// approval returns what --approve names: nil for the prompt.
+// approval returns the approver that --approve names: nil for the prompt.
 func (c *cli) approval(how string) (participant.Approver, error) {
 	command, isCommand := strings.CutPrefix(how, "exec:")
 	switch {
@@ -66,8 +66,8 @@ type executor struct {
 }
 
 const (
-	execWithin    = 2 * time.Minute // where the invitation has no deadline
-	execWaitDelay = time.Second     // for output that is held open when the command has ended
+	execWithin    = 2 * time.Minute // if the invitation has no deadline
+	execWaitDelay = time.Second     // if output is still held open after the command has ended
 	maxExecOutput = 4 << 10
 )
 
@@ -107,8 +107,8 @@ func (e *executor) approve(ctx context.Context, inv participant.Invitation) (boo
 	cmd.Cancel = func() error { return killGroup(cmd) }
 	err = cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) {
-		// It has ended by itself, and left what holds its output open.
-		_ = killGroup(cmd) // or that is gone too by now
+		// The command has ended, but a child of it holds its output open.
+		_ = killGroup(cmd) // the group may be gone by now
 	}
 	for line := range strings.Lines(stderr.String()) {
 		e.c.console.say("%s: %s", filepath.Base(e.path), clean(strings.TrimSpace(line)))
@@ -124,14 +124,14 @@ func (e *executor) approve(ctx context.Context, inv participant.Invitation) (boo
 			reason = "declined by a command"
 		}
 		return false, reason, nil
-	case err != nil: // killed, or not to be started
+	case err != nil: // killed, or could not be started
 		return false, "", fmt.Errorf("approval command: %w", err)
 	}
 	return true, reason, nil
 }
 
-// environment passes on what a program needs to run, and nothing that could be a
-// secret.
+// environment passes on the variables a program needs to run, and none that could be
+// a secret.
 func (e *executor) environment() []string {
 	env := []string{}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "LANG", "TZ", "SYSTEMROOT"} {
@@ -142,7 +142,7 @@ func (e *executor) environment() []string {
 	return env
 }
 
-// limited keeps the beginning of what is written.
+// limited keeps the beginning of the output.
 type limited struct {
 	w    io.Writer
 	left int

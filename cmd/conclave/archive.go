@@ -25,7 +25,7 @@ import (
 // directory, with slashes.
 type archive map[string][]byte
 
-// maxArchive is far more than all that a home directory may hold.
+// maxArchive is far more than a home directory may hold.
 const maxArchive = 512 << 20
 
 // scryptWork is log2 of scrypt's passes over the passphrase, about a second; tests
@@ -41,8 +41,8 @@ var (
 	archiveDirNames = regexp.MustCompile(`^(shares|evidence)/[^./\\][^/\\]*\.json$`)
 )
 
-// names are those of the files, in the order in which they are restored: the identity
-// is last, for without it nothing of the rest is of use.
+// names returns the files' names in the order in which they are restored: the
+// identity last, because the others are of use only with it.
 func (a archive) names() []string {
 	return slices.SortedFunc(maps.Keys(a), func(x, y string) int {
 		if (x == identityFile) != (y == identityFile) {
@@ -55,10 +55,10 @@ func (a archive) names() []string {
 	})
 }
 
-// clear overwrites what is secret.
+// clear overwrites the secret files.
 func (a archive) clear() { clear(a[identityFile]) }
 
-// addDir adds the files of a directory below the home directory, if it is there.
+// addDir adds the files of a directory below the home directory, if it exists.
 func (a archive) addDir(home, name string) error {
 	entries, err := os.ReadDir(filepath.Join(home, name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +70,7 @@ func (a archive) addDir(home, name string) error {
 	for _, e := range entries {
 		inside := name + "/" + e.Name()
 		if !archiveDirNames.MatchString(inside) {
-			continue // one that is being written
+			continue // a file that is being written
 		}
 		if a[inside], err = os.ReadFile(filepath.Join(home, name, e.Name())); err != nil {
 			return err
@@ -107,8 +107,7 @@ func (a archive) seal(passphrase []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// openArchive is the opposite of seal. It takes only names that seal may have
-// written.
+// openArchive is the opposite of seal. It accepts only names that seal writes.
 func openArchive(text, passphrase []byte) (archive, error) {
 	key, err := age.NewScryptIdentity(string(passphrase))
 	if err != nil {
@@ -146,8 +145,8 @@ func openArchive(text, passphrase []byte) (archive, error) {
 	}
 }
 
-// setLogin puts the path of the authorities into the login that is restored, and
-// leaves it out where somebody has logged in already.
+// setLogin puts the path of the authorities into the restored login. It leaves the
+// login out if this home already has one.
 func (a archive) setLogin(home string) error {
 	if _, err := os.Stat(filepath.Join(home, profileFile)); err == nil {
 		delete(a, profileFile)
@@ -171,8 +170,8 @@ func (a archive) setLogin(home string) error {
 	return err
 }
 
-// write puts the files into a home directory. One that is there with other
-// content is an error, before anything is changed; with the same it stays.
+// write puts the files into a home directory. An existing file with other content is
+// an error, before anything is changed; one with the same content stays.
 func (a archive) write(home string) error {
 	names := a.names()
 	var missing []string
@@ -187,7 +186,7 @@ func (a archive) write(home string) error {
 			return fmt.Errorf("%s exists already with other content; use an empty directory (--home)", name)
 		}
 	}
-	store, err := dirstore.Open(home) // makes the directories, or finds them private
+	store, err := dirstore.Open(home) // creates the directories, or checks that they are private
 	if err != nil {
 		return err
 	}

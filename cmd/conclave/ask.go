@@ -13,19 +13,19 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 )
 
-// Whoever types an answer must mean the question that stands there. So an answer
-// repeats a code that is shown with the question and was made for it alone: what
-// was typed before, for another question or for none, does not have it. The code
-// comes from nothing that a request says; a server can neither choose nor know it.
+// A typed answer must be meant for the question that is shown. So an answer repeats
+// a code that is shown with the question and was generated for it alone: input typed
+// earlier does not contain it. The code does not depend on the request; a server can
+// neither choose nor know it.
 
 const (
 	codeLength = 4
-	// codeSigns are digits and consonants of which none looks like another, so that
-	// no code is a word or an answer.
+	// codeSigns are digits and consonants that cannot be confused with each other,
+	// so that no code is a word or an answer.
 	codeSigns = "23456789bcdfghjkmnpqrstvwxz"
 )
 
-// newCode makes a code.
+// newCode generates a code.
 func newCode() string {
 	var code []byte
 	for len(code) < codeLength {
@@ -38,7 +38,7 @@ func newCode() string {
 	return string(code)
 }
 
-// reply is what was answered to a question.
+// reply is the answer to a question.
 type reply int
 
 const (
@@ -49,8 +49,8 @@ const (
 	show
 )
 
-// replyOf reads an answer to the question with a code. To be shown more does no
-// harm, and needs none.
+// replyOf reads an answer to the question with a code. Asking to see more is
+// harmless, and needs no code.
 func replyOf(line, code string) reply {
 	words := strings.Fields(strings.ToLower(line))
 	if len(words) == 0 {
@@ -75,22 +75,22 @@ func replyOf(line, code string) reply {
 
 var errNobodyToAsk = errors.New("stdin has ended, so requests cannot be confirmed; to approve all of them, use --approve always")
 
-// asker asks about one invitation at a time; whose turn it is, the client knows. Its
+// asker asks about one invitation at a time; the client decides their order. Its
 // methods are safe for concurrent use.
 type asker struct {
 	console  *console
-	terminal bool       // stdin is one
-	flush    func()     // drops what was typed and not read yet; nil where nothing is
-	waiting  func() int // how many wait to be asked about after this one
+	terminal bool       // stdin is a terminal
+	flush    func()     // drops input that was typed and not read yet; nil if there is none to drop
+	waiting  func() int // number of invitations waiting after this one
 	lines    chan string
 	stop     context.CancelCauseFunc // ends the participant
 
 	turn sync.Mutex
 }
 
-// read reads answers until stdin ends. Stdin that is empty from the beginning is
-// a mistake that should show at once; otherwise it shows when there is somebody to
-// be asked. A line that has no end is no answer.
+// read reads answers until stdin ends. Stdin that is empty from the beginning is a
+// mistake and reported at once; otherwise its end is reported when a question is
+// asked. A line without an end is not an answer.
 func (a *asker) read(ctx context.Context, stdin io.Reader) {
 	in := bufio.NewReader(stdin)
 	any := false
@@ -112,7 +112,7 @@ func (a *asker) read(ctx context.Context, stdin io.Reader) {
 	close(a.lines)
 }
 
-// readLine returns the beginning of a line that is longer than any answer.
+// readLine returns only the beginning of a line that is longer than any answer.
 func readLine(in *bufio.Reader) (string, error) {
 	line, err := in.ReadSlice('\n')
 	text := string(line)
@@ -132,13 +132,13 @@ func (a *asker) approve(ctx context.Context, inv participant.Invitation) (bool, 
 	return a.ask(ctx, inv)
 }
 
-// put puts the question with a new code, which it returns. What was typed before
-// is dropped: whole lines and the beginning of one.
+// put puts the question with a new code, which it returns. Input typed before is
+// dropped: whole lines and the beginning of one.
 func (a *asker) put(text string, inv participant.Invitation) (code string) {
 	if a.flush != nil {
 		a.flush()
 		select {
-		case <-a.lines: // one that was read already
+		case <-a.lines: // a line that was read already
 		default:
 		}
 	}
@@ -182,7 +182,7 @@ func (a *asker) ask(ctx context.Context, inv participant.Invitation) (bool, stri
 	}
 }
 
-// over says that a question has ended without an answer, and why.
+// over reports that a question has ended without an answer, and why.
 func (a *asker) over(ctx context.Context, inv participant.Invitation, code string) (bool, string, error) {
 	var out *request.OutcomeError
 	why := "this participant stops; the next start asks again"

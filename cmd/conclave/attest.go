@@ -18,7 +18,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// knows returns how this home knows identities. To look makes no home.
+// knows returns a lookup of known identities. It does not create a home.
 func (c *cli) knows() (func(user string) (trust.Known, bool, error), error) {
 	dir, err := c.homeDir()
 	if err != nil {
@@ -37,7 +37,7 @@ func (c *cli) knows() (func(user string) (trust.Known, bool, error), error) {
 	return store.Known, nil
 }
 
-// ownFingerprint is that of this home's identity, where there is one that needs no
+// ownFingerprint is the fingerprint of this home's identity if it has one without a
 // passphrase, else "".
 func (c *cli) ownFingerprint() string {
 	dir, err := c.homeDir()
@@ -46,13 +46,13 @@ func (c *cli) ownFingerprint() string {
 	}
 	id, err := dirstore.ReadIdentity(filepath.Join(dir, identityFile), nil)
 	if err != nil {
-		return "" // there is none, or it is protected: it is called new, as others are
+		return "" // no identity, or a protected one: it is treated as new, like others
 	}
 	return id.Public().Fingerprint()
 }
 
-// attested says who attests the address of a key, for a row, and warns of what is
-// not attested by people who were known before.
+// attested says who attests the address of a key, for a row, and warns of
+// attestations by identities that were not known before.
 func (c *cli) attested(who []trust.Attestor) string {
 	if len(who) == 0 {
 		c.console.say("%s", c.console.bold("warning: no participant attests this address; only the servers say that the key belongs to them"))
@@ -90,8 +90,8 @@ func (c *cli) unattested(err error) {
 	}
 }
 
-// addressOf asks the server: what is to be signed names the address. It is
-// believed as far as the participants attest it.
+// addressOf asks the server for the key's address: a request to sign names it. The
+// address is believed as far as the participants attest it.
 func (c *cli) addressOf(ctx context.Context, keyID string, pinnedOnly bool) (string, error) {
 	api, err := c.api()
 	if err != nil {
@@ -128,12 +128,12 @@ func (c *cli) checkKey(key wire.KeyInfo, pinnedOnly bool) ([]trust.Attestor, err
 	return who, err
 }
 
-// maxKeyFile is above what the web API says of a key with as many parties as
-// there can be.
+// maxKeyFile is more than the web API's record of a key with the maximum number of
+// parties.
 const maxKeyFile = 1 << 20
 
-// verifyKey checks what the participants of a key attest, in a file with what
-// conclave keys KEY -json, or the web API, has told of it.
+// verifyKey checks the participants' attestations of a key, in a file with the
+// output of conclave keys KEY -json, or of the web API.
 func (c *cli) verifyKey(path string, pinnedOnly bool) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -95,8 +95,8 @@ position to continue from the next time.
 // auditPage is how many entries are asked for at a time.
 const auditPage = 1000
 
-// readAudit gives each entry of the server's audit to add, and returns the
-// position of the last one.
+// readAudit passes each entry of the server's audit to add, and returns the position
+// of the last one.
 func (c *cli) readAudit(ctx context.Context, after string, add func(audit.Fields) error) (string, error) {
 	api, err := c.api()
 	if err != nil {
@@ -114,7 +114,7 @@ func (c *cli) readAudit(ctx context.Context, after string, add func(audit.Fields
 			}
 		}
 		after = page.Next
-		if len(page.Items) < auditPage { // not until there are none: entries come all the time
+		if len(page.Items) < auditPage { // do not wait for an empty page: new entries arrive all the time
 			return after, nil
 		}
 	}
@@ -173,7 +173,7 @@ type audited struct {
 	Head    string `json:"head"`
 }
 
-// auditVerify holds the entries that read gives against each other.
+// auditVerify checks the entries that read returns against each other.
 func (c *cli) auditVerify(anchor string, read func(*audit.Verifier) error) error {
 	v, err := audit.NewVerifier(anchor)
 	if err != nil {

@@ -133,7 +133,7 @@ const (
 	authoritiesFile = "ca.pem"      // likewise
 )
 
-// participation is how conclave participant was last started here.
+// participation records how conclave participant was last started here.
 type participation struct {
 	Approve string `json:"approve"` // as --approve, a policy by its absolute path
 }
@@ -180,7 +180,7 @@ func (c *cli) policyToBackUp(given string) (string, error) {
 	return p.Approve, nil
 }
 
-// backupPassphrase returns what a backup is encrypted with.
+// backupPassphrase returns the passphrase that a backup is encrypted with.
 func (c *cli) backupPassphrase(text []byte) ([]byte, error) {
 	switch file := c.passphraseSource(); {
 	case file != "":
@@ -223,7 +223,7 @@ func (c *cli) createBackup(to, policy string) error {
 	return c.printBackup(to, content)
 }
 
-// noteArchive notes the backup of each share in it, for conclave keys show.
+// noteArchive records the backup of each share in it, for conclave keys show.
 func (c *cli) noteArchive(to string, text []byte, shares []share.Public) error {
 	file, err := filepath.Abs(to)
 	if err != nil {
@@ -241,8 +241,8 @@ func (c *cli) noteArchive(to string, text []byte, shares []share.Public) error {
 	return nil
 }
 
-// collect reads what a backup has. The journal comes before the shares: what it says
-// to be stored then is among them.
+// collect reads the files of a backup. It reads the journal before the shares, so
+// that the shares that the journal records as stored are among them.
 func (c *cli) collect(policy string) (archive, error) {
 	dir, err := c.homeDir()
 	if err != nil {
@@ -279,9 +279,9 @@ func (c *cli) collect(policy string) (archive, error) {
 	return files, c.collectLogin(files)
 }
 
-// collectLogin adds the servers, with the authorities that they are trusted by, and
-// whose login it is. A token would be out of date, and a refresh token that is used
-// again ends its login.
+// collectLogin adds the servers, the authorities they are trusted by, and the user
+// of the login. It leaves out the tokens: a token would be out of date, and a
+// refresh token that is used again ends its login.
 func (c *cli) collectLogin(files archive) error {
 	p, err := c.profile()
 	if err != nil || len(p.URLs) == 0 {
@@ -297,7 +297,7 @@ func (c *cli) collectLogin(files archive) error {
 	return err
 }
 
-// openBackup reads a backup, checks all that is in it, and prints what that is.
+// openBackup reads a backup, checks its files, and prints a summary of them.
 func (c *cli) openBackup(file string) (archive, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -343,7 +343,7 @@ func (c *cli) restoreBackup(file string) error {
 	return nil
 }
 
-// content is what is in a backup.
+// content lists the contents of a backup.
 type content struct {
 	Identity string        `json:"identity"` // fingerprint
 	User     string        `json:"user_id,omitempty"`
@@ -356,8 +356,8 @@ type content struct {
 	shares []share.Public
 }
 
-// checkBackup finds out whether files are enough to go on with: the identity opens
-// with the passphrase, and what is for it is good.
+// checkBackup reports whether files are enough to continue: the identity opens with
+// the passphrase, and the files sealed to it are valid.
 func checkBackup(files archive, passphrase []byte) (content, error) {
 	text, ok := files[identityFile]
 	if !ok {

@@ -26,7 +26,7 @@ hour). Send the value of --request-id with it as Idempotency-Key.`,
 	subs: []command{requestSign, requestKeygen},
 }
 
-// bodyFlags are those that both kinds of request have.
+// bodyFlags defines the flags that both kinds of request have.
 func (c *cli) bodyFlags(flags *flag.FlagSet, requestID *string, expiresIn *time.Duration) {
 	c.localFlags(flags)
 	flags.StringVar(&c.user, "user", "", "user `id` of the coordinator (default: the user of the login)")
@@ -104,7 +104,7 @@ shares, in that order.
 	},
 }
 
-// printBody prints a request, signed for who is logged in or was named.
+// printBody prints a request, signed for the user who is logged in or was named.
 func (c *cli) printBody(r signable) error {
 	user := c.user
 	if user == "" {

@@ -16,9 +16,9 @@ import (
 //	  |                        |--- sign_invite -------------->|
 //	  |                        |<-- sign_response -----|       |  accepted
 //
-// Where there is no room for the lanes it writes a list of who says what to whom.
+// If there is no room for the lanes it writes a list of the messages.
 type chart struct {
-	names  []string // of the lanes, printable
+	names  []string // of the lanes' owners, printable
 	at     []int    // their columns
 	width  int      // of the screen
 	lanes  bool     // there is room for them

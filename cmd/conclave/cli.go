@@ -24,8 +24,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// cli is what the commands share: the streams, and the flags that say where the
-// servers and this client's files are.
+// cli is the state that the commands share: the streams, and the flags for the
+// servers and for this client's files.
 type cli struct {
 	stdin   io.Reader
 	stdout  io.Writer
@@ -33,7 +33,7 @@ type cli struct {
 	env     func(string) string
 
 	commands       []command
-	reachWithin    time.Duration // how long a server is looked for
+	reachWithin    time.Duration // how long a command looks for a server
 	reach          *reach
 	home           string
 	profileName    string
@@ -47,7 +47,7 @@ type cli struct {
 	verbose        bool
 }
 
-// localFlags are those of every command.
+// localFlags defines the flags of every command.
 func (c *cli) localFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.home, "home", "", "`directory` of identity, shares and login (or CONCLAVE_HOME; default: ~/.conclave)")
 	flags.StringVar(&c.profileName, "profile", "", "`name` of the profile in the home directory (or CONCLAVE_PROFILE; default: the one set by conclave profile use)")
@@ -56,7 +56,7 @@ func (c *cli) localFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&c.noColor, "no-color", false, "disable colours (also disabled by NO_COLOR, or without a terminal)")
 }
 
-// serverFlags are those of the commands that talk to a server.
+// serverFlags defines the flags of the commands that talk to a server.
 func (c *cli) serverFlags(flags *flag.FlagSet) {
 	c.localFlags(flags)
 	flags.StringVar(&c.url, "url", "", "base `URLs` of the servers, separated by commas (or CONCLAVE_URL; default: those of the login)")
@@ -70,7 +70,7 @@ func (c *cli) caFlag(flags *flag.FlagSet) {
 	flags.StringVar(&c.ca, "ca", "", "PEM `file` with the CA certificates for the servers' TLS certificates (or CONCLAVE_CA; default: the file of the login, else the system's)")
 }
 
-// caGiven returns the file of authorities that was given, "" for none.
+// caGiven returns the given file of authorities, "" for none.
 func (c *cli) caGiven() (string, error) {
 	file := c.ca
 	if file == "" {
@@ -82,7 +82,7 @@ func (c *cli) caGiven() (string, error) {
 	return filepath.Abs(file)
 }
 
-// tls returns how to trust the servers that were logged in to, or given.
+// tls returns the TLS configuration for the servers of the login, or those given.
 func (c *cli) tls() (*tls.Config, error) {
 	file, err := c.caGiven()
 	if err == nil && file == "" {
@@ -96,7 +96,7 @@ func (c *cli) tls() (*tls.Config, error) {
 	return trusting(file)
 }
 
-// trusting returns a configuration that trusts the authorities in a file alone, or
+// trusting returns a configuration that trusts only the authorities in a file, or
 // nil, Go's defaults, for no file.
 func trusting(file string) (*tls.Config, error) {
 	if file == "" {
@@ -113,7 +113,7 @@ func trusting(file string) (*tls.Config, error) {
 	return &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, nil
 }
 
-// path returns the path of a file in the state directory, which is made.
+// path returns the path of a file in the state directory, which it creates.
 func (c *cli) path(name string) (string, error) {
 	dir, err := c.homeDir()
 	if err != nil {
@@ -125,7 +125,7 @@ func (c *cli) path(name string) (string, error) {
 	return filepath.Join(dir, name), nil
 }
 
-// readJSON leaves into as it is if there is no such file.
+// readJSON leaves into unchanged if the file does not exist.
 func readJSON(path string, into any) error {
 	text, err := secret.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -167,7 +167,7 @@ func (c *cli) servers() ([]string, error) {
 	return p.URLs, err
 }
 
-// splitList splits at commas and leaves out what is empty.
+// splitList splits at commas and drops empty elements.
 func splitList(text string) []string {
 	var list []string
 	for item := range strings.SplitSeq(text, ",") {
@@ -178,9 +178,9 @@ func splitList(text string) []string {
 	return list
 }
 
-// tokens returns where tokens come from. A token that logging in has left is
-// read again each time, so that logging in elsewhere renews it; once it has
-// expired, wait is called until there is a newer one, or an error returned.
+// tokens returns a source of tokens. It reads the token of the login again each
+// time, so that logging in elsewhere renews it; once the token has expired, wait is
+// called until there is a newer one, or an error is returned.
 func (c *cli) tokens(wait func(ctx context.Context, p profile) error) rest.TokenSource {
 	if c.tokenFile != "" {
 		if wait == nil {
@@ -244,7 +244,7 @@ func (c *cli) renewer() (*rest.Renewer, error) {
 		},
 		Save: func(t rest.Token) error {
 			p, err := c.profile()
-			if err != nil || p.Seed != t.Seed { // or somebody has logged in anew, or out
+			if err != nil || p.Seed != t.Seed { // or the user has logged in anew, or out
 				return err
 			}
 			return writeJSON(path, p.with(t))
@@ -254,7 +254,7 @@ func (c *cli) renewer() (*rest.Renewer, error) {
 	})
 }
 
-// config is what all clients of this program have in common.
+// config is the configuration that all clients of this program have in common.
 func (c *cli) config() (client.Config, error) {
 	urls, err := c.servers()
 	if err != nil {
@@ -277,8 +277,8 @@ func (c *cli) api() (*rest.Client, error) {
 	return c.open(rest.Config{Token: c.tokens(nil), User: c.user})
 }
 
-// open returns the web API of the servers that were logged in to, or given, as cfg
-// says it otherwise. From here on it is looked for a server that answers.
+// open returns the web API of the servers of the login, or those given, with cfg for
+// the rest. From here on the time limit for reaching a server runs.
 func (c *cli) open(cfg rest.Config) (*rest.Client, error) {
 	var err error
 	if cfg.URLs, err = c.servers(); err != nil {
@@ -296,8 +296,8 @@ func (c *cli) open(cfg rest.Config) (*rest.Client, error) {
 	return api, nil
 }
 
-// print writes a result: as JSON if that was asked for, else as rows of a name
-// and a value. Rows without a value are left out.
+// print writes a result: as JSON if requested, else as rows of a name and a value.
+// Rows without a value are left out.
 func (c *cli) print(v any, rows ...[2]string) error {
 	if c.asJSON {
 		enc := json.NewEncoder(c.stdout)

@@ -12,24 +12,23 @@ import (
 	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 )
 
-// action does what a command is for with the arguments that are left beside its
-// flags.
+// action runs a command with the arguments that are left beside its flags.
 type action func(ctx context.Context, args []string) error
 
-// command is one command, or a group of them. Dispatch, help and completion are
-// all made from it.
+// command is one command, or a group of them. Dispatch, help and completion are all
+// derived from it.
 type command struct {
 	name  string
 	args  string // what follows the name and the flags
 	brief string // for the list of commands
 	about string // for its help, with an example
-	// setup defines the flags on the set that it is given, and nothing else. It is
-	// nil for a group of which one must be named.
+	// setup only defines the flags, on the given set. It is nil for a group of which
+	// one must be named.
 	setup func(c *cli, flags *flag.FlagSet) action
 	subs  []command
 }
 
-// commandTable is the commands, in the order in which they are listed.
+// commandTable returns the commands, in the order in which they are listed.
 func commandTable() []command {
 	return []command{
 		loginCommand, logoutCommand, whoamiCommand, profileCommand,
@@ -68,7 +67,7 @@ func resolve(list []command, args []string) (cmd command, path string, rest []st
 	return cmd, path, rest, nil
 }
 
-// meant asks whether a word that is no command of the list is one mistyped.
+// meant suggests the command of the list that an unknown word may be a typo of.
 func meant(word string, list []command) string {
 	var names []string
 	for _, cmd := range list {
@@ -80,7 +79,7 @@ func meant(word string, list []command) string {
 	return ""
 }
 
-// verb returns the place in args of the first that is no flag, and no flag's
+// verb returns the index in args of the first that is neither a flag nor a flag's
 // value; -1 if there is none.
 func (cmd command) verb(args []string) int {
 	takes := map[string]bool{}
@@ -113,7 +112,7 @@ func (cmd command) verbs() string {
 	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
 }
 
-// flags are those of the command itself.
+// flags returns the flags of the command itself.
 func (cmd command) flags() []*flag.Flag {
 	if cmd.setup == nil {
 		return nil
@@ -125,8 +124,8 @@ func (cmd command) flags() []*flag.Flag {
 	return list
 }
 
-// allFlags are those of the command and of what is in its group, some of them
-// several times.
+// allFlags returns the flags of the command and of its group's commands, some of
+// them several times.
 func (cmd command) allFlags() []*flag.Flag {
 	list := cmd.flags()
 	for _, sub := range cmd.subs {
@@ -140,7 +139,7 @@ func takesValue(f *flag.Flag) bool {
 	return !ok || !b.IsBoolFlag()
 }
 
-// run does what args say.
+// run runs the command that args name.
 func (c *cli) run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errNoCommand
@@ -177,7 +176,7 @@ func (c *cli) run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// parse takes flags before, between and after the arguments, until "--".
+// parse accepts flags before, between and after the arguments, until "--".
 func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	for {
 		if err := flags.Parse(args); err != nil {
@@ -200,7 +199,7 @@ func parse(flags *flag.FlagSet, args []string) (rest []string, err error) {
 	}
 }
 
-// usageError is a command that was not understood.
+// usageError is a command line that was not understood.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
@@ -209,7 +208,7 @@ func misuse(format string, args ...any) error { return &usageError{fmt.Sprintf(f
 
 var errNoCommand = misuse("no command")
 
-// misused is an error with the command that it comes from.
+// misused is an error with the command that it belongs to.
 type misused struct {
 	error
 	path string

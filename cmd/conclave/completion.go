@@ -37,15 +37,15 @@ Or for the shell that runs now:
 	},
 }
 
-// place is somewhere in a command line: after the words of path may follow words
-// and flags.
+// place is a position in a command line: words and flags may follow the words of
+// path.
 type place struct {
 	path  string
 	words []command
 	flags []*flag.Flag
 }
 
-// places are all of them, the first that of the program itself.
+// places returns all places; the first is that of the program itself.
 func places(list []command) []place {
 	all := []place{{words: list}}
 	for _, cmd := range list {
@@ -84,7 +84,7 @@ func (p place) flagNames() []string {
 	return names
 }
 
-// valued are the flags of all commands that take a value.
+// valued returns the flags of all commands that take a value.
 func valued(list []command) []string {
 	var names []string
 	for _, p := range places(list) {
@@ -98,8 +98,8 @@ func valued(list []command) []string {
 	return slices.Compact(names)
 }
 
-// walk is shell code that finds the place that the words before the cursor lead
-// to, for bash and zsh, whose arrays begin at 0 and 1.
+// walk returns shell code that finds the place for the words before the cursor, for
+// bash and zsh, whose arrays begin at 0 and 1.
 func walk(list []command, words, until string, first int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "  for ((i = %d; i < %s; i++)); do\n    case \"${%s[i]}\" in\n", first, until, words)
@@ -205,7 +205,7 @@ func firstLine(text string) string {
 	return line
 }
 
-// shellQuote quotes for all three shells: in fish a backslash too has to be.
+// shellQuote quotes for all three shells: fish requires a quoted backslash too.
 func shellQuote(text string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, "'", `’`).Replace(text) + "'"
 }

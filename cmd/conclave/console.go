@@ -11,11 +11,10 @@ import (
 	"golang.org/x/term"
 )
 
-// console writes to stderr. What it says begins with "conclave:" and a lower
-// case letter and has no full stop. On a terminal the last line may be a status,
-// which is written over, or a question, which stays the last; elsewhere a status
-// is left out. All escape sequences of the program are here. It is safe for
-// concurrent use.
+// console writes to stderr. Its lines begin with "conclave:" and a lower case letter
+// and have no full stop. On a terminal the last line may be a status, which is
+// overwritten, or a question, which stays the last; elsewhere a status is left out.
+// All escape sequences of the program are here. It is safe for concurrent use.
 type console struct {
 	w        io.Writer
 	terminal bool
@@ -26,7 +25,7 @@ type console struct {
 	mu       sync.Mutex
 	status   string
 	question string
-	drawn    string // the last line, as it is on the terminal
+	drawn    string // the last line as shown on the terminal
 }
 
 func newConsole(w io.Writer, env func(string) string) *console {
@@ -50,7 +49,7 @@ func terminalWidth(f *os.File) int {
 }
 
 // speaksUTF8 goes by the locale, as other programs do. Without one, as in most
-// containers, nobody has said that it does not.
+// containers, it assumes UTF-8.
 func speaksUTF8(env func(string) string) bool {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if locale := strings.ToLower(env(name)); locale != "" {
@@ -65,7 +64,7 @@ func (c *console) say(format string, args ...any) {
 	c.print("conclave: " + fmt.Sprintf(format, args...) + "\n")
 }
 
-// Write writes lines that others have made.
+// Write writes lines formatted by others.
 func (c *console) Write(p []byte) (int, error) {
 	c.print(string(p))
 	return len(p), nil
@@ -82,7 +81,7 @@ func (c *console) through(w io.Writer, text string) {
 	if w == c.w {
 		text = c.plain(text)
 	}
-	_, _ = io.WriteString(w, text) // there is nowhere left to say that stderr is gone
+	_, _ = io.WriteString(w, text) // stderr is gone: the error cannot be reported
 	c.draw()
 }
 
@@ -94,14 +93,14 @@ func (c *console) show(text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status = text
-	if c.question != "" { // somebody types there
+	if c.question != "" { // an answer is being typed
 		return
 	}
 	c.erase()
 	c.draw()
 }
 
-// ask puts a question. On a terminal the answer is typed behind it.
+// ask puts a question. On a terminal the answer is typed after it.
 func (c *console) ask(text, question string) {
 	if !c.terminal {
 		c.print(text + question + "\n")
@@ -110,13 +109,13 @@ func (c *console) ask(text, question string) {
 	c.mu.Lock()
 	c.question = c.plain(question) + " "
 	if c.drawn == "" {
-		c.drawn = " " // what was typed while nothing was asked is on that line
+		c.drawn = " " // input typed while no question was shown is on that line
 	}
 	c.mu.Unlock()
 	c.print(text)
 }
 
-// answered ends a question. Typed says that the answer has ended its line.
+// answered ends a question. typed means that the answer has ended its line.
 func (c *console) answered(typed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,7 +130,7 @@ func (c *console) answered(typed bool) {
 	c.draw()
 }
 
-// erase and draw are for who holds mu.
+// erase and draw require mu.
 func (c *console) erase() {
 	if c.drawn != "" {
 		_, _ = io.WriteString(c.w, "\r\x1b[K")
@@ -142,14 +141,14 @@ func (c *console) erase() {
 func (c *console) draw() {
 	text := c.question
 	if text == "" && c.status != "" {
-		// A status that is broken into two lines could not be erased.
+		// A status broken into two lines could not be erased.
 		text = c.plain(fit(c.plain(c.status), c.columns()-len("...")))
 	}
 	_, _ = io.WriteString(c.w, text)
 	c.drawn = text
 }
 
-// plain is text as the terminal can show it.
+// plain is text that the terminal can show.
 func (c *console) plain(text string) string {
 	if !c.ascii {
 		return text
@@ -177,7 +176,7 @@ func toASCII(text string) string {
 	return b.String()
 }
 
-// plainer returns stdout, spelled out where it is a terminal without UTF-8.
+// plainer returns stdout, spelled out if it is a terminal without UTF-8.
 func plainer(w io.Writer, env func(string) string) io.Writer {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) && !speaksUTF8(env) {
 		return asciiWriter{w}
@@ -185,7 +184,7 @@ func plainer(w io.Writer, env func(string) string) io.Writer {
 	return w
 }
 
-// asciiWriter is for whole lines.
+// asciiWriter expects whole lines.
 type asciiWriter struct{ w io.Writer }
 
 func (a asciiWriter) Write(p []byte) (int, error) {
@@ -195,7 +194,7 @@ func (a asciiWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// style is how text is set off, by its number in ECMA-48.
+// style is a text style, by its number in ECMA-48.
 type style string
 
 const (

@@ -15,12 +15,12 @@ import (
 // maxDataFile is how many bytes fit into a request as 0x and hex.
 const maxDataFile = (wire.MaxDataBytes - len("0x")) / 2
 
-// dataHelp says what --data takes, in the help of each command that has it.
+// dataHelp describes --data in the help of each command that has it.
 const dataHelp = "text, 0x and hex, @`FILE` for the bytes of a file, or - for stdin"
 
-// data reads what is to be signed, or was, from an argument: text and 0x and hex
+// data reads the data to sign or to verify from an argument: text and 0x and hex
 // stand for themselves, @FILE and - for all bytes of a file and of stdin, which
-// become 0x and hex. What could be meant in two ways needs a hash.
+// become 0x and hex. Ambiguous data needs a hash.
 func (c *cli) data(arg, hash string) (string, error) {
 	var raw []byte
 	var err error
@@ -49,8 +49,7 @@ func (c *cli) data(arg, hash string) (string, error) {
 	return pubkey.Encode(raw), nil
 }
 
-// textual refuses an argument that is no text, and says so where it looks like
-// something else.
+// textual refuses an argument that is not text, and says what it looks like instead.
 func (c *cli) textual(arg string) error {
 	switch trimmed := strings.TrimSpace(arg); {
 	case !utf8.ValidString(arg):
@@ -82,7 +81,7 @@ func readDataFile(name string) ([]byte, error) {
 	return readAtMost(f)
 }
 
-// readAtMost reads one byte more than may be signed.
+// readAtMost reads at most one byte more than may be signed.
 func readAtMost(r io.Reader) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, int64(maxDataFile)+1))
 }

@@ -14,22 +14,22 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// display turns a client's events into words. Long work is a status line on a
-// terminal, and a few plain lines elsewhere.
+// display prints a client's events. Long work is a status line on a terminal, and a
+// few plain lines elsewhere.
 type display struct {
 	console *console
 	began   time.Time
-	// asks says that a person is asked about each invitation, and so shown it.
+	// asks says that the prompt asks about each invitation, and so shows it.
 	asks bool
-	// requested, if set, is told the session of a coordinator's request.
+	// requested, if set, is called with the session of a coordinator's request.
 	requested func(session string)
 
 	mu      sync.Mutex
 	current string // session id of a coordinator's request
-	work    []work // what goes on, that which last did is the last
+	work    []work // work in progress, the most recent last
 }
 
-// work is a session, or the search for safe primes, on its way.
+// work is a session, or the search for safe primes, in progress.
 type work struct{ id, what string }
 
 func (d *display) event(e request.Event) {
@@ -81,8 +81,8 @@ func (d *display) event(e request.Event) {
 
 func sessionName(kind request.Kind, id string) string { return clean(string(kind) + " " + id) }
 
-// invited shows what is asked for where nobody will be asked about it. Of what is
-// refused nothing has been verified, and a line is enough.
+// invited shows a request that no prompt asks about. A refused request has not been
+// verified, and gets only one line.
 func (d *display) invited(e participant.Invited) {
 	inv := e.Invitation
 	if d.console.terminal && e.Refused == "" {
@@ -100,13 +100,12 @@ func (d *display) invited(e participant.Invited) {
 	}
 	signed := ", " + signedBy(inv)
 	if e.Refused != "" && inv.Signer == nil {
-		signed = "" // or it was not verified
+		signed = "" // or the signature was not verified
 	}
 	d.console.say("%s asks to %s %s: session %s%s", clean(inv.Coordinator), what, clean(inv.KeyID), clean(inv.SessionID), signed)
 }
 
-// dataInLine is the beginning of data in so many columns, and how much more there
-// is.
+// dataInLine is the beginning of data in n columns, and how much of it is left out.
 func dataInLine(data string, n int) string {
 	e := excerptOf(data, n, 3, func(text string) string { return text })
 	switch {
@@ -168,24 +167,24 @@ func styleOf(s wire.Status) style {
 	return red
 }
 
-// progress shows n of a number of steps. Without a terminal each is a line.
+// progress shows n of a number of steps. Without a terminal each step is a line.
 func (d *display) progress(id, what, unit string, n, of int) {
 	if !d.console.terminal {
 		d.console.say("%s: %s %d of %d", what, unit, n, of)
 		return
 	}
-	if n >= of && id == "" { // the last round is work like any other
+	if n >= of && id == "" { // the last round is shown like other work
 		d.over(id)
 		return
 	}
 	drawn := ""
-	if d.console.columns() >= 60 { // else there are more important things
+	if d.console.columns() >= 60 { // narrower terminals need the room for the rest
 		drawn = bar(n, of, 26) + " "
 	}
 	d.does(id, fmt.Sprintf("%s %s%s %d of %d", what, drawn, unit, n, of))
 }
 
-// waiting adds for whom a round waits.
+// waiting adds the parties that a round waits for.
 func (d *display) waiting(e participant.Waiting) {
 	text := fmt.Sprintf("round %d of %d · waiting for %s", e.N, e.Of, clean(strings.Join(e.Users, ", ")))
 	if !d.console.terminal {
@@ -195,7 +194,7 @@ func (d *display) waiting(e participant.Waiting) {
 	d.does(e.SessionID, sessionName(e.Kind, e.SessionID)+" "+text)
 }
 
-// does makes what the status; over ends that.
+// does makes what the status; over removes it.
 func (d *display) does(id, what string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

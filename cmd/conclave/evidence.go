@@ -15,8 +15,8 @@ type conviction struct {
 	User        string `json:"user_id"`
 	PartIndex   int    `json:"part_index"`
 	Fingerprint string `json:"fingerprint"`
-	// Trust is "pinned" or "first use" if the identity is the one known here,
-	// "other" if another is known, and "unknown".
+	// Trust is "pinned" or "first use" if the identity is the known one, "other" if
+	// another is known, and "unknown".
 	Trust     string `json:"trust"`
 	Protocol  string `json:"protocol"`
 	SessionID string `json:"session_id"`

@@ -32,7 +32,7 @@ const (
 	exitUnauthenticated
 )
 
-// exitMeanings is what conclave help exit-codes prints.
+// exitMeanings is the text of conclave help exit-codes.
 var exitMeanings = [...]string{
 	exitOK:              "done",
 	exitFailed:          "failed: the keygen or signing failed, a signature or share is invalid, or any other error",
@@ -102,7 +102,7 @@ func statusOfCode(code wire.Code) int {
 	return exitFailed
 }
 
-// unreached reports whether err is of the way to a server.
+// unreached reports whether err means that no server could be reached.
 func unreached(err error) bool {
 	var request *url.Error
 	var network *net.OpError
@@ -110,7 +110,7 @@ func unreached(err error) bool {
 	return errors.As(err, &nobody) || errors.As(err, &request) || errors.As(err, &network) || errors.Is(err, rest.ErrNotConclave)
 }
 
-// hintFor says what may help against err.
+// hintFor returns a hint on how to fix err.
 func hintFor(err error) string {
 	var told *wire.Error
 	var outcome *request.OutcomeError
@@ -151,7 +151,7 @@ func hintForOutcome(e *request.OutcomeError) string {
 	switch e.Status {
 	case wire.StatusRejected:
 		if !trust.NeedsPin(e.Reason) {
-			return "" // a person or a policy has said no, and why
+			return "" // a person or a policy has refused, with a reason
 		}
 		return "participants that approve automatically accept only requests signed by a pinned coordinator: let them run conclave trust add with your fingerprint, which conclave identity shows"
 	case wire.StatusExpired:

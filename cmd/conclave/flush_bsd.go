@@ -4,15 +4,14 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// flushTyped drops what was typed on a terminal and not read yet, the beginning of
-// a line too.
+// flushTyped drops terminal input that was not read yet, including the beginning of
+// a line.
 func flushTyped(fd int) error {
 	const input = 1 // FREAD in sys/fcntl.h
 	return unix.IoctlSetPointerInt(fd, unix.TIOCFLUSH, input)
 }
 
-// hush drops what was typed on a terminal and shows no more of it, until restore is
-// called.
+// hush drops terminal input and turns off echo, until restore is called.
 func hush(fd int) (restore func(), err error) {
 	before, err := unix.IoctlGetTermios(fd, unix.TIOCGETA)
 	if err != nil {

@@ -5,5 +5,5 @@ package main
 // flushTyped cannot drop anything here.
 func flushTyped(int) error { return nil }
 
-// hush drops what was typed. What is typed shows until it is read as a passphrase.
+// hush drops input. Later input is echoed until it is read as a passphrase.
 func hush(fd int) (restore func(), err error) { return func() {}, flushTyped(fd) }

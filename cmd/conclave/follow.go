@@ -11,16 +11,16 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// followPoll is how often a server is asked that cannot tell by itself, or that
-// has nothing to tell of yet.
+// followPoll is the interval for polling a server that does not support following,
+// or that has nothing to report yet.
 const followPoll = time.Second
 
-// follow hands on the states of a session, as the server tells them, until it has
-// ended.
+// follow passes on the states of a session as the server reports them, until the
+// session has ended.
 func follow(ctx context.Context, api *rest.Client, id string, each func(rest.SessionInfo) error) error {
 	for e, err := range api.Events(ctx, id) {
 		if errors.Is(err, wire.ErrNotFound) || errors.Is(err, rest.ErrNotConclave) {
-			// Or the server is an older one: then the session itself is there.
+			// Or the server is an older one: then the session itself can be read.
 			return poll(ctx, api, id, each)
 		}
 		if err != nil {
@@ -33,7 +33,7 @@ func follow(ctx context.Context, api *rest.Client, id string, each func(rest.Ses
 	return ctx.Err()
 }
 
-// poll is follow by asking again and again.
+// poll is follow by polling.
 func poll(ctx context.Context, api *rest.Client, id string, each func(rest.SessionInfo) error) error {
 	for {
 		s, err := api.Session(ctx, id)
@@ -61,13 +61,12 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// narrateGrace is how long a session that has ended may take to say so to who
-// follows it.
+// narrateGrace is how long a follower waits for the end of a session that has ended.
 const narrateGrace = 5 * time.Second
 
-// accompany tells what happens in the session that a coordinator has asked for,
-// until it has ended and the function that is returned is called. It is for the
-// eye: what the session comes to the coordinator is told by its own connection.
+// accompany prints progress of the session that a coordinator requested, until it
+// has ended and the returned function is called. It is only informative: the result
+// reaches the coordinator on its own connection.
 func (c *cli) accompany(ctx context.Context, d *display) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	started := make(chan string, 1)
@@ -75,7 +74,7 @@ func (c *cli) accompany(ctx context.Context, d *display) (stop func()) {
 	d.requested = func(id string) {
 		select {
 		case started <- id:
-		default: // told before
+		default: // already reported
 		}
 	}
 	go func() {
@@ -98,7 +97,7 @@ func (c *cli) accompany(ctx context.Context, d *display) (stop func()) {
 	}
 }
 
-// narrate says who has answered, and shows what is waited for.
+// narrate prints the responses, and shows what the session waits for.
 func (c *cli) narrate(ctx context.Context, id string) {
 	api, err := c.api()
 	if err != nil {
@@ -124,7 +123,7 @@ func (c *cli) narrate(ctx context.Context, id string) {
 	}
 }
 
-// told is what is worth a line for who asked.
+// told returns the changes that a coordinator is told of, a line each.
 func told(before, now rest.SessionInfo) []string {
 	var list []string
 	for _, s := range steps(before, now) {

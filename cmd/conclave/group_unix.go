@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// ownGroup makes a command the first of a process group, so that [killGroup]
-// reaches what it starts as well.
+// ownGroup makes a command the leader of a process group, so that [killGroup] also
+// reaches its children.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// killGroup ends a command that was started, and its children.
+// killGroup kills a started command and its children.
 func killGroup(cmd *exec.Cmd) error {
 	err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	if errors.Is(err, syscall.ESRCH) {

@@ -78,7 +78,7 @@ func usage(w io.Writer, list []command) error {
 	return err
 }
 
-const maxListedArgs = 24 // more of them are left to the command's own help
+const maxListedArgs = 24 // longer ones are left to the command's own help
 
 func listing(b *strings.Builder, list []command) {
 	names, most := make([]string, len(list)), 0
@@ -101,7 +101,7 @@ func listing(b *strings.Builder, list []command) {
 	}
 }
 
-// help says all about a command.
+// help prints the help of a command.
 func (cmd command) help(w io.Writer, path string) error {
 	var b strings.Builder
 	synopsis := "usage: conclave " + path
@@ -131,7 +131,7 @@ func (cmd command) help(w io.Writer, path string) error {
 	return err
 }
 
-// columns is how many columns of a terminal text takes that is printable.
+// columns returns how many terminal columns printable text takes.
 func columns(text string) int {
 	n := 0
 	for _, r := range text {

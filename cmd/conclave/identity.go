@@ -60,7 +60,7 @@ func (c *cli) showIdentity(whole, protect, unprotect bool, file string) error {
 	return c.print(map[string]string{"fingerprint": public.Fingerprint(), "identity": public.String()}, rows...)
 }
 
-// changedIdentity is the identity once it is protected as was asked.
+// changedIdentity returns the identity with its protection changed as requested.
 func (c *cli) changedIdentity(protect, unprotect bool, file string) (*identity.Identity, error) {
 	if !protect && !unprotect {
 		return c.identity()
@@ -69,7 +69,7 @@ func (c *cli) changedIdentity(protect, unprotect bool, file string) (*identity.I
 	if err != nil {
 		return nil, err
 	}
-	// What is asked for the old passphrase comes first, so that nobody types a new
+	// The old passphrase first, so that a new one is not typed in its place.
 	// one in its place.
 	id, err := dirstore.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, c.passphraseSource()) })
 	missing := errors.Is(err, fs.ErrNotExist)

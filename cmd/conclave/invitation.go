@@ -13,9 +13,9 @@ import (
 const clock = "2006-01-02 15:04:05"
 
 // A request is shown in at most maxShown lines of at most widestShown columns,
-// whatever is in it, so that it stands on a screen of 24 lines and 80 columns with
-// the question and what may be typed below it. Who asks, with which key, stands
-// first and last.
+// whatever its content, so that it fits on a screen of 24 lines and 80 columns with
+// the question and the answer below it. The requester and the key stand first and
+// last.
 const (
 	maxShown    = 21
 	widestShown = 80
@@ -33,11 +33,11 @@ func newRows(c *console) *rows {
 	return &rows{c: c, width: max(min(c.columns(), widestShown)-labelWidth, 20)}
 }
 
-// shown is text from others as the terminal can show it.
+// shown is text from others in a form that the terminal can show.
 func (r *rows) shown(text string) string { return r.c.plain(spelled(text)) }
 
-// row adds a value in as many lines as it takes; one that others could make long
-// is shortened before.
+// row adds a value in as many lines as it takes; values that others can make long
+// are shortened before.
 func (r *rows) row(name, value string) {
 	if value != "" {
 		r.lines(name, wrapped(value, r.width), "")
@@ -56,7 +56,7 @@ func (r *rows) lines(name string, lines []string, s style) {
 // short adds a value in one line.
 func (r *rows) short(name, value string) { r.row(name, elide(r.shown(value), len(value), r.width)) }
 
-// upTo adds a value in so many lines. It stands for so many bytes.
+// upTo adds a value in at most so many lines. It stands for so many bytes.
 func (r *rows) upTo(most int, name, value string, bytes int) {
 	rest, lines := elide(value, bytes, most*(r.width-1)), []string{}
 	for rest != "" {
@@ -66,16 +66,16 @@ func (r *rows) upTo(most int, name, value string, bytes int) {
 	r.lines(name, lines, "")
 }
 
-// newName adds a name that is seen for the first time, with the code points of
-// what is not ASCII: letters of two scripts can look the same.
+// newName adds a name that is seen for the first time, with the code points of its
+// non-ASCII letters: letters of two scripts can look the same.
 func (r *rows) newName(name, value string) {
 	if value != "" {
 		r.upTo(2, name, r.shown(wire.DescribeName(value)), len(value))
 	}
 }
 
-// shownRequest shows who asks for what: all that would be agreed to. With whole nothing
-// is left out.
+// shownRequest shows the requester and everything that an answer would agree to. With
+// whole nothing is left out.
 func shownRequest(c *console, inv participant.Invitation, waiting int, whole bool) string {
 	r := newRows(c)
 	short := r.short
@@ -106,7 +106,7 @@ func shownRequest(c *console, inv participant.Invitation, waiting int, whole boo
 	case waiting > 1:
 		r.row("waiting", fmt.Sprintf("%s more requests, shown after this one", grouped(waiting)))
 	}
-	name := short // of what is known by now, under this very name
+	name := short // a requester known by this very name
 	if inv.Kind == request.KindKeygen {
 		name = r.newName
 	}
@@ -120,10 +120,10 @@ func shownRequest(c *console, inv participant.Invitation, waiting int, whole boo
 	return r.b.String()
 }
 
-// isNew reports whether who asks is not known under that name.
+// isNew reports whether the requester is not known by that name.
 func isNew(inv participant.Invitation) bool { return inv.Signer == nil || inv.Signer.First }
 
-// headline says who asks for what, in a line.
+// headline names the requester and the request, in a line.
 func headline(c *console, inv participant.Invitation) string {
 	what := "make key "
 	if inv.Kind == request.KindSign {
@@ -136,7 +136,7 @@ func headline(c *console, inv participant.Invitation) string {
 
 const dataLines = 5
 
-// caution says where the bytes that would be signed are not what they look like.
+// caution warns if the bytes to sign are not what they look like.
 func caution(inv participant.Invitation) string {
 	if inv.Curve == pubkey.Secp256k1 && inv.Hash != string(pubkey.HashKeccak256) && pubkey.HexIsTransaction(inv.Data) {
 		return "the data is an Ethereum transaction, and is not signed as one"
@@ -144,11 +144,11 @@ func caution(inv participant.Invitation) string {
 	return ""
 }
 
-// data shows what would be signed, and plainly how much of it is not shown.
+// data shows the data to sign, and states plainly how much of it is not shown.
 func (r *rows) data(inv participant.Invitation, whole bool) {
 	lines := dataLines
 	if isNew(inv) {
-		lines-- // for the name of who asks
+		lines-- // for the requester's name
 	}
 	if caution(inv) != "" {
 		lines--
@@ -174,7 +174,7 @@ func (r *rows) data(inv participant.Invitation, whole bool) {
 	r.short("digest", ownDigest(inv.Data, inv.Digest))
 }
 
-// committee says who else takes part, and how many of them it takes.
+// committee shows the other parties, and the threshold.
 func (r *rows) committee(inv participant.Invitation, whole bool) {
 	name, most := "held by", 4
 	if inv.Kind == request.KindSign {
@@ -199,7 +199,7 @@ func (r *rows) committee(inv participant.Invitation, whole bool) {
 	r.row("part", part)
 }
 
-// signer says whose identity has signed the request, and why it is taken for the
+// signer shows whose identity has signed the request, and why it is taken for the
 // coordinator's.
 func (r *rows) signer(inv participant.Invitation) {
 	s := inv.Signer
@@ -229,8 +229,8 @@ func signedBy(inv participant.Invitation) string {
 	return "signed by " + clean(s.Fingerprint) + ", not pinned"
 }
 
-// questionOf is what is asked, with who asks and the key: it stays the last line,
-// whatever is said above it. Typed is how many columns are left for the answer.
+// questionOf is the question, with requester and key: it stays the last line,
+// whatever is printed above. typed is how many columns are left for the answer.
 func questionOf(c *console, inv participant.Invitation, code string) string {
 	answers := fmt.Sprintf("[y %s/n %s]", code, code)
 	verb, act := "make key", "conclave: make the key?"
@@ -247,7 +247,7 @@ func questionOf(c *console, inv participant.Invitation, code string) string {
 	return fmt.Sprintf("conclave: %s %s for %s? %s", verb, name(inv.KeyID), name(inv.Coordinator), answers)
 }
 
-// gist names a request in a line that tells what became of it.
+// gist describes a request in a line that reports its outcome.
 func gist(inv participant.Invitation) string {
 	return fmt.Sprintf("%s with key %s for %s", sessionName(inv.Kind, inv.SessionID), clean(inv.KeyID), clean(inv.Coordinator))
 }

@@ -102,7 +102,7 @@ func (c *cli) listKeys(ctx context.Context, api *rest.Client, limit int) error {
 	})
 }
 
-// shownKey is a key as the servers tell of it, with what is here.
+// shownKey is a key as the servers report it, with this home's data.
 type shownKey struct {
 	rest.KeyInfo
 	Shares  []share.Public `json:"shares_here"`
@@ -144,7 +144,7 @@ func (c *cli) showKey(ctx context.Context, api *rest.Client, id string) error {
 	return errors.Join(c.print(here, rows...), c.contradicted(here))
 }
 
-// rows are those of what is here.
+// rows returns the rows of this home's data.
 func (k shownKey) rows() (rows [][2]string) {
 	for _, s := range k.Shares {
 		text := fmt.Sprintf("part %d, of %s, is here", s.PartIndex, s.User)
@@ -165,7 +165,7 @@ func (k shownKey) rows() (rows [][2]string) {
 	return rows
 }
 
-// contradicted holds what the servers tell of a key against what is here.
+// contradicted checks the servers' record of a key against this home's.
 func (c *cli) contradicted(k shownKey) error {
 	known, err := c.known()
 	if err != nil {
@@ -200,7 +200,7 @@ func (c *cli) backups() (list []backup, path string, err error) {
 	return list, path, readJSON(path, &list)
 }
 
-// noteBackup remembers where a share was exported to.
+// noteBackup records where a share was exported to.
 func (c *cli) noteBackup(b backup) error {
 	list, path, err := c.backups()
 	if err != nil {
@@ -218,7 +218,7 @@ func sumOfFile(path string) (string, error) {
 	return hex.EncodeToString(sum[:]), err
 }
 
-// backupsOf are those of a key, with what has become of them.
+// backupsOf returns a key's backups, with the current state of their files.
 func (c *cli) backupsOf(ctx context.Context, store *dirstore.Store, keyID string) ([]backup, error) {
 	all, _, err := c.backups()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
-// listAction lists what list does, as many as a flag says.
+// listAction prints the result of list, limited by a flag.
 func listAction(c *cli, flags *flag.FlagSet, list func(*cli, context.Context, *rest.Client, int) error) action {
 	c.serverFlags(flags)
 	limit := flags.Int("limit", 50, "list at most `n` items")

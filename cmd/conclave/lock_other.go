@@ -2,6 +2,6 @@
 
 package main
 
-// lockFile does nothing: here two commands at one moment may lose what one of them
-// has written.
+// lockFile does nothing: on this system two concurrent commands may lose what one of
+// them has written.
 func lockFile(string) (unlock func(), err error) { return func() {}, nil }

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// lockFile waits for the lock of a file, which is made, and returns what gives it
-// back. The end of the process does too.
+// lockFile waits for the lock of a file, which it creates, and returns a function
+// that unlocks it. The end of the process unlocks it too.
 func lockFile(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

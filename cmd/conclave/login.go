@@ -84,8 +84,8 @@ func (c *cli) login(ctx context.Context, args []string) error {
 	}{t.UserID, t.Roles, t.ExpiresAt})
 }
 
-// whereToLogIn returns what the arguments name, or without any the servers, user and
-// authorities of the last login.
+// whereToLogIn returns the servers, user and authorities that the arguments name, or
+// without any those of the last login.
 func (c *cli) whereToLogIn(args []string) (urls []string, user, ca string, err error) {
 	if ca, err = c.caGiven(); err != nil {
 		return nil, "", "", err
@@ -106,7 +106,7 @@ func (c *cli) whereToLogIn(args []string) (urls []string, user, ca string, err e
 	return nil, "", "", misuse("login needs a URL and a user")
 }
 
-// loginLabel is what lists of logins call this machine's.
+// loginLabel names this machine in lists of logins.
 func loginLabel() string {
 	host, err := os.Hostname()
 	if err != nil || len(host) > 48 {
@@ -115,8 +115,8 @@ func loginLabel() string {
 	return "conclave on " + host
 }
 
-// earlier returns the token of this profile's last login, if that was the same
-// user's at the same servers, however long ago: nobody else is shown it.
+// earlier returns the token of this profile's last login, of any age, if it was the
+// same user's at the same servers: the token is shown to no others.
 func (c *cli) earlier(urls []string, user string) string {
 	p, err := c.profile()
 	if err != nil || p.User != user || !slices.Equal(p.URLs, urls) {

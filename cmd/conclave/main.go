@@ -1,16 +1,15 @@
-// Command conclave is for those who hold shares and those who ask for keys and
-// signatures. It is a thin skin over package wsconn/client: flags, questions and
-// printing.
+// Command conclave is for the participants, who hold shares, and the coordinators,
+// who request keys and signatures. It is a thin layer over package wsconn/client:
+// flags, questions and printing.
 //
-// Results go to stdout, everything else to stderr with "conclave:" before it.
-// Nothing that comes from others, a server or a request, reaches a terminal but
-// as printable text: see clean and dataUnits. The exit status is 0 for success,
-// 1 for failure, 2 for a command that was not understood; conclave help
-// exit-codes tells the others. The process leaves no core dump: see package
-// secret.
+// Results go to stdout, everything else to stderr with "conclave:" before it. Text
+// from others, a server or a request, reaches a terminal only in printable form: see
+// clean and dataUnits. The exit status is 0 for success, 1 for failure, 2 for a
+// command that was not understood; conclave help exit-codes lists the others. The
+// process leaves no core dump: see package secret.
 //
-// Goroutines: participant reads answers on stdin in one that may outlive it;
-// keygen and sign follow their session in another, which ends before they do.
+// Goroutines: participant reads answers on stdin in one that may outlive it; keygen
+// and sign follow their session in another, which ends before they do.
 package main
 
 import (
@@ -40,7 +39,7 @@ func main() {
 	os.Exit(status)
 }
 
-// run is the whole program but for the process around it.
+// run is the whole program without its process.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
 	return newCLI(stdin, stdout, stderr, env).main(ctx, args, stderr)
 }
@@ -52,11 +51,11 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer, env func(string) string) 
 	}
 }
 
-// main does what args say, reports what goes wrong, and returns the exit status.
+// main runs args, reports errors, and returns the exit status.
 func (c *cli) main(ctx context.Context, args []string, stderr io.Writer) int {
 	err := c.run(ctx, args)
 	if errors.Is(err, errNoCommand) {
-		_ = usage(stderr, c.commands) // what else could be done
+		_ = usage(stderr, c.commands) // its error could not be reported
 		return exitUsage
 	}
 	if err != nil {
@@ -65,9 +64,9 @@ func (c *cli) main(ctx context.Context, args []string, stderr io.Writer) int {
 	return statusOf(err)
 }
 
-// fail reports err, with what might help.
+// fail reports err, with a hint.
 func (c *cli) fail(err error) {
-	for text := range strings.Lines(err.Error()) { // errors that were joined
+	for text := range strings.Lines(err.Error()) { // joined errors
 		c.console.say("%s", clean(strings.TrimSuffix(text, "\n")))
 	}
 	hint := hintFor(err)

@@ -100,9 +100,9 @@ the whole directory (see conclave backup -h).`,
 	},
 }
 
-// participant asks at the prompt where part.Approve is nil.
+// participant asks at the prompt if part.Approve is nil.
 func (c *cli) participant(ctx context.Context, how string, part participant.Config, ahead int) error {
-	c.reach.reached() // it looks for a server until it is interrupted
+	c.reach.reached() // no time limit: it looks for a server until it is interrupted
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -139,10 +139,10 @@ func (c *cli) participant(ctx context.Context, how string, part participant.Conf
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	part.SignedOnly = !prompt // as all approvers behind which nobody looks
+	part.SignedOnly = !prompt // as for all approvers without a person
 	var a *asker
 	if prompt {
-		part.AskAtOnce = 1 // whose turn it is, the participant knows: pinned coordinators first
+		part.AskAtOnce = 1 // the participant decides the order: pinned coordinators first
 		a = &asker{console: c.console, terminal: c.onTerminal(), flush: c.dropTyped, lines: make(chan string), stop: cancel}
 		part.Approve = a.approve
 	}
@@ -152,7 +152,7 @@ func (c *cli) participant(ctx context.Context, how string, part participant.Conf
 	}
 	if prompt {
 		a.waiting = serving.Waiting
-		// It alone may outlive this function, in a read of stdin that nothing can end.
+		// It may outlive this function, in a read of stdin that cannot be interrupted.
 		go a.read(ctx, c.stdin)
 	}
 	defer party.SpareThread()()
@@ -167,10 +167,10 @@ func (c *cli) participant(ctx context.Context, how string, part participant.Conf
 	return err
 }
 
-// loginPoll is how often an expired login is looked at again.
+// loginPoll is the interval for checking whether an expired login was renewed.
 const loginPoll = time.Second
 
-// awaitLogin waits until somebody has logged in again.
+// awaitLogin waits until the user has logged in again.
 func (c *cli) awaitLogin() func(context.Context, profile) error {
 	var once sync.Once
 	return func(ctx context.Context, p profile) error {

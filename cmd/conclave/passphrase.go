@@ -15,7 +15,7 @@ import (
 
 const identityFile = "identity"
 
-// identity returns this client's identity, which is made on first use: protected
+// identity returns this client's identity, which is created on first use: protected
 // if there is a passphrase file.
 func (c *cli) identity() (*identity.Identity, error) {
 	path, err := c.path(identityFile)
@@ -43,7 +43,7 @@ func (c *cli) identity() (*identity.Identity, error) {
 	return id, err
 }
 
-// passphraseSource is the name of the passphrase file, if there is one.
+// passphraseSource is the name of the passphrase file, "" for none.
 func (c *cli) passphraseSource() string {
 	if c.passphraseFile != "" {
 		return c.passphraseFile
@@ -51,8 +51,8 @@ func (c *cli) passphraseSource() string {
 	return c.env("CONCLAVE_PASSPHRASE_FILE")
 }
 
-// passphrase reads the passphrase of an identity from a file or, if there is
-// none, asks for it on a terminal. Without either there is none.
+// passphrase reads the passphrase of an identity from a file or, without one, asks
+// for it on a terminal. Without either it fails.
 func (c *cli) passphrase(identity, file string) ([]byte, error) {
 	if file != "" {
 		return readPassphrase(file)
@@ -63,8 +63,8 @@ func (c *cli) passphrase(identity, file string) ([]byte, error) {
 	return c.askHidden("passphrase of " + identity)
 }
 
-// readPassphrase reads a private file, or a pipe such as /dev/fd/3. One line
-// break at its end does not count.
+// readPassphrase reads a private file, or a pipe such as /dev/fd/3. One line break
+// at its end does not count.
 func readPassphrase(file string) ([]byte, error) {
 	text, err := secret.ReadFile(file)
 	if err != nil {
@@ -77,8 +77,8 @@ func readPassphrase(file string) ([]byte, error) {
 	return text, nil
 }
 
-// minPassphrase is what a new passphrase must have: it is all that stands
-// between who copies the file and the identity.
+// minPassphrase is the minimum length of a new passphrase: it alone protects the
+// identity against a thief of the file.
 const minPassphrase = 8
 
 func newPassphrase(file string) ([]byte, error) {
@@ -124,20 +124,20 @@ func (c *cli) onTerminal() bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// dropTyped drops what was typed before a question, so that it does not answer it.
+// dropTyped drops input typed before a question, so that it does not answer it.
 func (c *cli) dropTyped() {
 	if f, ok := c.stdin.(*os.File); ok && c.onTerminal() {
-		_ = flushTyped(int(f.Fd())) // where it cannot, an answer still needs its code
+		_ = flushTyped(int(f.Fd())) // if it fails, an answer still needs its code
 	}
 }
 
-// askHidden asks on the terminal that stdin is, without echo.
+// askHidden asks on the terminal that is stdin, without echo.
 func (c *cli) askHidden(what string) ([]byte, error) {
 	f, ok := c.stdin.(*os.File)
 	if !ok {
 		return nil, errors.New("there is no terminal to ask on")
 	}
-	// Before the question stands there: who sees it may type at once.
+	// Before the question is shown: typing may begin as soon as it is.
 	if restore, err := hush(int(f.Fd())); err == nil {
 		defer restore()
 	}

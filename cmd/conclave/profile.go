@@ -17,11 +17,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// A profile is a directory of files like the home directory itself: login,
-// identity, shares, and whom to trust. They are apart because users and keys of
-// different clusters may have the same names. The home directory is the profile
-// "default"; others are below it in profiles/NAME. Which one is used where none is
-// named stands in the file current-profile.
+// A profile is a directory with the same files as the home directory: login,
+// identity, shares, and pinned identities. Profiles are separate because users and
+// keys of different clusters may have the same names. The home directory is the
+// profile "default"; others are below it in profiles/NAME. The file current-profile
+// names the profile that is used by default.
 const (
 	profileFile    = "profile.json"
 	profilesDir    = "profiles"
@@ -29,7 +29,7 @@ const (
 	defaultProfile = "default"
 )
 
-// profile is what login remembers. A password is never among it.
+// profile is the record of a login. It never contains a password.
 type profile struct {
 	URLs      []string    `json:"urls"`
 	CA        string      `json:"ca,omitempty"` // file of the authorities to trust
@@ -38,7 +38,7 @@ type profile struct {
 	Token     string      `json:"token"`
 	ExpiresAt time.Time   `json:"expires_at"`
 
-	// How it is renewed; empty where it cannot be.
+	// For renewing the token; empty if it cannot be renewed.
 	Refresh      string    `json:"refresh_token,omitempty"`
 	RefreshUntil time.Time `json:"refresh_expires_at,omitzero"`
 	ReceivedAt   time.Time `json:"received_at,omitzero"`
@@ -53,7 +53,7 @@ func (p profile) token() rest.Token {
 	}
 }
 
-// with is the profile with another token.
+// with returns the profile with another token.
 func (p profile) with(t rest.Token) profile {
 	p.Token, p.ExpiresAt, p.User, p.Roles = t.Secret, t.ExpiresAt, t.UserID, t.Roles
 	p.Refresh, p.RefreshUntil, p.ReceivedAt, p.Seed = t.Refresh, t.RefreshUntil, t.ReceivedAt, t.Seed
@@ -153,7 +153,7 @@ shown.
 	},
 }
 
-// baseDir is the home directory: that of the profile "default".
+// baseDir returns the home directory: that of the profile "default".
 func (c *cli) baseDir() (string, error) {
 	if c.home != "" {
 		return c.home, nil
@@ -171,7 +171,7 @@ func (c *cli) baseDir() (string, error) {
 	return filepath.Join(dir, ".conclave"), nil
 }
 
-// homeDir returns the directory of the profile that is used. It need not exist.
+// homeDir returns the directory of the profile in use. It need not exist.
 func (c *cli) homeDir() (string, error) {
 	name, err := c.currentProfile()
 	if err != nil {
@@ -182,7 +182,7 @@ func (c *cli) homeDir() (string, error) {
 
 var profileNames = regexp.MustCompile(`^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$`)
 
-// profileDir is the directory of a profile.
+// profileDir returns the directory of a profile.
 func (c *cli) profileDir(name string) (string, error) {
 	base, err := c.baseDir()
 	switch {
@@ -194,7 +194,7 @@ func (c *cli) profileDir(name string) (string, error) {
 	return filepath.Join(base, profilesDir, name), nil
 }
 
-// currentProfile is the name of the profile that is used.
+// currentProfile returns the name of the profile in use.
 func (c *cli) currentProfile() (string, error) {
 	for _, name := range []string{c.profileName, c.env("CONCLAVE_PROFILE")} {
 		if name != "" {
@@ -212,7 +212,7 @@ func (c *cli) currentProfile() (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// profile returns what login remembered; the zero profile if it was never called.
+// profile returns the record of the login; the zero profile if there was none.
 func (c *cli) profile() (profile, error) {
 	name, err := c.currentProfile()
 	if err != nil {

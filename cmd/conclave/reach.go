@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// reachWithin is how long a command looks for a server that can serve. It is
-// longer than a failover or the restart of a node takes.
+// reachWithin is how long a command looks for a server that can serve. It is longer
+// than a failover or the restart of a node takes.
 const reachWithin = 12 * time.Second
 
-// unreachedError ends a command that has found no server in that time. Nothing
-// was asked of one.
+// unreachedError ends a command that has found no server in that time. No request
+// was sent.
 type unreachedError struct {
 	within time.Duration
 	urls   []string
 }
 
-// Error says where was looked.
+// Error names the servers that were tried.
 func (e *unreachedError) Error() string {
 	return fmt.Sprintf("no server was reached within %s: %s", e.within, strings.Join(e.urls, ", "))
 }
 
-// reach ends a command that finds no server. The time begins with the first
-// attempt and not with the command, which may ask for a password first. A nil
-// reach ends nothing. Its methods are safe for concurrent use.
+// reach ends a command that finds no server. The time begins with the first attempt
+// and not with the command, which may ask for a password first. A nil reach has no
+// limit. Its methods are safe for concurrent use.
 type reach struct {
 	within time.Duration
 	end    context.CancelCauseFunc
@@ -37,7 +37,7 @@ type reach struct {
 	found bool
 }
 
-// seek begins the time, unless that has been done.
+// seek starts the time, unless it is running.
 func (r *reach) seek(urls []string) {
 	if r == nil {
 		return
@@ -49,8 +49,7 @@ func (r *reach) seek(urls []string) {
 	}
 }
 
-// reached says that a server has answered: from then on the command may take as
-// long as it likes.
+// reached records that a server has answered: from then on the command has no limit.
 func (r *reach) reached() {
 	if r == nil {
 		return
@@ -63,7 +62,7 @@ func (r *reach) reached() {
 	}
 }
 
-// reaching calls do, whose error is an *unreachedError if that is what ended it.
+// reaching calls do. Its error is an *unreachedError if the time limit ended it.
 func (c *cli) reaching(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

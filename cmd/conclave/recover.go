@@ -140,10 +140,10 @@ func (c *cli) recover(r recovery) error {
 		[2]string{"public key", public.PublicKey}, [2]string{"file", r.to})
 }
 
-// openShares opens each share with whichever of the identities it is sealed to.
+// openShares opens each share with the identity, of several, that it is sealed to.
 func (c *cli) openShares(r recovery) ([]*share.Share, error) {
 	texts := make([]string, len(r.shares))
-	for i, file := range r.shares { // before anybody is asked for a passphrase
+	for i, file := range r.shares { // before a passphrase is asked for
 		text, err := readShareFile(file)
 		if err != nil {
 			return nil, err
@@ -189,7 +189,7 @@ func openWithAny(text string, ids []*identity.Identity) (held *share.Share, err 
 	return held, err
 }
 
-// confirmation is what has to be typed, and a code after it.
+// confirmation has to be typed, followed by a code.
 const confirmation = "give me the whole key"
 
 func (c *cli) confirmRecovery(p share.Public) error {
@@ -199,7 +199,7 @@ func (c *cli) confirmRecovery(p share.Public) error {
 	if !c.onTerminal() {
 		return misuse("no terminal to confirm on; give --i-understand")
 	}
-	// The code is for what was pasted, or typed for something else.
+	// The code rules out pasted text and text typed for another question.
 	wanted := confirmation + " " + newCode()
 	c.dropTyped()
 	c.console.say("to continue, type: %s", wanted)

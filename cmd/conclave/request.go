@@ -187,10 +187,10 @@ func (c *cli) sign(ctx context.Context, r rest.SignRequest, pinnedOnly bool) err
 		[2]string{"hash", string(sig.Hash)}, [2]string{"digest", ownDigest(sig.Data, sig.Digest)}, [2]string{"session", sig.SessionID})
 }
 
-// coordinate asks over the web API, which takes no socket, so that a user may ask
-// for several things at once, and beside a participant. It shows progress, and says
-// what becomes of a session that is left. The same requestID again is the same
-// request.
+// coordinate sends requests over the web API, which needs no WebSocket, so that a
+// user may make several requests at once, and beside a participant. It shows
+// progress, and reports what becomes of a session that it leaves. The same requestID
+// is the same request.
 func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string, do func(*rest.Client) error) error {
 	identity, err := c.identity()
 	if err != nil {
@@ -201,7 +201,7 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string,
 		return err
 	}
 	d := display{console: c.console, began: time.Now()}
-	var end request.Event // told after how it came about, which another connection brings
+	var end request.Event // printed after the session's progress, which arrives on another connection
 	api, err := c.open(rest.Config{
 		Token: c.tokens(nil), User: c.user, Identity: identity, Trust: trust.Policy{Known: store.Known, Trust: store.Trust, PinnedOnly: pinnedOnly},
 		OnEvent: func(e request.Event) {
@@ -248,8 +248,8 @@ func requestFlag(flags *flag.FlagSet, id *string) {
 
 const knownFile = "keys.json"
 
-// known returns the account addresses of the keys that were made from here, by
-// key id: what the server says later is held against them.
+// known returns the account addresses of the keys that were made from here, by key
+// id: the server's later answers are checked against them.
 func (c *cli) known() (map[string]string, error) {
 	known := map[string]string{}
 	path, err := c.path(knownFile)
@@ -259,7 +259,7 @@ func (c *cli) known() (map[string]string, error) {
 	return known, readJSON(path, &known)
 }
 
-// remember adds a key to them. Several commands may do so at once.
+// remember adds a key to them. Several commands may call it at once.
 func (c *cli) remember(key rest.Key) error {
 	path, err := c.path(knownFile)
 	if err != nil {

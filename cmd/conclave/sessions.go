@@ -119,8 +119,8 @@ one line per state of the session.`,
 	},
 }
 
-// nextSession is the newest session that goes on, or the next that begins, even
-// if that is over by the time it is seen.
+// nextSession is the newest running session, or the next one to begin, even if it
+// has ended by the time it is seen.
 func (c *cli) nextSession(ctx context.Context, api *rest.Client) (string, error) {
 	last := ""
 	for first := true; ; first = false {
@@ -184,7 +184,7 @@ func (c *cli) watch(ctx context.Context, api *rest.Client, id string) error {
 	return c.watched(now)
 }
 
-// screen is what stdout can show.
+// screen returns a console for stdout.
 func (c *cli) screen() *console {
 	w := c.stdout
 	if a, ok := w.(asciiWriter); ok {

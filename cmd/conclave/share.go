@@ -136,7 +136,7 @@ func (c *cli) shares() (*dirstore.Store, error) {
 	return dirstore.Open(dir)
 }
 
-// ownShares is the store with a list of what is in it.
+// ownShares returns the store with a list of its shares.
 func (c *cli) ownShares(ctx context.Context) (*dirstore.Store, []share.Public, error) {
 	store, err := c.shares()
 	if err != nil {
@@ -165,8 +165,8 @@ func (c *cli) listShares(ctx context.Context) error {
 	})
 }
 
-// readShare reads a share from a file or, if there is no such file, that of a
-// key in the home directory.
+// readShare reads a share from a file or, if there is no such file, that of a key in
+// the home directory.
 func (c *cli) readShare(ctx context.Context, arg, address string) (string, error) {
 	text, err := readShareFile(arg)
 	if !errors.Is(err, fs.ErrNotExist) || strings.ContainsRune(arg, filepath.Separator) {
@@ -223,8 +223,8 @@ func (c *cli) checkShares(ctx context.Context, identity, address string, args []
 	return errors.Join(c.printChecked(good), bad)
 }
 
-// sharesToCheck returns the shares named, or all in the home directory, with what
-// to call them.
+// sharesToCheck returns the named shares, or all in the home directory, with their
+// labels.
 func (c *cli) sharesToCheck(ctx context.Context, address string, args []string) (texts map[string]string, names []string, err error) {
 	texts = map[string]string{}
 	for _, arg := range args {
@@ -249,7 +249,7 @@ func (c *cli) sharesToCheck(ctx context.Context, address string, args []string) 
 	return texts, names, nil
 }
 
-// identityToCheckWith is one that exists: nothing is sealed to a new one.
+// identityToCheckWith returns an existing identity: no share is sealed to a new one.
 func (c *cli) identityToCheckWith(path string) (*identity.Identity, error) {
 	if path == "" {
 		var err error
@@ -308,7 +308,7 @@ func (c *cli) exportShare(ctx context.Context, keyID, address, to string) error 
 	return nil
 }
 
-// exported notes a backup that was made.
+// exported records a backup.
 func (c *cli) exported(text, to string) error {
 	public, err := share.ParsePublic(text)
 	if err != nil {

@@ -19,8 +19,8 @@ const (
 	laneServer
 )
 
-// step is one thing that has happened in a session: a message of the protocol
-// from one lane to another, or, where both are the server's, just a note.
+// step is one event of a session: a message of the protocol from one lane to
+// another, or, if both are the server's, just a note.
 type step struct {
 	from, to int
 	what     string // type of the message
@@ -28,9 +28,9 @@ type step struct {
 	style    style
 }
 
-// steps tells what has happened in a session between two states of it. Before its
-// first, before is the zero state. Of what happened in quick succession the order
-// is that of the protocol, which need not have been that of the clock.
+// steps returns the events of a session between two of its states. For the first
+// state, before is the zero value. Events in quick succession are in the order of
+// the protocol, which may not be their order in time.
 func steps(before, now rest.SessionInfo) []step {
 	var list []step
 	if before.SessionID == "" {
@@ -121,7 +121,7 @@ func userOf(s rest.SessionInfo, part int) string {
 	return fmt.Sprintf("part %d", part)
 }
 
-// pending says what a session waits for, in a line.
+// pending says in a line what a session waits for.
 func pending(s rest.SessionInfo) string {
 	var accepted, silent []string
 	for _, p := range s.Responses {
@@ -165,7 +165,7 @@ func reported(s rest.SessionInfo, part int) bool {
 // end; --json has all of it.
 const resultColumns = 200
 
-// result is how a session ended, for its rows.
+// result returns a session's outcome as rows.
 func result(s rest.SessionInfo) [][2]string {
 	status, _ := outcome(s)
 	took := ""
@@ -185,8 +185,8 @@ func result(s rest.SessionInfo) [][2]string {
 	return append(rows, [2]string{"address", s.AccountAddr}, [2]string{"verified", verifiedHere(s)})
 }
 
-// verifiedHere checks the signature of a session by its address: the rest of it
-// the servers tell.
+// verifiedHere verifies the signature of a session against its address; the other
+// fields are the servers' claim.
 func verifiedHere(s rest.SessionInfo) string {
 	if s.Kind != string(request.KindSign) || s.Signature == "" {
 		return ""

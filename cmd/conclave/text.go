@@ -14,9 +14,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// clean makes text that comes from others safe to print: nothing in it can move
-// the cursor, change colours, reverse the direction of what follows, or be there
-// without being seen.
+// clean makes text that comes from others safe to print: nothing in it can move the
+// cursor, change colours, reverse the direction of the text after it, or be
+// invisible.
 func clean(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) || wire.Invisible(r) {
@@ -26,14 +26,14 @@ func clean(text string) string {
 	}, text)
 }
 
-// plainly reports whether a rune shows as one sign that stands alone. Combining
-// marks do not: they change or cover what stands beside them.
+// plainly reports whether a rune shows as one sign on its own. Combining marks do
+// not: they change or cover their neighbours.
 func plainly(r rune) bool {
 	return unicode.IsPrint(r) && !wire.Invisible(r) && !unicode.IsMark(r) && !rightToLeft(r)
 }
 
 // spelled spells out the runes of text that do not show plainly, where clean would
-// hide which they are: \u202e. It is for what people decide by.
+// hide which they are: \u202e. It is for text that people decide by.
 func spelled(text string) string {
 	if !strings.ContainsFunc(text, func(r rune) bool { return r == utf8.RuneError || !plainly(r) }) {
 		return text
@@ -51,7 +51,7 @@ func isHex(data string) bool {
 	return ok && len(digits)%2 == 0 && strings.Trim(digits, "0123456789abcdefABCDEF") == ""
 }
 
-// unit is what is shown of some bytes, and never broken.
+// unit is the text that is shown for some bytes; it is never broken.
 type unit struct {
 	shown string
 	bytes int
@@ -60,10 +60,10 @@ type unit struct {
 // maxMarks is how many vowel signs and tones may stand on a letter.
 const maxMarks = 3
 
-// unitsOf splits text into units. Within quotes, backslashes and quotes are
-// escaped; and where a letter of it runs from right to left, so is all that is not
-// ASCII. Marks that belong to a script, as in Thai and Hindi, stay on their letter;
-// those that go on any are spelled out.
+// unitsOf splits text into units. Within quotes, backslashes and quotes are escaped;
+// and if a letter of it runs from right to left, so is all non-ASCII text. Marks
+// that belong to a script, as in Thai and Hindi, stay on their letter; marks that
+// fit any letter are spelled out.
 func unitsOf(text string, quoted bool) []unit {
 	list := make([]unit, 0, len(text))
 	ascii := strings.ContainsFunc(text, rightToLeft)
@@ -93,7 +93,7 @@ func unitsOf(text string, quoted bool) []unit {
 	return list
 }
 
-// hexUnits splits hex, of which isHex holds, into its bytes.
+// hexUnits splits hex, checked with isHex, into its bytes.
 func hexUnits(data string) []unit {
 	list := make([]unit, 0, len(data)/2)
 	list = append(list, unit{"0x", 0})
@@ -130,14 +130,14 @@ func mostColumns(r rune) int {
 	case width.EastAsianWide, width.EastAsianFullwidth, width.EastAsianAmbiguous:
 		return 2
 	}
-	if r >= 0x1f000 { // emoji, and letters of which flags are made
+	if r >= 0x1f000 { // emoji, and letters that form flags
 		return 2
 	}
 	return 1
 }
 
-// elide shortens text to n columns: its middle is left out, and how many bytes it
-// stands for is said.
+// elide shortens text to n columns: it leaves out the middle, and states how many
+// bytes the text stands for.
 func elide(text string, bytes, n int) string {
 	if atMost(text) <= n {
 		return text
@@ -180,8 +180,7 @@ func grouped(n int) string {
 	return text
 }
 
-// wrapped breaks text into lines of n columns at most, at spaces where there are
-// any.
+// wrapped breaks text into lines of n columns at most, at spaces if there are any.
 func wrapped(text string, n int) []string {
 	var lines []string
 	line := ""
@@ -203,8 +202,8 @@ func wrapped(text string, n int) []string {
 	return append(lines, line)
 }
 
-// listed lists as many of the names, whole, as there is room for in so many lines
-// of n columns, and says how many it leaves out.
+// listed lists as many of the names, whole, as fit into so many lines of n columns,
+// and says how many it leaves out.
 func listed(names []string, n, lines int) []string {
 	var best []string
 	for k := 1; k <= len(names); k++ {
@@ -231,8 +230,8 @@ type excerpt struct {
 	hidden     int // of them between head and tail
 }
 
-// excerptOf shows data in so many lines of n columns, or in one less and one of
-// its end.
+// excerptOf shows data in so many lines of n columns, or in one less and one of its
+// end.
 func excerptOf(data string, n, lines int, plain func(string) string) excerpt {
 	units := dataUnits(data, plain)
 	e := excerpt{bytes: bytesIn(units)}
@@ -254,10 +253,10 @@ func excerptOf(data string, n, lines int, plain func(string) string) excerpt {
 	return e
 }
 
-// dataUnits are the units in which data that comes from others is shown: hex as it
-// is, text quoted, so that nothing in it can pass for something else on a terminal
-// that shows what plain leaves. Text with letters that run from right to left is
-// spelled out, for terminals reorder what stands beside them.
+// dataUnits are the units in which data that comes from others is shown: hex
+// unchanged, text quoted, so that nothing in it can pass for something else on a
+// terminal that shows only plain's output. Text with letters that run from right to
+// left is spelled out, because terminals reorder their neighbours.
 func dataUnits(data string, plain func(string) string) []unit {
 	if isHex(data) {
 		return hexUnits(data)
@@ -296,13 +295,12 @@ func bytesIn(units []unit) int {
 	return n
 }
 
-// ownDigest is the digest, unless it repeats the data: then it is "". An ed25519
-// key signs the data as it is, and a key of secp256k1 32 bytes that are a digest
-// already.
+// ownDigest is the digest, or "" if it repeats the data. An ed25519 key signs the
+// data itself, and a secp256k1 key signs 32 bytes that are already a digest.
 func ownDigest(data, digest string) string {
 	raw := []byte(data)
 	if isHex(data) {
-		raw, _ = pubkey.Decode(data) // which isHex has checked
+		raw, _ = pubkey.Decode(data) // isHex has checked it
 	}
 	if digest == pubkey.Encode(raw) {
 		return ""

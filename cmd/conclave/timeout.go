@@ -9,18 +9,17 @@ import (
 )
 
 const (
-	requestLife  = time.Hour   // of a signed request that sets no limit itself; nobody begins anything after it
-	timeoutSlack = time.Minute // for what has begun by then to end, and for clocks
+	requestLife  = time.Hour   // of a signed request without a limit of its own; it is not started after it
+	timeoutSlack = time.Minute // for running work to end, and for clock differences
 )
 
-// timeoutError is a request of which no outcome has come in time. What becomes of
-// it is not known.
+// timeoutError is a request without an outcome in time. Its outcome is unknown.
 type timeoutError struct {
 	after   time.Duration
-	session string // "" if the servers have not told of one
+	session string // "" if the servers have not reported one
 }
 
-// Error says how long was waited, and where to look.
+// Error says how long the command waited, and where to look.
 func (e *timeoutError) Error() string {
 	if e.session == "" {
 		return fmt.Sprintf("no answer within %s: the servers may or may not have accepted the request (see conclave sessions)", e.after)
@@ -28,9 +27,9 @@ func (e *timeoutError) Error() string {
 	return fmt.Sprintf("no outcome within %s; session %s may still be running (see conclave sessions %s)", e.after, e.session, e.session)
 }
 
-// timeoutFlag lets a command say how long it waits for a request's outcome, from
-// the first attempt to connect. By default that is until nobody would carry out
-// the request any more.
+// timeoutFlag lets a command say how long it waits for a request's outcome, from the
+// first attempt to connect. By default it waits until the request has expired for
+// all who could carry it out.
 func timeoutFlag(flags *flag.FlagSet) func(ctx context.Context, expiresIn time.Duration, do func(context.Context) error) error {
 	given := flags.Duration("timeout", 0, "`duration` to wait for the outcome, after which the exit status is 4 (default: --expires-in, or 1h, plus a minute)")
 	return func(ctx context.Context, expiresIn time.Duration, do func(context.Context) error) error {

@@ -107,9 +107,8 @@ use conclave users disable to prevent that.`,
 }
 
 // fileTokens is a source of the token in a file, which another program renews. A
-// file that cannot be read for a moment, while it is replaced, changes nothing.
-// With wait, a token that the servers find expired is waited for until there is
-// another.
+// file that cannot be read for a moment, while it is replaced, changes nothing. With
+// wait, an expired token is waited on until there is another.
 func fileTokens(path string, wait func(ctx context.Context, path string) error) rest.TokenSource {
 	last := ""
 	return func(ctx context.Context) (string, error) {

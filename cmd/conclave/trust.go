@@ -87,7 +87,7 @@ Removes a user's identity, pinned or not.
 	},
 }
 
-// trustFlag lets a command say whom it trusts, and then whether by pins alone.
+// trustFlag lets a command choose pins alone, or also trust on first use.
 func trustFlag(flags *flag.FlagSet) func() (pinnedOnly bool, err error) {
 	whom := flags.String("trust", "tofu", "`mode` of trust: pinned (only pinned identities), or tofu (also trust on first use)")
 	return func() (bool, error) {

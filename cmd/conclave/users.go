@@ -107,8 +107,7 @@ Shows an account. For admins.
 	},
 }
 
-// done says what was done to an account, and prints it as JSON if that was asked
-// for.
+// done reports what was done to an account, as JSON if requested.
 func (c *cli) done(u any, format string, args ...any) error {
 	c.console.say("%s", clean(fmt.Sprintf(format, args...)))
 	if c.asJSON {
@@ -118,7 +117,7 @@ func (c *cli) done(u any, format string, args ...any) error {
 }
 
 // issued is done for an account with a new password, which is printed if the servers
-// have made it.
+// generated it.
 func (c *cli) issued(u rest.UserPassword, format string, args ...any) error {
 	if u.OneTimePassword == "" {
 		return c.done(u, format, args...)
@@ -128,7 +127,7 @@ func (c *cli) issued(u rest.UserPassword, format string, args ...any) error {
 	return c.print(u, [2]string{"password", u.OneTimePassword})
 }
 
-// rolesFlag is for the roles of an account.
+// rolesFlag defines the flag for the roles of an account.
 func rolesFlag(flags *flag.FlagSet) func() ([]wire.Role, error) {
 	text := flags.String("role", "", "`roles` of the account, separated by commas: coordinator, participant, admin")
 	return func() ([]wire.Role, error) {

@@ -123,8 +123,8 @@ func (c *cli) verify(v verification) error {
 		[2]string{"hash", string(hash)}, [2]string{"digest", ownDigest(v.data, good.Digest)})
 }
 
-// curveOf is the curve that was named, else that of the address: an Ethereum
-// address begins with 0x, which base58 does not.
+// curveOf is the curve that was named, else that of the address: an Ethereum address
+// begins with 0x, which base58 does not.
 func (v verification) curveOf() (pubkey.Curve, error) {
 	if v.curve == "" && v.address != "" {
 		if _, err := pubkey.Ed25519.ParseAddress(v.address); err == nil {

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// healthWithin is how long a node may take to say that it is ready.
+// healthWithin is how long a node may take to report that it is ready.
 const healthWithin = 5 * time.Second
 
-// health is "conclaved health": it asks the node that runs with the same flags
-// and environment, on the same machine, for /readyz. Images without a shell and
-// curl check themselves with it.
+// health is "conclaved health": it requests /readyz from the node that runs with the
+// same flags and environment, on the same machine. Images without a shell and curl
+// check themselves with it.
 func health(args []string, env func(string) (string, bool), stdout, stderr io.Writer) error {
 	o := newOptions(stderr)
 	if err := o.parse(args, env); err != nil {
@@ -31,7 +31,7 @@ func health(args []string, env func(string) (string, bool), stdout, stderr io.Wr
 		return misuse("--listen: %s", err)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost" // it listens on every address
+		host = "localhost" // the node listens on every address
 	}
 	scheme := "http"
 	if o.cfg.TLSCert != "" {
@@ -45,8 +45,8 @@ func health(args []string, env func(string) (string, bool), stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	// The node's certificate is for the name its clients know it by. Nothing is said
-	// to it here that an impostor on this machine could use.
+	// The node's certificate is for the name its clients use. The request contains
+	// nothing that an impostor on this machine could use.
 	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
 	response, err := client.Do(request)

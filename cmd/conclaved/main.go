@@ -46,7 +46,7 @@ Example:
 Flags:
 `
 
-// Log lines of several nodes are put in order by their times.
+// Log lines of several nodes are ordered by their times.
 func init() { zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000000Z07:00" }
 
 func main() {
@@ -56,8 +56,8 @@ func main() {
 	os.Exit(run(os.Args[1:], os.LookupEnv, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is main without the process: it returns the exit status, 0 for a clean
-// end, 1 for a failure, 2 for a misuse.
+// run is main without the process: it returns the exit status, 0 for a clean end, 1
+// for a failure, 2 for a misuse.
 func run(args []string, env func(string) (string, bool), stdin io.Reader, stdout, stderr io.Writer) int {
 	var err error
 	command := ""

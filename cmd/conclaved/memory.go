@@ -9,23 +9,22 @@ import (
 )
 
 const (
-	heapFloor  = 32 << 20 // a heap that is smaller is not worth collecting
-	mostGrowth = 800      // percent, of what lives, before it is collected all the same
+	heapFloor  = 32 << 20 // a smaller heap is not worth collecting
+	mostGrowth = 800      // percent, of the live heap, before it is collected anyway
 	tendEvery  = 2 * time.Second
-	quietBytes = 1 << 20 // allocated meanwhile by a node that rests: pings, and its own upkeep
-	worthTrim  = 8 << 20 // allocated since it last gave back what is unused
+	quietBytes = 1 << 20 // allocated between checks by an idle node: pings, and its own upkeep
+	worthTrim  = 8 << 20 // allocated since the last trim
 )
 
-// memory keeps a node's heap in proportion. A relay allocates much and keeps
-// little: left alone, Go collects such a heap many times a second, which is a
-// fifth of the CPU time of a message; and what a crowd of connections has left
-// behind stays with the process for minutes. So the heap may grow to a floor
-// before it is collected, and a node that has come to rest gives back what it
-// does not use. Who sets GOGC decides for themselves.
+// memory keeps a node's heap in proportion. A relay allocates much and keeps little:
+// by default, Go collects such a heap many times a second, which is a fifth of the
+// CPU time of a message; and the memory of a crowd of closed connections stays with
+// the process for minutes. So the heap may grow to a floor before it is collected,
+// and an idle node releases unused memory. If GOGC is set, memory leaves it alone.
 type memory struct {
 	readings []metrics.Sample
 	percent  int
-	before   uint64 // bytes allocated ever, at the last look
+	before   uint64 // bytes allocated ever, at the last check
 	trimmed  uint64 // the same, at the last trim
 }
 
@@ -33,7 +32,7 @@ func newMemory() *memory {
 	return &memory{readings: []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}, percent: 100}
 }
 
-// tend looks after the heap until ctx ends.
+// tend manages the heap until ctx ends.
 func (m *memory) tend(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
@@ -49,7 +48,7 @@ func (m *memory) tend(ctx context.Context) {
 	}
 }
 
-// look adjusts the collector to what lives, and trims when nothing happens.
+// look adjusts the collector to the live heap, and trims if the node is idle.
 func (m *memory) look() {
 	metrics.Read(m.readings)
 	allocated, live := m.readings[0].Value.Uint64(), m.readings[1].Value.Uint64()

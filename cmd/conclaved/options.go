@@ -15,7 +15,7 @@ import (
 
 const envPrefix = "CONCLAVE_"
 
-// options is the command line with the environment behind it.
+// options is the command line, with the environment as its defaults.
 type options struct {
 	flags *flag.FlagSet
 	cfg   node.Config
@@ -70,8 +70,8 @@ func newOptions(stderr io.Writer) *options {
 	return o
 }
 
-// declareLimits declares what one user, one account, one address and everybody
-// together may do.
+// declareLimits declares the limits of one user, one account, one address and all
+// together.
 func (o *options) declareLimits() {
 	f, cfg := o.flags, &o.cfg
 	f.Float64Var(&cfg.RateLimit, "rate-limit", 0, "sustained messages per second of one connection and of one user; negative for no limit (default 1000)")
@@ -147,7 +147,7 @@ func (o *options) parse(args []string, env func(string) (string, bool)) error {
 	return o.readSecretFiles()
 }
 
-// oneSecret returns what was given itself or in a file, nil for neither.
+// oneSecret returns a secret given directly or in a file, nil for neither.
 func oneSecret(name, text, file string) ([]byte, error) {
 	if file == "" {
 		return []byte(text), nil
@@ -205,7 +205,7 @@ func (o *options) config() (node.Config, error) {
 	return cfg, nil
 }
 
-// list takes apart what is separated by commas.
+// list splits a comma-separated list.
 func list(text string) []string {
 	var all []string
 	for one := range strings.SplitSeq(text, ",") {

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// declareSecretFiles declares the flags that name files with what is secret: a
-// process's environment and command line are easier to read than a file.
+// declareSecretFiles declares the flags that name files with secrets: a process's
+// environment and command line are easier to read than a file.
 func (o *options) declareSecretFiles() {
 	o.flags.StringVar(&o.redisFile, "redis-file", "", "`file` with the URL of Redis, instead of --redis, for a URL that contains a password")
 	o.flags.StringVar(&o.shareKEKFile, "share-kek-file", "", "`file` with the share key-encryption key")
 }
 
-// readSecretFiles takes from the files what they hold. It runs once the flags are
-// parsed, so that whatever talks to Redis finds the URL.
+// readSecretFiles reads the secrets from the files. It runs once the flags are
+// parsed, so that every user of Redis finds the URL.
 func (o *options) readSecretFiles() error {
 	for _, s := range []struct {
 		name, file string
@@ -42,8 +42,8 @@ func (o *options) readSecretFiles() error {
 	return nil
 }
 
-// webhookSecrets reads secrets, one a line: whsec_ and base64, as Standard
-// Webhooks has them, or the bytes themselves.
+// webhookSecrets reads secrets, one a line: whsec_ and base64, as in Standard
+// Webhooks, or the bytes themselves.
 func webhookSecrets(text string) ([][]byte, error) {
 	var all [][]byte
 	for line := range strings.Lines(text) {

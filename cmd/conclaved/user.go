@@ -56,7 +56,8 @@ func user(args []string, env func(string) (string, bool), stdin io.Reader, stdou
 		fmt.Fprintf(stderr, "conclaved: %s\n", stranger)
 	}
 	verb, args := args[0], args[1:]
-	// The flags are the daemon's own too, so that its environment may be used as it is.
+	// The daemon's own flags are accepted too, so that its environment can be used
+	// unchanged.
 	u := &userCommand{options: newOptions(stderr), stdin: stdin, stdout: stdout, stderr: stderr}
 	switch verb {
 	case "add":
@@ -80,7 +81,7 @@ func user(args []string, env func(string) (string, bool), stdin io.Reader, stdou
 	}
 	switch {
 	case len(rest) > 0:
-		return misuse("user %s: unexpected argument", verb) // which may be a password
+		return misuse("user %s: unexpected argument", verb) // it may be a password
 	case verb == "list" && u.name != "":
 		return misuse("user list: unexpected argument")
 	case (verb == "add" || verb == "roles") && (u.name == "" || u.roles == ""):

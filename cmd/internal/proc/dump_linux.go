@@ -7,11 +7,10 @@ import (
 
 // HideMemory keeps this process's memory out of core dumps: it sets the limit on
 // their size to 0 and, on Linux, makes the process undumpable, which also holds
-// where the kernel pipes dumps into a program, and keeps other processes of the
-// same user from reading it (ptrace, /proc/PID/mem and environ). A debugger can
-// then be attached by root only. It belongs at the beginning of main; what this
-// process starts does not inherit more than the limit. On systems without
-// either it does nothing.
+// where the kernel pipes dumps into a program, and keeps other processes of the same
+// user from reading it (ptrace, /proc/PID/mem and environ). Then only root can
+// attach a debugger. Call it at the beginning of main; child processes inherit only
+// the limit. On systems without either it does nothing.
 func HideMemory() error {
 	if err := noCore(); err != nil {
 		return err

@@ -3,5 +3,5 @@
 package proc
 
 // HideMemory keeps this process's memory out of core dumps, as far as the system
-// lets it be asked.
+// supports it.
 func HideMemory() error { return noCore() }

@@ -1,3 +1,3 @@
-// Package proc is what Conclave's programs do about the process that they run in:
-// [HideMemory] keeps its memory out of core dumps.
+// Package proc protects the process that a program of Conclave runs in: [HideMemory]
+// keeps its memory out of core dumps.
 package proc

@@ -1,5 +1,6 @@
-// Package spell finds what a mistyped command, flag or environment variable was
-// meant to be. Start with [Nearest]; [Strangers] looks through an environment.
+// Package spell suggests the intended name for a mistyped command, flag or
+// environment variable. Start with [Nearest]; [Strangers] looks through an
+// environment.
 //
 // It does no I/O and holds no state.
 package spell
@@ -11,10 +12,10 @@ import (
 	"strings"
 )
 
-// Nearest returns the one of known that a mistyped word most likely means: the
-// one with the fewest letters inserted, left out, exchanged or swapped with their
-// neighbour, at most one for each three letters and never more than three; else
-// the only one that word is the beginning of. It returns "" if there is none.
+// Nearest returns the one of known that a mistyped word most likely means: the one
+// with the fewest letters inserted, left out, exchanged or swapped with their
+// neighbour, at most one for each three letters and never more than three; else the
+// only one that word is a prefix of. It returns "" if there is no such name.
 func Nearest(word string, known []string) string {
 	best, least := "", min(3, max(1, len(word)/3))+1
 	for _, k := range known {
@@ -62,13 +63,13 @@ func distance(a, b string) int {
 // Stranger is an environment variable that no program of Conclave knows.
 type Stranger struct {
 	Name string
-	Like string // the variable that is perhaps meant, "" for none
+	Like string // the variable that may be meant, "" for none
 }
 
-// Strangers returns the variables of an environment, as os.Environ returns it,
-// that begin with CONCLAVE_ and that neither [Variables] nor more names, in
-// alphabetical order. What Kubernetes sets in every container beside a Service
-// called conclave is passed over.
+// Strangers returns the variables of an environment, as os.Environ returns it, that
+// begin with CONCLAVE_ and are neither in [Variables] nor in more, in alphabetical
+// order. It skips the variables that Kubernetes sets in every container beside a
+// Service called conclave.
 func Strangers(environ []string, more ...string) []Stranger {
 	known := append(slices.Clone(Variables), more...)
 	var list []Stranger
@@ -83,7 +84,7 @@ func Strangers(environ []string, more ...string) []Stranger {
 	return list
 }
 
-// String says what is to be told of a variable, and never its value.
+// String describes a variable, and never contains its value.
 func (s Stranger) String() string {
 	text := "the environment variable " + s.Name + " is unknown and has no effect"
 	if s.Like != "" {
@@ -92,8 +93,8 @@ func (s Stranger) String() string {
 	return text
 }
 
-// aroundUs are the variables of tests, of deploy/haproxy.cfg, and those that
-// Kubernetes sets for Services (CONCLAVE_REDIS_SERVICE_PORT, CONCLAVE_PORT_8080_TCP_ADDR).
+// aroundUs are the variables of tests, of deploy/haproxy.cfg, and those that Kubernetes
+// sets for Services (CONCLAVE_REDIS_SERVICE_PORT, CONCLAVE_PORT_8080_TCP_ADDR).
 var aroundUs = regexp.MustCompile(`^CONCLAVE_((TEST|SOAK|BENCH)(_.*)?|NODE_[0-9]+|(.*_)?SERVICE_(HOST|PORT)(_.*)?|(.*_)?PORT_[0-9]+_(TCP|UDP|SCTP)(_.*)?)$`)
 
 // kubernetesURL is the value of a Service's variable that ends in _PORT.
@@ -103,8 +104,8 @@ func ofAnotherProgram(name, value string) bool {
 	return aroundUs.MatchString(name) || strings.HasSuffix(name, "_PORT") && kubernetesURL.MatchString(value)
 }
 
-// Flag returns a flag of set that was perhaps meant, as it is typed, where err is
-// what set's Parse says of one that it does not have; else "".
+// Flag returns the flag of set that was perhaps meant, as it is typed, if err is the
+// error of set's Parse for an unknown flag; else "".
 func Flag(err error, set *flag.FlagSet) string {
 	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
 	if !ok {

@@ -1,9 +1,9 @@
 package spell
 
-// Variables are all environment variables that a program of Conclave knows: those
-// of conclave, those of conclaved, which are its flags, and those that the files
-// in deploy and the tests read. A shell that has set the one program up may run
-// the other.
+// Variables are all environment variables that a program of Conclave knows: those of
+// conclave, those of conclaved, which are its flags, and those that the files in
+// deploy and the tests read. A shell that is set up for one program may run the
+// other.
 var Variables = []string{
 	// conclave
 	"CONCLAVE_CA", "CONCLAVE_HOME", "CONCLAVE_PASSPHRASE_FILE", "CONCLAVE_PROFILE", "CONCLAVE_TOKEN", "CONCLAVE_URL",
