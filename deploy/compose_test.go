@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestCompose checks what Compose would find out only when it runs, and that
-// whatever conclaved and conclave are told is something they know.
+// TestCompose checks for errors that Compose would report only when it runs, and
+// that conclaved and conclave know all their settings.
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	file := documents(t, "compose.yaml", read(t, "compose.yaml"))[0]
@@ -84,7 +84,7 @@ func checkService(t *testing.T, file object, name string, s object) {
 	}
 }
 
-// checkOurs holds a service's settings against the program that it runs.
+// checkOurs checks a service's settings against the program that it runs.
 func checkOurs(t *testing.T, name string, s object) {
 	t.Helper()
 	entry, command := words(s["entrypoint"]), words(s["command"])
@@ -125,7 +125,7 @@ func contains(v any, word string) bool {
 
 func has(m object, key string) bool { _, ok := m[key]; return ok }
 
-// TestComposeSecrets makes the secrets and looks at what they are.
+// TestComposeSecrets generates the secrets and checks their form.
 func TestComposeSecrets(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "secrets")

@@ -1,6 +1,6 @@
-// Package deploy_test holds what deploy/ ships against the programs: each file is
-// parsed, linted by its own tool where that is there, and sets only what conclaved
-// and conclave know. What can run is run for real, in cluster/node.
+// Package deploy_test checks what deploy/ ships against the programs: each file is
+// parsed, linted by its own tool if installed, and sets only what conclaved and
+// conclave know. Files that can run are run for real, in cluster/node.
 //
 // A tool that is not on the PATH skips its test, unless CONCLAVE_REQUIRE_REAL=1.
 package deploy_test
@@ -52,7 +52,7 @@ func read(t *testing.T, path string) string {
 	return string(text)
 }
 
-// documents parses a YAML stream; a key that is there twice is an error.
+// documents parses a YAML stream; a duplicate key is an error.
 func documents(t *testing.T, name, text string) []object {
 	t.Helper()
 	var all []object
@@ -69,8 +69,8 @@ func documents(t *testing.T, name, text string) []object {
 	}
 }
 
-// dig follows a path of keys, and of indexes of lists, through a document; nil
-// where it ends.
+// dig follows a path of keys, and of indexes of lists, through a document; nil if
+// the path does not exist.
 func dig(v any, path ...any) any {
 	for _, step := range path {
 		switch at := v.(type) {
@@ -99,9 +99,9 @@ func words(v any) []string {
 	return all
 }
 
-// programs are conclaved and conclave, built once a test wants them: as the
-// Dockerfile builds them in the full set, else as everybody does, for the
-// Dockerfile's way may compile the standard library anew.
+// programs are conclaved and conclave, built once when a test needs them: as the
+// Dockerfile builds them in the full set, else with the defaults, because the
+// Dockerfile's build may recompile the standard library.
 var programs = sync.OnceValues(func() (string, error) {
 	var err error
 	if built, err = os.MkdirTemp("", "conclave-deploy-"); err != nil {
@@ -137,7 +137,7 @@ func program(t *testing.T, name string) string {
 	return filepath.Join(dir, name)
 }
 
-// help is what a program says of itself.
+// help is a program's help text.
 func help(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(program(t, name), append(args, "--help")...).CombinedOutput()
@@ -148,7 +148,7 @@ func help(t *testing.T, name string, args ...string) string {
 }
 
 // start has conclaved read arguments and an environment as if it were to run: its
-// own flags say whether they are known and of the right form.
+// own flags report unknown names and values of the wrong form.
 func start(t *testing.T, env map[string]string, args ...string) {
 	t.Helper()
 	known := daemonVariables(t)
@@ -157,7 +157,7 @@ func start(t *testing.T, env map[string]string, args ...string) {
 		if strings.HasPrefix(name, "CONCLAVE_") && !slices.Contains(known, name) {
 			t.Errorf("%s is set, which conclaved does not know", name)
 		}
-		if strings.HasSuffix(name, "_FILE") { // it is read at once
+		if strings.HasSuffix(name, "_FILE") { // the file is read at once
 			file := filepath.Join(t.TempDir(), "secret")
 			if err := os.WriteFile(file, []byte("c2VjcmV0"), 0o600); err != nil {
 				t.Fatal(err)
@@ -199,8 +199,8 @@ var (
 	preset   = regexp.MustCompile(`presetenv (CONCLAVE_[A-Z0-9_]+)`)
 )
 
-// shipped calls do with every file of deploy/, but for tests, secrets and what npm
-// has fetched.
+// shipped calls do with every file of deploy/, except tests, secrets and files that
+// npm has fetched.
 func shipped(do func(path string) error) error {
 	return filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		switch {
@@ -215,8 +215,8 @@ func shipped(do func(path string) error) error {
 	})
 }
 
-// TestSettings holds every variable that is named anywhere in deploy/ against
-// those that the programs know, HAProxy's file among them.
+// TestSettings checks every variable that is named anywhere in deploy/ against those
+// that the programs know, including HAProxy's file.
 func TestSettings(t *testing.T) {
 	t.Parallel()
 	known := daemonVariables(t)
@@ -239,8 +239,8 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// TestFilesParse parses all YAML, JSON and shell that is shipped. Templates of the
-// chart are parsed when they are rendered.
+// TestFilesParse parses all shipped YAML, JSON and shell. Templates of the chart are
+// parsed when they are rendered.
 func TestFilesParse(t *testing.T) {
 	t.Parallel()
 	kinds := map[string]int{}
@@ -269,7 +269,7 @@ func TestFilesParse(t *testing.T) {
 	}
 }
 
-// pinned reports whether an image is of one version, which has a patch level.
+// pinned reports whether an image has an exact version with a patch level.
 var pinned = regexp.MustCompile(`^[a-z0-9./-]+:v?\d+\.\d+\.\d+[a-z0-9.-]*$`)
 
 func equalJSON(a, b any) bool {
@@ -283,7 +283,7 @@ var (
 	link       = regexp.MustCompile(`\]\(([^)#:]+)(#[a-z-]+)?\)`)
 )
 
-// TestChineseReadme holds the flags and links of the Chinese README against the
+// TestChineseReadme checks the flags and links of the Chinese README against the
 // programs, redis-server and the files.
 func TestChineseReadme(t *testing.T) {
 	t.Parallel()

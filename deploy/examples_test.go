@@ -21,8 +21,8 @@ import (
 
 const examples = "examples/js"
 
-// installed skips or fails the test when `npm install` has not been run in
-// examples/js; a test fetches nothing by itself.
+// installed skips or fails the test if `npm install` has not been run in
+// examples/js; a test downloads nothing by itself.
 func installed(t *testing.T, module string) string {
 	t.Helper()
 	path := filepath.Join(examples, "node_modules", module)
@@ -35,7 +35,7 @@ func installed(t *testing.T, module string) string {
 	return path
 }
 
-// TestPackagesArePinned holds package.json to exact versions: there is no lock
+// TestPackagesArePinned requires exact versions in package.json: there is no lock
 // file.
 func TestPackagesArePinned(t *testing.T) {
 	t.Parallel()
@@ -56,7 +56,7 @@ func TestPackagesArePinned(t *testing.T) {
 }
 
 // TestOtherLibrariesVerify has real parties sign, two of three, and common
-// JavaScript libraries judge their signatures.
+// JavaScript libraries verify their signatures.
 func TestOtherLibrariesVerify(t *testing.T) {
 	t.Parallel()
 	node := need(t, "node")
@@ -97,7 +97,7 @@ func TestOtherLibrariesVerify(t *testing.T) {
 	if err != nil || strings.Count(out, "good  ") != len(signed) || strings.Contains(out, "BAD") {
 		t.Errorf("signatures by Conclave: %v\n%s", err, out)
 	}
-	// And they do judge: the signature of another, another's data, a bit changed.
+	// They must also reject: another signature, other data, a changed bit.
 	var spoiled []client.Signature
 	for i, s := range signed {
 		raw, err := pubkey.Decode(s.Signature)
@@ -131,7 +131,7 @@ func sign(t *testing.T, c *partytest.Committee, shares []*share.Share, data stri
 	}
 }
 
-// TestAsyncAPIIsOne holds the protocol's document against AsyncAPI's own schema.
+// TestAsyncAPIIsOne checks the protocol's document against AsyncAPI's own schema.
 func TestAsyncAPIIsOne(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(installed(t, "@asyncapi/specs"), "schemas", "3.0.0-without-$id.json")

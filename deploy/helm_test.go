@@ -24,8 +24,8 @@ func render(t *testing.T, helm string, args ...string) []object {
 	return documents(t, "helm template", string(out))
 }
 
-// TestHelm lints the chart, renders it with each of its sets of values, and holds
-// what comes out against conclaved and against itself.
+// TestHelm lints the chart, renders it with each of its sets of values, and checks
+// the result against conclaved and against itself.
 func TestHelm(t *testing.T) {
 	t.Parallel()
 	helm := need(t, "helm")
@@ -90,7 +90,7 @@ func TestHelmRefuses(t *testing.T) {
 	}
 }
 
-// checkNodes looks at the Deployment of the nodes.
+// checkNodes checks the Deployment of the nodes.
 func checkNodes(t *testing.T, kinds map[string][]object) {
 	t.Helper()
 	pod := dig(kinds["Deployment"][0], "spec", "template", "spec")
@@ -141,7 +141,7 @@ func checkNodes(t *testing.T, kinds map[string][]object) {
 	checkAdmin(t, env["CONCLAVE_ADMIN_ADDR"], container, kinds)
 }
 
-// checkAdmin follows the admin listener's port to those who may ask it.
+// checkAdmin follows the admin listener's port to its permitted clients.
 func checkAdmin(t *testing.T, address string, container any, kinds map[string][]object) {
 	t.Helper()
 	admin := dig(container, "ports", 1)
@@ -174,7 +174,7 @@ func checkAdmin(t *testing.T, address string, container any, kinds map[string][]
 	}
 }
 
-// checkRestricted holds a pod against the "restricted" Pod Security Standard.
+// checkRestricted checks a pod against the "restricted" Pod Security Standard.
 func checkRestricted(t *testing.T, workload object) {
 	t.Helper()
 	name := dig(workload, "metadata", "name")
@@ -221,7 +221,7 @@ func mounted(pod any, workload object, name any) bool {
 	return false
 }
 
-// checkSelectors finds the pods that everything which selects pods selects.
+// checkSelectors checks that every pod selector selects pods.
 func checkSelectors(t *testing.T, kinds map[string][]object) {
 	t.Helper()
 	var pods []object
@@ -283,7 +283,7 @@ func checkSelectors(t *testing.T, kinds map[string][]object) {
 	}
 }
 
-// TestGraceIsLongEnough holds the other files' patience with a node that ends
+// TestGraceIsLongEnough checks the other files' grace periods for a stopping node
 // against the 20 s that it may take (node.Stop).
 func TestGraceIsLongEnough(t *testing.T) {
 	t.Parallel()

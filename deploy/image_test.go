@@ -16,7 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 )
 
-// instructions are the Dockerfile's, a name and its argument each.
+// instructions are the Dockerfile's: a name and its argument each.
 func instructions() ([][2]string, error) {
 	text, err := os.ReadFile("Dockerfile")
 	if err != nil {
@@ -34,8 +34,8 @@ func instructions() ([][2]string, error) {
 	return all, nil
 }
 
-// buildImage runs the Dockerfile's own line that builds the programs, with the
-// Dockerfile's environment, in a checkout of the source, into dir.
+// buildImage runs the Dockerfile's own build line, with the Dockerfile's
+// environment, in a checkout of the source, into dir.
 func buildImage(source, dir string) error {
 	lines, err := instructions()
 	if err != nil {
@@ -91,14 +91,14 @@ func TestDockerfile(t *testing.T) {
 	if !regexp.MustCompile(`^[1-9]\d+:[1-9]\d+$`).MatchString(user) {
 		t.Errorf("USER is %q, want numbers that are not root's: Kubernetes cannot tell of a name", user)
 	}
-	// The Go of the image is the one that go.mod asks for, or a later patch of it.
+	// The Go of the image is the version in go.mod, or a later patch of it.
 	version := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "../go.mod"))[1]
 	if !strings.HasPrefix(lines[0][1], "golang:"+version+".") {
 		t.Errorf("the image is built with %s, go.mod asks for %s", lines[0][1], version)
 	}
 }
 
-// TestImageIsStatic looks for what would be missing in an empty image.
+// TestImageIsStatic checks for dependencies that an empty image lacks.
 func TestImageIsStatic(t *testing.T) {
 	t.Parallel()
 	if !sample.Full() {

@@ -17,8 +17,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestReplaceIsStated: Go takes replace lines from the main module only, so whoever
-// imports a package must find there which ones to copy.
+// TestReplaceIsStated: Go takes replace lines from the main module only, so
+// importers of a package must find there which ones to copy.
 func TestReplaceIsStated(t *testing.T) {
 	t.Parallel()
 	needed := regexp.MustCompile(`(?m)^replace .*$`).FindAllString(read(t, "../go.mod"), -1)

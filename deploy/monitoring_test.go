@@ -28,7 +28,7 @@ type exposed map[string]map[string][]string
 // scraped are the labels that Prometheus adds itself.
 var scraped = []string{"instance", "job"}
 
-// expose starts a real node, has something happen on it, and reads its metrics.
+// expose starts a real node, causes events on it, and reads its metrics.
 func expose(t *testing.T) exposed {
 	t.Helper()
 	n, err := node.New(node.Config{
@@ -91,10 +91,10 @@ func expose(t *testing.T) exposed {
 	return all
 }
 
-// filled puts in what Grafana does.
+// filled substitutes Grafana's variables.
 var filled = strings.NewReplacer("$__rate_interval", "5m", "$instance", ".*", "$__range", "1h")
 
-// check says what is wrong with an expression, beside what a node exposes.
+// check returns the faults of an expression, given a node's metrics.
 func (e exposed) check(expression string) (faults []string) {
 	parsed, err := parser.ParseExpr(filled.Replace(expression))
 	if err != nil {
@@ -144,8 +144,8 @@ func (e exposed) check(expression string) (faults []string) {
 	return faults
 }
 
-// hasValue reports whether a label may have what is asked of it. What was refused
-// on a node of a test is not all that may be: those are the codes of package wire.
+// hasValue reports whether a label may have the value that is matched. Refusals on a
+// test's node are not all that are possible: those are the codes of package wire.
 func (exposed) hasValue(m *labels.Matcher, values []string) bool {
 	if m.Name == "result" {
 		values = append(values, string(wire.CodeInternal))
@@ -166,7 +166,7 @@ func (exposed) hasValue(m *labels.Matcher, values []string) bool {
 	return slices.ContainsFunc(values, m.Matches)
 }
 
-// expressions returns those of the dashboard, by panel, and those of the alerts.
+// expressions returns those of the dashboard, by panel, and of the alerts.
 func expressions(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -213,9 +213,9 @@ func expressions(t *testing.T) map[string]string {
 	return all
 }
 
-// TestMonitoring parses every expression of the dashboard and the alerts, and
-// holds the metrics, labels and values that it names against a real node's. It
-// finds faults that are put there, too.
+// TestMonitoring parses every expression of the dashboard and the alerts, and checks
+// the metrics, labels and values that it names against a real node's. It also finds
+// planted faults.
 func TestMonitoring(t *testing.T) {
 	t.Parallel()
 	node := expose(t)

@@ -23,7 +23,7 @@ func parsed(t *testing.T, path string, into any) {
 	}
 }
 
-// workflow is what the tests read of a file in .github/workflows.
+// workflow is the part of a file in .github/workflows that the tests read.
 type workflow struct {
 	Permissions map[string]string
 	Jobs        map[string]struct {
@@ -35,8 +35,8 @@ type workflow struct {
 	}
 }
 
-// TestWorkflowsRunCI holds that CI is .ci/run: a workflow that checked anything else
-// would let one pass what the other refuses.
+// TestWorkflowsRunCI checks that workflows run .ci/run: a workflow with other checks
+// could pass a change that CI refuses, or the reverse.
 func TestWorkflowsRunCI(t *testing.T) {
 	t.Parallel()
 	for name, own := range map[string][]string{
@@ -66,8 +66,8 @@ func TestWorkflowsRunCI(t *testing.T) {
 	}
 }
 
-// TestReleaseBuildsThePrograms holds that a release has the programs of the image,
-// built with its flags, but for the version, which only a release has.
+// TestReleaseBuildsThePrograms checks that a release has the programs of the image,
+// built with its flags, except for the version, which only a release has.
 func TestReleaseBuildsThePrograms(t *testing.T) {
 	t.Parallel()
 	var release struct {
@@ -104,7 +104,7 @@ func TestReleaseBuildsThePrograms(t *testing.T) {
 	}
 }
 
-// TestReleaseNotes holds that the notes of a version are its section of CHANGELOG,
+// TestReleaseNotes checks that the notes of a version are its section of CHANGELOG,
 // and that a version without one has no release.
 func TestReleaseNotes(t *testing.T) {
 	t.Parallel()

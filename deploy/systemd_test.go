@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// mostExposure is what systemd may say of a unit at most, in tenths: 0 is locked
-// up, 100 is anything goes.
+// mostExposure is the highest exposure systemd may report for a unit, in tenths: 0
+// is fully confined, 100 is unconfined.
 const mostExposure = "20"
 
 // TestSystemd has systemd check the units, with the programs where they were built.
@@ -51,7 +51,7 @@ func settings(unit, name string) []string {
 	return all
 }
 
-// TestUnits holds what the units tell the programs against what these know.
+// TestUnits checks that the programs know the units' settings.
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	unit := read(t, "systemd/conclaved@.service")

@@ -25,11 +25,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// What the test knows and the attacker does not: here it opens, with the
-// participants' identities, what they keep sealed. It is written again from what
-// package party says of its format, not with that package's code.
+// The test knows more than the attacker: here it opens, with the participants'
+// identities, their sealed data. It reimplements the format documented by package
+// party, without that package's code.
 
-// openShare returns what is sealed in a share.
+// openShare returns the plaintext of a share.
 func (h *hostile) openShare(user, sealed string) string {
 	h.t.Helper()
 	var s struct{ Sealed string }
@@ -66,8 +66,8 @@ func (h *hostile) private(user string) (sign, seal []byte, own string) {
 	return sign, seal, strings.TrimPrefix(lines[3], "age ")
 }
 
-// secrets returns what the participants hold: their shares of a key, their
-// identities, and where on the polynomials they lie.
+// secrets returns the participants' secrets: their shares of a key, their
+// identities, and the shares' positions on the polynomials.
 func (h *hostile) secrets(key client.Key) (places map[int]*big.Int, numbers map[string]*big.Int, texts map[string]string, public *crypto.ECPoint) {
 	h.t.Helper()
 	places, numbers, texts = map[int]*big.Int{}, map[string]*big.Int{}, map[string]string{"the nodes' secret": testSecret}
@@ -97,8 +97,8 @@ func (h *hostile) secrets(key client.Key) (places map[int]*big.Int, numbers map[
 	return places, numbers, texts, public
 }
 
-// keygenSightings returns the round messages of a keygen as they passed, and
-// again with those that are sealed opened by their recipients.
+// keygenSightings returns the round messages of a keygen as captured, and again with
+// the sealed ones opened by their recipients.
 func (h *hostile) keygenSightings(key client.Key) (sealed, opened []sighting) {
 	h.t.Helper()
 	_, public := h.share("bob", key)
@@ -142,7 +142,7 @@ func unseal(seal []byte, run [sha256.Size]byte, curve string, m party.Message) (
 	return hpke.Open(private, hpke.HKDFSHA256(), hpke.ChaCha20Poly1305(), info, m.Body[2:])
 }
 
-// runOf is the hash that stands for a keygen in its seals and signatures.
+// runOf is the hash that identifies a keygen in its seals and signatures.
 func runOf(p share.Public, m *wire.TSSMessage) [sha256.Size]byte {
 	var l listing
 	for _, text := range []string{"conclave/party/run/v2", "keygen", m.SessionID} {
@@ -176,8 +176,7 @@ func (l *listing) bytes(b []byte) {
 }
 func (l *listing) number(n int) { *l = binary.BigEndian.AppendUint64(*l, uint64(n)) }
 
-// approvedOnly holds that every signature in a recording is one over what was
-// approved.
+// approvedOnly checks that every signature in a recording is over approved data.
 func (h *hostile) approvedOnly(rec recording, key client.Key, approved []string) {
 	h.t.Helper()
 	signed := map[string]bool{}
@@ -208,8 +207,8 @@ func (h *hostile) approvedOnly(rec recording, key client.Key, approved []string)
 	}
 }
 
-// freshNonces holds that no party has sent the same round message in two
-// sessions: who signs twice with one nonce gives the key away.
+// freshNonces checks that no party has sent the same round message in two sessions:
+// a nonce used twice reveals the key.
 func (h *hostile) freshNonces() {
 	h.t.Helper()
 	sessions := map[string]string{}

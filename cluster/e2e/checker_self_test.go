@@ -9,8 +9,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// tale builds a small history for the checker: a key and a signing, with all
-// well. Each case of TestChecker spoils one thing in it.
+// tale builds a small correct history for the checker: a key and a signing. Each
+// case of TestChecker spoils one thing in it.
 type tale struct {
 	history
 	clock time.Time
@@ -108,7 +108,7 @@ func (h *tale) drop(user string, e *event) {
 	u.events = slices.DeleteFunc(u.events, func(o event) bool { return o == gone })
 }
 
-// discreet makes a user one whose mail nobody sees.
+// discreet hides a user's mail from the history.
 func (h *tale) discreet(user string) {
 	u := h.user(user)
 	u.discreet = true
@@ -119,7 +119,7 @@ func (h *tale) discreet(user string) {
 	}
 }
 
-// again has the user hear an event another time, on that connection.
+// again repeats an event to the user, on that connection.
 func (h *tale) again(user string, e event, conn int) {
 	e.conn = conn
 	h.add(user, e)
@@ -130,7 +130,7 @@ func TestChecker(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		spoil func(h *tale)
-		rules []string // that must be broken; none: all is well
+		rules []string // that must be broken; empty for a correct history
 	}{
 		{"all is well", func(*tale) {}, nil},
 		{"a socket repeats", func(h *tale) { h.again("bob", *h.find("bob", mailed, wire.TypeSignParams, 0), 1) }, []string{"a socket repeated or went back"}},

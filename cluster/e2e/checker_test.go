@@ -8,7 +8,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// breach is a promise of the documents that a history shows broken.
+// breach is a documented promise that a history shows broken.
 type breach struct {
 	class string // lost, duplicated, contradictory, stuck, refused or deaf
 	rule  string
@@ -27,8 +27,8 @@ const (
 	deaf          = "deaf" // found while sockets are open, by arena.settle
 )
 
-// check judges a history. It is a pure function: each rule sees the same
-// indexed history and knows nothing of how it came about.
+// check judges a history. It is a pure function: each rule sees the same indexed
+// history and does not know how it was produced.
 func check(h *history) []breach {
 	v := &verdict{history: h, asked: map[string]*oneRequest{}, told: map[string]map[string][]event{}}
 	for _, u := range h.users {
@@ -50,7 +50,7 @@ func check(h *history) []breach {
 	return v.breaches
 }
 
-// verdict is one check under way.
+// verdict is one check in progress.
 type verdict struct {
 	*history
 	asked    map[string]*oneRequest        // by request id, which no two users share
@@ -58,7 +58,7 @@ type verdict struct {
 	breaches []breach
 }
 
-// oneRequest is a message that was to take effect once.
+// oneRequest is a message that must take effect once.
 type oneRequest struct {
 	user    string
 	event   event
@@ -88,16 +88,16 @@ func (v *verdict) index(u *userHistory) {
 	}
 }
 
-// checkMail holds what a user's sockets brought against what a mailbox promises:
-// each socket goes on exactly after what its client said it had, without repeats,
-// and with gaps only in what waited for the socket: what a session had said is
-// removed with its end, which comes after the gap; numbers stand for one message each, and messages have one
-// number. A gap of generationGap or more is a Redis that began anew; what was removed
-// just before it cannot be counted.
+// checkMail checks a user's received messages against the mailbox's promises: each socket
+// continues exactly after the client's acknowledged seq, without repeats, and with gaps
+// only in messages that waited for the socket: a session's messages are removed with its
+// end, which follows the gap; each number stands for one message, and each message has one
+// number. A gap of generationGap or more is a Redis that began anew; messages removed just
+// before it cannot be counted.
 //
-// A client that does not acknowledge says that it has nothing, so that a node
-// that died before it noted what it had written sends that again: under the old
-// numbers, which is allowed, and only those.
+// A client that does not acknowledge claims to have nothing, so a node that died
+// before it recorded its writes sends them again: under the old numbers, which is
+// allowed, and only those.
 func (v *verdict) checkMail(u *userHistory) {
 	bySeq := map[uint64]event{}
 	byContent := map[string]uint64{}
@@ -162,11 +162,11 @@ func (v *verdict) checkMail(u *userHistory) {
 	}
 }
 
-// generationGap is how far apart the numbers are that a mailbox gives on one Redis
-// and on the next, at least.
+// generationGap is the least distance between the numbers that a mailbox gives on
+// one Redis and on the next.
 const generationGap = 65536
 
-// had reports whether the user had every seq from one up to below another, but for
+// had reports whether the user had every seq from one up to below another, except
 // those between generations.
 func (v *verdict) had(bySeq map[uint64]event, from, to uint64) bool {
 	if to-from >= generationGap {
@@ -194,7 +194,7 @@ func (v *verdict) had(bySeq map[uint64]event, from, to uint64) bool {
 	return true
 }
 
-// checkAnswers holds that everything asked was answered, and alike each time.
+// checkAnswers checks that every request was answered, and alike each time.
 func (v *verdict) checkAnswers(u *userHistory) {
 	for _, id := range slices.Sorted(maps.Keys(v.asked)) {
 		r := v.asked[id]
@@ -219,20 +219,20 @@ func (v *verdict) checkAnswers(u *userHistory) {
 	}
 }
 
-// mayRefuse says which refusals a client that does nothing wrong meets: it may
-// be too late with what it says.
+// mayRefuse returns the refusals that a correct client can meet: its message may be
+// late.
 func mayRefuse(kind wire.Type, code wire.Code) bool {
 	switch kind {
 	case wire.TypeKeygenRequest, wire.TypeSignRequest:
 		return false
-	case wire.TypeTSSMessage: // of an attempt that was given up while it was on its way; or of a flood
+	case wire.TypeTSSMessage: // of an attempt given up while the message was in flight; or of a flood
 		return code == wire.CodeSessionEnded || code == wire.CodeForbidden || code == wire.CodeBadRequest || code == wire.CodeQuotaExceeded
 	}
 	return code == wire.CodeSessionEnded
 }
 
-// checkOutcomes holds that each accepted request came to one end, in time, which
-// is what Redis says and what everybody was told.
+// checkOutcomes checks that each accepted request had one end, in time, the same in
+// Redis and for everyone who was told.
 func (v *verdict) checkOutcomes() {
 	for _, id := range slices.Sorted(maps.Keys(v.asked)) {
 		r := v.asked[id]
@@ -241,7 +241,7 @@ func (v *verdict) checkOutcomes() {
 		}
 		accepted, ok := r.accepted()
 		if !ok {
-			continue // checkAnswers has said so
+			continue // checkAnswers has reported it
 		}
 		s, ok := v.stored.sessions[accepted.session]
 		if !ok {
@@ -280,7 +280,7 @@ func (r *oneRequest) accepted() (event, bool) {
 	return event{}, false
 }
 
-// checkSessions holds every session against what was said of it.
+// checkSessions checks every session against the messages about it.
 func (v *verdict) checkSessions() {
 	byRequest := map[string]string{}
 	for _, id := range slices.Sorted(maps.Keys(v.stored.sessions)) {
@@ -315,9 +315,9 @@ func (v *verdict) knows(user string) bool {
 	return slices.ContainsFunc(v.users, func(u *userHistory) bool { return u.user == user })
 }
 
-// checkInvited holds that an answer to an invitation whose sender was told that
-// it had taken effect is in the session: else the session may end for want of an
-// answer that was given.
+// checkInvited checks that an answer to an invitation whose sender was told that it
+// had taken effect is in the session: otherwise the session may end because an
+// answer that was given is missing.
 func (v *verdict) checkInvited() {
 	for _, id := range slices.Sorted(maps.Keys(v.asked)) {
 		r := v.asked[id]
@@ -332,7 +332,7 @@ func (v *verdict) checkInvited() {
 	}
 }
 
-// checkTold holds what one user was told of a session's end against Redis.
+// checkTold checks the session ends that one user was told against Redis.
 func (v *verdict) checkTold(id string, s storedSession, user string, told []event) {
 	seen := map[string]bool{}
 	for _, e := range told {
@@ -354,8 +354,8 @@ func (v *verdict) checkTold(id string, s storedSession, user string, told []even
 	}
 }
 
-// checkShares holds that what was acknowledged of a key that can sign is there,
-// and that it is what the owners get back.
+// checkShares checks that acknowledged shares of a key that can sign exist, and that
+// their owners get the same ones back.
 func (v *verdict) checkShares() {
 	sent := map[string]string{} // by key, session and part: as acknowledged
 	for _, id := range slices.Sorted(maps.Keys(v.asked)) {

@@ -16,7 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// cli is the command line of one user, with a home of its own.
+// cli is the command line of one user, with its own home.
 type cli struct {
 	t      *testing.T
 	binary string
@@ -60,8 +60,8 @@ func (u *cli) run(stdin string, args ...string) string {
 	return stdout.String()
 }
 
-// fails runs a command that must end with one of the statuses that conclave help exit-codes tells, and returns what it
-// printed.
+// fails runs a command that must end with a failure status listed by conclave help
+// exit-codes, and returns its output.
 func (u *cli) fails(args ...string) (stdout, stderr string) {
 	u.t.Helper()
 	cmd := u.command(args...)
@@ -75,8 +75,8 @@ func (u *cli) fails(args ...string) (stdout, stderr string) {
 
 const cliPassword = "correct horse battery"
 
-// enrol makes accounts, the first a coordinator's and the others participants',
-// logs them in, and has the participants pin the coordinator.
+// enrol creates accounts, the first a coordinator and the others participants, logs
+// them in, and has the participants pin the coordinator.
 func enrol(t *testing.T, c *testCluster, names ...string) map[string]*cli {
 	t.Helper()
 	binary := conclaveBinary(t)
@@ -106,8 +106,8 @@ func (u *cli) pin(name string, other *cli) {
 	u.run("", "trust", "add", name, id.Fingerprint)
 }
 
-// participate starts a participant that approves whatever is asked. It ends with
-// the test. What it prints is in the buffer.
+// participate starts a participant that approves every request. It ends with the
+// test. Its output is in the buffer.
 func (u *cli) participate(user string, flags ...string) (*exec.Cmd, *lockedBuffer) {
 	u.t.Helper()
 	p := u.command(append([]string{"participant", "--approve", "always", "--preparams", "0"}, flags...)...)

@@ -21,7 +21,7 @@ var (
 	declaration = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
 )
 
-// TestDocsNameTests: a test that a page names exists. With … it is the beginning of
+// TestDocsNameTests: a test that a page names exists. With … the name is a prefix of
 // several names.
 func TestDocsNameTests(t *testing.T) {
 	t.Parallel()
@@ -58,8 +58,8 @@ func TestDocsNameTests(t *testing.T) {
 	}
 }
 
-// TestReadmeIsShort holds README to what fits a first look, and to what a terminal
-// and a diff show whole.
+// TestReadmeIsShort limits README to a first look, and to line lengths that a
+// terminal and a diff show whole.
 func TestReadmeIsShort(t *testing.T) {
 	t.Parallel()
 	lines := strings.Split(strings.TrimSuffix(docstest.Page(t, docstest.Readme), "\n"), "\n")
@@ -79,7 +79,7 @@ func TestReadmeIsShort(t *testing.T) {
 }
 
 // TestDocsHaveEachRowOnce: no row of a table is on two pages, or twice on one, by its
-// first cell, where that is a flag, a key, a metric, a message or a code.
+// first cell, if that is a flag, a key, a metric, a message or a code.
 func TestDocsHaveEachRowOnce(t *testing.T) {
 	t.Parallel()
 	first := map[string]string{}
@@ -148,9 +148,9 @@ func TestDocsNameEveryCode(t *testing.T) {
 	}
 }
 
-// documentedMetrics returns what reports whether a metric is in a row of OPERATIONS. A
-// row names one whole and then others that begin as it does: `conclave_a_b_total`,
-// `_c_total`; with … it is the beginning of several names.
+// documentedMetrics returns a function that reports whether a metric is in a row of
+// OPERATIONS. A row names one whole and then others with the same beginning:
+// `conclave_a_b_total`, `_c_total`; with … it is a prefix of several names.
 func documentedMetrics(t *testing.T) func(name string) bool {
 	t.Helper()
 	whole, starts := map[string]bool{}, []string{}
@@ -230,8 +230,8 @@ func TestDocsLinks(t *testing.T) {
 	}
 }
 
-// shippedTexts returns the text of every file that is neither a page nor a test and may
-// name a page, by its path.
+// shippedTexts returns, by path, the text of every file that may name a page and is
+// neither a page nor a test.
 func shippedTexts(t *testing.T, root string) map[string]string {
 	t.Helper()
 	texts := map[string]string{}

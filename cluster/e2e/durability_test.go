@@ -15,8 +15,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestRequireDurableRedis starts a node on servers that may forget, in every way
-// in which they may, and on ones that do not.
+// TestRequireDurableRedis starts a node on servers that may lose data, in every
+// configuration in which they may, and on ones that do not.
 func TestRequireDurableRedis(t *testing.T) {
 	t.Parallel()
 	one := func(args ...string) func(t *testing.T) (string, redis.UniversalClient) {
@@ -80,9 +80,9 @@ func TestRequireDurableRedis(t *testing.T) {
 	}
 }
 
-// TestConfirmedWhenReplicasHaveIt freezes the only replica at the end of a
-// keygen: nothing is confirmed, however often it is asked for, until the replica
-// has the key and every share.
+// TestConfirmedWhenReplicasHaveIt freezes the only replica at the end of a keygen:
+// nothing is confirmed, however often it is requested, until the replica has the key
+// and every share.
 func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
 	inTurn(t, "replicas", 1, 4)
 	t.Parallel()
@@ -95,7 +95,7 @@ func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
 		return copied.InfoMap(ctx, "replication").Val()["Replication"]["master_link_status"] == "up"
 	})
 	c := newClusterAt(t, master.URL(), master.Client(t), flags(safely, withKEK)...)
-	c.start() // one, which then knows the session without asking Redis when it relays
+	c.start() // one node, which then knows the session without asking Redis when it relays
 	g := gatherParts(t, c)
 	g.request()
 	for i := 1; i <= 3; i++ {
@@ -131,7 +131,7 @@ func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
 		g.complete(3)
 		g.p[3].expectError(wire.CodeUnavailable)
 	}
-	g.request() // the outcome is not to be had by asking either
+	g.request() // repeating the request does not give the outcome either
 	g.coordinator.expectError(wire.CodeUnavailable)
 	if n := g.coordinator.count("keygen_confirm"); n != 0 {
 		t.Error("the keygen was confirmed though only the master has it")
@@ -146,7 +146,7 @@ func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
 		t.Errorf("the keygen is confirmed, and the replica has %d of 3 shares", n)
 	}
 
-	// The replica takes over, and lacks nothing.
+	// The replica takes over, with everything.
 	master.Kill()
 	if err := copied.SlaveOf(ctx, "no", "one").Err(); err != nil {
 		t.Fatal(err)
@@ -159,8 +159,8 @@ func TestConfirmedWhenReplicasHaveIt(t *testing.T) {
 	h.sign(t, "after the failover", 1, 3)
 }
 
-// TestNothingMoreIsAcknowledged freezes the only replica under every kind of
-// thing that a client is told has taken effect.
+// TestNothingMoreIsAcknowledged freezes the only replica under every kind of message
+// that clients are told has taken effect.
 func TestNothingMoreIsAcknowledged(t *testing.T) {
 	inTurn(t, "replicas", 0, 4)
 	t.Parallel()
@@ -183,8 +183,8 @@ func TestNothingMoreIsAcknowledged(t *testing.T) {
 		if err := syscall.Kill(replica.Pid(), syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
-		// The answer to what the replica has got already may take its time, so this
-		// is about what was said afterwards, and there must be some.
+		// Messages that the replica has already may be acknowledged late, so only
+		// later ones count, and there must be some.
 		stopped := time.Now()
 		waitFor(ctx, 100*time.Millisecond)
 		for _, g := range a.groups {
@@ -205,8 +205,8 @@ func TestNothingMoreIsAcknowledged(t *testing.T) {
 	report(t, a, a.settle())
 }
 
-// since returns how many messages the arena's users have said since then, and
-// which of these they were told to have taken effect.
+// since returns how many messages the arena's users have sent since then, and which
+// of these were acknowledged as having taken effect.
 func (a *arena) since(then time.Time) (said int, told []event) {
 	for _, u := range a.users {
 		fresh := map[string]bool{}

@@ -22,9 +22,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// minion is a participant of a hostile coordinator's: it accepts what it is asked,
-// and then sends as much as it can to the others, until ctx ends. One that is away
-// leaves once it has accepted, and reads nothing.
+// minion is a participant of a hostile coordinator: it accepts every request, and
+// then sends as much as it can to the others, until ctx ends. An away minion leaves
+// once it has accepted, and reads nothing.
 type minion struct {
 	c    *testCluster
 	user string
@@ -86,8 +86,8 @@ func (m minion) talk(ctx context.Context, ws *websocket.Conn) {
 	}
 }
 
-// hostileCoordinator asks for whatever takes most room: keygens of many, here and
-// never seen, with signatures as large as they may be; it cancels every third.
+// hostileCoordinator makes the largest requests: keygens of many users, here and
+// never seen, with signatures of maximum size; it cancels every third.
 func (c *testCluster) hostileCoordinator(ctx context.Context, worker int, asked, refused *atomic.Int64) {
 	token := c.token("mallory", wire.RoleCoordinator)
 	for i := 0; ctx.Err() == nil; i++ {
@@ -114,7 +114,7 @@ func (c *testCluster) hostileCoordinator(ctx context.Context, worker int, asked,
 	}
 }
 
-// lasting is what the keys take that are still there in an hour, by kind of key.
+// lasting is the size of the keys that still exist in an hour, by kind of key.
 func (c *testCluster) lasting() map[string]int64 {
 	ctx, sizes := context.Background(), make(map[string]int64)
 	for it := c.rdb.Scan(ctx, 0, c.prefix+"*", 1000).Iterator(); it.Next(ctx); {
@@ -131,7 +131,7 @@ func (c *testCluster) lasting() map[string]int64 {
 	return sizes
 }
 
-// cancelAll ends what a coordinator has open.
+// cancelAll ends a coordinator's open sessions.
 func (c *testCluster) cancelAll(user string) {
 	c.t.Helper()
 	token := c.token(user, wire.RoleCoordinator)
@@ -160,14 +160,15 @@ func (c *testCluster) cancelAll(user string) {
 	}
 }
 
-// seenBytes is what the ids that one mailbox has taken hold at most, as OPERATIONS
-// says. They are bounded for each user, whoever sends to it.
+// seenBytes is the maximum size of the seen ids of one mailbox, as stated in
+// OPERATIONS. They are bounded for each user, whoever sends to it.
 const seenBytes = 1 << 20
 
-// TestHostileAccounts lets a coordinator and its participants do their worst at the
-// default limits, beside others who sign: those go on, Redis grows by no more than
-// the budgets, and what is left after an hour is a small part of them. It takes
-// seconds; CONCLAVE_HOSTILE=10m sets how long. What it says of times is for people.
+// TestHostileAccounts runs a coordinator and its participants at their worst within
+// the default limits, beside others who sign: those continue, Redis grows by no more
+// than the budgets, and the data left after an hour is a small part of them. It
+// takes seconds; CONCLAVE_HOSTILE=10m sets how long. The times it prints are
+// informative.
 func TestHostileAccounts(t *testing.T) {
 	inTurn(t, "hostile crowds", 0, 3)
 	t.Parallel()
@@ -184,7 +185,7 @@ func TestHostileAccounts(t *testing.T) {
 	c.start("--log-level", "info")
 	g := gatherParts(t, c)
 	g.keygen(t)
-	for i, user := range manyUsers()[:8] { // the others have never been here
+	for i, user := range manyUsers()[:8] { // the others have never connected
 		c.client(user, wire.RoleParticipant).connect(c.nodes[i%2])
 	}
 	var calm, beside []time.Duration
@@ -227,7 +228,7 @@ func TestHostileAccounts(t *testing.T) {
 	if refused.Load() == 0 || asked.Load() == refused.Load() || sent.Load() == 0 {
 		t.Error("the hostile ones were not refused, or only refused")
 	}
-	// What is ended may be four times its budget for a quarter of an hour.
+	// Ended sessions may take four times their budget for a quarter of an hour.
 	if budget := int64(session.DefaultOpenBytes + 4*session.DefaultEndedBytes + session.DefaultEndedBytes); most > budget {
 		t.Errorf("Redis has grown by %d bytes, the budgets are %d", most, budget)
 	}

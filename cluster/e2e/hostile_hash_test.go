@@ -12,9 +12,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestLiesAboutHashing is about what only secp256k1 has: the same data means
-// something else under another hash. The server has a holder of a key all to
-// itself here, and no session behind what it says.
+// TestLiesAboutHashing covers what only secp256k1 has: the same data means something
+// else under another hash. The server talks to one holder of a key alone, and no
+// session is behind its messages.
 func TestLiesAboutHashing(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, redistest.Mini(t), redistest.Prefix())

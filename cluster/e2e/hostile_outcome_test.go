@@ -18,7 +18,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// ownKey is a key that the attacker has to himself.
+// ownKey is a key held by the attacker alone.
 func ownKey(t *testing.T) (private ed25519.PrivateKey, public, address string) {
 	t.Helper()
 	pub, private, err := ed25519.GenerateKey(rand.Reader)
@@ -31,7 +31,7 @@ func ownKey(t *testing.T) (private ed25519.PrivateKey, public, address string) {
 	return private, pubkey.Encode(pub), address
 }
 
-// outcomes returns the attack that changes what alice is told of an outcome.
+// outcomes returns the attack that changes the outcomes sent to alice.
 func outcomes[T any, P payload[T]](change func(P)) func(f frame) []wire.Message {
 	return func(f frame) []wire.Message {
 		p, ok := read[T, P](f.m)
@@ -43,7 +43,7 @@ func outcomes[T any, P payload[T]](change func(P)) func(f frame) []wire.Message 
 	}
 }
 
-// TestFalseOutcomes tells the coordinator of signatures and keys that are none.
+// TestFalseOutcomes sends the coordinator invalid signatures and keys.
 func TestFalseOutcomes(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -76,7 +76,7 @@ func TestFalseOutcomes(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrBadSignature and nothing besides", name, err)
 		}
 	}
-	// What is only said beside a good signature is not believed.
+	// Unproven fields beside a good signature are not believed.
 	h.attack(outcomes(func(p *wire.SignComplete) {
 		p.Data, p.AccountAddr, p.PublicKey = "Pay 500 ether to Mallory", address, public
 	}))
@@ -107,7 +107,7 @@ func TestFalseOutcomes(t *testing.T) {
 	h.stillSigns(key, "after all")
 }
 
-// reports returns the attack that changes what bob reports of a keygen.
+// reports returns the attack that changes bob's reports of a keygen.
 func reports(change func(p *wire.KeygenComplete)) func(f frame) []wire.Message {
 	return func(f frame) []wire.Message {
 		p, ok := read[wire.KeygenComplete](f.m)
@@ -119,8 +119,8 @@ func reports(change func(p *wire.KeygenComplete)) func(f frame) []wire.Message {
 	}
 }
 
-// TestFalseReports changes what a participant reports of its keygen: no key is
-// confirmed that not all parties have reported alike.
+// TestFalseReports changes a participant's report of its keygen: a key is confirmed
+// only if all parties have reported alike.
 func TestFalseReports(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -144,7 +144,7 @@ func TestFalseReports(t *testing.T) {
 	}
 }
 
-// TestKeygenParamsTwice says twice how a key is made, and with whom.
+// TestKeygenParamsTwice sends two versions of a keygen's parameters.
 func TestKeygenParamsTwice(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -188,7 +188,7 @@ func TestKeygenParamsTwice(t *testing.T) {
 		if _, err := h.keygen(pubkey.Ed25519, ignoredFor); !errors.As(err, &out) || out.Status != wire.StatusExpired {
 			t.Errorf("%s: got %v, want it expired", name, err)
 		}
-		// The node does not know of such an attempt, and passes over what bob says of it.
+		// The node does not know of such an attempt, and ignores bob's report of it.
 		failed := sentBy[wire.PartyFailed](h, mark, "bob")
 		if len(failed) != 1 || failed[0].Attempt != 2 || !strings.Contains(failed[0].Reason, again.reason) {
 			t.Errorf("%s: bob says %v, want %q", name, failed, again.reason)
@@ -199,8 +199,8 @@ func TestKeygenParamsTwice(t *testing.T) {
 	}
 }
 
-// TestReturnedShares hands a participant that has lost its disk something else
-// than the sealed share that it once gave the server.
+// TestReturnedShares gives a participant that has lost its disk something other than
+// the sealed share that it once gave the server.
 func TestReturnedShares(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)

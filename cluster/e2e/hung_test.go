@@ -21,12 +21,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// hungGoal bounds the time from a node's hanging to the next signature. It is aimed
-// at 12 s, which a busy machine may not make; of a client that does not notice it
-// takes 37 s.
+// hungGoal bounds the time from a node's hanging to the next signature. The aim is
+// 12 s, which a busy machine may miss; with a client that does not notice the hang
+// it takes 37 s.
 const hungGoal = 30 * time.Second
 
-// hang stops a process; its sockets stay, and the kernel goes on accepting.
+// hang stops a process; its sockets stay, and the kernel still accepts.
 func (p *process) hang() {
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		p.t.Error(err)
@@ -67,9 +67,9 @@ func (c *testCluster) defaultCrew() *crew {
 	return m
 }
 
-// TestHungNode stops (SIGSTOP) the node at which the coordinator and a signer are:
-// while nothing goes on, in the middle of a signing, and under who asks over the
-// web API. The full set prints how long the next signature takes.
+// TestHungNode stops (SIGSTOP) the node of the coordinator and a signer: while idle,
+// in the middle of a signing, and during a request over the web API. The full set
+// prints how long the next signature takes.
 func TestHungNode(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 3, nil, func(t *testing.T, c *testCluster) {
@@ -93,8 +93,8 @@ func TestHungNode(t *testing.T) {
 	})
 }
 
-// throughHang has the node at which the coordinator is hang, and returns the time
-// from then to the signature.
+// throughHang hangs the coordinator's node, and returns the time from then to the
+// signature.
 func (m *crew) throughHang(key client.Key, data string, sign func(*crew, client.Key, string, *process) time.Time) time.Duration {
 	m.c.t.Helper()
 	hung := m.c.node(m.asks.at())
@@ -111,7 +111,7 @@ func (m *crew) throughHang(key client.Key, data string, sign func(*crew, client.
 	return took
 }
 
-// signers are the participant that is where the coordinator is, if any is, and
+// signers are the participant on the coordinator's node, if there is one, and
 // another.
 func (m *crew) signers() []string {
 	users := []string{}

@@ -46,8 +46,8 @@ var acts = append([]act{
 	{name: "clock of a node 300 s ahead", lasts: 4 * time.Second, do: setClock(-300 * time.Second), undo: mendLinks},
 }, slotAndRights()...)
 
-// slotAndRights are the acts of one slot that cannot be written, and of rights
-// that are withdrawn and given back.
+// slotAndRights are the acts on one unwritable slot, and on rights that are
+// withdrawn and given back.
 func slotAndRights() []act {
 	all := []act{stuckSlot("mailbox of an invitee cannot be written", func(w *stage) string { return w.c.prefix + "joined:{" + w.main.users[1] + "}" })}
 	for _, rights := range []string{
@@ -72,8 +72,7 @@ func (w *stage) rights(sign string, names []string) {
 	w.tell(args...)
 }
 
-// switchOver makes a master of the replica, and a replica of the master, whose
-// connections stay open.
+// switchOver exchanges the roles of master and replica; the connections stay open.
 func switchOver(w *stage) {
 	w.t.Helper()
 	w.level()
@@ -84,8 +83,8 @@ func switchOver(w *stage) {
 	w.servers[0], w.servers[1] = w.servers[1], w.servers[0]
 }
 
-// exchange lets a master and its replica change places, as a planned switchover
-// does: nothing is lost. It reports whether they have.
+// exchange swaps a master and its replica, as a planned switchover does: nothing is
+// lost. It reports whether they have swapped.
 func exchange(t *testing.T, master, replica *redistest.RealRedis) bool {
 	t.Helper()
 	ctx := context.Background()
@@ -105,7 +104,7 @@ func exchange(t *testing.T, master, replica *redistest.RealRedis) bool {
 	return done
 }
 
-// level waits until the replica has all that the master has.
+// level waits until the replica has caught up with the master.
 func (w *stage) level() {
 	w.t.Helper()
 	ctx, master, replica := context.Background(), w.servers[0].Client(w.t), w.servers[1].Client(w.t)
@@ -118,7 +117,7 @@ func (w *stage) level() {
 // standBy waits for the replica to follow.
 func standBy(w *stage) { w.level() }
 
-// failOver loses what the group of lost things does, with the master.
+// failOver loses the writes of group lost, with the master.
 func failOver(w *stage) {
 	w.t.Helper()
 	w.level()
@@ -131,8 +130,8 @@ func failOver(w *stage) {
 	w.servers[0], w.servers[1] = w.servers[1], w.servers[0]
 }
 
-// useWhatIsLost makes signatures, so that their parties have messages which Redis
-// forgets.
+// useWhatIsLost makes signatures, so that their parties have messages that Redis
+// loses.
 func (w *stage) useWhatIsLost() {
 	w.t.Helper()
 	for _, data := range []string{"lost one", "lost two", "lost three"} {
@@ -145,7 +144,7 @@ func (w *stage) useWhatIsLost() {
 // putFileAside makes a directory for a copy of Redis's file.
 func putFileAside(w *stage) { w.backup = filepath.Join(w.t.TempDir(), "appendonlydir") }
 
-// restoreOlderFile has Redis start with what it had before the lost things.
+// restoreOlderFile starts Redis with its data from before the lost writes.
 func restoreOlderFile(w *stage) {
 	w.t.Helper()
 	dir := filepath.Join(w.rdb.ConfigGet(context.Background(), "dir").Val()["dir"], "appendonlydir")
@@ -171,7 +170,7 @@ func losePresence(w *stage) {
 	}
 }
 
-// operate keeps a connection of its own, which nothing that it does ends.
+// operate runs a command on a connection that no act closes.
 func (w *stage) operate(args ...any) {
 	w.t.Helper()
 	if w.operator == nil {

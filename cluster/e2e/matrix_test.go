@@ -25,7 +25,7 @@ func healBound() time.Duration {
 	return healedAtLast
 }
 
-// act is something that an operator, or a bad day, does to Redis, nodes or clocks.
+// act is an operator's action or a failure of Redis, nodes or clocks.
 type act struct {
 	name  string
 	on    redisKind
@@ -33,7 +33,7 @@ type act struct {
 	// closes means that nodes may close sockets, whose clients connect again. No
 	// client ever gives up a socket by itself.
 	closes bool
-	// loses means that Redis loses the newest of what it had taken.
+	// loses means that Redis loses its newest accepted writes.
 	loses bool
 
 	prepare func(w *stage) // before anything is acknowledged; nil for nothing
@@ -41,21 +41,21 @@ type act struct {
 	undo    func(w *stage) // nil where do undoes it
 }
 
-// probe is one subsystem: what it acknowledged before an act, what begins during
-// it, and what must hold after it. Nil for nothing. What has no end by itself runs
-// until ctx ends.
+// probe is one subsystem: what it acknowledged before an act, begins during it, and
+// must hold after it. Nil means nothing. What has no end by itself runs until ctx
+// ends.
 type probe struct {
 	before func()
 	during func()
 	after  func(ctx context.Context) error
 }
 
-// TestMatrix crosses acts with subsystems: nothing that was acknowledged is lost,
-// nobody is blamed, no socket is deaf, and soon after the act's end everything
-// works, without a client that connects again by itself and without a restart. One
-// run of an act is observed by all probes. CONCLAVE_MATRIX=strict asserts 10 s.
+// TestMatrix crosses acts with subsystems: nothing acknowledged is lost, no culprit
+// is named, no socket is deaf, and soon after the act's end everything works,
+// without a client reconnecting by itself and without a restart. One run of an act
+// is observed by all probes. CONCLAVE_MATRIX=strict asserts 10 s.
 //
-// The sample runs three of the acts that are short.
+// The sample runs three short acts.
 func TestMatrix(t *testing.T) {
 	t.Parallel()
 	needRedis(t)
@@ -112,8 +112,8 @@ func (a act) run(t *testing.T) {
 	})
 }
 
-// judge runs what must hold after the act's end, all at once, and reports each
-// probe as a test of its own.
+// judge runs the checks after the act's end, concurrently, and reports each probe as
+// a test of its own.
 func (w *stage) judge(cells []probe, ended time.Time) {
 	w.t.Helper()
 	ctx, cancel := context.WithDeadline(w.life, ended.Add(healBound()))
@@ -143,7 +143,7 @@ func (w *stage) judge(cells []probe, ended time.Time) {
 	}
 }
 
-// until waits for ok, which returns what is not so yet.
+// until waits for ok to return nil; its error says what is missing.
 func until(ctx context.Context, ok func() error) error {
 	err := ok()
 	for err != nil && waitFor(ctx, 50*time.Millisecond) {
@@ -152,7 +152,7 @@ func until(ctx context.Context, ok func() error) error {
 	return err
 }
 
-// excused leaves out what Redis has lost, which no promise covers.
+// excused drops breaches by Redis's own losses, which no promise covers.
 func (w *stage) excused(all []breach) []breach {
 	if !w.act.loses {
 		return all
@@ -162,7 +162,7 @@ func (w *stage) excused(all []breach) []breach {
 	})
 }
 
-// blamesNobody holds that no session names a culprit, in Redis or to anybody.
+// blamesNobody checks that no session names a culprit, in Redis or in messages.
 func (w *stage) blamesNobody(t *testing.T) {
 	t.Helper()
 	sessions := 0
@@ -194,8 +194,8 @@ func (w *stage) connections() map[string]int64 {
 	return all
 }
 
-// noneConnectedAgain holds that no node closed a socket, unless it may. A busy
-// machine can take a node's lease in an act that is too short for that.
+// noneConnectedAgain checks that no node closed a socket, unless it may. A busy
+// machine can lose a node's lease in an act that is too short for that.
 func (w *stage) noneConnectedAgain(before map[string]int64) {
 	w.t.Helper()
 	if w.act.closes || w.act.lasts < leaseTTL/2 && strings.Contains(w.c.logs.String(), `"message":"lease lost"`) {
@@ -208,8 +208,8 @@ func (w *stage) noneConnectedAgain(before map[string]int64) {
 	}
 }
 
-// success waits for an outcome and returns an error unless it is the one that was
-// asked for and blames nobody.
+// success waits for an outcome and returns an error unless it is the requested one
+// and names no culprit.
 func success(ctx context.Context, what string, outcome <-chan wire.Payload) error {
 	return ends(ctx, what, wire.StatusSuccess, outcome)
 }
@@ -224,7 +224,7 @@ func ends(ctx context.Context, what string, want wire.Status, outcome <-chan wir
 		case *wire.KeygenConfirm:
 			status, reason, culprits = p.Status, p.Reason, p.Culprits
 		}
-		// Who does not answer may be named when a session expires for it.
+		// An expired session may name the parties that did not answer.
 		if status != want || len(culprits) > 0 && status != wire.StatusExpired {
 			return fmt.Errorf("%s: %q, %s, culprits %v; want %s", what, status, reason, culprits, want)
 		}

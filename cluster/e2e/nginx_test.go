@@ -57,7 +57,7 @@ func startNginx(t *testing.T, c *testCluster) *process {
 		if err != nil || strings.Contains(string(out), "[warn]") {
 			t.Fatalf("nginx -t: %v\n%s", err, out)
 		}
-		// One process, which the end of the test ends.
+		// One process, which is killed at the end of the test.
 		cmd := exec.Command(binary, append(args, "-g", "daemon off; master_process off;")...)
 		if p := runBeside(t, cmd, c.logs, "http://"+addr, passes); p != nil {
 			return p
@@ -94,13 +94,14 @@ func TestNginx(t *testing.T) {
 
 	victim := c.visit(door, "visitor")
 	c.node(victim).kill()
-	for i := range 20 { // from the first moment nobody is sent there
+	for i := range 20 { // from the first moment no client is sent there
 		c.visit(door, fmt.Sprintf("after-kill-%d", i))
 	}
 	c.revive()
-	// nginx does not ask: before that the node would send a client away (4004).
+	// nginx does not check readiness: before it, the node would send a client away
+	// (4004).
 	eventually(t, "the node is ready", func() bool { return c.node(victim).status("/readyz") == http.StatusOK })
-	visits := 0 // each by another user: one may not connect that often
+	visits := 0 // each by another user, because of the limit on connecting
 	eventually(t, "nginx takes the node back", func() bool {
 		visits++
 		return c.visit(door, fmt.Sprintf("back-%d", visits)) == victim
@@ -131,11 +132,11 @@ func TestNginx(t *testing.T) {
 	}
 }
 
-// drainedBehind ends a node with SIGTERM: new connections go elsewhere, without
-// one failing, and the node ends by itself.
+// drainedBehind stops a node with SIGTERM: new connections go elsewhere, without one
+// failing, and the node ends by itself.
 func drainedBehind(t *testing.T, c *testCluster, door *process) {
 	t.Helper()
-	for i := range 9 { // whose sockets it takes time to close
+	for i := range 9 { // closing their sockets takes time
 		c.client(fmt.Sprintf("holder-%d", i), wire.RoleParticipant).connect(door)
 	}
 	id := c.visit(door, "visitor")

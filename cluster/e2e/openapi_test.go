@@ -17,8 +17,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// contract is the OpenAPI document that a node serves, as what holds calls
-// against it.
+// contract is the OpenAPI document that a node serves, and checks calls against it.
 type contract struct {
 	t        *testing.T
 	doc      map[string]any
@@ -33,11 +32,11 @@ type call struct {
 	path            map[string]string
 	query           url.Values
 	header          map[string]string
-	bad             bool // the request itself is not as the document wants it
+	bad             bool // the request deliberately violates the document
 }
 
-// contractOf reads a node's document. Its schemas let further fields through, so
-// that some can be added; here nothing is answered that is not documented.
+// contractOf reads a node's document. Its schemas allow additional fields, for later
+// extensions; here undocumented fields are an error.
 func contractOf(t *testing.T, n *process) *contract {
 	t.Helper()
 	resp, err := http.Get(n.base + "/openapi.json")
@@ -73,7 +72,7 @@ func (s *contract) at(from map[string]any, names ...string) map[string]any {
 	return from
 }
 
-// operations lists those of the document with the statuses of each.
+// operations lists the document's operations with the statuses of each.
 func (s *contract) operations() map[string][]int {
 	all := map[string][]int{}
 	for path, item := range s.at(s.doc, "paths") {
@@ -116,7 +115,7 @@ func (s *contract) holds(what string, schema *jsonschema.Schema, text []byte) {
 	}
 }
 
-// do makes a call, and holds it and its answer against the document.
+// do makes a call, and checks it and its answer against the document.
 func (s *contract) do(n *process, c call) (int, []byte) {
 	s.t.Helper()
 	method, path, _ := strings.Cut(c.op, " ")
@@ -165,7 +164,7 @@ func (s *contract) do(n *process, c call) (int, []byte) {
 	return resp.StatusCode, text
 }
 
-// request holds what is sent against the document.
+// request checks a request against the document.
 func (s *contract) request(c call, op map[string]any, place []string) {
 	s.t.Helper()
 	named := map[string]bool{}
@@ -205,7 +204,7 @@ func (s *contract) request(c call, op map[string]any, place []string) {
 	}
 }
 
-// response holds what comes back against it.
+// response checks a response against it.
 func (s *contract) response(name string, op map[string]any, place []string, resp *http.Response, text []byte) {
 	s.t.Helper()
 	status := strconv.Itoa(resp.StatusCode)
@@ -245,7 +244,7 @@ func (s *contract) response(name string, op map[string]any, place []string, resp
 	s.holds(fmt.Sprintf("%s: answer %s", name, status), schema, text)
 }
 
-// event holds one of a stream's events against the document.
+// event checks one event of a stream against the document.
 func (s *contract) event(e sentEvent) {
 	s.t.Helper()
 	kind := map[string]string{"session": "SessionInfo", "outcome": "SessionInfo", "rounds": "Rounds", "problem": "Problem"}[e.name]
@@ -256,7 +255,7 @@ func (s *contract) event(e sentEvent) {
 	s.holds("event "+e.name, s.schema("components", "schemas", kind), []byte(e.data))
 }
 
-// sentEvent is one of server-sent events.
+// sentEvent is one server-sent event.
 type sentEvent struct{ id, name, data string }
 
 // parseEvents reads a stream that has ended.

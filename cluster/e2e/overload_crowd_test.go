@@ -20,8 +20,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// thin is a WebSocket client that costs next to nothing: a connection and no
-// goroutine. It can register, and no more.
+// thin is a minimal WebSocket client: a connection and no goroutine. It can only
+// register.
 type thin struct {
 	net.Conn
 	user     string
@@ -61,7 +61,8 @@ func (k *thin) open(base string) (err error) {
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 	if _, err = io.WriteString(k, request); err == nil {
 		var head []byte
-		// Byte by byte would be slow, and what follows the head comes only when asked for.
+		// Reading byte by byte would be slow; the server sends nothing unrequested after
+		// the head.
 		if head, err = bufio.NewReaderSize(k, 512).ReadSlice('\n'); err == nil && !bytes.Contains(head, []byte(" 101 ")) {
 			err = errThinRefused
 		}
@@ -119,8 +120,8 @@ func (c *crowd) each(f func(i int, k *thin)) {
 	all.Wait()
 }
 
-// come connects everybody, has all register at the same moment, and comes again
-// for those who were told to, until everyone is registered.
+// come connects all clients, has them register at the same moment, and repeats for
+// those that were told to retry, until all are registered.
 func (c *crowd) come(bases []string) {
 	c.t.Helper()
 	deadline := time.Now().Add(2 * patience)
@@ -164,7 +165,7 @@ func (c *crowd) leave() {
 }
 
 // crowdSize is 10,000, in the sample 1,000, or as many sockets as this process may
-// have open with some to spare.
+// open with some to spare.
 func crowdSize(t *testing.T) int {
 	t.Helper()
 	size := sample.Or(1_000, 10_000)
@@ -175,7 +176,7 @@ func crowdSize(t *testing.T) int {
 	return size
 }
 
-// status returns one line of /proc/<pid>/status in KiB, 0 where there is none.
+// memory returns one line of /proc/<pid>/status in KiB, 0 if unavailable.
 func (p *process) memory(field string) int {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -191,13 +192,13 @@ func (p *process) memory(field string) int {
 	return 0
 }
 
-// files returns how many files a process has open, 0 where that is not known.
+// files returns how many files a process has open, 0 if unknown.
 func (p *process) files() int {
 	all, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 	return len(all)
 }
 
-// vigil asks nodes whether they are ready until it is ended.
+// vigil polls the readiness of nodes until it is ended.
 type vigil struct {
 	stop chan struct{}
 	over sync.WaitGroup
@@ -238,8 +239,8 @@ func (v *vigil) end() (asks int, bad []string) {
 }
 
 // TestCrowd has 10,000 users, in the sample 1,000, register at the same moment,
-// twice: all get in, the nodes stay ready, a signing goes on beside them, and when
-// all have left, nothing of them is left, nor does the second time take more memory
+// twice: all get in, the nodes stay ready, a signing continues beside them, and when
+// all have left, nothing of them remains, nor does the second time take more memory
 // than the first.
 func TestCrowd(t *testing.T) {
 	inTurn(t, "hostile crowds", 1, 3)

@@ -20,7 +20,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// player is a user by script that keeps nothing of what it has seen.
+// player is a scripted user that keeps none of the messages it receives.
 type player struct {
 	user  string
 	token string
@@ -95,7 +95,7 @@ func (p *player) play(part int, key ed25519.PrivateKey, address string) {
 	}
 }
 
-// heap is what is alive, in bytes.
+// heap is the live heap, in bytes.
 func heap() int64 {
 	for range 4 { // pools are emptied by two collections
 		runtime.GC()
@@ -105,10 +105,10 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestNothingGrows runs a node in this process with thousands of sessions
-// (in the sample hundreds) and with users who come and go, and holds that neither its heap nor its goroutines
-// grow with what is over; and when it is stopped nothing of it is left. All the
-// state is in a Redis outside.
+// TestNothingGrows runs a node in this process with thousands of sessions (in the sample
+// hundreds) and with users who connect and leave. Neither heap nor goroutines grow with
+// ended sessions; and a stopped node leaves nothing behind. All the state is in an external
+// Redis.
 func TestNothingGrows(t *testing.T) {
 	needRedis(t)
 	if testing.Short() {
@@ -147,7 +147,7 @@ func TestNothingGrows(t *testing.T) {
 	}
 	asks := c.player(base, "alice", wire.RoleCoordinator)
 	all = append(all, asks)
-	// outcomes waits for that many, and tells how many were a success.
+	// outcomes waits for that many, and returns how many succeeded.
 	outcomes := func(count int) (good int) {
 		for count > 0 {
 			m, err := asks.hear()
@@ -211,10 +211,10 @@ func TestNothingGrows(t *testing.T) {
 			return err == nil && len(present) == len(all)
 		})
 		if number == 0 {
-			// A first time everything is made that is kept.
+			// The first pass creates everything that is kept.
 			goroutines = runtime.NumGoroutine()
 		}
-		// Writers of sockets and connections of the pool come and go.
+		// The number of socket writers and pool connections varies.
 		eventually(t, "the goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines+4 })
 		heaps = append(heaps, heap())
 	}

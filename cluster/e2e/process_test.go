@@ -75,9 +75,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// eachCluster runs a test against real conclaved processes: on a real
-// redis-server where there is one, else on miniredis, and in the full set on both.
-// What differs between the two are scripts, which their packages run on both.
+// eachCluster runs a test against real conclaved processes: on a real redis-server
+// if installed, else on miniredis, and in the full set on both. They differ in their
+// scripts, which are tested on both in their packages.
 func eachCluster(t *testing.T, nodes int, flags []string, test func(t *testing.T, c *testCluster)) {
 	t.Helper()
 	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -98,13 +98,13 @@ type testCluster struct {
 	flags  []string
 	tokens *auth.HS256
 	logs   *lockedBuffer
-	// secretFile, if set, is where the nodes find testSecret instead of in their
-	// environment.
+	// secretFile, if set, is the file from which the nodes read testSecret, instead
+	// of their environment.
 	secretFile string
 	// binary, if set, is the program of nodes that start from now on.
 	binary string
-	// computes says that the parties compute for so long that their silence means
-	// nothing.
+	// computes means that the parties compute for so long that their silence is not
+	// an error.
 	computes bool
 
 	nodes []*process
@@ -285,7 +285,7 @@ func (c *testCluster) everything() map[string]string {
 	return all
 }
 
-// eventually waits for something that should become true at once.
+// eventually waits for a condition that should hold soon.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(patience)

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// TestRestoredFromBackup: a participant's disk has died. From copies of its
-// identity and its share it comes back on a new one and signs again, also if the
-// servers have lost theirs of the share.
+// TestRestoredFromBackup: a participant's disk has died. From copies of its identity
+// and its share it returns on a new one and signs again, even if the servers have
+// lost their copy of the share.
 func TestRestoredFromBackup(t *testing.T) {
 	inTurn(t, "replicas", 3, 4)
 	t.Parallel()

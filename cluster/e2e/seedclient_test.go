@@ -17,12 +17,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// object is a payload written by hand: what a client that knows only the seed's
-// document would send.
+// object is a payload written by hand, as by a client that knows only the seed's
+// document.
 type object map[string]any
 
-// seedClient speaks the seed protocol and nothing else: no extension field, no
-// ack, no resume. Its MPC is a script (see fakeKey).
+// seedClient speaks only the seed protocol: no extension field, no ack, no resume.
+// Its MPC is a script (see fakeKey).
 type seedClient struct {
 	t     *testing.T
 	c     *testCluster
@@ -96,7 +96,7 @@ func (s *seedClient) read(ws *websocket.Conn) {
 	}
 }
 
-// drop cuts the connection without a word.
+// drop cuts the connection without a close frame.
 func (s *seedClient) drop() { _ = s.ws.NetConn().Close() }
 
 func (s *seedClient) send(kind string, payload any) {
@@ -180,7 +180,7 @@ func (s *seedClient) expectClosed(code int) {
 	}
 }
 
-// count returns how many messages of that type have come, ever.
+// count returns how many messages of that type have ever arrived.
 func (s *seedClient) count(kind string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,7 +202,7 @@ func summary(messages []wire.Message) string {
 	return strings.Join(list, ", ")
 }
 
-// fakeKey stands for the key that scripted parties pretend to have shared.
+// fakeKey is the key that scripted parties pretend to share.
 type fakeKey struct {
 	private *secp256k1.PrivateKey
 	address string

@@ -20,10 +20,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// arena is a cluster of real processes under load, with everything in reach of
-// the faults: each node has its own link to a redis-server of the arena's own,
-// which keeps what it has confirmed (appendfsync always), so that whatever is
-// missing in the end was lost by Conclave.
+// arena is a cluster of real processes under load, with everything in reach of the
+// faults: each node has its own link to a redis-server of the arena's own, which
+// keeps all confirmed writes (appendfsync always), so that any loss is Conclave's.
 type arena struct {
 	t       *testing.T
 	c       *testCluster
@@ -38,7 +37,7 @@ type arena struct {
 	figures *figures
 	within  time.Duration // from a request to its outcome, at most
 
-	// brief lets faults last no longer than they need to be felt.
+	// brief shortens faults to the time that they need to take effect.
 	brief bool
 	// docile means that members have no whims.
 	docile bool
@@ -54,8 +53,8 @@ type arena struct {
 	end       context.CancelFunc
 }
 
-// arenaNode is one place in the cluster: an id, an address and a link, and
-// whichever process has them.
+// arenaNode is one place in the cluster: an id, an address and a link, and the
+// process that currently has them.
 type arenaNode struct {
 	a    *arena
 	id   string
@@ -67,7 +66,7 @@ type arenaNode struct {
 	proc *process
 }
 
-// arenaFlags let sessions outlive the longest fault, and no longer than needed.
+// arenaFlags let sessions outlive the longest fault, but not by much.
 var arenaFlags = []string{
 	"--log-level", "info", "--invite-timeout", "45s", "--keygen-timeout", "45s", "--sign-timeout", "20s", "--absence-grace", "15s",
 }
@@ -110,7 +109,7 @@ func (a *arena) populate(nodes, groups int, flags ...string) {
 	for _, g := range a.groups {
 		within, cancel := context.WithTimeout(a.life, patience)
 		for !g.keygen(within) && within.Err() == nil {
-			continue // somebody had a whim
+			continue // a member had a whim
 		}
 		cancel()
 		if len(g.keys) == 0 {
@@ -133,7 +132,7 @@ func (a *arena) bases() []string {
 	return all
 }
 
-// load begins requests: each group has some at work all the time.
+// load begins requests: each group always has some in progress.
 func (a *arena) load(workers int, think time.Duration) {
 	var ctx context.Context
 	ctx, a.stopWork = context.WithCancel(a.life)
@@ -148,8 +147,8 @@ func (a *arena) load(workers int, think time.Duration) {
 	}
 }
 
-// think is how long a worker of a test thinks between two requests: with less the
-// machine has nothing else to do.
+// think is the pause of a test's worker between two requests: with a shorter one the
+// machine has no time for anything else.
 func (*arena) think() time.Duration {
 	return sample.Or(100*time.Millisecond, 20*time.Millisecond)
 }
@@ -168,7 +167,7 @@ func (a *arena) more(n int) {
 	}
 }
 
-// settle ends the load, waits until all is said and done, and checks.
+// settle ends the load, waits until all work is done, and checks.
 func (a *arena) settle() []breach {
 	a.t.Helper()
 	a.stopWork()
@@ -182,7 +181,7 @@ func (a *arena) settle() []breach {
 	}()
 	select {
 	case <-over:
-	case <-time.After(a.within + 10*time.Second): // the checker says who waits for what
+	case <-time.After(a.within + 10*time.Second): // the checker reports what is still waited for
 	}
 	a.calm("every message is answered", func() bool {
 		for _, g := range a.groups {
@@ -229,7 +228,7 @@ func (a *arena) settle() []breach {
 	return breaches
 }
 
-// calm waits, but a failure to become calm is for the checker to word.
+// calm waits; the checker reports a failure to become calm.
 func (a *arena) calm(what string, ok func() bool) {
 	deadline := time.Now().Add(patience)
 	for !ok() {
@@ -247,8 +246,8 @@ func (n *arenaNode) process() *process {
 	return n.proc
 }
 
-// revive starts the node again under its id and address, as often as it takes:
-// without Redis a node does not start.
+// revive starts the node again under its id and address, with retries: without Redis
+// a node does not start.
 func (n *arenaNode) revive() {
 	for n.a.life.Err() == nil {
 		p, err := n.a.c.launch(n.id, "--redis", n.link.url(), "--listen", strings.TrimPrefix(n.base, "http://"))
@@ -282,7 +281,7 @@ func (n *arenaNode) away(g *group) []string {
 	return users
 }
 
-// needRedis skips a test where there is no redis-server.
+// needRedis skips a test if redis-server is not installed.
 func needRedis(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil && !redistest.HasReal() {

@@ -9,9 +9,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestLateRegister has a client give up a node that does not answer its register
-// and go to another, and lets Redis hear of the first connection only then. It
-// must not take the place of the second.
+// TestLateRegister has a client give up a node that does not answer its register and
+// go to another; the first connection reaches Redis only then. It must not take the
+// place of the second.
 func TestLateRegister(t *testing.T) {
 	t.Parallel()
 	needRedis(t)
@@ -39,7 +39,7 @@ func TestLateRegister(t *testing.T) {
 	cut.link.suffer(linkFault{})
 	cut.healthy()
 
-	// Whatever was held has reached Redis before the node was healthy again.
+	// All held requests have reached Redis before the node was healthy again.
 	second.send("ping", object{})
 	second.expect("pong")
 	if where := a.rdb.HGet(t.Context(), a.c.prefix+"presence:{dora}", "node").Val(); where != other.id {

@@ -14,9 +14,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// group is a coordinator and three participants that play sessions by script:
-// all messages are real, the MPC is one round message each and a key that is no
-// secret (see fakeKey).
+// group is a coordinator and three participants that play sessions by script: all
+// messages are real, the MPC is one round message each and a key that is not secret
+// (see fakeKey).
 type group struct {
 	a       *arena
 	name    string
@@ -30,10 +30,10 @@ type group struct {
 	number  int
 	asked   map[string]wire.Payload      // requests with an outcome, by id
 	waiting map[string]chan wire.Payload // outcomes, by request id
-	early   map[string]wire.Payload      // outcomes that came before somebody waited for them
+	early   map[string]wire.Payload      // outcomes that arrived before their waiter
 }
 
-// unanswered begins the data of requests that nobody answers.
+// unanswered begins the data of requests that are to stay unanswered.
 const unanswered = "unanswered"
 
 // member plays one participant.
@@ -64,7 +64,7 @@ func newGroup(a *arena, number int) *group {
 	g.asks = a.speaker(g.name+"-asks", wire.RoleCoordinator, true, g.outcome)
 	for part := 1; part <= 3; part++ {
 		m := &member{g: g, part: part, rounds: map[string]*playedRound{}}
-		// One of the three is a client of the seed, as far as its mailbox goes.
+		// One of the three treats its mailbox as a seed client does.
 		m.speaker = a.speaker(fmt.Sprintf("%s-p%d", g.name, part), wire.RoleParticipant, part != 3, m.hear)
 		m.patient = part == 2 && a.replica != nil // what leaves a socket deaf shows
 		g.members = append(g.members, m)
@@ -77,7 +77,7 @@ func (g *group) speakers() []*speaker {
 	return []*speaker{g.asks, g.members[0].speaker, g.members[1].speaker, g.members[2].speaker}
 }
 
-// outcome takes the coordinator's mail.
+// outcome handles the coordinator's mail.
 func (g *group) outcome(m wire.Message, p wire.Payload) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -89,7 +89,7 @@ func (g *group) outcome(m wire.Message, p wire.Payload) {
 	g.early[m.RequestID] = p
 }
 
-// request says a request and waits for its outcome; nil when ctx ends first.
+// request sends a request and waits for its outcome; nil when ctx ends first.
 func (g *group) request(ctx context.Context, p wire.Payload, expected string) wire.Payload {
 	id, outcome := g.await(ctx, p, expected)
 	if outcome != nil {
@@ -145,8 +145,8 @@ func (g *group) keygen(ctx context.Context) bool {
 	return true
 }
 
-// sign asks for a signature by the given users, or any, and reports whether it
-// was made.
+// sign requests a signature by the given users, or any, and reports whether it was
+// made.
 func (g *group) sign(ctx context.Context, r *rand.Rand, by ...string) bool {
 	g.mu.Lock()
 	g.number++
@@ -181,8 +181,7 @@ func (g *group) work(ctx, life context.Context, r *rand.Rand, think time.Duratio
 	}
 }
 
-// whim decides for a member, the same way each time it is asked: what it does
-// that is neither agreeing nor right.
+// whim decides whether a member declines or misbehaves, the same way on each call.
 func (m *member) whim(data string, one int) bool {
 	if m.g.a.docile {
 		return false
@@ -192,7 +191,7 @@ func (m *member) whim(data string, one int) bool {
 	return h.Sum32()%uint32(one) == 0
 }
 
-// hear takes a participant's mail.
+// hear handles a participant's mail.
 func (m *member) hear(_ wire.Message, p wire.Payload) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -223,7 +222,7 @@ func (m *member) hear(_ wire.Message, p wire.Payload) {
 	}
 }
 
-// round returns what is known of a session; messages may overtake parameters.
+// round returns the state of a session; messages may overtake parameters.
 func (m *member) round(session string) *playedRound {
 	s := m.rounds[session]
 	if s == nil {
@@ -247,7 +246,7 @@ func (m *member) begin(session string, s *playedRound) {
 	m.goOn(session, s)
 }
 
-// goOn reports the result once everyone's round message is there.
+// goOn reports the result once all round messages have arrived.
 func (m *member) goOn(session string, s *playedRound) {
 	if m.mute.Load() || s.keyID == "" || len(s.heard[s.attempt]) < s.others || s.reported == s.attempt {
 		return
@@ -262,7 +261,7 @@ func (m *member) goOn(session string, s *playedRound) {
 	}, "", nil)
 }
 
-// sealedShare looks sealed, and is another for each key and part.
+// sealedShare looks sealed, and differs for each key and part.
 func sealedShare(key string, part int) string {
 	armor := fmt.Sprintf("-----BEGIN AGE ENCRYPTED FILE-----\n%s.%d\n-----END AGE ENCRYPTED FILE-----\n", key, part)
 	return fmt.Sprintf(`{"sealed":%q}`, armor)

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// TestNodeWithoutRedisLetsGo cuts one node off from Redis, and not from its
-// users, for longer than its lease: it sends them away, and they sign through
-// the others while it is still cut off.
+// TestNodeWithoutRedisLetsGo cuts one node off from Redis, and not from its users,
+// for longer than its lease: it closes their sockets, and they sign through the
+// others while it is still cut off.
 func TestNodeWithoutRedisLetsGo(t *testing.T) {
 	t.Parallel()
 	needRedis(t)
@@ -30,7 +30,7 @@ func TestNodeWithoutRedisLetsGo(t *testing.T) {
 	})
 	n.link.suffer(linkFault{cut: true})
 	cut := time.Now()
-	// Those who reconnect may be sent away by the same node a few times.
+	// The same node may send reconnecting clients away a few times.
 	eventually(t, "the users of the cut node are elsewhere", func() bool {
 		return len(n.away(a.groups[0])) == 0 && len(n.away(a.groups[1])) == 0
 	})

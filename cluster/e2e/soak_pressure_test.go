@@ -15,7 +15,7 @@ import (
 )
 
 // silentSignings begins n signings by the first two members of the arena's group
-// that go no further than the parameters, and returns their ids.
+// that stop after the parameters, and returns their ids.
 func (a *arena) silentSignings(t *testing.T, n int, over *sync.WaitGroup) (sessions []string) {
 	t.Helper()
 	g := a.groups[0]
@@ -43,9 +43,9 @@ func (a *arena) silentSignings(t *testing.T, n int, over *sync.WaitGroup) (sessi
 	return sessions
 }
 
-// TestFullMailbox has a signer send another who is away more than it may have
-// there: the rest is refused to its face, the other is not blamed for it, and finds
-// what there was room for, in order, when it is back.
+// TestFullMailbox has a signer send an absent one more than its mailbox may hold:
+// the excess is refused directly, the absent one is not blamed for it, and finds the
+// accepted messages, in order, when it is back.
 func TestFullMailbox(t *testing.T) {
 	inTurn(t, "slow readers", 1, 2)
 	t.Parallel()
@@ -90,13 +90,13 @@ func TestFullMailbox(t *testing.T) {
 	if parts := a.rdb.HGet(t.Context(), key, "culprits").Val(); strings.Contains(parts, "2") {
 		t.Errorf("the session names part %s, of which 2 was only away", parts)
 	}
-	// A few may have come while its socket was closing.
+	// A few may have arrived while its socket was closing.
 	if n := heardRounds(away, session); n > most+8 {
 		t.Errorf("%d round messages came through a mailbox that takes %d of one sender and session", n, most)
 	}
 }
 
-// heardRounds counts the round messages of a session that a member has got.
+// heardRounds counts the round messages of a session that a member received.
 func heardRounds(m *member, session string) (n int) {
 	m.past.mu.Lock()
 	defer m.past.mu.Unlock()
@@ -108,8 +108,8 @@ func heardRounds(m *member, session string) (n int) {
 	return n
 }
 
-// TestSlowReader floods a user who does not read with more than sockets and
-// queues hold. Its socket is given up, and the next goes on where it was.
+// TestSlowReader floods a user who does not read beyond what sockets and queues
+// hold. Its socket is closed, and the next continues from the same place.
 func TestSlowReader(t *testing.T) {
 	inTurn(t, "slow readers", 0, 2)
 	t.Parallel()
@@ -133,7 +133,7 @@ func TestSlowReader(t *testing.T) {
 		talker.say(&wire.TSSMessage{SessionID: sessions[i%len(sessions)], Attempt: 1, From: 1, To: 2, Body: base64.StdEncoding.EncodeToString(noise)}, "", nil)
 	}
 	eventually(t, "the flood is in the mailbox", func() bool { return talker.unanswered() == 0 })
-	// The node's write deadline: nobody reads.
+	// The node's write deadline: the client does not read.
 	deadline := time.Now().Add(2 * patience)
 	for !strings.Contains(a.c.logs.String(), `"code":4003`) && time.Now().Before(deadline) {
 		waitFor(a.life, 20*time.Millisecond)

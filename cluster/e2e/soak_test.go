@@ -13,10 +13,10 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 )
 
-// TestFaults runs faults alone, under load, and lets the checker judge: each twice
-// in the full set, some in the sample, once and no longer than it takes to be felt.
-// Where signatures must be prompt, the first of three tries counts in which they
-// were, as a machine may be busy with something else.
+// TestFaults runs each fault alone, under load, and checks the history: each twice
+// in the full set, some in the sample, once and only as long as needed to take
+// effect. If signatures must be prompt, the first of three tries that meets the
+// limit counts, as the machine may be busy.
 //
 // With CONCLAVE_SOAK_SEED its random choices are those of that seed.
 func TestFaults(t *testing.T) {
@@ -46,7 +46,7 @@ func TestFaults(t *testing.T) {
 }
 
 // alone returns the numbers of the faults that TestFaults runs: in the sample eight
-// neighbours of those that TestMatrix does not have.
+// adjacent ones of those that TestMatrix does not have.
 func alone() []int {
 	var numbers []int
 	for i, f := range faults {
@@ -68,7 +68,7 @@ func (f fault) alone(t *testing.T, number uint64) time.Duration {
 	a := start(t, seed, 3, 2)
 	a.brief = !sample.Full()
 	r := rand.New(rand.NewPCG(seed, number))
-	a.load(3-2*int(number%2), a.think()) // alone, a lost message has no other behind it to uncover it
+	a.load(3-2*int(number%2), a.think()) // alone, so that no later message uncovers a lost one
 	a.more(sample.Or(2, 5))
 	for range sample.Or(1, 2) {
 		if !f.hurt(a, r) {
@@ -132,8 +132,7 @@ func soakSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// keepLogs writes what the nodes have logged to the file that CONCLAVE_SOAK_LOG
-// names, if it does.
+// keepLogs writes the nodes' logs to the file named by CONCLAVE_SOAK_LOG, if set.
 func keepLogs(t *testing.T, a *arena) {
 	t.Helper()
 	if file := os.Getenv("CONCLAVE_SOAK_LOG"); file != "" {

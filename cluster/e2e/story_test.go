@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// logLine is what a node's log says of a session.
+// logLine is a node's log line about a session.
 type logLine struct {
 	Time    time.Time
 	Level   string
@@ -96,7 +96,7 @@ func TestSessionStory(t *testing.T) {
 	})
 }
 
-// registered counts the log's lines that tell of a registration, by account.
+// registered counts the log's lines about registrations, by account.
 func (c *testCluster) registered() map[string]int {
 	all := map[string]int{}
 	for text := range strings.Lines(c.logs.String()) {

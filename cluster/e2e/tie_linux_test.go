@@ -5,5 +5,5 @@ import (
 	"syscall"
 )
 
-// tie has the kernel end a process when the test that started it is killed.
+// tie has the kernel kill a process if the test that started it is killed.
 func tie(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

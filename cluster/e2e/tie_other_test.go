@@ -4,5 +4,5 @@ package e2e_test
 
 import "os/exec"
 
-// tie can do nothing here: a test that is killed leaves its processes behind.
+// tie does nothing here: a killed test leaves its processes running.
 func tie(*exec.Cmd) {}

@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// newClusterAt is newCluster for a Redis that is more than one server: the nodes
-// get its URL, the test a client that sees all of it.
+// newClusterAt is newCluster for a Redis of several servers: the nodes get its URL,
+// the test a client that sees all of it.
 func newClusterAt(t *testing.T, url string, rdb redis.UniversalClient, flags ...string) *testCluster {
 	t.Helper()
 	tokens, err := auth.NewHS256([]byte(testSecret), "", "")
@@ -33,9 +33,8 @@ func newClusterAt(t *testing.T, url string, rdb redis.UniversalClient, flags ...
 	return c
 }
 
-// arenaAt puts groups of users under load on a cluster that is there already,
-// through the given base URLs, without links of their own: for faults of what is
-// around the nodes.
+// arenaAt puts groups of users under load on an existing cluster, through the given
+// base URLs, without links of their own: for faults around the nodes.
 func arenaAt(t *testing.T, c *testCluster, groups int, bases ...string) *arena {
 	t.Helper()
 	a := &arena{t: t, c: c, rdb: c.rdb, seed: soakSeed(t), figures: newFigures(), within: 90 * time.Second}
@@ -53,7 +52,7 @@ func arenaAt(t *testing.T, c *testCluster, groups int, bases ...string) *arena {
 	}
 	for _, g := range a.groups {
 		within, cancel := context.WithTimeout(a.life, patience)
-		for !g.keygen(within) { // somebody may decline, on a whim
+		for !g.keygen(within) { // a member may decline, on a whim
 			if within.Err() != nil {
 				t.Fatalf("%s has no key to begin with", g.name)
 			}

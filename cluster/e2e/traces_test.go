@@ -14,7 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// spans is an OTLP collector that keeps what it is sent.
+// spans is an OTLP collector that keeps the spans it receives.
 type spans struct {
 	mu   sync.Mutex
 	all  []span
@@ -73,7 +73,7 @@ func (s *spans) of(trace []byte) (list []span) {
 	return list
 }
 
-// root returns the trace of a session that has ended, once its root has come.
+// root returns the trace of an ended session, once its root has arrived.
 func (s *spans) root(t *testing.T, session string) (trace []byte) {
 	t.Helper()
 	eventually(t, "the session's root is exported", func() bool {
@@ -88,8 +88,8 @@ func (s *spans) root(t *testing.T, session string) (trace []byte) {
 	return trace
 }
 
-// TestTraces runs sessions through two nodes and finds each as one trace with
-// spans of both, without anything in them that somebody has said.
+// TestTraces runs sessions through two nodes and finds each as one trace with spans
+// of both, without any content of messages.
 func TestTraces(t *testing.T) {
 	t.Parallel()
 	got := &spans{}
@@ -151,7 +151,7 @@ func TestTraces(t *testing.T) {
 	})
 }
 
-// orphans are spans whose parent is not there, but for the root.
+// orphans are spans whose parent is missing, except the root.
 func orphans(all []span) (list []string) {
 	there := map[string]bool{"": true}
 	for _, s := range all {

@@ -20,9 +20,9 @@ func (c *testCluster) do(n *process, want int, method, path, token string, body 
 	return answer
 }
 
-// TestUsersOverHTTP has an admin look after accounts through one node. What ends an
-// account's tokens ends its socket on another node, its tokens on all of them, and
-// its login for good; and the audit says who did it.
+// TestUsersOverHTTP has an admin manage accounts through one node. Ending an
+// account's tokens closes its socket on another node, and ends its tokens on all of
+// them and its login for good; and the audit names the admin.
 func TestUsersOverHTTP(t *testing.T) {
 	inTurn(t, "logins", 1, 3)
 	t.Parallel()
@@ -91,7 +91,7 @@ func TestUsersOverHTTP(t *testing.T) {
 	})
 }
 
-// TestNoUsersHere: where tokens come from another issuer only, an admin is told so.
+// TestNoUsersHere: if tokens come from another issuer only, an admin is told so.
 func TestNoUsersHere(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 0, nil, func(t *testing.T, c *testCluster) {

@@ -23,7 +23,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// receiver is what a webhook is sent to.
+// receiver is the server that a webhook is sent to.
 type receiver struct {
 	*httptest.Server
 	t      *testing.T
@@ -31,7 +31,7 @@ type receiver struct {
 
 	mu    sync.Mutex
 	tries []delivery
-	next  func(http.ResponseWriter, *http.Request) // answers; nil takes everything
+	next  func(http.ResponseWriter, *http.Request) // answers; nil accepts everything
 }
 
 type delivery struct {
@@ -46,7 +46,7 @@ func newReceiver(t *testing.T, secret []byte) *receiver {
 	return r
 }
 
-// ServeHTTP verifies what comes as Standard Webhooks says.
+// ServeHTTP verifies requests as Standard Webhooks says.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
@@ -103,9 +103,9 @@ func (c *testCluster) cancelled(n *process, alice string) (id string) {
 	return id
 }
 
-// TestWebhookAnswers: an outcome that its receiver does not want is not tried
-// again, one that it asks to come later is not before, and both come again on
-// demand, through any node.
+// TestWebhookAnswers: an outcome that its receiver refuses is not retried, one that
+// it defers is not sent before that time, and both are sent again on demand, through
+// any node.
 func TestWebhookAnswers(t *testing.T) {
 	inTurn(t, "webhooks and keys", 0, 3)
 	t.Parallel()
@@ -177,15 +177,15 @@ func TestWebhookAnswers(t *testing.T) {
 	})
 }
 
-// TestWebhook kills the node that is about to tell an outcome: another one tells
-// it, again and again while the receiver fails, under the same id.
+// TestWebhook kills the node that is about to deliver an outcome: another one
+// delivers it, repeatedly while the receiver fails, under the same id.
 func TestWebhook(t *testing.T) {
 	t.Parallel()
 	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
 		secret := []byte("test-only secret of a webhook")
 		r := newReceiver(t, secret)
 		dead := make(chan struct{})
-		r.answer(func(http.ResponseWriter, *http.Request) { <-dead }) // until its sender is
+		r.answer(func(http.ResponseWriter, *http.Request) { <-dead }) // until its sender is killed
 		c := newCluster(t, rdb, prefix, r.flags()...)
 		doomed := c.start()
 		alice := c.token("alice", wire.RoleCoordinator)

@@ -56,8 +56,7 @@ func user(args []string, env func(string) (string, bool), stdin io.Reader, stdou
 		fmt.Fprintf(stderr, "conclaved: %s\n", stranger)
 	}
 	verb, args := args[0], args[1:]
-	// The daemon's own flags are accepted too, so that its environment can be used
-	// unchanged.
+	// The daemon's own flags too, so that its environment can be used unchanged.
 	u := &userCommand{options: newOptions(stderr), stdin: stdin, stdout: stdout, stderr: stderr}
 	switch verb {
 	case "add":

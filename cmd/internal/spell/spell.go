@@ -1,6 +1,5 @@
 // Package spell suggests the intended name for a mistyped command, flag or
-// environment variable. Start with [Nearest]; [Strangers] looks through an
-// environment.
+// environment variable. Start with [Nearest]; [Strangers] checks an environment.
 //
 // It does no I/O and holds no state.
 package spell

@@ -1,5 +1,5 @@
-// Command coordinator has three participants make a key, of whom two must sign,
-// and signs with it. It is an example of package wsconn/client.
+// Command coordinator has three participants generate a 2-of-3 key, and signs with
+// it. It is an example of package wsconn/client.
 //
 //	export CONCLAVE_URL=http://127.0.0.1:8080 CONCLAVE_TOKEN=…
 //	coordinator bob carol dave

@@ -1,5 +1,5 @@
 // Command node is a Conclave node inside another program. It is an example of
-// package cluster/node, for a program in a module of its own.
+// package cluster/node, for a program in its own module.
 //
 //	export CONCLAVE_LISTEN=127.0.0.1:8080 CONCLAVE_REDIS=redis://127.0.0.1:6379/0 CONCLAVE_JWT_SECRET=…
 //	node

@@ -1,7 +1,6 @@
 // Command participant holds shares in a directory and signs payments that a
-// coordinator asks for. It is an example of package
-// wsconn/client/participant, and of the go.mod of a program outside Conclave: see
-// Requirements there.
+// coordinator requests. It is an example of package wsconn/client/participant, and
+// of the go.mod of a program outside Conclave: see Requirements there.
 //
 //	export CONCLAVE_URL=http://127.0.0.1:8080 CONCLAVE_TOKEN=…
 //	participant DIRECTORY
@@ -51,8 +50,8 @@ func run(ctx context.Context, url, token, dir string) error {
 	return participant.Serve(ctx, c, participant.Config{Shares: store, Approve: approve})
 }
 
-// approve takes part in every key and signs payments only. It takes the server's
-// word for who asks; participant.SignedOnly does not.
+// approve takes part in every key and signs payments only. It believes the server
+// about the requester; participant.SignedOnly does not.
 func approve(_ context.Context, inv participant.Invitation) (ok bool, reason string, err error) {
 	if inv.Kind == request.KindSign && !strings.HasPrefix(inv.Data, "pay ") {
 		return false, "I sign payments only", nil
