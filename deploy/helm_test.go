@@ -221,7 +221,7 @@ func mounted(pod any, workload object, name any) bool {
 	return false
 }
 
-// checkSelectors checks that every pod selector selects pods.
+// checkSelectors checks that every pod selector selects exactly one workload.
 func checkSelectors(t *testing.T, kinds map[string][]object) {
 	t.Helper()
 	var pods []object

@@ -12,16 +12,15 @@ import (
 	"testing"
 )
 
-// canary is a secret that must not be found where it is not meant to be, in any
-// of the forms in which it might get there.
+// canary is a secret that must not be found outside its place, in any of the
+// encodings in which it might leak.
 type canary struct {
 	name  string
 	forms map[string]string
 }
 
-// plant makes a canary of a secret's bytes. Whoever cuts a secret short, or logs
-// the beginning of one, leaks it too: its first and last 16 bytes are looked for
-// by themselves.
+// plant makes a canary of a secret's bytes. A truncated secret, or a logged prefix,
+// is a leak too: its first and last 16 bytes are searched for separately.
 func plant(name string, secret []byte) canary {
 	if len(secret) < 12 {
 		panic("canary " + name + " is too short to be told from chance")
@@ -59,14 +58,14 @@ func (c canary) add(part string, secret []byte) {
 	for alphabet, encoding := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "URL's base64": base64.RawURLEncoding} {
 		for before := range 3 { // bytes that may stand before it
 			text := encoding.EncodeToString(append(make([]byte, before), secret...))
-			// Only characters all of whose bits are the secret's.
+			// Only characters all of whose bits belong to the secret.
 			from, to := (before*8+5)/6, (before+len(secret))*8/6
 			c.forms[fmt.Sprintf("%sin %s after %d bytes", part, alphabet, before)] = text[from:to]
 		}
 	}
 }
 
-// search says which canaries are in a text, and how.
+// search returns the canaries found in a text, and their encodings.
 func search(canaries []canary, text string) []string {
 	var found []string
 	for _, c := range canaries {
@@ -80,8 +79,8 @@ func search(canaries []canary, text string) []string {
 	return found
 }
 
-// TestCanarySearch shows that the searcher finds what it is to find, whatever it
-// is wrapped in, and nothing else.
+// TestCanarySearch checks that the search finds every canary, in every encoding, and
+// nothing else.
 func TestCanarySearch(t *testing.T) {
 	t.Parallel()
 	raw := make([]byte, 32)

@@ -27,15 +27,15 @@ import (
 	"github.com/conclave-mpc/conclave/session/share"
 )
 
-// aviary is a scenario with planted secrets, and all the places to which they
-// must not have flown.
+// aviary is a scenario with planted secrets, and all the places where they must not
+// appear.
 type aviary struct {
 	t        *testing.T
 	c        *testCluster
 	binary   string // conclave
 	dir      string
 	canaries []canary
-	places   map[string]string // texts by where they come from
+	places   map[string]string // texts by their source
 	live     map[string]func() string
 	users    map[string]*cli
 	ids      map[string]*identity.Identity
@@ -50,10 +50,10 @@ const (
 	canaryGarbage    = "c4n4ry-t0ken-that-is-none"
 )
 
-// TestCanary lets real programs at their most talkative go through a key's whole
-// life with what goes wrong in one: mistyped passwords, refused messages,
-// damaged files, crashes. No secret is found in what they logged, said, answered,
-// stored in Redis, were started with, or wrote when they crashed.
+// TestCanary runs real programs at their most verbose through a key's whole life
+// with its failures: mistyped passwords, refused messages, damaged files, crashes.
+// No secret is found in their logs, output, answers, data in Redis, arguments and
+// environment, or crash output.
 func TestCanary(t *testing.T) {
 	inTurn(t, "long stories", 0, 2)
 	t.Parallel()
@@ -114,8 +114,8 @@ func (a *aviary) file(name, text string) string {
 	return path
 }
 
-// try runs a program to its end, which is a failure if fails is true, and keeps
-// what it printed.
+// try runs a program to its end, which must be a failure if fails is true, and keeps
+// its output.
 func (a *aviary) try(fails bool, cmd *exec.Cmd, stdin string) string {
 	a.t.Helper()
 	cmd.Stdin = strings.NewReader(stdin)
@@ -127,7 +127,7 @@ func (a *aviary) try(fails bool, cmd *exec.Cmd, stdin string) string {
 	return string(out)
 }
 
-// enter makes accounts and identities, logs in, and starts the participants.
+// enter creates accounts and identities, logs in, and starts the participants.
 func (a *aviary) enter() {
 	a.t.Helper()
 	daemon, err := conclaved()
@@ -162,7 +162,7 @@ func (a *aviary) enter() {
 	}
 }
 
-// plantToken plants what of a login's token is secret: its signature.
+// plantToken plants the secret part of a login's token: its signature.
 func (a *aviary) plantToken(u *cli, user string) {
 	a.t.Helper()
 	text, err := os.ReadFile(filepath.Join(u.home, "profile.json"))
@@ -182,8 +182,8 @@ func (a *aviary) plantToken(u *cli, user string) {
 	a.plant("token of "+user, raw)
 }
 
-// plantIdentity plants the private keys of an identity. If its file is protected,
-// then with all the work that a real program puts into it.
+// plantIdentity plants the private keys of an identity. If its file is protected, it
+// uses the real work factor.
 func (a *aviary) plantIdentity(u *cli, user string) {
 	a.t.Helper()
 	text, err := os.ReadFile(filepath.Join(u.home, "identity"))
@@ -218,7 +218,7 @@ func (a *aviary) plantIdentity(u *cli, user string) {
 	}
 }
 
-// participant starts one that logs all it can.
+// participant starts a participant with full logging.
 func (a *aviary) participant(user string) {
 	a.t.Helper()
 	cmd, out := a.users[user].participate(user, "--verbose")
@@ -226,7 +226,7 @@ func (a *aviary) participant(user string) {
 	a.live["log of participant "+user] = out.String
 }
 
-// sign makes a key and a signature.
+// sign generates a key and a signature.
 func (a *aviary) sign() (keyID string) {
 	a.t.Helper()
 	var key struct {
@@ -238,7 +238,7 @@ func (a *aviary) sign() (keyID string) {
 	return key.KeyID
 }
 
-// plantShares plants what is sealed in the shares, and the key they would make.
+// plantShares plants the plaintext of the shares, and the key they would make.
 func (a *aviary) plantShares(keyID string) {
 	a.t.Helper()
 	var shares []*share.Share
@@ -269,7 +269,7 @@ func (a *aviary) plantShares(keyID string) {
 	a.plant("private key of "+keyID, raw)
 }
 
-// secretOf opens a share with age alone and takes its number out.
+// secretOf opens a share with age alone and extracts its number.
 func secretOf(t *testing.T, shareJSON string, id age.Identity) *big.Int {
 	t.Helper()
 	var outside struct{ Sealed string }
@@ -300,7 +300,7 @@ func (a *aviary) seedClients() {
 		a.plant("token of "+s.user, []byte(strings.Split(s.token, ".")[2]))
 	}
 	g.keygen(a.t)
-	// Before a share is refused it has been read.
+	// A share is read before it is refused.
 	g.p[1].send("keygen_complete", object{"key_id": "none", "part_index": 1, "account_addr": g.key.address, "share_json": plainShare(1)})
 	g.p[1].expect("error")
 	for _, s := range append(g.p[1:], g.coordinator) {
@@ -314,7 +314,7 @@ func (a *aviary) seedClients() {
 	}
 }
 
-// mistakes are those of people, of files, and of strangers.
+// mistakes are errors of people, of files, and of unregistered users.
 func (a *aviary) mistakes(keyID string) {
 	a.t.Helper()
 	bob, alice := a.users["bob"], a.users["alice"]
@@ -358,7 +358,7 @@ func (a *aviary) mistakes(keyID string) {
 	}
 }
 
-// http keeps what a node answers.
+// http keeps a node's answer.
 func (a *aviary) http(method, url, token, body string) {
 	a.t.Helper()
 	req, err := http.NewRequest(method, url, strings.NewReader(body))
@@ -370,7 +370,7 @@ func (a *aviary) http(method, url, token, body string) {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		a.t.Logf("%s %s: %v", method, url, err) // cut off, which is an answer too
+		a.t.Logf("%s %s: %v", method, url, err) // cut off, which counts as an answer
 		return
 	}
 	defer resp.Body.Close()
@@ -381,7 +381,7 @@ func (a *aviary) http(method, url, token, body string) {
 	a.places[fmt.Sprintf("answer %d to %s %s", len(a.places), method, url)] = fmt.Sprint(resp.Status, resp.Header, string(text))
 }
 
-// socket keeps what a node says to a first frame.
+// socket keeps a node's answer to a first frame.
 func (a *aviary) socket(frame string) {
 	a.t.Helper()
 	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(a.c.nodes[1].base, "http")+"/ws", nil)
@@ -406,7 +406,7 @@ func (a *aviary) socket(frame string) {
 	}
 }
 
-// look takes what a node and the processes show of themselves.
+// look collects everything that a node and the processes expose.
 func (a *aviary) look() {
 	a.t.Helper()
 	for _, path := range []string{"/metrics", "/healthz", "/readyz", "/openapi.json", "/debug/pprof/goroutine?debug=2", "/debug/vars"} {
@@ -431,7 +431,7 @@ func (a *aviary) process(name string, pid int, arguments bool) {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
 		switch {
 		case errors.Is(err, os.ErrPermission) && file == "environ":
-			// Not even we may read it, for the process hides its memory.
+			// This user may not read it either: the process hides its memory.
 		case err != nil:
 			a.t.Fatal(err)
 		case file == "limits":
@@ -470,8 +470,8 @@ func (a *aviary) crash() {
 	a.places["log of the nodes"] = a.c.logs.String()
 }
 
-// leakIsFound shows that one careless line would have been found in each place,
-// for each secret.
+// leakIsFound checks that one careless line would be found in each place, for each
+// secret.
 func (a *aviary) leakIsFound() {
 	a.t.Helper()
 	if len(a.places) < 50 || len(a.canaries) < 25 {

@@ -22,18 +22,18 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// What whoever records at a server does with the recording. tss-lib's keygen
-// sends each party's polynomial point by point to the others; who sees enough
-// points of everybody's adds up the polynomials at 0, and has the key.
+// The attack with a recording made at a server. tss-lib's keygen sends each party's
+// polynomial point by point to the others; with enough points of all parties the
+// polynomials can be added up at 0, which is the key.
 
-// sighting is one message of a keygen as it passed: from which part to which.
+// sighting is one captured message of a keygen: from which part to which.
 type sighting struct {
 	from, to int
 	body     []byte
 }
 
-// readings are what a body may be: a message as tss-lib sends it, its bare
-// content, and content behind the two bytes that begin a body of ours.
+// readings are the possible forms of a body: a message as tss-lib sends it, its bare
+// content, and content after the two bytes that begin a body of ours.
 var readings = []func(body []byte) (share *big.Int, ok bool){
 	func(body []byte) (*big.Int, bool) {
 		msg, err := tss.ParseWireMessage(body, tss.NewPartyID("x", "x", big.NewInt(1)), false)
@@ -52,8 +52,7 @@ var readings = []func(body []byte) (share *big.Int, ok bool){
 	func(body []byte) (*big.Int, bool) { return bareShare(body[min(2, len(body)):]) },
 }
 
-// bareShare reads a content; the one field that matters is the same on both
-// curves.
+// bareShare reads a content; the one relevant field is the same on both curves.
 func bareShare(content []byte) (*big.Int, bool) {
 	var m ecdsakeygen.KGRound2Message1
 	if proto.Unmarshal(content, &m) != nil || len(m.GetShare()) == 0 || len(m.GetShare()) > 32 {
@@ -64,8 +63,8 @@ func bareShare(content []byte) (*big.Int, bool) {
 
 var errNoKey = errors.New("the recording does not give the key")
 
-// recoverKey computes a private key from sightings of its keygen. Places is where
-// each part's share lies, which is no secret.
+// recoverKey computes a private key from sightings of its keygen. places is the
+// position of each part's share, which is not secret.
 func recoverKey(curve pubkey.Curve, threshold int, places map[int]*big.Int, seen []sighting, public *crypto.ECPoint) (*big.Int, error) {
 	order := curveOrder(curve)
 	for _, reading := range readings {
@@ -127,7 +126,7 @@ func curveOrder(curve pubkey.Curve) *big.Int {
 	return tss.S256().Params().N
 }
 
-// fits reports whether a number is a public key's private one.
+// fits reports whether a number is the private key of a public key.
 func fits(curve pubkey.Curve, private *big.Int, public *crypto.ECPoint) bool {
 	if private.Sign() == 0 {
 		return false
@@ -139,8 +138,8 @@ func fits(curve pubkey.Curve, private *big.Int, public *crypto.ECPoint) bool {
 	return crypto.ScalarBaseMult(ec, private).Equals(public)
 }
 
-// sharesIn finds shares as tss-lib saves them, wherever they lie open in a
-// recording: places on the polynomial, and what is there.
+// sharesIn finds shares as tss-lib saves them, unencrypted, anywhere in a recording:
+// positions on the polynomial, and values.
 func sharesIn(recording [][]byte) (places, values map[int]*big.Int) {
 	places, values = map[int]*big.Int{}, map[int]*big.Int{}
 	known := map[string]bool{}
@@ -158,8 +157,8 @@ func sharesIn(recording [][]byte) (places, values map[int]*big.Int) {
 
 var savedShare = regexp.MustCompile(`"Xi":(\d+),"ShareID":(\d+)`)
 
-// roundsIn finds the round messages in a recording of any kind: frames, and what
-// Redis is told and tells.
+// roundsIn finds the round messages in a recording of any kind: frames, and traffic
+// to and from Redis.
 func roundsIn(recording [][]byte) []sighting {
 	var seen []sighting
 	pattern := regexp.MustCompile(`"from":(\d+),"to":(\d+),"body":"([^"]+)"`)
@@ -180,8 +179,8 @@ var (
 	hexRun    = regexp.MustCompile(`[0-9a-fA-F]{32,}`)
 )
 
-// peel returns a recording with all that is encoded in it besides: JSON within
-// JSON, base64 and hex, in each other too. What occurs twice is looked at once.
+// peel returns a recording with everything encoded in it: JSON within JSON, base64
+// and hex, nested too. Duplicates are processed once.
 func peel(recording [][]byte) [][]byte {
 	known := map[string]bool{}
 	fresh := func(text []byte) bool {
@@ -212,8 +211,8 @@ func peel(recording [][]byte) [][]byte {
 	return append(all, layer...)
 }
 
-// decodings are what a run of base64 may say: it may begin with what belongs to
-// something else.
+// decodings are the possible decodings of a run of base64: it may begin with
+// characters of something else.
 func decodings(run []byte) [][]byte {
 	var all [][]byte
 	for skip := range 4 {
@@ -229,7 +228,7 @@ func decodings(run []byte) [][]byte {
 	return all
 }
 
-// number returns the forms in which a secret number may lie about, by name.
+// number returns the encodings of a secret number, by name.
 func number(n *big.Int) map[string][]byte {
 	b := n.FillBytes(make([]byte, max(32, (n.BitLen()+7)/8)))
 	little := slices.Clone(b)
@@ -262,8 +261,8 @@ func leaks(recording [][]byte, secrets map[string]*big.Int, texts map[string]str
 	return found
 }
 
-// TestLeaksAreFound plants a secret in each form in which leaks looks for it, on
-// its own and within something else.
+// TestLeaksAreFound plants a secret in each form that leaks searches for, alone and
+// embedded.
 func TestLeaksAreFound(t *testing.T) {
 	t.Parallel()
 	secret, _ := new(big.Int).SetString("8a5c0d1e2f3041526374859607a8b9cadbecfd0e1f30415263748596a7b8c9da", 16)

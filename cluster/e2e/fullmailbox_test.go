@@ -12,9 +12,9 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// TestFullMailboxOfAHolder fills the mailbox of a holder who is away: two others
-// sign without it, at once, and nobody is blamed; a keygen, which needs it, fails
-// and says why. Once it is back it signs again.
+// TestFullMailboxOfAHolder fills the mailbox of an absent holder: two others sign
+// without it, at once, and no culprit is named; a keygen, which needs it, fails and
+// says why. Once it is back it signs again.
 func TestFullMailboxOfAHolder(t *testing.T) {
 	t.Parallel()
 	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {

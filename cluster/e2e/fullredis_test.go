@@ -24,10 +24,10 @@ import (
 
 const (
 	leaseTTL = 6 * time.Second  // of a node, as package cluster presets it
-	healedIn = 10 * time.Second // after there is room again
+	healedIn = 10 * time.Second // after memory is available again
 )
 
-// fill makes a Redis full: what it holds is more than it may.
+// fill makes a Redis full: its data exceeds its limit.
 func fill(t *testing.T, rdb redis.Cmdable) {
 	t.Helper()
 	if err := rdb.ConfigSet(context.Background(), "maxmemory", "1mb").Err(); err != nil {
@@ -38,7 +38,7 @@ func fill(t *testing.T, rdb redis.Cmdable) {
 	}
 }
 
-// makeRoom is the end of it.
+// makeRoom ends that.
 func makeRoom(t *testing.T, rdb redis.Cmdable) time.Time {
 	t.Helper()
 	if err := rdb.ConfigSet(context.Background(), "maxmemory", "0").Err(); err != nil {
@@ -47,7 +47,7 @@ func makeRoom(t *testing.T, rdb redis.Cmdable) time.Time {
 	return time.Now()
 }
 
-// storage is what a node says of it where it says that it is ready.
+// storage is a node's report about storage, in its readiness.
 func (c *testCluster) storage(n *process) string {
 	status, health := c.call(n, "GET", "/readyz", "", nil)
 	if status != http.StatusOK {
@@ -56,7 +56,7 @@ func (c *testCluster) storage(n *process) string {
 	return fmt.Sprint(health["storage"])
 }
 
-// full waits until all nodes know it.
+// full waits until all nodes have noticed.
 func (c *testCluster) full() {
 	c.t.Helper()
 	for _, n := range c.nodes {
@@ -64,8 +64,8 @@ func (c *testCluster) full() {
 	}
 }
 
-// TestFullRedis fills Redis on purpose, beyond a node's lease: everybody stays
-// connected and reads, what has begun ends, and it heals by itself.
+// TestFullRedis fills Redis on purpose, for longer than a node's lease: all clients
+// stay connected and can read, running sessions end, and it recovers by itself.
 func TestFullRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
@@ -94,7 +94,7 @@ type fullRedis struct {
 	rdb      redis.UniversalClient
 	cfg      node.Config
 	g        *parts
-	late     *seedClient // who is away until Redis is full
+	late     *seedClient // away until Redis is full
 	token    string      // alice's
 	expiring string      // sessions that are open when it is full
 	doomed   string
@@ -124,7 +124,7 @@ func (f *fullRedis) before() {
 	f.sockets = map[*seedClient]any{f.g.coordinator: f.g.coordinator.ws, f.g.p[1]: f.g.p[1].ws, f.g.p[3]: f.g.p[3].ws}
 }
 
-// connected holds that sockets are what they were, and nodes ready.
+// connected checks that sockets are unchanged, and nodes ready.
 func (f *fullRedis) connected() {
 	f.t.Helper()
 	for s, ws := range f.sockets {
@@ -185,7 +185,7 @@ func (f *fullRedis) refuses() {
 	}
 }
 
-// ends ends what can be ended, and bars who must be barred.
+// ends ends sessions and tokens, which must work on a full Redis.
 func (f *fullRedis) ends() {
 	t, c, ctx := f.t, f.c, context.Background()
 	t.Helper()
@@ -218,7 +218,7 @@ func (f *fullRedis) ends() {
 	}
 }
 
-// joins has somebody who was away connect, and acknowledge.
+// joins has an absent client connect, and acknowledge.
 func (f *fullRedis) joins() {
 	t := f.t
 	t.Helper()
@@ -252,7 +252,7 @@ func (f *fullRedis) restarts() {
 func (f *fullRedis) after(room time.Time) {
 	t := f.t
 	t.Helper()
-	// Their ends reach everybody: alice's outcomes, the participants' notices.
+	// Their ends reach all: alice's outcomes, the participants' notices.
 	for _, s := range []*seedClient{f.g.p[1], f.late, f.g.p[3]} {
 		for _, id := range []string{f.expiring, f.doomed} {
 			s.take("the end of "+id, func(m wire.Message) bool {
@@ -280,8 +280,8 @@ func (f *fullRedis) after(room time.Time) {
 }
 
 // TestFullRedisWhileSigning fills Redis in the middle of a signing of real parties,
-// for longer than they wait for each other: it is tried again by the same signers,
-// and nobody is blamed. A request is refused at once, and not held back.
+// for longer than they wait for each other: the same signers try again, and no
+// culprit is named. A request is refused at once, and not held back.
 func TestFullRedisWhileSigning(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
@@ -340,8 +340,8 @@ func TestFullRedisWhileSigning(t *testing.T) {
 	}
 }
 
-// TestMemoryReserve holds that nodes refuse what is new before Redis does, and what
-// has begun not.
+// TestMemoryReserve checks that nodes refuse new requests before Redis does, but not
+// running sessions.
 func TestMemoryReserve(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
@@ -365,7 +365,7 @@ func TestMemoryReserve(t *testing.T) {
 	c.full()
 	g.coordinator.send("sign_request", object{"key_id": g.keyID, "data": "new"})
 	g.coordinator.expectError(wire.CodeStorageFull)
-	// The same that is open is not new.
+	// A repeated request of an open session is not new.
 	g.coordinator.send("sign_request", object{"key_id": g.keyID, "data": "begun", "participants": partNames[1:3]})
 	for i := 1; i <= 2; i++ {
 		g.p[i].send("sign_response", object{"key_id": g.keyID, "part_index": i, "response": true})
@@ -396,8 +396,8 @@ func TestMemoryReserve(t *testing.T) {
 	}
 }
 
-// TestFullShard fills one master of a Redis Cluster, the one with the list of what
-// is due and then the one with the node's record: it is as if all were full.
+// TestFullShard fills one master of a Redis Cluster, the one with the due list and
+// then the one with the node's record: the effect is as if all were full.
 func TestFullShard(t *testing.T) {
 	inTurn(t, "shards", 2, 4)
 	t.Parallel()

@@ -166,9 +166,8 @@ const seenBytes = 1 << 20
 
 // TestHostileAccounts runs a coordinator and its participants at their worst within
 // the default limits, beside others who sign: those continue, Redis grows by no more
-// than the budgets, and the data left after an hour is a small part of them. It
-// takes seconds; CONCLAVE_HOSTILE=10m sets how long. The times it prints are
-// informative.
+// than the budgets, and after an hour a small part of them is left. It takes
+// seconds; CONCLAVE_HOSTILE=10m sets how long. The printed times are informative.
 func TestHostileAccounts(t *testing.T) {
 	inTurn(t, "hostile crowds", 0, 3)
 	t.Parallel()

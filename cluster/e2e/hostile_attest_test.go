@@ -16,8 +16,8 @@ import (
 )
 
 // ownCommittee makes a key of the attacker's own, whose parties have the names of
-// the participants, and what they attest of it, all to one's satisfaction who
-// does not know them.
+// the participants, and their attestations, valid for a verifier who does not know
+// them.
 func ownCommittee(t *testing.T, keyID, session string) (key share.Public, attestations []string) {
 	t.Helper()
 	c := partytest.NewCommittee(t, len(partUsers))
@@ -34,9 +34,9 @@ func ownCommittee(t *testing.T, keyID, session string) (key share.Public, attest
 	return key, attestations
 }
 
-// TestKeyOfTheServer has the server tell the coordinator of a key that it has
-// alone, to which people would send what they want to keep. The participants have
-// made another one, and she believes them alone.
+// TestKeyOfTheServer has the server report to the coordinator a key that it holds
+// alone, to which people would send funds. The participants have made another one,
+// and she believes them alone.
 func TestKeyOfTheServer(t *testing.T) {
 	inTurn(t, "webhooks and keys", 1, 3)
 	t.Parallel()
@@ -96,7 +96,7 @@ func TestKeyOfTheServer(t *testing.T) {
 			}
 		}
 	}
-	// What a participant attests can be changed on its way, and then it is refused.
+	// A participant's attestation that is changed in transit is refused.
 	for name, tc := range map[string]struct {
 		change func(p *wire.KeygenComplete)
 		fault  trust.AttestationFault
@@ -115,9 +115,9 @@ func TestKeyOfTheServer(t *testing.T) {
 	h.stillSigns(h.honest(pubkey.Ed25519), "after all")
 }
 
-// TestKeyOfAnotherCoordinator: mallory may ask the participants for keys as well.
-// With a server's help she has one made under the name of alice's, with which she
-// may ask for signatures, and alice is told that it is hers.
+// TestKeyOfAnotherCoordinator: mallory may request keys from the participants as
+// well. With a server's help she has one made under the name of alice's, with which
+// she may request signatures, and alice is told that it is hers.
 func TestKeyOfAnotherCoordinator(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -147,8 +147,8 @@ func TestKeyOfAnotherCoordinator(t *testing.T) {
 	}
 }
 
-// TestKeyOfStrangers: of whom a coordinator knows nothing the server can tell her
-// anything; that is what she is told, and where pins are demanded nothing is asked.
+// TestKeyOfStrangers: about participants unknown to a coordinator the server can lie
+// to her; she is told so, and if pins are required no request is made.
 func TestKeyOfStrangers(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -166,7 +166,8 @@ func TestKeyOfStrangers(t *testing.T) {
 	if err != nil || key.Attested() || len(key.AttestedBy) != 3 || !key.AttestedBy[0].First {
 		t.Errorf("attested by the attacker: got %+v, %v", key, err)
 	}
-	// With one whom she knows, all is known: he has made the key with the others.
+	// With one known participant, all are known: he has made the key with the
+	// others.
 	known := new(participant.MemStore)
 	if err := known.Pin("carol", h.p["carol"].cfg.Identity.Public().Fingerprint()); err != nil {
 		t.Fatal(err)

@@ -25,27 +25,27 @@ type ending int
 
 const (
 	declines   ending = iota // bob declines the invitation, by himself
-	refuses                  // bob does not run, and says why
+	refuses                  // bob does not run, and reports why
 	ignores                  // bob does nothing at all, and the session expires at its deadline
 	harmless                 // it changes nothing: the outcome is what everybody approved
-	unattested               // bob attests what he was told, and alice does not believe the key
+	unattested               // bob attests the false data, and alice does not believe the key
 )
 
-// lie is a change to one field of what the server tells bob.
+// lie is a change to one field of a message from the server to bob.
 type lie struct {
 	name   string // of the case, beginning with the field's
 	change func(o object)
-	ends   ending // where requests are not signed
+	ends   ending // if requests are not signed
 	reason string // bob's, in part
-	blames []int  // whom bob blames
+	blames []int  // culprits named by bob
 
-	// signed is set for a lie about what the coordinator signs: if she does, bob
-	// declines it at sight.
+	// signed is set for a lie about a field that the coordinator signs: if she
+	// signs, bob declines at sight.
 	signed bool
 }
 
-// whereabouts are the fields that say to what an answer belongs. After a lie about one, bob's
-// answers are set right on their way back, or the node would not take them.
+// whereabouts are the fields that identify an answer's session. After a lie about one,
+// bob's answers are corrected on their way back, or the node would not accept them.
 var whereabouts = []string{"key_id", "part_index", "session_id"}
 
 // setTo is the change of one field to a value.
@@ -53,8 +53,8 @@ func setTo(field string, value any) func(object) {
 	return func(o object) { o[field] = value }
 }
 
-// lying returns the attack that changes every message of a type on its way to
-// bob, and what he answers so that the node takes it.
+// lying returns the attack that changes every message of a type to bob, and his
+// answers so that the node accepts them.
 func lying(t *testing.T, kind wire.Type, change func(object)) func(frame) []wire.Message {
 	truth := map[string]any{} // by "field=lie"
 	return func(f frame) []wire.Message {
@@ -86,7 +86,7 @@ func lying(t *testing.T, kind wire.Type, change func(object)) func(frame) []wire
 	}
 }
 
-// allFields holds that a table has a case for every field of a payload.
+// allFields checks that a table has a case for every field of a payload.
 func allFields(t *testing.T, p wire.Payload, table []lie) {
 	t.Helper()
 	covered := map[string]bool{}
@@ -106,7 +106,7 @@ func allFields(t *testing.T, p wire.Payload, table []lie) {
 	}
 }
 
-// expect holds bob's part of an attack against how it must end, and the outcome.
+// expect checks bob's part of an attack and the outcome against the expected end.
 func (l lie) expect(h *hostile, mark int, err error) {
 	h.t.Helper()
 	var out *request.OutcomeError
@@ -178,10 +178,10 @@ const (
 	refusesRound = "the server refuses a round message"
 )
 
-// ignoredFor is how long a session goes on of which bob knows nothing.
+// ignoredFor is how long a session goes on that bob does not know of.
 const ignoredFor = 6 * time.Second
 
-// when says how a lie ends where requests are signed, or are not.
+// when returns how a lie ends with signed or unsigned requests.
 func (l lie) when(signs bool) lie {
 	if l.signed && signs {
 		l.ends, l.reason, l.blames = declines, otherwise, nil
@@ -189,8 +189,8 @@ func (l lie) when(signs bool) lie {
 	return l
 }
 
-// refusedAs is how a session ends that bob refuses to run. What he says of an
-// attempt of which the node does not know changes nothing, before the deadline.
+// refusedAs is how a session ends that bob refuses to run. His report about an
+// attempt unknown to the node changes nothing, before the deadline.
 func (l lie) refusedAs() wire.Status {
 	if l.reason == refusesRound {
 		return wire.StatusExpired
@@ -205,8 +205,8 @@ func (l lie) expires() time.Duration {
 	return 0
 }
 
-// TestLiesAboutSigning changes each field of what bob is told of a signing. The
-// invitation is approved whatever it says: what stops a lie is not attention.
+// TestLiesAboutSigning changes each field of bob's messages about a signing. The
+// invitation is approved regardless: lies are not stopped by attention.
 func TestLiesAboutSigning(t *testing.T) {
 	t.Parallel()
 	signedOrNot(t, func(t *testing.T, signs bool) { lieAboutSigning(t, captured(t, signs), signs) })
@@ -286,7 +286,7 @@ func lieAboutSigning(t *testing.T, h *hostile, signs bool) {
 	allFields(t, new(wire.SignInvite), invite)
 	allFields(t, new(wire.SignParams), params)
 	tables := map[wire.Type][]lie{wire.TypeSignInvite: invite}
-	if signs { // by then it makes no difference any more
+	if signs { // by then it makes no difference
 		tables[wire.TypeSignParams] = params
 	}
 	for kind, table := range tables {
@@ -306,15 +306,14 @@ func lieAboutSigning(t *testing.T, h *hostile, signs bool) {
 	h.stillSigns(key, "after all", "bob", "carol")
 }
 
-// TestLiesAboutKeygen changes each field of what bob is told of a key that is to
-// be made.
+// TestLiesAboutKeygen changes each field of bob's messages about a keygen.
 func TestLiesAboutKeygen(t *testing.T) {
 	t.Parallel()
 	signedOrNot(t, func(t *testing.T, signs bool) { lieAboutKeygen(t, captured(t, signs), signs) })
 }
 
 func lieAboutKeygen(t *testing.T, h *hostile, signs bool) {
-	h.honest(pubkey.Ed25519) // so that everybody knows everybody
+	h.honest(pubkey.Ed25519) // so that all identities are known
 	stranger := partytest.Identity(t).Public().String()
 	each := func(change func(part float64, p map[string]any)) func(o object) {
 		return func(o object) {
@@ -398,8 +397,8 @@ func lieAboutKeygen(t *testing.T, h *hostile, signs bool) {
 	h.stillSigns(h.honest(pubkey.Ed25519), "after all", "bob", "carol")
 }
 
-// sameKey holds that the three participants have shares of the key, and of the
-// same committee.
+// sameKey checks that the three participants have shares of the key, and of the same
+// committee.
 func (h *hostile) sameKey(key client.Key) {
 	h.t.Helper()
 	for i, user := range partUsers {

@@ -19,7 +19,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// answer waits for a participant's answer to an invitation of the attacker's.
+// answer waits for a participant's answer to the attacker's invitation.
 func (h *hostile) answer(mark int, user, session string) (accepted bool, reason string) {
 	h.t.Helper()
 	eventually(h.t, user+" answers "+session, func() bool {
@@ -40,8 +40,8 @@ func (h *hostile) answer(mark int, user, session string) (accepted bool, reason 
 	return accepted, reason
 }
 
-// TestForgedRequests has the server ask for signatures by itself, with all that
-// it can lay its hands on.
+// TestForgedRequests has the server request signatures by itself, with everything it
+// can obtain.
 func TestForgedRequests(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -53,7 +53,7 @@ func TestForgedRequests(t *testing.T) {
 	oldKeygen := toldTo[wire.KeygenInvite](h, 0, "bob")[0]
 	now := time.Now()
 
-	// What the attacker would have to have signed, and by whom it can.
+	// The fields that must be signed, and the signers available to the attacker.
 	forged := wire.SignInvite{
 		KeyID: key.KeyID, Data: data, AccountAddr: key.AccountAddr, PartIndex: 1, Participants: []string{"bob", "carol"},
 		SessionID: "sg-forged", Coordinator: "alice", Hash: "none", Digest: pubkey.Encode([]byte(data)), Deadline: now.Add(time.Minute),
@@ -118,12 +118,12 @@ func TestForgedRequests(t *testing.T) {
 			Hash: "none", Digest: invite.Digest, Parties: toldTo[wire.SignParams](h, 0, "bob")[0].Parties,
 		}))
 	}
-	h.stillSigns(key, "after all", "bob", "carol") // and bob has looked at everything before
+	h.stillSigns(key, "after all", "bob", "carol") // bob has checked all earlier requests
 	if n := len(sentBy[wire.SignResult](h, mark, "bob")); n > 2 {
 		t.Errorf("bob has signed %d times, want the two honest ones", n)
 	}
 
-	// A key: an old request once more, in another session.
+	// A key: an old request repeated in another session.
 	again := *oldKeygen
 	again.SessionID = "kg-forged"
 	mark = h.mark()
@@ -133,8 +133,8 @@ func TestForgedRequests(t *testing.T) {
 	}
 }
 
-// TestChangedRequests changes what alice asks for before the node has it, so that
-// node and participants all agree on what she does not want.
+// TestChangedRequests changes alice's requests before the node has them, so that
+// node and participants agree on a request that she did not make.
 func TestChangedRequests(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -162,7 +162,7 @@ func TestChangedRequests(t *testing.T) {
 	} {
 		mark := h.mark()
 		h.attack(changing(change, nil))
-		// Of a session by another name alice never hears.
+		// alice never hears of a session by another name.
 		_, err := h.sign(key, "Pay 5 ether to Bob", 0, "bob", "carol")
 		var out *request.OutcomeError
 		if !errors.As(err, &out) || out.Status != wire.StatusRejected || len(out.Culprits) != 0 {
@@ -253,8 +253,8 @@ func forgeAnswers(t *testing.T, approve participant.Approver) {
 	}
 }
 
-// TestReplaysAfterRestart says everything again to a participant that was
-// restarted in between, with what it has on its disk.
+// TestReplaysAfterRestart repeats everything to a participant that was restarted in
+// between, with the content of its disk.
 func TestReplaysAfterRestart(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -291,7 +291,7 @@ func TestReplaysAfterRestart(t *testing.T) {
 			h.tell("bob", f.m)
 		}
 	}
-	for _, f := range past { // and attempts that never were
+	for _, f := range past { // and attempts that never existed
 		if p, ok := read[wire.SignParams](f.m); ok && f.user == "bob" && !f.up {
 			p.Attempt = 2
 			h.tell("bob", write(f.m, p))
@@ -313,8 +313,8 @@ func TestReplaysAfterRestart(t *testing.T) {
 	h.stillSigns(key, "after all", "bob", "carol")
 }
 
-// TestForgedTokens has the attacker issue tokens as it likes. It is anybody to the
-// servers; to the clients it is not.
+// TestForgedTokens has the attacker issue arbitrary tokens. The servers accept it as
+// any user; the clients do not.
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -338,7 +338,7 @@ func TestForgedTokens(t *testing.T) {
 		t.Error("the MPC ran")
 	}
 
-	// As carol, with all of hers that a server has: her sealed share.
+	// As carol, with everything of hers that a server has: her sealed share.
 	h.alice = alice
 	h.c.enter(alice, asks, participant.Config{})
 	carol := h.p["carol"]

@@ -26,13 +26,12 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// hostile is a captured server. Clients reach a real node through it, and
-// whoever holds it reads every frame, both ways, and can change, drop, hold,
-// repeat and add what they like: what an attacker at a node, or at the load
-// balancer, can do.
+// hostile is a captured server. Clients reach a real node through it; it reads every
+// frame, both ways, and can change, drop, hold, repeat and add any: the powers of an
+// attacker at a node, or at the load balancer.
 //
-// The clients are real: alice asks, and bob, carol and dave hold the parts 1, 2
-// and 3.
+// The clients are real: alice is the coordinator, and bob, carol and dave hold the
+// parts 1, 2 and 3.
 type hostile struct {
 	t     *testing.T
 	c     *testCluster
@@ -46,11 +45,11 @@ type hostile struct {
 	meddle   func(f frame) []wire.Message
 
 	mu      sync.Mutex
-	tape    []frame // all that passed, as it came
+	tape    []frame // all frames, in order of arrival
 	sockets map[string]*tapped
 }
 
-// victim is a participant, and what it keeps on its own machine.
+// victim is a participant, and the data on its own machine.
 type victim struct {
 	*real
 	cfg  client.Config
@@ -73,10 +72,10 @@ type tapped struct {
 
 var partUsers = []string{"bob", "carol", "dave"}
 
-// captured starts a node, captures it, and lets everybody connect. Signs says
-// whether alice signs her requests, so that participants approve nothing else;
-// if not, they approve whatever the server says, and what stops an attack is
-// neither attention nor her signature.
+// captured starts a node, captures it, and connects all clients. signs says whether
+// alice signs her requests, so that participants approve nothing else; if not, they
+// approve everything the server sends, so attacks are stopped neither by attention
+// nor by her signature.
 func captured(t *testing.T, signs bool, flags ...string) *hostile {
 	t.Helper()
 	c := newCluster(t, redistest.Mini(t), redistest.Prefix(), flags...)
@@ -133,7 +132,7 @@ func (h *hostile) gather(signs bool) {
 	}
 }
 
-// ask starts the coordinator again, with another Config than it had.
+// ask restarts the coordinator with a changed Config.
 func (h *hostile) ask(change func(cfg *client.Config)) {
 	h.t.Helper()
 	h.alice.stop()
@@ -141,8 +140,8 @@ func (h *hostile) ask(change func(cfg *client.Config)) {
 	h.c.enter(h.alice, h.asks, participant.Config{})
 }
 
-// enter starts a participant, or starts it again after its end, with what its
-// Config and its stores hold by now.
+// enter starts a participant, or restarts it, with the current content of its Config
+// and stores.
 func (h *hostile) enter(user string) {
 	h.t.Helper()
 	v := h.p[user]
@@ -189,8 +188,8 @@ func (h *hostile) serve(w http.ResponseWriter, r *http.Request) {
 
 func (s *tapped) close() { _, _ = s.in.Close(), s.node.Close() }
 
-// carry passes frames on in one direction until a side closes, and then the
-// close code.
+// carry passes frames on in one direction until a side closes, and then the close
+// code.
 func (h *hostile) carry(s *tapped, user string, up bool) {
 	from, to := s.node, s.in
 	if up {
@@ -208,7 +207,7 @@ func (h *hostile) carry(s *tapped, user string, up bool) {
 	}
 }
 
-// pass records one frame, and delivers what the attacker makes of it.
+// pass records one frame, and delivers the attacker's version of it.
 func (h *hostile) pass(s *tapped, user string, up bool, raw []byte) {
 	f := frame{user: user, up: up, raw: raw}
 	if err := json.Unmarshal(raw, &f.m); err != nil {
@@ -236,18 +235,18 @@ func (s *tapped) send(up bool, m wire.Message) {
 	}
 	s.write.Lock()
 	defer s.write.Unlock()
-	_ = to.WriteJSON(m) // a client that has gone is the test's doing
+	_ = to.WriteJSON(m) // a client that has gone was stopped by the test
 }
 
-// attack sets what is done to each frame: the frames to deliver in its place.
-// Nil passes everything on.
+// attack sets the function that returns the frames to deliver in place of each
+// frame. Nil passes everything on.
 func (h *hostile) attack(meddle func(f frame) []wire.Message) {
 	h.meddling.Lock()
 	defer h.meddling.Unlock()
 	h.meddle = meddle
 }
 
-// tell sends a user a message of the attacker's own making.
+// tell sends a user a message made by the attacker.
 func (h *hostile) tell(user string, m wire.Message) {
 	h.mu.Lock()
 	s := h.sockets[user]
@@ -256,8 +255,7 @@ func (h *hostile) tell(user string, m wire.Message) {
 	s.send(false, m)
 }
 
-// speak sends the node a message as a user: the tokens pass through the
-// attacker's hands.
+// speak sends the node a message as a user: the attacker sees all tokens.
 func (h *hostile) speak(user string, p wire.Payload) {
 	h.mu.Lock()
 	s := h.sockets[user]
@@ -273,19 +271,19 @@ func (h *hostile) speak(user string, p wire.Payload) {
 }
 
 // unauthentic returns how many round messages participants have refused so far,
-// because nobody can be shown to have sent them there.
+// because their sender could not be verified.
 func (h *hostile) unauthentic() int {
 	return strings.Count(h.logs.String(), party.ErrNotAuthentic.Error())
 }
 
-// mark returns a place on the tape.
+// mark returns a position on the tape.
 func (h *hostile) mark() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.tape)
 }
 
-// since returns what passed after a mark.
+// since returns the frames after a mark.
 func (h *hostile) since(mark int) []frame {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -329,7 +327,7 @@ func sentBy[T any, P payload[T]](h *hostile, mark int, user string) []P {
 	return list
 }
 
-// toldTo is sentBy for what the node has sent to a user.
+// toldTo is sentBy for messages from the node to a user.
 func toldTo[T any, P payload[T]](h *hostile, mark int, user string) []P {
 	var list []P
 	for _, f := range h.since(mark) {
@@ -340,14 +338,14 @@ func toldTo[T any, P payload[T]](h *hostile, mark int, user string) []P {
 	return list
 }
 
-// keygen asks for a 2-of-3 key.
+// keygen requests a 2-of-3 key.
 func (h *hostile) keygen(curve pubkey.Curve, expires time.Duration) (client.Key, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), mpcWithin)
 	defer cancel()
 	return h.alice.Keygen(ctx, client.KeygenRequest{Threshold: 2, Participants: partUsers, Curve: curve, ExpiresIn: expires})
 }
 
-// sign asks users for a signature.
+// sign requests a signature by the given users.
 func (h *hostile) sign(key client.Key, data string, expires time.Duration, users ...string) (client.Signature, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), mpcWithin)
 	defer cancel()
@@ -356,7 +354,7 @@ func (h *hostile) sign(key client.Key, data string, expires time.Duration, users
 	})
 }
 
-// honest makes a key while the attacker only reads.
+// honest generates a key while the attacker only reads.
 func (h *hostile) honest(curve pubkey.Curve) client.Key {
 	h.t.Helper()
 	h.attack(nil)
@@ -367,7 +365,7 @@ func (h *hostile) honest(curve pubkey.Curve) client.Key {
 	return key
 }
 
-// stillSigns shows that an attack has left the parties as able as before.
+// stillSigns checks that the parties can still sign after an attack.
 func (h *hostile) stillSigns(key client.Key, data string, users ...string) {
 	h.t.Helper()
 	h.attack(nil)
@@ -378,9 +376,9 @@ func (h *hostile) stillSigns(key client.Key, data string, users ...string) {
 	independent(h.t, key, data, sig.Signature)
 }
 
-// onlySigned holds that every signature any client has made since a mark is over
-// data. One that was known before is none: the second signer's of an earlier
-// signing, which may come after its outcome.
+// onlySigned checks that every signature any client has made since a mark is over
+// data. It ignores signatures known before: the second signer's of an earlier
+// signing may arrive after its outcome.
 func (h *hostile) onlySigned(mark int, key client.Key, data string) {
 	h.t.Helper()
 	known := map[string]bool{}
@@ -409,7 +407,7 @@ func (h *hostile) share(user string, key client.Key) (sealed string, public shar
 	return sealed, public
 }
 
-// roundOf and wireRound are what a client does with round messages.
+// roundOf and wireRound convert round messages as a client does.
 func roundOf(m *wire.TSSMessage) party.Message {
 	body, _ := base64.StdEncoding.DecodeString(m.Body)
 	sig, _ := base64.StdEncoding.DecodeString(m.Sig)

@@ -20,9 +20,9 @@ import (
 // shortTransaction is an unsigned Ethereum transaction of 32 bytes.
 const shortTransaction = "0xdf80018252089435353535353535353535353535353535353535350180018080"
 
-// TestUnclearRequests: what two programs may read as two things, or could be meant
-// in two ways, is refused over both protocols, by the field, before anybody is
-// asked.
+// TestUnclearRequests: data that two programs may read differently, or that is
+// ambiguous, is refused over both protocols, by the field, before any participant is
+// invited.
 func TestUnclearRequests(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, withKEK, func(t *testing.T, c *testCluster) {
@@ -71,7 +71,7 @@ func TestUnclearRequests(t *testing.T) {
 				t.Errorf("%s was asked %d times", g.p[i].user, n)
 			}
 		}
-		// With a hash it is clear.
+		// A hash makes it unambiguous.
 		for _, hash := range []string{"none", "keccak256"} {
 			g.coordinator.send("sign_request", object{"key_id": g.keyID, "data": shortTransaction, "hash": hash})
 			invite := g.p[1].expect("sign_invite")
@@ -82,16 +82,16 @@ func TestUnclearRequests(t *testing.T) {
 	})
 }
 
-// TestNamesComeBack: whatever may become a name is read again under it, through
-// every path of the web API; what may not be is refused over both protocols; and
-// what has another name from before can be read.
+// TestNamesComeBack: every valid name can be read again under it, through every path
+// of the web API; an invalid one is refused over both protocols; and records with a
+// formerly valid name can be read.
 func TestNamesComeBack(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, append([]string{"--request-limit", "-1", "--rate-limit", "-1"}, withKEK...), func(t *testing.T, c *testCluster) {
 		ctx := context.Background()
 		alice := c.client("alice", wire.RoleCoordinator).connect(c.nodes[0])
 		admin := c.token("root", wire.RoleAdmin)
-		c.client("bob", wire.RoleParticipant).connect(c.nodes[0]) // of one who was never here the mailbox is small
+		c.client("bob", wire.RoleParticipant).connect(c.nodes[0]) // a user who was never here has a small mailbox
 		api := func(token string) *rest.Client {
 			a, err := rest.New(rest.Config{URLs: []string{c.nodes[0].base}, Token: client.StaticToken(token)})
 			if err != nil {
@@ -155,7 +155,7 @@ func TestNamesComeBack(t *testing.T) {
 	})
 }
 
-// readFormer gives a key names that were good once, in Redis, and reads it.
+// readFormer gives a key formerly valid names, in Redis, and reads it.
 func readFormer(t *testing.T, c *testCluster, admin *rest.Client) {
 	ctx := context.Background()
 	record, err := c.rdb.HGetAll(ctx, c.prefix+"key:{events}").Result()

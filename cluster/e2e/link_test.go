@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// link is the way from one node to Redis: a TCP proxy that can be cut, slowed,
-// held and made to lose connections. The zero fault passes everything.
+// link is the connection from one node to Redis: a TCP proxy that can be cut,
+// slowed, held and made to lose connections. The zero fault passes everything.
 type link struct {
 	listen net.Listener
 	target string
@@ -29,14 +29,14 @@ type link struct {
 	subs  map[net.Conn]struct{}      // ends, at Redis, of connections that subscribe
 }
 
-// record keeps all that passes from now on.
+// record records all traffic from now on.
 func (k *link) record() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.tapes = map[net.Conn]*bytes.Buffer{}
 }
 
-// recorded returns it, each connection's each way by itself.
+// recorded returns it, each connection's two directions separately.
 func (k *link) recorded() [][]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -60,18 +60,18 @@ func (k *link) keep(from net.Conn, piece []byte) {
 	k.tapes[from].Write(piece)
 }
 
-// linkFault is what ails a link.
+// linkFault is the fault of a link.
 type linkFault struct {
 	cut   bool          // refuse and close everything
 	hold  bool          // pass nothing on, lose nothing: all of it arrives when the hold ends
 	delay time.Duration // of each piece, each way
 	lose  float64       // chance of each piece to be lost with its connection
 
-	holdAt string // if not empty, hold begins when a request with this text in it comes by
+	holdAt string // if not empty, hold begins when a request with this text passes
 	loseAt string // if not empty, each request with this text in it is lost with its connection
 
-	deaf  bool          // what Redis publishes does not arrive, and the connections stay
-	clock time.Duration // what the node is told of Redis's clock is so much later than it is
+	deaf  bool          // Redis's published messages do not arrive, and the connections stay
+	clock time.Duration // offset added to Redis's clock in replies to the node
 }
 
 func newLink(tb testing.TB, target string) *link {
@@ -149,7 +149,7 @@ func (k *link) pass(from, to net.Conn, requests bool) {
 		delete(k.subs, from)
 	}()
 	piece := make([]byte, 64<<10)
-	deafened := false // for good: what was lost leaves a gap in the stream
+	deafened := false // permanently: the lost data leaves a gap in the stream
 	for {
 		n, err := from.Read(piece)
 		if n > 0 {
@@ -174,14 +174,14 @@ func (k *link) pass(from, to net.Conn, requests bool) {
 	}
 }
 
-// turn lets new connections lead to another server. Those that are open stay.
+// turn redirects new connections to another server. Open ones stay.
 func (k *link) turn(target string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.target = target
 }
 
-// deafens reports whether what comes from Redis on this connection is lost.
+// deafens reports whether data from Redis on this connection is lost.
 func (k *link) deafens(from net.Conn) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -192,7 +192,7 @@ func (k *link) deafens(from net.Conn) bool {
 // timeReply is Redis's answer to TIME.
 var timeReply = regexp.MustCompile(`\*2\r\n\$10\r\n(\d{10})\r\n\$\d\r\n\d{1,6}\r\n`)
 
-// tell changes the times in a piece as the fault has it.
+// tell shifts the times in a piece by the fault's clock.
 func (k *link) tell(piece []byte) {
 	k.mu.Lock()
 	off := k.fault.clock
@@ -206,7 +206,7 @@ func (k *link) tell(piece []byte) {
 	}
 }
 
-// watch begins to hold when it sees what it is to hold at, and notes who subscribes.
+// watch begins to hold at the text of holdAt, and records subscribers.
 func (k *link) watch(piece []byte, to net.Conn) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -219,7 +219,7 @@ func (k *link) watch(piece []byte, to net.Conn) {
 	}
 }
 
-// loses reports whether a piece is of the requests that do not arrive.
+// loses reports whether a piece contains a request to lose.
 func (k *link) loses(piece []byte) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -233,7 +233,7 @@ func (k *link) holding() bool {
 	return k.fault.hold
 }
 
-// transit is what befalls one piece; false means that it is lost.
+// transit applies the fault to one piece; false means that it is lost.
 func (k *link) transit() bool {
 	k.mu.Lock()
 	f, free := k.fault, k.free
@@ -249,7 +249,7 @@ func (k *link) transit() bool {
 	return f.lose == 0 || rand.Float64() >= f.lose
 }
 
-// waitFor lets time pass, and reports whether ctx still runs.
+// waitFor waits for d, and reports whether ctx still runs.
 func waitFor(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

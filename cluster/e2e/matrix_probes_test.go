@@ -52,7 +52,7 @@ func probeHeartbeat(w *stage) probe {
 	}}
 }
 
-// probePresence: every user is present, where its socket is.
+// probePresence: every user is present, at the node of its socket.
 func probePresence(w *stage) probe {
 	token := w.c.token("root", wire.RoleAdmin)
 	present := func(ctx context.Context, s *speaker) error {
@@ -85,8 +85,7 @@ func probePresence(w *stage) probe {
 	}}
 }
 
-// probeMailboxes: an invitation waits for somebody who is away, and who comes after
-// the act.
+// probeMailboxes: an invitation waits for an absent user, who returns after the act.
 func probeMailboxes(w *stage) probe {
 	outcome := make(chan wire.Payload, 1)
 	return probe{
@@ -108,8 +107,8 @@ func probeMailboxes(w *stage) probe {
 	}
 }
 
-// probeSessions: a signing runs, and goes on afterwards; another begins meanwhile.
-// After a loss those who had what is lost sign too.
+// probeSessions: a signing runs, and continues afterwards; another begins meanwhile.
+// After a loss, users whose messages were lost sign too.
 func probeSessions(w *stage) probe {
 	g := w.main
 	var running, begun <-chan wire.Payload
@@ -150,7 +149,7 @@ func (m *member) plays(data string) bool {
 	return false
 }
 
-// wake ends a member's muteness: it does what it has left undone.
+// wake ends a member's muteness: it does its pending work.
 func (m *member) wake() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -188,8 +187,8 @@ func probeLocks(w *stage) probe {
 	}
 }
 
-// probeSubscriptions: each node hears, and what one says reaches users of the other
-// at once.
+// probeSubscriptions: each node is notified, and messages through one reach users of
+// the other at once.
 func probeSubscriptions(w *stage) probe {
 	g := w.main
 	heard := func(ctx context.Context) error {
@@ -242,7 +241,7 @@ func probeDueList(w *stage) probe {
 	}
 }
 
-// probeWebhooks: of every session that has ended the outcome is told, under one id.
+// probeWebhooks: the outcome of every ended session is delivered, under one id.
 func probeWebhooks(w *stage) probe {
 	told := func() error {
 		ids := map[string]string{} // by session
@@ -267,8 +266,8 @@ func probeWebhooks(w *stage) probe {
 	}}
 }
 
-// probeAudit: the end of every session that has ended is in the audit, once, and the
-// audit is whole.
+// probeAudit: the end of every ended session is in the audit, once, and the audit is
+// complete.
 func probeAudit(w *stage) probe {
 	return probe{after: func(ctx context.Context) error {
 		err := success(ctx, "a signing to be audited", w.ask(w.main, "audited", 0))
@@ -368,7 +367,7 @@ func probeTokens(w *stage) probe {
 	}
 }
 
-// tokens returns what is not as it should be of tokens; a renewal is made once.
+// tokens returns the first fault with tokens; a renewal is made once.
 func (w *stage) tokens(ctx context.Context, early, late string, renewal *string) error {
 	for _, n := range w.nodes {
 		for what, token := range map[string]string{"before": early, "during": late} {

@@ -49,7 +49,7 @@ type real struct {
 	user     string
 	identity *identity.Identity
 	store    *participant.MemStore
-	stop     func() // ends it as a crash would: without a word, and returns when it has ended
+	stop     func() // ends it as a crash would: without a close frame; returns when it has ended
 
 	mu    sync.Mutex
 	node  string
@@ -85,8 +85,8 @@ func (c *testCluster) joinApproving(user string, role wire.Role, first, fixture 
 	return r
 }
 
-// enter connects a user with the real client, as its Config says but for token
-// and events, and waits until it has registered. Part is for participants.
+// enter connects a user with the real client, with its Config except for token and
+// events, and waits until it has registered. part is for participants.
 func (c *testCluster) enter(r *real, cfg client.Config, part participant.Config) {
 	c.t.Helper()
 	r.identity = cfg.Identity
@@ -114,7 +114,7 @@ func (c *testCluster) enter(r *real, cfg client.Config, part participant.Config)
 	}
 }
 
-// acquaintance is whom the real clients of a cluster know.
+// acquaintance is the set of identities that a cluster's real clients know.
 type acquaintance struct {
 	pins   map[string]string       // fingerprints of coordinators
 	stores []*participant.MemStore // of participants
@@ -184,7 +184,7 @@ func (c *testCluster) crew() *crew {
 	return m
 }
 
-// stop ends everybody.
+// stop stops all clients.
 func (m *crew) stop() {
 	m.asks.stop()
 	for _, p := range m.p {
@@ -219,7 +219,7 @@ func (m *crew) trySign(key client.Key, data string, participants ...string) (cli
 	return m.asks.Sign(ctx, client.SignRequest{KeyID: key.KeyID, AccountAddr: key.AccountAddr, Data: data, Participants: participants})
 }
 
-// independent checks a signature with code that had no part in making it.
+// independent checks a signature with code that was not used in making it.
 func independent(t *testing.T, key client.Key, data, signature string) {
 	t.Helper()
 	raw, err := pubkey.Decode(signature)
@@ -252,9 +252,9 @@ func independent(t *testing.T, key client.Key, data, signature string) {
 	}
 }
 
-// onBest runs a test of expensive MPC once: on a real Redis where there is one.
-// The sample has it in the demonstration (cmd/conclave-demo), which makes a key of
-// 2 of 3, signs, and kills a node in the middle of a signing.
+// onBest runs a test of expensive MPC once: on a real Redis if installed. In the
+// sample the demonstration covers it (cmd/conclave-demo), which generates a 2-of-3
+// key, signs, and kills a node in the middle of a signing.
 func onBest(t *testing.T, nodes int, test func(t *testing.T, c *testCluster)) {
 	t.Helper()
 	if !sample.Full() {
@@ -301,8 +301,8 @@ func TestMPCSecp256k1(t *testing.T) {
 	})
 }
 
-// nothingReadable looks for anything of tss-lib's in what the servers keep: all
-// bodies and shares are sealed.
+// nothingReadable searches the servers' data for content of tss-lib: all bodies and
+// shares are sealed.
 func (m *crew) nothingReadable() {
 	m.c.t.Helper()
 	for key, content := range m.c.everything() {
@@ -314,8 +314,8 @@ func (m *crew) nothingReadable() {
 	}
 }
 
-// signThroughKill signs, and kills -9 the node that holds the first signer's
-// socket when that one is in the given round.
+// signThroughKill signs, and kills -9 the node that holds the first signer's socket
+// when that signer is in the given round.
 func (m *crew) signThroughKill(key client.Key, data string, round int) {
 	m.c.t.Helper()
 	var once sync.Once
@@ -391,7 +391,7 @@ func TestMPCKilledInEveryRound(t *testing.T) {
 	})
 }
 
-// TestMPCSignerDies ends a signer's process in the middle of a signing; another
+// TestMPCSignerDies kills a signer's process in the middle of a signing; another
 // acceptor takes its place.
 func TestMPCSignerDies(t *testing.T) {
 	t.Parallel()

@@ -98,8 +98,7 @@ func TestNginx(t *testing.T) {
 		c.visit(door, fmt.Sprintf("after-kill-%d", i))
 	}
 	c.revive()
-	// nginx does not check readiness: before it, the node would send a client away
-	// (4004).
+	// nginx does not check readiness: an early client would be sent away (4004).
 	eventually(t, "the node is ready", func() bool { return c.node(victim).status("/readyz") == http.StatusOK })
 	visits := 0 // each by another user, because of the limit on connecting
 	eventually(t, "nginx takes the node back", func() bool {

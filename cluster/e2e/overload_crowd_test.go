@@ -61,8 +61,7 @@ func (k *thin) open(base string) (err error) {
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 	if _, err = io.WriteString(k, request); err == nil {
 		var head []byte
-		// Reading byte by byte would be slow; the server sends nothing unrequested after
-		// the head.
+		// Byte by byte would be slow; nothing unrequested follows the head.
 		if head, err = bufio.NewReaderSize(k, 512).ReadSlice('\n'); err == nil && !bytes.Contains(head, []byte(" 101 ")) {
 			err = errThinRefused
 		}

@@ -16,8 +16,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// flooder is one user who asks for keygens, all of them valid and each another,
-// over a socket and the web API at one time, many times as fast as a user may.
+// flooder is one user who requests distinct, valid keygens, over a WebSocket and the
+// web API concurrently, many times faster than a user may.
 type flooder struct {
 	c     *testCluster
 	n     *process
@@ -33,8 +33,8 @@ type flooder struct {
 	refused  atomic.Int64 // likewise
 }
 
-// What the flooder asks for in each tick of 10 ms: 2500 a second in all, where 50
-// are allowed.
+// The flooder's requests in each tick of 10 ms: 2500 a second in all, where 50 are
+// allowed.
 const (
 	floodTick   = 10 * time.Millisecond
 	floodFrames = 9
@@ -60,7 +60,7 @@ func (f *flooder) end() {
 	f.over.Wait()
 }
 
-// ticks calls do while the flood is on.
+// ticks calls do while the flood lasts.
 func (f *flooder) ticks(do func()) {
 	tick := time.NewTicker(floodTick)
 	defer tick.Stop()
@@ -140,7 +140,7 @@ func (f *flooder) hear(conn net.Conn) {
 	}
 }
 
-// pause ends the flood and waits for what is under way.
+// pause stops the flood and waits for pending answers.
 func (f *flooder) pause() {
 	f.on.Store(false)
 	deadline := time.Now().Add(patience / 2)
@@ -150,8 +150,8 @@ func (f *flooder) pause() {
 	f.pending.Store(0)
 }
 
-// call asks over the web API, on one connection that is kept, without waiting for
-// the answers.
+// call requests over the web API, on one connection that is kept, without waiting
+// for the answers.
 func (f *flooder) call() {
 	addr := strings.TrimPrefix(f.n.base, "http://")
 	body := `{"threshold":2,"participants":["x1","x2","x3"]}`
@@ -179,7 +179,7 @@ func (f *flooder) call() {
 	}
 }
 
-// count reads answers and counts what they say.
+// count reads answers and counts them by outcome.
 func (f *flooder) count(conn net.Conn) {
 	lines := bufio.NewScanner(conn)
 	for lines.Scan() {
@@ -196,11 +196,11 @@ func (f *flooder) count(conn net.Conn) {
 	}
 }
 
-// TestFloodBesideSigner: a user who asks for 2500 valid keygens a second
-// does not slow another's signings, on the same node, by more than twice. The
-// figures are medians of one run in which calm and flood take turns, so that
-// whatever else slows the machine slows both; as a machine may be busy with
-// something else all the same, the first good one of eight tries counts.
+// TestFloodBesideSigner: a user who sends 2500 valid keygen requests a second does
+// not slow another's signings on the same node by more than a factor of two. The
+// figures are medians of one run in which calm and flood alternate, so that other
+// load slows both; as the machine may still be busy, the first good one of eight
+// tries counts.
 func TestFloodBesideSigner(t *testing.T) {
 	inTurn(t, "long stories", 1, 2)
 	needRedis(t)
@@ -236,7 +236,7 @@ func TestFloodBesideSigner(t *testing.T) {
 				f.on.Store(true)
 			}
 			begun := time.Now()
-			sign() // to be in the middle of it
+			sign() // sign during the flood
 			for range signings {
 				took[turn%2] = append(took[turn%2], sign())
 			}

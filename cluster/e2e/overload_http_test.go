@@ -16,8 +16,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestSlowHTTP opens connections that never finish what they begin: each is
-// closed, and others are answered meanwhile.
+// TestSlowHTTP opens connections that never finish their requests: each is closed,
+// and others are answered meanwhile.
 func TestSlowHTTP(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, nil, func(t *testing.T, c *testCluster) {
@@ -56,9 +56,8 @@ func TestSlowHTTP(t *testing.T) {
 	})
 }
 
-// TestConnectionsAreBounded fills a node with sockets and connections: it
-// refuses more, web calls are answered still, and when they have gone others are
-// let in.
+// TestConnectionsAreBounded fills a node with sockets and connections: it refuses
+// more, web calls are still answered, and when they have gone others are let in.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	const most = 40
@@ -73,7 +72,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 		if err := one.open(n.base); !errors.Is(err, errThinRefused) {
 			t.Errorf("one more socket: %v, want it refused", err)
 		}
-		// Web calls have room beside the sockets, but not without end.
+		// Web calls have room beside the sockets, but a limited amount.
 		var idle []net.Conn
 		closed := 0
 		for range 3 * most {
@@ -101,8 +100,8 @@ func TestConnectionsAreBounded(t *testing.T) {
 	})
 }
 
-// TestReconnectStorm: a user who connects again and again is told to wait, and
-// gets in again after that.
+// TestReconnectStorm: a user who reconnects again and again is told to wait, and
+// gets in after that.
 func TestReconnectStorm(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, []string{"--register-limit", "0.5"}, func(t *testing.T, c *testCluster) { // five at once
@@ -131,8 +130,8 @@ func TestReconnectStorm(t *testing.T) {
 	})
 }
 
-// TestRequestLimit: requests beyond the limit are refused, whether they come over
-// the socket or the web API, and change nothing; another user is not concerned.
+// TestRequestLimit: requests beyond the limit are refused, over the WebSocket and
+// the web API, and change nothing; other users are not affected.
 func TestRequestLimit(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, []string{"--request-limit", "0.05"}, func(t *testing.T, c *testCluster) { // one at once

@@ -30,8 +30,8 @@ type shippedRedis struct {
 
 const conclavePassword, adminPassword = "test-only password of conclave", "test-only password of people"
 
-// startShippedRedis runs deploy/redis-start.sh; only paths and addresses differ
-// from what it ships.
+// startShippedRedis runs deploy/redis-start.sh; only paths and addresses differ from
+// the shipped files.
 func startShippedRedis(t *testing.T, script string) *shippedRedis {
 	t.Helper()
 	dir := t.TempDir()
@@ -59,13 +59,13 @@ func startShippedRedis(t *testing.T, script string) *shippedRedis {
 	return nil
 }
 
-// url is how conclaved reaches it.
+// url is the URL for conclaved.
 func (r *shippedRedis) url(password string) string {
 	return "redis://conclave:" + strings.ReplaceAll(password, " ", "%20") + "@" + r.addr + "/0"
 }
 
 // shippedCluster is a cluster whose nodes are user conclave, with the prefix that
-// users.acl allows. Tests look at it as somebody who may everything.
+// users.acl allows. Tests inspect it as a user with all rights.
 func shippedCluster(t *testing.T, r *shippedRedis, nodes int) *testCluster {
 	t.Helper()
 	c := newClusterAt(t, r.url(conclavePassword), r.admin, append(slices.Clone(withKEK), "--require-durable-redis")...)
@@ -108,8 +108,8 @@ func TestRedisConf(t *testing.T) {
 	r.refuses(t)
 }
 
-// useEverything goes through what a cluster does: load while a node dies, accounts,
-// the seed's keygen and signing, the web API, cancelling, a node that leaves.
+// useEverything exercises a cluster: load while a node dies, accounts, the seed's
+// keygen and signing, the web API, cancelling, a node that leaves.
 func useEverything(t *testing.T, c *testCluster, r *shippedRedis) {
 	t.Helper()
 	a := arenaAt(t, c, 1, c.nodes[0].base, c.nodes[1].base)
@@ -156,15 +156,15 @@ func useEverything(t *testing.T, c *testCluster, r *shippedRedis) {
 	}
 }
 
-// notHere are rights that a server alone has no use for.
+// notHere are rights that a single server does not need.
 var notHere = map[string]string{
 	"wait": "--redis-wait-replicas", "select": "a database other than 0",
 	"spublish": "Redis Cluster", "ssubscribe": "Redis Cluster", "sunsubscribe": "Redis Cluster", "cluster|slots": "Redis Cluster",
 	"cluster|shards": "Redis Cluster", "command": "Redis Cluster", "readonly": "Redis Cluster", "asking": "Redis Cluster",
 }
 
-// leastPrivilege holds user conclave's rights against what Redis has seen it do
-// and what the scripts call: whatever else it has is there for a reason.
+// leastPrivilege checks user conclave's rights against the commands that Redis has
+// seen and that the scripts call: any further right must be listed with a reason.
 func (r *shippedRedis) leastPrivilege(t *testing.T) {
 	t.Helper()
 	ctx := context.Background()
@@ -191,8 +191,8 @@ func (r *shippedRedis) leastPrivilege(t *testing.T) {
 	}
 }
 
-// coversScripts ends the test when a script, run or not, calls what user conclave
-// may not: add it to users.acl.
+// coversScripts fails the test if a script, run or not, calls a command that user
+// conclave may not: add it to users.acl.
 func (r *shippedRedis) coversScripts(t *testing.T) {
 	t.Helper()
 	allowed := r.rights(t)
@@ -225,7 +225,7 @@ func (r *shippedRedis) rights(t *testing.T) []string {
 
 var scriptCall = regexp.MustCompile(`redis\.p?call\('([A-Z]+)'(?:, '([A-Z]+)')?`)
 
-// scriptCommands are what the Lua scripts call, whether a test gets there or not.
+// scriptCommands are the commands that the Lua scripts call, in tests or not.
 func scriptCommands(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
@@ -249,8 +249,8 @@ func scriptCommands(t *testing.T) map[string]bool {
 	return names
 }
 
-// refuses looks at what user conclave must not be able to do, and at who else
-// gets in.
+// refuses checks that user conclave cannot do more, and that other users get no
+// access.
 func (r *shippedRedis) refuses(t *testing.T) {
 	t.Helper()
 	ctx := context.Background()
@@ -280,8 +280,8 @@ func (r *shippedRedis) refuses(t *testing.T) {
 	}
 }
 
-// TestRedisConfWithReplicas takes the lines for replicas in: with one the nodes
-// work, and without it Redis takes no writes.
+// TestRedisConfWithReplicas uncomments the lines for replicas: with one the nodes
+// work, and without it Redis accepts no writes.
 func TestRedisConfWithReplicas(t *testing.T) {
 	inTurn(t, "replicas", 2, 4)
 	t.Parallel()
@@ -315,7 +315,7 @@ func TestRedisConfWithReplicas(t *testing.T) {
 	c := newClusterAt(t, r.url(conclavePassword), r.admin, flags(arenaFlags, safely, []string{"--require-durable-redis"})...)
 	c.prefix = "conclave:"
 	c.start()
-	a := arenaAt(t, c, 1, c.nodes[0].base) // its users try again when the replica is slow to answer
+	a := arenaAt(t, c, 1, c.nodes[0].base) // its users retry when the replica is slow to answer
 	a.load(1, 20*time.Millisecond)
 	a.more(5)
 	report(t, a, a.settle())

@@ -18,7 +18,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// redisDoor is one address before whichever Redis is the master.
+// redisDoor is one address in front of the current Redis master.
 type redisDoor struct {
 	listen net.Listener
 	mu     sync.Mutex
@@ -69,7 +69,7 @@ func (d *redisDoor) accept() {
 	}
 }
 
-// turn sends everybody to another server.
+// turn redirects all connections to another server.
 func (d *redisDoor) turn(target string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -80,7 +80,7 @@ func (d *redisDoor) turn(target string) {
 	d.conns = nil
 }
 
-// invited reports whether a client was shown an invitation to sign that.
+// invited reports whether a client received an invitation to sign data.
 func (s *seedClient) invited(data string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,8 +106,9 @@ func (s *seedClient) resume(n *process) (confirm object) {
 	return s.expect("register_confirm")
 }
 
-// A failover loses what clients have had: invitations to seed clients, one of which is
-// away meanwhile, and a signing of real ones. Afterwards everybody is reached.
+// A failover loses messages that clients have received: invitations to seed clients,
+// one of which is away meanwhile, and a signing of real ones. Afterwards all are
+// reached.
 func TestRolledBackRedis(t *testing.T) {
 	t.Parallel()
 	if !sample.Full() {

@@ -14,17 +14,17 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// afterFailover is how soon sessions must go on once a replica has taken over and
+// afterFailover is how soon sessions must continue once a replica has taken over and
 // the dead server is back as one: by itself go-redis would take up to a minute to
-// notice, and Sentinels take ten seconds or so to make a replica of it.
+// notice, and Sentinels take about ten seconds to make a replica of it.
 const afterFailover = 40 * time.Second
 
-// safely is how OPERATIONS says to run on a Redis that fails over: nothing is
-// acknowledged that a replica does not have.
+// safely is the setting in OPERATIONS for a Redis that fails over: a write is
+// acknowledged only when a replica has it.
 var safely = []string{"--redis-wait-replicas", "1"}
 
 // surely is for two replicas either of which may be promoted: an election prefers
-// the one that has more, and does not promise it. Seen under load with one to
+// the one with more data, but does not guarantee it. Seen under load with one to
 // wait for: the other was promoted, and ten acknowledged sessions were gone.
 var surely = []string{"--redis-wait-replicas", "2"}
 
@@ -54,9 +54,9 @@ func (w wholeCluster) Scan(ctx context.Context, _ uint64, match string, count in
 
 func flags(sets ...[]string) []string { return slices.Concat(sets...) }
 
-// TestOnRedisCluster has scripted clients and real parties make keys and sign,
-// on nodes whose Redis is a cluster of three shards. Redis Cluster refuses any
-// script that does not keep to one slot.
+// TestOnRedisCluster has scripted clients and real parties make keys and sign, on
+// nodes whose Redis is a cluster of three shards. Redis Cluster refuses any script
+// that uses more than one slot.
 func TestOnRedisCluster(t *testing.T) {
 	inTurn(t, "shards", 0, 4)
 	t.Parallel()
@@ -79,7 +79,7 @@ func TestOnRedisCluster(t *testing.T) {
 	m.nothingReadable()
 	c.endsAudited(c.nodes[0])
 
-	// Keys are on all shards, and nodes hear of messages by sharded pub/sub alone.
+	// Keys are on all shards, and nodes are notified by sharded pub/sub alone.
 	spread := 0
 	channels := map[string]bool{}
 	ctx := context.Background()
@@ -100,8 +100,8 @@ func TestOnRedisCluster(t *testing.T) {
 	}
 }
 
-// TestShardFailover kills -9 masters of shards under load: the one with the list
-// of what is due, and one with a node's channel.
+// TestShardFailover kills -9 masters of shards under load: the one with the due
+// list, and one with a node's channel.
 func TestShardFailover(t *testing.T) {
 	inTurn(t, "shards", 1, 4)
 	t.Parallel()

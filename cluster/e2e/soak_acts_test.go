@@ -12,21 +12,22 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// Faults of the soak that TestMatrix has too. One that loses what Redis has taken (a
-// failover without its tail, an older file) is not among them: the checker knows no
-// loss that is nobody's fault.
+// Faults of the soak that TestMatrix has too. Faults in which Redis loses accepted
+// writes (a failover without its tail, an older file) are not among them: the
+// checker treats every loss as Conclave's.
 
 // newArenaWithReplica is newArena on a master and its replica, behind one address
 // for each node, and another for the test itself.
 func newArenaWithReplica(t *testing.T, seed uint64, nodes, groups int, flags ...string) *arena {
 	t.Helper()
-	// In the soak something befalls Redis most of the time.
+	// In the soak Redis has a fault most of the time.
 	a := &arena{t: t, seed: seed, figures: newFigures(), within: 3 * time.Minute, waits: true}
 	args := []string{"--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 	a.redis = redistest.StartRedis(t, args...)
 	a.replica = redistest.StartRedis(t, args...)
 	host, port, _ := net.SplitHostPort(a.redis.Addr())
-	// Not in its arguments: who is killed was the master, and starts again as one.
+	// Not in its arguments: a server that is killed after being the master starts
+	// again as one.
 	if err := a.replica.Client(t).Do(context.Background(), "replicaof", host, port).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -42,8 +43,8 @@ func newArenaWithReplica(t *testing.T, seed uint64, nodes, groups int, flags ...
 	return a
 }
 
-// operate gives a fault of Redis its turn, and a connection to the master that stays
-// whatever the fault does to others.
+// operate gives a fault of Redis its turn, and a connection to the master that the
+// fault does not close.
 func (a *arena) operate(do func(op *redis.Conn)) bool {
 	if !a.redisTurn.TryLock() {
 		return false
@@ -57,15 +58,15 @@ func (a *arena) operate(do func(op *redis.Conn)) bool {
 	return true
 }
 
-// must reports a command that an operator's connection is refused.
+// must reports a refused command of an operator's connection.
 func (a *arena) must(op *redis.Conn, args ...any) {
 	if err := op.Do(context.Background(), args...).Err(); err != nil {
 		a.t.Errorf("%v: %v", args, err)
 	}
 }
 
-// switchMaster lets the master and the replica change places. Nodes keep their
-// connections; those of the test itself are made anew.
+// switchMaster swaps the master and the replica. Nodes keep their connections; the
+// test's own reconnect.
 func switchMaster(a *arena, _ *rand.Rand) bool {
 	if a.replica == nil || !a.redisTurn.TryLock() {
 		return false
@@ -94,7 +95,7 @@ func forgetPresence(a *arena, _ *rand.Rand) bool {
 	})
 }
 
-// turnAway ends all connections and takes none for a while.
+// turnAway closes all connections and accepts none for a while.
 func turnAway(a *arena, r *rand.Rand) bool {
 	return a.operate(func(op *redis.Conn) {
 		a.must(op, "config", "set", "maxclients", 1)
@@ -105,7 +106,7 @@ func turnAway(a *arena, r *rand.Rand) bool {
 	})
 }
 
-// withdrawRights takes one of the rights that nodes need away, and gives it back.
+// withdrawRights takes away one of the nodes' rights, and gives it back.
 func withdrawRights(a *arena, r *rand.Rand) bool {
 	rights := []string{"publish", "xadd", "hset", "zadd", "evalsha", "subscribe", "pexpire", "persist", "xdel", "del", "zrem", "hget", "sadd"}
 	right := rights[r.IntN(len(rights))]
@@ -116,7 +117,7 @@ func withdrawRights(a *arena, r *rand.Rand) bool {
 	})
 }
 
-// fillRedis has Redis hold more than it may, for a while.
+// fillRedis fills Redis beyond its limit, for a while.
 func fillRedis(a *arena, r *rand.Rand) bool {
 	return a.operate(func(op *redis.Conn) {
 		a.must(op, "config", "set", "maxmemory", "1mb")

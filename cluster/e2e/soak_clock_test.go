@@ -15,9 +15,9 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// TestOnlyRedisTellsTheTime has nodes whose clocks are a day before and a day
-// after that of Redis. Sessions, presence and mailboxes do not notice, and
-// deadlines come when Redis says so.
+// TestOnlyRedisTellsTheTime has nodes whose clocks are a day before and a day after
+// that of Redis. Sessions, presence and mailboxes are not affected, and deadlines
+// follow the clock of Redis.
 func TestOnlyRedisTellsTheTime(t *testing.T) {
 	t.Parallel()
 	for _, off := range []time.Duration{-26 * time.Hour, 26 * time.Hour} {
@@ -60,22 +60,22 @@ func TestOnlyRedisTellsTheTime(t *testing.T) {
 	}
 }
 
-// TestClocksOfNodes lists where the packages that keep state look at the clock
-// of their own process. Whoever adds to it must be sure that nothing there may
-// depend on nodes agreeing: that is what Redis's TIME is for.
+// TestClocksOfNodes lists where the packages that keep state read the clock of their
+// own process. Before adding to it, make sure that nothing there depends on nodes
+// agreeing: that is the purpose of Redis's TIME.
 func TestClocksOfNodes(t *testing.T) {
 	t.Parallel()
 	known := map[string]int{
 		"cluster/apart.go":           2, // for how long a mailbox is left alone, on the monotonic clock
-		"cluster/check.go":           1, // how long looking takes, on the monotonic clock
-		"cluster/cluster.go":         1, // start of the process: told, and base of the monotonic clock
-		"cluster/heartbeat.go":       1, // when a node was seen, for people; who is gone is decided by the lease in Redis
-		"cluster/presence.go":        1, // how long tidying up takes, on the monotonic clock
-		"cluster/send.go":            2, // whether a caller has stopped waiting; when a renewal was last; on the monotonic clock
-		"cluster/lock.go":            1, // begin of a measured time
+		"cluster/check.go":           1, // duration of a check, on the monotonic clock
+		"cluster/cluster.go":         1, // start of the process: reported, and base of the monotonic clock
+		"cluster/heartbeat.go":       1, // when a node was seen, for people; whether it is gone is decided by the lease in Redis
+		"cluster/presence.go":        1, // duration of the cleanup, on the monotonic clock
+		"cluster/send.go":            2, // whether a caller has stopped waiting; time of the last renewal; on the monotonic clock
+		"cluster/lock.go":            1, // start of a measurement
 		"session/service/lock.go":    1, // how long a lock was waited for, on the monotonic clock
-		"session/service/advance.go": 1, // begin of a measured time
-		"session/service/request.go": 1, // begin of a measured time
+		"session/service/advance.go": 1, // start of a measurement
+		"session/service/request.go": 1, // start of a measurement
 		"session/service/relay.go":   2, // age of a cache entry, on the monotonic clock
 	}
 	found := map[string]int{}

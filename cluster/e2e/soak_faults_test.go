@@ -15,11 +15,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// fault is something that befalls an arena.
+// fault is a failure or disturbance of an arena.
 type fault struct {
 	name string
-	// hurt does it, and returns when it is over; false says that another fault was
-	// in its way and nothing was done.
+	// hurt causes it, and returns when it is over; false means that another fault
+	// was in the way and nothing was done.
 	hurt func(a *arena, r *rand.Rand) bool
 	// promptly is how long a signature may take at most when this fault is the
 	// only one; zero where it must wait for the fault to end.
@@ -29,7 +29,7 @@ type fault struct {
 }
 
 // soon is more than anything takes that waits for no lease and no deadline, unless
-// the machine has no time for us at all: see TestFaults.
+// the machine is overloaded: see TestFaults.
 const soon = 10 * time.Second
 
 // faults are those of the long soak, and each has a short test of its own.
@@ -71,8 +71,8 @@ func (a *arena) between(r *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(r.Int64N(int64(most-least)+1))
 }
 
-// someNode takes a node that no other fault has, nil if there is none to spare:
-// one is always left alone.
+// someNode takes a node without a fault, nil if none can be spared: one is always
+// left alone.
 func (a *arena) someNode(r *rand.Rand) *arenaNode {
 	var mine *arenaNode
 	spare := 0
@@ -95,15 +95,15 @@ func (a *arena) someNode(r *rand.Rand) *arenaNode {
 	return mine
 }
 
-// killNode kills a node, has users of it and of others sign at once, and starts
-// it again after a while.
+// killNode kills a node, has users of it and of others sign at once, and starts it
+// again after a while.
 func killNode(a *arena, r *rand.Rand) bool {
 	n := a.someNode(r)
 	if n == nil {
 		return false
 	}
 	defer n.turn.Unlock()
-	undisturbed := a.redisTurn.TryLock() // else what is measured is another fault
+	undisturbed := a.redisTurn.TryLock() // otherwise it would measure another fault
 	away := map[*group][]string{}
 	for _, g := range a.groups {
 		away[g] = n.away(g)
@@ -135,7 +135,7 @@ func rollingRestart(a *arena, _ *rand.Rand) bool {
 	return true
 }
 
-// stopNode lets a node stand still and then go on as if nothing had been.
+// stopNode suspends a node and then resumes it.
 func stopNode(least, most time.Duration) func(*arena, *rand.Rand) bool {
 	return func(a *arena, r *rand.Rand) bool {
 		n := a.someNode(r)
@@ -156,7 +156,7 @@ func (a *arena) someSpeaker(r *rand.Rand) *speaker {
 	return all[r.IntN(len(all))]
 }
 
-// dropClients cuts sockets without a word; their users come back to any node.
+// dropClients cuts sockets without a close frame; their users reconnect to any node.
 func dropClients(a *arena, r *rand.Rand) bool {
 	for range 1 + r.IntN(2*len(a.groups)) {
 		a.someSpeaker(r).drop()
@@ -183,7 +183,7 @@ func raceSockets(a *arena, r *rand.Rand) bool {
 	return true
 }
 
-// replayRequests has coordinators say again what they have the outcome of.
+// replayRequests has coordinators repeat requests that already have an outcome.
 func replayRequests(a *arena, r *rand.Rand) bool {
 	g := a.groups[r.IntN(len(a.groups))]
 	g.mu.Lock()
@@ -225,8 +225,8 @@ func killRedis(a *arena, r *rand.Rand) bool {
 	return true
 }
 
-// freezeRedis has the server stand still for ten seconds, in a brief arena for a
-// little longer than a node's lease.
+// freezeRedis suspends the server for ten seconds, in a brief arena for a little
+// longer than a node's lease.
 func freezeRedis(a *arena, _ *rand.Rand) bool {
 	if !a.redisTurn.TryLock() {
 		return false
@@ -242,7 +242,7 @@ func freezeRedis(a *arena, _ *rand.Rand) bool {
 	return true
 }
 
-// ailLink gives the link of a node a fault for a while.
+// ailLink gives a node's link a fault for a while.
 func ailLink(f linkFault, least, most time.Duration) func(*arena, *rand.Rand) bool {
 	return func(a *arena, r *rand.Rand) bool {
 		n := a.someNode(r)
@@ -257,9 +257,9 @@ func ailLink(f linkFault, least, most time.Duration) func(*arena, *rand.Rand) bo
 	}
 }
 
-// staleCommit holds a node's link from the moment when a commit is on its way,
-// until long after its lock has ended and others have taken the session over;
-// then the commit arrives.
+// staleCommit holds a node's link from the moment when a commit is in flight, until
+// long after its lock has ended and others have taken the session over; then the
+// commit arrives.
 func staleCommit(a *arena, r *rand.Rand) bool {
 	n := a.someNode(r)
 	if n == nil {
@@ -276,13 +276,13 @@ func staleCommit(a *arena, r *rand.Rand) bool {
 	return true
 }
 
-// loseCommits lets a node do everything but change a session: what it was told
-// has not taken effect, and it must not say that it has.
+// loseCommits lets a node do everything except change a session: messages to it have
+// not taken effect, and it must not say that they have.
 func loseCommits(a *arena, r *rand.Rand) bool {
 	return ailLink(linkFault{loseAt: commitScript(a.t)}, 2*time.Second, 4*time.Second)(a, r)
 }
 
-// commitScript is how store/sessions calls the script that replaces a session.
+// commitScript is the call by which store/sessions replaces a session.
 func commitScript(t *testing.T) string {
 	source, err := os.ReadFile("../../cluster/store/sessions/commit.lua")
 	if err != nil {

@@ -181,7 +181,7 @@ func (g *group) work(ctx, life context.Context, r *rand.Rand, think time.Duratio
 	}
 }
 
-// whim decides whether a member declines or misbehaves, the same way on each call.
+// whim decides if a member misbehaves: the same way for the same arguments.
 func (m *member) whim(data string, one int) bool {
 	if m.g.a.docile {
 		return false

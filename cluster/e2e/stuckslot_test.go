@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// stick lets each script that names a key's slot fail with TRYAGAIN: the slot is
-// being moved, and some of its keys have been. It returns what ends that.
+// stick makes each script that names a key's slot fail with TRYAGAIN: the slot is
+// being moved, and some of its keys have been. It returns a function that ends that.
 func stick(t *testing.T, shards *redistest.Shards, key string) (heal func()) {
 	t.Helper()
 	ctx, all := context.Background(), shards.Client(t)
@@ -56,7 +56,7 @@ func stick(t *testing.T, shards *redistest.Shards, key string) (heal func()) {
 }
 
 // A slot that cannot be written holds one invitee's mailbox. The others, one of them
-// with a mailbox on the same server, sign meanwhile, and the invitee hears of it when
+// with a mailbox on the same server, sign meanwhile, and the invitee is notified when
 // its mailbox can be written again.
 func TestStuckSlotHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
