@@ -50,7 +50,7 @@ func (c *testCluster) trail(n *process) (entries []audit.Fields, head audit.Head
 	return entries, head
 }
 
-// phrase is an entry in a line, without its place, time and node.
+// phrase is an entry in a line, without its position, time and node.
 func phrase(f audit.Fields, names ...string) string {
 	var text []string
 	for _, name := range append([]string{"who", "what", "outcome"}, names...) {
@@ -61,8 +61,8 @@ func phrase(f audit.Fields, names ...string) string {
 	return strings.Join(text, " ")
 }
 
-// endsAudited waits until the audit has the end of every session that Redis
-// knows, and checks that it has each once and is whole.
+// endsAudited waits until the audit has the end of every session in Redis, and
+// checks that it has each once and is complete.
 func (c *testCluster) endsAudited(n *process) {
 	c.t.Helper()
 	c.settled() // a session is due until its end is in the audit
@@ -96,8 +96,8 @@ func (s *seedClient) sendAcked(kind string, payload any, id string) {
 	s.take("ack", func(m wire.Message) bool { return m.Type == wire.TypeAck && m.RequestID == id })
 }
 
-// TestAuditTrail goes through everything that is to be audited, on two nodes,
-// and holds that this, and nothing else, is in the audit.
+// TestAuditTrail goes through all audited actions, on two nodes, and checks that
+// exactly these are in the audit.
 func TestAuditTrail(t *testing.T) {
 	inTurn(t, "web API", 1, 2)
 	t.Parallel()
@@ -118,7 +118,7 @@ func TestAuditTrail(t *testing.T) {
 		g.keygen(t)
 		g.sign(t, "PAY-DATA-1", 1, 3)
 
-		// The same request again begins nothing.
+		// The same request again starts nothing.
 		again := object{"key_id": g.keyID, "data": "PAY-DATA-2", "account_addr": g.key.address, "participants": partNames[1:3]}
 		g.coordinator.sendAcked("sign_request", again, "r1")
 		g.coordinator.sendAcked("sign_request", again, "r1")
@@ -129,8 +129,8 @@ func TestAuditTrail(t *testing.T) {
 		g.p[2].send("sign_response", object{"key_id": g.keyID, "part_index": 2, "response": false})
 		g.coordinator.expect("sign_complete")
 
-		// Refusals: a stranger's request, a party that answers for another, one that
-		// is none, a signature that is none.
+		// Refusals: a stranger's request, a party that answers for another, a user
+		// who is not a party, an invalid signature.
 		mallory := c.client("mallory", wire.RoleCoordinator).connect(c.nodes[1])
 		mallory.send("sign_request", object{"key_id": g.keyID, "data": "PAY-DATA-3", "account_addr": g.key.address})
 		mallory.expectError(wire.CodeNotFound)
@@ -152,7 +152,7 @@ func TestAuditTrail(t *testing.T) {
 		g.signed(t, "PAY-DATA-4")
 
 		// Over HTTP: a key reserved, one refused, a signing begun, a stranger's cancel
-		// refused, an admin's done; the audit itself refused to who is none.
+		// refused, an admin's done; the audit itself refused to a non-admin.
 		task := object{"threshold": 2, "total_parts": 3, "participants": partNames[1:]}
 		c.call(c.nodes[1], "POST", "/v1/keys", g.coordinator.token, task)
 		c.call(c.nodes[1], "POST", "/v1/keys", g.p[1].token, task)
@@ -166,10 +166,10 @@ func TestAuditTrail(t *testing.T) {
 			t.Errorf("a coordinator reads the audit: %d", status)
 		}
 
-		// A token that is none, and no token, which is no decision.
+		// An invalid token, and no token, which is not a decision.
 		c.call(c.nodes[0], "GET", "/v1/keys/"+g.keyID, "no token at all", nil)
 		c.call(c.nodes[0], "GET", "/v1/keys/"+g.keyID, "", nil)
-		// A register whose token is none, and one of somebody else.
+		// A register with an invalid token, and one with another user's.
 		for token, code := range map[string]int{"no token at all": wire.CloseBadToken, mallory.token: wire.CloseForbidden} {
 			eve := c.client("eve", wire.RoleParticipant)
 			eve.token = token
@@ -177,7 +177,7 @@ func TestAuditTrail(t *testing.T) {
 			eve.send("register", object{"user_id": "eve", "role": "participant"})
 			eve.expectClosed(code)
 		}
-		// Operators and admins, and logins that come too fast.
+		// Operators and admins, and logins that are too frequent.
 		for _, err := range []error{
 			node.AddUser(context.Background(), cfg, "alice", password, []string{"coordinator", "participant"}, true),
 			node.SetUserPassword(context.Background(), cfg, "alice", password+"!"),
@@ -255,7 +255,7 @@ func TestAuditTrail(t *testing.T) {
 				line = " " + line
 			}
 			if f["what"] == string(wire.TypeSignResult) && f["who"] == "carol-3" {
-				line = strings.Replace(line, "carol-3 sign_result accepted part 3", "参与方1 sign_result accepted part 1", 1) // whoever was first
+				line = strings.Replace(line, "carol-3 sign_result accepted part 3", "参与方1 sign_result accepted part 1", 1) // the first to answer
 			}
 			got = append(got, line)
 		}
@@ -279,8 +279,8 @@ func TestAuditTrail(t *testing.T) {
 	})
 }
 
-// TestAuditSurvivesKills kills nodes with SIGKILL while sessions run through
-// them: the chain goes on, and no session's end is missing.
+// TestAuditSurvivesKills kills nodes with SIGKILL while sessions run through them:
+// the chain continues, and no session's end is missing.
 func TestAuditSurvivesKills(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, withKEK, func(t *testing.T, c *testCluster) {
@@ -301,7 +301,7 @@ func TestAuditSurvivesKills(t *testing.T) {
 				g.signParams(t, data, i, "1,2")
 				g.p[i].send("sign_result", object{"key_id": g.keyID, "part_index": i, "signature": g.key.sign(t, data)})
 			}
-			// Each time a little later: before the outcome, as it comes, and after it.
+			// Each time a little later: before the outcome, with it, and after it.
 			if round%2 == 1 {
 				g.signed(t, data)
 			}
@@ -332,8 +332,8 @@ func TestAuditSurvivesKills(t *testing.T) {
 	})
 }
 
-// TestAuditCommand has the real program export and verify, on a server and
-// offline, and find what was done to either.
+// TestAuditCommand has the real program export and verify, on a server and offline,
+// and find changes to either.
 func TestAuditCommand(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, withKEK, func(t *testing.T, c *testCluster) {
@@ -394,7 +394,7 @@ func TestAuditCommand(t *testing.T) {
 			}
 		}
 
-		// And in Redis itself.
+		// The same in Redis itself.
 		ctx := context.Background()
 		third := c.rdb.XRangeN(ctx, c.prefix+"audit", "-", "+", 3).Val()[2].ID
 		if n := c.rdb.XDel(ctx, c.prefix+"audit", third).Val(); n != 1 {

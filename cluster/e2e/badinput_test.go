@@ -103,7 +103,7 @@ func TestBadInput(t *testing.T) {
 	})
 }
 
-// calm replaces a connection before it is cut off for its many faults.
+// calm replaces a connection before it is closed for its many faults.
 func (s *seedClient) calm() {
 	s.t.Helper()
 	s.drop()
@@ -111,8 +111,8 @@ func (s *seedClient) calm() {
 	s.connect(s.c.nodes[0])
 }
 
-// stable returns what sessions and keys hold: all that a refused message must
-// not change.
+// stable returns the content of sessions and keys: a refused message must not change
+// any of it.
 func (c *testCluster) stable() map[string]string {
 	kept := make(map[string]string)
 	for key, content := range c.everything() {
@@ -134,7 +134,7 @@ func (c *testCluster) keygenOf(keyID string) string {
 	return id
 }
 
-// TestBadTokens registers, and sends, with tokens that are not good.
+// TestBadTokens registers, and sends, with invalid tokens.
 func TestBadTokens(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, nil, func(t *testing.T, c *testCluster) {
@@ -173,7 +173,7 @@ func TestBadTokens(t *testing.T) {
 			}
 			s.drop()
 
-			// The same token in a later message is no better.
+			// The same token in a later message is refused too.
 			s = c.client("frank", wire.RoleParticipant).connect(c.nodes[0])
 			s.token = tc.token
 			s.send("ping", object{})
@@ -186,7 +186,7 @@ func TestBadTokens(t *testing.T) {
 	})
 }
 
-// TestBadFrames sends what is not a message, before and after register.
+// TestBadFrames sends invalid frames, before and after register.
 func TestBadFrames(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, []string{"--max-message-bytes", "65536"}, func(t *testing.T, c *testCluster) {
@@ -201,7 +201,7 @@ func TestBadFrames(t *testing.T) {
 			if err := s.ws.WriteMessage(websocket.TextMessage, []byte(frame)); err != nil {
 				t.Fatal(err)
 			}
-			if frame == "\xff\xfe" { // not UTF-8: no text frame at all
+			if frame == "\xff\xfe" { // not UTF-8: not a valid text frame
 				continue
 			}
 			s.expectError(wire.CodeBadRequest)
@@ -215,7 +215,7 @@ func TestBadFrames(t *testing.T) {
 			t.Errorf("%d errors for an oversized message, want one that says so", n)
 		}
 
-		// A client that goes on and on is cut off.
+		// A client that keeps on sending them is cut off.
 		s = c.client("heidi", wire.RoleParticipant).connect(c.nodes[0])
 		for i := range 200 {
 			s.sendEnvelope(object{"type": fmt.Sprintf("bad-%d", i), "token": s.token})

@@ -23,18 +23,17 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// villain is carol, part 2, with a client of its own making around the real
-// engine: it takes part as the protocol says, or cheats. It makes its runs twice,
-// so that it has two versions of each of its messages, both signed by its
-// identity.
+// villain is carol, part 2, with a modified client around the real engine: it
+// follows the protocol, or cheats. It makes its runs twice, so that it has two
+// versions of each of its messages, both signed by its identity.
 type villain struct {
 	*seedClient
 	identity *identity.Identity
 	share    *share.Share
 }
 
-// cheats is a coordinator, two honest participants and a villain. The second of
-// the honest answers signings after hold is closed.
+// cheats is a coordinator, two honest participants and a villain. The second honest
+// participant answers signings after hold is closed.
 type cheats struct {
 	c         *testCluster
 	asks      *real
@@ -102,7 +101,7 @@ func (m *cheats) told(t *testing.T, sessionID string, status wire.Status) {
 	}
 }
 
-// payload takes the next message of a type that is about a session.
+// payload takes the next message of a type about a session.
 func (v *villain) payload(into wire.Payload, about string) {
 	v.t.Helper()
 	m := v.take(string(into.Type()), func(m wire.Message) bool {
@@ -151,7 +150,7 @@ func (v *villain) relay(session string, attempt int, m party.Message) {
 	})
 }
 
-// accept gives the runs what comes for a session until done is closed.
+// accept gives the runs a session's messages until done is closed.
 func (v *villain) accept(session string, done <-chan struct{}, runs ...*party.Run) {
 	for {
 		v.mu.Lock()
@@ -253,8 +252,8 @@ func (m *cheats) askKeygen(keyID string) func() (client.Key, error) {
 }
 
 // TestEquivocationIsBlamed: carol signs two different messages for one place of a
-// keygen. The outcome names it to everybody, and both others keep evidence that
-// convicts it by itself.
+// keygen. The outcome names it to all, and both others keep evidence that convicts
+// it by itself.
 func TestEquivocationIsBlamed(t *testing.T) {
 	t.Parallel()
 	m := newCheats(t)
@@ -282,8 +281,8 @@ func TestEquivocationIsBlamed(t *testing.T) {
 	}
 }
 
-// TestCheatIsReplaced: carol cheats in a signing, and the signature comes about
-// without it; the outcome names it all the same.
+// TestCheatIsReplaced: carol cheats in a signing, and the signature is made without
+// it; the outcome names it nevertheless.
 func TestCheatIsReplaced(t *testing.T) {
 	t.Parallel()
 	m := newCheats(t)
@@ -294,7 +293,7 @@ func TestCheatIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, cheat := range map[string]func(v *villain, p *wire.SignParams, digest []byte, over <-chan struct{}){
-		// The commitment of one run is opened with what the other has committed to.
+		// One run's commitment is opened with the other's committed values.
 		"bad proof": func(v *villain, p *wire.SignParams, digest []byte, over <-chan struct{}) {
 			b := v.binding(p.SessionID, p.KeyID, p.Attempt, 2, 3, p.Parties)
 			runs := v.twins(func() (*party.Run, error) {
@@ -338,8 +337,8 @@ func TestCheatIsReplaced(t *testing.T) {
 		}
 		m.told(t, sig.SessionID, wire.StatusSuccess)
 		m.mu.Lock()
-		// Where dave has not accepted yet, the next attempt is carol's as well, and
-		// it says nothing more: only the first is about the proof.
+		// If dave has not accepted yet, the next attempt is carol's as well, and it
+		// sends no more: only the first is about the proof.
 		first := slices.IndexFunc(m.failed, func(f participant.Failed) bool { return f.SessionID == sig.SessionID })
 		if name == "bad proof" && (first < 0 || strings.Contains(m.failed[first].Reason, "no word") || !slices.Equal(m.failed[first].Culprits, []int{2})) {
 			t.Errorf("bob has not seen the bad proof: failures %+v, the first of this session %d", m.failed, first)

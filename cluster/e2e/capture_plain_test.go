@@ -18,9 +18,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestCapturePlainShares is about clients that do not seal their shares, where
-// the operator has given the nodes a key for them: who holds a node has these
-// shares, and so the key; who holds Redis has nothing, unless that key too.
+// TestCapturePlainShares covers clients that do not seal their shares, if the
+// operator has given the nodes a key for them: the holder of a node has these
+// shares, and so the key; the holder of Redis has nothing without that key.
 func TestCapturePlainShares(t *testing.T) {
 	t.Parallel()
 	h, k := tappedCluster(t, withKEK...)
@@ -48,7 +48,7 @@ func TestCapturePlainShares(t *testing.T) {
 	if got := alice.expect("keygen_confirm"); got["status"] != "success" {
 		t.Fatalf("keygen_confirm = %v", got)
 	}
-	// The node hands the shares back.
+	// The node returns the shares.
 	alice.send("sign_request", object{"key_id": keyID, "data": "x", "account_addr": address, "participants": partUsers[:2]})
 	for i, s := range parts[:2] {
 		s.expect("sign_invite")
@@ -86,8 +86,8 @@ func TestCapturePlainShares(t *testing.T) {
 	}
 }
 
-// decrypted returns the shares of a key in a recording that open with the nodes'
-// key for shares.
+// decrypted returns the shares of a key in a recording that open with the nodes' key
+// for shares.
 func decrypted(t *testing.T, recording [][]byte, keyID string) [][]byte {
 	t.Helper()
 	kek, err := base64.StdEncoding.DecodeString(testKEK)

@@ -19,8 +19,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// plainKey is an ed25519 key made by tss-lib as it is, through a relay that passes on what
-// it is given: what a server would see without the sealing.
+// plainKey is an ed25519 key made by unmodified tss-lib, through a relay that passes
+// messages on: what a server would see without sealing.
 type plainKey struct {
 	places map[int]*big.Int
 	seen   []sighting
@@ -76,8 +76,8 @@ func plainKeygen(t *testing.T, threshold, total int) *plainKey {
 	return k
 }
 
-// TestCaptureUnsealed shows the attack at work: tss-lib's own messages give the
-// key to who passes them on.
+// TestCaptureUnsealed shows that the attack works: tss-lib's own messages reveal the
+// key to their relay.
 func TestCaptureUnsealed(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
@@ -86,7 +86,7 @@ func TestCaptureUnsealed(t *testing.T) {
 	}{
 		{2, 3, true},
 		{3, 5, true},
-		{3, 3, false}, // of n of n the relay misses one point of each polynomial
+		{3, 3, false}, // with n of n the relay misses one point of each polynomial
 	} {
 		t.Run(fmt.Sprintf("%d of %d", tc.threshold, tc.total), func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +102,7 @@ func TestCaptureUnsealed(t *testing.T) {
 	}
 }
 
-// recording is all that an attacker has who holds a node and Redis.
+// recording is everything available to an attacker who holds a node and Redis.
 type recording struct {
 	frames, redis, logs [][]byte
 }
@@ -120,7 +120,7 @@ func (h *hostile) recording(k *link) recording {
 
 func (r recording) all() [][]byte { return slices.Concat(r.frames, r.redis, r.logs) }
 
-// tappedCluster is a node, captured, whose way to Redis is recorded as well.
+// tappedCluster is a captured node whose link to Redis is recorded too.
 func tappedCluster(t *testing.T, flags ...string) (*hostile, *link) {
 	t.Helper()
 	rdb := redistest.Mini(t)
@@ -132,11 +132,11 @@ func tappedCluster(t *testing.T, flags ...string) (*hostile, *link) {
 	return capture(t, c), k
 }
 
-// TestCapture records a keygen and signings at the node and at Redis, all of it,
-// and takes the recording apart. It holds no share, no part of a share, no
-// private key and no identity; the attack that works on an unsealed keygen gets
-// nothing; there are no signatures but those approved. Who has, besides the
-// recording, the identities gets the key: it is their seals that keep it.
+// TestCapture records a keygen and signings at the node and at Redis, completely,
+// and analyses the recording. It holds no share, no part of a share, no private key
+// and no identity; the attack that works on an unsealed keygen gets nothing; there
+// are no signatures but those approved. With the identities, the recording yields
+// the key: it is their seals that protect it.
 func TestCapture(t *testing.T) {
 	t.Parallel()
 	for _, curve := range []pubkey.Curve{pubkey.Ed25519, pubkey.Secp256k1} {
@@ -159,7 +159,7 @@ func captureRun(t *testing.T, curve pubkey.Curve) {
 	key := h.honest(curve)
 	approved := []string{"Pay 5 ether to Bob", "Pay 6 ether to Bob"}
 	if curve == pubkey.Secp256k1 {
-		approved = nil // a signing here has no part of a key in it to be had, and costs seconds
+		approved = nil // a signing here reveals no part of a key, and costs seconds
 	}
 	for _, data := range approved {
 		h.stillSigns(key, data, "bob", "carol")
@@ -177,7 +177,7 @@ func captureRun(t *testing.T, curve pubkey.Curve) {
 			t.Errorf("%s give the key", name)
 		}
 	}
-	// One participant's machine beside the servers is not enough, for the threshold
+	// One participant's machine beside the servers is not enough, as the threshold
 	// is two: its share, and one point of each polynomial.
 	bobs := slices.DeleteFunc(slices.Clone(opened), func(s sighting) bool { return s.to != 1 })
 	if _, err := recoverKey(curve, 2, places, bobs, public); err == nil || len(bobs) != 2 {
@@ -206,7 +206,7 @@ func captureRun(t *testing.T, curve pubkey.Curve) {
 	h.approvedOnly(rec, key, approved)
 	h.freshNonces()
 
-	// The same search does find what is there to be found.
+	// The same search finds secrets that are present.
 	sealedShare, _ := h.share("bob", key)
 	planted := slices.Concat(rec.all(), [][]byte{[]byte(h.openShare("bob", sealedShare))})
 	if _, values := sharesIn(planted); len(values) != 1 || len(leaks(planted, secrets, nil)) == 0 {
@@ -214,7 +214,7 @@ func captureRun(t *testing.T, curve pubkey.Curve) {
 	}
 }
 
-// settle waits until all that belongs to so many sessions has been said.
+// settle waits until all messages of so many sessions have passed.
 func (h *hostile) settle(sessions int) {
 	h.t.Helper()
 	for _, user := range partUsers[:2] {

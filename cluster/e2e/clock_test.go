@@ -16,11 +16,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// A node's clock is 300 s behind or ahead of that of Redis, which all others agree
-// with. It is not ready and says why. What others take it refuses for now and takes
-// nothing back for good: not a register, not a request, not the socket of a client
-// whose token expires by its clock alone. What it issues is good elsewhere. When its
-// clock is right again it is ready, and takes the same token.
+// A node's clock is 300 s behind or ahead of that of Redis, with which all others
+// agree. It is not ready and says why. It refuses for now what others accept, and
+// revokes nothing for good: not a register, not a request, not the socket of a
+// client whose token expires by its clock alone. Its tokens are good elsewhere. When
+// its clock is right again it is ready, and accepts the same token.
 func TestClockBehind(t *testing.T) {
 	t.Parallel()
 	for _, off := range []time.Duration{300 * time.Second, -300 * time.Second} {
@@ -66,8 +66,8 @@ func TestClockBehind(t *testing.T) {
 	}
 }
 
-// A socket whose token expires by the clock of its node alone is not told that it
-// has expired: it takes the same token to another node.
+// A socket whose token expires only by its node's clock is not told that it has
+// expired: it takes the same token to another node.
 func TestExpiredByAWrongClock(t *testing.T) {
 	t.Parallel()
 	c, redisAhead := clusterWithClock(t, 0)
@@ -81,7 +81,7 @@ func TestExpiredByAWrongClock(t *testing.T) {
 	s.expectClosed(wire.CloseUnavailable)
 }
 
-// clusterWithClock is a cluster whose Redis's clock is that far ahead.
+// clusterWithClock is a cluster whose Redis's clock is ahead by off.
 func clusterWithClock(t *testing.T, off time.Duration) (*testCluster, *atomic.Int64) {
 	t.Helper()
 	m, ahead := redistest.StartMini(t), new(atomic.Int64)

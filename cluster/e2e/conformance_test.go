@@ -19,8 +19,7 @@ import (
 )
 
 // TestOpenAPI makes real calls of every operation in the document that a node
-// serves. Requests and answers are as it says, every status that it names is
-// seen, and no other.
+// serves. Requests and answers match it, and exactly its statuses occur.
 func TestOpenAPI(t *testing.T) {
 	inTurn(t, "web API", 0, 2)
 	t.Parallel()
@@ -125,7 +124,7 @@ func (s *contract) successes(c *testCluster, n *process) {
 	s.is(n, 200, call{op: "GET /readyz"})
 }
 
-// users makes an account, changes all of it, and removes it.
+// users creates an account, changes all of it, and removes it.
 func (s *contract) users(n *process, admin string) {
 	zed := map[string]string{"user": "zed"}
 	s.is(n, 201, call{op: "POST /v1/users", token: admin, body: fmt.Sprintf(`{"user_id":"zed","roles":["participant"],"password":%q}`, testPassword)})
@@ -138,7 +137,7 @@ func (s *contract) users(n *process, admin string) {
 	s.is(n, 200, call{op: "DELETE /v1/users/{user}", token: admin, path: zed, query: url.Values{"reason": {"a test"}}})
 }
 
-// wrongUsers asks for what is refused of accounts.
+// wrongUsers makes calls about accounts that are refused.
 func (s *contract) wrongUsers(c *testCluster, n *process, alice, huge string) {
 	c.addUser("root", wire.RoleAdmin) // the only one with an account
 	root, _ := c.login(n, "root")
@@ -192,7 +191,7 @@ func (s *contract) renew(n *process, want int, attempt string) {
 	}
 }
 
-// noRoom asks for what is new while Redis is full.
+// noRoom makes new requests while Redis is full.
 func (s *contract) noRoom(c *testCluster, n *process) {
 	alice, key := c.token("alice", wire.RoleCoordinator), map[string]string{"key_id": "treasury.1"}
 	s.is(n, 507, call{op: "POST /v1/keys", token: alice, body: fmt.Sprintf(`{"threshold":2,"participants":[%q,%q]}`, partNames[1], partNames[2])})
@@ -202,7 +201,7 @@ func (s *contract) noRoom(c *testCluster, n *process) {
 	s.is(n, 200, call{op: "GET /readyz"})
 }
 
-// refusals asks for what is refused, for what the request says or who makes it.
+// refusals makes calls that are refused, for their content or their user.
 func (s *contract) refusals(c *testCluster, n *process) {
 	alice, bob := c.token("alice", wire.RoleCoordinator), c.token(partNames[1], wire.RoleParticipant)
 	other, admin := c.token("mallory", wire.RoleCoordinator), c.token("root", wire.RoleAdmin)
@@ -270,13 +269,13 @@ func (s *contract) refusals(c *testCluster, n *process) {
 	}
 }
 
-// sessionOf names the newest session of a user.
+// sessionOf returns the newest session of a user.
 func (s *contract) sessionOf(n *process, token string) map[string]string {
 	list := s.is(n, 200, call{op: "GET /v1/sessions", token: token, query: url.Values{"limit": {"1"}}})
 	return map[string]string{"session_id": list["items"].([]any)[0].(map[string]any)["session_id"].(string)}
 }
 
-// guarded are the operations that need a token.
+// guarded returns the operations that need a token.
 func (s *contract) guarded() map[string]bool {
 	all := map[string]bool{}
 	for op := range s.operations() {
@@ -289,7 +288,7 @@ func (s *contract) guarded() map[string]bool {
 }
 
 // anything is a path, a token and a body for any operation, so that it is refused
-// for nothing but a limit or an outage.
+// only for a limit or an outage.
 func (s *contract) anything(op, token string) call {
 	c := call{op: op, token: token, path: map[string]string{"key_id": "treasury.1", "session_id": "none", "user": "bob"}, bad: true}
 	switch op {
@@ -315,7 +314,7 @@ func (s *contract) anything(op, token string) call {
 	return c
 }
 
-// limits has a node that lets nobody do much refuse what comes a second time.
+// limits has a node with low limits refuse every second call.
 func (s *contract) limits(c *testCluster, n *process) {
 	i := 0
 	for op := range s.guarded() {
@@ -324,7 +323,7 @@ func (s *contract) limits(c *testCluster, n *process) {
 		s.do(n, flooding)
 		s.is(n, 429, flooding)
 	}
-	// The same attempt again is granted, but not as often as that.
+	// The same attempt again is granted, but limited in frequency.
 	eventually(s.t, "a renewal is refused for its frequency", func() bool {
 		status, _ := s.do(n, s.anything("POST /v1/token/refresh", ""))
 		return status == http.StatusTooManyRequests
@@ -340,7 +339,7 @@ func (s *contract) limits(c *testCluster, n *process) {
 	})
 }
 
-// noLogin asks for a token where they come from another issuer.
+// noLogin requests a token from nodes whose tokens come from another issuer.
 func (s *contract) noLogin(c *testCluster) {
 	issuer := newOtherIssuer(s.t)
 	n := c.start("--jwt-secret", "", "--jwks", issuer.file, "--jwks-issuer", "https://issuer.example", "--jwks-audience", "conclave")
@@ -352,7 +351,7 @@ func (s *contract) noLogin(c *testCluster) {
 	}
 }
 
-// outages calls everything while Redis is gone.
+// outages calls everything while Redis is down.
 func (s *contract) outages(c *testCluster, n *process) {
 	for op, statuses := range s.operations() {
 		if slices.Contains(statuses, http.StatusServiceUnavailable) {
@@ -365,8 +364,8 @@ func (s *contract) outages(c *testCluster, n *process) {
 	}
 }
 
-// TestRoutes looks through the source for what is routed beside the table that
-// the document is made of.
+// TestRoutes searches the source for routes outside the table from which the
+// document is generated.
 func TestRoutes(t *testing.T) {
 	t.Parallel()
 	var routed []string
@@ -379,7 +378,7 @@ func TestRoutes(t *testing.T) {
 		sources = append(sources, files...)
 	}
 	for _, file := range sources {
-		if strings.HasSuffix(file, "_test.go") || filepath.Base(file) == "admin.go" { // what the admin listener has is no part of the API
+		if strings.HasSuffix(file, "_test.go") || filepath.Base(file) == "admin.go" { // the admin listener is not part of the API
 			continue
 		}
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)

@@ -1,5 +1,5 @@
 // Package e2e has the tests of whole clusters: real conclaved processes on a real
-// redis-server (or on an in-memory one, where there is none), real clients, and real
+// redis-server (or an in-memory one, if it is not installed), real clients, and real
 // faults. It has no code.
 //
 // Start with process_test.go, the harness: newCluster starts nodes as processes,

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// What runs a pipeline of go-redis by itself must not drop its error: commands of
-// a connection that Redis refuses have none of their own. redisx.Exec sees to
+// Code that runs a pipeline of go-redis by itself must not drop its error: commands
+// of a connection that Redis refuses have no error of their own. redisx.Exec ensures
 // that; the bench measures go-redis itself.
 func TestPipelinesAreRunByOne(t *testing.T) {
 	t.Parallel()

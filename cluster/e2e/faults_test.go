@@ -12,9 +12,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// moving is a party whose node is killed at one step, and which then goes on
-// through another node. A client does not know whether the dead node had heard
-// its last message, so it says it again.
+// moving is a party whose node is killed at one step, and which then continues
+// through another node. A client does not know whether the dead node had received
+// its last message, so it repeats it.
 type moving struct {
 	t      *testing.T
 	c      *testCluster
@@ -26,13 +26,13 @@ type moving struct {
 	last   func()
 }
 
-// say sends a message that is said again after a move.
+// say sends a message that is repeated after a move.
 func (m *moving) say(kind string, payload object) {
 	m.last = func() { m.client.send(kind, payload) }
 	m.last()
 }
 
-// between is called between every two steps.
+// between is called between each two steps.
 func (m *moving) between() {
 	m.t.Helper()
 	m.step++
@@ -128,7 +128,7 @@ func TestNodeKilledBetweenSteps(t *testing.T) {
 	})
 }
 
-// settled waits until nothing is left to do for any session.
+// settled waits until no session has pending work.
 func (c *testCluster) settled() {
 	c.t.Helper()
 	eventually(c.t, "the due list is empty", func() bool {
@@ -234,8 +234,8 @@ func TestDecline(t *testing.T) {
 	})
 }
 
-// TestSilentSignerIsReplaced has party 1 accept and then say nothing; the
-// signing ends with the other two.
+// TestSilentSignerIsReplaced has party 1 accept and then send nothing; the signing
+// ends with the other two.
 func TestSilentSignerIsReplaced(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, append([]string{"--sign-timeout", "1s"}, withKEK...), func(t *testing.T, c *testCluster) {

@@ -2,5 +2,5 @@
 
 package e2e_test
 
-// filesAllowed is not known here.
+// filesAllowed is unknown here.
 func filesAllowed() int { return 0 }

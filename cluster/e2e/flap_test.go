@@ -14,9 +14,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestFlappingLink: a participant's link fails again and again while a key on
-// secp256k1 is made, for longer together than --absence-grace (20 s) and each time
-// for less. The key is made, and nobody is blamed.
+// TestFlappingLink: a participant's link fails again and again while a secp256k1 key
+// is generated, in total longer than --absence-grace (20 s), but each time for less.
+// The key is made, and no culprit is named.
 func TestFlappingLink(t *testing.T) {
 	t.Parallel()
 	if !sample.Full() {
@@ -59,8 +59,8 @@ func TestFlappingLink(t *testing.T) {
 	})
 }
 
-// flap cuts a link four times, for 7 s each, and lets it be for 1 s when its client
-// is back. It returns the longest time for which the client was away.
+// flap cuts a link four times, for 7 s each, and restores it for 1 s when its client
+// is back. It returns the client's longest absence.
 func flap(t *testing.T, way *link, begun, back <-chan struct{}) time.Duration {
 	var longest time.Duration
 	select {

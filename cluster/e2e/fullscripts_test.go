@@ -14,12 +14,12 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// What a script's header may say of a Redis that has reached its maxmemory.
+// The valid lines in a script's header about a Redis that has reached its maxmemory.
 var whenFull = regexp.MustCompile(`(?m)^-- When Redis is full: (goes on, writes nothing|goes on|refused; goes on with ARGV\[\d\]|refused)(?:$|[.,;])`)
 
-// TestScriptsWhenFull holds each script to what its header says of a full Redis.
-// Redis looks at the first write that a script makes: where that needs memory it
-// refuses the script, which has then done nothing; else it lets it finish.
+// TestScriptsWhenFull checks each script against its header's line about a full
+// Redis. Redis checks a script's first write: if that needs memory it refuses the
+// script, which has then done nothing; else it lets it finish.
 func TestScriptsWhenFull(t *testing.T) {
 	t.Parallel()
 	flags := commandFlags(t, redistest.Real(t))
@@ -57,7 +57,7 @@ func TestScriptsWhenFull(t *testing.T) {
 			if !refused {
 				t.Errorf("%s: it says that it is refused when Redis is full, and its first write is %q", path, first)
 			}
-		default: // with an argument that decides
+		default: // depends on an argument
 			if len(writes) < 2 || refused || !slices.Contains(flags[writes[1]], "denyoom") {
 				t.Errorf("%s: it says %q, and its first writes are %q", path, m[1], writes[:min(len(writes), 2)])
 			}
@@ -67,8 +67,8 @@ func TestScriptsWhenFull(t *testing.T) {
 
 var luaFunction = regexp.MustCompile(`(?s)\nlocal function (\w+)\([^)]*\)\n(.*?)\nend\n`)
 
-// inlined puts in place of a call what the function does, which another file of the
-// folder may define: the order is then that in which the script writes.
+// inlined replaces a call with the function's body, which another file of the folder
+// may define: the order is then that in which the script writes.
 func inlined(path, text string, scripts map[string]string) string {
 	for other, source := range scripts {
 		if other == path || filepath.Dir(other) != filepath.Dir(path) {
@@ -81,8 +81,8 @@ func inlined(path, text string, scripts map[string]string) string {
 	return text
 }
 
-// TestCommandsWhenFull holds that what the server calls by itself, without a
-// script, needs no memory: Redis would refuse it when full, whatever it is for.
+// TestCommandsWhenFull checks that the server's commands outside scripts need no
+// memory: a full Redis would refuse them.
 func TestCommandsWhenFull(t *testing.T) {
 	t.Parallel()
 	flags := commandFlags(t, redistest.Real(t))
@@ -98,14 +98,14 @@ func TestCommandsWhenFull(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"hgetall", "xdel", "zrem", "xrange", "ping"} { // or this looks at nothing
+	for _, name := range []string{"hgetall", "xdel", "zrem", "xrange", "ping"} { // otherwise this test reads nothing
 		if !found[name] {
 			t.Errorf("%s is not found in the sources", name)
 		}
 	}
 }
 
-// commandOf is the command that a method of go-redis stands for.
+// commandOf is the command that a method of go-redis sends.
 func commandOf(method string) string {
 	name := strings.ToLower(method)
 	for _, suffix := range []string{"withscores", "args", "n"} {

@@ -21,14 +21,14 @@ import (
 
 const haproxyConfig = "../../deploy/haproxy.cfg"
 
-// haproxy is the real one, with the file that deploy/ ships.
+// haproxy is a real HAProxy, with the file that deploy/ ships.
 type haproxy struct {
 	*process        // base is its address
 	socket   string // for operators
 }
 
 // needTool returns the path of a program that runs beside the nodes; it skips or
-// fails the test when that is not there.
+// fails the test if that is not installed.
 func needTool(t *testing.T, name string) string {
 	t.Helper()
 	binary, err := exec.LookPath(name)
@@ -113,10 +113,10 @@ func runBeside(t *testing.T, cmd *exec.Cmd, logs *lockedBuffer, base string, up 
 	return p
 }
 
-// passes reports whether a balancer passes requests on.
+// passes reports whether a balancer forwards requests.
 func passes(p *process) bool { return p.status("/healthz") == http.StatusOK }
 
-// state is what HAProxy thinks of a node: UP, DOWN, …
+// state is HAProxy's view of a node: UP, DOWN, …
 func (h *haproxy) state(node string) string {
 	h.t.Helper()
 	conn, err := net.Dial("unix", h.socket)
@@ -140,7 +140,7 @@ func (h *haproxy) state(node string) string {
 	return ""
 }
 
-// stickyConfig is the shipped file with its lines for stickiness in force.
+// stickyConfig is the shipped file with its lines for stickiness enabled.
 func stickyConfig(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(haproxyConfig)
@@ -158,8 +158,8 @@ func stickyConfig(t *testing.T) string {
 	return path
 }
 
-// TestHAProxy runs the file that deploy/ ships, as it is and with its sticky
-// alternative: the same things happen.
+// TestHAProxy runs the file that deploy/ ships, unchanged and with its sticky
+// alternative: both behave the same.
 func TestHAProxy(t *testing.T) {
 	inTurn(t, "proxies", 0, 2)
 	t.Parallel()
@@ -199,7 +199,7 @@ func behindHAProxy(t *testing.T, c *testCluster, h *haproxy, sticky bool) {
 	a.more(sample.Or(2, 5))
 	victim := c.visit(h.process, "visitor")
 	c.node(victim).kill()
-	for i := range 20 { // from the first moment nobody is sent there
+	for i := range 20 { // from the first moment no client is sent there
 		c.visit(h.process, fmt.Sprintf("after-kill-%d", i))
 	}
 	a.more(sample.Or(3, 10))
@@ -218,8 +218,8 @@ func behindHAProxy(t *testing.T, c *testCluster, h *haproxy, sticky bool) {
 	h.limits(t)
 }
 
-// drained ends a node with SIGTERM: connections that it has are closed by
-// itself, and new ones go elsewhere without one failing.
+// drained stops a node with SIGTERM: it closes its own connections, and new ones go
+// elsewhere without one failing.
 func drained(t *testing.T, c *testCluster, h *haproxy) {
 	t.Helper()
 	id := c.visit(h.process, "visitor")
@@ -250,7 +250,7 @@ func drained(t *testing.T, c *testCluster, h *haproxy) {
 	}
 }
 
-// visit connects and registers a user, and returns the node where it ended up.
+// visit connects and registers a user, and returns the node it reached.
 func (c *testCluster) visit(door *process, user string) string {
 	c.t.Helper()
 	s := c.client(user, wire.RoleParticipant)
@@ -261,7 +261,7 @@ func (c *testCluster) visit(door *process, user string) string {
 	return home
 }
 
-// limits looks at what the file refuses.
+// limits checks the requests that the file refuses.
 func (h *haproxy) limits(t *testing.T) {
 	t.Helper()
 	for path, want := range map[string]int{"/readyz": 404, "/metrics": 404, "/healthz": 200, "/v1/keys": 401} {

@@ -9,8 +9,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// history is what everybody saw of a run: each user what it said and heard, and
-// what Redis holds when all is quiet again. The checker judges it; see check.
+// history is what all users observed of a run: each user's sent and received
+// messages, and the final content of Redis. The checker judges it; see check.
 type history struct {
 	users  []*userHistory
 	stored storedState
@@ -18,8 +18,8 @@ type history struct {
 	waits  bool          // mail may also wait for an open socket: Redis did not know of it for a while
 }
 
-// userHistory is one user's side, over all of its sockets, in the order in which
-// its application came to know things.
+// userHistory is one user's side, over all of its sockets, in the order in which its
+// application learned things.
 type userHistory struct {
 	user     string
 	discreet bool // its mail is not in the history: a real client's
@@ -28,7 +28,7 @@ type userHistory struct {
 	events []event
 }
 
-// happening says what kind of thing an event is.
+// happening is the kind of an event.
 type happening int8
 
 const (
@@ -36,7 +36,7 @@ const (
 	mailed                      // conn brought a mailbox message
 	asked                       // a message with a request id was given to be sent
 	answered                    // the server answered it: effect, outcome or refusal
-	reported                    // the application of a discreet user got the outcome of what it asked
+	reported                    // the application of a discreet user got the outcome of its request
 	confirmed                   // the server told conn that seq is the mailbox's newest
 )
 
@@ -65,7 +65,7 @@ func (h *userHistory) note(e event) {
 	h.events = append(h.events, e)
 }
 
-// describe fills in what a payload says.
+// describe fills in the fields of a payload.
 func (e event) describe(p wire.Payload, raw []byte) event {
 	sum := fnv.New64a()
 	_, _ = sum.Write([]byte(p.Type()))
@@ -104,7 +104,7 @@ func (e event) describe(p wire.Payload, raw []byte) event {
 	return e
 }
 
-// saidOf is an answer to an invitation, as a session's record words it.
+// saidOf is an answer to an invitation, in the words of a session's record.
 func saidOf(response *bool) string {
 	if response != nil && *response {
 		return "accepted"
@@ -125,12 +125,12 @@ func (e event) String() string {
 		e.kind, e.seq, e.conn, e.session, e.attempt, e.part, e.status, e.request)
 }
 
-// storedState is what Redis holds at the end.
+// storedState is the final content of Redis.
 type storedState struct {
 	sessions  map[string]storedSession
 	keys      map[string]storedKey
 	mailboxes map[string]storedMailbox // by user
-	leftovers []string                 // keys that nothing should have left behind, with why
+	leftovers []string                 // keys that should not have been left behind, with the reason
 }
 
 type storedSession struct {
@@ -146,14 +146,14 @@ type storedKey struct {
 	shares                   map[int]string
 }
 
-// storedMailbox counts; both numbers are 0 for a user who never had mail.
+// storedMailbox holds counts; both are 0 for a user who never had mail.
 type storedMailbox struct {
 	newest   uint64 // seq
 	appended uint64 // messages ever
 	left     int    // unacknowledged
 }
 
-// statusOf is what a final phase is called on the wire, "" for an open session.
+// statusOf is a final phase's name on the wire, "" for an open session.
 func (s storedSession) status() wire.Status {
 	switch s.phase {
 	case "completed":

@@ -166,8 +166,7 @@ func TestKeyOfStrangers(t *testing.T) {
 	if err != nil || key.Attested() || len(key.AttestedBy) != 3 || !key.AttestedBy[0].First {
 		t.Errorf("attested by the attacker: got %+v, %v", key, err)
 	}
-	// With one known participant, all are known: he has made the key with the
-	// others.
+	// One known participant is enough: he has made the key with the others.
 	known := new(participant.MemStore)
 	if err := known.Pin("carol", h.p["carol"].cfg.Identity.Public().Fingerprint()); err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 )
 
 // twoFaced is carol and the server together: she makes her run of a signing twice,
-// and dave gets the second version of what she says to all in the first round.
+// and dave gets the second version of her first-round broadcast.
 type twoFaced struct {
 	h     *hostile
 	share *share.Share
@@ -63,10 +63,10 @@ func (c *twoFaced) twin(p *wire.SignParams) {
 	c.other = wireRound(p.SessionID, p.Attempt, <-run.Out())
 }
 
-// TestEquivocationInASigning: carol signs two different messages for one place of
-// a signing, and the server brings each to another of the others. Their echoes
-// differ: nothing is signed, carol is named, and what they have kept convicts her
-// for whoever looks at it.
+// TestEquivocationInASigning: carol signs two different messages for one place of a
+// signing, and the server delivers each to a different party. Their echoes differ:
+// nothing is signed, carol is named, and the evidence they have kept convicts her to
+// any verifier.
 func TestEquivocationInASigning(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -91,7 +91,7 @@ func TestEquivocationInASigning(t *testing.T) {
 	if n := len(sentBy[wire.SignResult](h, mark, "")); n != 0 {
 		t.Errorf("%d have signed", n)
 	}
-	// Whoever was told the end first may have found nothing any more.
+	// A party that was told the end first may have found nothing.
 	found := map[string][]*statement.Evidence{}
 	eventually(t, "somebody keeps evidence", func() bool {
 		for _, user := range []string{"bob", "dave"} {
@@ -128,7 +128,7 @@ func TestEquivocationInASigning(t *testing.T) {
 			}
 		}
 	}
-	// Without two faces the same three sign.
+	// Without equivocation the same three sign.
 	h.attack(nil)
 	if sig, err = h.sign(key, "to be", 0, partUsers...); err != nil {
 		t.Fatalf("sign after the attack: %v", err)

@@ -13,10 +13,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestFirstContact is the man in the middle. To bob, who has never met them, the
-// attacker is carol and dave, and runs a keygen with him; nothing but their
-// fingerprints can tell. If bob has pinned carol's, or pins everybody, it is
-// refused, and so it is later on, when the true ones come.
+// TestFirstContact is a man-in-the-middle attack. To bob, who has never met them,
+// the attacker is carol and dave, and runs a keygen with him; only their
+// fingerprints can reveal it. If bob has pinned carol's, or requires pins, the
+// attack is refused, and so are the true ones later, as their identities differ.
 func TestFirstContact(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -44,7 +44,7 @@ func TestFirstContact(t *testing.T) {
 			mark := h.mark()
 			ended := make(chan error, 1)
 			go func() { _, err := h.keygen(pubkey.Ed25519, 0); ended <- err }()
-			if tc.reason == "" { // nobody else will end it soon
+			if tc.reason == "" { // nothing else ends it soon
 				eventually(t, "bob reports a key", func() bool { return len(sentBy[wire.KeygenComplete](h, mark, "bob")) == 1 })
 				session := toldTo[wire.KeygenParams](h, mark, "bob")[0].SessionID
 				if err := h.alice.Cancel(t.Context(), session); err != nil {
@@ -109,7 +109,7 @@ func (m *middle) meddle(f frame) []wire.Message {
 			}
 		}
 	}
-	return nil // between bob and the true ones nothing passes
+	return nil // nothing passes between bob and the true ones
 }
 
 // begin starts the attacker's two runs.

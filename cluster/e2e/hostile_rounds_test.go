@@ -16,9 +16,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// before returns the attack that puts forgeries in front of every round message
-// on its way to a user: if one were taken, the true one that follows would find
-// its place filled.
+// before returns the attack that puts forgeries in front of every round message to a
+// user: if one were accepted, the true one that follows would find its place filled.
 func before(forge func(user string, m *wire.TSSMessage) []*wire.TSSMessage) func(frame) []wire.Message {
 	return func(f frame) []wire.Message {
 		m, ok := read[wire.TSSMessage](f.m)
@@ -48,9 +47,8 @@ func relabelled(earlier []frame, user string, m *wire.TSSMessage) []*wire.TSSMes
 	return list
 }
 
-// TestForgedRounds puts what nobody has sent there in front of each round
-// message of a signing. All of it is refused, nobody is blamed, and the signing
-// ends as if nothing had been.
+// TestForgedRounds puts forgeries in front of each round message of a signing. All
+// of them are refused, no culprit is named, and the signing ends normally.
 func TestForgedRounds(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -116,7 +114,7 @@ func TestForgedRounds(t *testing.T) {
 		if n := len(sentBy[wire.PartyFailed](h, mark, "")); n != 0 {
 			t.Errorf("%s: %d attempts failed, and somebody was blamed", name, n)
 		}
-		// Those that come first are refused for certain; later ones may find the run over.
+		// The first ones are certainly refused; later ones may find the run over.
 		if n := h.unauthentic() - refused; n < 2 {
 			t.Errorf("%s: %d messages refused, want at least one by each party", name, n)
 		}
@@ -132,8 +130,7 @@ func earlierSig(earlier []frame) string {
 	return ""
 }
 
-// TestRepeatedRounds delivers everything three times, and everything late and in
-// no order.
+// TestRepeatedRounds delivers everything three times, late, and in random order.
 func TestRepeatedRounds(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -143,7 +140,7 @@ func TestRepeatedRounds(t *testing.T) {
 				return []wire.Message{f.m}
 			}
 			again := f.m
-			again.Seq = 0 // a number that was taken before would be passed over
+			again.Seq = 0 // a seq that was seen before would be skipped
 			return []wire.Message{f.m, again, again}
 		},
 		"reordered": func(f frame) []wire.Message {
@@ -177,8 +174,8 @@ func TestRepeatedRounds(t *testing.T) {
 	}
 }
 
-// TestMisdirectedShares gives each party first what was meant for another: it
-// cannot open it, and must not blame who sealed it.
+// TestMisdirectedShares gives each party first a message meant for another: it
+// cannot open it, and must not blame its sender.
 func TestMisdirectedShares(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -204,7 +201,7 @@ func TestMisdirectedShares(t *testing.T) {
 	}
 }
 
-// TestMovedRounds runs two signings at once and puts the messages of each into
+// TestMovedRounds runs two signings concurrently and puts the messages of each into
 // the other, and those of a given-up attempt into the next.
 func TestMovedRounds(t *testing.T) {
 	t.Parallel()
@@ -228,8 +225,8 @@ func TestMovedRounds(t *testing.T) {
 		t.Error("no message was moved")
 	}
 
-	// The attacker gives the first attempt up in carol's name, and keeps what was
-	// said in it.
+	// The attacker gives up the first attempt in carol's name, and keeps its
+	// messages.
 	mark, refused = h.mark(), h.unauthentic()
 	gaveUp := false
 	move := before(func(user string, m *wire.TSSMessage) []*wire.TSSMessage { return relabelled(h.since(mark), user, m) })
@@ -259,8 +256,8 @@ func TestMovedRounds(t *testing.T) {
 	}
 }
 
-// TestWithheldRounds keeps messages from one party. Nobody is left hanging, no
-// key is confirmed, and no signature made.
+// TestWithheldRounds withholds messages from one party. No party hangs, no key is
+// confirmed, and no signature made.
 func TestWithheldRounds(t *testing.T) {
 	t.Parallel()
 	h := captured(t, true)
@@ -274,7 +271,7 @@ func TestWithheldRounds(t *testing.T) {
 		}
 	}
 	patient(5 * time.Second)
-	// withhold keeps carol from what dave says, or gives her something else for it.
+	// withhold withholds dave's messages from carol, or replaces them.
 	withhold := func(code byte, instead func(*wire.TSSMessage) []*wire.TSSMessage) func(f frame) []wire.Message {
 		return func(f frame) []wire.Message {
 			m, ok := read[wire.TSSMessage](f.m)
@@ -324,8 +321,8 @@ func TestWithheldRounds(t *testing.T) {
 		if len(toldTo[wire.KeygenConfirm](h, mark, "alice")) != 1 || len(done) > 2 {
 			t.Errorf("%s: %d parties have a key", tc.name, len(done))
 		}
-		// Of the last round the others have all they need. What they then hold is
-		// of a key that was never confirmed, and nobody has its address.
+		// Of the last round the others have all they need. They then hold shares of
+		// a key that was never confirmed, and whose address is unknown.
 		if last := tc.code&0x7f >= 2 && tc.code != 3; !last && len(done) != 0 {
 			t.Errorf("%s: %d parties have a key that carol has not", tc.name, len(done))
 		}
@@ -334,7 +331,7 @@ func TestWithheldRounds(t *testing.T) {
 		}
 	}
 
-	// A signing that nobody can finish.
+	// A signing that no party can finish.
 	mark := h.mark()
 	h.attack(func(f frame) []wire.Message {
 		if m, ok := read[wire.TSSMessage](f.m); ok && !f.up && roundCode(m) == 2 {

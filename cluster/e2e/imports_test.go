@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"wsconn/auth":                         {"wsconn/limit", "wsconn/wire"},
 	"cluster/internal/redisx":             {},
 	"cluster":                             {"cluster/internal/redisx"},
-	"cluster/node/metrics":                {"cluster", "cluster/internal/redisx", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire", "session/service"}, // counts what these tell it, in their words
+	"cluster/node/metrics":                {"cluster", "cluster/internal/redisx", "session", "wsconn/auth", "wsconn/webhook", "wsconn/wire", "session/service"}, // counts events of these, in their words
 	"cluster/node/tracing":                {"cluster/internal/redisx", "session", "wsconn/wire"},                                                                // likewise
 	"session/internal/testonly":           {},
 	"session/internal/codec":              {},
@@ -42,11 +42,11 @@ var allowed = map[string][]string{
 	"cluster/store/sessions":              {"cluster/internal/redisx", "session", "session/pubkey", "wsconn/wire", "session/service"},
 	"wsconn":                              {"session/audit", "wsconn/auth", "wsconn/limit", "wsconn/wire"},
 	"wsconn/httpapi":                      {"session", "session/audit", "session/service", "wsconn/auth", "wsconn/limit", "wsconn/wire"},
-	"wsconn/webhook":                      {"session", "wsconn/wire", "session/service"}, // the edge outwards, as httpapi is the one inwards
+	"wsconn/webhook":                      {"session", "wsconn/wire", "session/service"}, // the outgoing edge, as httpapi is the incoming one
 	"session/policy":                      {"session/pubkey", "session/statement", "wsconn/wire"},
 
-	// The SDK: for who asks, over a WebSocket or by the web API alone, and for who
-	// holds shares.
+	// The SDK: for coordinators, over a WebSocket or the web API alone, and for
+	// participants.
 	"wsconn/client":                   {"session/identity", "wsconn/client/internal/quiet", "wsconn/client/internal/servers", "wsconn/client/request", "wsconn/client/rest", "wsconn/client/trust", "wsconn/wire"},
 	"wsconn/client/rest":              {"session/audit", "session/identity", "wsconn/client/internal/servers", "wsconn/client/request", "wsconn/client/trust", "wsconn/secret", "wsconn/wire"},
 	"wsconn/client/request":           {"session/identity", "session/pubkey", "session/statement", "wsconn/client/trust", "wsconn/wire"},
@@ -69,15 +69,15 @@ var allowed = map[string][]string{
 	"cluster/redistest":       {"cluster/redistest/sample"},
 	"session/party/partytest": {"session/identity", "session/internal/testonly", "session/party", "session/preparams", "session/pubkey", "session/share"},
 	"session/sessiontest":     {"session/pubkey"},
-	"deploy":                  {}, // tests of what stands around the programs
+	"deploy":                  {}, // tests of the files around the programs
 
 	"cluster/redistest/docstest":    {}, // the documents, for tests that compare them with the programs
 	"cluster/redistest/sample":      {}, // the tests of every package ask it
 	"cluster/node/tracing/otlptest": {}, // tests against the collector's parser
 }
 
-// modules are the packages that are modules of their own, for what only they need.
-// Their tests are not read.
+// modules are the packages that are modules of their own, because of their own
+// dependencies. Their tests are not read.
 var modules = []string{"cmd/conclave-bench", "cluster/node/tracing/otlptest", "deploy"}
 
 func TestImports(t *testing.T) {
@@ -110,8 +110,8 @@ func TestImports(t *testing.T) {
 			}
 		}
 	}
-	// The rule for names needs Unicode's normal forms, which the standard library
-	// has no package for.
+	// The rule for names needs Unicode's normal forms, which are not in the standard
+	// library.
 	for leaf, more := range map[string]string{"wsconn/wire": "golang.org/x/text/unicode/norm", "session/audit": ""} {
 		for _, line := range goList(t, "-f", `{{join .Imports "\n"}}`, module+leaf) {
 			if strings.Contains(strings.Split(line, "/")[0], ".") && line != more {
@@ -122,13 +122,13 @@ func TestImports(t *testing.T) {
 }
 
 // mayUseRedis reports whether a package may import the client of Redis: cluster and
-// what is below it, and the bench, which measures Redis by itself.
+// the packages below it, and the bench, which measures Redis alone.
 func mayUseRedis(name string) bool {
 	return name == "cluster" || strings.HasPrefix(name, "cluster/") || name == "cmd/conclave-bench"
 }
 
-// TestMainModule holds that whoever requires this module does not get what draws
-// charts, what judges alerts, or gRPC.
+// TestMainModule checks that this module does not require the libraries for drawing
+// charts or for judging alerts, or gRPC.
 func TestMainModule(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../go.mod")
@@ -142,7 +142,7 @@ func TestMainModule(t *testing.T) {
 	}
 }
 
-// TestServerCannotSign holds that the daemon does not link the library that
+// TestServerCannotSign checks that the daemon does not link the library that
 // computes with shares, nor the in-memory Redis, nor gRPC, which would be a third of
 // it.
 func TestServerCannotSign(t *testing.T) {
@@ -160,7 +160,7 @@ func TestServerCannotSign(t *testing.T) {
 	}
 }
 
-// TestStatementsNeedNoShares holds that whoever signs and checks statements does
+// TestStatementsNeedNoShares checks that programs that sign and verify statements do
 // not link the library that computes with shares.
 func TestStatementsNeedNoShares(t *testing.T) {
 	t.Parallel()
@@ -172,9 +172,8 @@ func TestStatementsNeedNoShares(t *testing.T) {
 	}
 }
 
-// TestAskersLinkNoShares holds that what asks for keys and signatures, or is a node,
-// links neither the library that computes with shares nor, where it uses the web API
-// alone, a WebSocket.
+// TestAskersLinkNoShares checks that coordinators and nodes link neither the library
+// that computes with shares nor, with the web API alone, a WebSocket.
 func TestAskersLinkNoShares(t *testing.T) {
 	t.Parallel()
 	for name, never := range map[string][]string{
@@ -201,8 +200,8 @@ func TestAskersLinkNoShares(t *testing.T) {
 	}
 }
 
-// importsIn reads what the files in a directory import, but for tests: go list
-// would have to have that module's requirements.
+// importsIn returns the imports of a directory's files, except tests: go list would
+// need that module's requirements.
 func importsIn(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	files, err := filepath.Glob(dir + "/*.go")

@@ -27,8 +27,8 @@ func documentedKeys(t *testing.T, prefix string) map[*regexp.Regexp]string {
 	return keys
 }
 
-// TestKeysDocumented runs both flows and holds every key that Redis has then,
-// or had meanwhile, against the table in OPERATIONS.
+// TestKeysDocumented runs both flows and checks every key that Redis has then, or
+// had meanwhile, against the table in OPERATIONS.
 func TestKeysDocumented(t *testing.T) {
 	t.Parallel()
 	flags := append([]string{"--login-address-limit", "6"}, withKEK...) // a failed login is remembered for 10 s
@@ -46,7 +46,7 @@ func TestKeysDocumented(t *testing.T) {
 		}
 		g.coordinator.send("keygen_request", object{"key_id": "watched", "threshold": 2, "total_parts": 3, "participants": partNames[1:]})
 		g.p[1].expect("keygen_invite")
-		note() // while it is open
+		note() // while the session is open
 		g.p[1].send("keygen_response", object{"key_id": "watched", "part_index": 1, "response": false})
 		g.coordinator.expect("keygen_confirm")
 		for i := 2; i <= 3; i++ {

@@ -31,7 +31,7 @@ const (
 	onDoubles                  // the same with replicas, which nodes wait for
 )
 
-// stage is where an act is done: two nodes, each with its link to Redis unless that
+// stage is the setting of an act: two nodes, each with its link to Redis unless that
 // is a Redis Cluster, and users on both.
 type stage struct {
 	*arena
@@ -41,12 +41,12 @@ type stage struct {
 	way     *link // of the test itself
 	hooks   *receiver
 	main    *group // signs
-	early   *group // has been asked for a key, by one who is away
-	lost    *group // uses what Redis loses; nil unless it does
-	backup  string // what an act has put aside
+	early   *group // has been asked for a key, by an absent coordinator
+	lost    *group // uses the lost writes; nil unless the act loses some
+	backup  string // saved by an act
 	dead    *redistest.RealRedis
 
-	operator *redis.Conn // past everything that an act does to connections
+	operator *redis.Conn // not affected by acts on connections
 }
 
 // stageFlags leave sessions more time than any act takes.
@@ -163,10 +163,10 @@ func (w *stage) key(g *group) {
 	}
 }
 
-// late is the member of early who is away during an act.
+// late is the member of early who is absent during an act.
 func (w *stage) late() *speaker { return w.early.members[0].speaker }
 
-// ask asks a group for a signature and returns where its outcome comes.
+// ask requests a signature from a group and returns a channel for its outcome.
 func (w *stage) ask(g *group, data string, expires int, by ...string) <-chan wire.Payload {
 	outcome := make(chan wire.Payload, 1)
 	p := &wire.SignRequest{KeyID: g.keys[0], Data: data, AccountAddr: g.key.address, Participants: by, ExpiresIn: expires}
@@ -174,13 +174,13 @@ func (w *stage) ask(g *group, data string, expires int, by ...string) <-chan wir
 	return outcome
 }
 
-// acked waits until a request of a group has been taken.
+// acked waits until a group's request has been accepted.
 func (w *stage) acked(g *group) {
 	w.t.Helper()
 	eventually(w.t, "the request is taken", func() bool { return g.asks.unanswered() == 0 })
 }
 
-// call asks a node over HTTP, and is not held up by one that hangs.
+// call makes an HTTP call, and is not held up by a node that hangs.
 func (w *stage) call(ctx context.Context, n *arenaNode, method, path, token string, body object) (int, object, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -223,7 +223,7 @@ func (w *stage) ended() map[string]string {
 	return all
 }
 
-// masters are clients of all servers that take writes.
+// masters are clients of all servers that accept writes.
 func (w *stage) masters() []redis.UniversalClient {
 	if w.shards == nil {
 		return []redis.UniversalClient{w.servers[0].Client(w.t)}
@@ -235,11 +235,11 @@ func (w *stage) masters() []redis.UniversalClient {
 	return all
 }
 
-// everyRedis are clients of all servers, also of a replica, to which what its master
-// publishes comes.
+// everyRedis are clients of all servers, also of a replica, which receives its
+// master's published messages.
 func (w *stage) everyRedis() []redis.UniversalClient {
 	all := w.masters()
-	if w.act.on == onPair && !w.act.loses { // else it is dead
+	if w.act.on == onPair && !w.act.loses { // otherwise it is dead
 		all = append(all, w.servers[1].Client(w.t))
 	}
 	return all
@@ -255,7 +255,7 @@ func (w *stage) tell(args ...any) {
 	}
 }
 
-// turn lets all new connections lead to another server.
+// turn redirects all new connections to another server.
 func (w *stage) turn(to *redistest.RealRedis) {
 	for _, n := range w.nodes {
 		n.link.turn(to.Addr())
@@ -263,7 +263,7 @@ func (w *stage) turn(to *redistest.RealRedis) {
 	w.way.turn(to.Addr())
 }
 
-// hold is for what must still hold when all probes are content.
+// hold checks the conditions that must still hold when all probes have passed.
 func (w *stage) hold() {
 	w.t.Helper()
 	for _, n := range w.nodes {

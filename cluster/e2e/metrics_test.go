@@ -37,8 +37,7 @@ func (p *process) scrape() map[string]*dto.MetricFamily {
 	return families
 }
 
-// value adds up the series of a metric that have these labels ("name=value"), of
-// all nodes.
+// value sums the series of a metric with these labels ("name=value"), of all nodes.
 func (c *testCluster) value(metric string, labels ...string) (sum float64) {
 	c.t.Helper()
 	for _, n := range c.nodes {
@@ -63,8 +62,7 @@ func (c *testCluster) at(least float64, metric string, labels ...string) {
 	eventually(c.t, fmt.Sprintf("%s%q is at least %g", metric, labels, least), func() bool { return c.value(metric, labels...) >= least })
 }
 
-// TestAdminListener: what is for those who run a node is there, and is nowhere
-// else.
+// TestAdminListener: the operators' endpoints are there, and nowhere else.
 func TestAdminListener(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, nil, func(t *testing.T, c *testCluster) {
@@ -103,7 +101,7 @@ func TestAdminListener(t *testing.T) {
 	})
 }
 
-// TestMetrics holds what is counted against what was done.
+// TestMetrics checks the counters against the actions.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
@@ -173,7 +171,7 @@ var labels = map[string]*regexp.Regexp{
 	"status": regexp.MustCompile(`^(other|[1-5]\d\d)$`),
 }
 
-// series are all series of ours that a node has, by name and labels.
+// series are all our series that a node has, by name and labels.
 func (p *process) series() map[string]bool {
 	p.t.Helper()
 	all := make(map[string]bool)
@@ -199,8 +197,8 @@ func (p *process) series() map[string]bool {
 	return all
 }
 
-// hostile says all sorts of words of its own, in round r, to a node: none of
-// them may become a label.
+// hostile sends many arbitrary words, in round r, to a node: none of them may become
+// a label.
 func (c *testCluster) hostile(n *process, r int) {
 	c.t.Helper()
 	word := func(kind string) string { return fmt.Sprintf("%s-of-round-%d", kind, r) }
@@ -240,7 +238,7 @@ func (c *testCluster) hostile(n *process, r int) {
 	c.call(n, "POST", "/v1/login", "", object{"username": word("user"), "password": word("password")})
 }
 
-// TestLabelsAreClosed holds that the metrics' labels are of closed sets: sessions
+// TestLabelsAreClosed checks that the metrics' labels are of closed sets: sessions
 // and hostile input of one round make all the series that another round of other
 // words makes.
 func TestLabelsAreClosed(t *testing.T) {

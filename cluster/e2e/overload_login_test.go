@@ -15,7 +15,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// tryLogin tries to log in at a node, as whoever a proxy names.
+// tryLogin tries to log in at a node, from the address that a proxy names.
 func (c *testCluster) tryLogin(n *process, user, password, forwarded string) (status int, code wire.Code, retry string) {
 	c.t.Helper()
 	body, err := json.Marshal(object{"username": user, "password": password})
@@ -42,7 +42,7 @@ func (c *testCluster) tryLogin(n *process, user, password, forwarded string) (st
 	return resp.StatusCode, answer.Code, resp.Header.Get("Retry-After")
 }
 
-// flood tries an account many times at once and counts the statuses.
+// flood tries an account many times concurrently and counts the statuses.
 func (c *testCluster) flood(n *process, times int, user func(i int) string, forwarded string) map[int]int {
 	c.t.Helper()
 	counts := make(map[int]int)
@@ -73,8 +73,8 @@ func (c *testCluster) flood(n *process, times int, user func(i int) string, forw
 }
 
 // TestLoginFlood: guessing at one account is refused after a few times, on all nodes
-// together, whether there is such an account or not, and while it goes on the
-// account's owner logs in, as do others.
+// together, whether the account exists or not; meanwhile the account's owner can log
+// in, and so can others.
 func TestLoginFlood(t *testing.T) {
 	inTurn(t, "logins", 0, 3)
 	t.Parallel()
@@ -112,8 +112,8 @@ func TestLoginFlood(t *testing.T) {
 		}
 		in("alice, from elsewhere", "alice", abroad)
 		in("bob, from the attacker's address", "bob", attacker)
-		// From many addresses: a fifth of a day's at once, and the owner gets in from where
-		// she was before, and from anywhere with an earlier token.
+		// From many addresses: a fifth of a day's at once, and the owner gets in from her
+		// earlier address, and from anywhere with an earlier token.
 		guesses := 0
 		for i := range 40 {
 			if status, _, _ := c.tryLogin(c.nodes[i%2], "alice", "a guess, and wrong", fmt.Sprint("198.51.100.", i)); status == http.StatusUnauthorized {
@@ -146,7 +146,7 @@ func TestLoginFlood(t *testing.T) {
 }
 
 // TestLoginFromOneAddress: trying many accounts from one address is refused,
-// whatever the client claims about itself; a proxy is believed that was named.
+// whatever the client claims about itself; only a configured proxy is believed.
 func TestLoginFromOneAddress(t *testing.T) {
 	t.Parallel()
 	const perAddress = 5
@@ -163,8 +163,9 @@ func TestLoginFromOneAddress(t *testing.T) {
 			c.addUser(user(i), wire.RoleParticipant)
 		}
 		refusedIn(t, c, c.nodes[0], "")
-		// Who is believed to be another each time is never refused. All at once, for
-		// while a machine takes its time with one, there is one more attempt.
+		// A client believed to be another each time is never refused. All
+		// concurrently, because while a machine takes its time with one, there is
+		// one more attempt.
 		limited := func(what string, n *process, forwarded string) {
 			t.Helper()
 			var refused atomic.Bool

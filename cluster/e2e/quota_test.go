@@ -15,7 +15,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// usedMemory is what a Redis has stored, in bytes.
+// usedMemory is the size of a Redis's data, in bytes.
 func usedMemory(t *testing.T, rdb redis.UniversalClient) int64 {
 	t.Helper()
 	info, err := rdb.Info(context.Background(), "memory").Result()
@@ -35,7 +35,7 @@ func usedMemory(t *testing.T, rdb redis.UniversalClient) int64 {
 	return 0
 }
 
-// manyUsers are the most that a key may be of by default.
+// manyUsers returns the maximum number of parties of a key by default.
 func manyUsers() []string {
 	users := make([]string, wire.DefaultMaxParties)
 	for i := range users {
@@ -45,9 +45,9 @@ func manyUsers() []string {
 }
 
 // TestFloodOfLargestRequests: requests with a signature of 255 KiB are refused for
-// their size; the largest that are legal, over all nodes and both ways to ask,
-// end at the budget, which holds in Redis's memory; meanwhile another
-// coordinator's keygen and signing go on.
+// their size; the largest legal ones, over all nodes and both protocols, end at the
+// budget, which holds in Redis's memory; meanwhile another coordinator's keygen and
+// signing continue.
 func TestFloodOfLargestRequests(t *testing.T) {
 	inTurn(t, "hostile crowds", 2, 3)
 	t.Parallel()
@@ -99,8 +99,8 @@ func TestFloodOfLargestRequests(t *testing.T) {
 	g.sign(t, "another's", 1, 2)
 }
 
-// TestUnknownUsersOfAccounts: where the asker has an account, so must those whom it
-// names, but for who has been here; who asks by a token of another making need not.
+// TestUnknownUsersOfAccounts: if the requester has an account, the named users must
+// have one or have connected before; with a token of another issuer they need not.
 func TestUnknownUsersOfAccounts(t *testing.T) {
 	t.Parallel()
 	redis := redistest.StartRedis(t)

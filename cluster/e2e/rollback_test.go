@@ -107,8 +107,7 @@ func (s *seedClient) resume(n *process) (confirm object) {
 }
 
 // A failover loses messages that clients have received: invitations to seed clients,
-// one of which is away meanwhile, and a signing of real ones. Afterwards all are
-// reached.
+// one absent, and a signing of real ones. Afterwards all are reached.
 func TestRolledBackRedis(t *testing.T) {
 	t.Parallel()
 	if !sample.Full() {

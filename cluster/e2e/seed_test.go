@@ -20,8 +20,8 @@ type parts struct {
 
 var partNames = [4]string{"", "参与方1", "bob@example.org", "carol-3"}
 
-// gatherParts connects a coordinator and three participants, each to another
-// node as far as there are enough.
+// gatherParts connects a coordinator and three participants, each to another node if
+// there are enough.
 func gatherParts(t *testing.T, c *testCluster) *parts {
 	t.Helper()
 	g := &parts{key: newFakeKey(t), keyID: "treasury.1"}
@@ -130,8 +130,8 @@ func TestSeedProtocol(t *testing.T) {
 		g.sign(t, "pay bob 5", 1, 3)
 		g.sign(t, "0xec098504a817c800825208943535353535353535353535353535353535353535880de0b6b3a764000080018080", 2, 3)
 
-		// A wrong signature does not come through, its sender is told, and the
-		// right one of the other signer does.
+		// A wrong signature is not forwarded, its sender is told, and the right one
+		// of the other signer is.
 		g.coordinator.send("sign_request", object{"key_id": g.keyID, "data": "again", "account_addr": g.key.address, "participants": partNames[1:3]})
 		for i := 1; i <= 2; i++ {
 			g.p[i].expect("sign_invite")
@@ -154,7 +154,7 @@ func TestSeedProtocol(t *testing.T) {
 	})
 }
 
-// noSecrets looks for shares and tokens in Redis and in the nodes' logs.
+// noSecrets searches for shares and tokens in Redis and in the nodes' logs.
 func (g *parts) noSecrets(t *testing.T, c *testCluster) {
 	t.Helper()
 	secrets := []string{"PLAINSHARE", testSecret, testKEK, g.coordinator.token}
@@ -199,7 +199,7 @@ func TestPlainShareNeedsKEK(t *testing.T) {
 			t.Errorf("the coordinator is told %v", told)
 		}
 
-		// The same again, by clients that seal their shares.
+		// The same by clients that seal their shares.
 		g.request()
 		for i := 1; i <= 3; i++ {
 			g.p[i].expect("keygen_invite")

@@ -13,15 +13,16 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// Passwords of the servers and of their Sentinel, with what must be encoded in a URL.
+// Passwords of the servers and of their Sentinel, with characters that must be
+// encoded in a URL.
 const (
 	serverPassword   = "of/servers"
 	sentinelPassword = "of@sentinels"
 )
 
-// TestSentinelTLS has a master, its replica and a Sentinel that speak TLS, want a
-// certificate and have passwords, the Sentinel one of its own. A node serves through
-// them, and goes on when the master is killed.
+// TestSentinelTLS has a master, its replica and a Sentinel that require TLS, a
+// certificate and passwords, the Sentinel one of its own. A node serves through
+// them, and continues when the master is killed.
 func TestSentinelTLS(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
@@ -73,7 +74,7 @@ func TestSentinelTLS(t *testing.T) {
 	}, master)
 }
 
-// servesThroughFailover runs a node and kills the master under it.
+// servesThroughFailover runs a node and kills its master.
 func servesThroughFailover(t *testing.T, good node.Config, master *redistest.RealRedis) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
@@ -106,7 +107,7 @@ func servesThroughFailover(t *testing.T, good node.Config, master *redistest.Rea
 	}
 }
 
-// command sends one to a server past TLS.
+// command sends a command to a server over TLS.
 func command(t *testing.T, r *redistest.RealRedis, args ...any) {
 	t.Helper()
 	one := redis.NewClient(&redis.Options{Addr: r.Addr(), Protocol: 2, DisableIdentity: true})

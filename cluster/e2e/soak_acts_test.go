@@ -26,8 +26,7 @@ func newArenaWithReplica(t *testing.T, seed uint64, nodes, groups int, flags ...
 	a.redis = redistest.StartRedis(t, args...)
 	a.replica = redistest.StartRedis(t, args...)
 	host, port, _ := net.SplitHostPort(a.redis.Addr())
-	// Not in its arguments: a server that is killed after being the master starts
-	// again as one.
+	// Not in its arguments: a killed master starts again as a master.
 	if err := a.replica.Client(t).Do(context.Background(), "replicaof", host, port).Err(); err != nil {
 		t.Fatal(err)
 	}

@@ -13,14 +13,14 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// figures is what a run is told by afterwards.
+// figures are the measurements of a run.
 type figures struct {
 	mu     sync.Mutex
 	ends   map[string]int // outcomes by kind and status
 	faults map[string]int
-	missed int             // faults that another was in the way of
+	missed int             // faults that another prevented
 	took   []time.Duration // every signature that was made
-	again  []time.Duration // from the end of a node to a signature by a user of it
+	again  []time.Duration // from a node's end to a signature by one of its users
 	others []time.Duration // the same for users of other nodes
 }
 
@@ -58,8 +58,8 @@ func (f *figures) fault(name string, done bool) {
 	f.faults[name]++
 }
 
-// signAgain has each group sign, with a user of the node that has just ended
-// where the group has one, and measures how long that takes.
+// signAgain has each group sign, with a user of the node that has just ended if the
+// group has one, and measures how long that takes.
 func (a *arena) signAgain(r *rand.Rand, away map[*group][]string, measure bool) {
 	var wg sync.WaitGroup
 	for _, g := range a.groups {

@@ -10,7 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// stored reads what Redis holds in the end, for the checker.
+// stored reads the final content of Redis, for the checker.
 func (a *arena) stored() storedState {
 	ctx := context.Background()
 	s := storedState{sessions: map[string]storedSession{}, keys: map[string]storedKey{}, mailboxes: a.mailboxes()}
@@ -103,8 +103,8 @@ func (a *arena) mailboxes() map[string]storedMailbox {
 	return boxes
 }
 
-// parseMailbox counts what was ever appended. (Where a Redis does not tell its name
-// the first entry of a mailbox only sets where its numbers begin.)
+// parseMailbox counts the messages ever appended. (If a Redis does not report its
+// name, the first entry of a mailbox only sets where its numbers begin.)
 func parseMailbox(info *redis.XInfoStream) storedMailbox {
 	_, seq, _ := strings.Cut(info.LastGeneratedID, "-")
 	box := storedMailbox{left: int(info.Length)}

@@ -14,8 +14,8 @@ import (
 )
 
 // truth is a crew with the real client that makes real ed25519 signatures in an
-// arena, beside the scripted groups. What its coordinator is told goes into a
-// history of its own, without the mail, which the client keeps to itself.
+// arena, beside the scripted groups. Its coordinator's outcomes go into a separate
+// history, without the mail, which the client does not expose.
 type truth struct {
 	a    *arena
 	crew *crew
@@ -43,7 +43,7 @@ func (h *truth) sign(ctx context.Context) {
 
 var storageFull = &wire.Error{Code: wire.CodeStorageFull}
 
-// signOne reports whether the client can go on.
+// signOne reports whether the client can continue.
 func (h *truth) signOne(n int) bool {
 	id, data := fmt.Sprintf("truth-%d", n), fmt.Sprintf("the truth, %d", n)
 	h.past.note(event{what: asked, request: id, kind: wire.TypeSignRequest, key: h.key.KeyID})
@@ -71,8 +71,8 @@ func (h *truth) signOne(n int) bool {
 	return true
 }
 
-// close ends the crew, and adds what its client did under a request id that it
-// does not tell.
+// close ends the crew, and adds the client's actions under a request id that it does
+// not expose.
 func (h *truth) close(stored storedState) {
 	kg := stored.sessions[h.key.SessionID]
 	h.past.note(event{what: asked, request: kg.request, kind: wire.TypeKeygenRequest, key: h.key.KeyID, value: h.key.AccountAddr})

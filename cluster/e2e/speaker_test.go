@@ -19,27 +19,27 @@ import (
 
 const (
 	speakerPing    = 500 * time.Millisecond
-	speakerSilence = 2500 * time.Millisecond // without even a pong the socket is given up
-	speakerAnswer  = 8 * time.Second         // without an answer likewise
+	speakerSilence = 2500 * time.Millisecond // without even a pong the socket is closed
+	speakerAnswer  = 8 * time.Second         // the same without an answer
 	speakerWindow  = 64                      // messages unanswered at a time
 	speakerWrite   = 2 * time.Second
 	speakerBackOff = 50 * time.Millisecond // at most, between attempts to connect
 )
 
-// speaker is one user's connection to the cluster, whatever happens to sockets
-// and nodes: it resumes, acknowledges, and says each message until it is
-// answered, as wsconn/client does. Unlike that one it keeps a history, holds a
-// second socket when told to, and can play a client that does not acknowledge.
+// speaker is one user's connection to the cluster, across failures of sockets and
+// nodes: it resumes, acknowledges, and repeats each message until it is answered, as
+// wsconn/client does. Unlike wsconn/client it keeps a history, opens a second socket
+// on demand, and can play a client that does not acknowledge.
 type speaker struct {
 	user  string
 	role  wire.Role
 	token string
-	acks  bool                             // false: as a client of the seed, no resume and no ack
+	acks  bool                             // false: as a seed client, without resume and ack
 	bases func() []string                  // of nodes, to choose from
 	take  func(wire.Message, wire.Payload) // each mailbox message once, in order
 	past  *userHistory
-	// patient means that no socket is closed by this side, however long it is silent:
-	// one that is deaf shows.
+	// patient means that this side closes no socket, however long it is silent: a
+	// deaf one shows.
 	patient bool
 
 	absent  atomic.Bool                   // connects nowhere
@@ -76,7 +76,7 @@ func (s *speaker) run(ctx context.Context) {
 	go s.nag(ctx)
 	for ctx.Err() == nil {
 		s.connect(ctx)
-		// A client that was superseded leaves the word to its newer socket.
+		// A superseded socket leaves all work to the newer one.
 		for s.sockets() > 0 && ctx.Err() == nil {
 			waitFor(ctx, 10*time.Millisecond)
 		}
@@ -84,7 +84,7 @@ func (s *speaker) run(ctx context.Context) {
 	}
 }
 
-// rival opens another socket beside those there are.
+// rival opens another socket beside the existing ones.
 func (s *speaker) rival(ctx context.Context) { go s.connect(ctx) }
 
 func (s *speaker) sockets() int {
@@ -93,7 +93,7 @@ func (s *speaker) sockets() int {
 	return len(s.live)
 }
 
-// drop cuts all sockets without a word.
+// drop cuts all sockets without a close frame.
 func (s *speaker) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -200,7 +200,7 @@ func (s *speaker) register(k *spokenSocket) error {
 	return nil
 }
 
-// heard takes one frame.
+// heard handles one frame.
 func (s *speaker) heard(k *spokenSocket, m wire.Message) {
 	p, err := m.DecodePayload()
 	if err != nil {
@@ -225,7 +225,7 @@ func (s *speaker) heard(k *spokenSocket, m wire.Message) {
 	}
 }
 
-// say gives a message to be said until it is answered; done may be nil.
+// say queues a message to be sent until it is answered; done may be nil.
 func (s *speaker) say(p wire.Payload, expected string, done func(wire.Payload)) string {
 	raw, err := json.Marshal(p)
 	if err != nil {
@@ -247,7 +247,7 @@ func (s *speaker) say(p wire.Payload, expected string, done func(wire.Payload)) 
 	return id
 }
 
-// replay says a message again that was said and answered before, under its id.
+// replay repeats an answered message, under its id.
 func (s *speaker) replay(id string, p wire.Payload) {
 	raw, err := json.Marshal(p)
 	if err != nil {
@@ -263,7 +263,7 @@ func (s *speaker) push(q *spoken) {
 	s.repeat(time.Now())
 }
 
-// answered takes a direct reply.
+// answered handles a direct reply.
 func (s *speaker) answered(m wire.Message, p wire.Payload) {
 	if m.RequestID == "" {
 		return
@@ -322,7 +322,7 @@ func (s *speaker) nag(ctx context.Context) {
 	}
 }
 
-// repeat writes what has not been written to the newest socket.
+// repeat writes the messages not yet written to the newest socket.
 func (s *speaker) repeat(now time.Time) {
 	s.mu.Lock()
 	k := s.newest
@@ -343,7 +343,7 @@ func (s *speaker) repeat(now time.Time) {
 	for _, q := range due {
 		m := wire.Message{Type: q.kind, UserID: s.user, Token: s.token, Payload: q.payload, RequestID: q.id}
 		if s.writeMessage(k, m) != nil {
-			return // the next socket says it again
+			return // the next socket sends it again
 		}
 	}
 }

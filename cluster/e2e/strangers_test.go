@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// asked sends one message on a socket of its own and returns the answer as it came.
+// asked sends one message on its own socket and returns the raw answer.
 func (c *testCluster) asked(n *process, user, token, kind string, payload object) string {
 	c.t.Helper()
 	ws, _, err := websocket.DefaultDialer.Dial("ws"+strings.TrimPrefix(n.base, "http")+"/ws", nil)
@@ -39,7 +39,7 @@ func (c *testCluster) asked(n *process, user, token, kind string, payload object
 	return send(kind, payload)
 }
 
-// got makes a web call and returns the answer as it came.
+// got makes a web call and returns the raw answer.
 func (c *testCluster) got(n *process, method, path, token, body string) string {
 	c.t.Helper()
 	req, err := http.NewRequestWithContext(c.t.Context(), method, n.base+path, strings.NewReader(body))
@@ -59,9 +59,9 @@ func (c *testCluster) got(n *process, method, path, token, body string) string {
 	return fmt.Sprint(resp.StatusCode, " ", string(text))
 }
 
-// TestStrangersCannotTell asks for keys and sessions of others, and for ones that
-// do not exist, in every message and every web call that names one: but for the
-// id the two answers are the same bytes, and all say not_found.
+// TestStrangersCannotTell requests keys and sessions of others, and nonexistent
+// ones, in every message and every web call that names one: except for the id the
+// two answers are the same bytes, and all are not_found.
 func TestStrangersCannotTell(t *testing.T) {
 	t.Parallel()
 	flags := append([]string{"--register-limit", "-1", "--absence-grace", "1h", "--sign-timeout", "1h"}, withKEK...)
@@ -147,7 +147,8 @@ func TestStrangersCannotTell(t *testing.T) {
 				}
 			}
 		}
-		// What is refused so is in the audit, with what the stranger was not told.
+		// Such refusals are in the audit, with details that the stranger was not
+		// told.
 		eventually(t, "the audit has the stranger", func() bool {
 			entries, _ := c.trail(n)
 			for _, f := range entries {
@@ -170,9 +171,9 @@ func merge(maps ...map[string]string) map[string]string {
 	return all
 }
 
-// TestPresenceIsForAcquaintances shows who is connected to those who have an
-// active key in common, to the user itself and to admins, and tells others what
-// it tells of a user that does not exist.
+// TestPresenceIsForAcquaintances shows presence to users with an active key in
+// common, to the user itself and to admins; others get the same answer as for a user
+// that does not exist.
 func TestPresenceIsForAcquaintances(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
@@ -181,7 +182,8 @@ func TestPresenceIsForAcquaintances(t *testing.T) {
 		c.client("mallory", wire.RoleCoordinator).connect(c.nodes[0])
 		mallory := c.token("mallory", wire.RoleCoordinator)
 		bob := partNames[1]
-		// Naming him in a keygen that he has not accepted makes nobody an acquaintance.
+		// Naming him in a keygen that he has not accepted does not make an
+		// acquaintance.
 		c.call(c.nodes[0], "POST", "/v1/keys?start=true", mallory, object{"threshold": 2, "participants": []string{bob, "nobody"}})
 		for _, tc := range []struct {
 			who, token string

@@ -26,7 +26,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
-// authority makes certificates for 127.0.0.1.
+// authority issues certificates for 127.0.0.1.
 type authority struct {
 	t    *testing.T
 	dir  string
@@ -70,7 +70,7 @@ func (a *authority) make(template *x509.Certificate) ([]byte, *ecdsa.PrivateKey)
 	return der, key
 }
 
-// write replaces a file at once.
+// write replaces a file atomically.
 func (a *authority) write(file, kind string, der []byte) {
 	a.t.Helper()
 	text := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
@@ -106,7 +106,7 @@ func (a *authority) trust() *tls.Config {
 }
 
 // TestListenerTLS serves over TLS and changes its certificate while a client is
-// connected; files that are not good change nothing.
+// connected; invalid files change nothing.
 func TestListenerTLS(t *testing.T) {
 	t.Parallel()
 	a := newAuthority(t)
@@ -149,7 +149,7 @@ func TestListenerTLS(t *testing.T) {
 		t.Error("TLS 1.1 is spoken")
 	}
 
-	// The SDK logs in and connects over wss, and only where it trusts the server.
+	// The SDK logs in and connects over wss, only if it trusts the server.
 	if err := node.AddUser(context.Background(), cfg, "alice", testPassword, []string{"coordinator"}, false); err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func TestListenerTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for file, text := range map[string][]byte{cert: text, key: good} { // which do not go together
+	for file, text := range map[string][]byte{cert: text, key: good} { // a pair that does not match
 		if err := os.WriteFile(file, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +208,7 @@ func TestListenerTLS(t *testing.T) {
 	a.issue("server", 5)
 	eventually(t, "the certificate after that is served", func() bool { return serial() == 5 })
 
-	// Whoever was connected before all that still is.
+	// The client that was connected before all that still is.
 	if err := c.Close(); err != nil {
 		t.Errorf("the client had stopped: %v", err)
 	}
@@ -219,8 +219,8 @@ func TestListenerTLS(t *testing.T) {
 	}
 }
 
-// TestRedisTLS talks to a real server that speaks TLS and wants a certificate,
-// alone and as a cluster.
+// TestRedisTLS connects to a real server that requires TLS and a certificate, alone
+// and as a cluster.
 func TestRedisTLS(t *testing.T) {
 	t.Parallel()
 	a, stranger := newAuthority(t), newAuthority(t)
@@ -283,7 +283,7 @@ func TestRedisTLS(t *testing.T) {
 	}
 }
 
-// badRedisTLS changes what is good so that no connection comes about.
+// badRedisTLS spoils a good configuration so that no connection succeeds.
 func badRedisTLS(t *testing.T, good node.Config, key, otherKey, otherCA string) {
 	for what, change := range map[string]func(*node.Config){
 		"an unknown authority":    func(c *node.Config) { c.RedisCA = otherCA },

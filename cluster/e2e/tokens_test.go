@@ -24,7 +24,7 @@ import (
 
 const testPassword = "long enough a password"
 
-// config is what an operator's command needs to reach the cluster.
+// config is the configuration with which an operator's command reaches the cluster.
 func (c *testCluster) config() node.Config {
 	return node.Config{Redis: c.url, RedisPrefix: c.prefix}
 }
@@ -54,8 +54,8 @@ func (c *testCluster) socket(n *process, user, token string) *seedClient {
 	return s.connect(n)
 }
 
-// refused asks that a node take the token for nothing any more, over HTTP and
-// over a new socket. Each node learns of it in its own time.
+// refused checks that a node stops accepting the token, over HTTP and over a new
+// socket. Each node learns of it in its own time.
 func (c *testCluster) refused(n *process, user, token string) {
 	c.t.Helper()
 	eventually(c.t, "a revoked token is refused over HTTP", func() bool {
@@ -70,8 +70,8 @@ func (c *testCluster) refused(n *process, user, token string) {
 	s.expectClosed(wire.CloseRevoked)
 }
 
-// TestRevocation ends tokens in every way there is. The socket that goes by one
-// is on another node than the one that is told, and closes for good.
+// TestRevocation ends tokens in every way. The socket that uses one is on another
+// node than the one that is told, and closes for good.
 func TestRevocation(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
@@ -106,7 +106,7 @@ func TestRevocation(t *testing.T) {
 		}
 		daves := c.socket(two, "dave", dave)
 		closes("by jti", c.socket(two, "alice", alice), revoke(object{"jti": jti, "reason": "laptop lost"}))
-		s := c.socket(two, "alice", fresh) // another of the same user is not touched
+		s := c.socket(two, "alice", fresh) // another token of the same user is not affected
 		closes("by user", s, revoke(object{"user": "alice"}))
 		closes("another issuer's user", c.socket(two, "frank", foreign), revoke(object{"user": "frank"}))
 		closes("password changed", c.socket(two, "bob", bob), func() {
@@ -120,8 +120,8 @@ func TestRevocation(t *testing.T) {
 			}
 		})
 
-		// Who was revoked logs in again; who is disabled does not, nor by a token
-		// that was made elsewhere since.
+		// A revoked user logs in again; a disabled one cannot, nor with a token that
+		// was issued elsewhere since.
 		again, _ := c.login(two, "alice")
 		c.socket(one, "alice", again)
 		status, disabled := c.call(one, "POST", "/v1/login", "", object{"username": "carol", "password": testPassword})
@@ -131,7 +131,7 @@ func TestRevocation(t *testing.T) {
 		}
 		c.refused(one, "carol", c.token("carol", wire.RoleParticipant))
 
-		// Only an admin may, and what is refused ends nothing.
+		// Only an admin may revoke, and a refused call ends nothing.
 		for _, body := range []object{{"user": "dave"}, {}, {"user": "dave", "jti": "x"}} {
 			if status, problem := c.call(one, "POST", "/v1/tokens/revoke", again, body); status != http.StatusForbidden {
 				t.Errorf("revoked by a participant: %d %v", status, problem)
@@ -146,7 +146,7 @@ func TestRevocation(t *testing.T) {
 		daves.send("ping", object{})
 		daves.expect("pong")
 
-		// A node that starts later knows all of it.
+		// A node that starts later knows all revocations.
 		three := c.start()
 		c.refused(three, "alice", alice)
 		c.refused(three, "alice", fresh)
@@ -156,8 +156,8 @@ func TestRevocation(t *testing.T) {
 	})
 }
 
-// TestRevocationWithoutPubSub revokes while every subscription of the cluster is
-// cut as fast as it comes back.
+// TestRevocationWithoutPubSub revokes while every subscription of the cluster is cut
+// as soon as it is back.
 func TestRevocationWithoutPubSub(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
@@ -183,8 +183,8 @@ func TestRevocationWithoutPubSub(t *testing.T) {
 	t.Logf("closed on the other node %s after", time.Since(begin).Round(time.Millisecond))
 }
 
-// TestRevocationWhileCutOff: a node without Redis takes no token, and when it is
-// back knows what it has missed.
+// TestRevocationWhileCutOff: a node without Redis accepts no token, and catches up
+// when it is back.
 func TestRevocationWhileCutOff(t *testing.T) {
 	t.Parallel()
 	server := redistest.StartRedis(t)
@@ -273,8 +273,8 @@ func (i *otherIssuer) tokenFor(user, role, audience string) string {
 	return text
 }
 
-// TestOtherIssuer runs a node that takes its own tokens and another issuer's, and
-// one that takes the other's alone, through a change of the issuer's key.
+// TestOtherIssuer runs a node that accepts its own tokens and another issuer's, and
+// one that accepts only the other's, through a change of the issuer's key.
 func TestOtherIssuer(t *testing.T) {
 	t.Parallel()
 	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -289,7 +289,7 @@ func TestOtherIssuer(t *testing.T) {
 		if status, problem := c.call(alone, "POST", "/v1/login", "", object{"username": "alice", "password": testPassword}); status != http.StatusNotFound {
 			t.Errorf("login at a node without a secret: %d %v", status, problem)
 		}
-		// What the issuer made for others is good where that was asked for, and there alone.
+		// A token issued for another audience is good only if that was configured.
 		strange := issuer.tokenFor("bob", "participant", "another service")
 		c.notTaken(both, strange)
 		if status, problem := c.call(c.start("--jwks-audience", node.AnyClaim), "GET", "/v1/keys", strange, nil); status != http.StatusOK {
@@ -318,7 +318,7 @@ func TestOtherIssuer(t *testing.T) {
 	})
 }
 
-// notTaken asks that a node does not take a token that was never good there.
+// notTaken checks that a node refuses a token that was never good there.
 func (c *testCluster) notTaken(n *process, token string) {
 	c.t.Helper()
 	if status, problem := c.call(n, "GET", "/v1/keys", token, nil); status != http.StatusUnauthorized {

@@ -20,11 +20,11 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// protocolLine is where the version of what nodes write for each other stands.
+// protocolLine is the line with the version of the nodes' protocol.
 var protocolLine = regexp.MustCompile(`(?m)^const protocol = (\d+)$`)
 
-// later builds a conclaved whose version of the nodes' protocol is so much later
-// than that of these sources, and returns it with the version.
+// later builds a conclaved whose version of the nodes' protocol is by later than
+// that of these sources, and returns it with the version.
 func later(t *testing.T, by int) (binary, version string) {
 	t.Helper()
 	path, err := filepath.Abs("../agree.go")
@@ -64,8 +64,8 @@ func later(t *testing.T, by int) (binary, version string) {
 }
 
 // refusesToServe waits until a process that differs from others is not ready and says
-// why, to whoever asks and in its log. A client whose token the others take is told
-// to go to them, from the first moment on and not for good.
+// why, in its answers and its log. A client with a token that the others accept is
+// sent to them, from the first moment on and not for good.
 func (c *testCluster) refusesToServe(p *process, id, why string) {
 	c.t.Helper()
 	eventually(c.t, "the node says that it is not ready, and why", func() bool {
@@ -120,7 +120,7 @@ func TestRollingUpgrade(t *testing.T) {
 		if i > 0 {
 			continue
 		}
-		// One node is of each version: who is adjacent to one of them only is refused.
+		// One node is of each version: a node adjacent to one of them only is refused.
 		if now := spoken("n1"); now != old {
 			t.Errorf("n1 speaks version %q before it is replaced, want %s", now, old)
 		}
@@ -140,8 +140,8 @@ func TestRollingUpgrade(t *testing.T) {
 	report(t, a, a.settle())
 }
 
-// TestNodesThatDisagree starts real nodes that must not serve beside one that is
-// there: with another secret, another key-encryption key, or its id.
+// TestNodesThatDisagree starts real nodes that must not serve beside a running one:
+// with another secret, another key-encryption key, or its id.
 func TestNodesThatDisagree(t *testing.T) {
 	t.Parallel()
 	redistest.Best(t, func(t *testing.T, rdb redis.UniversalClient, prefix string) {
@@ -171,7 +171,7 @@ func TestNodesThatDisagree(t *testing.T) {
 			}
 			p.kill()
 		}
-		// The same id: the later process has it.
+		// The same id: the later process keeps it.
 		second, err := c.launch("n1")
 		if err != nil {
 			t.Fatal(err)

@@ -65,8 +65,8 @@ func (c *testCluster) callWith(n *process, method, path, token string, header ht
 	return resp.StatusCode, answer
 }
 
-// TestWebTasks goes the way of the seed's document: log in over HTTP, reserve
-// tasks over HTTP, carry them out over the WebSocket, and read the results.
+// TestWebTasks follows the seed's document: log in over HTTP, reserve tasks over
+// HTTP, carry them out over the WebSocket, and read the results.
 func TestWebTasks(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, withKEK, func(t *testing.T, c *testCluster) {
@@ -85,7 +85,7 @@ func TestWebTasks(t *testing.T) {
 		if status != http.StatusCreated || !ok {
 			t.Fatalf("reserve key: %d %v", status, task)
 		}
-		// The task stands for what was asked, and for its coordinator only.
+		// The task is only for its request, and for its coordinator.
 		g.coordinator.send("keygen_request", object{"key_id": keyID, "threshold": 3, "total_parts": 3, "participants": partNames[1:]})
 		g.coordinator.expectError(wire.CodeConflict)
 		mallory := c.client("mallory", wire.RoleCoordinator).connect(c.nodes[0])
@@ -118,7 +118,7 @@ func TestWebTasks(t *testing.T) {
 			t.Errorf("session: %v", s)
 		}
 
-		// Started over HTTP, cancelled over HTTP; the invited hear of it.
+		// Started over HTTP, cancelled over HTTP; the invited are notified.
 		_, task = c.call(c.nodes[0], "POST", "/v1/keys/"+keyID+"/signatures?start=true", token, object{"data": "never mind"})
 		g.p[3].expect("sign_invite")
 		status, s := c.call(c.nodes[1], "DELETE", "/v1/sessions/"+task["session_id"].(string), token, nil)

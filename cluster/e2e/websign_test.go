@@ -19,9 +19,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestBackendSigns has a backend that never opens a socket make a key and sign
-// with it, by one HTTP call each, with participants that approve by themselves
-// what its pinned identity has signed, and nothing else; another watches.
+// TestBackendSigns has a backend that never opens a WebSocket make a key and sign
+// with it, by one HTTP call each, with participants that automatically approve
+// requests signed by its pinned identity, and nothing else; another watches.
 func TestBackendSigns(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 3, nil, func(t *testing.T, c *testCluster) {
@@ -57,7 +57,7 @@ func TestBackendSigns(t *testing.T) {
 		if err != nil || len(key.AttestedBy) != 3 {
 			t.Fatalf("keygen: %+v, %v", key, err)
 		}
-		// Whom it has seen then it knows, and it checks by them what it is told later.
+		// It then knows the identities it has seen, and checks later reports by them.
 		info, err := backendAPI.Key(ctx, key.KeyID)
 		if err != nil {
 			t.Fatal(err)
@@ -77,13 +77,13 @@ func TestBackendSigns(t *testing.T) {
 		if again, err := backendAPI.Sign(ctx, want); err != nil || again.Signature != sig.Signature || again.SessionID != sig.SessionID {
 			t.Errorf("the same again: %+v, %v", again, err)
 		}
-		// Not signed, by the same token: nobody approves.
+		// Not signed, with the same token: it is not approved.
 		unsigned := want
 		unsigned.RequestID = "order-2"
 		if got, err := api("backend", rest.Config{}, wire.RoleCoordinator).Sign(ctx, unsigned); err == nil || !strings.Contains(err.Error(), "rejected") {
 			t.Errorf("what is not signed: %+v, %v", got, err)
 		}
-		// What has ended is told in one event, to whom it concerns.
+		// An ended session is reported in one event, to its users.
 		for event, err := range api("bob", rest.Config{}, wire.RoleParticipant).Events(ctx, sig.SessionID) {
 			if err != nil || !event.Ended || event.Session.Signature != sig.Signature {
 				t.Errorf("event %+v, %v", event, err)
@@ -95,8 +95,8 @@ func TestBackendSigns(t *testing.T) {
 	})
 }
 
-// TestEvents follows a session on another node than those where it happens, over
-// a stream that breaks because its node is stopped.
+// TestEvents follows a session on a node other than those where it happens, over a
+// stream that breaks because its node is stopped.
 func TestEvents(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 3, withKEK, func(t *testing.T, c *testCluster) {
@@ -154,7 +154,7 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// stream opens a session's events as they are on the wire.
+// stream opens a session's raw event stream.
 func (c *testCluster) stream(n *process, id, token string) *http.Response {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
@@ -189,8 +189,8 @@ func (c *testCluster) problemIn(resp *http.Response) string {
 }
 
 // TestStreamsEnd holds streams of an open session open until their token has
-// expired, was revoked, or there are too many; and whoever may not see it has
-// none.
+// expired, was revoked, or there are too many; a user who may not see the session
+// gets none.
 func TestStreamsEnd(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, []string{"--invite-timeout", "10m", "--max-connections", "528"} /* 32 streams */, func(t *testing.T, c *testCluster) {
@@ -240,7 +240,8 @@ func TestStreamsEnd(t *testing.T) {
 			last = c.stream(n, id, c.token("bob", wire.RoleParticipant))
 			return last.StatusCode == http.StatusOK
 		})
-		// A session that waits for its end, and streams, keep no node from leaving.
+		// Streams, and a request that waits for its session's end, do not keep a
+		// node from stopping.
 		_, task = c.call(n, "POST", "/v1/keys?start=true", alice, object{"threshold": 2, "participants": []string{"bob", "carol"}})
 		other, waiting := fmt.Sprint(task["session_id"]), make(chan string, 1)
 		go func() {
@@ -265,8 +266,8 @@ func TestStreamsEnd(t *testing.T) {
 	})
 }
 
-// TestDirectory shows nodes to everybody, presence to the user itself, and where
-// they are to admins only.
+// TestDirectory shows nodes to all, presence to the user itself, and users' nodes to
+// admins only.
 func TestDirectory(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
@@ -297,8 +298,8 @@ func TestDirectory(t *testing.T) {
 	})
 }
 
-// TestCommitsRing has the node of a commit tell the node where somebody waits, and
-// tell nobody when nobody does.
+// TestCommitsRing has a commit's node notify the node of a waiting client, and no
+// node if no client waits.
 func TestCommitsRing(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 2, nil, func(t *testing.T, c *testCluster) {
@@ -313,11 +314,11 @@ func TestCommitsRing(t *testing.T) {
 			_, task := c.call(c.nodes[0], "POST", "/v1/keys?start=true", alice, object{"threshold": 2, "participants": []string{"bob", "carol"}})
 			last = fmt.Sprint(task["session_id"])
 			if watched {
-				_, _ = bufio.NewReader(c.stream(c.nodes[1], last, alice).Body).ReadString('}') // it has begun
+				_, _ = bufio.NewReader(c.stream(c.nodes[1], last, alice).Body).ReadString('}') // the stream has begun
 			}
 			c.call(c.nodes[0], "DELETE", "/v1/sessions/"+last, alice, nil)
 		}
-		// The first to be told of is the one that is watched.
+		// The first notification is for the watched session.
 		for {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			msg, err := sub.ReceiveMessage(ctx)
@@ -328,7 +329,7 @@ func TestCommitsRing(t *testing.T) {
 			if msg.Payload == "n 2 "+last && msg.Channel == c.prefix+"node:n2" {
 				return
 			}
-			if !strings.HasPrefix(msg.Payload, "e ") { // what a node tells itself
+			if !strings.HasPrefix(msg.Payload, "e ") { // a node's messages to itself
 				t.Errorf("on %s: %q", msg.Channel, msg.Payload)
 			}
 		}
