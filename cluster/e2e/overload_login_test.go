@@ -163,9 +163,8 @@ func TestLoginFromOneAddress(t *testing.T) {
 			c.addUser(user(i), wire.RoleParticipant)
 		}
 		refusedIn(t, c, c.nodes[0], "")
-		// A client believed to be another each time is never refused. All
-		// concurrently, because while a machine takes its time with one, there is
-		// one more attempt.
+		// A client believed to be another each time is never refused. Concurrently,
+		// as a machine that is slow with one has allowed one more attempt meanwhile.
 		limited := func(what string, n *process, forwarded string) {
 			t.Helper()
 			var refused atomic.Bool

@@ -35,7 +35,7 @@ func usedMemory(t *testing.T, rdb redis.UniversalClient) int64 {
 	return 0
 }
 
-// manyUsers returns the maximum number of parties of a key by default.
+// manyUsers returns as many users as a key may have parties by default.
 func manyUsers() []string {
 	users := make([]string, wire.DefaultMaxParties)
 	for i := range users {

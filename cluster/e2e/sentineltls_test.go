@@ -13,8 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 )
 
-// Passwords of the servers and of their Sentinel, with characters that must be
-// encoded in a URL.
+// Passwords of the servers and their Sentinel; URLs must encode them.
 const (
 	serverPassword   = "of/servers"
 	sentinelPassword = "of@sentinels"

@@ -147,8 +147,7 @@ func TestStrangersCannotTell(t *testing.T) {
 				}
 			}
 		}
-		// Such refusals are in the audit, with details that the stranger was not
-		// told.
+		// The audit has such refusals, with details the stranger was not told.
 		eventually(t, "the audit has the stranger", func() bool {
 			entries, _ := c.trail(n)
 			for _, f := range entries {

@@ -171,7 +171,7 @@ func TestNodesThatDisagree(t *testing.T) {
 			}
 			p.kill()
 		}
-		// The same id: the later process keeps it.
+		// The same id: the later process takes it over.
 		second, err := c.launch("n1")
 		if err != nil {
 			t.Fatal(err)

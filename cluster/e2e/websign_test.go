@@ -240,8 +240,7 @@ func TestStreamsEnd(t *testing.T) {
 			last = c.stream(n, id, c.token("bob", wire.RoleParticipant))
 			return last.StatusCode == http.StatusOK
 		})
-		// Streams, and a request that waits for its session's end, do not keep a
-		// node from stopping.
+		// Streams and a request waiting for an end do not keep a node running.
 		_, task = c.call(n, "POST", "/v1/keys?start=true", alice, object{"threshold": 2, "participants": []string{"bob", "carol"}})
 		other, waiting := fmt.Sprint(task["session_id"]), make(chan string, 1)
 		go func() {

@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestBenchmarks runs what is cheap enough, as short as can be, so that the
+// TestBenchmarks runs the cheap benchmarks, as short as possible, so that the
 // program does not rot. The figures mean nothing here.
 func TestBenchmarks(t *testing.T) {
 	t.Parallel()
@@ -60,7 +60,7 @@ func TestBenchmarks(t *testing.T) {
 	}
 }
 
-// TestRawECDSA holds the raw side of the dearest benchmark, and that our
+// TestRawECDSA checks the raw side of the most expensive benchmark, and that our
 // pre-parameters serve both sides.
 func TestRawECDSA(t *testing.T) {
 	t.Parallel()

@@ -21,7 +21,7 @@ import (
 
 const demoWithin = 8 * time.Minute // on a busy machine; a free one needs half a minute
 
-// build makes the program as "go run" does.
+// build builds the program as "go run" does.
 func build(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "conclave-demo")
@@ -31,8 +31,8 @@ func build(t *testing.T) string {
 	return binary
 }
 
-// TestDemo runs the whole demonstration, leaves it up, and runs the commands that
-// it prints. It makes real pre-parameters, which takes longer than all else in the
+// TestDemo runs the whole demonstration, leaves it up, and runs the commands that it
+// prints. It generates real pre-parameters, which takes longer than all else in the
 // sample, and README's first command is the same demonstration.
 func TestDemo(t *testing.T) {
 	if !sample.Full() {
@@ -53,7 +53,7 @@ func TestDemo(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- cmd.Wait()
-		cancel() // nothing more comes
+		cancel() // no more output follows
 	}()
 	waitFor(ctx, t, &out, "Ctrl-C stops the cluster")
 	text := out.String()
@@ -90,8 +90,8 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-// printedOutcomes is what the commands that -serve prints must show, by what is in
-// the command.
+// printedOutcomes is the expected output of the commands that -serve prints, by a
+// part of the command.
 var printedOutcomes = map[string]string{
 	"conclave sign treasury": `(?m)^signature +0x[0-9a-f]{130}$`,
 	"conclave keys show":     `(?m)^key +treasury$`,
@@ -101,8 +101,8 @@ var printedOutcomes = map[string]string{
 	"redis-cli":              `(?m)^conclave:key:\{treasury\}$`,
 }
 
-// runPrinted runs each command that the demonstration has printed, as it is
-// printed, in the directory in which it was started.
+// runPrinted runs each command that the demonstration has printed, unchanged, in the
+// directory in which it was started.
 func runPrinted(ctx context.Context, t *testing.T, dir, text string) {
 	t.Helper()
 	missing := maps.Clone(printedOutcomes)
@@ -139,8 +139,8 @@ func runPrinted(ctx context.Context, t *testing.T, dir, text string) {
 	}
 }
 
-// takePlace connects as alice with the printed token, as somebody may who tries it.
-// The demonstration goes on without its own alice.
+// takePlace connects as alice with the printed token, as a user trying it may. The
+// demonstration continues without its own alice.
 func takePlace(ctx context.Context, t *testing.T, out *shared) {
 	t.Helper()
 	text := out.String()

@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
-// script makes a command that approves, of the text of a shell script.
+// script makes an approving command from the text of a shell script.
 func script(t *testing.T, stderr *strings.Builder, text string) participant.Approver {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -89,8 +89,8 @@ func TestCommandGetsTheRequest(t *testing.T) {
 	}
 }
 
-// Whoever is not pinned is not even asked about, and who is slow is not waited
-// for beyond the deadline.
+// The command is not run for a requester that is not pinned, and is not waited for
+// beyond the deadline.
 func TestCommandIsNotAsked(t *testing.T) {
 	ran := filepath.Join(t.TempDir(), "ran")
 	var stderr strings.Builder
@@ -112,7 +112,8 @@ func TestCommandIsNotAsked(t *testing.T) {
 	}
 }
 
-// TestQuestionSaysWhoSigned: what was signed, and by whom, or that nobody has.
+// TestQuestionSaysWhoSigned: the signed fields and the signer, or that the request
+// is unsigned.
 func TestQuestionSaysWhoSigned(t *testing.T) {
 	c := newConsole(new(strings.Builder), noEnv)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
@@ -137,12 +138,12 @@ func TestQuestionSaysWhoSigned(t *testing.T) {
 	}
 }
 
-// TestNamesSeenForTheFirstTime: a name that looks like another's is told apart,
-// until its owner is known.
+// TestNamesSeenForTheFirstTime: a name that looks like another's is marked, until
+// its owner is known.
 func TestNamesSeenForTheFirstTime(t *testing.T) {
 	c := newConsole(new(strings.Builder), noEnv)
 	inv := signing()
-	inv.Kind, inv.KeyID = request.KindKeygen, "\u0441\u0430\u0441\u0430" // Cyrillic all of it
+	inv.Kind, inv.KeyID = request.KindKeygen, "\u0441\u0430\u0441\u0430" // all Cyrillic
 	inv.Coordinator, inv.Participants = "\u0430\u0441\u0435", []string{"bob", "\u0435\u0443\u0435", "carol\u3164"}
 	const asker = "asked by   \u0430\u0441\u0435 (U+0430 Cyrillic, U+0441 Cyrillic, U+0435 Cyrillic)\n"
 	for _, want := range []string{
@@ -163,7 +164,7 @@ func TestNamesSeenForTheFirstTime(t *testing.T) {
 	}
 }
 
-// TestChangedIdentityIsLoud: both fingerprints, and what to do.
+// TestChangedIdentityIsLoud: both fingerprints, and the remedy.
 func TestChangedIdentityIsLoud(t *testing.T) {
 	var stderr strings.Builder
 	d := display{console: newConsole(&stderr, noEnv)}

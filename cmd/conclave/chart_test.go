@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 )
 
-// story is the states of a signing in which carol's attempt fails and dave takes
-// her place.
+// story is the states of a signing in which carol's attempt fails and dave takes her
+// place.
 func story() []rest.SessionInfo {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	s := rest.SessionInfo{
@@ -43,7 +43,7 @@ func story() []rest.SessionInfo {
 	return states
 }
 
-// drawn is what watching states shows on a screen of some width.
+// drawn is the output of watching states on a screen of that width.
 func drawn(states []rest.SessionInfo, width int) string {
 	plain := &console{}
 	c := newChart(states[0], width, plain)
@@ -59,8 +59,8 @@ func drawn(states []rest.SessionInfo, width int) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// TestChart: the transcripts are the documentation of what watching shows.
-// CONCLAVE_UPDATE=1 writes them anew.
+// TestChart: the transcripts document the output of watching. CONCLAVE_UPDATE=1
+// rewrites them.
 func TestChart(t *testing.T) {
 	t.Parallel()
 	wide, many, foreign := story(), story(), story()
@@ -103,8 +103,8 @@ func TestChart(t *testing.T) {
 	}
 }
 
-// TestStepsFillUp: watched from the beginning or seen in the end, of the same
-// session the same is drawn, but for what later states do not tell any more.
+// TestStepsFillUp: a session watched from the beginning or only at the end gives the
+// same chart, except for details that later states omit.
 func TestStepsFillUp(t *testing.T) {
 	t.Parallel()
 	states := story()

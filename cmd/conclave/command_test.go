@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// everyCommand calls each for all that can be run.
+// everyCommand calls each for every command that can be run.
 func everyCommand(each func(path string, cmd command)) {
 	for _, cmd := range commandTable() {
 		each(cmd.name, cmd)
@@ -17,7 +17,7 @@ func everyCommand(each func(path string, cmd command)) {
 }
 
 // TestHelpShowsHow: the help of every command has its synopsis, an example of
-// itself, and its flags; and no line that is too long for a terminal.
+// itself, and its flags; and no line is too long for a terminal.
 func TestHelpShowsHow(t *testing.T) {
 	t.Parallel()
 	everyCommand(func(path string, cmd command) {
@@ -62,7 +62,7 @@ func TestResolve(t *testing.T) {
 	}
 }
 
-// TestNamesAreUnique: what is found is what was meant.
+// TestNamesAreUnique: every name finds its own command.
 func TestNamesAreUnique(t *testing.T) {
 	t.Parallel()
 	var paths []string

@@ -58,7 +58,7 @@ func TestBashCompletes(t *testing.T) {
 	}
 }
 
-// TestShellsTakeTheScripts lets the other shells read theirs.
+// TestShellsTakeTheScripts lets the other shells parse theirs.
 func TestShellsTakeTheScripts(t *testing.T) {
 	t.Parallel()
 	for name, script := range map[string]string{"zsh": zshCompletion(commandTable()), "fish": fishCompletion(commandTable())} {

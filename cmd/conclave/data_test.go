@@ -10,8 +10,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestData: bytes come from files and stdin as they are, and what could be meant
-// in two ways is asked back.
+// TestData: bytes come from files and stdin unchanged, and ambiguous data is
+// refused.
 func TestData(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -66,7 +66,7 @@ func TestData(t *testing.T) {
 	}
 }
 
-// TestCautionAboutTransactions: a person is told that a signature would not be of
+// TestCautionAboutTransactions: the prompt warns that a signature would not be of
 // the transaction that the data is.
 func TestCautionAboutTransactions(t *testing.T) {
 	c := newConsole(new(strings.Builder), noEnv)
@@ -88,7 +88,7 @@ func TestCautionAboutTransactions(t *testing.T) {
 	}
 }
 
-// TestNamesAsArguments: no name that can be made is taken for a flag.
+// TestNamesAsArguments: no valid name is taken for a flag.
 func TestNamesAsArguments(t *testing.T) {
 	for _, name := range []string{"a", "_", "@", "a-", "a--b", "alice@example.com", "参与方1", "h", "json"} {
 		if !wire.ValidID(name) {

@@ -13,7 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
-// terminalOf is a console on a terminal of some width that writes to b.
+// terminalOf is a console that writes to b, as on a terminal of that width.
 func terminalOf(b *strings.Builder, width int) *console {
 	return &console{w: b, terminal: true, color: true, columns: func() int { return width }}
 }
@@ -22,8 +22,8 @@ func terminalOf(b *strings.Builder, width int) *console {
 // backwards.
 const hostile = "a\x1b[2J\x1b]0;t\x07\r\nb\u202ec\u2066d\x9b31m\x00"
 
-// TestNothingRawIsShown: whatever a server or a request puts into an event or an
-// invitation, no control character of it comes to the terminal.
+// TestNothingRawIsShown: no control character that a server or a request puts into
+// an event or an invitation reaches the terminal.
 func TestNothingRawIsShown(t *testing.T) {
 	t.Parallel()
 	inv := participant.Invitation{
@@ -76,7 +76,7 @@ func TestNothingRawIsShown(t *testing.T) {
 
 func unprintable(r rune) bool { return r != '\n' && clean(string(r)) == "?" && r != '?' }
 
-// TestUnseenIsShown: a name does not pass for another by what does not show.
+// TestUnseenIsShown: invisible characters do not make a name look like another.
 func TestUnseenIsShown(t *testing.T) {
 	t.Parallel()
 	for _, unseen := range []string{"\u3164", "\u1160", "\u200b", "\ufe0f", "\u034f", "\u202e", "\u2800"} {
@@ -86,8 +86,8 @@ func TestUnseenIsShown(t *testing.T) {
 	}
 }
 
-// TestPrintable: text that others want signed is quoted; what would be reordered
-// is spelled out.
+// TestPrintable: text that others want signed is quoted; text that would be
+// reordered is spelled out.
 func TestPrintable(t *testing.T) {
 	t.Parallel()
 	for data, want := range map[string]string{
@@ -114,8 +114,8 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
-// TestStatusFits: a status never breaks into two lines, for the second could not
-// be erased; and what is said while it stands is above it.
+// TestStatusFits: a status never breaks into two lines, because the second could not
+// be erased; and lines printed meanwhile are above it.
 func TestStatusFits(t *testing.T) {
 	t.Parallel()
 	for _, width := range []int{10, 40, 200} {
@@ -141,8 +141,8 @@ func TestStatusFits(t *testing.T) {
 	}
 }
 
-// TestQuestionStays: what happens while somebody is asked is said above the
-// question, and no status is written over what is typed.
+// TestQuestionStays: events during a question are printed above it, and no status
+// overwrites the typed answer.
 func TestQuestionStays(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder

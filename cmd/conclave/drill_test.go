@@ -20,7 +20,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// needPrograms skips or fails the test where a program is missing.
+// needPrograms skips or fails the test if a program is missing.
 func needPrograms(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -35,8 +35,8 @@ func needPrograms(t *testing.T, names ...string) {
 
 const drillPassword = "open sesame"
 
-// drill is a real Redis, nodes on it, and homes of users in which shells run what
-// the pages say.
+// drill is a real Redis, nodes on it, and homes of users in which shells run the
+// pages' commands.
 type drill struct {
 	t        *testing.T
 	dir      string // of everything
@@ -84,7 +84,7 @@ func (d *drill) startNode() {
 	d.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
-		_ = n.Stop(ctx) // the test has judged by then
+		_ = n.Stop(ctx) // the test has been judged by then
 	})
 }
 
@@ -119,7 +119,7 @@ func (d *drill) wait(what string, until func() bool) {
 	}
 }
 
-// shell is a line that is typed in a home, which has a file password.
+// shell is a line typed in a home, which has a file password.
 func (d *drill) shell(home, line string) *exec.Cmd {
 	d.t.Helper()
 	dir := filepath.Join(d.dir, home)
@@ -136,7 +136,7 @@ func (d *drill) shell(home, line string) *exec.Cmd {
 	return cmd
 }
 
-// run runs a line and returns what it prints; it must end with that status.
+// run runs a line, which must end with that status, and returns its output.
 func (d *drill) run(home string, status int, line string) string {
 	d.t.Helper()
 	cmd := d.shell(home, line)
@@ -162,8 +162,8 @@ func (d *drill) participate(home, line string) {
 	d.wait(home+" is connected", func() bool { return strings.Contains(said.String(), "connected to") })
 }
 
-// typed runs the lines of a section of a page in a home, those that start a
-// participant in the background.
+// typed runs the lines of a section of a page in a home; those that start a
+// participant run in the background.
 func (d *drill) typed(home string, lines []string) {
 	d.t.Helper()
 	for _, line := range lines {
@@ -181,7 +181,7 @@ const drillPolicy = `{"version": 1, "rules": [
   {"name": "new keys", "coordinators": ["alice"], "kinds": ["keygen"], "keys": ["*"], "participants": ["bob", "carol"]}
 ]}`
 
-// pinAlice logs everybody in, and has the participants pin alice.
+// pinAlice logs all users in, and has the participants pin alice.
 func (d *drill) pinAlice() {
 	d.t.Helper()
 	for _, user := range []string{"alice", "bob", "carol"} {
@@ -193,7 +193,7 @@ func (d *drill) pinAlice() {
 	}
 }
 
-// begin starts the participants and makes a key.
+// begin starts the participants and generates a key.
 func (d *drill) begin() {
 	d.t.Helper()
 	d.pinAlice()
@@ -205,7 +205,7 @@ func (d *drill) begin() {
 	d.run("alice", 0, "conclave keygen --key-id treasury --curve ed25519 bob carol")
 }
 
-// lose ends what holds files as a dead machine does, and removes them.
+// lose kills the owners of the files, like a dead machine, and removes the files.
 func (d *drill) lose() {
 	d.t.Helper()
 	_ = d.exits["bob"].Process.Kill()
@@ -222,8 +222,8 @@ func (d *drill) lose() {
 	}
 }
 
-// split returns the lines that make backups and those that restore them: the first
-// one that restores begins so.
+// split returns the lines that make backups and those that restore them, from the
+// first line that begins with restoring.
 func split(t *testing.T, lines []string, restoring string) (before, after []string) {
 	t.Helper()
 	for i, line := range lines {
@@ -235,10 +235,10 @@ func split(t *testing.T, lines []string, restoring string) (before, after []stri
 	return nil, nil
 }
 
-// TestRestoreDrill backs a participant and Redis up by the commands that PARTICIPANTS and
-// OPERATIONS print, loses both, restores both by what they print, with nobody at a terminal, and
-// goes on: the participant signs with its share, refuses what its policy does not
-// allow, counts on where it was, and keeps to its pins. A node and another participant
+// TestRestoreDrill backs a participant and Redis up with the commands printed in
+// PARTICIPANTS and OPERATIONS, loses both, restores both with the printed commands, without
+// a terminal, and continues: the participant signs with its share, refuses what its policy
+// does not allow, continues its counts, and keeps its pins. A node and another participant
 // are up all the time, another node comes later.
 func TestRestoreDrill(t *testing.T) {
 	t.Parallel()
@@ -275,8 +275,8 @@ func TestRestoreDrill(t *testing.T) {
 	}
 }
 
-// TestCurl asks for a key and a signature as INTEGRATION says, with curl against a node, of
-// participants that approve only what a pinned coordinator has signed.
+// TestCurl requests a key and a signature as in INTEGRATION, with curl against a node, from
+// participants that approve only requests signed by a pinned coordinator.
 func TestCurl(t *testing.T) {
 	t.Parallel()
 	needPrograms(t, "bash", "curl", "sed")
@@ -310,7 +310,8 @@ func TestCurl(t *testing.T) {
 	}
 	d.run("alice", 0, fmt.Sprintf("conclave verify --address %s --data 'Pay 5 ether to Bob' --signature %s", s.AccountAddr, s.Signature))
 
-	// The same again starts nothing. What alice has not signed is declined.
+	// The same again starts nothing. A request that alice has not signed is
+	// declined.
 	last := lines[len(lines)-1]
 	if text := d.run("alice", 0, last); !strings.Contains(text, s.SessionID) || !strings.Contains(text, s.Signature) {
 		t.Errorf("the same again: %s", text)

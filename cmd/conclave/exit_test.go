@@ -14,7 +14,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestExitStatus holds what scripts rely on.
+// TestExitStatus checks the statuses that scripts rely on.
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	_, refused := http.Get("http://127.0.0.1:1")

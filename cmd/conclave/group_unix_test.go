@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// TestCommandsChildrenAreKilled: what a command has started ends with it, when it
-// takes too long and when it leaves somebody behind who holds its output.
+// TestCommandsChildrenAreKilled: a command's children end with it, when it takes too
+// long and when one still holds its output.
 func TestCommandsChildrenAreKilled(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -54,15 +54,15 @@ func TestCommandsChildrenAreKilled(t *testing.T) {
 	}
 }
 
-// running reports whether a process runs: one that has ended and was not waited
-// for, by whoever should, does not.
+// running reports whether a process runs: one that has ended and was not waited for
+// does not.
 func running(pid int) bool {
 	if syscall.Kill(pid, 0) != nil {
 		return false
 	}
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return true // no Linux
+		return true // not Linux
 	}
 	_, after, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(after, "Z")

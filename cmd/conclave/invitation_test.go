@@ -17,8 +17,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// shownColumns counts as a terminal does, and what it might not agree about as it
-// must not be there.
+// shownColumns counts as a terminal does; characters whose width depends on the
+// terminal must not occur.
 func shownColumns(t *rapid.T, line string) int {
 	n := 0
 	for _, r := range line {
@@ -33,7 +33,7 @@ func shownColumns(t *rapid.T, line string) int {
 	return n
 }
 
-// hostileText is made of what could move, cover, widen or hide something.
+// hostileText is made of text that could move, cover, widen or hide something.
 func hostileText(most int) *rapid.Generator[string] {
 	pieces := rapid.SampledFrom([]string{
 		"a", "b", " ", "\n", "\r", "\t", "\x1b[2J", "\x1b[31m", "\u202e", "\u2066", "\u0301", "\u20dd", "\u3164", "\ufe0f", "\u200b", "付", "款", "😀", "🇩", "α", "é",
@@ -71,8 +71,8 @@ func hostileInvitation(t *rapid.T) participant.Invitation {
 }
 
 // TestRequestFitsAScreen: whatever is in a request, it and its question are at most
-// 22 lines of 80 columns; the key, the address and who asks stand in its last
-// lines, and who asks in the last of all.
+// 22 lines of 80 columns; the key, the address and the requester stand in its last
+// lines, and the requester in the last of all.
 func TestRequestFitsAScreen(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -111,12 +111,12 @@ func TestRequestFitsAScreen(t *testing.T) {
 
 func blank(text string) bool { return strings.Trim(text, " ") == "" }
 
-// TestHiddenBytesAreCounted: what a prompt shows of data and what it says that it
-// does not show are all of it, and nothing in the data looks like that.
+// TestHiddenBytesAreCounted: a prompt's shown data and its count of hidden bytes add
+// up to all of it, and nothing in the data looks like that count.
 func TestHiddenBytesAreCounted(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		length := rapid.IntRange(0, 3000).Draw(t, "length") // the slices that rapid would choose are short
+		length := rapid.IntRange(0, 3000).Draw(t, "length") // rapid's own slices are short
 		raw := rapid.SliceOfN(rapid.Byte(), length, length).Draw(t, "raw")
 		columns, lines := rapid.IntRange(20, 70).Draw(t, "columns"), rapid.IntRange(3, 6).Draw(t, "lines")
 		data := "0x" + hex.EncodeToString(raw)
@@ -173,7 +173,7 @@ func TestLongDataLeavesWhoAsksOnTheScreen(t *testing.T) {
 	}
 }
 
-// TestManyLongNames: those that there is no room for are counted.
+// TestManyLongNames: names that do not fit are counted.
 func TestManyLongNames(t *testing.T) {
 	t.Parallel()
 	var names []string
@@ -191,8 +191,8 @@ func TestManyLongNames(t *testing.T) {
 	}
 }
 
-// TestShownAsTheCheckSaw: without a prompt, a request that a pinned coordinator has
-// signed is shown so; of one that failed its check nothing is claimed.
+// TestShownAsTheCheckSaw: without a prompt, a request signed by a pinned coordinator
+// is shown as such; for one that failed its check nothing is claimed.
 func TestShownAsTheCheckSaw(t *testing.T) {
 	t.Parallel()
 	pinned := pinnedRequest()
@@ -216,7 +216,7 @@ func TestShownAsTheCheckSaw(t *testing.T) {
 	}
 }
 
-// TestHintsFitTheReason: a hint to pin is for those who decline because of that.
+// TestHintsFitTheReason: the hint to pin is only for declines that pinning avoids.
 func TestHintsFitTheReason(t *testing.T) {
 	t.Parallel()
 	unpinned := signing()

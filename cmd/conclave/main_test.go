@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(idling{m}, map[string]func(){"conclave": main, "testnode": testNode})
 }
 
-// idling is an M that runs tests, and no program as which testscript has started it.
+// idling is an M that runs tests, and not a program started by testscript.
 type idling struct{ m *testing.M }
 
 func (i idling) Run() int {
@@ -40,11 +40,11 @@ func (i idling) Run() int {
 	return i.m.Run()
 }
 
-// The transcripts in testdata run the real program, each in a home of its own.
-// $SERVER is the web API of api, $SECURE the same over TLS, with a certificate of
-// the authority in the file $CA; evidence.json convicts bob, whose fingerprint is
-// $BOB. attested.json is the key treasury as the web API shows it; its parties are
-// user-1 to user-3, with the fingerprints $ID1 to $ID3.
+// The transcripts in testdata run the real program, each in its own home. $SERVER is
+// the web API of api, $SECURE the same over TLS, with a certificate of the authority
+// in the file $CA; evidence.json convicts bob, whose fingerprint is $BOB.
+// attested.json is the key treasury as the web API shows it; its parties are user-1
+// to user-3, with the fingerprints $ID1 to $ID3.
 func TestScripts(t *testing.T) {
 	srv, secure := httptest.NewServer(api()), httptest.NewUnstartedServer(api())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -70,8 +70,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// evidence is made of two runs of bob's with the same parameters, and what alice
-// finds when it is sent the first message of both.
+// evidence is from two runs of bob's with the same parameters, found by alice when
+// she receives the first message of both.
 var evidence = func() func(t *testing.T) (text []byte, fingerprint string) {
 	var once sync.Once
 	var text []byte
@@ -147,8 +147,8 @@ func backups(t *testing.T, e *testscript.Env) error {
 	return nil
 }
 
-// attested writes attested.json, and false.json of a key that its server has alone.
-// The directory own is the home of one who attests.
+// attested writes attested.json, and false.json of a key that its server holds
+// alone. The directory own is the home of one of the attesting users.
 func attested(t *testing.T, e *testscript.Env) error {
 	p := made.treasury[0].Public()
 	key := wire.KeyInfo{
@@ -236,7 +236,7 @@ func api() http.Handler {
 	}
 	mux.HandleFunc("GET /v1/keys", guarded(list(key)))
 	mux.HandleFunc("GET /v1/keys/key-1", guarded(key))
-	mux.HandleFunc("GET /v1/keys/key-9", guarded(key)) // which is another
+	mux.HandleFunc("GET /v1/keys/key-9", guarded(key)) // which is another key
 	mux.HandleFunc("GET /v1/sessions", guarded(list(session)))
 	mux.HandleFunc("GET /v1/sessions/sg-1", guarded(session))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {

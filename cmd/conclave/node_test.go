@@ -19,9 +19,9 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// realNode starts a node on a Redis of its own, with accounts whose password is
-// "open sesame": alice is a coordinator, bob, carol and dave are participants,
-// erin is both, root is an admin.
+// realNode starts a node on its own Redis, with accounts whose password is "open
+// sesame": alice is a coordinator, bob, carol and dave are participants, erin is
+// both, root is an admin.
 func realNode(t *testing.T) (url string, err error) {
 	t.Helper()
 	mini := redistest.StartMini(t)
@@ -74,7 +74,7 @@ func TestScriptsOnANode(t *testing.T) {
 	})
 }
 
-// exits is for a command that must end with a status: exits 3 conclave sign …
+// exits runs a command that must end with a status: exits 3 conclave sign …
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits STATUS COMMAND [ARGUMENT…]")

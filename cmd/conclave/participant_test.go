@@ -17,7 +17,7 @@ import (
 
 func noEnv(string) string { return "" }
 
-// paper is what a console writes on, for a test that reads along.
+// paper is a console's output, for a test that reads along.
 type paper struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -98,12 +98,12 @@ func signing() participant.Invitation {
 	}
 }
 
-// TestAnswersNameTheirQuestion: an answer counts with the code of the question and
-// no other way, and each time the question is put it has another.
+// TestAnswersNameTheirQuestion: an answer counts only with the code of the question,
+// and each time the question is put it has another.
 func TestAnswersNameTheirQuestion(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		before []string // which answer nothing
+		before []string // which must not answer
 		answer string
 		ok     bool
 	}{
@@ -150,8 +150,8 @@ func TestAnswersNameTheirQuestion(t *testing.T) {
 	}
 }
 
-// TestAnswerToAQuestionThatIsOver: alice asks, cancels while bob types, and asks
-// for something else. What he has typed answers neither, and he is told.
+// TestAnswerToAQuestionThatIsOver: alice makes a request, cancels while bob types,
+// and makes another. His input answers neither, and he is told.
 func TestAnswerToAQuestionThatIsOver(t *testing.T) {
 	t.Parallel()
 	for _, typed := range []string{"y OLD", "n OLD", "y", "n", ""} {
@@ -215,7 +215,7 @@ func TestQuestionSaysHowManyWait(t *testing.T) {
 	}
 }
 
-// When stdin ends nobody can approve, and that ends the participant.
+// When stdin ends no request can be approved, and that ends the participant.
 func TestNobodyToAsk(t *testing.T) {
 	t.Parallel()
 	_, _, stdin, ctx := asking(t)
@@ -224,7 +224,7 @@ func TestNobodyToAsk(t *testing.T) {
 	if cause := context.Cause(ctx); !errors.Is(cause, errNobodyToAsk) {
 		t.Errorf("cause is %v", cause)
 	}
-	// A line that has no end is no answer.
+	// A line without an end is not an answer.
 	a, stderr, stdin, ctx := asking(t)
 	answer := asks(ctx, a, signing())
 	types(t, stdin, "y "+stderr.question(t, 1))
@@ -246,8 +246,8 @@ func TestLongLineIsNoAnswer(t *testing.T) {
 	}
 }
 
-// TestCodesCannotBeGuessed: they have no letter or digit that another could be
-// taken for, and are not made from anything.
+// TestCodesCannotBeGuessed: they have no letters or digits that can be confused, and
+// are random.
 func TestCodesCannotBeGuessed(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}

@@ -10,7 +10,7 @@ import (
 )
 
 // TestTypedAhead: bob has typed a lot before he is asked, and in the end half an
-// answer. None of it answers, and none of it is in the way.
+// answer. None of it answers or interferes.
 func TestTypedAhead(t *testing.T) {
 	t.Parallel()
 	url, err := realNode(t)
@@ -37,7 +37,7 @@ func TestTypedAhead(t *testing.T) {
 		t.Fatal("what was typed before is in the way of the answer")
 	}
 
-	// The request expires while bob types; he goes on typing at the next.
+	// The request expires while bob types; he continues typing at the next.
 	short := onTerminal(t, 100, users["alice"].command("sign", "treasury", "--data", "pay bob", "--participants", "bob,carol", "--expires-in", "3s"))
 	old := bob.question(2)
 	bob.types("y ")
@@ -54,7 +54,7 @@ func TestTypedAhead(t *testing.T) {
 	}
 	bob.expect("not answered yet: type y or n with the code")
 
-	// 6,000 bytes leave who asks, with which key, on the screen.
+	// 6,000 bytes leave the requester and the key on the screen.
 	_, asked, _ := strings.Cut(bob.text(), "pay bob pay bob")
 	asked, _, _ = strings.Cut(asked, "[y "+next)
 	if lines := strings.Count(asked, "\r\n"); lines > maxShown {
@@ -71,8 +71,8 @@ func TestTypedAhead(t *testing.T) {
 	bob.until("the second success", func(screen string) bool { return strings.Count(screen, "success") == 2 })
 }
 
-// TestHiddenQuestions: passphrases are asked for without echo, and not answered by
-// what was typed before.
+// TestHiddenQuestions: passphrases are read without echo, and not answered by
+// earlier input.
 func TestHiddenQuestions(t *testing.T) {
 	t.Parallel()
 	u := seat{t: t, home: filepath.Join(t.TempDir(), "home")}
@@ -106,8 +106,8 @@ func TestHiddenQuestions(t *testing.T) {
 	}
 }
 
-// TestRecoveryIsConfirmed: with words and a code that is new each time, so that
-// nothing that was pasted or typed before confirms it.
+// TestRecoveryIsConfirmed: with words and a code that is new each time, so that no
+// pasted or earlier input confirms it.
 func TestRecoveryIsConfirmed(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -25,7 +25,7 @@ type pty struct {
 
 	mu     sync.Mutex
 	cond   *sync.Cond
-	screen bytes.Buffer // all that was written
+	screen bytes.Buffer // all output
 	closed bool
 }
 
@@ -73,7 +73,7 @@ func onTerminal(t *testing.T, columns uint16, cmd *exec.Cmd) *pty {
 	return p
 }
 
-// read ends when nobody holds the other side any more.
+// read ends when the other side is closed.
 func (p *pty) read(done chan struct{}) {
 	defer close(done)
 	buf := make([]byte, 4096)
@@ -107,7 +107,7 @@ func (p *pty) expect(text string) {
 func (p *pty) question(n int) (code string) {
 	p.t.Helper()
 	p.until(fmt.Sprintf("question %d", n), func(screen string) bool {
-		var codes []string // a question is drawn again when something is said above it
+		var codes []string // a question is redrawn when a line is printed above it
 		for _, m := range codeShown.FindAllStringSubmatch(screen, -1) {
 			if !slices.Contains(codes, m[1]) {
 				codes = append(codes, m[1])
@@ -121,7 +121,7 @@ func (p *pty) question(n int) (code string) {
 	return code
 }
 
-// until waits for what the terminal has got.
+// until waits for a condition on the terminal's output.
 func (p *pty) until(what string, ok func(screen string) bool) {
 	p.t.Helper()
 	stop := time.AfterFunc(2*time.Minute, func() {
@@ -141,7 +141,7 @@ func (p *pty) until(what string, ok func(screen string) bool) {
 	}
 }
 
-// stops halts the command, or lets it go on.
+// stops halts the command, or resumes it.
 func (p *pty) stops(halt bool) {
 	p.t.Helper()
 	signal := syscall.SIGCONT
@@ -173,7 +173,7 @@ func (s seat) command(args ...string) *exec.Cmd {
 		s.t.Fatal(err)
 	}
 	cmd := exec.Command(program, args...)
-	cmd.Args[0] = "conclave" // by which this test binary is it: see testscript.Main
+	cmd.Args[0] = "conclave" // the name under which this test binary runs it: see testscript.Main
 	cmd.Env = append([]string{"CONCLAVE_HOME=" + s.home, "TERM=xterm", "PATH=" + os.Getenv("PATH")}, s.env...)
 	return cmd
 }
@@ -202,9 +202,9 @@ func seats(t *testing.T, url string, names ...string) map[string]seat {
 	return all
 }
 
-// TestTerminal: two participants and their coordinator sit at terminals. One of
-// the participants has a narrow one without UTF-8, the other asks for no colours.
-// What they are asked to sign would like to look like something else.
+// TestTerminal: two participants and their coordinator sit at terminals. One
+// participant has a narrow one without UTF-8, the other asks for no colours. The
+// data to sign is made to look like something else.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	url, err := realNode(t)
@@ -227,11 +227,11 @@ func TestTerminal(t *testing.T) {
 	wide.types("maybe\n")
 	wide.expect("not answered yet: type y or n with the code")
 	wide.types("y " + wide.question(2) + "\n")
-	keygen.expect("\x1b[K") // the status is written over
+	keygen.expect("\x1b[K") // the status is overwritten
 	keygen.expect("public key  0x")
 	narrow.expect(`  key        schl\u00fcssel`)
 	wide.expect("  key        schlüssel")
-	wide.expect(" of 2") // of the rounds that pass by quickly not all are seen
+	wide.expect(" of 2") // rounds that pass quickly are not all shown
 
 	const evil = "pay bob\x1b[2J\x1b[31m\r\n    digest        0x00\u202e100 eve\u0007"
 	sign := onTerminal(t, 100, users["alice"].command("sign", "schlüssel", "--data", evil))

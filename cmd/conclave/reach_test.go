@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// hungListener is a server that accepts connections and says nothing, as a node does
+// hungListener is a server that accepts connections and never answers, like a node
 // whose process has been stopped.
 func hungListener(t *testing.T) (url string) {
 	t.Helper()
@@ -24,8 +24,8 @@ func hungListener(t *testing.T) (url string) {
 	return "http://" + l.Addr().String()
 }
 
-// TestUnreached: whatever a command wants, and in whatever way no server can be
-// had, it ends with status 5, after reachWithin at the latest.
+// TestUnreached: if no server can be reached, for whatever reason, every command
+// ends with status 5, after reachWithin at the latest.
 func TestUnreached(t *testing.T) {
 	t.Parallel()
 	hung, closed := hungListener(t)+","+hungListener(t), "http://127.0.0.1:1"
@@ -35,7 +35,7 @@ func TestUnreached(t *testing.T) {
 	for name, tc := range map[string]struct {
 		url   string
 		args  []string
-		waits bool // for reachWithin, and not for a refused connection only
+		waits bool // for reachWithin, not only for a refused connection
 	}{
 		"login, hung":                  {"", []string{"login", hung, "alice"}, true},
 		"login, closed":                {"", []string{"login", closed, "alice"}, false},
@@ -59,7 +59,7 @@ func TestUnreached(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			c := newCLI(strings.NewReader("open sesame\n"), &stdout, &stderr, func(name string) string { return env[name] })
-			c.reachWithin = time.Second // no server comes later
+			c.reachWithin = time.Second // no server will come up later
 			status := c.main(ctx, tc.args, &stderr)
 			says := "no server was reached within 1s"
 			if status != exitUnreachable || ctx.Err() != nil || tc.waits != strings.Contains(stderr.String(), says) {
@@ -69,7 +69,8 @@ func TestUnreached(t *testing.T) {
 	}
 }
 
-// TestReachIsShort: what PARTICIPANTS promises, with room for a slow machine.
+// TestReachIsShort: the limit that PARTICIPANTS promises, with room for a slow
+// machine.
 func TestReachIsShort(t *testing.T) {
 	t.Parallel()
 	if c := newCLI(nil, nil, io.Discard, func(string) string { return "" }); c.reachWithin <= 0 || c.reachWithin > 14*time.Second {
@@ -77,7 +78,7 @@ func TestReachIsShort(t *testing.T) {
 	}
 }
 
-// TestReachedMayWait: once a server has answered, the time is over.
+// TestReachedMayWait: once a server has answered, the time limit is off.
 func TestReachedMayWait(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -20,7 +20,7 @@ import (
 
 const renewSecret = "a secret of tests, of 32 bytes and more"
 
-// testNode is a node as a process of its own, whose tokens live 3 seconds.
+// testNode is a node process whose tokens live 3 seconds.
 func testNode() {
 	n, err := node.New(node.Config{
 		Listen: os.Getenv("TESTNODE_LISTEN"), Redis: os.Getenv("TESTNODE_REDIS"), JWTSecret: []byte(renewSecret), TokenTTL: 3 * time.Second,
@@ -33,7 +33,7 @@ func testNode() {
 	os.Exit(1)
 }
 
-// output is what a process has said so far.
+// output is a process's output so far.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -115,7 +115,7 @@ func (l *renewLab) command(user, stdin string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run must succeed.
+// run runs a command that must succeed.
 func (l *renewLab) run(user, stdin string, args ...string) string {
 	l.t.Helper()
 	out, err := l.command(user, stdin, args...).CombinedOutput()
@@ -125,7 +125,7 @@ func (l *renewLab) run(user, stdin string, args ...string) string {
 	return string(out)
 }
 
-// saved is what a user's home has of the login.
+// saved is the login in a user's home.
 func (l *renewLab) saved(user string) (p profile) {
 	l.t.Helper()
 	text, err := os.ReadFile(filepath.Join(l.dir, user, profileFile))
@@ -135,7 +135,7 @@ func (l *renewLab) saved(user string) (p profile) {
 	return p
 }
 
-// renewals waits until a user's login has been renewed so often.
+// renewals waits until a user's login has been renewed n times.
 func (l *renewLab) renewals(user string, n int) {
 	l.t.Helper()
 	for range n {
@@ -144,7 +144,7 @@ func (l *renewLab) renewals(user string, n int) {
 	}
 }
 
-// TestParticipantRenewsItsLogin: a participant runs for many lives of a token,
+// TestParticipantRenewsItsLogin: a participant runs for many lifetimes of a token,
 // through the death of a node, signs all the while, and ends when its login is
 // revoked.
 func TestParticipantRenewsItsLogin(t *testing.T) {
@@ -213,7 +213,7 @@ func TestLogout(t *testing.T) {
 	if out, err := l.command("alice", "", "keys").CombinedOutput(); err == nil || !strings.Contains(string(out), "not logged in") {
 		t.Errorf("keys after logout: %v\n%s", err, out)
 	}
-	// Whoever has a copy of the home as it was has nothing.
+	// A copy of the home from before is useless.
 	path := filepath.Join(l.dir, "alice", profileFile)
 	if err := writeJSON(path, p); err != nil {
 		t.Fatal(err)
@@ -222,7 +222,7 @@ func TestLogout(t *testing.T) {
 	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != exitUnauthenticated {
 		t.Errorf("keys with a copy of the login: %v\n%s", err, out)
 	}
-	l.run("alice", "", "logout") // of what is over
+	l.run("alice", "", "logout") // of a login that has ended
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the login is still here")
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// silent is a server that takes requests, and answers them as those
-// of a session, if that is named. It never says more.
+// silent is a server that accepts requests, and answers them as those of a session,
+// if one is given. It never answers more.
 func silent(t *testing.T, session string) (url string) {
 	t.Helper()
 	end := make(chan struct{})
@@ -34,8 +34,8 @@ func silent(t *testing.T, session string) (url string) {
 	return srv.URL
 }
 
-// TestTimeout: a server that never answers is waited for so long and no longer,
-// and what is said of it is true.
+// TestTimeout: a command waits for a server that never answers until the timeout and
+// no longer, and its message is true.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	keygen := []string{"keygen", "alice", "bob"}
@@ -56,7 +56,7 @@ func TestTimeout(t *testing.T) {
 			t.Parallel()
 			env := map[string]string{"CONCLAVE_HOME": filepath.Join(t.TempDir(), "home"), "CONCLAVE_TOKEN": "h.eyJzdWIiOiJhbGljZSJ9.sig", "CONCLAVE_URL": tc.url}
 			var stdout, stderr strings.Builder
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // or it would hang with the client
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // otherwise it would hang with the client
 			defer cancel()
 			status := run(ctx, append(tc.args, "--timeout", "700ms"), strings.NewReader(""), &stdout, &stderr, func(name string) string { return env[name] })
 			if status != exitTimeout || ctx.Err() != nil || !strings.Contains(stderr.String(), tc.says) || stdout.String() != "" {
@@ -66,8 +66,8 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestTimeoutFollowsTheRequest: without --timeout it is the request's own life,
-// and a minute.
+// TestTimeoutFollowsTheRequest: without --timeout it is the request's own lifetime,
+// plus a minute.
 func TestTimeoutFollowsTheRequest(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

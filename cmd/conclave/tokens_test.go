@@ -11,7 +11,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestTokenFile: a file whose token another program renews.
+// TestTokenFile: a file whose token is renewed by another program.
 func TestTokenFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "token")

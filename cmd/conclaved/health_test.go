@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestHealth asks a server that is ready, not ready, speaks TLS, and is gone. The
-// node's own /readyz is tested where the node is.
+// TestHealth asks a server that is ready, is not ready, speaks TLS, or is gone. The
+// node's own /readyz is tested with the node.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	var status atomic.Int32

@@ -19,7 +19,7 @@ import (
 	"github.com/conclave-mpc/conclave/cmd/internal/spell"
 )
 
-// try runs the command with an environment and returns what it printed.
+// try runs the command with an environment and returns its output.
 func try(t *testing.T, env map[string]string, stdin string, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -156,8 +156,8 @@ func TestDocsNameEveryFlag(t *testing.T) {
 	}
 }
 
-// TestVariablesAreKnown: each flag's variable is one that both programs know, so
-// that neither warns of it.
+// TestVariablesAreKnown: both programs know each flag's variable, so that neither
+// warns of it.
 func TestVariablesAreKnown(t *testing.T) {
 	t.Parallel()
 	newOptions(&bytes.Buffer{}).flags.VisitAll(func(f *flag.Flag) {

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestMemory has a process that was busy give back what it does not use once it
-// rests, and collect no small heap. It changes the whole process's collector.
+// TestMemory checks that a process that was busy releases unused memory once it is
+// idle, and does not collect a small heap. It changes the whole process's collector.
 func TestMemory(t *testing.T) {
 	t.Cleanup(func() { debug.SetGCPercent(100) })
 	reading := func(name string) uint64 {

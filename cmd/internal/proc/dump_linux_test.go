@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestHideMemory crashes two processes that may dump core as much as they like:
-// the one that hides its memory leaves nothing.
+// TestHideMemory crashes two processes with unlimited core dumps: the one that hides
+// its memory leaves none.
 func TestHideMemory(t *testing.T) {
 	if mode := os.Getenv("SECRET_TEST_CRASH"); mode != "" {
 		if mode == "hidden" {
@@ -30,7 +30,7 @@ func TestHideMemory(t *testing.T) {
 	dumped := func(mode string) bool {
 		cmd := exec.Command("sh", "-c", `ulimit -c unlimited 2>/dev/null; exec "$0" -test.run '^TestHideMemory$'`, os.Args[0])
 		cmd.Dir = t.TempDir()
-		// crash: the runtime ends with the signal that makes a core dump.
+		// crash: the runtime ends with the signal that causes a core dump.
 		cmd.Env = append(os.Environ(), "SECRET_TEST_CRASH="+mode, "GOTRACEBACK=crash")
 		out, err := cmd.CombinedOutput()
 		status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
