@@ -1,4 +1,4 @@
-// Package deploy_test checks what deploy/ ships against the programs: each file is
+// Package deploy_test checks the files of deploy/ against the programs: each file is
 // parsed, linted by its own tool if installed, and sets only what conclaved and
 // conclave know. Files that can run are run for real, in cluster/node.
 //

@@ -117,7 +117,7 @@ func TestOtherLibrariesVerify(t *testing.T) {
 	}
 }
 
-// sign returns what `conclave sign -json` prints for a signature by two of three.
+// sign returns the output of `conclave sign -json` for a signature by two of three.
 func sign(t *testing.T, c *partytest.Committee, shares []*share.Share, data string) client.Signature {
 	t.Helper()
 	public := shares[0].Public()

@@ -22,7 +22,7 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// exposed is what a node exposes: by metric, by label, its values.
+// exposed holds a node's metrics: by metric, by label, its values.
 type exposed map[string]map[string][]string
 
 // scraped are the labels that Prometheus adds itself.

@@ -130,7 +130,7 @@ func TestAuditTrail(t *testing.T) {
 		g.coordinator.expect("sign_complete")
 
 		// Refusals: a stranger's request, a party that answers for another, a user
-		// who is not a party, an invalid signature.
+		// that is not a party, an invalid signature.
 		mallory := c.client("mallory", wire.RoleCoordinator).connect(c.nodes[1])
 		mallory.send("sign_request", object{"key_id": g.keyID, "data": "PAY-DATA-3", "account_addr": g.key.address})
 		mallory.expectError(wire.CodeNotFound)

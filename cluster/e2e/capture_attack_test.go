@@ -93,7 +93,7 @@ func recoverKey(curve pubkey.Curve, threshold int, places map[int]*big.Int, seen
 	return nil, errNoKey
 }
 
-// atZero interpolates a polynomial at 0 from as many of its points as it takes.
+// atZero interpolates a polynomial at 0 from the required number of points.
 func atZero(order *big.Int, threshold int, places, values map[int]*big.Int) (*big.Int, bool) {
 	if len(values) < threshold {
 		return nil, false

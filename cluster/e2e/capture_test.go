@@ -25,7 +25,7 @@ type plainKey struct {
 	places map[int]*big.Int
 	seen   []sighting
 	public *crypto.ECPoint
-	saves  []string // what each party saves, in JSON
+	saves  []string // save data of each party, in JSON
 }
 
 func plainKeygen(t *testing.T, threshold, total int) *plainKey {

@@ -47,7 +47,7 @@ func (u *cli) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run runs a command to its end and returns what it printed on stdout.
+// run runs a command to its end and returns its stdout.
 func (u *cli) run(stdin string, args ...string) string {
 	u.t.Helper()
 	cmd := u.command(args...)

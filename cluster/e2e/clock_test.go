@@ -16,8 +16,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// A node's clock is 300 s behind or ahead of that of Redis, with which all others
-// agree. It is not ready and says why. It refuses for now what others accept, and
+// TestClockBehind: a node's clock is 300 s behind or ahead of Redis's, and the others'
+// are right. It is not ready and says why. It refuses for now what others accept, and
 // revokes nothing for good: not a register, not a request, not the socket of a
 // client whose token expires by its clock alone. Its tokens are good elsewhere. When
 // its clock is right again it is ready, and accepts the same token.
@@ -66,8 +66,8 @@ func TestClockBehind(t *testing.T) {
 	}
 }
 
-// A socket whose token expires only by its node's clock is not told that it has
-// expired: it takes the same token to another node.
+// TestExpiredByAWrongClock: a client whose token expires only by its node's clock is
+// not told that it has expired: it takes the same token to another node.
 func TestExpiredByAWrongClock(t *testing.T) {
 	t.Parallel()
 	c, redisAhead := clusterWithClock(t, 0)

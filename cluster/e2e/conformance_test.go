@@ -314,7 +314,7 @@ func (s *contract) anything(op, token string) call {
 	return c
 }
 
-// limits has a node with low limits refuse every second call.
+// limits has a node with low limits refuse each second call.
 func (s *contract) limits(c *testCluster, n *process) {
 	i := 0
 	for op := range s.guarded() {

@@ -9,9 +9,9 @@ import (
 	"testing"
 )
 
-// Code that runs a pipeline of go-redis by itself must not drop its error: commands
-// of a connection that Redis refuses have no error of their own. redisx.Exec ensures
-// that; the bench measures go-redis itself.
+// TestPipelinesAreRunByOne: code that runs a pipeline of go-redis must not drop its
+// error, as commands of a connection that Redis refuses have no error of their own.
+// redisx.Exec ensures that; the bench measures go-redis itself.
 func TestPipelinesAreRunByOne(t *testing.T) {
 	t.Parallel()
 	dropped := regexp.MustCompile(`\bpipe\.Exec\(|_, _ :?= .*(Exec|Pipelined)\(|^\s*[\w.]+\.(Exec|Pipelined|TxPipelined)\(ctx`)

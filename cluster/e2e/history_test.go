@@ -32,12 +32,12 @@ type userHistory struct {
 type happening int8
 
 const (
-	registered happening = iota // conn told the server that the user has up to seq
+	registered happening = iota // conn reported to the server that the user has up to seq
 	mailed                      // conn brought a mailbox message
 	asked                       // a message with a request id was given to be sent
 	answered                    // the server answered it: effect, outcome or refusal
 	reported                    // the application of a discreet user got the outcome of its request
-	confirmed                   // the server told conn that seq is the mailbox's newest
+	confirmed                   // the server reported seq to conn as the mailbox's newest
 )
 
 // event is one thing that happened to a user. Fields that do not apply are zero.
@@ -153,7 +153,7 @@ type storedMailbox struct {
 	left     int    // unacknowledged
 }
 
-// statusOf is a final phase's name on the wire, "" for an open session.
+// status is a final phase's name on the wire, "" for an open session.
 func (s storedSession) status() wire.Status {
 	switch s.phase {
 	case "completed":

@@ -16,7 +16,7 @@ import (
 )
 
 // ownCommittee makes a key of the attacker's own, whose parties have the names of
-// the participants, and their attestations, valid for a verifier who does not know
+// the participants, and their attestations, valid for verifiers that do not know
 // them.
 func ownCommittee(t *testing.T, keyID, session string) (key share.Public, attestations []string) {
 	t.Helper()

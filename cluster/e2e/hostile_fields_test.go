@@ -27,7 +27,7 @@ const (
 	declines   ending = iota // bob declines the invitation, by himself
 	refuses                  // bob does not run, and reports why
 	ignores                  // bob does nothing at all, and the session expires at its deadline
-	harmless                 // it changes nothing: the outcome is what everybody approved
+	harmless                 // it changes nothing: the outcome is the approved one
 	unattested               // bob attests the false data, and alice does not believe the key
 )
 

@@ -15,8 +15,8 @@ import (
 
 // TestFirstContact is a man-in-the-middle attack. To bob, who has never met them,
 // the attacker is carol and dave, and runs a keygen with him; only their
-// fingerprints can reveal it. If bob has pinned carol's, or requires pins, the
-// attack is refused, and so are the true ones later, as their identities differ.
+// fingerprints can reveal it. If bob has pinned carol's, or requires pins, he
+// refuses; otherwise he refuses the true ones later, as their identities differ.
 func TestFirstContact(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

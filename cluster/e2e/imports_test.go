@@ -13,7 +13,7 @@ import (
 
 const module = "github.com/conclave-mpc/conclave/"
 
-// allowed is the import graph: what each package may import of this module.
+// allowed is the import graph: this module's packages that each one may import.
 // Tests may import more.
 var allowed = map[string][]string{
 	"cluster/store/accounts/accountstest": {"cluster/store/accounts", "wsconn/auth", "wsconn/wire"},

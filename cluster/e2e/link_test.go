@@ -25,7 +25,7 @@ type link struct {
 	fault linkFault
 	free  chan struct{} // closed when nothing is held
 	conns map[net.Conn]struct{}
-	tapes map[net.Conn]*bytes.Buffer // what each connection has sent; nil unless recording
+	tapes map[net.Conn]*bytes.Buffer // data sent by each connection; nil unless recording
 	subs  map[net.Conn]struct{}      // ends, at Redis, of connections that subscribe
 }
 

@@ -42,8 +42,7 @@ type act struct {
 }
 
 // probe is one subsystem: what it acknowledged before an act, begins during it, and
-// must hold after it. Nil means nothing. What has no end by itself runs until ctx
-// ends.
+// must hold after it. Nil means nothing. Endless work runs until ctx ends.
 type probe struct {
 	before func()
 	during func()

@@ -197,7 +197,7 @@ func (p *process) series() map[string]bool {
 	return all
 }
 
-// hostile sends many arbitrary words, in round r, to a node: none of them may become
+// hostile sends many arbitrary words, in round r, to a node: none may become
 // a label.
 func (c *testCluster) hostile(n *process, r int) {
 	c.t.Helper()

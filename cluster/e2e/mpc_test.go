@@ -57,7 +57,7 @@ type real struct {
 }
 
 // join connects a user with the real client, first to the given node. A
-// participant approves what a coordinator that joined has signed.
+// participant approves requests signed by a coordinator that joined.
 func (c *testCluster) join(user string, role wire.Role, first, fixture int) *real {
 	c.t.Helper()
 	return c.joinApproving(user, role, first, fixture, participant.ApproveAll)

@@ -106,8 +106,8 @@ func (s *seedClient) resume(n *process) (confirm object) {
 	return s.expect("register_confirm")
 }
 
-// A failover loses messages that clients have received: invitations to seed clients,
-// one absent, and a signing of real ones. Afterwards all are reached.
+// TestRolledBackRedis: a failover loses messages that clients have received, from
+// seed clients, one absent, and a signing of real ones. Afterwards all are reached.
 func TestRolledBackRedis(t *testing.T) {
 	t.Parallel()
 	if !sample.Full() {

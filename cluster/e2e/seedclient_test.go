@@ -78,7 +78,7 @@ func (s *seedClient) read(ws *websocket.Conn) {
 			if err := json.Unmarshal(frame, &m); err != nil {
 				s.t.Errorf("%s: server sent what is not JSON: %v", s.user, err)
 			}
-			// A node that is killed before it could note what it had written leaves
+			// A node that is killed before it could record what it wrote leaves
 			// the last messages to be sent again, under their old numbers. A person
 			// would see through it; here the number does.
 			again := m.Seq != 0 && slices.ContainsFunc(s.seen, func(old wire.Message) bool { return old.Seq == m.Seq })

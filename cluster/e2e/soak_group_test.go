@@ -66,7 +66,7 @@ func newGroup(a *arena, number int) *group {
 		m := &member{g: g, part: part, rounds: map[string]*playedRound{}}
 		// One of the three treats its mailbox as a seed client does.
 		m.speaker = a.speaker(fmt.Sprintf("%s-p%d", g.name, part), wire.RoleParticipant, part != 3, m.hear)
-		m.patient = part == 2 && a.replica != nil // what leaves a socket deaf shows
+		m.patient = part == 2 && a.replica != nil // so that a deaf socket shows
 		g.members = append(g.members, m)
 		g.users = append(g.users, m.user)
 	}

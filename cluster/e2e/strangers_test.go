@@ -181,8 +181,7 @@ func TestPresenceIsForAcquaintances(t *testing.T) {
 		c.client("mallory", wire.RoleCoordinator).connect(c.nodes[0])
 		mallory := c.token("mallory", wire.RoleCoordinator)
 		bob := partNames[1]
-		// Naming him in a keygen that he has not accepted does not make an
-		// acquaintance.
+		// Naming him in a keygen that he has not accepted is not enough.
 		c.call(c.nodes[0], "POST", "/v1/keys?start=true", mallory, object{"threshold": 2, "participants": []string{bob, "nobody"}})
 		for _, tc := range []struct {
 			who, token string

@@ -55,9 +55,9 @@ func stick(t *testing.T, shards *redistest.Shards, key string) (heal func()) {
 	}
 }
 
-// A slot that cannot be written holds one invitee's mailbox. The others, one of them
-// with a mailbox on the same server, sign meanwhile, and the invitee is notified when
-// its mailbox can be written again.
+// TestStuckSlotHoldsNobodyUp: one invitee's mailbox is in a slot that cannot be
+// written. The others, one with a mailbox on the same server, sign meanwhile, and the
+// invitee is notified when its mailbox can be written again.
 func TestStuckSlotHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
 	shards := redistest.StartShards(t, 3, 0)

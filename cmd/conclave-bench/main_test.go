@@ -16,7 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/preparams"
 )
 
-// The test binary is this program when it starts itself in a role.
+// TestMain makes the test binary act as this program in a role.
 func TestMain(m *testing.M) {
 	if os.Getenv(asRole) != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

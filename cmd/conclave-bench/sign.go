@@ -49,7 +49,7 @@ func signEdDSA(ctx context.Context, l *lab) error {
 		signingPlan{rounds: pick(l, 200, 20), batches: pick(l, 5, 1), goal: goal{atMost: 1.5}})
 }
 
-// signingPlan says how much to measure, and what to expect.
+// signingPlan is the amount of measurements, and the expected results.
 type signingPlan struct {
 	rounds, batches int
 	goal, batchGoal goal

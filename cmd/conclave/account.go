@@ -108,7 +108,7 @@ and shows the identity of this home.
 	},
 }
 
-// whoamiResult is what whoami prints.
+// whoamiResult is the output of whoami.
 type whoamiResult struct {
 	rest.WhoAmI
 	URLs        []string  `json:"urls"`

@@ -89,8 +89,8 @@ func TestCommandGetsTheRequest(t *testing.T) {
 	}
 }
 
-// The command is not run for a requester that is not pinned, and is not waited for
-// beyond the deadline.
+// TestCommandIsNotAsked: the command is not run for a requester that is not pinned,
+// nor waited for beyond the deadline.
 func TestCommandIsNotAsked(t *testing.T) {
 	ran := filepath.Join(t.TempDir(), "ran")
 	var stderr strings.Builder

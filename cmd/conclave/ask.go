@@ -80,7 +80,7 @@ var errNobodyToAsk = errors.New("stdin has ended, so requests cannot be confirme
 type asker struct {
 	console  *console
 	terminal bool       // stdin is a terminal
-	flush    func()     // drops input that was typed and not read yet; nil if there is none to drop
+	flush    func()     // drops input that was typed and not read yet; may be nil
 	waiting  func() int // number of invitations waiting after this one
 	lines    chan string
 	stop     context.CancelCauseFunc // ends the participant

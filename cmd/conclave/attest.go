@@ -117,7 +117,7 @@ func (c *cli) addressOf(ctx context.Context, keyID string, pinnedOnly bool) (str
 	return key.AccountAddr, nil
 }
 
-// checkKey checks the attestations of a key by what this home knows.
+// checkKey checks the attestations of a key against the identities known here.
 func (c *cli) checkKey(key wire.KeyInfo, pinnedOnly bool) ([]trust.Attestor, error) {
 	known, err := c.knows()
 	if err != nil {

@@ -92,7 +92,7 @@ position to continue from the next time.
 	},
 }
 
-// auditPage is how many entries are asked for at a time.
+// auditPage is how many entries are requested at a time.
 const auditPage = 1000
 
 // readAudit passes each entry of the server's audit to add, and returns the position

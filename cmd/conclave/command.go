@@ -19,7 +19,7 @@ type action func(ctx context.Context, args []string) error
 // derived from it.
 type command struct {
 	name  string
-	args  string // what follows the name and the flags
+	args  string // the arguments after the name and the flags
 	brief string // for the list of commands
 	about string // for its help, with an example
 	// setup only defines the flags, on the given set. It is nil for a group of which

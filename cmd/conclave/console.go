@@ -156,7 +156,7 @@ func (c *console) plain(text string) string {
 	return toASCII(text)
 }
 
-// toASCII spells out what is not ASCII, so that two names never look the same.
+// toASCII spells out non-ASCII characters, so that two names never look the same.
 func toASCII(text string) string {
 	var b strings.Builder
 	for _, r := range text {

@@ -205,7 +205,7 @@ func TestSpeaksUTF8(t *testing.T) {
 	}
 }
 
-// printable is data as it is shown, unbroken, on a terminal that shows everything.
+// printable is data in its shown form, unbroken, on a terminal that shows everything.
 func printable(data string) string {
 	var b strings.Builder
 	for _, u := range dataUnits(data, func(shown string) string { return shown }) {

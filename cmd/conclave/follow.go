@@ -123,7 +123,7 @@ func (c *cli) narrate(ctx context.Context, id string) {
 	}
 }
 
-// told returns the changes that a coordinator is told of, a line each.
+// told returns the changes to report to a coordinator, a line each.
 func told(before, now rest.SessionInfo) []string {
 	var list []string
 	for _, s := range steps(before, now) {

@@ -70,7 +70,6 @@ func (c *cli) changedIdentity(protect, unprotect bool, file string) (*identity.I
 		return nil, err
 	}
 	// The old passphrase first, so that a new one is not typed in its place.
-	// one in its place.
 	id, err := dirstore.ReadIdentity(path, func(bool) ([]byte, error) { return c.passphrase(path, c.passphraseSource()) })
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !(missing && protect) {

@@ -136,7 +136,7 @@ func headline(c *console, inv participant.Invitation) string {
 
 const dataLines = 5
 
-// caution warns if the bytes to sign are not what they look like.
+// caution warns if the bytes to sign differ from their appearance.
 func caution(inv participant.Invitation) string {
 	if inv.Curve == pubkey.Secp256k1 && inv.Hash != string(pubkey.HashKeccak256) && pubkey.HexIsTransaction(inv.Data) {
 		return "the data is an Ethereum transaction, and is not signed as one"

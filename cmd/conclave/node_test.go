@@ -54,8 +54,8 @@ func realNode(t *testing.T) (url string, err error) {
 	return "http://" + n.Addr(), nil
 }
 
-// The transcripts in testdata/node run the real program against a real node,
-// $NODE.
+// TestScriptsOnANode runs the transcripts in testdata/node with the real program
+// against a real node, $NODE.
 func TestScriptsOnANode(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{

@@ -67,7 +67,7 @@ func asking(t *testing.T) (a *asker, stderr *paper, stdin io.WriteCloser, ctx co
 	return a, stderr, stdin, ctx
 }
 
-// verdict is what an approver returns.
+// verdict is the result of an approver.
 type verdict struct {
 	ok     bool
 	reason string
@@ -215,7 +215,7 @@ func TestQuestionSaysHowManyWait(t *testing.T) {
 	}
 }
 
-// When stdin ends no request can be approved, and that ends the participant.
+// TestNobodyToAsk: the end of stdin ends the participant.
 func TestNobodyToAsk(t *testing.T) {
 	t.Parallel()
 	_, _, stdin, ctx := asking(t)

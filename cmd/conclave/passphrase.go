@@ -137,7 +137,7 @@ func (c *cli) askHidden(what string) ([]byte, error) {
 	if !ok {
 		return nil, errors.New("there is no terminal to ask on")
 	}
-	// Before the question is shown: typing may begin as soon as it is.
+	// Before the question is shown: typing may begin at once.
 	if restore, err := hush(int(f.Fd())); err == nil {
 		defer restore()
 	}

@@ -32,7 +32,7 @@ func TestMemory(t *testing.T) {
 	}
 	clear(kept)
 	before := reading("/memory/classes/heap/released:bytes")
-	for range 2 { // the first sees what was allocated before
+	for range 2 { // the first covers earlier allocations
 		m.look()
 	}
 	after := reading("/memory/classes/heap/released:bytes")

@@ -103,7 +103,7 @@ func ofAnotherProgram(name, value string) bool {
 	return aroundUs.MatchString(name) || strings.HasSuffix(name, "_PORT") && kubernetesURL.MatchString(value)
 }
 
-// Flag returns the flag of set that was perhaps meant, as it is typed, if err is the
+// Flag returns the flag of set that was perhaps meant, as typed, if err is the
 // error of set's Parse for an unknown flag; else "".
 func Flag(err error, set *flag.FlagSet) string {
 	name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
