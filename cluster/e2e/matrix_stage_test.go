@@ -41,7 +41,7 @@ type stage struct {
 	way     *link // of the test itself
 	hooks   *receiver
 	main    *group // signs
-	early   *group // has been asked for a key, by an absent coordinator
+	early   *group // its keygen waits for an absent participant
 	lost    *group // uses the lost writes; nil unless the act loses some
 	backup  string // saved by an act
 	dead    *redistest.RealRedis
@@ -163,7 +163,7 @@ func (w *stage) key(g *group) {
 	}
 }
 
-// late is the member of early who is absent during an act.
+// late is the absent member of early during an act.
 func (w *stage) late() *speaker { return w.early.members[0].speaker }
 
 // ask requests a signature from a group and returns a channel for its outcome.

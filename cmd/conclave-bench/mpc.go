@@ -23,7 +23,7 @@ import (
 type circle struct {
 	asks  *client.Client
 	users []string
-	spare func() // ends what participants' programs start first
+	spare func() // ends the spare thread that participants' programs start first
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 }

@@ -49,7 +49,7 @@ func (c *cli) data(arg, hash string) (string, error) {
 	return pubkey.Encode(raw), nil
 }
 
-// textual refuses an argument that is not text, and says what it looks like instead.
+// textual refuses an argument that is not text, and notes text that looks like hex.
 func (c *cli) textual(arg string) error {
 	switch trimmed := strings.TrimSpace(arg); {
 	case !utf8.ValidString(arg):

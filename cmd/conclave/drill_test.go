@@ -205,7 +205,7 @@ func (d *drill) begin() {
 	d.run("alice", 0, "conclave keygen --key-id treasury --curve ed25519 bob carol")
 }
 
-// lose kills the owners of the files, like a dead machine, and removes the files.
+// lose kills bob's participant and Redis, like dead machines, and removes their files.
 func (d *drill) lose() {
 	d.t.Helper()
 	_ = d.exits["bob"].Process.Kill()

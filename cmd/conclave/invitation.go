@@ -106,7 +106,7 @@ func shownRequest(c *console, inv participant.Invitation, waiting int, whole boo
 	case waiting > 1:
 		r.row("waiting", fmt.Sprintf("%s more requests, shown after this one", grouped(waiting)))
 	}
-	name := short // a requester known by this very name
+	name := short // the key is already known by this very name
 	if inv.Kind == request.KindKeygen {
 		name = r.newName
 	}

@@ -42,9 +42,9 @@ func (i idling) Run() int {
 
 // TestScripts runs the transcripts in testdata with the real program, each in its
 // own home. $SERVER is the web API of api, $SECURE the same over TLS, with a
-// certificate of the authority in the file $CA; evidence.json convicts bob, whose fingerprint is $BOB.
-// attested.json is the key treasury as the web API shows it; its parties are user-1
-// to user-3, with the fingerprints $ID1 to $ID3.
+// certificate of the authority in the file $CA; evidence.json convicts bob, whose
+// fingerprint is $BOB. attested.json is the key treasury as the web API shows it; its
+// parties are user-1 to user-3, with the fingerprints $ID1 to $ID3.
 func TestScripts(t *testing.T) {
 	srv, secure := httptest.NewServer(api()), httptest.NewUnstartedServer(api())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
