@@ -161,7 +161,7 @@ func (c *testCluster) cancelAll(user string) {
 }
 
 // seenBytes is the maximum size of the seen ids of one mailbox, as stated in
-// OPERATIONS. They are bounded for each user, whoever sends to it.
+// OPERATIONS. They are bounded for each user, from all senders.
 const seenBytes = 1 << 20
 
 // TestHostileAccounts runs a coordinator and its participants at their worst within

@@ -41,8 +41,8 @@ type act struct {
 	undo    func(w *stage) // nil where do undoes it
 }
 
-// probe is one subsystem: what it acknowledged before an act, begins during it, and
-// must hold after it. Nil means nothing. Endless work runs until ctx ends.
+// probe is one subsystem: its acknowledged work before an act, new work during it, and
+// checks after it. Nil means nothing. Endless work runs until ctx ends.
 type probe struct {
 	before func()
 	during func()
@@ -142,7 +142,7 @@ func (w *stage) judge(cells []probe, ended time.Time) {
 	}
 }
 
-// until waits for ok to return nil; its error says what is missing.
+// until waits for ok to return nil; its error names the unmet condition.
 func until(ctx context.Context, ok func() error) error {
 	err := ok()
 	for err != nil && waitFor(ctx, 50*time.Millisecond) {

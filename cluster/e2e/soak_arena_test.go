@@ -181,7 +181,7 @@ func (a *arena) settle() []breach {
 	}()
 	select {
 	case <-over:
-	case <-time.After(a.within + 10*time.Second): // the checker reports what is still waited for
+	case <-time.After(a.within + 10*time.Second): // the checker reports the missing outcomes
 	}
 	a.calm("every message is answered", func() bool {
 		for _, g := range a.groups {

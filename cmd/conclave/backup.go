@@ -241,8 +241,8 @@ func (c *cli) noteArchive(to string, text []byte, shares []share.Public) error {
 	return nil
 }
 
-// collect reads the files of a backup. It reads the journal before the shares, so
-// that the shares that the journal records as stored are among them.
+// collect reads the files of a backup: the journal before the shares, so that the
+// shares it records as stored are among them.
 func (c *cli) collect(policy string) (archive, error) {
 	dir, err := c.homeDir()
 	if err != nil {

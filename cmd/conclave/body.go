@@ -104,7 +104,7 @@ shares, in that order.
 	},
 }
 
-// printBody prints a request, signed for the user who is logged in or was named.
+// printBody prints a request, signed for the logged-in or named user.
 func (c *cli) printBody(r signable) error {
 	user := c.user
 	if user == "" {

@@ -107,7 +107,7 @@ Shows an account. For admins.
 	},
 }
 
-// done reports what was done to an account, as JSON if requested.
+// done reports a change to an account, as JSON if requested.
 func (c *cli) done(u any, format string, args ...any) error {
 	c.console.say("%s", clean(fmt.Sprintf(format, args...)))
 	if c.asJSON {
