@@ -16,6 +16,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
 	"github.com/conclave-mpc/conclave/cluster/redistest/docstest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/cluster/store/accounts/accountstest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -241,6 +242,9 @@ func split(t *testing.T, lines []string, restoring string) (before, after []stri
 // does not allow, continues its counts, and keeps its pins. A node and another participant
 // are up all the time, another node comes later.
 func TestRestoreDrill(t *testing.T) {
+	if !sample.Turn("logins and restores", 0, 3) {
+		t.Skip(sample.Reason)
+	}
 	t.Parallel()
 	d := newDrill(t)
 	own, restoreOwn := split(t, docstest.Commands(t, docstest.Participants, "## Backups, and the day it is needed"), "conclave backup restore")

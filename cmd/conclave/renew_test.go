@@ -16,6 +16,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/cluster/node"
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 )
 
 const renewSecret = "a secret of tests, of 32 bytes and more"
@@ -148,6 +149,9 @@ func (l *renewLab) renewals(user string, n int) {
 // through the death of a node, signs all the while, and ends when its login is
 // revoked.
 func TestParticipantRenewsItsLogin(t *testing.T) {
+	if !sample.Turn("logins and restores", 1, 3) {
+		t.Skip(sample.Reason)
+	}
 	t.Parallel()
 	l := newRenewLab(t)
 	urls := strings.Join(l.urls[:], ",")
@@ -202,6 +206,9 @@ func TestParticipantRenewsItsLogin(t *testing.T) {
 
 // TestLogout ends a login at the servers and here.
 func TestLogout(t *testing.T) {
+	if !sample.Turn("logins and restores", 2, 3) {
+		t.Skip(sample.Reason)
+	}
 	t.Parallel()
 	l := newRenewLab(t)
 	l.run("alice", "open sesame\n", "login", l.urls[0], "alice")

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/wsconn/client/clienttest"
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/client/rest"
@@ -17,6 +18,9 @@ import (
 // A stopped server is left within ten seconds, at any stage: before it has answered
 // the upgrade, the register, or later.
 func TestStoppedServerIsLeft(t *testing.T) {
+	if !sample.Turn("servers that hang", 1, 2) {
+		t.Skip(sample.Reason)
+	}
 	t.Parallel()
 	f := clienttest.New(t)
 	silent, registers := clienttest.Mute(t)
@@ -59,6 +63,9 @@ func TestStoppedServerIsLeft(t *testing.T) {
 // A socket superseded by a register that its own client had abandoned is made
 // again: a stopped node has read it late.
 func TestSupersededByAGhost(t *testing.T) {
+	if !sample.Turn("servers that hang", 0, 2) {
+		t.Skip(sample.Reason)
+	}
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("it waits for ten seconds")
