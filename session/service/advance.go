@@ -100,6 +100,12 @@ func (v *Service) step(l Loaded, c change) (stepped, error) {
 	if err := admits(s, c.by, c.ev); err != nil {
 		return stepped{}, err // without the session, so that nothing of it is disclosed
 	}
+	if c.unread {
+		var elsewhere bool
+		if c.ev, elsewhere = c.elsewhere(s); elsewhere {
+			return stepped{}, errElsewhere
+		}
+	}
 	if c.keyID != "" && s.KeyID != c.keyID {
 		return stepped{}, wire.Errorf(wire.CodeConflict, "the session is not one of that key")
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/service"
@@ -347,6 +348,49 @@ func TestSignRequestReadsKeyOnce(t *testing.T) {
 			}
 			if n := read.Load() - before; n != 1 {
 				w.Errorf("%s: the key was read %d times, want once", name, n)
+			}
+		}
+	})
+}
+
+type countedLoads struct {
+	service.Store
+	loaded *atomic.Int64
+}
+
+func (c countedLoads) Load(ctx context.Context, id string) (session.Session, time.Time, error) {
+	c.loaded.Add(1)
+	return c.Store.Load(ctx, id)
+}
+
+// TestOnlySigningIsNotReadTwice: a message of the seed's protocol, without session_id,
+// costs no read besides that of the lock where its key has one open signing.
+func TestOnlySigningIsNotReadTwice(t *testing.T) {
+	each(t, func(w *world) {
+		var loaded atomic.Int64
+		v := w.node(func(c *service.Config) { c.Store = countedLoads{c.Store, &loaded} })
+		w.keygen(v, "vault", false)
+		for _, data := range []string{"a", "b"} { // the second has a last signing before it
+			w.must(v, "boss", signRequest("vault", data))
+			before := loaded.Load()
+			for i, user := range []string{"alice", "bob"} {
+				w.must(v, user, &wire.SignResponse{KeyID: "vault", PartIndex: i + 1, Response: &yes})
+			}
+			if n := loaded.Load() - before; n != 0 {
+				w.Errorf("%s: two answers took %d reads of their own, want none", data, n)
+			}
+			_, open, _, err := w.store.Signings(w.ctx, "vault")
+			if err != nil || len(open) != 1 {
+				w.Fatalf("open: %v, %v", open, err)
+			}
+			s, _, err := w.store.Load(w.ctx, open[0].SessionID)
+			if err != nil {
+				w.Fatal(err)
+			}
+			before = loaded.Load()
+			w.must(v, "alice", &wire.SignResult{KeyID: "vault", PartIndex: 1, Signature: theKey.Sign(s.Digest)})
+			if n := loaded.Load() - before; n != 0 {
+				w.Errorf("%s: the result took %d reads of its own, want none", data, n)
 			}
 		}
 	})

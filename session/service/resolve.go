@@ -21,12 +21,57 @@ type addressed struct {
 	// result is the event of a sign_result, else nil. Its signature tells signings
 	// apart; resolve stores the result of verifying it there.
 	result *session.Signed
+	read   bool // the signings noted on the key are read before one is chosen
 }
 
 // target is the session that a message is for.
 type target struct {
 	id    string
 	ended bool // it had ended when resolved: refusing or ignoring a message needs no lock
+
+	// unread says that it is the only signing noted on the key and was not read: advance
+	// reads it with its lock anyway. It then refuses with errElsewhere where resolve might
+	// have chosen another; last is the key's last signing, which may be that one.
+	unread bool
+	last   string
+}
+
+// errElsewhere says that an unread target may not be the session that the message is for.
+var errElsewhere = errors.New("session: the message may be for another session")
+
+// deliverTo resolves a message and advances its session. If the only signing noted on
+// the key turns out not to be the one, it reads what is noted and resolves again.
+func (v *Service) deliverTo(ctx context.Context, c Caller, a addressed, ch change) (session.Session, error) {
+	for {
+		to, err := v.resolve(ctx, c, a)
+		if err != nil {
+			return session.Session{}, err
+		}
+		ch.target = to
+		if a.result != nil {
+			ch.ev = *a.result
+		}
+		s, err := v.advance(ctx, ch)
+		if !to.unread || !errors.Is(err, errElsewhere) && !errors.Is(err, ErrNotFound) {
+			return s, err
+		}
+		a.read = true // so that the second target is not unread
+	}
+}
+
+// elsewhere reports whether an unread target that has been loaded may be the wrong one:
+// the sender has no part in it, or a result does not verify there and may verify in the
+// last signing. It returns the event, with what verifying it has found.
+func (c change) elsewhere(s session.Session) (session.Event, bool) {
+	if s.PartIndex(c.by.User) == 0 {
+		return c.ev, true
+	}
+	signed, ok := c.ev.(session.Signed)
+	if !ok || c.last == "" {
+		return c.ev, false
+	}
+	signed, verified := signed.Verify(s)
+	return signed, !verified
 }
 
 // resolve returns the session that a participant's message is for: the one that it
@@ -59,6 +104,9 @@ func (v *Service) resolve(ctx context.Context, c Caller, a addressed) (target, e
 			return target{}, ErrNotFound
 		}
 		return target{id: key.Session}, nil
+	}
+	if len(noted) == 1 && !a.read {
+		return target{id: noted[0].SessionID, unread: true, last: last}, nil
 	}
 	open, last, err := v.openTo(ctx, c.User, noted, last)
 	switch {

@@ -212,14 +212,11 @@ func (v *Service) respond(ctx context.Context, c Caller, kind session.Kind, a *a
 	if !c.has(wire.RoleParticipant) {
 		return session.Session{}, errRole(wire.RoleParticipant)
 	}
-	to, err := v.resolve(ctx, c, addressed{kind: kind, keyID: a.KeyID, sessionID: a.SessionID, waits: func(s session.Session) bool {
+	message := addressed{kind: kind, keyID: a.KeyID, sessionID: a.SessionID, waits: func(s session.Session) bool {
 		i := s.PartIndex(c.User)
 		return i > 0 && s.Parties[i-1].Response == session.Unanswered
-	}})
-	if err != nil {
-		return session.Session{}, err
-	}
-	return v.advance(ctx, change{target: to, by: &c, keyID: a.KeyID, ev: session.Responded{
+	}}
+	return v.deliverTo(ctx, c, message, change{by: &c, keyID: a.KeyID, ev: session.Responded{
 		Kind: kind, From: c.User, Party: a.PartIndex, Accept: *a.Response, Reason: a.Reason, Identity: c.Identity,
 	}})
 }
@@ -261,14 +258,11 @@ func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (ses
 		return session.Session{}, errRole(wire.RoleParticipant)
 	}
 	ev := session.Signed{From: c.User, Party: p.PartIndex, Signature: p.Signature}
-	to, err := v.resolve(ctx, c, addressed{kind: session.Sign, keyID: p.KeyID, sessionID: p.SessionID, result: &ev, waits: func(s session.Session) bool {
+	message := addressed{kind: session.Sign, keyID: p.KeyID, sessionID: p.SessionID, result: &ev, waits: func(s session.Session) bool {
 		i := s.PartIndex(c.User)
 		return slices.Contains(s.Signers, i) && s.Parties[i-1].Result == ""
-	}})
-	if err != nil {
-		return session.Session{}, err
-	}
-	s, err := v.advance(ctx, change{target: to, by: &c, keyID: p.KeyID, ev: ev})
+	}}
+	s, err := v.deliverTo(ctx, c, message, change{by: &c, keyID: p.KeyID})
 	if err == nil && s.Invalid(p.PartIndex) && !verifies(s, p.Signature) {
 		return s, &wire.Error{
 			Code: wire.CodeInvalidSignature, Message: "the signature does not verify under the key",
