@@ -42,7 +42,7 @@ var errElsewhere = errors.New("session: the message may be for another session")
 // deliverTo resolves a message and advances its session. If the only signing noted on
 // the key turns out not to be the one, it reads what is noted and resolves again.
 func (v *Service) deliverTo(ctx context.Context, c Caller, a addressed, ch change) (session.Session, error) {
-	for {
+	for { // twice at most: a target that was read is not unread
 		to, err := v.resolve(ctx, c, a)
 		if err != nil {
 			return session.Session{}, err
@@ -55,17 +55,14 @@ func (v *Service) deliverTo(ctx context.Context, c Caller, a addressed, ch chang
 		if !to.unread || !errors.Is(err, errElsewhere) && !errors.Is(err, ErrNotFound) {
 			return s, err
 		}
-		a.read = true // so that the second target is not unread
+		a.read = true
 	}
 }
 
 // elsewhere reports whether an unread target that has been loaded may be the wrong one:
-// the sender has no part in it, or a result does not verify there and may verify in the
-// last signing. It returns the event, with what verifying it has found.
+// a result does not verify there and may verify in the last signing. It returns the
+// event, with what verifying it has found.
 func (c change) elsewhere(s session.Session) (session.Event, bool) {
-	if s.PartIndex(c.by.User) == 0 {
-		return c.ev, true
-	}
 	signed, ok := c.ev.(session.Signed)
 	if !ok || c.last == "" {
 		return c.ev, false
