@@ -144,33 +144,13 @@ func (f *Server) serve(w http.ResponseWriter, r *http.Request) {
 		_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, "no"), time.Now().Add(time.Second))
 		return
 	}
-	u := f.User(user)
-	if u.WS != nil {
-		_ = u.WS.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(wire.CloseSuperseded, "superseded"), time.Now().Add(time.Second))
-		_ = u.WS.Close()
-	}
-	out := make(chan []byte, 4096)
-	u.WS, u.out, u.identity = ws, out, reg.(*wire.Register).Identity
-	u.Resumes = append(u.Resumes, reg.(*wire.Register).Resume.LastSeq)
-	f.direct(u, user, m.RequestID, &wire.RegisterConfirm{Status: wire.StatusSuccess, Node: "fake", LastSeq: u.Seq})
-	for _, old := range u.Box {
-		if old.Seq > reg.(*wire.Register).Resume.LastSeq {
-			f.push(u, old)
-		}
-	}
+	u, out := f.register(user, m.RequestID, reg.(*wire.Register), ws)
 	f.Mu.Unlock()
 
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		for frame := range out {
-			if ws.WriteMessage(websocket.TextMessage, frame) != nil {
-				break
-			}
-		}
-		_ = ws.Close()
-		for range out { // until closed below
-		}
+		write(ws, out)
 	}()
 	for {
 		_, frame, err := ws.ReadMessage()
@@ -191,6 +171,39 @@ func (f *Server) serve(w http.ResponseWriter, r *http.Request) {
 	f.Mu.Unlock()
 	close(out)
 	<-written
+}
+
+// register makes ws the user's socket, in place of the one before, and queues what its
+// mailbox holds after the point to resume from. Mu is held.
+func (f *Server) register(user, requestID string, reg *wire.Register, ws *websocket.Conn) (u *User, out chan []byte) {
+	u = f.User(user)
+	if u.WS != nil {
+		_ = u.WS.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(wire.CloseSuperseded, "superseded"), time.Now().Add(time.Second))
+		_ = u.WS.Close()
+	}
+	out = make(chan []byte, 4096)
+	u.WS, u.out, u.identity = ws, out, reg.Identity
+	u.Resumes = append(u.Resumes, reg.Resume.LastSeq)
+	f.direct(u, user, requestID, &wire.RegisterConfirm{Status: wire.StatusSuccess, Node: "fake", LastSeq: u.Seq})
+	for _, old := range u.Box {
+		if old.Seq > reg.Resume.LastSeq {
+			f.push(u, old)
+		}
+	}
+	return u, out
+}
+
+// write sends frames until out is closed. After a failure it closes the socket and
+// drops the rest.
+func write(ws *websocket.Conn, out <-chan []byte) {
+	for frame := range out {
+		if ws.WriteMessage(websocket.TextMessage, frame) != nil {
+			break
+		}
+	}
+	_ = ws.Close()
+	for range out {
+	}
 }
 
 func (f *Server) parse(frame []byte) (wire.Message, wire.Payload) {
