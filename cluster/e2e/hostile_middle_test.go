@@ -13,8 +13,8 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// TestFirstContact is a man-in-the-middle attack. To bob, who has never met them,
-// the attacker is carol and dave, and runs a keygen with him; only their
+// TestFirstContact is a man-in-the-middle attack. The attacker poses as carol and dave
+// to bob, at bob's first contact with them, and runs a keygen with him; only their
 // fingerprints can reveal it. If bob has pinned carol's, or requires pins, he
 // refuses; otherwise he refuses the true ones later, as their identities differ.
 func TestFirstContact(t *testing.T) {

@@ -205,7 +205,7 @@ type Config struct {
 // Defaults for Config's zero values.
 const (
 	DefaultListen          = "127.0.0.1:8080"
-	DefaultAdminAddr       = "127.0.0.1:0" // conclaved's; Config's is none
+	DefaultAdminAddr       = "127.0.0.1:0" // conclaved's default; Config's zero value means no admin listener
 	DefaultRedis           = "redis://127.0.0.1:6379/0"
 	DefaultPrefix          = accounts.DefaultPrefix
 	DefaultMaxMessageBytes = wire.DefaultMaxMessageBytes

@@ -155,7 +155,7 @@ func hintForOutcome(e *request.OutcomeError) string {
 		}
 		return "participants that approve automatically accept only requests signed by a pinned coordinator: let them run conclave trust add with your fingerprint, which conclave identity shows"
 	case wire.StatusExpired:
-		return "are the participants running? conclave sessions show " + e.SessionID + " shows who has answered, and conclave presence USER whether a user with whom you share a key is connected"
+		return "are the participants running? conclave sessions show " + e.SessionID + " lists the answers, and conclave presence USER shows whether a user is connected"
 	}
 	return ""
 }

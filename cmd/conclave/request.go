@@ -42,7 +42,7 @@ Each participant attests the key with a signature. The key is refused unless the
 attestations of all participants match the servers' record, checked against the
 identities that this home knows. With --trust pinned, all participants must be
 pinned (conclave trust); otherwise no request is sent. With --trust tofu, a
-participant whose identity is not yet known, or who has none, is accepted with a
+participant whose identity is not yet known, or that has no identity, is accepted with a
 warning.`,
 	setup: func(c *cli, flags *flag.FlagSet) action {
 		c.serverFlags(flags)

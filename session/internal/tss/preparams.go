@@ -141,6 +141,7 @@ func totients(p, q *big.Int) (phi, lambda *big.Int) {
 	return phi, new(big.Int).Div(phi, new(big.Int).GCD(nil, nil, p1, q1))
 }
 
+// SafePrimeOf returns the pair of q and 2q+1. It tests neither for primality.
 func SafePrimeOf(q *big.Int) SafePrime {
 	p := new(big.Int).Lsh(q, 1)
 	return SafePrime{p.Add(p, one), q}
@@ -165,6 +166,8 @@ func (s SafePrime) Check(size int) error {
 	return nil
 }
 
+// CheckSize checks that P has size bits with the top two set and is 2Q+1, without
+// testing either for primality.
 func (s SafePrime) CheckSize(size int) error {
 	if s.P.Sign() <= 0 || s.P.BitLen() != size || s.P.Bit(size-2) != 1 {
 		return fmt.Errorf("a prime is not of %d bits with the top two set", size)
