@@ -122,7 +122,7 @@ func TestEveryFieldIsAttested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := changes(reflect.ValueOf(a.key))
+	all := changes(reflect.ValueOf(a.key), nil)
 	delete(all, "Epoch less") // 0 means 1
 	for name, change := range all {
 		k := a.key

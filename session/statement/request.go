@@ -1,11 +1,12 @@
 // Package statement has the signed statements: a coordinator's [Request], the
-// [Attestation] that each party makes of a new key, and the [Evidence] against a party
-// that has signed two messages for one place of a [Run].
+// [Attestation] that each party makes of a new key, the [Certificate] of each of the
+// key's epochs, and the [Evidence] against a party that has signed two messages for one
+// place of a [Run].
 //
 // Start here: a coordinator calls [Request.Sign] and checks a new key with
 // [Attested.Verify]; a participant calls [ParseSignedRequest], then
 // [SignedRequest.Verify] with the request that it was shown; anyone can call
-// [Evidence.Verify].
+// [VerifyLineage] and [Evidence.Verify].
 //
 // A statement names the identity that signed. The caller must know whose identity that
 // is, and whether to trust it. The package does not link tss-lib. testdata holds
@@ -59,27 +60,36 @@ const (
 
 // Request is a coordinator's request, with the fields that a participant is shown.
 type Request struct {
-	// Kind is "keygen" or "sign".
+	// Kind is Keygen, Sign or Reshare.
 	Kind string
 	// Coordinator is the user id of the coordinator.
 	Coordinator string
-	// SessionID names the signing. It is empty for a keygen, whose session the server
-	// names: there the nonce identifies the request.
+	// SessionID names the signing or reshare. It is empty for a keygen, whose session the
+	// server names: there the nonce identifies the request.
 	SessionID string
 	KeyID     string
-	// Epoch is the epoch of the key's shares: 1 in a keygen. 0 means 1.
+	// Epoch is 1 in a keygen. A signing is valid under that epoch of the key or a later
+	// one. In a reshare it is the number of the certificate that the new epoch follows.
+	// 0 means 1.
 	Epoch int
 	Curve pubkey.Curve
-	// Threshold is for a keygen. It is 0 for a signing, which uses the key's.
+	// Threshold is for a keygen, and the new one in a reshare. It is 0 for a signing,
+	// which uses the key's.
 	Threshold int
 	// Participants are user ids. A keygen's are in the order of their parts; a
 	// signing's are in any order. A signing without participants is asked of every
-	// holder of the key.
+	// holder of the key. A reshare has Members instead.
 	Participants []string
 
 	// Of a signing, empty in a keygen: Hash is the one applied, Digest 0x hex,
-	// AccountAddr in its canonical form.
+	// AccountAddr in its canonical form. A reshare has AccountAddr only.
 	Data, Hash, Digest, AccountAddr string
+
+	// Of a reshare, empty otherwise: Members is the whole new committee, and
+	// Members[i].Index is i+1; Parent is the hash of the certificate that the new epoch
+	// follows, as text, and empty if the coordinator has none for the key's epoch 1.
+	Members []identity.Member
+	Parent  string
 }
 
 // SignedRequest is a coordinator's signature over a [Request], with the other signed
@@ -132,7 +142,7 @@ func (s SignedRequest) Verify(r Request, holders []string) error {
 	if err := errors.Join(s.check(), r.check(false)); err != nil {
 		return fmt.Errorf("verify request: %w", err)
 	}
-	if s.v1 && r.epoch() != 1 {
+	if s.v1 && (r.epoch() != 1 || r.Kind == Reshare) {
 		return errors.New("verify request: its format knows no epochs")
 	}
 	if s.EveryHolder {
@@ -197,11 +207,21 @@ func (r Request) check(open bool) error {
 	if err := identity.CheckEpoch(r.epoch()); err != nil {
 		return err
 	}
+	content := r.Data + r.Hash + r.Digest
+	if r.Kind == Reshare {
+		if len(r.Participants) > 0 || content != "" {
+			return errors.New("a reshare has members and nothing to sign")
+		}
+		return r.checkReshare()
+	}
+	if len(r.Members) > 0 || r.Parent != "" {
+		return errors.New("only a reshare has members and a parent")
+	}
 	n := len(r.Participants)
 	if n > identity.MaxParties || n == 0 && !open {
 		return fmt.Errorf("%d participants are not possible", n)
 	}
-	content := r.Data + r.Hash + r.Digest + r.AccountAddr
+	content += r.AccountAddr
 	switch r.Kind {
 	case Keygen:
 		if r.SessionID != "" || content != "" {
@@ -221,6 +241,24 @@ func (r Request) check(open bool) error {
 		return nil
 	}
 	return errors.New("such a request is not known")
+}
+
+// checkReshare checks what only a reshare has.
+func (r Request) checkReshare() error {
+	if r.SessionID == "" || len(r.SessionID) > identity.MaxNameBytes {
+		return errors.New("a reshare has a session id")
+	}
+	if r.Parent != "" {
+		if _, err := ParseHash(r.Parent); err != nil {
+			return fmt.Errorf("parent: %w", err)
+		}
+	} else if r.epoch() != 1 {
+		return errors.New("a reshare names the certificate that it follows, unless that is the key's first")
+	}
+	if address, err := r.Curve.ParseAddress(r.AccountAddr); err != nil || address != r.AccountAddr {
+		return pubkey.ErrAddress
+	}
+	return checkCommittee(r.Threshold, r.Members)
 }
 
 // statement returns the signed content.
@@ -244,14 +282,20 @@ func (s SignedRequest) statement(r Request) []byte {
 		t.Number(r.epoch())
 	}
 	t.Number(r.Threshold)
-	t.Number(len(participants))
-	for _, user := range participants {
-		t.Text(user)
+	if r.Kind == Reshare {
+		appendMembers(&t, r.Members)
+		t.Text(r.AccountAddr)
+		t.Text(r.Parent)
+	} else {
+		t.Number(len(participants))
+		for _, user := range participants {
+			t.Text(user)
+		}
+		t.Text(r.Data)
+		t.Text(r.Hash)
+		t.Text(r.Digest)
+		t.Text(r.AccountAddr)
 	}
-	t.Text(r.Data)
-	t.Text(r.Hash)
-	t.Text(r.Digest)
-	t.Text(r.AccountAddr)
 	// The whole identity, so that its sealing key cannot be exchanged either.
 	t.Bytes(s.Identity.SignKey())
 	t.Bytes(s.Identity.SealKey())

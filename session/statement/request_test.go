@@ -58,6 +58,15 @@ func signRequest() Request {
 	}
 }
 
+func reshareRequest(t testing.TB) Request {
+	t.Helper()
+	first := firstGeneration(t)
+	return Request{
+		Kind: Reshare, Coordinator: "alice", SessionID: "rs-1", KeyID: "key-1", Epoch: 1, Curve: pubkey.Ed25519, Threshold: 2,
+		Members: first.Epoch.Members, AccountAddr: first.Epoch.AccountAddr, Parent: first.Hash().String(),
+	}
+}
+
 var requestTime = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func signedRequest(t testing.TB, id *identity.Identity, r Request) SignedRequest {
@@ -76,7 +85,7 @@ func signedRequest(t testing.TB, id *identity.Identity, r Request) SignedRequest
 func TestSignedRequest(t *testing.T) {
 	t.Parallel()
 	id := fresh(t)
-	for _, r := range []Request{keygenRequest(), signRequest()} {
+	for _, r := range []Request{keygenRequest(), signRequest(), reshareRequest(t)} {
 		s := signedRequest(t, id, r)
 		if err := s.Verify(r, nil); err != nil || s.Identity != id.Public() || s.EveryHolder {
 			t.Errorf("%s: %v, every holder %t", r.Kind, err, s.EveryHolder)
@@ -98,8 +107,9 @@ func TestSignedRequest(t *testing.T) {
 }
 
 // changes lists every way in which one field of a struct can be changed. It enumerates
-// the struct's fields, so that a new one cannot be forgotten.
-func changes(v reflect.Value) map[string]func(reflect.Value) {
+// the struct's fields, so that a new one cannot be forgotten. The stranger is another
+// member's identity.
+func changes(v reflect.Value, stranger *identity.Identity) map[string]func(reflect.Value) {
 	all := map[string]func(reflect.Value){}
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
@@ -117,7 +127,32 @@ func changes(v reflect.Value) map[string]func(reflect.Value) {
 			set("more", func(f reflect.Value) { f.SetInt(f.Int() + 1) })
 			set("less", func(f reflect.Value) { f.SetInt(f.Int() - 1) })
 		case reflect.Slice:
+			if members, ok := f.Interface().([]identity.Member); ok {
+				if len(members) == 0 {
+					break
+				}
+				set("one less", func(f reflect.Value) { f.Set(f.Slice(0, f.Len()-1)) })
+				set("none", func(f reflect.Value) { f.SetZero() })
+				for how, change := range map[string]func(m []identity.Member){
+					"in another order": func(m []identity.Member) {
+						m[0], m[1] = m[1], m[0]
+						m[0].Index, m[1].Index = 1, 2
+					},
+					"with another user":     func(m []identity.Member) { m[1].User = "eve" },
+					"with another identity": func(m []identity.Member) { m[1].Identity = stranger.Public() },
+				} {
+					set(how, func(f reflect.Value) {
+						other := slices.Clone(members)
+						change(other)
+						f.Set(reflect.ValueOf(other))
+					})
+				}
+				break
+			}
 			set("one more", func(f reflect.Value) { f.Set(reflect.ValueOf(append(f.Interface().([]string), "eve"))) })
+			if f.Len() == 0 {
+				break
+			}
 			set("one less", func(f reflect.Value) { f.Set(f.Slice(0, f.Len()-1)) })
 			set("none", func(f reflect.Value) { f.SetZero() })
 			set("another", func(f reflect.Value) { f.Index(0).SetString("eve") })
@@ -135,15 +170,16 @@ func changes(v reflect.Value) map[string]func(reflect.Value) {
 // TestEveryFieldIsSigned changes each field of each kind of request.
 func TestEveryFieldIsSigned(t *testing.T) {
 	t.Parallel()
-	id := fresh(t)
-	for _, make := range []func() Request{keygenRequest, signRequest} {
+	id, stranger := fresh(t), fresh(t)
+	reshare := reshareRequest(t)
+	for _, make := range []func() Request{keygenRequest, signRequest, func() Request { return reshare }} {
 		good := make()
 		s := signedRequest(t, id, good)
 		whole := s.statement(good)
-		cases := changes(reflect.ValueOf(good))
+		cases := changes(reflect.ValueOf(good), stranger)
 		delete(cases, "Epoch less") // 0 means 1
 		cases["Kind the other"] = func(v reflect.Value) {
-			kind := map[string]string{"sign": "keygen", "keygen": "sign"}[good.Kind]
+			kind := map[string]string{"sign": "keygen", "keygen": "reshare", "reshare": "sign"}[good.Kind]
 			v.FieldByName("Kind").SetString(kind)
 		}
 		cases["Curve the other"] = func(v reflect.Value) {
@@ -156,7 +192,9 @@ func TestEveryFieldIsSigned(t *testing.T) {
 		for name, change := range cases {
 			r := make()
 			change(reflect.ValueOf(&r).Elem())
-			if bytes.Equal(s.statement(r), whole) {
+			// What a kind does not have, it does not sign; such a request is refused.
+			field, _, _ := strings.Cut(name, " ")
+			if bytes.Equal(s.statement(r), whole) && !reflect.ValueOf(good).FieldByName(field).IsZero() {
 				t.Errorf("%s: %s: the same is signed", good.Kind, name)
 			}
 			if err := s.Verify(r, []string{"bob", "carol", "dave"}); err == nil {
@@ -258,6 +296,58 @@ func TestEveryHolder(t *testing.T) {
 	listed.EveryHolder = true
 	if listed.Verify(r, holders) == nil {
 		t.Error("a signed list passes for none")
+	}
+}
+
+// TestReshareRequestIsRefused: such requests are not signed, and not shown as signed.
+func TestReshareRequestIsRefused(t *testing.T) {
+	t.Parallel()
+	id := fresh(t)
+	good := reshareRequest(t)
+	s := signedRequest(t, id, good)
+	for name, change := range map[string]func(r *Request){
+		"no session":                func(r *Request) { r.SessionID = "" },
+		"participants":              func(r *Request) { r.Participants = []string{"bob", "carol", "dave"} },
+		"something to sign":         func(r *Request) { r.Data = "pay bob" },
+		"no address":                func(r *Request) { r.AccountAddr = "" },
+		"no address of its curve":   func(r *Request) { r.AccountAddr = "0x00" },
+		"no members":                func(r *Request) { r.Members = nil },
+		"a threshold of 1":          func(r *Request) { r.Threshold = 1 },
+		"a threshold above all":     func(r *Request) { r.Threshold = 4 },
+		"parts with a gap":          func(r *Request) { r.Members = slices.Delete(slices.Clone(r.Members), 1, 2) },
+		"one identity twice":        func(r *Request) { r.Members = slices.Clone(r.Members); r.Members[1].Identity = r.Members[0].Identity },
+		"a member without identity": func(r *Request) { r.Members = slices.Clone(r.Members); r.Members[1].Identity = identity.Public{} },
+		"a hash that is none":       func(r *Request) { r.Parent = "0x00" },
+		"no parent of epoch 2":      func(r *Request) { r.Epoch, r.Parent = 2, "" },
+	} {
+		r := good
+		change(&r)
+		if _, err := r.Sign(id, requestTime, requestTime.Add(time.Hour)); err == nil {
+			t.Errorf("%s: signed", name)
+		}
+		if s.Verify(r, nil) == nil {
+			t.Errorf("%s: verified", name)
+		}
+	}
+	for name, r := range map[string]Request{"keygen": keygenRequest(), "sign": signRequest()} {
+		r.Members = good.Members
+		if _, err := r.Sign(id, requestTime, requestTime.Add(time.Hour)); err == nil {
+			t.Errorf("%s with members: signed", name)
+		}
+		r.Members, r.Parent = nil, good.Parent
+		if _, err := r.Sign(id, requestTime, requestTime.Add(time.Hour)); err == nil {
+			t.Errorf("%s with a parent: signed", name)
+		}
+	}
+	// A key of before certificates has epoch 1 and no hash.
+	good.Parent = ""
+	if err := signedRequest(t, id, good).Verify(good, nil); err != nil {
+		t.Error(err)
+	}
+	old := s
+	old.v1 = true
+	if old.Verify(reshareRequest(t), nil) == nil {
+		t.Error("the first format has a reshare")
 	}
 }
 

@@ -13,8 +13,9 @@ import (
 
 // The kinds of [Request.Kind], [Run.Kind] and [Evidence.Protocol].
 const (
-	Keygen = "keygen"
-	Sign   = "sign"
+	Keygen  = "keygen"
+	Sign    = "sign"
+	Reshare = "reshare"
 )
 
 // Run is everything that the round messages of one run are bound to. Every message is
