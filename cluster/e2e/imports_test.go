@@ -59,7 +59,7 @@ var allowed = map[string][]string{
 	"wsconn/client/internal/quiet":    {},
 
 	"cluster/e2e":             {}, // tests
-	"cluster/node":            {"cluster", "cluster/internal/redisx", "cluster/node/metrics", "cluster/node/tracing", "cluster/store/accounts", "cluster/store/audit", "cluster/store/sessions", "session", "session/audit", "session/service", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/limit", "wsconn/webhook", "wsconn/wire"},
+	"cluster/node":            {"cluster", "cluster/internal/redisx", "cluster/node/metrics", "cluster/node/tracing", "cluster/store/accounts", "cluster/store/audit", "cluster/store/sessions", "session", "session/audit", "session/identity", "session/service", "wsconn", "wsconn/auth", "wsconn/httpapi", "wsconn/limit", "wsconn/webhook", "wsconn/wire"},
 	"cmd/internal/spell":      {},
 	"cmd/internal/proc":       {},
 	"cmd/conclaved":           {"cluster/node", "cmd/internal/proc", "cmd/internal/spell", "wsconn/secret"},

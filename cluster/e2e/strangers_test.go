@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -168,6 +169,34 @@ func merge(maps ...map[string]string) map[string]string {
 		}
 	}
 	return all
+}
+
+// TestIdentityByFingerprint shows a user's identity to a stranger that knows its
+// fingerprint, and to nobody without it.
+func TestIdentityByFingerprint(t *testing.T) {
+	t.Parallel()
+	eachCluster(t, 1, withKEK, func(t *testing.T, c *testCluster) {
+		id := partytest.Identity(t).Public()
+		bob := c.client("bob", wire.RoleParticipant)
+		bob.dial(c.nodes[0])
+		bob.send("register", object{"user_id": "bob", "role": wire.RoleParticipant, "identity": id.String()})
+		bob.expect("register_confirm")
+		asks := func(user, fingerprint string) string {
+			return c.got(c.nodes[0], "GET", "/v1/presence/"+user+"?fingerprint="+fingerprint, c.token("eve", wire.RoleCoordinator), "")
+		}
+		if got := asks("bob", id.Fingerprint()); !strings.Contains(got, id.String()) || strings.Contains(got, `"online":true`) {
+			t.Errorf("with the fingerprint: %s", got)
+		}
+		other := partytest.Identity(t).Public().Fingerprint()
+		for user, fingerprint := range map[string]string{"bob": other, "nobody": id.Fingerprint(), "eve": other} {
+			if got := asks(user, fingerprint); strings.Contains(got, "identity") {
+				t.Errorf("%s with another fingerprint: %s", user, got)
+			}
+		}
+		if bob, nobody := asks("bob", other), asks("nobody", other); strings.ReplaceAll(bob, "bob", "USER") != strings.ReplaceAll(nobody, "nobody", "USER") {
+			t.Errorf("a stranger can tell bob from nobody:\n%s\n%s", bob, nobody)
+		}
+	})
 }
 
 // TestPresenceIsForAcquaintances shows presence to users with an active key in

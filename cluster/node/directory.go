@@ -7,11 +7,18 @@ import (
 	"strings"
 
 	"github.com/conclave-mpc/conclave/cluster"
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/wsconn/auth"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 // directory implements httpapi.Directory on the cluster.
-type directory struct{ cluster *cluster.Node }
+type directory struct {
+	cluster  *cluster.Node
+	accounts interface { // *accounts.Store
+		Get(ctx context.Context, user string) (auth.Account, error)
+	}
+}
 
 // Nodes implements httpapi.Directory.
 func (d directory) Nodes(ctx context.Context) ([]wire.NodeInfo, error) {
@@ -37,6 +44,26 @@ func (d directory) Presence(ctx context.Context, user string) (wire.PresenceInfo
 	}
 	p, online := present[user]
 	return wire.PresenceInfo{UserID: user, Online: online, Since: p.Since, Node: p.Node}, nil
+}
+
+// Identity implements httpapi.Directory.
+func (d directory) Identity(ctx context.Context, user, fingerprint string) (string, error) {
+	wanted, err := identity.ParseFingerprint(fingerprint)
+	if err != nil {
+		return "", nil //nolint:nilerr // no identity has it
+	}
+	account, err := d.accounts.Get(ctx, user)
+	if err != nil {
+		if wire.AsError(err).Code == wire.CodeNotFound {
+			return "", nil
+		}
+		return "", err
+	}
+	id, err := identity.ParsePublic(account.Identity)
+	if err != nil || id.Fingerprint() != wanted {
+		return "", nil //nolint:nilerr // the same answer as for a user that does not exist
+	}
+	return account.Identity, nil
 }
 
 // notifier implements service.Notifier on the cluster's notices, whose text is a

@@ -223,7 +223,7 @@ func (n *Node) assembleHTTP(users *accounts.Store, limits limits) {
 	mux.Handle("/ws", n.sockets)
 	web := httpapi.Config{
 		Sessions: n.sessions, TokenTTL: n.cfg.TokenTTL, Ready: n.Ready, Room: n.memory.Room, MaxBytes: int64(n.cfg.MaxMessageBytes), Log: &n.log,
-		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster}, Still: n.tokens.still, Doubts: n.doubts, Draining: n.leaving, Version: Version,
+		Audit: n.audit, Trail: trail{n.audit}, Cluster: directory{n.cluster, users}, Still: n.tokens.still, Doubts: n.doubts, Draining: n.leaving, Version: Version,
 		Attempts: limits.logins, Users: limits.messages, Requests: limits.requests, Bytes: limits.bytes, MaxStreams: maxStreams(n.cfg.MaxConnections), TrustedProxies: n.cfg.proxies,
 	}
 	n.tokens.issue(&web, users)

@@ -15,6 +15,8 @@ type Directory interface {
 	Nodes(ctx context.Context) ([]wire.NodeInfo, error)
 	// Presence returns a user's presence, with all known details.
 	Presence(ctx context.Context, user string) (wire.PresenceInfo, error)
+	// Identity returns a user's registered identity if it has that fingerprint, else "".
+	Identity(ctx context.Context, user, fingerprint string) (string, error)
 }
 
 func isAdmin(r *http.Request) bool {
@@ -42,7 +44,9 @@ func (a *api) nodes(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 }
 
 // presence tells users who share a key with the user whether it is connected, and
-// admins also where. Others get the same answer as for a user that does not exist.
+// admins also where. Others get the same answer as for a user that does not exist. The
+// identity goes to clients that know its fingerprint, which nobody guesses: a coordinator
+// has pinned only that, and a reshare's request binds the whole identity.
 func (a *api) presence(_ http.ResponseWriter, r *http.Request) (int, any, error) {
 	if a.cfg.Cluster == nil {
 		return 0, nil, errNothing
@@ -68,6 +72,11 @@ func (a *api) presence(_ http.ResponseWriter, r *http.Request) (int, any, error)
 		p = wire.PresenceInfo{UserID: user}
 	case !isAdmin(r):
 		p.Node = ""
+	}
+	if f := r.URL.Query().Get("fingerprint"); f != "" {
+		if p.Identity, err = a.cfg.Cluster.Identity(r.Context(), user, f); err != nil {
+			return 0, nil, err
+		}
 	}
 	return http.StatusOK, p, nil
 }

@@ -27,6 +27,7 @@ var (
 	keyIDParam        = pathParam("key_id")
 	sessionIDParam    = pathParam("session_id")
 	userParam         = pathParam("user")
+	fingerprintParam  = queryParam("fingerprint", "fingerprint of an identity: the answer has the user's registered identity if it is that one", &huma.Schema{Type: huma.TypeString})
 	startParam        = queryParam("start", "true starts the keygen or signing", &huma.Schema{Type: huma.TypeString, Enum: []any{"true", "false"}})
 	waitParam         = queryParam("wait", fmt.Sprintf("how long to wait for the session to end, like 10s; at most %s. Requires start=true on requests that can start a session", maxWait), &huma.Schema{Type: huma.TypeString, Pattern: `^[0-9.]+(ms|s)$`, Examples: []any{"30s"}})
 	cursorParam       = queryParam("cursor", "next of the previous page; send it with the same filters", &huma.Schema{Type: huma.TypeString})

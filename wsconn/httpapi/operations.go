@@ -109,7 +109,7 @@ func (a *api) readings() []operation {
 	}, {
 		method: "GET", path: "/v1/presence/{user}", id: "get-presence", summary: "Get whether a user is connected",
 		about:  "For an unknown name the answer is the same as for a user who is not connected.",
-		params: []*huma.Param{userParam}, ok: http.StatusOK, answer: wire.PresenceInfo{}, fails: []int{notFound}, do: a.presence,
+		params: []*huma.Param{userParam, fingerprintParam}, ok: http.StatusOK, answer: wire.PresenceInfo{}, fails: []int{notFound}, do: a.presence,
 	}}
 }
 

@@ -96,4 +96,6 @@ type PresenceInfo struct {
 	Online bool      `json:"online"`
 	Since  time.Time `json:"since,omitzero"`
 	Node   string    `json:"node,omitempty" doc:"for admins"`
+	// Identity is what the user's client registered.
+	Identity string `json:"identity,omitempty" doc:"the user's registered identity, if it has the fingerprint in the query"`
 }

@@ -5,10 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
 
+	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/wsconn/client/internal/servers"
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/client/trust"
@@ -37,6 +39,30 @@ func (a *Client) Nodes(ctx context.Context) ([]NodeInfo, error) {
 func (a *Client) Presence(ctx context.Context, user string) (PresenceInfo, error) {
 	return fetch[PresenceInfo](ctx, a, "/v1/presence/"+url.PathEscape(user), nil)
 }
+
+// Identity returns the registered identity of a user, if it has that fingerprint: the
+// server is not trusted for it. Without one the error is ErrNoIdentity.
+func (a *Client) Identity(ctx context.Context, user, fingerprint string) (identity.Public, error) {
+	p, err := fetch[PresenceInfo](ctx, a, "/v1/presence/"+url.PathEscape(user), url.Values{"fingerprint": {fingerprint}})
+	if err != nil {
+		return identity.Public{}, err
+	}
+	if p.Identity == "" {
+		return identity.Public{}, fmt.Errorf("%w: %s with %s", ErrNoIdentity, user, fingerprint)
+	}
+	id, err := identity.ParsePublic(p.Identity)
+	if err != nil {
+		return identity.Public{}, fmt.Errorf("the server's identity of %s: %w", user, err)
+	}
+	if now := id.Fingerprint(); now != fingerprint {
+		return identity.Public{}, fmt.Errorf("the server returns another identity of %s, %s, than %s", user, now, fingerprint)
+	}
+	return id, nil
+}
+
+// ErrNoIdentity is returned by Identity if the user's client has never registered with
+// that identity, or with another one since.
+var ErrNoIdentity = errors.New("client: no such identity is registered")
 
 // Keygen requests a key over HTTP and waits for it. It needs no WebSocket, so that
 // a user may request several things at once, and beside a participant of its own.
