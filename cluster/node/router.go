@@ -97,7 +97,7 @@ func (r *router) receive(ctx context.Context, c *wsconn.Conn, m wire.Message, p 
 	switch p := p.(type) {
 	case *wire.TSSMessage:
 		return r.relay(ctx, caller, m, p)
-	case *wire.KeygenRequest, *wire.SignRequest:
+	case *wire.KeygenRequest, *wire.SignRequest, *wire.ReshareRequest:
 		if err := r.limits.requestCharge(claims.Subject); err != nil {
 			return nil, nil, err
 		}

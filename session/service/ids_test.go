@@ -118,6 +118,27 @@ func TestSessionIDsTellNothing(t *testing.T) {
 	})
 }
 
+// TestReshareIDs: a reshare's id depends on all three of its inputs, has the form of a
+// server's, and is not a signing's.
+func TestReshareIDs(t *testing.T) {
+	t.Parallel()
+	id := wire.ReshareID("boss", "vault", "order 1")
+	if !wire.HasSessionForm(id) || !wire.ValidID(id) || !wire.IsReshareID(id, "boss", "vault", "order 1") || wire.IsSigningID(id, "boss", "vault", "order 1") {
+		t.Errorf("the id is %s", id)
+	}
+	for _, other := range []string{
+		wire.ReshareID("boss2", "vault", "order 1"), wire.ReshareID("boss", "vault2", "order 1"), wire.ReshareID("boss", "vault", "order 2"),
+		wire.SigningID("boss", "vault", "order 1"), wire.ReshareIDPrefix + wire.SigningID("boss", "vault", "order 1")[len(wire.SignIDPrefix):],
+	} {
+		if other == id || wire.IsReshareID(other, "boss", "vault", "order 1") {
+			t.Errorf("%s is taken for %s", other, id)
+		}
+	}
+	if wire.IsReshareID(wire.ReshareID("boss", "vault", ""), "boss", "vault", "") {
+		t.Error("an id without a request_id is accepted")
+	}
+}
+
 // TestKeyIDsCannotBeTaken has another coordinator request a keygen under the key_id
 // derived from the first one's Idempotency-Key.
 func TestKeyIDsCannotBeTaken(t *testing.T) {

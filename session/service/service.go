@@ -165,7 +165,7 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 	case *wire.KeygenResponse:
 		s, err = v.respond(ctx, c, session.Keygen, (*answer)(p))
 	case *wire.SignResponse:
-		s, err = v.respond(ctx, c, session.Sign, (*answer)(p))
+		s, err = v.respond(ctx, c, session.Sign, &answer{p.KeyID, p.PartIndex, p.Response, p.SessionID, p.Reason})
 	case *wire.KeygenComplete:
 		s, err = v.complete(ctx, c, p)
 	case *wire.SignResult:

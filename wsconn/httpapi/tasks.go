@@ -33,6 +33,7 @@ type SignatureRequest struct {
 	SessionID     string   `json:"session_id,omitempty" maxLength:"128" doc:"with ?start=true an id that was reserved for this request, or the one derived from user, key_id and Idempotency-Key (deploy/docs/INTEGRATION.md, Ids); otherwise ignored; required with signed_request"`
 	Hash          string   `json:"hash,omitempty" maxLength:"64" doc:"none, keccak256, sha256, sha256d or eip191; default on secp256k1: none for 32 bytes of hex, keccak256 for other hex, eip191 for text. Required for 32 bytes that are also an Ethereum transaction"`
 	ExpiresIn     int      `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; default: the server's deadlines"`
+	MinEpoch      int      `json:"min_epoch,omitempty" minimum:"0" maximum:"2147483647" doc:"the signing is valid under this epoch of the key and later ones; default: every epoch"`
 	SignedRequest string   `json:"signed_request,omitempty" maxLength:"52480" doc:"the request as signed by the coordinator, as in sign_request"`
 }
 

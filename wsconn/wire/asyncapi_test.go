@@ -37,7 +37,8 @@ var forms = map[string]object{
 	"total_parts":    {"minimum": 2, "maximum": wire.MaxParties},
 	"part_index":     partForm(),
 	"participants":   {"items": withType("string", idForm()), "maxItems": wire.MaxParties, "uniqueItems": true},
-	"culprits":       {"items": withType("integer", partForm()), "maxItems": wire.MaxParties},
+	"culprits":       {"items": withType("integer", placeForm()), "maxItems": wire.MaxPlaces},
+	"places":         {"items": withType("integer", placeForm()), "maxItems": 2, "uniqueItems": true},
 	"parties":        {"maxItems": wire.MaxParties},
 	"expires_in":     {"minimum": 0, "maximum": wire.MaxExpiresInSeconds},
 	"identity":       lineForm(wire.MaxIdentityBytes),
@@ -55,11 +56,16 @@ var forms = map[string]object{
 	"digest":         lineForm(2*wire.MaxDataBytes + 2),
 	"body":           {"minLength": 1, "maxLength": wire.MaxBodyBytes, "contentEncoding": "base64"},
 	"sig":            {"maxLength": wire.MaxSigBytes, "contentEncoding": "base64"},
-	"from":           partForm(),
-	"to":             {"minimum": 0, "maximum": wire.MaxParties},
+	"attempt":        {"minimum": 1},
+	"epoch":          {"minimum": 1, "maximum": wire.MaxEpoch},
+	"min_epoch":      {"minimum": 0, "maximum": wire.MaxEpoch},
+	"highest":        {"minimum": 0, "maximum": wire.MaxEpoch},
+	"statement":      {"minLength": 1, "maxLength": wire.MaxStatementBytes},
+	"certificate":    {"maxLength": wire.MaxCertificateBytes},
+	"origin":         {"enum": []any{"generated", "imported"}},
 	"seq":            {"minimum": 0},
 	"last_seq":       {"minimum": 0},
-	"kind":           {"enum": []any{"keygen", "sign"}},
+	"kind":           {"enum": []any{"keygen", "sign", "reshare"}},
 
 	"sign_params.participants":     {"pattern": `^[1-9][0-9]{0,2}(,[1-9][0-9]{0,2})*$`},
 	"sign_result.signature":        {"minLength": 1, "maxLength": wire.MaxSignatureBytes, "pattern": linePattern},
@@ -67,9 +73,23 @@ var forms = map[string]object{
 	"sign_complete.data":           {}, // as requested
 	"keygen_complete.account_addr": {"minLength": 1, "maxLength": wire.MaxAddressBytes, "pattern": linePattern},
 	"keygen_complete.share_json":   {"minLength": 1, "maxLength": wire.MaxShareBytes},
-	"tss_message.attempt":          {"minimum": 1},
+	"keygen_params.attempt":        {}, "sign_params.attempt": {},
+	"tss_message.from":             placeForm(),
+	"tss_message.to":               {"minimum": 0, "maximum": wire.MaxPlaces},
 	"party_failed.attempt":         {"minimum": 0},
-	"sign_complete.reason":         {}, "keygen_confirm.reason": {}, "session_ended.reason": {},
+	"party_failed.part_index":      placeForm(),
+	"reshare_request.participants": {"maxItems": wire.MaxParties},
+	"reshare_invite.certificate":   hashForm(), "reshare_params.certificate": hashForm(), "sign_params.certificate": hashForm(),
+	"reshare_complete.account_addr":     {"minLength": 1, "maxLength": wire.MaxAddressBytes, "pattern": linePattern},
+	"reshare_complete.share_json":       {"minLength": 1, "maxLength": wire.MaxShareBytes},
+	"reshare_complete.attestation":      {"minLength": 1, "maxLength": wire.MaxAttestationBytes, "pattern": linePattern},
+	"reshare_consent.attestations_hash": withoutEmpty(hashForm()),
+	"reshare_consent.sig":               {"minLength": 1, "maxLength": wire.MaxAttestationBytes, "pattern": linePattern},
+	"certificate_get.epoch":             {"minimum": 0, "maximum": wire.MaxEpoch},
+	"committee.epoch":                   {"minimum": 0, "maximum": wire.MaxEpoch},
+	"sign_invite.epoch":                 {"minimum": 0, "maximum": wire.MaxEpoch}, "sign_params.epoch": {"minimum": 0, "maximum": wire.MaxEpoch},
+	"reshare_confirm.epoch": {"minimum": 0, "maximum": wire.MaxEpoch}, "reshare_confirm.reason": {},
+	"sign_complete.reason": {}, "keygen_confirm.reason": {}, "session_ended.reason": {},
 	"sign_complete.account_addr": {}, "sign_complete.public_key": {},
 }
 
@@ -78,6 +98,12 @@ var optional = []string{"tss_message.to", "resume.last_seq"}
 
 func idForm() object {
 	return object{"pattern": idPattern, "minLength": 1, "maxLength": wire.MaxIDBytes}
+}
+func hashForm() object  { return object{"pattern": "^(0x[0-9a-f]{64})?$"} }
+func placeForm() object { return object{"minimum": 1, "maximum": wire.MaxPlaces} }
+func withoutEmpty(form object) object {
+	form["minLength"] = 1
+	return form
 }
 func partForm() object         { return object{"minimum": 1, "maximum": wire.MaxParties} }
 func lineForm(most int) object { return object{"pattern": linePattern, "maxLength": most} }
@@ -327,6 +353,10 @@ func answersTo(t wire.Type) []any {
 		return to(wire.TypeAck, wire.TypeKeygenConfirm, wire.TypeError)
 	case wire.TypeSignRequest:
 		return to(wire.TypeAck, wire.TypeSignComplete, wire.TypeError)
+	case wire.TypeReshareRequest:
+		return to(wire.TypeAck, wire.TypeReshareConfirm, wire.TypeError)
+	case wire.TypeCertificateGet:
+		return to(wire.TypeAck, wire.TypeEpochCertified, wire.TypeError)
 	case wire.TypePing:
 		return to(wire.TypePong)
 	case wire.TypeAck, wire.TypePong:

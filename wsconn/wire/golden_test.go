@@ -23,6 +23,8 @@ var (
 	goldenTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	committee  = []string{"alice", "bob", "参与方3"}
 	parties    = []wire.Party{{PartIndex: 1, UserID: "alice", Identity: "id-a"}, {PartIndex: 3, UserID: "参与方3", Identity: "id-c"}}
+	newParties = []wire.Party{{PartIndex: 1, UserID: "alice", Identity: "id-a"}, {PartIndex: 2, UserID: "dave", Identity: "id-d"}}
+	goldenHash = "0x" + strings.Repeat("0f", 32)
 )
 
 // goldens has one payload of each type with every field set.
@@ -39,21 +41,37 @@ var goldens = []wire.Payload{
 	&wire.KeygenConfirm{KeyID: "key-1", Status: wire.StatusFailed, AccountAddr: "0xabc", SessionID: "s-1", PublicKey: "0x02", Reason: "differ", Culprits: []int{2},
 		Attestations: []string{"att-a", "", "att-c"}},
 	&wire.SignRequest{KeyID: "key-1", Data: "hello <world>", AccountAddr: "0xabc", Participants: committee, SessionID: "s-2", Hash: "eip191",
-		ExpiresIn: 60, SignedRequest: "signed"},
+		ExpiresIn: 60, MinEpoch: 2, SignedRequest: "signed"},
 	&wire.SignInvite{KeyID: "key-1", Data: "hello", AccountAddr: "0xabc", PartIndex: 1, Participants: committee, SessionID: "s-2",
-		Coordinator: "carol", Hash: "eip191", Digest: "0x01", Deadline: goldenTime, SignedRequest: "signed"},
-	&wire.SignResponse{KeyID: "key-1", PartIndex: 1, Response: new(bool), SessionID: "s-2", Reason: "not now"},
+		Coordinator: "carol", Hash: "eip191", Digest: "0x01", Epoch: 3, MinEpoch: 2, Deadline: goldenTime, SignedRequest: "signed"},
+	&wire.SignResponse{KeyID: "key-1", PartIndex: 1, Response: new(bool), SessionID: "s-2", Reason: "not now", Certificate: `{"version":1}`},
 	&wire.SignParams{KeyID: "key-1", Data: "hello", PartIndex: 1, Participants: "1,3", ShareJSON: `{"sealed":"x"}`, SessionID: "s-2",
-		Attempt: 2, Hash: "eip191", Digest: "0x01", Parties: parties},
+		Attempt: 2, Hash: "eip191", Digest: "0x01", Parties: parties, Epoch: 3, Certificate: goldenHash},
 	&wire.SignResult{KeyID: "key-1", PartIndex: 1, Signature: "0xff", SessionID: "s-2"},
 	&wire.SignComplete{KeyID: "key-1", Status: wire.StatusSuccess, Signature: "0xff", Data: "hello", AccountAddr: "0xabc", SessionID: "s-2",
 		PublicKey: "0x02", Reason: "none", Culprits: []int{1, 2}},
 	&wire.ErrorPayload{Error: "no such key", Code: wire.CodeNotFound, Temporary: true, RequestType: wire.TypeSignRequest, KeyID: "key-1", SessionID: "s-2"},
 	&wire.Ack{Seq: 7, KeyID: "key-1", SessionID: "s-2"},
 	&wire.TSSMessage{SessionID: "s-2", Attempt: 1, From: 1, To: 3, Body: "Ym9keQ==", Sig: "c2ln"},
-	&wire.PartyFailed{SessionID: "s-2", Attempt: 1, PartIndex: 1, Reason: "bad proof", Culprits: []int{3}},
+	&wire.PartyFailed{SessionID: "s-2", Attempt: 1, PartIndex: 1, Reason: "bad proof", Culprits: []int{3}, Moved: true, Certificate: `{"version":1}`},
 	&wire.SessionCancel{SessionID: "s-2", Reason: "changed my mind"},
 	&wire.SessionEnded{SessionID: "s-2", KeyID: "key-1", Kind: "sign", Status: wire.StatusSuccess, Reason: "none", Culprits: []int{2}},
+	&wire.ReshareRequest{KeyID: "key-1", Threshold: 2, TotalParts: 2, Participants: newParties, SessionID: "s-3", ExpiresIn: 300, SignedRequest: "signed"},
+	&wire.ReshareInvite{KeyID: "key-1", SessionID: "s-3", Epoch: 4, Curve: "secp256k1", AccountAddr: "0xabc", PublicKey: "0x02",
+		From: wire.Committee{Epoch: 3, Threshold: 2, TotalParts: 3, Parties: parties}, To: wire.Committee{Threshold: 2, TotalParts: 2, Parties: newParties},
+		Places: []int{1, 4}, Deadline: goldenTime, Coordinator: "carol", Certificate: goldenHash, Origin: "generated", SignedRequest: "signed"},
+	&wire.ReshareResponse{KeyID: "key-1", SessionID: "s-3", Response: yes(), Places: []int{1, 4}, Highest: 3, Reason: "fine", Certificate: `{"version":1}`},
+	&wire.ReshareParams{KeyID: "key-1", SessionID: "s-3", Attempt: 1, Epoch: 4,
+		From: wire.Committee{Epoch: 3, Threshold: 2, TotalParts: 3, Parties: parties}, To: wire.Committee{Threshold: 2, TotalParts: 2, Parties: newParties},
+		Places: []int{1, 4}, Certificate: goldenHash},
+	&wire.ReshareComplete{KeyID: "key-1", SessionID: "s-3", Attempt: 1, Epoch: 4, PartIndex: 1, AccountAddr: "0xabc", ShareJSON: `{"sealed":"x"}`,
+		Statement: `{"key_id":"key-1"}`, Attestation: "att-a"},
+	&wire.ReshareAttested{KeyID: "key-1", SessionID: "s-3", Attempt: 1, Epoch: 4, Statement: `{"key_id":"key-1"}`, Attestations: []string{"att-a", "att-d"}},
+	&wire.ReshareConsent{KeyID: "key-1", SessionID: "s-3", Epoch: 4, PartIndex: 1, AttestationsHash: goldenHash, Sig: "con-a"},
+	&wire.ReshareConfirm{KeyID: "key-1", SessionID: "s-3", Epoch: 4, Status: wire.StatusSuccess, AccountAddr: "0xabc", PublicKey: "0x02", Certificate: `{"version":1}`,
+		Reason: "none", Culprits: []int{2}},
+	&wire.EpochCertified{KeyID: "key-1", Epoch: 4, Certificate: `{"version":1}`},
+	&wire.CertificateGet{KeyID: "key-1", Epoch: 3},
 	&wire.Ping{},
 	&wire.Pong{},
 }
@@ -248,7 +266,8 @@ func sameFields(t *testing.T, seed, ours json.RawMessage, values bool) {
 }
 
 func TestFromClient(t *testing.T) {
-	toClient := "register_confirm keygen_invite keygen_params keygen_confirm sign_invite sign_params sign_complete error session_ended"
+	toClient := "register_confirm keygen_invite keygen_params keygen_confirm sign_invite sign_params sign_complete error session_ended " +
+		"reshare_invite reshare_params reshare_attested reshare_confirm epoch_certified"
 	for _, typ := range append(wire.Types(), "nonsense") {
 		want := typ != "nonsense" && !strings.Contains(" "+toClient+" ", " "+string(typ)+" ")
 		if got := typ.FromClient(); got != want {

@@ -9,9 +9,10 @@ import (
 
 // Prefixes of the ids that a server makes.
 const (
-	KeyIDPrefix    = "key-"
-	KeygenIDPrefix = "kg-"
-	SignIDPrefix   = "sg-"
+	KeyIDPrefix     = "key-"
+	KeygenIDPrefix  = "kg-"
+	SignIDPrefix    = "sg-"
+	ReshareIDPrefix = "rs-"
 )
 
 // TaskKeyID returns the key_id that POST /v1/keys returns for a user and an
@@ -59,10 +60,23 @@ func IsSigningID(id, user, keyID, requestID string) bool {
 	return requestID != "" && (id == SigningID(user, keyID, requestID) || id == oldSigningID(user, keyID, requestID))
 }
 
+// ReshareID returns the session_id of the reshare that a coordinator requests of a key
+// under a request_id, as [SigningID] does of a signing: [ReshareIDPrefix] and 32 hex
+// digits.
+func ReshareID(user, keyID, requestID string) string {
+	return ReshareIDPrefix + Fingerprint("reshare-request", user, keyID, requestID)
+}
+
+// IsReshareID reports whether id is the session_id of the reshare that a coordinator
+// requests of a key under a request_id, which must not be empty.
+func IsReshareID(id, user, keyID, requestID string) bool {
+	return requestID != "" && id == ReshareID(user, keyID, requestID)
+}
+
 // HasSessionForm reports whether a session_id has the prefix of those that servers
 // make and clients compute. A client's own choice does not.
 func HasSessionForm(id string) bool {
-	return strings.HasPrefix(id, SignIDPrefix) || strings.HasPrefix(id, KeygenIDPrefix)
+	return strings.HasPrefix(id, SignIDPrefix) || strings.HasPrefix(id, KeygenIDPrefix) || strings.HasPrefix(id, ReshareIDPrefix)
 }
 
 const fingerprintBytes = 16

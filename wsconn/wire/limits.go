@@ -29,7 +29,12 @@ const (
 	MaxAddressBytes       = 128
 	MaxPublicKeyBytes     = 256
 	MaxExpiresInSeconds   = 7 * 24 * 3600
-	MaxParties            = 128 // above any configuration; bounds lists while decoding
+	MaxParties            = 128            // above any configuration; bounds lists while decoding
+	MaxPlaces             = 2 * MaxParties // of a reshare's two committees
+	MaxEpoch              = 1<<31 - 1
+
+	MaxStatementBytes   = statementBytes + MaxParties*statementMemberBytes                         // of the largest committee; see StatementLimit
+	MaxCertificateBytes = MaxStatementBytes + certificateBytes + 2*MaxParties*certificatePartBytes // of the two largest; see CertificateLimit
 )
 
 // Parts of a signed_request. Today it has only the first of them: identity, times,
@@ -46,6 +51,24 @@ const (
 // share holds n public moduli and points. A sealed secp256k1 share of one of 16
 // has about 70 KB; twice that is for other clients' forms.
 func ShareLimit(n int) int { return min(MaxShareBytes, (16+8*n)<<10) }
+
+// Parts of an epoch's statement and certificate, in JSON.
+const (
+	statementBytes       = 2 << 10                                       // ids, account, hashes and field names
+	statementMemberBytes = MaxIdentityBytes + MaxIDBytes + 64 + 2*33 + 8 // a member with its name and its public point
+	certificateBytes     = 128
+	certificatePartBytes = MaxAttestationBytes + 64 // an attestation or a consent
+)
+
+// StatementLimit returns how many bytes the statement of an epoch with n members may
+// have.
+func StatementLimit(n int) int { return min(MaxStatementBytes, statementBytes+n*statementMemberBytes) }
+
+// CertificateLimit returns how many bytes the certificate of an epoch with n members may
+// have, if the epoch before it has old members.
+func CertificateLimit(n, old int) int {
+	return min(MaxCertificateBytes, StatementLimit(n)+certificateBytes+(n+old)*certificatePartBytes)
+}
 
 // JSONBytes returns how long s is as a JSON string, as this package writes it.
 func JSONBytes(s string) int {

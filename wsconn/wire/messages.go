@@ -23,6 +23,17 @@ const (
 	TypeSignComplete    Type = "sign_complete"    // S→coordinator
 	TypeError           Type = "error"            // S→C
 
+	TypeReshareRequest  Type = "reshare_request"  // coordinator→S
+	TypeReshareInvite   Type = "reshare_invite"   // S→old and new members
+	TypeReshareResponse Type = "reshare_response" // old and new members→S
+	TypeReshareParams   Type = "reshare_params"   // S→parties of the attempt
+	TypeReshareComplete Type = "reshare_complete" // new member→S
+	TypeReshareAttested Type = "reshare_attested" // S→old members that accepted
+	TypeReshareConsent  Type = "reshare_consent"  // old member→S
+	TypeReshareConfirm  Type = "reshare_confirm"  // S→coordinator
+	TypeEpochCertified  Type = "epoch_certified"  // S→old and new members
+	TypeCertificateGet  Type = "certificate_get"  // C→S
+
 	TypeAck           Type = "ack"            // C→S: mailbox read up to seq; S→C: request_id took effect durably
 	TypeTSSMessage    Type = "tss_message"    // participant→S→participants
 	TypePartyFailed   Type = "party_failed"   // participant→S
@@ -49,6 +60,16 @@ var payloads = map[Type]func() Payload{
 	TypeSignResult:      func() Payload { return new(SignResult) },
 	TypeSignComplete:    func() Payload { return new(SignComplete) },
 	TypeError:           func() Payload { return new(ErrorPayload) },
+	TypeReshareRequest:  func() Payload { return new(ReshareRequest) },
+	TypeReshareInvite:   func() Payload { return new(ReshareInvite) },
+	TypeReshareResponse: func() Payload { return new(ReshareResponse) },
+	TypeReshareParams:   func() Payload { return new(ReshareParams) },
+	TypeReshareComplete: func() Payload { return new(ReshareComplete) },
+	TypeReshareAttested: func() Payload { return new(ReshareAttested) },
+	TypeReshareConsent:  func() Payload { return new(ReshareConsent) },
+	TypeReshareConfirm:  func() Payload { return new(ReshareConfirm) },
+	TypeEpochCertified:  func() Payload { return new(EpochCertified) },
+	TypeCertificateGet:  func() Payload { return new(CertificateGet) },
 	TypeAck:             func() Payload { return new(Ack) },
 	TypeTSSMessage:      func() Payload { return new(TSSMessage) },
 	TypePartyFailed:     func() Payload { return new(PartyFailed) },
@@ -72,7 +93,8 @@ func (t Type) FromClient() bool {
 	switch t {
 	case TypeRegister, TypeKeygenRequest, TypeKeygenResponse, TypeKeygenComplete,
 		TypeSignRequest, TypeSignResponse, TypeSignResult, TypeAck, TypeTSSMessage,
-		TypePartyFailed, TypeSessionCancel, TypePing, TypePong:
+		TypePartyFailed, TypeSessionCancel, TypePing, TypePong,
+		TypeReshareRequest, TypeReshareResponse, TypeReshareComplete, TypeReshareConsent, TypeCertificateGet:
 		return true
 	}
 	return false
@@ -108,7 +130,7 @@ const (
 
 // Party is a participant's place in a session, as told to the other parties.
 type Party struct {
-	PartIndex int    `json:"part_index"` // 1-based place in the key's committee
+	PartIndex int    `json:"part_index"` // 1-based place in its committee
 	UserID    string `json:"user_id"`
 	Identity  string `json:"identity,omitempty"` // public identity as its client registered it, opaque here
 }
@@ -217,6 +239,7 @@ type SignRequest struct {
 	SessionID     string   `json:"session_id,omitempty"`   // from POST /v1/keys/{id}/signatures
 	Hash          string   `json:"hash,omitempty"`         // none, keccak256, sha256, sha256d, eip191
 	ExpiresIn     int      `json:"expires_in,omitempty"`   // seconds until the session expires
+	MinEpoch      int      `json:"min_epoch,omitempty"`    // the signing is valid under this epoch of the key and later ones; 0 for every epoch
 	SignedRequest string   `json:"signed_request,omitempty"`
 }
 
@@ -231,6 +254,8 @@ type SignInvite struct {
 	Coordinator   string    `json:"coordinator,omitempty"`
 	Hash          string    `json:"hash,omitempty"`
 	Digest        string    `json:"digest,omitempty"` // 0x hex; a participant computes its own and compares
+	Epoch         int       `json:"epoch,omitempty"`  // of the key's shares; absent from servers before epochs
+	MinEpoch      int       `json:"min_epoch,omitempty"`
 	Deadline      time.Time `json:"deadline,omitzero"`
 	SignedRequest string    `json:"signed_request,omitempty"`
 }
@@ -242,6 +267,8 @@ type SignResponse struct {
 	Response  *bool  `json:"response"` // required: true accepts, false declines
 	SessionID string `json:"session_id,omitempty"`
 	Reason    string `json:"reason,omitempty"`
+
+	Certificate string `json:"certificate,omitempty"` // of a later epoch than the invitation's, if the sender has one
 }
 
 // SignParams starts a party's signing.
@@ -255,7 +282,9 @@ type SignParams struct {
 	Attempt      int     `json:"attempt,omitempty"`
 	Hash         string  `json:"hash,omitempty"`
 	Digest       string  `json:"digest,omitempty"`
-	Parties      []Party `json:"parties,omitempty"` // the parties that sign
+	Parties      []Party `json:"parties,omitempty"`     // the parties that sign
+	Epoch        int     `json:"epoch,omitempty"`       // of the shares that sign; absent from servers before epochs
+	Certificate  string  `json:"certificate,omitempty"` // 0x hex hash of that epoch's certificate; empty if the servers have none
 }
 
 // SignResult reports a party's signature.
@@ -302,8 +331,8 @@ type Ack struct {
 type TSSMessage struct {
 	SessionID string `json:"session_id"`
 	Attempt   int    `json:"attempt"`
-	From      int    `json:"from"` // part_index
-	To        int    `json:"to"`   // part_index; 0 for all other parties
+	From      int    `json:"from"` // part_index; in a reshare, the place
+	To        int    `json:"to"`   // part_index; in a reshare, the place; 0 for all other parties
 	Body      string `json:"body"` // base64
 	Sig       string `json:"sig,omitempty"`
 }
@@ -312,9 +341,14 @@ type TSSMessage struct {
 type PartyFailed struct {
 	SessionID string `json:"session_id"`
 	Attempt   int    `json:"attempt,omitempty"` // attempt that failed; 0 for the current one
-	PartIndex int    `json:"part_index"`        // part_index of the sender
+	PartIndex int    `json:"part_index"`        // part_index of the sender; in a reshare, its place
 	Reason    string `json:"reason,omitempty"`
 	Culprits  []int  `json:"culprits,omitempty"` // part indexes that it blames; empty if the fault is its own
+
+	// Moved says that the key has moved to a later epoch than the attempt's. Nobody is
+	// blamed for that.
+	Moved       bool   `json:"moved,omitempty"`
+	Certificate string `json:"certificate,omitempty"` // with Moved: that epoch's
 }
 
 // SessionCancel cancels a session of the sender.
@@ -327,10 +361,136 @@ type SessionCancel struct {
 type SessionEnded struct {
 	SessionID string `json:"session_id"`
 	KeyID     string `json:"key_id"`
-	Kind      string `json:"kind"` // keygen or sign
+	Kind      string `json:"kind"` // keygen, sign or reshare
 	Status    Status `json:"status"`
 	Reason    string `json:"reason,omitempty"`
 	Culprits  []int  `json:"culprits,omitempty"`
+}
+
+// Committee is the parties of one epoch of a key.
+//
+// In a reshare all parties of both committees have a place: a member of the old
+// committee its part_index, a member of the new one total_parts of the old committee and
+// its part_index. A user in both has two places.
+type Committee struct {
+	Epoch      int     `json:"epoch,omitempty"` // of a certified epoch
+	Threshold  int     `json:"threshold"`
+	TotalParts int     `json:"total_parts"` // number of parts; there can be fewer parties here
+	Parties    []Party `json:"parties"`     // ascending by part_index
+}
+
+// ReshareRequest requests a new epoch of a key: with other members, another threshold,
+// or new shares for the same members.
+type ReshareRequest struct {
+	KeyID         string  `json:"key_id"`
+	Threshold     int     `json:"threshold"`            // of the new committee, 2 to total_parts
+	TotalParts    int     `json:"total_parts"`          // number of members of the new committee
+	Participants  []Party `json:"participants"`         // the new committee with identities; place i has part_index i+1
+	SessionID     string  `json:"session_id,omitempty"` // chosen by the coordinator, which signs it
+	ExpiresIn     int     `json:"expires_in,omitempty"` // seconds until the session expires
+	SignedRequest string  `json:"signed_request,omitempty"`
+}
+
+// ReshareInvite asks a user to take part in a reshare, with all its places.
+type ReshareInvite struct {
+	KeyID         string    `json:"key_id"`
+	SessionID     string    `json:"session_id"`
+	Epoch         int       `json:"epoch"` // number of the first attempt
+	Curve         string    `json:"curve"`
+	AccountAddr   string    `json:"account_addr"`
+	PublicKey     string    `json:"public_key"`
+	From          Committee `json:"from"`   // the certified epoch, without identities
+	To            Committee `json:"to"`     // the new committee, with the identities that were requested
+	Places        []int     `json:"places"` // of the recipient: of the old committee, of the new one, or of both
+	Deadline      time.Time `json:"deadline,omitzero"`
+	Coordinator   string    `json:"coordinator"`
+	Certificate   string    `json:"certificate,omitempty"` // 0x hex hash of the old epoch's certificate; empty if the servers have none
+	Origin        string    `json:"origin,omitempty"`      // of the key: generated or imported
+	SignedRequest string    `json:"signed_request,omitempty"`
+}
+
+// ReshareResponse answers reshare_invite, for all places of the sender.
+type ReshareResponse struct {
+	KeyID     string `json:"key_id"`
+	SessionID string `json:"session_id"`
+	Response  *bool  `json:"response"`          // required: true accepts, false declines
+	Places    []int  `json:"places,omitempty"`  // places that the sender accepts; it takes no part with its others
+	Highest   int    `json:"highest,omitempty"` // greatest epoch number of this key that the sender has seen
+	Reason    string `json:"reason,omitempty"`
+
+	Certificate string `json:"certificate,omitempty"` // of a later epoch than the invitation's, if the sender has one
+}
+
+// ReshareParams starts one attempt of a reshare.
+type ReshareParams struct {
+	KeyID       string    `json:"key_id"`
+	SessionID   string    `json:"session_id"`
+	Attempt     int       `json:"attempt"`               // 1-based
+	Epoch       int       `json:"epoch"`                 // number of this attempt, higher than all before
+	From        Committee `json:"from"`                  // its parties are the old members of this attempt, with identities
+	To          Committee `json:"to"`                    // all of the new committee, with identities
+	Places      []int     `json:"places"`                // of the recipient in this attempt
+	Certificate string    `json:"certificate,omitempty"` // 0x hex hash of the old epoch's certificate
+}
+
+// ReshareComplete reports a new member's new share and its statement about it.
+type ReshareComplete struct {
+	KeyID       string `json:"key_id"`
+	SessionID   string `json:"session_id"`
+	Attempt     int    `json:"attempt"`
+	Epoch       int    `json:"epoch"`
+	PartIndex   int    `json:"part_index"` // of the new committee
+	AccountAddr string `json:"account_addr"`
+	ShareJSON   string `json:"share_json"`  // sealed to its owner, opaque to the server
+	Statement   string `json:"statement"`   // the new epoch in JSON, equal for all new members
+	Attestation string `json:"attestation"` // the sender's signature over the statement
+}
+
+// ReshareAttested asks an old member to consent to the new epoch.
+type ReshareAttested struct {
+	KeyID        string   `json:"key_id"`
+	SessionID    string   `json:"session_id"`
+	Attempt      int      `json:"attempt"`
+	Epoch        int      `json:"epoch"`
+	Statement    string   `json:"statement"`
+	Attestations []string `json:"attestations"` // of the new members; place i is that of part index i+1
+}
+
+// ReshareConsent is an old member's consent to the new epoch.
+type ReshareConsent struct {
+	KeyID            string `json:"key_id"`
+	SessionID        string `json:"session_id"`
+	Epoch            int    `json:"epoch"`
+	PartIndex        int    `json:"part_index"`        // of the old committee
+	AttestationsHash string `json:"attestations_hash"` // 0x hex hash of the statement
+	Sig              string `json:"sig"`               // the consent
+}
+
+// ReshareConfirm tells the coordinator the outcome of a reshare.
+type ReshareConfirm struct {
+	KeyID       string `json:"key_id"`
+	SessionID   string `json:"session_id"`
+	Epoch       int    `json:"epoch,omitempty"` // the new epoch; after a failure, the number of the last attempt
+	Status      Status `json:"status"`
+	AccountAddr string `json:"account_addr"`
+	PublicKey   string `json:"public_key,omitempty"`
+	Certificate string `json:"certificate,omitempty"` // of the new epoch
+	Reason      string `json:"reason,omitempty"`
+	Culprits    []int  `json:"culprits,omitempty"` // places
+}
+
+// EpochCertified brings the certificate of an epoch.
+type EpochCertified struct {
+	KeyID       string `json:"key_id"`
+	Epoch       int    `json:"epoch"`
+	Certificate string `json:"certificate"`
+}
+
+// CertificateGet asks for the certificates of a key's epochs above one. Each comes in an
+// epoch_certified, in order.
+type CertificateGet struct {
+	KeyID string `json:"key_id"`
+	Epoch int    `json:"epoch,omitempty"` // 0 for all
 }
 
 // Ping asks for a pong.
@@ -362,3 +522,13 @@ func (*SessionCancel) Type() Type   { return TypeSessionCancel }
 func (*SessionEnded) Type() Type    { return TypeSessionEnded }
 func (*Ping) Type() Type            { return TypePing }
 func (*Pong) Type() Type            { return TypePong }
+func (*ReshareRequest) Type() Type  { return TypeReshareRequest }
+func (*ReshareInvite) Type() Type   { return TypeReshareInvite }
+func (*ReshareResponse) Type() Type { return TypeReshareResponse }
+func (*ReshareParams) Type() Type   { return TypeReshareParams }
+func (*ReshareComplete) Type() Type { return TypeReshareComplete }
+func (*ReshareAttested) Type() Type { return TypeReshareAttested }
+func (*ReshareConsent) Type() Type  { return TypeReshareConsent }
+func (*ReshareConfirm) Type() Type  { return TypeReshareConfirm }
+func (*EpochCertified) Type() Type  { return TypeEpochCertified }
+func (*CertificateGet) Type() Type  { return TypeCertificateGet }

@@ -85,13 +85,75 @@ func (f *faults) partIndex(name string, v int) {
 	}
 }
 
+// place checks a part index or, in a reshare, a place.
+func (f *faults) place(name string, v int) {
+	if v < 1 || v > MaxPlaces {
+		f.fail(CodeBadRequest, "%s must be a part index from 1", name)
+	}
+}
+
 func (f *faults) culprits(v []int) {
-	if len(v) > MaxParties {
-		f.fail(CodeBadRequest, "culprits has more than %d entries", MaxParties)
+	if len(v) > MaxPlaces {
+		f.fail(CodeBadRequest, "culprits has more than %d entries", MaxPlaces)
+		return
 	}
 	for _, i := range v {
-		f.partIndex("culprits", i)
+		f.place("culprits", i)
 	}
+}
+
+// places checks the places of one user in a reshare.
+func (f *faults) places(v []int) {
+	if len(v) > 2 || len(v) == 2 && v[0] >= v[1] {
+		f.fail(CodeBadRequest, "places must be one or two places, ascending")
+	}
+	for _, i := range v {
+		f.place("places", i)
+	}
+}
+
+// somePlaces is places where there must be one.
+func (f *faults) somePlaces(v []int) {
+	if len(v) == 0 {
+		f.fail(CodeBadRequest, "places is missing")
+	}
+	f.places(v)
+}
+
+func (f *faults) attempt(v int) {
+	if v < 1 {
+		f.fail(CodeBadRequest, "attempt must be 1 or more")
+	}
+}
+
+// epoch checks the number of an epoch; least is 0 where it can be left out.
+func (f *faults) epoch(name string, v, least int) {
+	if v < least || v > MaxEpoch {
+		f.fail(CodeBadRequest, "%s must be an epoch number from %d", name, least)
+	}
+}
+
+// hash checks 32 bytes in 0x hex.
+func (f *faults) hash(name, v string) {
+	digits, ok := strings.CutPrefix(v, "0x")
+	if !ok || len(digits) != 64 || strings.Trim(digits, "0123456789abcdef") != "" {
+		f.fail(CodeBadRequest, "%s must be 0x and 64 hex digits in lower case", name)
+	}
+}
+
+func (f *faults) optionalHash(name, v string) {
+	if v != "" {
+		f.hash(name, v)
+	}
+}
+
+func (f *faults) oneCommittee(name string, c Committee) {
+	f.epoch(name+".epoch", c.Epoch, 0)
+	f.committee(c.Threshold, c.TotalParts)
+	if len(c.Parties) == 0 {
+		f.fail(CodeBadRequest, "%s.parties is missing", name)
+	}
+	f.parties(c.Parties)
 }
 
 func (f *faults) users(name string, v []string) {
@@ -209,21 +271,22 @@ func (p *KeygenInvite) Validate() error {
 
 // Validate implements [Payload].
 func (p *KeygenResponse) Validate() error {
-	return validateResponse(p.KeyID, p.PartIndex, p.Response, p.SessionID, p.Reason)
+	return validateResponse(p.KeyID, p.PartIndex, p.Response, p.SessionID, p.Reason, "")
 }
 
 // Validate implements [Payload].
 func (p *SignResponse) Validate() error {
-	return validateResponse(p.KeyID, p.PartIndex, p.Response, p.SessionID, p.Reason)
+	return validateResponse(p.KeyID, p.PartIndex, p.Response, p.SessionID, p.Reason, p.Certificate)
 }
 
-func validateResponse(key string, part int, response *bool, session, reason string) error {
+func validateResponse(key string, part int, response *bool, session, reason, certificate string) error {
 	var f faults
 	f.id("key_id", key)
 	f.partIndex("part_index", part)
 	f.answer(response)
 	f.optionalID("session_id", session)
 	f.line("reason", reason, MaxReasonBytes)
+	f.text("certificate", certificate, MaxCertificateBytes)
 	return f.err()
 }
 
@@ -281,6 +344,7 @@ func (p *SignRequest) Validate() error {
 		f.newID("session_id", p.SessionID)
 	}
 	f.line("hash", p.Hash, MaxTypeBytes)
+	f.epoch("min_epoch", p.MinEpoch, 0)
 	f.expiresIn(p.ExpiresIn)
 	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)
 	return f.err()
@@ -297,6 +361,8 @@ func (p *SignInvite) Validate() error {
 	f.optionalID("coordinator", p.Coordinator)
 	f.line("hash", p.Hash, MaxTypeBytes)
 	f.line("digest", p.Digest, 2*MaxDataBytes+2)
+	f.epoch("epoch", p.Epoch, 0)
+	f.epoch("min_epoch", p.MinEpoch, 0)
 	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)
 	return f.err()
 }
@@ -315,6 +381,8 @@ func (p *SignParams) Validate() error {
 	f.line("hash", p.Hash, MaxTypeBytes)
 	f.line("digest", p.Digest, 2*MaxDataBytes+2)
 	f.parties(p.Parties)
+	f.epoch("epoch", p.Epoch, 0)
+	f.optionalHash("certificate", p.Certificate)
 	return f.err()
 }
 
@@ -358,12 +426,10 @@ func (p *Ack) Validate() error {
 func (p *TSSMessage) Validate() error {
 	var f faults
 	f.id("session_id", p.SessionID)
-	if p.Attempt < 1 {
-		f.fail(CodeBadRequest, "attempt must be 1 or more")
-	}
-	f.partIndex("from", p.From)
+	f.attempt(p.Attempt)
+	f.place("from", p.From)
 	if p.To != 0 {
-		f.partIndex("to", p.To)
+		f.place("to", p.To)
 	}
 	if p.To == p.From {
 		f.fail(CodeBadRequest, "a party does not send to itself")
@@ -377,12 +443,13 @@ func (p *TSSMessage) Validate() error {
 func (p *PartyFailed) Validate() error {
 	var f faults
 	f.id("session_id", p.SessionID)
-	f.partIndex("part_index", p.PartIndex)
+	f.place("part_index", p.PartIndex)
 	if p.Attempt < 0 {
 		f.fail(CodeBadRequest, "attempt must be 1 or more")
 	}
 	f.line("reason", p.Reason, MaxReasonBytes)
 	f.culprits(p.Culprits)
+	f.text("certificate", p.Certificate, MaxCertificateBytes)
 	return f.err()
 }
 
@@ -401,6 +468,153 @@ func (p *SessionEnded) Validate() error {
 	f.id("key_id", p.KeyID)
 	f.status(p.Status)
 	f.culprits(p.Culprits)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ReshareRequest) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.committee(p.Threshold, p.TotalParts)
+	f.parties(p.Participants)
+	if len(p.Participants) != p.TotalParts {
+		f.fail(CodeBadRequest, "total_parts is %d but participants has %d entries", p.TotalParts, len(p.Participants))
+	}
+	users := make([]string, len(p.Participants))
+	for i, m := range p.Participants {
+		users[i] = m.UserID
+		if m.PartIndex != i+1 {
+			f.fail(CodeBadRequest, "participants must be in the order of their part indexes, from 1")
+		}
+		if m.Identity == "" {
+			f.fail(CodeBadRequest, "participants entry %d has no identity", i+1)
+		}
+	}
+	f.newUsers("participants", users)
+	if p.SessionID != "" {
+		f.newID("session_id", p.SessionID)
+	}
+	f.expiresIn(p.ExpiresIn)
+	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ReshareInvite) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.id("session_id", p.SessionID)
+	f.epoch("epoch", p.Epoch, 1)
+	f.line("curve", p.Curve, MaxTypeBytes)
+	f.line("account_addr", p.AccountAddr, MaxAddressBytes)
+	f.line("public_key", p.PublicKey, MaxPublicKeyBytes)
+	f.oneCommittee("from", p.From)
+	f.oneCommittee("to", p.To)
+	f.somePlaces(p.Places)
+	f.id("coordinator", p.Coordinator)
+	f.optionalHash("certificate", p.Certificate)
+	f.line("origin", p.Origin, MaxTypeBytes)
+	f.text("signed_request", p.SignedRequest, MaxSignedRequestBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ReshareResponse) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.id("session_id", p.SessionID)
+	f.answer(p.Response)
+	f.places(p.Places)
+	f.epoch("highest", p.Highest, 0)
+	f.line("reason", p.Reason, MaxReasonBytes)
+	f.text("certificate", p.Certificate, MaxCertificateBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ReshareParams) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.id("session_id", p.SessionID)
+	f.attempt(p.Attempt)
+	f.epoch("epoch", p.Epoch, 1)
+	f.oneCommittee("from", p.From)
+	f.oneCommittee("to", p.To)
+	f.somePlaces(p.Places)
+	f.optionalHash("certificate", p.Certificate)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ReshareComplete) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.id("session_id", p.SessionID)
+	f.attempt(p.Attempt)
+	f.epoch("epoch", p.Epoch, 1)
+	f.partIndex("part_index", p.PartIndex)
+	f.required("account_addr", p.AccountAddr, MaxAddressBytes)
+	f.line("account_addr", p.AccountAddr, MaxAddressBytes)
+	f.required("share_json", p.ShareJSON, MaxShareBytes)
+	f.required("statement", p.Statement, MaxStatementBytes)
+	f.required("attestation", p.Attestation, MaxAttestationBytes)
+	f.line("attestation", p.Attestation, MaxAttestationBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ReshareAttested) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.id("session_id", p.SessionID)
+	f.attempt(p.Attempt)
+	f.epoch("epoch", p.Epoch, 1)
+	f.required("statement", p.Statement, MaxStatementBytes)
+	f.attestations(p.Attestations)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ReshareConsent) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.id("session_id", p.SessionID)
+	f.epoch("epoch", p.Epoch, 1)
+	f.partIndex("part_index", p.PartIndex)
+	f.hash("attestations_hash", p.AttestationsHash)
+	f.required("sig", p.Sig, MaxAttestationBytes)
+	f.line("sig", p.Sig, MaxAttestationBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *ReshareConfirm) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.id("session_id", p.SessionID)
+	f.epoch("epoch", p.Epoch, 0)
+	f.status(p.Status)
+	f.line("account_addr", p.AccountAddr, MaxAddressBytes)
+	f.line("public_key", p.PublicKey, MaxPublicKeyBytes)
+	f.text("certificate", p.Certificate, MaxCertificateBytes)
+	f.culprits(p.Culprits)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *EpochCertified) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.epoch("epoch", p.Epoch, 1)
+	f.required("certificate", p.Certificate, MaxCertificateBytes)
+	return f.err()
+}
+
+// Validate implements [Payload].
+func (p *CertificateGet) Validate() error {
+	var f faults
+	f.id("key_id", p.KeyID)
+	f.epoch("epoch", p.Epoch, 0)
 	return f.err()
 }
 

@@ -15,7 +15,8 @@ import (
 var Types = []wire.Type{
 	wire.TypeRegister, wire.TypeKeygenRequest, wire.TypeKeygenResponse, wire.TypeKeygenComplete,
 	wire.TypeSignRequest, wire.TypeSignResponse, wire.TypeSignResult, wire.TypeAck, wire.TypeTSSMessage,
-	wire.TypePartyFailed, wire.TypeSessionCancel, wire.TypePing, wire.TypePong, unknownType,
+	wire.TypePartyFailed, wire.TypeSessionCancel, wire.TypePing, wire.TypePong,
+	wire.TypeReshareRequest, wire.TypeReshareResponse, wire.TypeReshareComplete, wire.TypeReshareConsent, wire.TypeCertificateGet, unknownType,
 }
 
 const unknownType wire.Type = "unknown"
