@@ -36,7 +36,7 @@ func signInvitation(m *wire.SignInvite) Invitation {
 	return Invitation{
 		Kind: request.KindSign, SessionID: m.SessionID, KeyID: m.KeyID, Coordinator: m.Coordinator, PartIndex: m.PartIndex,
 		Participants: m.Participants, Deadline: m.Deadline, Data: m.Data, Hash: m.Hash, Digest: m.Digest,
-		AccountAddr: m.AccountAddr, SignedRequest: m.SignedRequest,
+		AccountAddr: m.AccountAddr, MinEpoch: m.MinEpoch, SignedRequest: m.SignedRequest,
 	}
 }
 

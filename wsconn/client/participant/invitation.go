@@ -27,6 +27,7 @@ type Invitation struct {
 	Hash        string `json:"hash,omitempty"`   // how data is hashed; see pubkey.Digest
 	Digest      string `json:"digest,omitempty"` // 0x hex, the signed value
 	AccountAddr string `json:"account_addr,omitempty"`
+	MinEpoch    int    `json:"min_epoch,omitempty"` // the signing is valid under this epoch and later ones; 0 for every epoch
 
 	// SignedRequest is the coordinator's signature over all of the above except the
 	// part index and the deadline, which are the server's; in a keygen so is the

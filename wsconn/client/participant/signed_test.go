@@ -115,7 +115,7 @@ func signInvite(t *testing.T, participants ...string) *wire.SignInvite {
 	return &wire.SignInvite{
 		KeyID: "made", Data: "pay bob", AccountAddr: r.AccountAddr, PartIndex: 1, Participants: slices.Sorted(slices.Values(participants)),
 		SessionID: r.SessionID, Coordinator: "coord", Hash: "none", Digest: pubkey.Encode([]byte("pay bob")),
-		Deadline: time.Now().Add(time.Minute), SignedRequest: r.SignedRequest,
+		MinEpoch: 1, Deadline: time.Now().Add(time.Minute), SignedRequest: r.SignedRequest,
 	}
 }
 
@@ -147,6 +147,7 @@ func TestEveryFieldOfAnInvitation(t *testing.T) {
 		"KeygenInvite.SessionID": "the server names the session of a keygen",
 		"KeygenInvite.Deadline":  "the server's own, but never later than the request's",
 		"SignInvite.Deadline":    "the server's own, but never later than the request's",
+		"SignInvite.Epoch":       "the key's current one, as the server says; the share here decides",
 	}
 	cases := func(invite any) map[string]any {
 		changed := map[string]any{}
@@ -204,6 +205,10 @@ func TestEveryFieldOfAnInvitation(t *testing.T) {
 				// Computed here: the approver still sees the signed value.
 				if !approved || got.Hash != "none" || got.Digest != pubkey.Encode([]byte("pay bob")) {
 					t.Errorf("%s: %v, shown %q %q", name, err, got.Hash, got.Digest)
+				}
+			case name == "SignInvite.MinEpoch less": // 0 is every epoch, from 1
+				if !approved {
+					t.Errorf("%s: %v", name, err)
 				}
 			case servers[field] == "" && approved:
 				t.Errorf("%s: approved", name)

@@ -23,7 +23,7 @@ func (inv Invitation) request() statement.Request {
 	if inv.Kind == request.KindKeygen {
 		r.SessionID = "" // the server chooses it
 	} else {
-		r.Threshold = 0 // it is the key's
+		r.Threshold, r.Epoch = 0, inv.MinEpoch // the threshold is the key's
 	}
 	return r
 }
