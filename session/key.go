@@ -26,15 +26,36 @@ type Key struct {
 	Curve        pubkey.Curve
 	AccountAddr  string // empty until active
 	PublicKey    string // 0x hex; empty until active, and if no party reported it
-	Epoch        int    // of its shares: 1 from its keygen on
-	Threshold    int
-	Participants []string // user ids by part index less one
+	Epoch        int    // the certified one that signs: 1 from its keygen on
+	Highest      int    // the greatest epoch number that was ever used for the key, certified or not; at least Epoch
+	Threshold    int    // of the epoch
+	Participants []string // of the epoch: user ids by part index less one
 	Coordinator  string
 	Session      string // its newest keygen session
+	Certificate  string // hash of the epoch's certificate, 0x hex; empty for an epoch 1 of which none was made yet
+	Origin       string // "generated" or "imported"; empty for a key older than epochs, which was generated
+
+	// Reshare is the id of the session that may lead to the next epoch, and ReshareSince
+	// when it was noted; empty and zero while there is none. See Store.OpenReshare.
+	Reshare      string
+	ReshareSince time.Time
+
 	ShareBytes   int64  // of all parties' shares, as stored; 0 until active, and for keys older than this count
 	Brief        bool   // a reserved or failed key: forgotten after BriefRetention; not stored
 	CreatedAt    time.Time
 	Version      int64 // bumped by the store with every write; 0 for a key that does not exist
+}
+
+// Epoch is one certified epoch of a key, of those that the store keeps a record of.
+type Epoch struct {
+	Number       int
+	Parent       int // number of the epoch that it was made from; 0 for epoch 1
+	Threshold    int
+	Participants []string // user ids by part index less one
+	Session      string   // that made it; empty if its certificate came from a member
+	Certificate  string   // hash of its certificate, 0x hex
+	Bytes        int64    // what it has added to the key's permanent size ([Key.KeyBytes]); may be negative
+	CertifiedAt  time.Time
 }
 
 // PartIndex returns user's part index in the key's committee, 0 if it has none.

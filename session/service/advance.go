@@ -247,7 +247,7 @@ func (v *Service) addShares(ctx context.Context, s session.Session, out []sessio
 	if len(parts) == 0 {
 		return nil
 	}
-	shares, err := v.cfg.Store.Shares(ctx, s.KeyID, parts...)
+	shares, err := v.cfg.Store.Shares(ctx, s.KeyID, 1, parts...)
 	if err != nil {
 		return err
 	}

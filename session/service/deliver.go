@@ -252,7 +252,7 @@ func (v *Service) finish(ctx context.Context, s session.Session) error {
 func (v *Service) storeKey(ctx context.Context, s session.Session) (_ session.Session, err error) {
 	ctx, done := v.cfg.Tracer.Begin(ctx, s.ID, partStoreKey)
 	defer func() { done(err) }()
-	bytes, err := v.cfg.Store.ShareBytes(ctx, s.KeyID, len(s.Parties))
+	bytes, err := v.cfg.Store.ShareBytes(ctx, s.KeyID, 1, len(s.Parties))
 	if err != nil {
 		return s, err
 	}

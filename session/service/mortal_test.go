@@ -126,8 +126,8 @@ func (d *mortal) PutShare(ctx context.Context, key, id string, part int, share, 
 	return d.do(func() error { return d.Store.PutShare(ctx, key, id, part, share, attestation) })
 }
 
-func (d *mortal) Shares(ctx context.Context, key string, parts ...int) (list []string, err error) {
-	err = d.do(func() error { list, err = d.Store.Shares(ctx, key, parts...); return err })
+func (d *mortal) Shares(ctx context.Context, key string, epoch int, parts ...int) (list []string, err error) {
+	err = d.do(func() error { list, err = d.Store.Shares(ctx, key, epoch, parts...); return err })
 	return list, err
 }
 
@@ -150,9 +150,37 @@ func (d *mortal) Release(ctx context.Context, r ...service.Release) error {
 	return d.do(func() error { return d.Store.Release(ctx, r...) })
 }
 
-func (d *mortal) ShareBytes(ctx context.Context, key string, parts int) (n int64, err error) {
-	err = d.do(func() error { n, err = d.Store.ShareBytes(ctx, key, parts); return err })
+func (d *mortal) ShareBytes(ctx context.Context, key string, epoch, parts int) (n int64, err error) {
+	err = d.do(func() error { n, err = d.Store.ShareBytes(ctx, key, epoch, parts); return err })
 	return n, err
+}
+
+func (d *mortal) OpenReshare(ctx context.Context, key string, epoch int, r service.Reservation) (o service.OpenedReshare, err error) {
+	err = d.do(func() error { o, err = d.Store.OpenReshare(ctx, key, epoch, r); return err })
+	return o, err
+}
+
+func (d *mortal) Number(ctx context.Context, key, id string, above int) (n int, err error) {
+	err = d.do(func() error { n, err = d.Store.Number(ctx, key, id, above); return err })
+	return n, err
+}
+
+func (d *mortal) PutEpochShare(ctx context.Context, key, id string, epoch, part int, share string) error {
+	return d.do(func() error { return d.Store.PutEpochShare(ctx, key, id, epoch, part, share) })
+}
+
+func (d *mortal) Certify(ctx context.Context, c service.Certification) error {
+	return d.do(func() error { return d.Store.Certify(ctx, c) })
+}
+
+func (d *mortal) EpochsOf(ctx context.Context, key string) (list []session.Epoch, err error) {
+	err = d.do(func() error { list, err = d.Store.EpochsOf(ctx, key); return err })
+	return list, err
+}
+
+func (d *mortal) Lineage(ctx context.Context, key string, after, limit int) (list []service.Certificate, err error) {
+	err = d.do(func() error { list, err = d.Store.Lineage(ctx, key, after, limit); return err })
+	return list, err
 }
 
 func (d *mortal) Signings(ctx context.Context, key string) (k session.Key, open []service.Signing, last string, err error) {

@@ -71,6 +71,7 @@ type Release struct {
 	SessionID string
 	Reason    ReleaseReason
 	Key       int64         // bytes of the key that it made, counted permanently
+	Regrown   bool          // Key is what it has added to a key that was there before; may be negative
 	KeyFailed bool          // its key's record stays for ReservedFor
 	Overdue   time.Duration // of ReleaseLonger: the new time by which it should have ended
 }

@@ -146,7 +146,7 @@ func TestPlainSharesRefused(t *testing.T) {
 		c.act()
 		report.ShareJSON = shareOf("alice", false)
 		w.must(v, "alice", report)
-		got, err := w.store.Shares(w.ctx, "vault", 1)
+		got, err := w.store.Shares(w.ctx, "vault", 1, 1)
 		if err != nil || got[0] != report.ShareJSON {
 			w.Errorf("a sealed share is stored as %q, %v", got, err)
 		}

@@ -44,7 +44,7 @@ type Mark struct{ Due, By time.Time }
 // zero part is left out. Each part may be repeated, and may be lost alone.
 type Settlement struct {
 	Delivered []string  // outbox entries to remove
-	ClosedOn  string    // the key on which its signing is no longer open
+	ClosedOn  string    // the key on which its signing or its reshare is no longer open
 	From, To  time.Time // its place in the due list, and the next; see Due.Postpone
 	Release   *Release  // the end of its reservation
 }
@@ -95,6 +95,7 @@ func (p Place) Follows(q Place) bool {
 type Store interface {
 	Sessions
 	Keys
+	Epochs
 	Due
 	Quotas
 }
@@ -148,12 +149,13 @@ type Keys interface {
 	// PutShare stores a share, and its party's attestation unless that is empty, while
 	// session is the key's keygen and the key is not active. ErrStale.
 	PutShare(ctx context.Context, key, session string, part int, share, attestation string) error
-	// Shares returns the stored shares of those parts, empty for a missing one.
-	Shares(ctx context.Context, key string, parts ...int) ([]string, error)
-	// ShareBytes returns the total size of the shares of parts 1 to parts.
-	ShareBytes(ctx context.Context, key string, parts int) (int64, error)
-	// Attestations returns the attestations of parts 1 to parts, empty for a missing
+	// Shares returns the stored shares of those parts of an epoch, empty for a missing
 	// one.
+	Shares(ctx context.Context, key string, epoch int, parts ...int) ([]string, error)
+	// ShareBytes returns the total size of an epoch's shares of parts 1 to parts.
+	ShareBytes(ctx context.Context, key string, epoch, parts int) (int64, error)
+	// Attestations returns the attestations of parts 1 to parts of epoch 1, empty for a
+	// missing one. Those of later epochs are in their certificates.
 	Attestations(ctx context.Context, key string, parts int) ([]string, error)
 	// OpenSigning notes a signing of an active key, with its reservation, and returns
 	// its session id: s.SessionID, or, if match is set, that of an open one with the
@@ -168,6 +170,60 @@ type Keys interface {
 	KeysOf(ctx context.Context, user string, p Page) ([]Place, error)
 	// KeyRecords returns those of the keys that exist, in that order.
 	KeyRecords(ctx context.Context, ids []string) ([]session.Key, error)
+}
+
+// Epochs keeps the epochs of a key: which of them is the key's, their certificates, and
+// the shares of an attempt at the next.
+type Epochs interface {
+	// OpenReshare notes a session, that of the reservation, as the open reshare of a key
+	// that is active and in that epoch, with its reservation. If another session is
+	// noted already it returns that one, for which nothing is reserved. ErrStale,
+	// *QuotaError. [Settlement].ClosedOn removes the note, and the shares of its
+	// attempts that were not certified.
+	OpenReshare(ctx context.Context, key string, epoch int, r Reservation) (OpenedReshare, error)
+	// Number takes the next number for an attempt of the key's open reshare: greater
+	// than every one used for the key before, and than above. A number is never given
+	// twice. ErrStale if the session is not the open reshare.
+	Number(ctx context.Context, key, session string, above int) (int, error)
+	// PutEpochShare stores a share of an attempt of the key's open reshare; its number
+	// was taken by Number and is above the key's epoch. ErrStale.
+	PutEpochShare(ctx context.Context, key, session string, epoch, part int, share string) error
+	// Certify makes an epoch the key's own, in one step. ErrStale.
+	Certify(ctx context.Context, c Certification) error
+	// EpochsOf returns the records of a key's certified epochs, ascending. Epoch 1 of a
+	// key that was never reshared has none.
+	EpochsOf(ctx context.Context, key string) ([]session.Epoch, error)
+	// Lineage returns up to limit certificates of a key with numbers above after,
+	// ascending. Epoch 1 of a key that was never reshared has none.
+	Lineage(ctx context.Context, key string, after, limit int) ([]Certificate, error)
+}
+
+// OpenedReshare is the result of OpenReshare.
+type OpenedReshare struct {
+	SessionID string    // the session that is noted as open on the key
+	Since     time.Time // when it was noted
+	Now       time.Time // the store's time
+	Grant     Grant     // zero if another session is open
+}
+
+// Certificate is the text of an entry in a key's lineage.
+type Certificate struct {
+	Number int
+	Text   string
+}
+
+// Certification is what a certificate changes. The caller has verified it.
+type Certification struct {
+	// Key is the key's record from now on, in the version that it was read in: Version
+	// is compared with the stored one. Its Reshare and ReshareSince are not written.
+	Key session.Key
+	// Session must be the key's open reshare, unless it is empty: a member may bring a
+	// certificate of another time.
+	Session string
+	// Epochs and Certificates are added to those that are stored, or replace the one of
+	// the same number: those of the new epoch, and of earlier ones that were missing.
+	Epochs       []session.Epoch
+	Certificates []Certificate
 }
 
 // Due is the list of sessions with something left to do, by time.

@@ -101,11 +101,14 @@ func encodeKey(k session.Key) []any {
 	r.text("account_addr", k.AccountAddr)
 	r.text("public_key", k.PublicKey)
 	r.number("epoch", int64(max(k.Epoch, 1)))
+	r.number("highest", int64(max(k.Highest, k.Epoch, 1)))
 	r.number("threshold", int64(k.Threshold))
 	r.number("total_parts", int64(len(k.Participants)))
 	r.text("participants", joined(k.Participants))
 	r.text("coordinator", k.Coordinator)
 	r.text("session", k.Session)
+	r.text("certificate", k.Certificate)
+	r.text("origin", k.Origin)
 	if k.ShareBytes != 0 {
 		r.number("share_bytes", k.ShareBytes)
 	}
@@ -200,7 +203,12 @@ func parseKey(id string, fields map[string]string) (session.Key, error) {
 		AccountAddr: r.text("account_addr"), PublicKey: r.text("public_key"), Threshold: int(r.number("threshold")),
 		Participants: split(r.text("participants")), Coordinator: r.text("coordinator"), Session: r.text("session"),
 		ShareBytes: r.number("share_bytes"), CreatedAt: r.time("created_at"),
-		Epoch: max(int(r.number("epoch")), 1), // records older than epochs have none
+		Epoch:       max(int(r.number("epoch")), 1), // records older than epochs have none
+		Certificate: r.text("certificate"), Origin: r.text("origin"), Reshare: r.text("reshare"),
+	}
+	k.Highest = max(int(r.number("highest")), k.Epoch)
+	if since := r.number("reshare_since"); since != 0 {
+		k.ReshareSince = time.UnixMilli(since).UTC()
 	}
 	return k, errors.Join(r.errs...)
 }

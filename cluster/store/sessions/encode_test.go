@@ -109,7 +109,9 @@ func TestKeyRoundTrip(t *testing.T) {
 			Threshold: rapid.IntRange(2, 9).Draw(t, "threshold"), Participants: rapid.SliceOfN(names, 1, 9).Draw(t, "participants"),
 			Coordinator: names.Draw(t, "coordinator"), Session: names.Draw(t, "session"),
 			CreatedAt: moments.Draw(t, "created"), Version: rapid.Int64Min(0).Draw(t, "version"),
+			Certificate: words.Draw(t, "certificate"), Origin: words.Draw(t, "origin"),
 		}
+		want.Highest = want.Epoch + rapid.IntRange(0, 9).Draw(t, "burnt numbers")
 		fields := stored(encodeKey(want))
 		fields["open:sg-1"], fields["last_signing"] = "f boss 1", "sg-0" // not in the record
 		got, err := parseKey(want.ID, fields)
@@ -129,8 +131,9 @@ func TestKeyBeforeEpochs(t *testing.T) {
 		t.Fatalf("stored as %v, want epoch 1", fields)
 	}
 	delete(fields, "epoch")
-	if k, err := parseKey("old", fields); err != nil || k.Epoch != 1 || k.Info().Epoch != 1 {
-		t.Errorf("got epoch %d, %v, want 1", k.Epoch, err)
+	delete(fields, "highest")
+	if k, err := parseKey("old", fields); err != nil || k.Epoch != 1 || k.Highest != 1 || k.Info().Epoch != 1 {
+		t.Errorf("got epoch %d, highest %d, %v, want 1 and 1", k.Epoch, k.Highest, err)
 	}
 }
 

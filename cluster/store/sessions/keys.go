@@ -28,8 +28,8 @@ var (
 	putShareSource string
 	//go:embed open_signing.lua
 	openSigningSource string
-	//go:embed close_signing.lua
-	closeSigningSource string
+	//go:embed close_on_key.lua
+	closeOnKeySource string
 	//go:embed take.lua
 	takeSource string
 	//go:embed postpone.lua
@@ -41,7 +41,7 @@ var (
 	shareBytesScript   = redisx.NewScript(shareBytesSource)
 	putShareScript     = redisx.NewScript(putShareSource)
 	openSigningScript  = redisx.NewScript(quotaSource, openSigningSource)
-	closeSigningScript = redisx.NewScript(closeSigningSource)
+	closeOnKeyScript = redisx.NewScript(closeOnKeySource)
 	takeScript         = redisx.NewScript(takeSource)
 	postponeScript     = redisx.NewScript(postponeSource)
 	scheduleScript     = redisx.NewScript(scheduleSource)
@@ -84,7 +84,7 @@ func (s *Store) loadKey(ctx context.Context, id string) (session.Key, map[string
 // could block names for ever.
 func (s *Store) PutKey(ctx context.Context, k session.Key) error {
 	if k.Status == session.KeyGenerating || k.Status == session.KeyActive {
-		if err := s.indexKey(ctx, k); err != nil {
+		if err := s.indexKey(ctx, k, k.Status == session.KeyActive); err != nil {
 			return err
 		}
 	}
@@ -135,19 +135,19 @@ func (s *Store) accepted(ctx context.Context, doing string, call *redisx.Call) e
 }
 
 // Shares implements service.Keys.
-func (s *Store) Shares(ctx context.Context, key string, parts ...int) ([]string, error) {
+func (s *Store) Shares(ctx context.Context, key string, epoch int, parts ...int) ([]string, error) {
 	fields := make([]string, len(parts))
 	for i, part := range parts {
-		fields[i] = strconv.Itoa(part)
+		fields[i] = shareField(epoch, part)
 	}
 	return s.shareFields(ctx, "load shares of key "+key, key, fields)
 }
 
 // ShareBytes implements service.Keys.
-func (s *Store) ShareBytes(ctx context.Context, key string, parts int) (int64, error) {
+func (s *Store) ShareBytes(ctx context.Context, key string, epoch, parts int) (int64, error) {
 	doing, args := "measure shares of key "+key, make([]any, parts)
 	for i := range args {
-		args[i] = i + 1
+		args[i] = shareField(epoch, i+1)
 	}
 	call := shareBytesScript.Call([]string{s.keys.shares(key)}, args...)
 	if err := s.do(ctx, doing, call); err != nil {
@@ -158,6 +158,15 @@ func (s *Store) ShareBytes(ctx context.Context, key string, parts int) (int64, e
 		return 0, unavailable(doing, err)
 	}
 	return sum, nil
+}
+
+// shareField names a share in a key's hash of shares. Those of epoch 1 have no epoch in
+// their names, as before there were epochs.
+func shareField(epoch, part int) string {
+	if epoch <= 1 {
+		return strconv.Itoa(part)
+	}
+	return strconv.Itoa(epoch) + ":" + strconv.Itoa(part)
 }
 
 // attestedPrefix prefixes the attestation fields in a key's hash of shares.

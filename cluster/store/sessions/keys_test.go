@@ -15,7 +15,7 @@ import (
 
 func (b bench) newKey(id string) session.Key {
 	return session.Key{
-		ID: id, Status: session.KeyGenerating, Curve: pubkey.Ed25519, Epoch: 1, Threshold: 2, Participants: []string{"alice", "bob", "carol"},
+		ID: id, Status: session.KeyGenerating, Curve: pubkey.Ed25519, Epoch: 1, Highest: 1, Threshold: 2, Participants: []string{"alice", "bob", "carol"},
 		Coordinator: "boss", Session: "kg-1", CreatedAt: b.now(),
 	}
 }
@@ -86,7 +86,7 @@ func TestSharesAreFenced(t *testing.T) {
 		b.ok(b.PutShare(b.ctx, "vault", "kg-1", 3, "third", "att-3"))
 		share := func(want string) {
 			b.Helper()
-			got, err := b.Shares(b.ctx, "vault", 1, 2)
+			got, err := b.Shares(b.ctx, "vault", 1, 1, 2)
 			b.ok(err)
 			if !slices.Equal(got, []string{want, ""}) {
 				b.Fatalf("got shares %q, want %q and none", got, want)

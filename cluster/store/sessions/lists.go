@@ -132,9 +132,15 @@ func (l listing) calls() []redis.Cmder {
 	return calls
 }
 
-func (s *Store) indexKey(ctx context.Context, k session.Key) error {
+// indexKey lists a key for everyone involved; ends says that this ends a session, which
+// must not fail when Redis is full.
+func (s *Store) indexKey(ctx context.Context, k session.Key, ends bool) error {
+	always := 0
+	if ends {
+		always = 1
+	}
 	return s.listKey(ctx, k, func(list string) redis.Cmder {
-		return indexKeyScript.Call([]string{list}, k.ID, scoreText(score(k.CreatedAt)))
+		return indexKeyScript.Call([]string{list}, k.ID, scoreText(score(k.CreatedAt)), always)
 	})
 }
 

@@ -120,7 +120,11 @@ func (s *Store) release(r service.Release) redis.Cmder {
 	if r.Reason == service.ReleaseLonger {
 		life = r.Overdue
 	}
-	return releaseScript.Call(s.quotaKeys(r.User), r.SessionID, string(r.Reason), life.Milliseconds(), s.briefly().Milliseconds(), r.Key, s.countsLive())
+	regrown := 0
+	if r.Regrown {
+		regrown = 1
+	}
+	return releaseScript.Call(s.quotaKeys(r.User), r.SessionID, string(r.Reason), life.Milliseconds(), s.briefly().Milliseconds(), r.Key, s.countsLive(), regrown)
 }
 
 // Charge implements service.Quotas.

@@ -8,6 +8,7 @@
 -- ARGV[4] = ms that it is kept if briefly
 -- ARGV[5] = bytes of the key that it has made, 0 for none
 -- ARGV[6] = ms that the counts live
+-- ARGV[7] = 1 if those bytes are what it has added to a key that was there before: may be negative
 -- When Redis is full: goes on
 -- returns  1; 0 if nothing was reserved
 local held = redis.call('HGET', KEYS[2], ARGV[1])
@@ -29,7 +30,10 @@ if ARGV[2] == 'never' then
   return 1
 end
 keep(KEYS[1], tier, tonumber(kept), tonumber(tier == 'long' and ARGV[3] or ARGV[4]), at)
-if tonumber(ARGV[5]) > 0 then
+if ARGV[7] == '1' then
+  local bytes = tonumber(redis.call('HGET', KEYS[3], 'bytes') or '0') + tonumber(ARGV[5])
+  redis.call('HSET', KEYS[3], 'bytes', ms(math.max(bytes, 0))) -- of a key older than this count may go more than was counted
+elseif tonumber(ARGV[5]) > 0 then
   redis.call('HINCRBY', KEYS[3], 'bytes', ARGV[5])
   redis.call('HINCRBY', KEYS[3], 'keys', 1)
 end

@@ -149,7 +149,7 @@ func TestWithdrawnRightsOfKeys(t *testing.T) {
 	if ttl := rdb.PTTL(b.ctx, name).Val(); ttl > 0 {
 		b.Errorf("a key that can sign expires in %s", ttl)
 	}
-	if shares, err := b.Shares(b.ctx, "vault", 1); err != nil || shares[0] != "share" {
+	if shares, err := b.Shares(b.ctx, "vault", 1, 1); err != nil || shares[0] != "share" {
 		b.Errorf("shares %v, %v", shares, err)
 	}
 

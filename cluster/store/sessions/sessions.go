@@ -19,7 +19,9 @@
 //	session:{id}:watch     set     nodes to notify of its commits; lives while they renew it
 //	lock:{id}              string  read only, to fence commits; package cluster takes it
 //	key:{id}               hash    one key record, with open:<session> for each open signing
-//	key:{id}:shares        hash    <part index> -> the share as stored, attestation:<part index>
+//	key:{id}:shares        hash    <part index> -> the share of epoch 1 as stored, attestation:<part index>; <epoch>:<part index> -> of later ones
+//	key:{id}:epochs        hash    epoch number -> its committee and threshold, JSON; from the first reshare on
+//	key:{id}:lineage       hash    epoch number -> its certificate; from the first reshare on
 //	sessions:due           zset    session ids by when to look at them, ms
 //	webhooks               zset    session ids whose outcomes are to be delivered, by the next try, ms; negative ms once delivered
 //	webhooks:since         zset    session ids whose outcomes failed at the first try, or are requested again, by since when, ms
@@ -295,7 +297,7 @@ func (s *Store) Settle(ctx context.Context, id string, r service.Settlement) err
 		cmds = append(cmds, redis.NewIntCmd(ctx, args...))
 	}
 	if r.ClosedOn != "" {
-		cmds = append(cmds, closeSigningScript.Call([]string{s.keys.key(r.ClosedOn)}, id))
+		cmds = append(cmds, closeOnKeyScript.Call([]string{s.keys.key(r.ClosedOn), s.keys.shares(r.ClosedOn)}, id))
 	}
 	if !r.From.IsZero() {
 		cmds = append(cmds, s.postpone(id, r.From, r.To))
@@ -393,6 +395,8 @@ func (k keys) request(id string) string      { return string(k) + "request:{" + 
 func (k keys) lock(id string) string         { return string(k) + "lock:{" + id + "}" }
 func (k keys) key(id string) string          { return string(k) + "key:{" + id + "}" }
 func (k keys) shares(id string) string       { return k.key(id) + ":shares" }
+func (k keys) epochs(id string) string       { return k.key(id) + ":epochs" }
+func (k keys) lineage(id string) string      { return k.key(id) + ":lineage" }
 func (k keys) quota(user string) string      { return string(k) + "quota:{" + user + "}" }
 func (k keys) quotaOpen(user string) string  { return k.quota(user) + ":open" }
 func (k keys) quotaKeys(user string) string  { return k.quota(user) + ":keys" }

@@ -1,6 +1,6 @@
 -- Measures the shares of a key, as they are stored.
 -- KEYS[1] = conclave:key:{id}:shares   hash
--- ARGV    = part indexes
+-- ARGV    = fields: part indexes of epoch 1, <epoch>:<part index> of later ones
 -- When Redis is full: goes on, writes nothing
 -- returns  bytes
 local sum = 0
