@@ -276,6 +276,9 @@ func shapeAttacks(t *testing.T) []attack {
 	for name, rules := range party.Rules() {
 		cut := strings.LastIndexByte(name, '/')
 		protocol, round := name[:cut], name[cut+1:]
+		if !slices.Contains(protocols, protocol) {
+			continue
+		}
 		for _, rule := range rules {
 			if !strings.Contains(rule, "shortest form") && !strings.HasSuffix(rule, "points as the threshold") {
 				continue

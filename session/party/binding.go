@@ -37,8 +37,9 @@ type Binding struct {
 type kind string
 
 const (
-	kindKeygen kind = statement.Keygen
-	kindSign   kind = statement.Sign
+	kindKeygen  kind = statement.Keygen
+	kindSign    kind = statement.Sign
+	kindReshare kind = statement.Reshare
 )
 
 // run returns the part of the binding that all parties share: everything but Self.
@@ -60,22 +61,26 @@ func (b *Binding) epoch() int {
 
 // check refuses invalid bindings. The identity is the party's own.
 func (b *Binding) check(k kind, own *identity.Identity) error {
-	if own.IsZero() {
-		return errors.New("the identity is missing")
-	}
 	if k == kindKeygen && b.epoch() != 1 {
 		return errors.New("a key generation makes epoch 1")
 	}
-	run := b.run(k, nil, nil)
+	return checkRun(b.run(k, nil, nil), b.Self, own)
+}
+
+// checkRun refuses invalid runs, and those without the own party.
+func checkRun(run *statement.Run, part int, own *identity.Identity) error {
+	if own.IsZero() {
+		return errors.New("the identity is missing")
+	}
 	if err := run.Check(); err != nil {
 		return err
 	}
-	self := run.Member(b.Self)
+	self := run.Member(part)
 	if self == nil {
-		return fmt.Errorf("own part %d is not among the parties", b.Self)
+		return fmt.Errorf("own part %d is not among the parties", part)
 	}
 	if self.Identity != own.Public() {
-		return fmt.Errorf("part %d is listed with another identity than the own one", b.Self)
+		return fmt.Errorf("part %d is listed with another identity than the own one", part)
 	}
 	return nil
 }

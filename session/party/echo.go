@@ -21,6 +21,9 @@ import (
 // Since the echo carries signatures, a difference can be judged at once: either the
 // sender has signed both, which proves its fault, or the echo contains a message that
 // was never signed, which is the echoing party's fault.
+//
+// In a reshare the broadcasts go to the new committee, whose members echo them to each
+// other. Acknowledgements are not echoed: they have no content.
 
 // echoEntry is the size of a hash and a signature.
 const echoEntry = sha256.Size + ed25519.SignatureSize
@@ -39,11 +42,11 @@ func (r *Run) echoed(number, by int) []copied {
 	var list []copied
 	for i := range r.envelope.rounds {
 		rd := &r.envelope.rounds[i]
-		if rd.Number != number || rd.P2P || rd.Echo() {
+		if rd.Number != number || !rd.Echoed() {
 			continue
 		}
-		for _, m := range r.binding.Parties {
-			if m.Index != by {
+		for _, m := range r.run.Parties {
+			if m.Index != by && rd.SentBy(r.run.Side(m.Index)) {
 				list = append(list, copied{round: rd, from: m.Index})
 			}
 		}
@@ -67,7 +70,7 @@ func (r *Run) decodeEcho(rd *round, by int, content []byte) ([]copied, error) {
 
 // sendEcho sends the others an echo of a round's broadcasts.
 func (r *Run) sendEcho(rd *round, s *stage) error {
-	list := r.echoed(rd.Number, r.binding.Self)
+	list := r.echoed(rd.Number, r.self)
 	content := make([]byte, 0, len(list)*echoEntry)
 	for _, c := range list {
 		in := s.broadcast(c.round, c.from)
@@ -107,7 +110,7 @@ func (r *Run) compare(echo *inbound, s *stage) error {
 		return nil
 	}
 	for _, c := range echo.echo {
-		own := c.from == r.binding.Self
+		own := c.from == r.self
 		ours := r.sent[c.round.Code]
 		if !own {
 			ours = s.broadcast(c.round, c.from).hash
@@ -154,7 +157,7 @@ func (r *Run) kept(places ...slot) []Message {
 }
 
 // member returns the party with a part index, which must be in the run.
-func (r *Run) member(part int) *identity.Member { return r.binding.run(r.kind, nil, nil).Member(part) }
+func (r *Run) member(part int) *identity.Member { return r.run.Member(part) }
 
 func signedCopy(m *Message) statement.SignedCopy {
 	hash := sha256.Sum256(m.Body)
@@ -167,6 +170,5 @@ func (r *Run) proofOf(a, b *Message) *statement.Evidence {
 }
 
 func (r *Run) evidence(rd *round, from, to int, first, second statement.SignedCopy) *statement.Evidence {
-	run := r.binding.run(r.kind, r.digest, r.publicKey)
-	return statement.NewEvidence(run, r.envelope.place(rd, from, to), first, second)
+	return statement.NewEvidence(r.run, r.envelope.place(rd, from, to), first, second)
 }

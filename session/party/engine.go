@@ -80,9 +80,27 @@ func (r *Run) take(in inbound) bool {
 			}
 		}
 		delete(r.stages, r.current)
-		r.current++
+		r.current = r.withContent(r.current + 1)
 	}
 	return true
+}
+
+// withContent returns the first round from number on in which this party gets messages.
+// A party of a reshare gets none in some.
+func (r *Run) withContent(number int) int {
+	for number <= r.lastRound() && r.contentOf(number) == 0 {
+		number++
+	}
+	return number
+}
+
+// echoOf returns the echo of a round that this party sends and gets, nil if none.
+func (r *Run) echoOf(number int) *round {
+	rd := roundByCode(r.envelope.rounds, statement.EchoCode|byte(number))
+	if rd == nil || !rd.SentTo(r.run.Side(r.self)) {
+		return nil
+	}
+	return rd
 }
 
 // ready checks new messages of the current round and reports whether the round is
@@ -95,8 +113,8 @@ func (r *Run) ready(s *stage) (bool, error) {
 		}
 	}
 	whole := len(s.content) == r.contentOf(r.current)
-	echo := roundByCode(r.envelope.rounds, statement.EchoCode|byte(r.current))
-	if echo == nil || !s.hasAll(r.echoed(r.current, r.binding.Self)) {
+	echo := r.echoOf(r.current)
+	if echo == nil || !s.hasAll(r.echoed(r.current, r.self)) {
 		return whole && echo == nil, nil
 	}
 	if !s.echoed {
@@ -110,7 +128,7 @@ func (r *Run) ready(s *stage) (bool, error) {
 			return false, err
 		}
 	}
-	return whole && len(s.echoes) == len(r.envelope.peers), nil
+	return whole && len(s.echoes) == r.envelope.senders(echo), nil
 }
 
 // refused turns the guard's refusal of a message into the run's error.
@@ -184,7 +202,7 @@ func (r *Run) takeResult() (*result, error) {
 	if made.Secret == nil {
 		return &result{signature: made.Signature}, nil
 	}
-	s, err := newShare(&r.binding, made.Secret)
+	s, err := newShare(r.run, r.self, made.Secret)
 	if err != nil {
 		return nil, err
 	}
@@ -214,22 +232,25 @@ func (r *Run) guarded(suspect int, do func() (bool, *tss.Error)) (failure error)
 func (r *Run) asError(suspect int, err *tss.Error) error {
 	parts := map[int]bool{}
 	for _, id := range err.Culprits() {
-		if id != nil && id.Index >= 0 && id.Index < len(r.committee.PartOf) {
-			parts[r.committee.PartOf[id.Index]] = true
+		if part := r.places.Of(id); part != 0 {
+			parts[part] = true
 		}
 	}
 	if len(parts) == 0 && suspect != 0 {
 		parts[suspect] = true
 	}
-	delete(parts, r.binding.Self)
+	delete(parts, r.self)
 	names := make([]int, 0, len(parts))
 	for part := range parts {
 		names = append(names, part)
 	}
 	slices.Sort(names)
-	// Some causes are lists with line breaks.
-	reason := strings.Join(strings.Fields(fmt.Sprint(err.Cause())), " ")
-	return &Error{Reason: fmt.Sprintf("%s round %d: %s", r.kind, err.Round(), reason), Culprits: names, Err: err.Cause()}
+	reason := "a proof does not hold" // where tss-lib gives no cause
+	if err.Cause() != nil {
+		// Some causes are lists with line breaks.
+		reason = strings.Join(strings.Fields(err.Cause().Error()), " ")
+	}
+	return &Error{Reason: fmt.Sprintf("%s round %d: %s", r.run.Kind, err.Round(), reason), Culprits: names, Err: err.Cause()}
 }
 
 func culprits(suspect int) []int {
@@ -250,7 +271,7 @@ func (r *Run) flush() error {
 			}
 			to := 0
 			if rd.P2P {
-				to = r.committee.PartOf[msg.GetTo()[0].Index]
+				to = r.places.Of(msg.GetTo()[0])
 			}
 			m, err := r.envelope.pack(rd, to, content)
 			if err != nil {
@@ -258,7 +279,7 @@ func (r *Run) flush() error {
 			}
 			if !rd.P2P {
 				r.sent[rd.Code] = sha256.Sum256(m.Body)
-				r.guard.Own(r.binding.Self, msg.(tss.ParsedMessage).Content())
+				r.guard.Own(r.self, msg.(tss.ParsedMessage).Content())
 			}
 			r.out <- m // has room for every message of a run
 		default:

@@ -63,6 +63,7 @@ func RoundTrip(protocol, code byte, content []byte) error {
 	tables := [][]round{
 		roundsOf(kindKeygen, pubkey.Secp256k1), roundsOf(kindSign, pubkey.Secp256k1),
 		roundsOf(kindKeygen, pubkey.Ed25519), roundsOf(kindSign, pubkey.Ed25519),
+		roundsOf(kindReshare, pubkey.Secp256k1), roundsOf(kindReshare, pubkey.Ed25519),
 	}
 	rounds := tables[int(protocol)%len(tables)]
 	rd := roundByCode(rounds, code)
@@ -134,14 +135,24 @@ func GuardTake(r *Run, name string, from int, m tss.MessageContent) (rule string
 
 // Session is the session value that tss-lib binds a party's key generation proofs to.
 func Session(r *Run, part int) []byte {
-	c := tss.Curve(r.binding.Curve).Params()
-	list := append([]*big.Int{c.P, c.N, c.Gx, c.Gy}, r.committee.Sorted.Keys()...)
+	c := tss.Curve(r.run.Curve).Params()
+	com, err := tss.NewCommittee(r.run.Curve, r.run.KeyID, r.run.Epoch, r.run.Parties)
+	if err != nil {
+		panic(err)
+	}
+	list := append([]*big.Int{c.P, c.N, c.Gx, c.Gy}, com.Sorted.Keys()...)
 	ssid := common.SHA512_256i(append(list, big.NewInt(1), big.NewInt(0))...)
-	return common.AppendBigIntToBytesSlice(ssid.Bytes(), big.NewInt(int64(r.committee.ByPart[part].Index)))
+	return common.AppendBigIntToBytesSlice(ssid.Bytes(), big.NewInt(int64(com.ByPart[part].Index)))
 }
 
 // KeyOf is the x coordinate of a party's share.
-func KeyOf(r *Run, part int) *big.Int { return r.committee.ByPart[part].KeyInt() }
+func KeyOf(r *Run, part int) *big.Int { return r.places.ID(part).KeyInt() }
+
+// IndexOf is tss-lib's index of a party.
+func IndexOf(r *Run, part int) int { return r.places.ID(part).Index }
+
+// ForMe reports whether a message is for the run's own party.
+func ForMe(r *Run, m Message) bool { return r.envelope.ours(roundByCode(r.envelope.rounds, m.Body[1])) }
 
 // ForgeEcho signs an echo of a round as the run's own party, of the messages given, in
 // an echo's order.
@@ -155,7 +166,7 @@ func ForgeEcho(r *Run, number int, of ...Message) (Message, error) {
 }
 
 // WithoutEcho makes a run that is not started neither send nor require echoes.
-func WithoutEcho(r *Run) { r.envelope.rounds = roundsOf(r.kind, r.binding.Curve) }
+func WithoutEcho(r *Run) { r.envelope.rounds = roundsOf(kind(r.run.Kind), r.run.Curve) }
 
 // IsPoint reports whether the guard of a run accepts coordinates as a point.
 func IsPoint(r *Run, x, y []byte) bool { return r.guard.IsPoint(x, y) }
@@ -178,6 +189,6 @@ func Save(s *share.Share) *ecdsakeygen.LocalPartySaveData { return s.Secret().EC
 // Place is the position of a party's numbers in tss-lib's lists of a whole committee.
 func Place(s *share.Share, part int) int {
 	k := s.Key()
-	key := tss.PartyKey(k.Curve, k.ID, k.Parties[part-1].User, part)
+	key := tss.PartyKey(k.Curve, k.ID, k.Epoch, k.Parties[part-1].User, part)
 	return slices.IndexFunc(s.Secret().ECDSA.Ks, func(n *big.Int) bool { return n.Cmp(key) == 0 })
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/preparams"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/share"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
 // KeygenConfig describes a key generation.
@@ -37,28 +38,45 @@ func NewKeygen(c KeygenConfig) (*Run, error) {
 			return nil, fmt.Errorf("prepare key generation: %w", err)
 		}
 	}
-	p := protocol{concurrency: c.Concurrency, build: tss.Keygen(c.Binding.Curve, pre)}
-	r, err := newRun(kindKeygen, c.Binding, c.Identity, p)
+	b := &c.Binding
+	run := b.run(kindKeygen, nil, nil)
+	com, err := tss.NewCommittee(run.Curve, run.KeyID, run.Epoch, run.Parties)
+	if err != nil {
+		return nil, fmt.Errorf("prepare key generation: %w", err)
+	}
+	r, err := newRun(run, b.Self, c.Identity, protocol{
+		places: com.Places(),
+		guard:  tss.NewGuard(run.Curve, run.Threshold, b.Self, parts(run), nil),
+		build:  tss.Keygen(run.Curve, com.Params(b.Self, run.Threshold, c.Concurrency), pre),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare key generation: %w", err)
 	}
 	return r, nil
 }
 
-// newShare makes the share from the result of a key generation, with the same checks as
-// for a share that is read back.
-func newShare(b *Binding, secret *tss.Secret) (*share.Share, error) {
-	public := share.Public{
-		KeyID: b.KeyID, Epoch: b.epoch(), PartIndex: b.Self, Threshold: b.Threshold, TotalParts: b.TotalParts, Curve: b.Curve, Parties: b.Parties,
+// newShare makes the share of a run's party from the result, with the same checks as for
+// a share that is read back; after a reshare with all that can be checked of the public
+// points, and that the key is the one that it was.
+func newShare(run *statement.Run, self int, secret *tss.Secret) (*share.Share, error) {
+	part, members := self, run.Parties
+	if run.From != nil {
+		part, members = self-run.From.TotalParts, run.Committee(statement.New)
 	}
-	for _, m := range b.Parties {
-		if m.Index == b.Self {
-			public.User = m.User
-		}
-	}
-	s, err := share.New(public, secret)
+	s, err := share.New(share.Public{
+		KeyID: run.KeyID, Epoch: run.Epoch, User: members[part-1].User, PartIndex: part,
+		Threshold: run.Threshold, TotalParts: run.TotalParts, Curve: run.Curve, Parties: members,
+	}, secret)
 	if err != nil {
-		return nil, fmt.Errorf("key generation: %w", err)
+		return nil, fmt.Errorf("%s: %w", run.Kind, err)
+	}
+	if run.From != nil {
+		if err := secret.CheckQuorums(s.Key()); err != nil {
+			return nil, fmt.Errorf("%s: %w", run.Kind, err)
+		}
+		if s.Public().PublicKey != pubkey.Encode(run.PublicKey) {
+			return nil, fmt.Errorf("%s: the new share is of another key", run.Kind)
+		}
 	}
 	return s, nil
 }

@@ -15,7 +15,8 @@ import (
 // Message is one round message in its wire form: addressed, signed, and sealed if it is
 // for one party. A relay needs only From and To.
 type Message struct {
-	// From and To are part indexes; To is 0 for all other parties of the run.
+	// From and To are part indexes, in a reshare places ([statement.Run]); To is 0 for
+	// all other parties of the run.
 	From, To int
 	// Body is the format's version, the round's code, and the content: tss-lib's
 	// protobuf encoding, for point-to-point rounds inside HPKE (the encapsulated key,
@@ -39,6 +40,7 @@ const (
 // envelope writes and reads a run's messages; it holds everything they are bound to.
 type envelope struct {
 	context  [sha256.Size]byte
+	run      *statement.Run
 	rounds   []round
 	self     int
 	identity *identity.Identity
@@ -53,6 +55,7 @@ type peer struct {
 func newEnvelope(run *statement.Run, self int, own *identity.Identity) (*envelope, error) {
 	e := &envelope{
 		context:  run.Context(),
+		run:      run,
 		rounds:   roundsAmong(run),
 		self:     self,
 		identity: own,
@@ -70,6 +73,20 @@ func newEnvelope(run *statement.Run, self int, own *identity.Identity) (*envelop
 	}
 	return e, nil
 }
+
+// senders returns how many other parties send a message of a round.
+func (e *envelope) senders(rd *round) int {
+	n := 0
+	for part := range e.peers {
+		if rd.SentBy(e.run.Side(part)) {
+			n++
+		}
+	}
+	return n
+}
+
+// ours reports whether a message of a round is for the own party.
+func (e *envelope) ours(rd *round) bool { return rd.SentTo(e.run.Side(e.self)) }
 
 // place returns a message's place in the run.
 func (e *envelope) place(rd *round, from, to int) statement.Place {
@@ -116,12 +133,14 @@ func (e *envelope) authenticate(m *Message) (*round, error) {
 		return nil, ErrNotAuthentic
 	}
 	rd := roundByCode(e.rounds, m.Body[1])
-	if rd == nil {
+	if rd == nil || !rd.SentBy(e.run.Side(m.From)) {
 		return nil, ErrNotAuthentic
 	}
 	to := 0
 	if rd.P2P {
-		to = e.self
+		if to = e.self; !e.ours(rd) {
+			return nil, ErrNotAuthentic
+		}
 	}
 	if m.To != to || len(m.Sig) != ed25519.SignatureSize || !p.identity.Verify(e.signed(rd, m), m.Sig) {
 		return nil, ErrNotAuthentic
@@ -169,7 +188,7 @@ func encode(rounds []round, msg tss.Message) (*round, []byte, error) {
 		if rd.Echo() || rd.MessageType() != msg.Type() {
 			continue
 		}
-		if rd.P2P == msg.IsBroadcast() || rd.P2P != (len(msg.GetTo()) == 1) {
+		if rd.P2P == msg.IsBroadcast() || rd.P2P && len(msg.GetTo()) != 1 {
 			return nil, nil, fmt.Errorf("tss-lib addresses %s differently", rd.Name)
 		}
 		content, err := tss.Encode(parsed)

@@ -5,29 +5,26 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"math/big"
 	"slices"
 	"sync"
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/internal/tss"
 	"github.com/conclave-mpc/conclave/session/share"
+	"github.com/conclave-mpc/conclave/session/statement"
 )
 
-// Run is one party's side of a key generation or signing. Create it with [NewKeygen] or
-// [NewSign], send the messages of [Run.Out] to the other parties and pass theirs to
+// Run is one party's side of a key generation, signing or reshare. Create it with
+// [NewKeygen], [NewSign] or [NewReshare], send the messages of [Run.Out] to the other parties and pass theirs to
 // [Run.Accept], and call [Run.Start] once. All methods are safe for concurrent use.
 type Run struct {
 	// Immutable after construction.
-	kind      kind
-	binding   Binding
-	committee *tss.Committee
-	envelope  *envelope
-	out       chan Message
-	done      chan struct{}
-
-	// digest and publicKey are for a signing, for evidence.
-	digest, publicKey []byte
+	run      *statement.Run
+	self     int
+	places   *tss.Places
+	envelope *envelope
+	out      chan Message
+	done     chan struct{}
 
 	// Owned by the engine goroutine.
 	party   tss.Party
@@ -53,7 +50,7 @@ type Run struct {
 	result  result
 }
 
-// result is a run's result: one of the two.
+// result is a run's result: one of the two, or none.
 type result struct {
 	share     *share.Share
 	signature []byte
@@ -75,21 +72,25 @@ type inbound struct {
 	echo  []copied
 }
 
-// protocol holds the differences between the four protocols.
+// protocol holds the differences between the protocols.
 type protocol struct {
-	digest, publicKey []byte
-	moduli            map[int]*big.Int // Paillier moduli by part, in ECDSA signing
-	concurrency       int
-	build             tss.Build
+	places *tss.Places
+	guard  *tss.Guard
+	build  tss.Build
 }
 
-func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err error) {
-	b.Parties = slices.Clone(b.Parties)
-	com, err := tss.NewCommittee(b.Curve, b.KeyID, b.Parties)
-	if err != nil {
-		return nil, err
+// parts lists the numbers of a run's parties.
+func parts(run *statement.Run) []int {
+	list := make([]int, len(run.Parties))
+	for i, m := range run.Parties {
+		list[i] = m.Index
 	}
-	env, err := newEnvelope(b.run(k, p.digest, p.publicKey), b.Self, own)
+	return list
+}
+
+func newRun(run *statement.Run, self int, own *identity.Identity, p protocol) (r *Run, err error) {
+	run.Parties = slices.Clone(run.Parties)
+	env, err := newEnvelope(run, self, own)
 	if err != nil {
 		return nil, err
 	}
@@ -97,37 +98,34 @@ func newRun(k kind, b Binding, own *identity.Identity, p protocol) (r *Run, err 
 	// ever waits for Out's reader.
 	sends := 0
 	for _, rd := range env.rounds {
-		if rd.P2P {
+		switch {
+		case !rd.SentBy(run.Side(self)):
+		case rd.P2P:
 			sends += len(env.peers)
-		} else {
+		default:
 			sends++
 		}
 	}
-	parts := make([]int, len(b.Parties))
-	for i, m := range b.Parties {
-		parts[i] = m.Index
-	}
 	r = &Run{
-		kind: k, binding: b, committee: com, envelope: env,
+		run: run, self: self, places: p.places, envelope: env,
 		out:    make(chan Message, sends),
 		done:   make(chan struct{}),
 		tssOut: make(chan tss.Message, sends),
 		first:  map[slot]Message{},
 		handed: map[int]int{},
 
-		digest: p.digest, publicKey: p.publicKey,
-		guard:   tss.NewGuard(b.Curve, b.Threshold, b.Self, parts, p.moduli),
-		stages:  map[int]*stage{},
-		current: 1,
-		sent:    map[byte][sha256.Size]byte{},
+		guard:  p.guard,
+		stages: map[int]*stage{},
+		sent:   map[byte][sha256.Size]byte{},
 	}
+	r.current = r.withContent(1)
 	r.arrived = sync.NewCond(&r.mu)
 	defer func() { // tss-lib's constructors panic on invalid arguments
 		if v := recover(); v != nil {
 			r, err = nil, errors.New("tss-lib does not accept its input")
 		}
 	}()
-	r.party, r.collect = p.build(com.Params(b.Self, b.Threshold, p.concurrency), r.tssOut)
+	r.party, r.collect = p.build(r.tssOut)
 	return r, nil
 }
 
@@ -156,13 +154,13 @@ func (r *Run) Out() <-chan Message { return r.out }
 // queued, without waiting for the protocol, and keeps no reference to m.
 //
 // The first message of each sender and round counts. Nil means that m is this one, or
-// an equal copy. [ErrNotAuthentic] means that its origin cannot be proved. [ErrEnded]
+// an equal copy, or in a reshare a broadcast to the other committee. [ErrNotAuthentic] means that its origin cannot be proved. [ErrEnded]
 // means that the run is over. An [*Error] names the sender as culprit and has the
 // signed copies as evidence: m does not decode, which fails the run; or m differs from
 // the first, which does not affect the run (it goes on with the first).
 func (r *Run) Accept(m Message) error {
 	rd, err := r.envelope.authenticate(&m)
-	if err != nil {
+	if err != nil || !r.envelope.ours(rd) {
 		return err
 	}
 	fresh, err := r.claim(&m)
@@ -177,7 +175,7 @@ func (r *Run) Accept(m Message) error {
 	if rd.Echo() {
 		in.echo, err = r.decodeEcho(rd, m.From, content)
 	} else {
-		in.msg, err = rd.Decode(r.committee.ByPart[m.From], !rd.P2P, content)
+		in.msg, err = rd.Decode(r.places.ID(m.From), !rd.P2P, content)
 	}
 	if err != nil {
 		return r.failFirst(rd, &m, err)
@@ -239,7 +237,8 @@ func (r *Run) Err() error {
 	return r.err
 }
 
-// Share returns the result of a key generation, nil before the run is done.
+// Share returns the result of a key generation, or of a party of the new committee in a
+// reshare. It is nil before the run is done, and always for the old committee.
 func (r *Run) Share() *share.Share {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -287,7 +286,8 @@ func (r *Run) missing(number int, echo bool) []int {
 	for part := range r.envelope.peers {
 		for _, rd := range r.envelope.rounds {
 			_, here := r.first[slot{part, rd.Code}]
-			if rd.Number == number && rd.Echo() == echo && !here {
+			expected := r.envelope.ours(&rd) && rd.SentBy(r.run.Side(part))
+			if rd.Number == number && rd.Echo() == echo && expected && !here {
 				parts = append(parts, part)
 				break
 			}
@@ -324,8 +324,8 @@ func (r *Run) currentRound() int {
 func (r *Run) contentOf(number int) int {
 	n := 0
 	for i := range r.envelope.rounds {
-		if rd := &r.envelope.rounds[i]; rd.Number == number && !rd.Echo() {
-			n += len(r.envelope.peers)
+		if rd := &r.envelope.rounds[i]; rd.Number == number && !rd.Echo() && r.envelope.ours(rd) {
+			n += r.envelope.senders(rd)
 		}
 	}
 	return n

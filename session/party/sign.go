@@ -3,6 +3,7 @@ package party
 import (
 	"errors"
 	"fmt"
+	"math/big"
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/internal/tss"
@@ -35,14 +36,21 @@ func NewSign(c SignConfig) (*Run, error) {
 	}
 	digest := append([]byte(nil), c.Digest...)
 	secret := c.Share.Secret()
-	p := protocol{
-		digest: digest, publicKey: pub, concurrency: c.Concurrency,
-		build: tss.Sign(c.Binding.Curve, secret, pub, digest),
+	b := &c.Binding
+	run := b.run(kindSign, digest, pub)
+	com, err := tss.NewCommittee(run.Curve, run.KeyID, run.Epoch, run.Parties)
+	if err != nil {
+		return nil, fmt.Errorf("prepare signing: %w", err)
 	}
-	if c.Binding.Curve == pubkey.Secp256k1 {
-		p.moduli = secret.Moduli(c.Share.Key())
+	var moduli map[int]*big.Int
+	if run.Curve == pubkey.Secp256k1 {
+		moduli = secret.Moduli(c.Share.Key())
 	}
-	r, err := newRun(kindSign, c.Binding, c.Identity, p)
+	r, err := newRun(run, b.Self, c.Identity, protocol{
+		places: com.Places(),
+		guard:  tss.NewGuard(run.Curve, run.Threshold, b.Self, parts(run), moduli),
+		build:  tss.Sign(run.Curve, com.Params(b.Self, run.Threshold, c.Concurrency), secret, pub, digest),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("prepare signing: %w", err)
 	}

@@ -111,7 +111,7 @@ func (s *Share) Key() *tss.Key { return s.public.key() }
 
 func (p *Public) key() *tss.Key {
 	return &tss.Key{
-		ID: p.KeyID, Curve: p.Curve, Threshold: p.Threshold, Self: p.PartIndex, Parties: p.Parties, PublicKey: p.PublicKey,
+		ID: p.KeyID, Epoch: p.Epoch, Curve: p.Curve, Threshold: p.Threshold, Self: p.PartIndex, Parties: p.Parties, PublicKey: p.PublicKey,
 	}
 }
 
@@ -339,3 +339,7 @@ func (s *Share) Attest(id *identity.Identity, sessionID, coordinator string) (st
 	}
 	return k.Attest(id, p.Parties)
 }
+
+// Points returns the public points of the key's shares by part: 0x hex of compressed
+// SEC1, or of 32 bytes. Threshold of them determine the public key and all others.
+func (s *Share) Points() ([]string, error) { return s.secret.Points(s.public.key()) }

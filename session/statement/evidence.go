@@ -28,7 +28,7 @@ const (
 type Evidence struct {
 	// Version is the format's: 2, or 1, which has no epochs.
 	Version int `json:"version"`
-	// Protocol is "keygen" or "sign".
+	// Protocol is "keygen", "sign" or "reshare".
 	Protocol string `json:"protocol"`
 	// The rest of the [Run].
 	SessionID  string            `json:"session_id"`
@@ -39,9 +39,11 @@ type Evidence struct {
 	Threshold  int               `json:"threshold"`
 	TotalParts int               `json:"total_parts"`
 	Parties    []identity.Member `json:"parties"`
-	// Digest and PublicKey are 0x hex, empty in key generation.
+	// Digest and PublicKey are 0x hex, both empty in key generation, Digest in a reshare.
 	Digest    string `json:"digest,omitempty"`
 	PublicKey string `json:"public_key,omitempty"`
+	// Old is the old committee of a reshare, nil otherwise.
+	Old *EvidenceFrom `json:"old,omitempty"`
 	// Round, From and To are the place: the name of the message type and part indexes,
 	// with To 0 for a broadcast.
 	Round string `json:"round"`
@@ -50,6 +52,14 @@ type Evidence struct {
 	// First and Second are the two messages that From signed.
 	First  SignedCopy `json:"first"`
 	Second SignedCopy `json:"second"`
+}
+
+// EvidenceFrom is a [From] in an [Evidence].
+type EvidenceFrom struct {
+	Epoch       int    `json:"epoch"`
+	Threshold   int    `json:"threshold"`
+	TotalParts  int    `json:"total_parts"`
+	Certificate string `json:"certificate"` // 0x hex of 32 bytes
 }
 
 // SignedCopy is one message of an [Evidence].
@@ -72,7 +82,13 @@ func NewEvidence(r *Run, place Place, first, second SignedCopy) *Evidence {
 		Round: place.Round, From: place.From, To: place.To, First: first, Second: second,
 	}
 	if r.Kind == Sign {
-		e.Digest, e.PublicKey = pubkey.Encode(r.Digest), pubkey.Encode(r.PublicKey)
+		e.Digest = pubkey.Encode(r.Digest)
+	}
+	if r.Kind != Keygen {
+		e.PublicKey = pubkey.Encode(r.PublicKey)
+	}
+	if r.From != nil {
+		e.Old = &EvidenceFrom{r.From.Epoch, r.From.Threshold, r.From.TotalParts, pubkey.Encode(r.From.Certificate[:])}
 	}
 	return e
 }
@@ -116,7 +132,8 @@ func (e *Evidence) verify(culprit *identity.Member) error {
 	}
 	rd := &rounds[i]
 	from, to := run.Member(e.From), run.Member(e.To)
-	if from == nil || rd.P2P != (to != nil) || !rd.P2P && e.To != 0 || from == to {
+	if from == nil || rd.P2P != (to != nil) || !rd.P2P && e.To != 0 || from == to ||
+		!rd.SentBy(run.Side(e.From)) || to != nil && !rd.SentTo(run.Side(e.To)) {
 		return errors.New("such a run has no message from and to these parts")
 	}
 	if bytes.Equal(e.First.Hash, e.Second.Hash) {
@@ -147,13 +164,20 @@ func (e *Evidence) run() (*Run, error) {
 		Threshold: e.Threshold, TotalParts: e.TotalParts, Parties: e.Parties,
 	}
 	if e.Version == 1 {
-		if e.Epoch != 0 {
+		if e.Epoch != 0 || r.Kind == Reshare {
 			return nil, errors.New("format 1 has no epochs")
 		}
 		r.Epoch, r.v1 = 1, true
 	}
-	if r.Kind != Keygen && r.Kind != Sign {
+	if r.Kind != Keygen && r.Kind != Sign && r.Kind != Reshare {
 		return nil, errors.New("such a protocol is not known")
+	}
+	if e.Old != nil {
+		certificate, err := pubkey.Decode(e.Old.Certificate)
+		if err != nil || len(certificate) != sha256.Size {
+			return nil, errors.New("the hash of the old certificate is not whole")
+		}
+		r.From = &From{e.Old.Epoch, e.Old.Threshold, e.Old.TotalParts, [32]byte(certificate)}
 	}
 	if err := r.Check(); err != nil {
 		return nil, err
@@ -165,8 +189,13 @@ func (e *Evidence) run() (*Run, error) {
 		return r, nil
 	}
 	var err error
-	if r.Digest, err = pubkey.Decode(e.Digest); err != nil {
-		return nil, fmt.Errorf("digest: %w", err)
+	if r.Kind == Reshare && e.Digest != "" {
+		return nil, errors.New("a reshare has no digest")
+	}
+	if r.Kind == Sign {
+		if r.Digest, err = pubkey.Decode(e.Digest); err != nil {
+			return nil, fmt.Errorf("digest: %w", err)
+		}
 	}
 	if r.PublicKey, err = pubkey.Decode(e.PublicKey); err != nil {
 		return nil, fmt.Errorf("public key: %w", err)

@@ -13,29 +13,30 @@ import (
 	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
-// Result is a protocol's result: one of the two.
+// Result is a protocol's result: one of the two, or none.
 type Result struct {
 	Secret    *Secret
 	Signature []byte
 }
 
 // Build makes tss-lib's party, which sends to out, and the function that takes its
-// result: nil if not done. Neither out nor the result channel may ever block the party.
+// result: nil if not done. The result is empty for a party that only gives its share
+// away. Neither out nor the result channel may ever block the party.
 // tss-lib's constructors panic on invalid arguments.
-type Build func(params *Parameters, out chan<- Message) (Party, func() (*Result, error))
+type Build func(out chan<- Message) (Party, func() (*Result, error))
 
 // Keygen builds a key generation. The pre-parameters are needed on secp256k1 and
 // used up.
-func Keygen(curve pubkey.Curve, pre *PreParams) Build {
+func Keygen(curve pubkey.Curve, params *Parameters, pre *PreParams) Build {
 	if curve == pubkey.Ed25519 {
-		return func(params *Parameters, out chan<- Message) (Party, func() (*Result, error)) {
+		return func(out chan<- Message) (Party, func() (*Result, error)) {
 			end := make(chan *eddsakeygen.LocalPartySaveData, 1)
 			return eddsakeygen.NewLocalParty(params, out, end), collect(end, func(save *eddsakeygen.LocalPartySaveData) *Secret {
 				return &Secret{EdDSA: save}
 			})
 		}
 	}
-	return func(params *Parameters, out chan<- Message) (Party, func() (*Result, error)) {
+	return func(out chan<- Message) (Party, func() (*Result, error)) {
 		end := make(chan *ecdsakeygen.LocalPartySaveData, 1)
 		return ecdsakeygen.NewLocalParty(params, out, end, *pre), collect(end, func(save *ecdsakeygen.LocalPartySaveData) *Secret {
 			return &Secret{ECDSA: save}
@@ -56,8 +57,8 @@ func collect[T any](end <-chan *T, secret func(*T) *Secret) func() (*Result, err
 
 // Sign builds a signing of a digest, on ed25519 of a message, by the public key to
 // which the secret belongs.
-func Sign(curve pubkey.Curve, secret *Secret, pub, digest []byte) Build {
-	return func(params *Parameters, out chan<- Message) (Party, func() (*Result, error)) {
+func Sign(curve pubkey.Curve, params *Parameters, secret *Secret, pub, digest []byte) Build {
+	return func(out chan<- Message) (Party, func() (*Result, error)) {
 		end := make(chan *common.SignatureData, 1)
 		m := new(big.Int).SetBytes(digest)
 		if curve == pubkey.Ed25519 {

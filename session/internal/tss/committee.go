@@ -25,14 +25,14 @@ type Committee struct {
 	PartOf []int
 }
 
-// NewCommittee returns the committee of a key's parties, or of the signers among them.
-// It returns an error if two have the same key.
-func NewCommittee(curve pubkey.Curve, keyID string, members []identity.Member) (*Committee, error) {
+// NewCommittee returns the committee of a key's parties in an epoch, or of the signers
+// among them. It returns an error if two have the same key.
+func NewCommittee(curve pubkey.Curve, keyID string, epoch int, members []identity.Member) (*Committee, error) {
 	c := &Committee{curve: curve, ByPart: make(map[int]*tss.PartyID, len(members))}
 	ids := make(tss.UnSortedPartyIDs, 0, len(members))
 	partByKey := make(map[string]int, len(members))
 	for _, m := range members {
-		key := PartyKey(curve, keyID, m.User, m.Index)
+		key := PartyKey(curve, keyID, epoch, m.User, m.Index)
 		if _, taken := partByKey[string(key.Bytes())]; taken {
 			return nil, errors.New("two parties have the same key")
 		}
@@ -61,16 +61,24 @@ func (c *Committee) Params(self, threshold, concurrency int) *tss.Parameters {
 }
 
 // PartyKey is the x coordinate of a party's share on the key's polynomial: a number
-// between 1 and the group order less 1, derived from the key id, user and index. It
-// differs between keys, so that tss-lib's own session ids, which contain little else,
-// do too.
-func PartyKey(curve pubkey.Curve, keyID, user string, index int) *big.Int {
+// between 1 and the group order less 1, derived from the key id, epoch, user and index.
+// It differs between keys and epochs, so that tss-lib's own session ids, which contain
+// little else, do too, and so that a party of two committees is two parties. The first
+// epoch's is that from before there were epochs.
+func PartyKey(curve pubkey.Curve, keyID string, epoch int, user string, index int) *big.Int {
 	order := Curve(curve).Params().N
 	for try := 0; ; try++ {
 		var t codec.Transcript
-		t.Text("conclave/party/key/v1")
+		if epoch == 1 {
+			t.Text("conclave/party/key/v1")
+		} else {
+			t.Text("conclave/party/key/v2")
+		}
 		t.Text(string(curve))
 		t.Text(keyID)
+		if epoch != 1 {
+			t.Number(epoch)
+		}
 		t.Text(user)
 		t.Number(index)
 		t.Number(try)
@@ -81,4 +89,36 @@ func PartyKey(curve pubkey.Curve, keyID, user string, index int) *big.Int {
 			return key
 		}
 	}
+}
+
+// Places maps between the numbers of a run's parties and tss-lib's parties, of one
+// committee or, in a reshare, of two.
+type Places struct {
+	ids    map[int]*PartyID
+	places map[string]int // by party key
+}
+
+// Places returns the places of a run of one committee: the part indexes.
+func (c *Committee) Places() *Places {
+	p := &Places{map[int]*PartyID{}, map[string]int{}}
+	p.add(c, 0)
+	return p
+}
+
+func (p *Places) add(c *Committee, offset int) {
+	for part, id := range c.ByPart {
+		p.ids[part+offset], p.places[string(id.Key)] = id, part+offset
+	}
+}
+
+// ID returns the party at a place, nil if the run has none.
+func (p *Places) ID(place int) *PartyID { return p.ids[place] }
+
+// Of returns the place of a party, 0 for nil or one that is not in the run. Parties are
+// told apart by their keys: in a reshare an index occurs in both committees.
+func (p *Places) Of(id *PartyID) int {
+	if id == nil {
+		return 0
+	}
+	return p.places[string(id.Key)]
 }

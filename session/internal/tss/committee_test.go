@@ -28,7 +28,7 @@ func members(t testing.TB, n int) []identity.Member {
 
 func TestThresholdBecomesTSSLibs(t *testing.T) {
 	t.Parallel()
-	c, err := NewCommittee(pubkey.Secp256k1, "key", members(t, 5))
+	c, err := NewCommittee(pubkey.Secp256k1, "key", 1, members(t, 5))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestCommitteeOrder(t *testing.T) {
 	differs := false
 	for i := range 5 {
 		for _, parties := range [][]identity.Member{all, all[2:], {all[1], all[4], all[6]}} {
-			c, err := NewCommittee(pubkey.Ed25519, fmt.Sprint("key", i), parties)
+			c, err := NewCommittee(pubkey.Ed25519, fmt.Sprint("key", i), 1, parties)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -61,7 +61,7 @@ func TestCommitteeOrder(t *testing.T) {
 				if c.PartOf[id.Index] != m.Index || c.Sorted[id.Index] != id {
 					t.Errorf("part %d is mapped to part %d", m.Index, c.PartOf[id.Index])
 				}
-				if want := PartyKey(pubkey.Ed25519, fmt.Sprint("key", i), m.User, m.Index); id.KeyInt().Cmp(want) != 0 {
+				if want := PartyKey(pubkey.Ed25519, fmt.Sprint("key", i), 1, m.User, m.Index); id.KeyInt().Cmp(want) != 0 {
 					t.Errorf("part %d has another party's key", m.Index)
 				}
 				differs = differs || id.Index != j
@@ -87,21 +87,23 @@ func TestPartyKeys(t *testing.T) {
 		for _, key := range []string{"a", "b", "au"} {
 			for _, user := range []string{"u", "v", "uu"} {
 				for index := 1; index <= 3; index++ {
-					k := PartyKey(curve, key, user, index)
-					if k.Sign() <= 0 || k.Cmp(Curve(curve).Params().N) >= 0 {
-						t.Errorf("key %x is out of range", k)
+					for epoch := 0; epoch <= 3; epoch++ {
+						k := PartyKey(curve, key, epoch, user, index)
+						if k.Sign() <= 0 || k.Cmp(Curve(curve).Params().N) >= 0 {
+							t.Errorf("key %x is out of range", k)
+						}
+						name := fmt.Sprint(curve, key, epoch, user, index)
+						if other, taken := seen[k.String()]; taken {
+							t.Errorf("%s and %s share a key", name, other)
+						}
+						seen[k.String()] = name
 					}
-					name := fmt.Sprint(curve, key, user, index)
-					if other, taken := seen[k.String()]; taken {
-						t.Errorf("%s and %s share a key", name, other)
-					}
-					seen[k.String()] = name
 				}
 			}
 		}
 	}
 	// A key's shares depend on these numbers: they may never change.
-	if got := PartyKey(pubkey.Secp256k1, "key", "user", 1).Text(16); got != pinnedPartyKey {
+	if got := PartyKey(pubkey.Secp256k1, "key", 1, "user", 1).Text(16); got != pinnedPartyKey {
 		t.Errorf("got %s, want %s", got, pinnedPartyKey)
 	}
 }

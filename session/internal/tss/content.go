@@ -4,8 +4,10 @@ import (
 	"errors"
 
 	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
+	ecdsaresharing "github.com/bnb-chain/tss-lib/v2/ecdsa/resharing"
 	ecdsasigning "github.com/bnb-chain/tss-lib/v2/ecdsa/signing"
 	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
+	eddsaresharing "github.com/bnb-chain/tss-lib/v2/eddsa/resharing"
 	eddsasigning "github.com/bnb-chain/tss-lib/v2/eddsa/signing"
 	"github.com/bnb-chain/tss-lib/v2/tss"
 	"google.golang.org/protobuf/proto"
@@ -13,7 +15,7 @@ import (
 
 const (
 	// MaxContent bounds the content of every message in bytes: two discrete-log
-	// proofs of 128 iterations over 2048 bits.
+	// proofs of 128 iterations over 2048 bits, and a proof of 163 residues.
 	MaxContent = 192 << 10
 	maxModulus = 64 << 10 // a proof of 163 residues
 	maxSmall   = 16 << 10 // a few residues or curve elements
@@ -60,6 +62,20 @@ var Contents = map[string]Content{
 	"eddsa/sign/1": {maxSmall, content[eddsasigning.SignRound1Message]},
 	"eddsa/sign/2": {maxSmall, content[eddsasigning.SignRound2Message]},
 	"eddsa/sign/3": {maxSmall, content[eddsasigning.SignRound3Message]},
+
+	"ecdsa/reshare/1":       {maxSmall, content[ecdsaresharing.DGRound1Message]},
+	"ecdsa/reshare/2-ack":   {0, content[ecdsaresharing.DGRound2Message2]},
+	"ecdsa/reshare/2":       {MaxContent, content[ecdsaresharing.DGRound2Message1]},
+	"ecdsa/reshare/3-share": {maxSmall, content[ecdsaresharing.DGRound3Message1]},
+	"ecdsa/reshare/3":       {maxSmall, content[ecdsaresharing.DGRound3Message2]},
+	"ecdsa/reshare/4-proof": {maxSmall, content[ecdsaresharing.DGRound4Message1]},
+	"ecdsa/reshare/4-ack":   {0, content[ecdsaresharing.DGRound4Message2]},
+
+	"eddsa/reshare/1":       {maxSmall, content[eddsaresharing.DGRound1Message]},
+	"eddsa/reshare/2-ack":   {0, content[eddsaresharing.DGRound2Message]},
+	"eddsa/reshare/3-share": {maxSmall, content[eddsaresharing.DGRound3Message1]},
+	"eddsa/reshare/3":       {maxSmall, content[eddsaresharing.DGRound3Message2]},
+	"eddsa/reshare/4-ack":   {0, content[eddsaresharing.DGRound4Message]},
 }
 
 // Decode parses the content of a round message from a party and runs tss-lib's own

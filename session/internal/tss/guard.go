@@ -26,6 +26,7 @@ type Guard struct {
 	self      int
 	parts     []int            // all of the run, ascending
 	moduli    map[int]*big.Int // Paillier moduli by part, in ECDSA signing
+	giving    *Giving          // for the new committee of a reshare; nil otherwise
 	seen      map[said]tss.MessageContent
 
 	// TestingOnlySkip switches rules off; nil outside tests.
@@ -48,8 +49,20 @@ func NewGuard(curve pubkey.Curve, threshold, self int, parts []int, moduli map[i
 	}
 }
 
+// NewReceiverGuard returns the guard of a party of a reshare's new committee. Parts are
+// all places of the run, and the threshold is the new one.
+func NewReceiverGuard(curve pubkey.Curve, threshold, self int, parts []int, giving *Giving) *Guard {
+	g := NewGuard(curve, threshold, self, parts, nil)
+	g.giving = giving
+	return g
+}
+
 // Anew returns an empty guard of the same run.
-func (g *Guard) Anew() *Guard { return NewGuard(g.curve, g.threshold, g.self, g.parts, g.moduli) }
+func (g *Guard) Anew() *Guard {
+	fresh := NewGuard(g.curve, g.threshold, g.self, g.parts, g.moduli)
+	fresh.giving = g.giving
+	return fresh
+}
 
 // Rules lists the guard's rules, by the name of the message type.
 func Rules() map[string][]string {

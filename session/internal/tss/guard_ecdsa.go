@@ -2,6 +2,7 @@ package tss
 
 import (
 	"math/big"
+	"reflect"
 	"slices"
 	"sync"
 
@@ -69,6 +70,19 @@ var guardRules = map[string][]rule{
 	"eddsa/sign/1":         {numbers("commitment", sizeHash)},
 	"eddsa/sign/2":         eddsaSign2Rules,
 	"eddsa/sign/3":         eddsaSign3Rules,
+
+	"ecdsa/reshare/1":       ecdsaReshare1Rules,
+	"ecdsa/reshare/2-ack":   nil, // no content
+	"ecdsa/reshare/2":       ecdsaReshare2Rules,
+	"ecdsa/reshare/3-share": reshareShareRules[ecdsaDG3S](),
+	"ecdsa/reshare/3":       resharePolynomialRules[ecdsaDG1, ecdsaDG3](),
+	"ecdsa/reshare/4-proof": {numbers("facProof", facProofSizes...)},
+	"ecdsa/reshare/4-ack":   nil,
+	"eddsa/reshare/1":       eddsaReshare1Rules,
+	"eddsa/reshare/2-ack":   nil,
+	"eddsa/reshare/3-share": reshareShareRules[eddsaDG3S](),
+	"eddsa/reshare/3":       resharePolynomialRules[eddsaDG1, eddsaDG3](),
+	"eddsa/reshare/4-ack":   nil,
 }
 
 type (
@@ -91,54 +105,69 @@ type (
 // Round 1 sends the moduli of a party's Paillier key and of the proofs that others make
 // for it. An even one makes math/big panic in a goroutine of round 3; no proof in
 // tss-lib covers the factors of n_tilde.
-var ecdsaKeygen1Rules = []rule{
-	numbers("commitment", sizeHash),
-	numbers("paillier_n", sizeResidue),
-	numbers("n_tilde", sizeResidue),
-	numbers("h1", sizeResidue),
-	numbers("h2", sizeResidue),
-	numbers("dlnproof_1", dlnProofSizes...),
-	numbers("dlnproof_2", dlnProofSizes...),
-	must("paillier_n must be odd and of 2048 bits", func(_ *Guard, _ int, m ecdsaKG1) bool { return isModulus(number(m.PaillierN)) }),
-	must("n_tilde must be odd and of 2048 bits", func(_ *Guard, _ int, m ecdsaKG1) bool { return isModulus(number(m.NTilde)) }),
-	must("paillier_n must not be prime", func(_ *Guard, _ int, m ecdsaKG1) bool { return !number(m.PaillierN).ProbablyPrime(0) }),
-	must("n_tilde must not be prime", func(_ *Guard, _ int, m ecdsaKG1) bool { return !number(m.NTilde).ProbablyPrime(0) }),
-	must("paillier_n must have no small factor", func(_ *Guard, _ int, m ecdsaKG1) bool { return !hasSmallFactor(number(m.PaillierN)) }),
-	must("n_tilde must have no small factor", func(_ *Guard, _ int, m ecdsaKG1) bool { return !hasSmallFactor(number(m.NTilde)) }),
-	must("paillier_n and n_tilde must differ", func(_ *Guard, _ int, m ecdsaKG1) bool {
-		return number(m.PaillierN).Cmp(number(m.NTilde)) != 0
-	}),
-	must("h1 and h2 must be different units modulo n_tilde, and neither 1 nor -1", func(_ *Guard, _ int, m ecdsaKG1) bool {
-		h1, h2, n := number(m.H1), number(m.H2), number(m.NTilde)
-		minus := new(big.Int).Sub(n, one)
-		return isUnit(h1, n, n) && isUnit(h2, n, n) && h1.Cmp(h2) != 0 &&
-			h1.Cmp(one) != 0 && h2.Cmp(one) != 0 && h1.Cmp(minus) != 0 && h2.Cmp(minus) != 0
-	}),
-	// tss-lib slices by these counts, in a goroutine, and a large one is negative.
-	must("the counts in dlnproof_1 and dlnproof_2 must be 128", func(_ *Guard, _ int, m ecdsaKG1) bool {
-		for _, proof := range [][][]byte{m.Dlnproof_1, m.Dlnproof_2} {
-			for i := 0; i < len(proof); i += 1 + dlnproof.Iterations {
-				if number(proof[i]).Cmp(big.NewInt(dlnproof.Iterations)) != 0 {
-					return false
+var ecdsaKeygen1Rules = append([]rule{numbers("commitment", sizeHash)}, modulusRules[ecdsaKG1]()...)
+
+// moduli are the messages with a party's moduli: of a key generation or a reshare.
+type moduli interface {
+	tss.MessageContent
+	GetPaillierN() []byte
+	GetNTilde() []byte
+	GetH1() []byte
+	GetH2() []byte
+	GetDlnproof_1() [][]byte
+	GetDlnproof_2() [][]byte
+}
+
+func modulusRules[M moduli]() []rule {
+	return []rule{
+		numbers("paillier_n", sizeResidue),
+		numbers("n_tilde", sizeResidue),
+		numbers("h1", sizeResidue),
+		numbers("h2", sizeResidue),
+		numbers("dlnproof_1", dlnProofSizes...),
+		numbers("dlnproof_2", dlnProofSizes...),
+		must("paillier_n must be odd and of 2048 bits", func(_ *Guard, _ int, m M) bool { return isModulus(number(m.GetPaillierN())) }),
+		must("n_tilde must be odd and of 2048 bits", func(_ *Guard, _ int, m M) bool { return isModulus(number(m.GetNTilde())) }),
+		must("paillier_n must not be prime", func(_ *Guard, _ int, m M) bool { return !number(m.GetPaillierN()).ProbablyPrime(0) }),
+		must("n_tilde must not be prime", func(_ *Guard, _ int, m M) bool { return !number(m.GetNTilde()).ProbablyPrime(0) }),
+		must("paillier_n must have no small factor", func(_ *Guard, _ int, m M) bool { return !hasSmallFactor(number(m.GetPaillierN())) }),
+		must("n_tilde must have no small factor", func(_ *Guard, _ int, m M) bool { return !hasSmallFactor(number(m.GetNTilde())) }),
+		must("paillier_n and n_tilde must differ", func(_ *Guard, _ int, m M) bool {
+			return number(m.GetPaillierN()).Cmp(number(m.GetNTilde())) != 0
+		}),
+		must("h1 and h2 must be different units modulo n_tilde, and neither 1 nor -1", func(_ *Guard, _ int, m M) bool {
+			h1, h2, n := number(m.GetH1()), number(m.GetH2()), number(m.GetNTilde())
+			minus := new(big.Int).Sub(n, one)
+			return isUnit(h1, n, n) && isUnit(h2, n, n) && h1.Cmp(h2) != 0 &&
+				h1.Cmp(one) != 0 && h2.Cmp(one) != 0 && h1.Cmp(minus) != 0 && h2.Cmp(minus) != 0
+		}),
+		// tss-lib slices by these counts, in a goroutine, and a large one is negative.
+		must("the counts in dlnproof_1 and dlnproof_2 must be 128", func(_ *Guard, _ int, m M) bool {
+			for _, proof := range [][][]byte{m.GetDlnproof_1(), m.GetDlnproof_2()} {
+				for i := 0; i < len(proof); i += 1 + dlnproof.Iterations {
+					if number(proof[i]).Cmp(big.NewInt(dlnproof.Iterations)) != 0 {
+						return false
+					}
 				}
 			}
-		}
-		return true
-	}),
-	{"no two parties may have a modulus, h1 or h2 in common", sharedNumbers},
+			return true
+		}),
+		{"no two parties may have a modulus, h1 or h2 in common", sharedNumbers[M]},
+	}
 }
 
 // sharedNumbers finds copied numbers. A copy of the own numbers is the sender's fault;
 // between two others it cannot be decided who was first.
-func sharedNumbers(g *Guard, from int, content tss.MessageContent) verdict {
-	m := content.(ecdsaKG1)
+func sharedNumbers[M moduli](g *Guard, from int, content tss.MessageContent) verdict {
+	m := content.(M)
 	for _, part := range g.parts {
-		other := earlier[ecdsaKG1](g, part)
-		if part == from || other == nil {
+		stored, there := g.seen[said{part, reflect.TypeFor[M]()}]
+		if part == from || !there {
 			continue
 		}
-		for _, mine := range [][]byte{m.PaillierN, m.NTilde, m.H1, m.H2} {
-			for _, theirs := range [][]byte{other.PaillierN, other.NTilde, other.H1, other.H2} {
+		other := stored.(M)
+		for _, mine := range [][]byte{m.GetPaillierN(), m.GetNTilde(), m.GetH1(), m.GetH2()} {
+			for _, theirs := range [][]byte{other.GetPaillierN(), other.GetNTilde(), other.GetH1(), other.GetH2()} {
 				if number(mine).Cmp(number(theirs)) != 0 {
 					continue
 				}
@@ -188,16 +217,20 @@ var ecdsaKeygen2Rules = []rule{
 		return len(m.DeCommitment) > 0 && g.arePoints(m.DeCommitment[1:])
 	}),
 	numbers("modProof", modProofSizes...),
-	// If W has a factor in common with N, an N that is not a product of two primes can
-	// pass.
 	must("W of modProof must be a unit modulo paillier_n with Jacobi symbol -1", func(g *Guard, from int, m ecdsaKG2) bool {
-		n := number(earlier[ecdsaKG1](g, from).GetPaillierN())
-		if len(m.ModProof) == 0 || n.Bit(0) == 0 {
-			return false
-		}
-		w := number(m.ModProof[0])
-		return isUnit(w, n, n) && big.Jacobi(w, n) == -1
+		return isBlumW(m.ModProof, earlier[ecdsaKG1](g, from).GetPaillierN())
 	}),
+}
+
+// isBlumW reports whether the W of a mod proof can be an honest one. If W has a factor
+// in common with N, an N that is not a product of two primes can pass.
+func isBlumW(proof [][]byte, modulus []byte) bool {
+	n := number(modulus)
+	if len(proof) == 0 || n.Bit(0) == 0 {
+		return false
+	}
+	w := number(proof[0])
+	return isUnit(w, n, n) && big.Jacobi(w, n) == -1
 }
 
 var ecdsaKeygen3Rules = []rule{

@@ -1,6 +1,7 @@
 package tss
 
 import (
+	"bytes"
 	"crypto/elliptic"
 	"encoding/json"
 	"errors"
@@ -23,6 +24,7 @@ import (
 // Key is what every share holder knows of a key.
 type Key struct {
 	ID        string
+	Epoch     int // of the share: from 1
 	Curve     pubkey.Curve
 	Threshold int
 	Self      int // the own part index
@@ -32,7 +34,7 @@ type Key struct {
 }
 
 // Committee returns the key's committee.
-func (k *Key) Committee() (*Committee, error) { return NewCommittee(k.Curve, k.ID, k.Parties) }
+func (k *Key) Committee() (*Committee, error) { return NewCommittee(k.Curve, k.ID, k.Epoch, k.Parties) }
 
 // Secret is the secret part of a share: tss-lib's saved data of a key, one of the two
 // by curve. It is immutable. Printing it, or encoding it as JSON, shows nothing:
@@ -95,13 +97,71 @@ func (s *Secret) PublicKey(curve pubkey.Curve) ([]byte, error) {
 	if !validPoint(curve, p) {
 		return nil, errors.New("the public key is missing or not on its curve")
 	}
+	return encodePoint(curve, p), nil
+}
+
+// Points returns the public points of a key's shares by part, encoded like the public
+// key, as 0x hex.
+func (s *Secret) Points(k *Key) ([]string, error) {
+	com, err := k.Committee()
+	if err != nil {
+		return nil, err
+	}
+	_, _, ks, points, _ := s.common()
+	out := make([]string, len(k.Parties))
+	if len(ks) != len(out) || len(points) != len(out) {
+		return nil, errors.New("the secret part is of another committee")
+	}
+	for i, part := range com.PartOf {
+		out[part-1] = pubkey.Encode(encodePoint(k.Curve, points[i]))
+	}
+	return out, nil
+}
+
+// encodePoint encodes a valid point: compressed SEC1, or RFC 8032.
+func encodePoint(curve pubkey.Curve, p *crypto.ECPoint) []byte {
 	if curve == pubkey.Ed25519 {
-		return edwards.NewPublicKey(p.X(), p.Y()).Serialize(), nil
+		return edwards.NewPublicKey(p.X(), p.Y()).Serialize()
 	}
 	var x, y secp256k1.FieldVal
 	x.SetByteSlice(p.X().Bytes())
 	y.SetByteSlice(p.Y().Bytes())
-	return secp256k1.NewPublicKey(&x, &y).SerializeCompressed(), nil
+	return secp256k1.NewPublicKey(&x, &y).SerializeCompressed()
+}
+
+// parsePoint is the inverse of encodePoint. It takes elements of the prime-order group
+// only, and no other encoding of them.
+func parsePoint(curve pubkey.Curve, b []byte) (*crypto.ECPoint, error) {
+	wrong := errors.New("a public point is not one of the group")
+	var x, y *big.Int
+	if curve == pubkey.Ed25519 {
+		key, err := edwards.ParsePubKey(b)
+		if err != nil {
+			return nil, wrong
+		}
+		x, y = key.X, key.Y
+	} else {
+		key, err := secp256k1.ParsePubKey(b)
+		if err != nil {
+			return nil, wrong
+		}
+		x, y = key.X(), key.Y()
+	}
+	p, err := crypto.NewECPoint(Curve(curve), x, y)
+	if err != nil || !validPoint(curve, p) || !isPrimeOrder(curve, p) || !bytes.Equal(encodePoint(curve, p), b) {
+		return nil, wrong
+	}
+	return p, nil
+}
+
+// isPrimeOrder reports whether a valid point is in the group that the base point
+// generates; on secp256k1 there is no other.
+func isPrimeOrder(curve pubkey.Curve, p *crypto.ECPoint) bool {
+	if curve != pubkey.Ed25519 {
+		return true
+	}
+	neutral := p.ScalarMult(Order(curve))
+	return neutral.X().Sign() == 0 && neutral.Y().Cmp(one) == 0
 }
 
 // Check returns an error unless a share can sign: it is complete; its numbers match the
@@ -180,20 +240,7 @@ func (s *Secret) CheckQuorums(k *Key) error {
 // pointAt returns the public point at x determined by the first Threshold ones.
 func (s *Secret) pointAt(k *Key, x *big.Int) (*crypto.ECPoint, error) {
 	_, _, ks, points, _ := s.common()
-	order := Curve(k.Curve).Params().N
-	var sum *crypto.ECPoint
-	for i := range k.Threshold {
-		term := points[i].ScalarMult(coefficient(ks[:k.Threshold], i, x, order))
-		if sum == nil {
-			sum = term
-			continue
-		}
-		var err error
-		if sum, err = sum.Add(term); err != nil {
-			return nil, err
-		}
-	}
-	return sum, nil
+	return interpolate(Order(k.Curve), ks[:k.Threshold], points, x)
 }
 
 // coefficient returns the Lagrange coefficient of ks[i] at x, for distinct ks other
@@ -269,7 +316,7 @@ func (s *Secret) SamePoints(other *Secret) bool {
 func (s *Secret) Moduli(k *Key) map[int]*big.Int {
 	moduli := make(map[int]*big.Int, len(k.Parties))
 	for _, m := range k.Parties {
-		key := PartyKey(k.Curve, k.ID, m.User, m.Index)
+		key := PartyKey(k.Curve, k.ID, k.Epoch, m.User, m.Index)
 		for i, other := range s.ECDSA.Ks {
 			if other.Cmp(key) == 0 {
 				moduli[m.Index] = s.ECDSA.PaillierPKs[i].N

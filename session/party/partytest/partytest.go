@@ -144,7 +144,7 @@ func (c *Committee) keygen(tb testing.TB, runs map[int]*party.Run) []*share.Shar
 func (c *Committee) SignBinding(shares []*share.Share, quorum []int, self int) party.Binding {
 	pub := shares[0].Public()
 	b := c.Binding(pub.Curve, pub.Threshold, self)
-	b.KeyID = pub.KeyID
+	b.KeyID, b.Epoch = pub.KeyID, pub.Epoch
 	b.Parties = nil
 	for _, part := range quorum {
 		b.Parties = append(b.Parties, c.Members[part-1])
