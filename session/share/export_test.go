@@ -7,6 +7,9 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/armor"
+
+	"github.com/conclave-mpc/conclave/session/internal/tss"
+	"github.com/conclave-mpc/conclave/session/pubkey"
 )
 
 // Plain returns the plaintext of a sealed share, as generic JSON.
@@ -79,3 +82,20 @@ func PlainJSON(s *Share) []byte {
 
 // OpenPlain is Open after age.
 func OpenPlain(plain []byte, outside Public) (*Share, error) { return openPlain(plain, &outside) }
+
+// Combine reports whether the secret numbers of some shares, combined as if they were of
+// one epoch, are the private key.
+func Combine(shares ...*Share) bool {
+	var secrets []*tss.Secret
+	for _, s := range shares {
+		secrets = append(secrets, s.secret)
+	}
+	sum := tss.Rebuild(shares[0].public.Curve, secrets)
+	public, err := pubkey.Decode(shares[0].public.PublicKey)
+	if err != nil {
+		panic(err)
+	}
+	k := &PrivateKey{curve: shares[0].public.Curve, public: public, scalar: new(new([32]byte))}
+	sum.FillBytes(k.bytes()[:])
+	return k.check() == nil
+}

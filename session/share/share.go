@@ -339,7 +339,3 @@ func (s *Share) Attest(id *identity.Identity, sessionID, coordinator string) (st
 	}
 	return k.Attest(id, p.Parties)
 }
-
-// Points returns the public points of the key's shares by part: 0x hex of compressed
-// SEC1, or of 32 bytes. Threshold of them determine the public key and all others.
-func (s *Share) Points() ([]string, error) { return s.secret.Points(s.public.key()) }

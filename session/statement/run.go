@@ -139,8 +139,8 @@ func (r *Run) checkReshare() error {
 	old := r.From
 	switch {
 	case old.Epoch == 0:
-		if old.Threshold != 1 || old.TotalParts != 1 || r.Epoch != 1 || old.Certificate != [32]byte{} {
-			return errors.New("an import is from a committee of one without a certificate, and makes epoch 1")
+		if old.Threshold != 1 || old.TotalParts != 1 || old.Certificate != [32]byte{} {
+			return errors.New("an import is from a committee of one without a certificate")
 		}
 	case old.Epoch < 0 || old.Epoch >= r.Epoch:
 		return fmt.Errorf("epoch %d cannot follow epoch %d", r.Epoch, old.Epoch)
