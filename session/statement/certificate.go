@@ -138,6 +138,9 @@ func parseCertificate(text []byte) (*Certificate, error) {
 // Number is the certificate's number among those of its key.
 func (c *Certificate) Number() int { return c.Epoch.Number }
 
+// Key returns the id and the account address of the certificate's key.
+func (c *Certificate) Key() (keyID, accountAddr string) { return c.Epoch.KeyID, c.Epoch.AccountAddr }
+
 // Hash names the certificate by its content. Two certificates that differ only in who
 // has consented have the same.
 func (c *Certificate) Hash() Hash { return c.Epoch.Hash() }

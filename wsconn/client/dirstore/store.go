@@ -17,9 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -28,10 +29,15 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/secret"
 )
 
-// Store is a participant.ShareStore, Journal and EvidenceStore and a trust.Store in a
+// Store is a participant.EpochStore, Journal and EvidenceStore and a trust.Store in a
 // directory of mode 0700:
 //
-//	shares/KEY~ADDRESS.json   sealed shares, one a file
+//	shares/KEY~ADDRESS.json   sealed shares of epoch 1, one a file
+//	shares/KEY~ADDRESS~EPOCH.json
+//	                          those of other epochs
+//	epochs/KEY~ADDRESS~NUMBER~HASH.json
+//	                          certificates of epochs, with the beginning of their hash
+//	epochs/KEY~ADDRESS.json   the numbers of the key that were used
 //	journal.log               the Journal, a JSON object a line, newest last
 //	evidence/SESSION~ATTEMPT~PART.json
 //	                          what convicts a party; see conclave verify --evidence
@@ -46,14 +52,14 @@ type Store struct {
 	dir string
 	fileJournal
 
-	mu sync.Mutex // held while known_identities is changed, or evidence is kept
+	mu sync.Mutex // held while a file is changed, except those of the journal
 
 	knownCache knownCache
 }
 
 // Open opens the store in dir, creating it if necessary.
 func Open(dir string) (*Store, error) {
-	for _, dir := range []string{dir, filepath.Join(dir, "shares")} {
+	for _, dir := range []string{dir, filepath.Join(dir, "shares"), filepath.Join(dir, "epochs")} {
 		if err := secret.MakeDir(dir); err != nil {
 			return nil, fmt.Errorf("open share store: %w", err)
 		}
@@ -64,52 +70,77 @@ func Open(dir string) (*Store, error) {
 // Close releases the directory.
 func (s *Store) Close() error { return s.fileJournal.close() }
 
-func (s *Store) shareFile(keyID, address string) string {
-	return filepath.Join(s.dir, "shares", fileName(keyID)+"~"+fileName(address)+".json")
+// shareFile is the file of the share of an epoch.
+func (s *Store) shareFile(keyID, address string, epoch int) string {
+	name := keyName(keyID, address)
+	if epoch > 1 {
+		name += "~" + strconv.Itoa(epoch)
+	}
+	return filepath.Join(s.dir, "shares", name+".json")
 }
 
-// Put implements [participant.ShareStore].
+// keyName begins the names of all files of a key with that address.
+func keyName(keyID, address string) string { return fileName(keyID) + "~" + fileName(address) }
+
+// Put implements [participant.ShareStore] and [participant.EpochStore].
 func (s *Store) Put(_ context.Context, shareJSON string) error {
 	public, err := share.ParsePublic(shareJSON)
 	if err != nil {
 		return fmt.Errorf("store share: %w", err)
 	}
-	if err := secret.WriteFile(s.shareFile(public.KeyID, public.AccountAddr), []byte(shareJSON)); err != nil {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	path := s.shareFile(public.KeyID, public.AccountAddr, public.Epoch)
+	if public.Epoch > 1 {
+		if held, err := os.ReadFile(path); err == nil && string(held) != shareJSON {
+			return fmt.Errorf("store share of key %s: %w", public.KeyID, participant.ErrEpochTaken)
+		}
+	}
+	if err := secret.WriteFile(path, []byte(shareJSON)); err != nil {
 		return fmt.Errorf("store share of key %s: %w", public.KeyID, err)
 	}
 	return nil
 }
 
 // Get implements [participant.ShareStore].
-func (s *Store) Get(_ context.Context, keyID, accountAddr string) (string, error) {
+func (s *Store) Get(ctx context.Context, keyID, accountAddr string) (string, error) {
 	if accountAddr != "" {
-		text, err := os.ReadFile(s.shareFile(keyID, accountAddr))
-		if errors.Is(err, fs.ErrNotExist) {
-			return "", participant.ErrNoShare
-		}
-		if err != nil {
-			return "", fmt.Errorf("read share of key %s: %w", keyID, err)
-		}
-		return string(text), nil
+		text, _, err := s.current(keyID, accountAddr)
+		return text, err
 	}
-	newest, found := "", share.Public{}
-	err := s.each(func(text string, public share.Public) {
-		if public.KeyID == keyID && (newest == "" || public.Created.After(found.Created)) {
-			newest, found = text, public
-		}
-	})
-	if err == nil && newest == "" {
-		err = participant.ErrNoShare
+	list, err := s.List(ctx)
+	if err != nil {
+		return "", err
 	}
-	return newest, err
+	for _, public := range list { // newest first
+		if public.KeyID == keyID {
+			return s.GetEpoch(ctx, keyID, public.AccountAddr, public.Epoch)
+		}
+	}
+	return "", participant.ErrNoShare
 }
 
 // List implements [participant.ShareStore].
 func (s *Store) List(context.Context) ([]share.Public, error) {
+	type key struct{ id, address string }
+	keys := map[key]bool{}
+	if err := s.each(func(_ string, public share.Public) { keys[key{public.KeyID, public.AccountAddr}] = true }); err != nil {
+		return nil, err
+	}
 	var list []share.Public
-	err := s.each(func(_ string, public share.Public) { list = append(list, public) })
+	for k := range keys {
+		_, public, err := s.current(k.id, k.address)
+		if errors.Is(err, participant.ErrNoShare) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list shares: %w", err)
+		}
+		list = append(list, public)
+	}
+	slices.SortFunc(list, func(a, b share.Public) int { return strings.Compare(a.AccountAddr, b.AccountAddr) })
 	participant.SortShares(list)
-	return list, err
+	return list, nil
 }
 
 func (s *Store) each(do func(text string, public share.Public)) error {

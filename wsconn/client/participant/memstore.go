@@ -3,6 +3,7 @@ package participant
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,27 +14,66 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/client/trust"
 )
 
-// MemStore is a ShareStore, Journal, trust.Store and EvidenceStore in memory, for tests
+// MemStore is an EpochStore, Journal, trust.Store and EvidenceStore in memory, for tests
 // and demonstrations: when the process ends, the shares are gone. The zero value
 // is ready.
 type MemStore struct {
 	memJournal
 
-	mu     sync.Mutex
-	shares []memShare
-	known  map[string]trust.Known
+	mu    sync.Mutex
+	keys  []*memKey // in the order of their first shares
+	known map[string]trust.Known
 
 	evidence []*statement.Evidence
 }
 
 const maxMemEvidence = 256 // pieces of evidence in a MemStore
 
+// memKey is what a MemStore holds of a key id with an account address.
+type memKey struct {
+	keyID, accountAddr string
+
+	shares       map[int]memShare // by epoch
+	certificates []*statement.Certificate
+	lineage      *statement.Lineage
+	numbers      Numbers
+}
+
 type memShare struct {
 	public share.Public
 	json   string
 }
 
-// Put implements [ShareStore].
+// key returns the key with that id and address, with an empty one if it is new.
+func (s *MemStore) key(keyID, accountAddr string) *memKey {
+	for _, k := range s.keys {
+		if k.keyID == keyID && k.accountAddr == accountAddr {
+			return k
+		}
+	}
+	k := &memKey{keyID: keyID, accountAddr: accountAddr, shares: map[int]memShare{}}
+	s.keys = append(s.keys, k)
+	return k
+}
+
+// epoch is the current epoch.
+func (k *memKey) epoch() int {
+	if k.lineage == nil {
+		return 1
+	}
+	return k.lineage.Epoch().Number
+}
+
+// current returns the share of the current epoch.
+func (k *memKey) current() (memShare, bool) {
+	held, ok := k.shares[k.epoch()]
+	if ok && k.lineage != nil && !IsShareOf(held.public, k.lineage.Epoch()) {
+		return memShare{}, false
+	}
+	return held, ok
+}
+
+// Put implements [ShareStore] and [EpochStore].
 func (s *MemStore) Put(_ context.Context, shareJSON string) error {
 	public, err := share.ParsePublic(shareJSON)
 	if err != nil {
@@ -41,7 +81,11 @@ func (s *MemStore) Put(_ context.Context, shareJSON string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shares = append(s.shares, memShare{public, shareJSON})
+	k := s.key(public.KeyID, public.AccountAddr)
+	if other, ok := k.shares[public.Epoch]; ok && public.Epoch > 1 && other.json != shareJSON {
+		return fmt.Errorf("store share of key %s: %w", public.KeyID, ErrEpochTaken)
+	}
+	k.shares[public.Epoch] = memShare{public, shareJSON}
 	return nil
 }
 
@@ -49,9 +93,11 @@ func (s *MemStore) Put(_ context.Context, shareJSON string) error {
 func (s *MemStore) Get(_ context.Context, keyID, accountAddr string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, held := range slices.Backward(s.shares) {
-		if held.public.KeyID == keyID && (accountAddr == "" || held.public.AccountAddr == accountAddr) {
-			return held.json, nil
+	for _, k := range slices.Backward(s.keys) {
+		if k.keyID == keyID && (accountAddr == "" || k.accountAddr == accountAddr) {
+			if held, ok := k.current(); ok {
+				return held.json, nil
+			}
 		}
 	}
 	return "", ErrNoShare
@@ -62,11 +108,92 @@ func (s *MemStore) List(context.Context) ([]share.Public, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []share.Public
-	for _, held := range slices.Backward(s.shares) {
-		list = append(list, held.public)
+	for _, k := range slices.Backward(s.keys) {
+		if held, ok := k.current(); ok {
+			list = append(list, held.public)
+		}
 	}
 	SortShares(list)
 	return list, nil
+}
+
+// Epochs implements [EpochStore].
+func (s *MemStore) Epochs(_ context.Context, keyID, accountAddr string) ([]share.Public, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.key(keyID, accountAddr)
+	var list []share.Public
+	for _, epoch := range slices.Sorted(maps.Keys(k.shares)) {
+		list = append(list, k.shares[epoch].public)
+	}
+	return list, nil
+}
+
+// GetEpoch implements [EpochStore].
+func (s *MemStore) GetEpoch(_ context.Context, keyID, accountAddr string, epoch int) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	held, ok := s.key(keyID, accountAddr).shares[epoch]
+	if !ok {
+		return "", ErrNoShare
+	}
+	return held.json, nil
+}
+
+// DeleteEpoch implements [EpochStore].
+func (s *MemStore) DeleteEpoch(_ context.Context, keyID, accountAddr string, epoch int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.key(keyID, accountAddr)
+	if epoch == k.epoch() {
+		return fmt.Errorf("delete share of key %s: %w", keyID, ErrCurrentEpoch)
+	}
+	delete(k.shares, epoch)
+	return nil
+}
+
+// PutCertificate implements [EpochStore].
+func (s *MemStore) PutCertificate(_ context.Context, c *statement.Certificate) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.key(c.Key())
+	add, err := AddCertificate(k.certificates, c)
+	if err != nil || !add {
+		return err
+	}
+	k.certificates = append(k.certificates, c)
+	k.lineage, err = statement.Head(k.certificates)
+	return err
+}
+
+// Lineage implements [EpochStore].
+func (s *MemStore) Lineage(_ context.Context, keyID, accountAddr string) (*statement.Lineage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.key(keyID, accountAddr).lineage, nil
+}
+
+// Numbers implements [EpochStore].
+func (s *MemStore) Numbers(_ context.Context, keyID, accountAddr string, change func(*Numbers) error) (Numbers, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.key(keyID, accountAddr)
+	n := k.numbers
+	n.Consents = maps.Clone(n.Consents)
+	for epoch := range k.shares {
+		n.Highest = max(n.Highest, epoch)
+	}
+	for _, c := range k.certificates {
+		n.Highest = max(n.Highest, c.Number())
+	}
+	if change != nil {
+		if err := change(&n); err != nil {
+			return Numbers{}, err
+		}
+		k.numbers = n
+		k.numbers.Consents = maps.Clone(n.Consents)
+	}
+	return n, nil
 }
 
 // PutEvidence implements [EvidenceStore].
