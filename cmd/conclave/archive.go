@@ -38,7 +38,7 @@ var (
 	archiveNames = []string{
 		identityFile, "journal.log", "known_identities", knownFile, ratesFile, policyFile, profileFile, authoritiesFile,
 	}
-	archiveDirNames = regexp.MustCompile(`^(shares|evidence)/[^./\\][^/\\]*\.json$`)
+	archiveDirNames = regexp.MustCompile(`^(shares|epochs|evidence)/[^./\\][^/\\]*\.json$`)
 )
 
 // names returns the files' names in the order in which they are restored: the
@@ -72,9 +72,14 @@ func (a archive) addDir(home, name string) error {
 		if !archiveDirNames.MatchString(inside) {
 			continue // a file that is being written
 		}
-		if a[inside], err = os.ReadFile(filepath.Join(home, name, e.Name())); err != nil {
+		text, err := os.ReadFile(filepath.Join(home, name, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // a share of an earlier epoch, deleted meanwhile
+		}
+		if err != nil {
 			return err
 		}
+		a[inside] = text
 	}
 	return nil
 }

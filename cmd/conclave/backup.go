@@ -41,10 +41,10 @@ file, and restores it.
   $ conclave login < password
   $ conclave participant --approve ~/.conclave/policy.json
 
-A backup holds the identity, the shares, the trusted and pinned identities, the
-policy with its counters, the journal, evidence, the addresses of keys, and the URLs
-of the servers with their CA certificates. It does not hold tokens and
-pre-parameters, which can be used only once.
+A backup holds the identity, the shares of all epochs with the certificates of their
+keys, the trusted and pinned identities, the policy with its counters, the journal,
+evidence, the addresses of keys, and the URLs of the servers with their CA
+certificates. It does not hold tokens and pre-parameters, which can be used only once.
 
 The passphrase has at least 8 bytes and comes from a private file or the terminal.
 If the identity is protected, the backup must use the identity's passphrase, so that
@@ -241,8 +241,8 @@ func (c *cli) noteArchive(to string, text []byte, shares []share.Public) error {
 	return nil
 }
 
-// collect reads the files of a backup: the journal before the shares, so that the
-// shares it records as stored are among them.
+// collect reads the files of a backup: the journal and the certificates before the
+// shares, so that the shares that they are about are among them.
 func (c *cli) collect(policy string) (archive, error) {
 	dir, err := c.homeDir()
 	if err != nil {
@@ -263,7 +263,7 @@ func (c *cli) collect(policy string) (archive, error) {
 		}
 		files[name] = text
 	}
-	for _, name := range []string{"shares", "evidence"} {
+	for _, name := range []string{"epochs", "shares", "evidence"} {
 		if err := files.addDir(dir, name); err != nil {
 			return nil, err
 		}
@@ -372,6 +372,11 @@ func checkBackup(files archive, passphrase []byte) (content, error) {
 	}
 	found := content{Identity: id.Public().Fingerprint(), Shares: []string{}, Files: files.names()}
 	for _, name := range found.Files {
+		if strings.HasPrefix(name, "epochs/") {
+			if err := dirstore.CheckEpochFile(files[name]); err != nil {
+				return content{}, fmt.Errorf("%s: %w", name, err)
+			}
+		}
 		if !strings.HasPrefix(name, "shares/") {
 			continue
 		}

@@ -3,8 +3,6 @@ package dirstore
 import (
 	"bufio"
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,7 +16,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/statement"
@@ -30,7 +27,7 @@ import (
 // each. Shares above epoch 1 have the public part of their epoch and the sealed part of
 // epoch 1: a store does not open shares.
 type aging struct {
-	ids          []*identity.Identity
+	*partytest.Committee
 	keyID        string
 	address      string
 	shares       map[int]string
@@ -46,55 +43,12 @@ func newAging(t *testing.T, epochs int) *aging {
 		t.Fatal(err)
 	}
 	public := shares[0].Public()
-	a := &aging{c.Identities, public.KeyID, public.AccountAddr, map[int]string{1: text}, map[int]*statement.Certificate{}}
-	k := statement.Attested{
-		SessionID: "kg-1", KeyID: public.KeyID, Epoch: 1, Coordinator: "alice", Curve: public.Curve, Threshold: 2,
-		Participants: []string{public.Parties[0].User, public.Parties[1].User}, AccountAddr: public.AccountAddr, PublicKey: public.PublicKey,
-	}
-	var attestations []string
-	for i, s := range shares {
-		one, err := s.Attest(c.Identities[i], k.SessionID, k.Coordinator)
-		if err != nil {
-			t.Fatal(err)
-		}
-		attestations = append(attestations, one.String())
-	}
-	if a.certificates[1], err = statement.FirstCertificate(k, attestations); err != nil {
-		t.Fatal(err)
-	}
+	a := &aging{c, public.KeyID, public.AccountAddr, map[int]string{1: text}, map[int]*statement.Certificate{1: c.FirstCertificate(t, shares)}}
 	for n := 2; n <= epochs; n++ {
-		a.certificates[n], a.shares[n] = a.certify(t, n, a.certificates[n-1])
+		a.certificates[n] = c.Refreshed(t, a.certificates[n-1], n)
+		a.shares[n] = strings.Replace(text, `"epoch":1,`, fmt.Sprintf(`"epoch":%d,`, n), 1)
 	}
 	return a
-}
-
-// certify makes an epoch that follows a certificate, and the first party's share of it.
-func (a *aging) certify(t *testing.T, number int, parent *statement.Certificate) (*statement.Certificate, string) {
-	t.Helper()
-	e := *parent.Epoch
-	link := parent.Link()
-	e.Number, e.Parent, e.SessionID, e.Points = number, &link, fmt.Sprint("rs-", number), nil
-	for range e.Members {
-		pub, _, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		e.Points = append(e.Points, pubkey.Encode(pub))
-	}
-	c := &statement.Certificate{Epoch: &e}
-	for i, id := range a.ids {
-		attested, err := e.Attest(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		consent, err := e.Consent(id, parent.Epoch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.Attestations = append(c.Attestations, attested)
-		c.Consents = append(c.Consents, statement.PartConsent{Part: i + 1, Consent: consent})
-	}
-	return c, strings.Replace(a.shares[1], `"epoch":1,`, fmt.Sprintf(`"epoch":%d,`, number), 1)
 }
 
 // eachEpochStore runs a test with every EpochStore.
@@ -228,43 +182,25 @@ func TestEpochsOfAStore(t *testing.T) {
 func TestShareOfAnotherCommittee(t *testing.T) {
 	t.Parallel()
 	a := newAging(t, 2)
-	other := *a.certificates[2]
-	e := *other.Epoch
-	other.Epoch = &e
+	e := *a.certificates[2].Epoch
 	e.Members = slices.Clone(e.Members)
 	e.Members[0].User = "someone else"
-	other.Attestations, other.Consents = nil, nil
-	for i, id := range a.ids {
-		attested, err := e.Attest(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		consent, err := e.Consent(id, a.certificates[1].Epoch)
-		if err != nil {
-			t.Fatal(err)
-		}
-		other.Attestations = append(other.Attestations, attested)
-		other.Consents = append(other.Consents, statement.PartConsent{Part: i + 1, Consent: consent})
-	}
+	other := a.Certify(t, &e, a.certificates[1])
 	want := 2
-	if l, err := statement.Head([]*statement.Certificate{a.certificates[1], a.certificates[2], &other}); err != nil {
+	if l, err := statement.Head([]*statement.Certificate{a.certificates[1], a.certificates[2], other}); err != nil {
 		t.Fatal(err)
-	} else if l.Head() == &other {
+	} else if l.Head() == other {
 		want = 0
 	}
 	eachEpochStore(t, func(t *testing.T, s participant.EpochStore) {
 		ctx := context.Background()
 		err := errors.Join(s.Put(ctx, a.shares[1]), s.Put(ctx, a.shares[2]), s.PutCertificate(ctx, a.certificates[1]),
-			s.PutCertificate(ctx, a.certificates[2]), s.PutCertificate(ctx, &other))
+			s.PutCertificate(ctx, a.certificates[2]), s.PutCertificate(ctx, other))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got := a.epochOf(t, s); got != want {
 			t.Errorf("the current share is of epoch %d, want %d", got, want)
-		}
-		alone := *a.certificates[1]
-		if err := s.DeleteEpoch(ctx, a.keyID, a.address, alone.Number()); err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -27,14 +27,14 @@ func CheckShare(shareJSON string, id *identity.Identity) (share.Public, error) {
 }
 
 // RestoreShare puts a share from a backup into a store, once [CheckShare] has
-// accepted it. A share of the same key and address already in the store is replaced
-// only by an identical one.
+// accepted it. A share of the same key, address and epoch already in the store is
+// replaced only by an identical one.
 func RestoreShare(ctx context.Context, store ShareStore, shareJSON string, id *identity.Identity) (share.Public, error) {
 	public, err := CheckShare(shareJSON, id)
 	if err != nil {
 		return public, err
 	}
-	stored, err := store.Get(ctx, public.KeyID, public.AccountAddr)
+	stored, err := shareOf(ctx, store, public)
 	switch {
 	case errors.Is(err, ErrNoShare):
 		return public, store.Put(ctx, shareJSON)
@@ -44,4 +44,12 @@ func RestoreShare(ctx context.Context, store ShareStore, shareJSON string, id *i
 		return public, fmt.Errorf("the store has another file of the share of key %s with address %s; move that away first", public.KeyID, public.AccountAddr)
 	}
 	return public, nil
+}
+
+// shareOf returns the share that a store has of the same epoch.
+func shareOf(ctx context.Context, store ShareStore, p share.Public) (string, error) {
+	if epochs, ok := store.(EpochStore); ok {
+		return epochs.GetEpoch(ctx, p.KeyID, p.AccountAddr, p.Epoch)
+	}
+	return store.Get(ctx, p.KeyID, p.AccountAddr)
 }
