@@ -189,7 +189,7 @@ func TestCertificateIsRefused(t *testing.T) {
 		return g
 	}
 	with := func(change func(*Certificate)) generation {
-		c := Certificate{good.Epoch, slices.Clone(good.Attestations), slices.Clone(good.Consents)}
+		c := Certificate{Epoch: good.Epoch, Attestations: slices.Clone(good.Attestations), Consents: slices.Clone(good.Consents)}
 		change(&c)
 		return generation{&c, good.ids}
 	}
@@ -225,10 +225,10 @@ func TestCertificateIsRefused(t *testing.T) {
 		"another key":                  {unsigned(func(e *Epoch) { e.KeyID = "key-2" }), "signed by bob"},
 		"another curve and address": {changed(func(e *Epoch) {
 			e.Curve, e.PublicKey, e.AccountAddr, e.Points = pubkey.Secp256k1, secp[0], address, secp[1:]
-		}), "the key's curve"},
+		}), "about the key"},
 		"another public key": {changed(func(e *Epoch) {
 			e.PublicKey, e.AccountAddr = stranger.Epoch.PublicKey, stranger.Epoch.AccountAddr
-		}), "the key's public key"},
+		}), "about the key"},
 		"another address":     {unsigned(func(e *Epoch) { e.AccountAddr = stranger.Epoch.AccountAddr }), "address is not that"},
 		"another chain code":  {changed(func(e *Epoch) { e.ChainCode = "0x" + strings.Repeat("ab", 32) }), "the key's chain code"},
 		"another origin":      {changed(func(e *Epoch) { e.Origin = Imported }), "the key's origin"},
@@ -248,7 +248,7 @@ func TestCertificateIsRefused(t *testing.T) {
 		"no points":        {unsigned(func(e *Epoch) { e.Points = nil }), "0 share points"},
 		"a point too few":  {unsigned(func(e *Epoch) { e.Points = e.Points[:2] }), "2 share points"},
 		"of another key":   {foreign, "it follows number 1"},
-		"no epoch":         {generation{&Certificate{}, nil}, "no epoch"},
+		"no epoch":         {generation{&Certificate{}, nil}, "either an epoch"},
 		"an unknown curve": {unsigned(func(e *Epoch) { e.Curve = "p256" }), "curve"},
 	} {
 		err := tc.c.Verify(first.Certificate)
@@ -286,7 +286,7 @@ func TestFirstCertificateIsRefused(t *testing.T) {
 	} {
 		e := *first.Epoch
 		e.Members = slices.Clone(e.Members)
-		c := &Certificate{&e, slices.Clone(first.Attestations), nil}
+		c := &Certificate{Epoch: &e, Attestations: slices.Clone(first.Attestations)}
 		change(c, &e)
 		if err := c.Verify(nil); err == nil {
 			t.Errorf("%s: verified", name)

@@ -13,7 +13,20 @@ import (
 type Lineage struct {
 	before *Lineage // without head
 	head   *Certificate
-	epoch  *Epoch // the current one
+	state  state
+}
+
+// state is what the certificates of a lineage say of the key.
+type state struct {
+	current      *Certificate // of the current epoch
+	coordinators []string     // sorted, not changed in place
+	archived     bool
+	destroyed    bool
+}
+
+// first is the state of a key with one certificate: its coordinator is who requested it.
+func first(c *Certificate) state {
+	return state{current: c, coordinators: []string{c.Epoch.Coordinator}}
 }
 
 // VerifyLineage verifies a whole chain, from the first epoch on and without gaps. Who
@@ -36,17 +49,31 @@ func VerifyLineage(list []*Certificate) (*Lineage, error) {
 // Next verifies a certificate that follows the last one and returns the lineage with
 // it. The first of a key follows a nil lineage.
 func (l *Lineage) Next(c *Certificate) (*Lineage, error) {
-	if err := c.verify(l); err != nil {
+	next, err := c.verify(l)
+	if err != nil {
 		return nil, fmt.Errorf("certificate %d: %w", c.Number(), err)
 	}
-	return &Lineage{before: l, head: c, epoch: c.Epoch}, nil
+	return &Lineage{before: l, head: c, state: next}, nil
 }
 
 // Epoch is the current epoch: the last one of the lineage.
-func (l *Lineage) Epoch() *Epoch { return l.epoch }
+func (l *Lineage) Epoch() *Epoch { return l.state.current.Epoch }
 
-// Head is the last certificate.
+// Current is the certificate of the current epoch.
+func (l *Lineage) Current() *Certificate { return l.state.current }
+
+// Head is the last certificate: that of the current epoch, or of an entry after it.
 func (l *Lineage) Head() *Certificate { return l.head }
+
+// Archived reports whether the key signs no more until it is unarchived.
+func (l *Lineage) Archived() bool { return l.state.archived }
+
+// Destroyed reports whether the key is destroyed, for ever.
+func (l *Lineage) Destroyed() bool { return l.state.destroyed }
+
+// Coordinators returns the user ids that may request something of the key, sorted: that
+// of the first epoch, and those that entries have added and not removed.
+func (l *Lineage) Coordinators() []string { return slices.Clone(l.state.coordinators) }
 
 // Certificates returns the chain, beginning with the first.
 func (l *Lineage) Certificates() []*Certificate {
@@ -59,10 +86,15 @@ func (l *Lineage) Certificates() []*Certificate {
 }
 
 // compare orders two lineages of one key: the one that counts is greater. The higher
-// epoch does; of two with one number, the one whose certificate has the lower hash.
+// epoch does; of two with one number, the one whose certificate has the lower hash. With
+// one current epoch, entries decide in the same way: they never lead to another epoch.
 func (l *Lineage) compare(m *Lineage) int {
-	a, b := l.epoch.Hash(), m.epoch.Hash()
-	return cmp.Or(cmp.Compare(l.epoch.Number, m.epoch.Number), bytes.Compare(b[:], a[:]))
+	return cmp.Or(l.state.current.compare(m.state.current), l.head.compare(m.head))
+}
+
+func (c *Certificate) compare(d *Certificate) int {
+	a, b := c.Hash(), d.Hash()
+	return cmp.Or(cmp.Compare(c.Number(), d.Number()), bytes.Compare(b[:], a[:]))
 }
 
 // Head verifies certificates of one key in any order, among which there may be several
@@ -78,7 +110,7 @@ func Head(list []*Certificate) (*Lineage, error) {
 	var best *Lineage
 	for _, c := range ascending {
 		var parent *Lineage
-		switch link := c.Epoch.Parent; {
+		switch link := c.Parent(); {
 		case link == nil && first != nil && first.Hash() != c.Hash():
 			return nil, errors.New("verify lineage: there are two first certificates")
 		case link == nil:

@@ -24,8 +24,8 @@ func TestLineageIsRefused(t *testing.T) {
 	}{
 		"nothing":              {nil, "no certificate"},
 		"a gap":                {list(first, third), "it follows number 2"},
-		"no beginning":         {list(second, third), "the first epoch"},
-		"another order":        {list(second, first), "the first epoch"},
+		"no beginning":         {list(second, third), "the first certificate"},
+		"another order":        {list(second, first), "the first certificate"},
 		"one twice":            {list(first, second, second), "it follows number 1"},
 		"the first twice":      {list(first, first), "no parent"},
 		"another key's first":  {list(stranger, second), "it follows number 1"},

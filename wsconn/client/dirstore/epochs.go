@@ -31,7 +31,10 @@ type certificateFile struct {
 	name   string
 	number int
 	hash   string // its first digits
+	entry  bool   // not of an epoch
 }
+
+const entrySuffix = "~entry" // of names of certificates that are not of an epoch
 
 // current returns the share of the current epoch. Without one the error is a
 // participant.ErrNoShare.
@@ -68,17 +71,25 @@ func (s *Store) current(keyID, accountAddr string) (string, share.Public, error)
 	return text, public, nil
 }
 
-// certificateFiles lists the certificates of a key, those of the current epoch first.
+// certificateFiles lists the certificates of a key: those of epochs first, and of these
+// the current one's.
 func (s *Store) certificateFiles(keyID, accountAddr string) ([]certificateFile, error) {
 	var files []certificateFile
 	err := s.named("epochs", keyName(keyID, accountAddr)+"~", func(name, rest string) {
 		number, hash, ok := strings.Cut(rest, "~")
 		n, err := strconv.Atoi(number)
 		if ok && err == nil {
-			files = append(files, certificateFile{name, n, hash})
+			hash, entry := strings.CutSuffix(hash, entrySuffix)
+			files = append(files, certificateFile{name, n, hash, entry})
 		}
 	})
 	slices.SortFunc(files, func(a, b certificateFile) int {
+		if a.entry != b.entry {
+			if b.entry {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(cmp.Compare(b.number, a.number), strings.Compare(a.hash, b.hash))
 	})
 	return files, err
@@ -105,7 +116,7 @@ func (s *Store) certificate(f certificateFile) (*statement.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read certificate: %w", err)
 	}
-	c, err := statement.ParseCertificate(string(text))
+	c, err := statement.ParseAnyCertificate(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.name, err)
 	}
@@ -182,14 +193,22 @@ func (s *Store) GetEpoch(_ context.Context, keyID, accountAddr string, epoch int
 }
 
 // DeleteEpoch implements [participant.EpochStore].
-func (s *Store) DeleteEpoch(_ context.Context, keyID, accountAddr string, epoch int) error {
+func (s *Store) DeleteEpoch(ctx context.Context, keyID, accountAddr string, epoch int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	files, err := s.certificateFiles(keyID, accountAddr)
 	if err != nil {
 		return err
 	}
-	if len(files) == 0 && epoch == 1 || len(files) > 0 && epoch == files[0].number {
+	current := len(files) == 0 && epoch == 1 || len(files) > 0 && epoch == files[0].number
+	if current && slices.ContainsFunc(files, func(f certificateFile) bool { return f.entry }) {
+		l, err := s.Lineage(ctx, keyID, accountAddr)
+		if err != nil {
+			return err
+		}
+		current = !l.Destroyed()
+	}
+	if current {
 		return fmt.Errorf("delete share of key %s: %w", keyID, participant.ErrCurrentEpoch)
 	}
 	if err := s.removeShare(keyID, accountAddr, epoch); err != nil {
@@ -240,8 +259,11 @@ func (s *Store) PutCertificate(_ context.Context, c *statement.Certificate) erro
 	if err != nil || !add {
 		return err
 	}
-	name := fmt.Sprintf("%s~%d~%s.json", keyName(keyID, accountAddr), c.Number(), c.Hash().String()[2:2+hashDigits])
-	if err := secret.WriteFile(filepath.Join(s.dir, "epochs", name), []byte(c.String())); err != nil {
+	name := fmt.Sprintf("%s~%d~%s", keyName(keyID, accountAddr), c.Number(), c.Hash().String()[2:2+hashDigits])
+	if c.Epoch == nil {
+		name += entrySuffix
+	}
+	if err := secret.WriteFile(filepath.Join(s.dir, "epochs", name+".json"), []byte(c.String())); err != nil {
 		return fmt.Errorf("store certificate %d of key %s: %w", c.Number(), keyID, err)
 	}
 	return nil
@@ -316,7 +338,7 @@ func (s *Store) numbers(keyID, accountAddr string) (participant.Numbers, error) 
 // CheckEpochFile returns an error unless text is the content of a file of the
 // directory epochs. It does not verify a certificate's signatures.
 func CheckEpochFile(text []byte) error {
-	_, err := statement.ParseCertificate(string(text))
+	_, err := statement.ParseAnyCertificate(string(text))
 	if err == nil {
 		return nil
 	}

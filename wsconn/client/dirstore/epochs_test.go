@@ -205,6 +205,57 @@ func TestShareOfAnotherCommittee(t *testing.T) {
 	})
 }
 
+// TestEntriesOfAStore: entries lead to no other epoch, and only the end of the key lets
+// go of its share.
+func TestEntriesOfAStore(t *testing.T) {
+	t.Parallel()
+	a := newAging(t, 2)
+	entry := func(l *statement.Lineage, kind statement.EntryType) *statement.Certificate {
+		t.Helper()
+		e := &statement.Entry{
+			KeyID: a.keyID, AccountAddr: a.address, SessionID: "en-1", Number: l.Head().Number() + 1, Parent: l.Head().Link(),
+			Type: kind, Coordinator: "alice",
+		}
+		c := &statement.Certificate{Entry: e}
+		for i, id := range a.Identities {
+			text, err := e.Consent(id, l.Epoch())
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Consents = append(c.Consents, statement.PartConsent{Part: i + 1, Consent: text})
+		}
+		return c
+	}
+	eachEpochStore(t, func(t *testing.T, s participant.EpochStore) {
+		ctx := context.Background()
+		err := errors.Join(s.Put(ctx, a.shares[1]), s.Put(ctx, a.shares[2]), s.PutCertificate(ctx, a.certificates[1]), s.PutCertificate(ctx, a.certificates[2]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kind := range []statement.EntryType{statement.Archive, statement.Destroy} {
+			if err := s.DeleteEpoch(ctx, a.keyID, a.address, 2); !errors.Is(err, participant.ErrCurrentEpoch) {
+				t.Errorf("before %s: got %v, want ErrCurrentEpoch", kind, err)
+			}
+			l, err := s.Lineage(ctx, a.keyID, a.address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.PutCertificate(ctx, entry(l, kind)); err != nil {
+				t.Fatal(err)
+			}
+			if got := a.epochOf(t, s); got != 2 {
+				t.Errorf("after %s: the current share is of epoch %d", kind, got)
+			}
+		}
+		if err := s.DeleteEpoch(ctx, a.keyID, a.address, 2); err != nil {
+			t.Errorf("of a destroyed key: %v", err)
+		}
+		if n, err := s.Numbers(ctx, a.keyID, a.address, nil); err != nil || n.Highest != 4 {
+			t.Errorf("the highest number is %d, %v", n.Highest, err)
+		}
+	})
+}
+
 func TestNumbers(t *testing.T) {
 	t.Parallel()
 	hash := func(b byte) statement.Hash { return statement.Hash{b} }

@@ -36,7 +36,8 @@ import (
 //	shares/KEY~ADDRESS~EPOCH.json
 //	                          those of other epochs
 //	epochs/KEY~ADDRESS~NUMBER~HASH.json
-//	                          certificates of epochs, with the beginning of their hash
+//	                          certificates of epochs, with the beginning of their hash,
+//	                          and those of entries, whose names end in ~entry
 //	epochs/KEY~ADDRESS.json   the numbers of the key that were used
 //	journal.log               the Journal, a JSON object a line, newest last
 //	evidence/SESSION~ATTEMPT~PART.json

@@ -145,7 +145,7 @@ func (s *MemStore) DeleteEpoch(_ context.Context, keyID, accountAddr string, epo
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.key(keyID, accountAddr)
-	if epoch == k.epoch() {
+	if epoch == k.epoch() && !(k.lineage != nil && k.lineage.Destroyed()) {
 		return fmt.Errorf("delete share of key %s: %w", keyID, ErrCurrentEpoch)
 	}
 	delete(k.shares, epoch)
