@@ -37,8 +37,8 @@ var allowed = map[string][]string{
 	"session/preparams":                   {"session/internal/codec", "session/internal/testonly", "session/internal/tss"},
 	"session/share":                       {"session/identity", "session/internal/codec", "session/internal/tss", "session/pubkey", "session/statement"},
 	"session/party":                       {"session/identity", "session/internal/tss", "session/preparams", "session/pubkey", "session/share", "session/statement"},
-	"session":                             {"session/identity", "session/pubkey", "session/statement", "wsconn/wire"},
-	"session/service":                     {"session", "session/audit", "session/pubkey", "session/statement", "wsconn/wire"},
+	"session":                             {"session/pubkey", "wsconn/wire"},
+	"session/service":                     {"session", "session/audit", "session/pubkey", "wsconn/wire"},
 	"cluster/store/sessions":              {"cluster/internal/redisx", "session", "session/pubkey", "wsconn/wire", "session/service"},
 	"wsconn":                              {"session/audit", "wsconn/auth", "wsconn/limit", "wsconn/wire"},
 	"wsconn/httpapi":                      {"session", "session/audit", "session/service", "wsconn/auth", "wsconn/limit", "wsconn/wire"},
@@ -54,7 +54,7 @@ var allowed = map[string][]string{
 	"wsconn/client/participant":       {"session/identity", "session/party", "session/policy", "session/preparams", "session/pubkey", "session/share", "session/statement", "wsconn/client", "wsconn/client/internal/quiet", "wsconn/client/request", "wsconn/client/trust", "wsconn/wire"},
 	"wsconn/client/dirstore":          {"session/identity", "session/policy", "session/preparams", "session/share", "session/statement", "wsconn/client/participant", "wsconn/client/trust", "wsconn/secret"},
 	"wsconn/client/internal/livetest": {"cluster/node", "session/identity", "wsconn/auth", "wsconn/client", "wsconn/client/participant", "wsconn/wire"}, // a node, for examples
-	"wsconn/client/clienttest":        {"session", "session/pubkey", "wsconn/wire"},
+	"wsconn/client/clienttest":        {"session", "session/pubkey", "session/statement", "wsconn/wire"},
 	"wsconn/client/internal/servers":  {"wsconn/wire"},
 	"wsconn/client/internal/quiet":    {},
 

@@ -33,8 +33,9 @@ const (
 
 // The kinds of request, as in [statement.Request].
 const (
-	keygen = "keygen"
-	sign   = "sign"
+	keygen  = statement.Keygen
+	sign    = statement.Sign
+	reshare = statement.Reshare
 )
 
 // Policy decides about requests by rules; without a matching rule it declines. JSON form:
@@ -45,8 +46,9 @@ const (
 //	    "rate": {"count": 10, "per": "24h"}
 //	}]}
 //
-// A rule must have name, coordinators, kinds and keys; one for keygens also
-// participants, the only permitted committee members; one for signings the permitted
+// A rule must have name, coordinators, kinds and keys; one for keygens or reshares also
+// participants, the only permitted members of the new committee; one for reshares also
+// min_threshold, the lowest permitted threshold of that; one for signings the permitted
 // data: "text", a list of regular expressions of which one must match all of the data;
 // "ethereum", see [EthereumRule]; or "any_data": true. With text and any_data it lists
 // the "hashes" too. "*" stands for any key or participant; a coordinator must be named.
@@ -71,6 +73,7 @@ type rule struct {
 	Text         []pattern     `json:"text"`
 	Ethereum     *EthereumRule `json:"ethereum"`
 	AnyData      bool          `json:"any_data"`
+	MinThreshold int           `json:"min_threshold"`
 	Rate         *rate         `json:"rate"`
 }
 
@@ -184,7 +187,7 @@ const maxPolicyDepth = 8
 
 // check refuses a rule with missing fields or fields that do not apply.
 func (r *rule) check() error {
-	keygens, signs := slices.Contains(r.Kinds, keygen), slices.Contains(r.Kinds, sign)
+	keygens, signs, reshares := slices.Contains(r.Kinds, keygen), slices.Contains(r.Kinds, sign), slices.Contains(r.Kinds, reshare)
 	contents := 0
 	for _, given := range []bool{len(r.Text) > 0, r.Ethereum != nil, r.AnyData} {
 		if given {
@@ -196,10 +199,14 @@ func (r *rule) check() error {
 		return errors.New("a rule must have a name")
 	case len(r.Coordinators) == 0 || len(r.Kinds) == 0 || len(r.Keys) == 0:
 		return errors.New("coordinators, kinds and keys must be listed")
-	case slices.ContainsFunc(r.Kinds, func(k string) bool { return k != keygen && k != sign }):
-		return errors.New("kinds are keygen and sign")
-	case keygens && len(r.Participants) == 0:
-		return errors.New("a rule for keygens lists the participants")
+	case slices.ContainsFunc(r.Kinds, func(k string) bool { return k != keygen && k != sign && k != reshare }):
+		return errors.New("kinds are keygen, sign and reshare")
+	case (keygens || reshares) && len(r.Participants) == 0:
+		return errors.New("a rule for keygens or reshares lists the participants")
+	case reshares && r.MinThreshold < 2:
+		return errors.New("a rule for reshares has a min_threshold of 2 or more")
+	case !reshares && r.MinThreshold != 0:
+		return errors.New("min_threshold is for reshares")
 	case signs && contents != 1:
 		return errors.New("a rule for signings has one of text, ethereum and any_data")
 	case !signs && (contents != 0 || len(r.Hashes) > 0):
@@ -277,13 +284,21 @@ func (r *rule) allows(q statement.Request) (mine bool, why string) {
 	if !slices.Contains(r.Coordinators, q.Coordinator) || !slices.Contains(r.Kinds, q.Kind) || !listed(r.Keys, q.KeyID) {
 		return false, ""
 	}
-	for _, user := range q.Participants {
+	users := q.Participants
+	for _, m := range q.Members {
+		users = append(slices.Clip(users), m.User)
+	}
+	for _, user := range users {
 		if len(r.Participants) > 0 && !listed(r.Participants, user) {
 			return true, user + " is not one of the participants"
 		}
 	}
 	switch {
 	case q.Kind == keygen:
+		return true, ""
+	case q.Kind == reshare && q.Threshold < r.MinThreshold:
+		return true, fmt.Sprintf("threshold %d is below %d", q.Threshold, r.MinThreshold)
+	case q.Kind == reshare:
 		return true, ""
 	case r.Ethereum != nil:
 		return true, r.Ethereum.refuses(q)

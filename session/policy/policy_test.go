@@ -109,7 +109,7 @@ func TestPolicyIsStrict(t *testing.T) {
 		"no coordinators":      {`"coordinators": ["frank"], `, ``, "must be listed"},
 		"any coordinator":      {`["frank"]`, `["*"]`, "not a user id"},
 		"no kinds":             {`"kinds": ["keygen"], `, ``, "must be listed"},
-		"another kind":         {`["keygen"]`, `["reshare"]`, "keygen and sign"},
+		"another kind":         {`["keygen"]`, `["export"]`, "keygen, sign and reshare"},
 		"no keys":              {`"keys": ["k1", "k2"], `, ``, "must be listed"},
 		"a bad key":            {`"k2"`, `"k 2"`, "not an id"},
 		"no participants":      {`, "participants": ["bob", "carol", "dave"]`, ``, "lists the participants"},

@@ -15,7 +15,7 @@ type waiter struct {
 	requestID string
 	keyID     string
 	sessionID string            // "" until the server has sent it; guarded by Client.mu
-	outcome   chan wire.Payload // one of *wire.KeygenConfirm, *wire.SignComplete
+	outcome   chan wire.Payload // one of *wire.KeygenConfirm, *wire.SignComplete, *wire.ReshareConfirm
 	refused   chan *wire.Error
 }
 
@@ -82,6 +82,31 @@ func (c *Client) Sign(ctx context.Context, r request.Sign) (request.Signature, e
 		return request.Signature{}, err
 	}
 	return p.Result(out.(*wire.SignComplete))
+}
+
+// Reshare requests a new epoch of a key, waits for it, and verifies its certificate.
+// Errors are those of Keygen, and ErrNotCertified; ErrNotPinned for a new member that is
+// not pinned, before anything is sent. Until it succeeds the key's present epoch counts,
+// whatever the error. The caller keeps the certificate, and names the epoch as MinEpoch
+// in later requests to sign.
+func (c *Client) Reshare(ctx context.Context, r request.Reshare) (request.NewEpoch, error) {
+	if r.RequestID == "" {
+		r.RequestID = c.requestID()
+	}
+	if err := c.awaitUser(ctx); err != nil {
+		return request.NewEpoch{}, err
+	}
+	p, err := c.asker().Reshare(r)
+	if err != nil {
+		return request.NewEpoch{}, err
+	}
+	m := p.Request.Wire()
+	w := &waiter{kind: request.KindReshare, requestID: r.RequestID, keyID: m.KeyID, sessionID: m.SessionID}
+	out, err := c.await(ctx, w, m)
+	if err != nil {
+		return request.NewEpoch{}, err
+	}
+	return p.Result(out.(*wire.ReshareConfirm))
 }
 
 func (c *Client) asker() request.Asker {

@@ -12,6 +12,11 @@ type (
 	KeygenRequest = request.Keygen
 	// SignRequest requests a signature.
 	SignRequest = request.Sign
+	// ReshareRequest requests a new epoch of a key; see [request.Refresh] and
+	// [request.Replace].
+	ReshareRequest = request.Reshare
+	// NewEpoch is a certified epoch.
+	NewEpoch = request.NewEpoch
 	// Key is a generated key.
 	Key = request.Key
 	// Signature is a verified signature.

@@ -44,7 +44,11 @@ func (c *Client) take(ctx context.Context, m wire.Message, p wire.Payload) error
 	case *wire.SignComplete:
 		c.ended(request.KindSign, m.RequestID, p.SessionID, p.KeyID, p)
 		c.emitOutcome(request.Ended{Kind: request.KindSign, SessionID: p.SessionID, KeyID: p.KeyID, Status: p.Status, Reason: p.Reason, Culprits: p.Culprits})
-	case *wire.KeygenInvite, *wire.SignInvite, *wire.KeygenParams, *wire.SignParams, *wire.TSSMessage, *wire.SessionEnded:
+	case *wire.ReshareConfirm:
+		c.ended(request.KindReshare, m.RequestID, p.SessionID, p.KeyID, p)
+		c.emitOutcome(request.Ended{Kind: request.KindReshare, SessionID: p.SessionID, KeyID: p.KeyID, Status: p.Status, Reason: p.Reason, Culprits: p.Culprits})
+	case *wire.KeygenInvite, *wire.SignInvite, *wire.KeygenParams, *wire.SignParams, *wire.TSSMessage, *wire.SessionEnded,
+		*wire.ReshareInvite, *wire.ReshareParams, *wire.ReshareAttested, *wire.EpochCertified:
 		if c.service == nil {
 			// It is for the same user's participant, which is not running. It must
 			// find it in its mailbox when it does.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -36,9 +37,14 @@ type Server struct {
 	Sessions map[string]*session.Session
 	Shares   map[string]string // key/part
 	Keys     map[string]session.Session
-	heard    []heard
-	sockets  int
-	stopped  bool
+	Lineages map[string][]*statement.Certificate // of keys, ascending
+	highest  map[string]int                      // numbers used, by key
+	reshares map[string]*reshare                 // by session
+	// minEpochs are those of signings, by session.
+	minEpochs map[string]int
+	heard     []heard
+	sockets   int
+	stopped   bool
 
 	// Hooks, called with mu held.
 	Refuse  func(user string, m wire.Message, p wire.Payload) *wire.Error // before it takes effect
@@ -47,6 +53,9 @@ type Server struct {
 	Welcome func(user, token string) (closeCode int)
 	Expired map[string]bool // tokens that have expired
 	Mute    string          // whose round messages are dropped
+
+	OldFirst int  // how many of the old committee must accept before a reshare begins, if more than the threshold
+	Withhold bool // keep the certificate of a reshare from everybody
 }
 
 type heard struct {
@@ -71,6 +80,7 @@ func New(t *testing.T) *Server {
 	f := &Server{
 		t: t, Users: map[string]*User{}, Sessions: map[string]*session.Session{}, Shares: map[string]string{},
 		Keys: map[string]session.Session{}, Expired: map[string]bool{},
+		Lineages: map[string][]*statement.Certificate{}, highest: map[string]int{}, reshares: map[string]*reshare{}, minEpochs: map[string]int{},
 	}
 	srv := httptest.NewServer(http.HandlerFunc(f.serve))
 	f.URL = srv.URL
@@ -317,6 +327,7 @@ func (f *Server) apply(user string, u *User, m wire.Message, p wire.Payload) (wi
 		if s.ID == "" {
 			s.ID = "sg-" + m.RequestID
 		}
+		f.minEpochs[s.ID] = p.MinEpoch
 		s.Phase, s.Attempt, s.Signers, s.EndedAt, s.Coordinator = "", 0, nil, time.Time{}, user
 		s.Parties, s.SignedRequest = nil, p.SignedRequest
 		return f.request(s.ID, m.RequestID, s, key.Users(), p.Participants...)
@@ -332,11 +343,25 @@ func (f *Server) apply(user string, u *User, m wire.Message, p wire.Payload) (wi
 		if s := f.Sessions[p.SessionID]; e == nil && !slices.ContainsFunc(s.Parties, func(p session.Party) bool { return p.Result == "" }) {
 			_, _ = f.step(p.SessionID, session.KeyStored{})
 			f.Keys[p.KeyID] = *s
+			f.first(*s)
 		}
 		return reply, e
 	case *wire.SignResult:
 		return f.step(p.SessionID, session.Signed{From: user, Party: p.PartIndex, Signature: p.Signature})
+	case *wire.ReshareRequest:
+		return f.requestReshare(user, m.RequestID, p)
+	case *wire.ReshareResponse:
+		return f.reshareAnswer(user, p)
+	case *wire.ReshareComplete:
+		return f.reshareComplete(p)
+	case *wire.ReshareConsent:
+		return f.reshareConsent(p)
+	case *wire.CertificateGet:
+		return f.certificates(user, p)
 	case *wire.PartyFailed:
+		if f.reshares[p.SessionID] != nil {
+			return f.reshareFailed(p)
+		}
 		return f.step(p.SessionID, session.PartyFailed{From: user, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits})
 	case *wire.SessionCancel:
 		return f.step(p.SessionID, session.Cancel{From: user})
@@ -390,6 +415,7 @@ func (f *Server) say(s session.Session, out []session.Outgoing) {
 		if p, ok := o.Payload.(*wire.SignParams); ok {
 			p.ShareJSON = f.Shares[fmt.Sprint(s.KeyID, "/", p.PartIndex)]
 		}
+		f.epochs(o.Payload)
 		f.Mail(o.To, o.RequestID, o.Payload)
 	}
 }
@@ -397,6 +423,8 @@ func (f *Server) say(s session.Session, out []session.Outgoing) {
 func (f *Server) relay(user string, p *wire.TSSMessage) (wire.Payload, *wire.Error) {
 	s := f.Sessions[p.SessionID]
 	switch {
+	case f.reshares[p.SessionID] != nil:
+		return f.reshareRelay(user, p)
 	case s == nil:
 		return nil, wire.Errorf(wire.CodeNotFound, "no such session")
 	case s.PartIndex(user) != p.From:

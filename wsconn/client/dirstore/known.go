@@ -176,6 +176,20 @@ func (s *Store) Pin(user, fingerprint string) error {
 	})
 }
 
+// Adopt implements [trust.Adopter].
+func (s *Store) Adopt(user string, id identity.Public) error {
+	return s.changeKnown(func(list []trust.Known, lines map[string]string) error {
+		as := id.String()
+		if i, ok := findKnown(list, user); ok && list[i].Pinned {
+			as = id.Fingerprint()
+		} else if !ok && len(list) >= maxKnown {
+			return errKnownFull
+		}
+		lines[user] = user + " " + as + "\n"
+		return nil
+	})
+}
+
 // Forget removes the identity of a user, and reports whether one was known.
 func (s *Store) Forget(user string) (known bool, err error) {
 	err = s.changeKnown(func(_ []trust.Known, lines map[string]string) error {

@@ -27,7 +27,7 @@ func ApproveAll(ctx context.Context, inv Invitation) (bool, string, error) {
 func ApproveUnsigned(context.Context, Invitation) (bool, string, error) { return true, "", nil }
 
 // SignedOnly passes requests signed by a pinned coordinator to approve, and
-// declines all others. With [Config.SignedOnly] a client does that before it
+// declines all others, and reshares with new identities that are not pinned. With [Config.SignedOnly] a client does that before it
 // records the invitation, which is cheaper under a flood.
 func SignedOnly(approve Approver) Approver {
 	return func(ctx context.Context, inv Invitation) (bool, string, error) {
@@ -47,7 +47,7 @@ func signedOnly(inv Invitation) string {
 	case !inv.Signer.Pinned:
 		return fmt.Sprintf("the identity of %s %s, and this participant approves without asking", inv.Coordinator, trust.ReasonNotPinned)
 	}
-	return ""
+	return inv.unconfirmed()
 }
 
 // ByPolicy decides requests signed by a pinned coordinator by a policy, and

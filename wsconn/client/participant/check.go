@@ -36,7 +36,7 @@ func signInvitation(m *wire.SignInvite) Invitation {
 	return Invitation{
 		Kind: request.KindSign, SessionID: m.SessionID, KeyID: m.KeyID, Coordinator: m.Coordinator, PartIndex: m.PartIndex,
 		Participants: m.Participants, Deadline: m.Deadline, Data: m.Data, Hash: m.Hash, Digest: m.Digest,
-		AccountAddr: m.AccountAddr, MinEpoch: m.MinEpoch, SignedRequest: m.SignedRequest,
+		AccountAddr: m.AccountAddr, Epoch: m.Epoch, MinEpoch: m.MinEpoch, SignedRequest: m.SignedRequest,
 	}
 }
 
@@ -69,7 +69,13 @@ func (p *participant) checkSign(ctx context.Context, inv Invitation) (Invitation
 	if inv, err = digested(inv); err != nil {
 		return inv, nil, err
 	}
-	sealed, err := p.cfg.Shares.Get(ctx, inv.KeyID, inv.AccountAddr)
+	if inv.MinEpoch > inv.epoch() {
+		return inv, nil, fmt.Errorf("the request is valid from epoch %d on, and the server asks under epoch %d", inv.MinEpoch, inv.epoch())
+	}
+	if err := p.checkEpochOf(ctx, inv); err != nil {
+		return inv, nil, err
+	}
+	sealed, err := p.sealedShare(ctx, inv)
 	if errors.Is(err, ErrNoShare) {
 		return inv, nil, nil // it may come with the parameters
 	}
@@ -110,6 +116,8 @@ func (p *participant) checkShare(inv Invitation, held share.Public) error {
 		return errors.New("the share is of another key")
 	case held.AccountAddr != inv.AccountAddr || held.Curve != inv.Curve:
 		return errors.New("the share is of another account address")
+	case held.Epoch != inv.epoch():
+		return fmt.Errorf("the share is of epoch %d, not %d", held.Epoch, inv.epoch())
 	case held.PartIndex != inv.PartIndex || held.User != p.link.User():
 		return errors.New("the share is of another part")
 	}
@@ -149,7 +157,7 @@ func checkKeygenParams(inv Invitation, m *wire.KeygenParams) ([]identity.Member,
 
 // checkSignParams returns the signers of an attempt.
 func checkSignParams(inv Invitation, m *wire.SignParams) ([]identity.Member, error) {
-	same := inv.Kind == request.KindSign && m.KeyID == inv.KeyID && m.Data == inv.Data && m.Hash == inv.Hash && m.Digest == inv.Digest &&
+	same := inv.Kind == request.KindSign && max(m.Epoch, 1) == inv.epoch() && m.KeyID == inv.KeyID && m.Data == inv.Data && m.Hash == inv.Hash && m.Digest == inv.Digest &&
 		m.PartIndex == inv.PartIndex
 	if !same {
 		return nil, errDiffer

@@ -84,6 +84,23 @@ type Convicted struct {
 	Kept             string // where, by the store; empty without a store for it
 }
 
+// Certified reports that a certificate of a key's epoch was verified and stored.
+type Certified struct {
+	KeyID, AccountAddr string
+	Epoch              int
+}
+
+// ShareMissing reports that this party is a member of a certified epoch of which its
+// share is not here, or does not belong to the certificate. It keeps its older shares.
+type ShareMissing struct {
+	KeyID, AccountAddr string
+	Epoch              int
+	Err                error
+}
+
+func (Certified) IsEvent()    {}
+func (ShareMissing) IsEvent() {}
+
 func (Invited) IsEvent()   {}
 func (Answered) IsEvent()  {}
 func (Preparing) IsEvent() {}

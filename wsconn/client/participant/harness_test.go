@@ -235,6 +235,12 @@ func makeOnce(t *testing.T) {
 // to the participants' configurations.
 func trioWithKey(t *testing.T, change func(*Config)) (*clienttest.Server, []*peer, *client.Client, request.Key) {
 	t.Helper()
+	f, peers, key := threeWithKey(t, change)
+	return f, peers, coordinator(t, f), key
+}
+
+func threeWithKey(t *testing.T, change func(*Config)) (*clienttest.Server, []*peer, request.Key) {
+	t.Helper()
 	makeOnce(t)
 	f := clienttest.New(t)
 	var peers []*peer
@@ -257,7 +263,7 @@ func trioWithKey(t *testing.T, change func(*Config)) (*clienttest.Server, []*pee
 	f.Mu.Lock()
 	f.Keys["made"] = s
 	f.Mu.Unlock()
-	return f, peers, coordinator(t, f), request.Key{KeyID: "made", Curve: pubkey.Ed25519, AccountAddr: s.AccountAddr, PublicKey: s.PublicKey}
+	return f, peers, request.Key{KeyID: "made", Curve: pubkey.Ed25519, AccountAddr: s.AccountAddr, PublicKey: s.PublicKey}
 }
 
 func makeKey(t *testing.T, c *client.Client, curve pubkey.Curve) request.Key {

@@ -19,7 +19,7 @@ type Invitation struct {
 	Curve        pubkey.Curve `json:"curve"`        // of a signing: by its account address, or the share
 	Threshold    int          `json:"threshold"`    // of a signing: 0 without a share in the store
 	PartIndex    int          `json:"part_index"`   // this party's
-	Participants []string     `json:"participants"` // user ids: of a keygen the committee, of a signing the invited
+	Participants []string     `json:"participants"` // user ids: of a keygen or reshare the committee, of a signing the invited
 	Deadline     time.Time    `json:"deadline,omitzero"`
 
 	// Of a signing.
@@ -27,7 +27,12 @@ type Invitation struct {
 	Hash        string `json:"hash,omitempty"`   // how data is hashed; see pubkey.Digest
 	Digest      string `json:"digest,omitempty"` // 0x hex, the signed value
 	AccountAddr string `json:"account_addr,omitempty"`
+	Epoch       int    `json:"epoch,omitempty"`     // of the shares that are to sign; 0 from servers without epochs
 	MinEpoch    int    `json:"min_epoch,omitempty"` // the signing is valid under this epoch and later ones; 0 for every epoch
+
+	// Reshare is for a reshare, nil otherwise. There Threshold and Participants are those
+	// of the new committee, and PartIndex is the first of this party's places.
+	Reshare *Reshare `json:"reshare,omitempty"`
 
 	// SignedRequest is the coordinator's signature over all of the above except the
 	// part index and the deadline, which are the server's; in a keygen so is the

@@ -35,11 +35,21 @@ func (p *participant) invited(ctx context.Context, inv Invitation) error {
 	if err != nil {
 		return fmtJournal(err)
 	}
-	if known {
+	if known && !movesOn(inv, r) {
 		p.again(inv, r)
 		return nil
 	}
 	checked, err := p.examine(ctx, inv)
+	var moved *errMoved
+	switch {
+	case errors.As(err, &moved): // no answer that stands: the server learns of the epoch, and invites again
+		p.behind(inv, err)
+		return nil
+	case known && err == nil && r.Answer == Accepted && sameRequest(inv, r.Invitation):
+		return p.acceptAgain(ctx, inv, checked)
+	case known:
+		p.forget(inv.SessionID)
+	}
 	reason := ""
 	if err != nil {
 		reason = err.Error()
@@ -88,7 +98,7 @@ func (p *participant) again(inv Invitation, r Record) {
 
 // mayRespond reports whether there is room for an optional answer.
 func (p *participant) mayRespond() bool {
-	return p.link.Unanswered(wire.TypeKeygenResponse, wire.TypeSignResponse) < maxResponses
+	return p.link.Unanswered(wire.TypeKeygenResponse, wire.TypeSignResponse, wire.TypeReshareResponse) < maxResponses
 }
 
 // admit returns why an invitation cannot wait here, "" if it can. If there is no
@@ -256,12 +266,12 @@ func (p *participant) decide(ctx context.Context, t *task, checked *Invitation) 
 
 // consult calls the approver.
 func (p *participant) consult(ctx context.Context, a account, inv Invitation) (ok bool, reason string) {
-	if inv.Kind == request.KindKeygen {
+	if inv.Kind != request.KindSign {
 		p.mu.Lock()
 		counted := p.countKeygen(a, inv.SessionID, time.Now())
 		p.mu.Unlock()
 		if !counted {
-			return false, "too many keys were asked for in the last hour"
+			return false, "too many keys or reshares were asked for in the last hour"
 		}
 		defer func() {
 			if !ok {
@@ -301,6 +311,11 @@ func (p *participant) decided(ctx context.Context, t *task, inv Invitation, ok b
 	t.record.Answer = Declined
 	if ok {
 		t.record.Answer = Accepted
+	}
+	if inv.Reshare != nil && ok { // but for the places that this party takes
+		own := *t.record.Invitation.Reshare
+		own.Places = inv.Reshare.Places
+		t.record.Invitation.Reshare, t.record.Invitation.PartIndex = &own, inv.PartIndex
 	}
 	r := t.record
 	p.mu.Unlock()
@@ -344,15 +359,21 @@ func (p *participant) closing(ctx context.Context, r Record) func(wire.Ack, *wir
 func (p *participant) examine(ctx context.Context, inv Invitation) (Invitation, error) {
 	var holders []string
 	checked, err := inv, error(nil)
-	if inv.Kind == request.KindKeygen {
+	switch inv.Kind {
+	case request.KindKeygen:
 		err = p.checkKeygen(inv)
-	} else {
+	case request.KindReshare:
+		checked, err = p.checkReshare(ctx, inv)
+	default:
 		checked, holders, err = p.checkSign(ctx, inv)
 	}
 	if err != nil {
 		return checked, err
 	}
-	return p.checkSigner(checked, holders)
+	if checked, err = p.checkSigner(checked, holders); err == nil && inv.Kind == request.KindReshare {
+		err = pinnedSigner(checked)
+	}
+	return checked, err
 }
 
 // claim records that a signed keygen request is used for the invitation's session,

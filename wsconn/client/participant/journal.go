@@ -15,9 +15,14 @@ type Record struct {
 	// Attempt is the newest attempt begun, 0 before the first. It is written before
 	// the MPC begins, and neither it nor an earlier one is run again.
 	Attempt int `json:"attempt,omitempty"`
-	// Generated is the account address of the share that a keygen made, written
+	// Generated is the account address of the share that a keygen or reshare made, written
 	// once the share is stored.
 	Generated string `json:"generated,omitempty"`
+	// Epoch is, in a reshare, the number of the attempt in which Generated was made.
+	Epoch int `json:"epoch,omitempty"`
+	// Gave is the newest attempt of a reshare in which this party has given its old
+	// share to a committee without it.
+	Gave int `json:"gave,omitempty"`
 	// Ended says that the session needs no further work.
 	Ended bool `json:"ended,omitempty"`
 	// Rank says which account's places the session takes.

@@ -147,7 +147,7 @@ func (l *Ledger) Get(id string) (Record, bool) {
 func (r Record) slim() Record {
 	if r.Answer == Declined {
 		inv := &r.Invitation
-		inv.Data, inv.Digest, inv.SignedRequest, inv.Participants, inv.Signer = "", "", "", nil, nil
+		inv.Data, inv.Digest, inv.SignedRequest, inv.Participants, inv.Signer, inv.Reshare = "", "", "", nil, nil, nil
 	}
 	return r
 }

@@ -237,6 +237,14 @@ func (s *MemStore) Pin(user, fingerprint string) error {
 	return err
 }
 
+// Adopt implements [trust.Adopter].
+func (s *MemStore) Adopt(user string, id identity.Public) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.know(trust.Known{User: user, Fingerprint: id.Fingerprint(), Pinned: s.known[user].Pinned})
+	return nil
+}
+
 func (s *MemStore) know(k trust.Known) {
 	if s.known == nil {
 		s.known = map[string]trust.Known{}

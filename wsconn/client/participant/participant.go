@@ -1,5 +1,5 @@
 // Package participant holds shares of keys: it answers invitations, and takes part in
-// key generations and signings.
+// key generations, signings and reshares.
 //
 // Start here: [Serve] does all of it for a client of package wsconn/client.
 //
@@ -35,7 +35,8 @@
 // [Participant.Serve] owns all goroutines and returns when these have ended: those
 // of the client, one for each question to the approver and each run, one that makes
 // pre-parameters, and one that ends waits that last too long. The mutexes guard
-// their own struct's fields and are not held over I/O.
+// their own struct's fields and are not held over I/O, but for the one that switches
+// epochs, of which there is one change at a time.
 package participant
 
 import (
@@ -61,6 +62,9 @@ type Config struct {
 	// PinnedOnly it refuses those not pinned by hand. Known and Trust, where
 	// nil, are those of Shares if it is a [trust.Store] too; else Trust is required.
 	Trust trust.Policy
+	// Epochs keeps the epochs of keys. Zero value means Shares, if it is an [EpochStore]
+	// too; without one reshares are declined.
+	Epochs EpochStore
 	// Evidence keeps evidence that convicts a party. Zero value means Shares, if it
 	// is an [EvidenceStore] too.
 	Evidence EvidenceStore
@@ -86,12 +90,13 @@ type Config struct {
 	// calling the approver, and without recording them: for approvers that would
 	// decline them anyway, see the function [SignedOnly].
 	SignedOnly bool
-	// KeygensPerHour is how many keygens of one coordinator are approved in an
-	// hour, and of all unknown ones together: each costs a set of pre-parameters
+	// KeygensPerHour is how many keygens and reshares of one coordinator are approved in
+	// an hour, and of all unknown ones together: each costs a set of pre-parameters
 	// and the place of a share. Zero value means 120, a negative one no bound.
 	KeygensPerHour int
 	// SignSilence and KeygenSilence are how long a run may wait for others before
-	// it names them and fails. Zero values mean 15 seconds and 2 minutes.
+	// it names them and fails; KeygenSilence is for a reshare too. Zero values mean 15
+	// seconds and 2 minutes.
 	SignSilence   time.Duration
 	KeygenSilence time.Duration
 }
@@ -122,6 +127,12 @@ func (cfg *Config) setDefaults() {
 		if cfg.Trust.Trust == nil {
 			cfg.Trust.Trust = s.Trust
 		}
+	}
+	if a, ok := cfg.Shares.(trust.Adopter); ok && cfg.Trust.Adopt == nil {
+		cfg.Trust.Adopt = a.Adopt
+	}
+	if cfg.Epochs == nil {
+		cfg.Epochs, _ = cfg.Shares.(EpochStore)
 	}
 	if cfg.Evidence == nil {
 		cfg.Evidence, _ = cfg.Shares.(EvidenceStore)

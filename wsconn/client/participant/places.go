@@ -150,6 +150,11 @@ func (inv *Invitation) size() int {
 	for _, user := range inv.Participants {
 		n += jsonSize(user) + 16
 	}
+	if r := inv.Reshare; r != nil {
+		for _, m := range slices.Concat(r.From.Members, r.To.Members) {
+			n += jsonSize(m.User) + len(m.Identity) + 200
+		}
+	}
 	return n
 }
 

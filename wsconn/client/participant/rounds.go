@@ -29,28 +29,33 @@ type early struct {
 	m       party.Message
 }
 
-// attach makes the run known to the reader, and passes it the early messages. It
-// reports false if a newer attempt has begun.
-func (p *participant) attach(t *task, a attempt, run *party.Run) bool {
+// attach makes the runs of an attempt known to the reader, and passes them the early
+// messages. It reports false if a newer attempt has begun.
+func (p *participant) attach(t *task, a attempt) bool {
 	p.mu.Lock()
 	if t.record.Attempt != a.number {
 		p.mu.Unlock()
 		return false
 	}
-	t.run = run
+	t.runs = a.runs
 	came := slices.Clone(t.early)
 	t.keepLater(a.number)
 	p.mu.Unlock()
 	for _, e := range came {
 		if e.attempt == a.number {
-			p.accept(t, a.inv, a.number, run, e.m)
+			p.accept(t, a.inv, a.number, a.runs, e.m)
 		}
 	}
 	return true
 }
 
-// relay sends a round message to the other parties, through the server.
+// relay sends a round message to the other parties, through the server. This party's
+// other run gets it at once.
 func (p *participant) relay(t *task, a attempt, m party.Message) {
+	p.accept(t, a.inv, a.number, a.runs, m)
+	if a.runs[m.To] != nil {
+		return
+	}
 	p.send(a.inv.SessionID, &wire.TSSMessage{
 		SessionID: a.inv.SessionID, Attempt: a.number, From: m.From, To: m.To,
 		Body: base64.StdEncoding.EncodeToString(m.Body), Sig: base64.StdEncoding.EncodeToString(m.Sig),
@@ -75,10 +80,10 @@ func (p *participant) roundMessage(seq uint64, m *wire.TSSMessage) {
 	switch {
 	case t == nil || t.record.Answer != Accepted || m.Attempt < t.record.Attempt, m.Attempt == t.record.Attempt && t.over:
 		p.mu.Unlock() // of a session or attempt not run here
-	case m.Attempt == t.record.Attempt && t.run != nil:
-		run, inv := t.run, t.record.Invitation
+	case m.Attempt == t.record.Attempt && t.runs != nil:
+		runs, inv := t.runs, t.record.Invitation
 		p.mu.Unlock()
-		p.accept(t, inv, m.Attempt, run, msg)
+		p.accept(t, inv, m.Attempt, runs, msg)
 	case !p.keeps(t, len(body)):
 		p.mu.Unlock()
 		p.log.Warn().Str("session", m.SessionID).Int("party", m.From).Msg("too many round messages before their run, one dropped")
@@ -108,7 +113,19 @@ func (p *participant) keeps(t *task, size int) bool {
 	return all <= maxEarlyTotal
 }
 
-func (p *participant) accept(t *task, inv Invitation, attempt int, run *party.Run, m party.Message) {
+// accept passes a message to those of this party's runs that it is for.
+func (p *participant) accept(t *task, inv Invitation, attempt int, runs map[int]*party.Run, m party.Message) {
+	for place, run := range runs {
+		if place != m.From && (m.To == 0 || m.To == place) {
+			if inv.Reshare != nil {
+				inv.PartIndex = place
+			}
+			p.acceptBy(t, inv, attempt, run, m)
+		}
+	}
+}
+
+func (p *participant) acceptBy(t *task, inv Invitation, attempt int, run *party.Run, m party.Message) {
 	err := run.Accept(m)
 	var fault *party.Error
 	switch {

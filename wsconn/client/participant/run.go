@@ -25,6 +25,14 @@ type attempt struct {
 	number  int
 	members []identity.Member
 	share   string // of a signing: as the server sent it, may be empty
+
+	// epoch is that of the shares, of a reshare the new one. certificate is, in a signing,
+	// the hash of its certificate as the server says, "" if it has none.
+	epoch       int
+	certificate string
+	places      []int              // of a reshare: this party's
+	runs        map[int]*party.Run // this party's, by part or place
+	quiet       bool               // another run of this party tells of the attempt
 }
 
 func (a attempt) parts() []int {
@@ -56,15 +64,20 @@ func (p *participant) keygenParams(ctx context.Context, m *wire.KeygenParams) er
 func (p *participant) signParams(ctx context.Context, m *wire.SignParams) error {
 	return p.begin(ctx, m.SessionID, m.Attempt, func(inv Invitation) (attempt, error) {
 		members, err := checkSignParams(inv, m)
-		return attempt{inv: inv, number: m.Attempt, members: members, share: m.ShareJSON}, err
+		return attempt{
+			inv: inv, number: m.Attempt, members: members, share: m.ShareJSON, epoch: inv.epoch(), certificate: m.Certificate,
+		}, err
 	})
 }
 
-// maxRuns is the highest attempt that is run, far beyond a server's needs. An
-// attempt of a keygen burns a set of pre-parameters.
+// maxRuns is the highest attempt that is run, as many as a server needs or far more. An
+// attempt of a keygen or reshare burns a set of pre-parameters.
 func maxRuns(kind request.Kind) int {
-	if kind == request.KindKeygen {
+	switch kind {
+	case request.KindKeygen:
 		return 4
+	case request.KindReshare:
+		return 16
 	}
 	return 64
 }
@@ -99,7 +112,7 @@ func (p *participant) begin(ctx context.Context, sessionID string, number int, c
 	if t.stop != nil {
 		t.stop()
 	}
-	t.record.Attempt, t.stop, t.run, t.over = number, stop, nil, false
+	t.record.Attempt, t.stop, t.runs, t.over = number, stop, nil, false
 	seqs := t.current()
 	p.mu.Unlock()
 	p.link.Release(seqs...)
@@ -126,13 +139,16 @@ func (p *participant) giveUp(t *task, inv Invitation, number int, err error) {
 	p.mu.Lock()
 	mine := t.record.Attempt == number && !t.over
 	if mine {
-		t.over, t.run = true, nil
+		t.over, t.runs = true, nil
 		t.keepLater(number)
 		t.stop()
 	}
 	p.mu.Unlock()
 	p.convict(inv, number, err)
-	if mine {
+	var moved *errMoved
+	if mine && errors.As(err, &moved) {
+		p.moved(inv, number, err)
+	} else if mine {
 		p.link.IdentityChanged(err, inv.Kind, inv.SessionID, inv.KeyID)
 		p.failed(inv, number, err.Error(), culpritsOf(err))
 	}
@@ -141,12 +157,20 @@ func (p *participant) giveUp(t *task, inv Invitation, number int, err error) {
 // execute runs an attempt from its preparation to its report. It ends early with
 // ctx: when the session ends, a newer attempt begins, or the client stops.
 func (p *participant) execute(ctx context.Context, t *task, a attempt) {
+	if a.inv.Kind == request.KindReshare {
+		p.executeReshare(ctx, t, a)
+		return
+	}
 	run, err := p.prepare(ctx, t, a)
 	if err == nil {
 		defer run.Close()
 		if source, ok := p.cfg.PreParams.(interface{ Busy(n int) }); ok {
 			source.Busy(1)
 			defer source.Busy(-1)
+		}
+		a.runs = map[int]*party.Run{a.inv.PartIndex: run}
+		if !p.attach(t, a) {
+			return // a newer attempt; ctx has ended
 		}
 		err = p.drive(ctx, t, a, run)
 	}
@@ -238,16 +262,7 @@ func (p *participant) takePreParams(ctx context.Context, t *task) (*preparams.Se
 }
 
 func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, error) {
-	sealed, err := p.cfg.Shares.Get(ctx, a.inv.KeyID, a.inv.AccountAddr)
-	if errors.Is(err, ErrNoShare) {
-		if sealed, err = a.share, nil; sealed == "" {
-			err = errors.New("there is no share of the key here")
-		}
-	}
-	if err != nil {
-		return nil, p.local(err, "the share store cannot be read")
-	}
-	held, err := share.Open(sealed, p.identity)
+	held, err := p.shareToSign(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -270,7 +285,7 @@ func (p *participant) prepareSign(ctx context.Context, a attempt) (*party.Run, e
 		return nil, err
 	}
 	b := p.binding(a)
-	b.TotalParts = public.TotalParts
+	b.TotalParts, b.Epoch = public.TotalParts, public.Epoch
 	return party.NewSign(party.SignConfig{
 		Binding: b, Identity: p.identity, Share: held, Digest: digest, Concurrency: p.cfg.Concurrency,
 	})
@@ -292,15 +307,14 @@ func sameParties(held share.Public, signers []identity.Member) error {
 // drive starts a run and carries its messages until it ends. Its error is the
 // run's, or that others have been silent for too long.
 func (p *participant) drive(ctx context.Context, t *task, a attempt, run *party.Run) error {
-	if !p.attach(t, a, run) {
-		return context.Canceled // a newer attempt; ctx has ended
-	}
 	if err := run.Start(); err != nil && !errors.Is(err, party.ErrEnded) {
 		return err
 	}
-	p.link.Emit(Started{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, a.parts()})
+	if a.inv.Kind != request.KindReshare {
+		p.link.Emit(Started{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, a.parts()})
+	}
 	silence := p.cfg.SignSilence
-	if a.inv.Kind == request.KindKeygen {
+	if a.inv.Kind != request.KindSign {
 		silence = p.cfg.KeygenSilence
 	}
 	watch := watch{since: time.Now()}
@@ -322,7 +336,7 @@ func (p *participant) drive(ctx context.Context, t *task, a attempt, run *party.
 				waiting := run.Waiting()
 				return &blamed{fmt.Errorf("no word from part %s for %s", wire.FormatParts(waiting), silence), waiting}
 			}
-			if watch.stuck() {
+			if watch.stuck() && !a.quiet {
 				p.link.Emit(Waiting{
 					a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, watch.round, watch.rounds, watch.waiting, a.users(watch.waiting),
 				})
@@ -330,7 +344,7 @@ func (p *participant) drive(ctx context.Context, t *task, a attempt, run *party.
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if watch.turned(run) {
+		if watch.turned(run) && !a.quiet {
 			p.link.Emit(Round{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, watch.round, watch.rounds})
 		}
 	}
@@ -354,7 +368,7 @@ func (p *participant) generated(ctx context.Context, t *task, a attempt, held *s
 	}
 	p.mu.Lock()
 	t.record.Generated = public.AccountAddr
-	t.over, t.run = true, nil
+	t.over, t.runs = true, nil
 	r := t.record
 	p.mu.Unlock()
 	if err := p.write(ctx, r); err != nil {
@@ -375,7 +389,7 @@ func (p *participant) complete(inv Invitation, public share.Public, sealed strin
 
 func (p *participant) signed(t *task, a attempt, signature []byte) {
 	p.mu.Lock()
-	t.over, t.run = true, nil
+	t.over, t.runs = true, nil
 	p.mu.Unlock()
 	p.send(a.inv.SessionID, &wire.SignResult{
 		KeyID: a.inv.KeyID, PartIndex: a.inv.PartIndex, Signature: pubkey.Encode(signature), SessionID: a.inv.SessionID,

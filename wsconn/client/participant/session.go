@@ -41,8 +41,16 @@ type participant struct {
 
 	mu       sync.Mutex
 	sessions map[string]*task
-	waiting  []*task             // of sessions, those not yet passed to the approver, by arrival
-	keygens  map[account][]asked // of the last hour
+	waiting  []*task              // of sessions, those not yet passed to the approver, by arrival
+	keygens  map[account][]asked  // of the last hour
+	fetched  map[string]time.Time // when the certificates of a key were last asked for
+
+	// switching is held over the store's I/O while certificates, consents and epochs
+	// change. It is never taken with mu held.
+	switching sync.Mutex
+	staged    []staged // certificates that cannot be verified yet, oldest first
+
+	news chan struct{} // closed, and replaced, when a certificate has been stored; guarded by mu
 }
 
 // task is one session that has not ended. Its fields are guarded by
@@ -56,16 +64,18 @@ type task struct {
 	lapse   func()             // removes it if its deadline has passed
 	end     func(cause error)  // ends the wait and the question; the first cause stays
 	stop    context.CancelFunc // ends the run of the newest attempt
-	run     *party.Run         // of the newest attempt, once it is ready
+	runs    map[int]*party.Run // of the newest attempt, once they are ready, by part or place
 	over    bool               // the newest attempt's run has ended
 	wanting bool               // a set of pre-parameters is wanted for it
 	early   []early
 	bytes   int // of early
+
+	attested *pendingConsent // of a reshare: the newest statement to consent to
 }
 
 func newParticipant(cfg Config) *participant {
 	return &participant{
-		cfg: cfg, sessions: map[string]*task{}, keygens: map[account][]asked{},
+		cfg: cfg, sessions: map[string]*task{}, keygens: map[account][]asked{}, fetched: map[string]time.Time{}, news: make(chan struct{}),
 		declines: quiet.Budget{Most: maxDeclines}, changes: quiet.Budget{Most: maxDeclines},
 	}
 }
@@ -84,6 +94,9 @@ func (p *participant) Start(ctx context.Context, l *client.Link) error {
 	p.tasks.Go(func() {
 		p.cfg.PreParams.Run(ctx, func(found, of int) { p.link.Emit(Preparing{found, of}) })
 	})
+	if err := p.resumeEpochs(ctx, records); err != nil {
+		return err
+	}
 	for _, r := range records {
 		if err := p.resume(ctx, r); err != nil {
 			return err
@@ -110,6 +123,8 @@ func (p *participant) resume(ctx context.Context, r Record) error {
 	case r.Attempt == 0:
 		p.answer(r.Invitation, r.Answer == Accepted, "", nil)
 		p.want(t)
+	case r.Invitation.Reshare != nil:
+		p.resumeReshare(ctx, t, r)
 	case r.Generated != "":
 		p.report(ctx, r)
 	default:
@@ -162,6 +177,19 @@ func (p *participant) Receive(ctx context.Context, seq uint64, payload wire.Payl
 		return p.keygenParams(ctx, m)
 	case *wire.SignParams:
 		return p.signParams(ctx, m)
+	case *wire.ReshareInvite:
+		inv, err := reshareInvitation(m)
+		if err != nil {
+			p.log.Warn().Err(err).Str("session", m.SessionID).Msg("invitation to a reshare is not valid")
+			return nil
+		}
+		return p.invited(ctx, inv)
+	case *wire.ReshareParams:
+		return p.reshareParams(ctx, m)
+	case *wire.ReshareAttested:
+		return p.attestedBy(ctx, seq, m)
+	case *wire.EpochCertified:
+		return p.certified(ctx, m)
 	case *wire.TSSMessage:
 		p.roundMessage(seq, m)
 	case *wire.SessionEnded:
@@ -203,6 +231,9 @@ func (p *participant) remove(sessionID string) []uint64 {
 	for _, e := range t.early {
 		seqs = append(seqs, e.seq)
 	}
+	if t.attested != nil {
+		seqs = append(seqs, t.attested.seq)
+	}
 	t.early, t.bytes = nil, 0
 	t.end(nil)
 	if t.stop != nil {
@@ -221,9 +252,12 @@ func (p *participant) answer(inv Invitation, ok bool, reason string, done func(w
 
 func (p *participant) respond(inv Invitation, ok bool, reason string, done func(wire.Ack, *wire.Error)) {
 	var m wire.Payload
-	if inv.Kind == request.KindKeygen {
+	switch inv.Kind {
+	case request.KindKeygen:
 		m = &wire.KeygenResponse{KeyID: inv.KeyID, PartIndex: inv.PartIndex, Response: &ok, SessionID: inv.SessionID, Reason: reason}
-	} else {
+	case request.KindReshare:
+		m = p.reshareResponse(inv, ok, reason)
+	default:
 		m = &wire.SignResponse{KeyID: inv.KeyID, PartIndex: inv.PartIndex, Response: &ok, SessionID: inv.SessionID, Reason: reason}
 	}
 	p.send(inv.SessionID, m, done)
@@ -247,12 +281,13 @@ func (p *participant) send(sessionID string, m wire.Payload, done func(wire.Ack,
 // errEnded is the error of messages for a session that has just ended.
 var errEnded = wire.Errorf(wire.CodeSessionEnded, "the session has ended")
 
-// want announces that a keygen will need pre-parameters.
+// want announces that a new share will need pre-parameters.
 func (p *participant) want(t *task) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	inv := t.record.Invitation
-	if inv.Kind == request.KindKeygen && isSecp256k1(inv.Curve) && !t.wanting && p.sessions[inv.SessionID] == t {
+	makes := inv.Kind == request.KindKeygen || inv.Reshare != nil && inv.Reshare.newPlace() > 0
+	if makes && isSecp256k1(inv.Curve) && !t.wanting && p.sessions[inv.SessionID] == t {
 		t.wanting = true
 		p.cfg.PreParams.Want()
 	}
@@ -260,7 +295,9 @@ func (p *participant) want(t *task) {
 
 // failed reports that this party cannot continue an attempt.
 func (p *participant) failed(inv Invitation, attempt int, reason string, culprits []int) {
-	culprits = slices.DeleteFunc(slices.Clone(culprits), func(i int) bool { return i == inv.PartIndex })
+	culprits = slices.DeleteFunc(slices.Clone(culprits), func(i int) bool {
+		return i == inv.PartIndex || inv.Reshare != nil && slices.Contains(inv.Reshare.Places, i)
+	})
 	reason = oneLine(reason, wire.MaxReasonBytes)
 	p.log.Warn().Str("session", inv.SessionID).Str("key", inv.KeyID).Int("attempt", attempt).Ints("culprits", culprits).
 		Str("reason", reason).Msg("cannot go on")

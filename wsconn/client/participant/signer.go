@@ -20,9 +20,13 @@ func (inv Invitation) request() statement.Request {
 		Threshold: inv.Threshold, Participants: inv.Participants,
 		Data: inv.Data, Hash: inv.Hash, Digest: inv.Digest, AccountAddr: inv.AccountAddr,
 	}
-	if inv.Kind == request.KindKeygen {
+	switch inv.Kind {
+	case request.KindKeygen:
 		r.SessionID = "" // the server chooses it
-	} else {
+	case request.KindReshare:
+		r.Participants, r.Parent, r.Epoch = nil, inv.Reshare.Parent, inv.Reshare.From.Epoch
+		r.Members, _ = inv.Reshare.members() // checked before; without members no request is valid
+	default:
 		r.Threshold, r.Epoch = 0, inv.MinEpoch // the threshold is the key's
 	}
 	return r

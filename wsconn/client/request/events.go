@@ -10,8 +10,9 @@ type Kind string
 
 // The kinds of session.
 const (
-	KindKeygen Kind = "keygen"
-	KindSign   Kind = "sign"
+	KindKeygen  Kind = "keygen"
+	KindSign    Kind = "sign"
+	KindReshare Kind = "reshare"
 )
 
 // Event is an event of a client, for display. It is one of the types below.

@@ -107,7 +107,7 @@ func signSigning(id *identity.Identity, user string, r *Sign) error {
 		r.SessionID = wire.SigningID(user, r.KeyID, r.RequestID)
 	}
 	r.SignedRequest, err = sign(id, user, statement.Request{
-		Kind: string(KindSign), SessionID: r.SessionID, KeyID: r.KeyID, Curve: curve, Participants: r.Participants,
+		Kind: string(KindSign), SessionID: r.SessionID, KeyID: r.KeyID, Epoch: r.MinEpoch, Curve: curve, Participants: r.Participants,
 		Data: r.Data, Hash: r.Hash, Digest: pubkey.Encode(digest), AccountAddr: address,
 	}, r.ExpiresIn)
 	return err

@@ -70,6 +70,9 @@ type Sign struct {
 	// AccountAddr is the key's. With it the server need not be trusted for the key;
 	// zero value means to trust it, which a request to be signed cannot.
 	AccountAddr string
+	// MinEpoch is the latest epoch of the key that the coordinator knows. A signed
+	// request is valid under that epoch and later ones only. Zero value means every one.
+	MinEpoch int
 	// Data is 0x and hex, or text; Hash is its hash function. See pubkey.Digest.
 	Data, Hash string
 	// Participants are the user ids to invite. Zero value means every holder.
@@ -118,7 +121,7 @@ func (r Keygen) Wire() *wire.KeygenRequest {
 func (r Sign) Wire() *wire.SignRequest {
 	return &wire.SignRequest{
 		KeyID: r.KeyID, Data: r.Data, AccountAddr: r.AccountAddr, Participants: r.Participants, SessionID: r.SessionID,
-		Hash: r.Hash, ExpiresIn: seconds(r.ExpiresIn), SignedRequest: r.SignedRequest,
+		Hash: r.Hash, MinEpoch: r.MinEpoch, ExpiresIn: seconds(r.ExpiresIn), SignedRequest: r.SignedRequest,
 	}
 }
 

@@ -50,18 +50,37 @@ type Policy struct {
 	// why this party stops. A coordinator calls it for participants that have
 	// attested a key and were not known; nil means that it accepts them all.
 	Trust func(user string, id identity.Public) error
+	// Adopt replaces the known identity of a user, pinned if the one before was: a
+	// participant that has agreed to a reshare calls it for a member with a new device,
+	// once the epoch is certified. Nil means that known identities stay.
+	Adopt func(user string, id identity.Public) error
 	// PinnedOnly refuses identities that were not pinned by hand: there is no trust
 	// on first use.
 	PinnedOnly bool
 }
 
+// Adopter is a [Store] with [Policy.Adopt].
+type Adopter interface {
+	// Adopt replaces the known identity of a user by another one, pinned if the one
+	// before was.
+	Adopt(user string, id identity.Public) error
+}
+
 // Of returns the policy of a store: the identities it has are known, and it decides
 // about the others.
-func Of(s Store) Policy { return Policy{Known: s.Known, Trust: s.Trust} }
+func Of(s Store) Policy {
+	p := Policy{Known: s.Known, Trust: s.Trust}
+	if a, ok := s.(Adopter); ok {
+		p.Adopt = a.Adopt
+	}
+	return p
+}
 
 // Pinned is Of with PinnedOnly.
 func Pinned(s Store) Policy {
-	return Policy{Known: s.Known, Trust: s.Trust, PinnedOnly: true}
+	p := Of(s)
+	p.PinnedOnly = true
+	return p
 }
 
 // Store keeps known identities, and decides about those of users that it does not
