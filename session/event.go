@@ -19,6 +19,55 @@ type Responded struct {
 	Identity string // public identity of the answering client
 }
 
+// Answered is a user's answer to its invitation to a reshare.
+type Answered struct {
+	From     string // user id, from the token
+	Accept   bool
+	Places   []int // that it accepts; it declines its others
+	Reason   string
+	Identity string // public identity of the answering client
+	Highest  int    // greatest epoch number of the key that it has seen
+}
+
+// Numbered gives a reshare the number of its next attempt, which the store has given to
+// no other. See Session.WantsNumber.
+type Numbered struct{ Number int }
+
+// Reshared is a new party's report of its finished reshare. Its share is stored before
+// the event is committed.
+type Reshared struct {
+	From        string
+	Party       int // part index in the new committee
+	Attempt     int
+	Epoch       int
+	AccountAddr string
+	Statement   string // statement.Epoch in JSON
+	Attestation string // the party's signature over it
+	Share       string // in its stored form, not read here
+}
+
+// Consented is an old party's consent to the epoch that all new parties have attested.
+// The caller has verified it.
+type Consented struct {
+	From    string
+	Party   int // part index in the old committee
+	Epoch   int
+	Hash    string // of the statement, 0x hex
+	Consent string
+}
+
+// Moved says that a key is in another epoch than an open signing, with its record. A
+// signing without a running attempt begins again with the new committee; Stopped says
+// that a signer has stopped the running one for that reason.
+type Moved struct {
+	Key Key
+
+	// Of a signer's report; zero if there is none.
+	From    string
+	Party   int
+	Stopped int // number of the attempt
+}
+
 // Generated is a party's report of its finished keygen. Its share is stored
 // before the event is committed.
 type Generated struct {
@@ -61,6 +110,7 @@ type PartyFailed struct {
 	Reason   string
 	Culprits []int
 	Full     bool // the store was full during the session: a timeout is then no party's fault
+	Moved    bool // it stopped because its key is in another epoch, which the caller does not know of: nobody's fault
 }
 
 // Cancel is a request of the coordinator or an admin to end the session.
@@ -91,6 +141,11 @@ type Tick struct {
 }
 
 func (Responded) event()     {}
+func (Answered) event()      {}
+func (Numbered) event()      {}
+func (Reshared) event()      {}
+func (Consented) event()     {}
+func (Moved) event()         {}
 func (Generated) event()     {}
 func (KeyStored) event()     {}
 func (ShareRefused) event()  {}

@@ -24,11 +24,11 @@ type Key struct {
 	ID           string
 	Status       KeyStatus
 	Curve        pubkey.Curve
-	AccountAddr  string // empty until active
-	PublicKey    string // 0x hex; empty until active, and if no party reported it
-	Epoch        int    // the certified one that signs: 1 from its keygen on
-	Highest      int    // the greatest epoch number that was ever used for the key, certified or not; at least Epoch
-	Threshold    int    // of the epoch
+	AccountAddr  string   // empty until active
+	PublicKey    string   // 0x hex; empty until active, and if no party reported it
+	Epoch        int      // the certified one that signs: 1 from its keygen on
+	Highest      int      // the greatest epoch number that was ever used for the key, certified or not; at least Epoch
+	Threshold    int      // of the epoch
 	Participants []string // of the epoch: user ids by part index less one
 	Coordinator  string
 	Session      string // its newest keygen session
@@ -40,10 +40,10 @@ type Key struct {
 	Reshare      string
 	ReshareSince time.Time
 
-	ShareBytes   int64  // of all parties' shares, as stored; 0 until active, and for keys older than this count
-	Brief        bool   // a reserved or failed key: forgotten after BriefRetention; not stored
-	CreatedAt    time.Time
-	Version      int64 // bumped by the store with every write; 0 for a key that does not exist
+	ShareBytes int64 // of all parties' shares, as stored; 0 until active, and for keys older than this count
+	Brief      bool  // a reserved or failed key: forgotten after BriefRetention; not stored
+	CreatedAt  time.Time
+	Version    int64 // bumped by the store with every write; 0 for a key that does not exist
 }
 
 // Epoch is one certified epoch of a key, of those that the store keeps a record of.

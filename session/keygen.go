@@ -16,10 +16,12 @@ var keygenRules = rules{
 
 	invite: keygenInvite,
 	accepted: func(m *machine) {
-		if m.Phase == Inviting && m.all(Accepted) {
-			m.startKeygen()
+		if m.Phase == Inviting && m.rules.ready(m) {
+			m.rules.attempt(m, nil)
 		}
 	},
+	ready:    func(m *machine) bool { return m.all(Accepted) },
+	attempt:  func(m *machine, _ []int) { m.startKeygen() },
 	declined: func(m *machine, reason string) { m.end(Rejected, reason, nil) },
 	failed: func(m *machine, party int, culprits []int, reason string) {
 		if len(culprits) == 0 {
@@ -32,6 +34,9 @@ var keygenRules = rules{
 	gone:        func(m *machine, parts []int, reason string) { m.end(Failed, reason, parts) },
 	overdue:     func(m *machine, _ []int) { m.end(Failed, "the deadline passed"+m.owing(), m.silent()) },
 	own:         keygenEvent,
+	settled: func(s Session) bool {
+		return !slices.ContainsFunc(s.Parties, func(p Party) bool { return p.Result == "" })
+	},
 
 	outcome: func(s Session) wire.Payload {
 		return &wire.KeygenConfirm{
@@ -40,6 +45,7 @@ var keygenRules = rules{
 		}
 	},
 	grown: wire.MaxAttestationBytes,
+	extra: func(Session) (said, record int64) { return 0, 0 },
 	fill:  func(*Session) {},
 }
 
@@ -135,7 +141,7 @@ func (m *machine) generated(ev Generated) error {
 	if p.Key != "" && m.PublicKey == "" {
 		m.PublicKey = p.Key
 	}
-	if reason, culprits := m.disagreement(); reason != "" {
+	if reason, culprits := m.disagreement(0, "key"); reason != "" {
 		m.PublicKey = ""
 		m.end(Failed, reason, culprits)
 	}
@@ -162,14 +168,14 @@ func (m *machine) reported(ev Generated) (addr, key string, err error) {
 	return addr, strings.ToLower(ev.PublicKey), nil
 }
 
-// disagreement compares the reports so far. Only addresses are compared: each public
-// key was checked against its address. The side with fewer parties is blamed; of equal
-// sides, both.
-func (m *machine) disagreement() (reason string, culprits []int) {
+// disagreement compares the results of the parties after the first skipped ones. Of a
+// keygen only addresses are compared: each public key was checked against its address.
+// The side with fewer parties is blamed; of equal sides, both.
+func (m *machine) disagreement(skipped int, on string) (reason string, culprits []int) {
 	sides := map[string][]int{}
 	var order []string
 	for i, p := range m.Parties {
-		if p.Result == "" {
+		if p.Result == "" || i < skipped {
 			continue
 		}
 		if sides[p.Result] == nil {
@@ -201,7 +207,7 @@ func (m *machine) disagreement() (reason string, culprits []int) {
 		}
 	}
 	slices.Sort(culprits)
-	return "the parties disagree on the key: " + strings.Join(told, ", "), culprits
+	return "the parties disagree on the " + on + ": " + strings.Join(told, ", "), culprits
 }
 
 // keyStored completes a keygen whose key record and shares are durable.

@@ -11,8 +11,9 @@ type Kind string
 
 // The kinds of session. Each has a file with its rules, and a row in [kinds].
 const (
-	Keygen Kind = "keygen" // makes a key
-	Sign   Kind = "sign"   // makes a signature with a key
+	Keygen  Kind = "keygen"  // makes a key
+	Sign    Kind = "sign"    // makes a signature with a key
+	Reshare Kind = "reshare" // makes the next epoch of a key
 )
 
 // rules holds the differences between the kinds. The machine has checked the event
@@ -26,9 +27,14 @@ type rules struct {
 	makesKey bool
 	// opensOnKey says that the session is listed with its key while it is open.
 	opensOnKey bool
+	// makesEpoch says that the session makes an epoch of its key: it completes when the
+	// epoch's certificate is stored.
+	makesEpoch bool
 
 	invite   func(m *machine, part int) wire.Payload // the invitation of a party
 	accepted func(m *machine)                        // a party has accepted: start, if enough have
+	ready    func(m *machine) bool                   // nothing is missing for an attempt but a quorum
+	attempt  func(m *machine, quorum []int)          // start the MPC with these parties
 	declined func(m *machine, reason string)         // a party has declined
 	// failed: a party of the running attempt cannot go on, and blames culprits.
 	failed func(m *machine, party int, culprits []int, reason string)
@@ -42,11 +48,17 @@ type rules struct {
 	overdue func(m *machine, offline []int)
 	// own applies an event that only this kind has; it returns ErrKind for others.
 	own func(m *machine, ev Event) error
+	// settled: a running session has what it needs, so that only its result is left to be
+	// stored before it completes.
+	settled func(s Session) bool
 
 	outcome func(s Session) wire.Payload // the result message for the coordinator
 	quorum  bool                         // threshold parties at a time get parameters, not all
 	grown   int64                        // bytes that a party's report adds, at most
-	fill    func(s *Session)             // sets the fields that only this kind has to their greatest lengths
+	// extra is how many bytes the session sends, and has in its record, beyond what
+	// sessions of every kind do.
+	extra func(s Session) (said, record int64)
+	fill  func(s *Session) // sets the fields that only this kind has to their greatest lengths
 }
 
 // kinds has the rules of every kind. init sets it, since the rules call functions that
@@ -55,8 +67,9 @@ var kinds map[Kind]*rules
 
 func init() {
 	kinds = map[Kind]*rules{
-		Keygen: &keygenRules,
-		Sign:   &signRules,
+		Keygen:  &keygenRules,
+		Sign:    &signRules,
+		Reshare: &reshareRules,
 	}
 }
 
@@ -93,6 +106,11 @@ func (k Kind) rules() *rules {
 // MakesKey reports whether a session of this kind makes its key: the key's record is
 // reserved for it, becomes active before it completes, and fails if it does not.
 func (k Kind) MakesKey() bool { return k.rules().makesKey }
+
+// MakesEpoch reports whether a session of this kind makes an epoch of its key: it is
+// noted as the key's open reshare, needs numbers ([Session.WantsNumber]), and completes
+// when its certificate is stored.
+func (k Kind) MakesEpoch() bool { return k.rules().makesEpoch }
 
 // OpensOnKey reports whether a session of this kind is listed with its key while it is
 // open.

@@ -37,14 +37,14 @@ func TestKinds(t *testing.T) {
 func TestUnknownKind(t *testing.T) {
 	t.Parallel()
 	s := newSigning(2, 3, "alice", "bob", "carol")
-	s.Kind, s.Phase = "reshare", Running
+	s.Kind, s.Phase = "presign", Running
 	if next, out, err := Step(s, Tick{}, began); err == nil || out != nil || !next.Same(s) {
 		t.Errorf("got phase %s, %d messages, %v; want it refused", next.Phase, len(out), err)
 	}
 	if s.Kind.Known() || s.Kind.MakesKey() || s.Kind.OpensOnKey() || s.AllReported() || s.Attestations() != nil || Outcome(s) != nil {
 		t.Error("something is known of an unknown kind")
 	}
-	if s.KeptBytes() <= 0 || s.NextDue(began).IsZero() || s.Info().Kind != "reshare" {
+	if s.KeptBytes() <= 0 || s.NextDue(began).IsZero() || s.Info().Kind != "presign" {
 		t.Errorf("got %d bytes, due %s, %+v", s.KeptBytes(), s.NextDue(began), s.Info())
 	}
 }
@@ -57,7 +57,7 @@ var comparedElsewhere = map[string]string{}
 // ==, and not in a switch.
 func TestKindsInOnePlace(t *testing.T) {
 	t.Parallel()
-	own := map[string]string{"Keygen": "keygen.go", `"keygen"`: "keygen.go", "Sign": "sign.go", `"sign"`: "sign.go"}
+	own := map[string]string{"Keygen": "keygen.go", `"keygen"`: "keygen.go", "Sign": "sign.go", `"sign"`: "sign.go", "Reshare": "reshare.go", `"reshare"`: "reshare.go"}
 	for _, dir := range []string{".", "service"} {
 		set, files := sources(t, dir)
 		for name, file := range files {

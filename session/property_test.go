@@ -35,6 +35,9 @@ func TestAnySequence(t *testing.T) {
 				s = step(t, s, KeyStored{}, now, &told)
 				break
 			}
+			if above, wants := s.WantsNumber(); wants && rapid.Bool().Draw(t, "numbered") {
+				s = step(t, s, Numbered{Number: above + rapid.IntRange(1, 3).Draw(t, "skipped")}, now, &told)
+			}
 			s = step(t, s, Tick{}, now, &told)
 		}
 		if !s.Phase.Final() || told != 1 {
@@ -135,7 +138,7 @@ func step(t *rapid.T, s Session, ev Event, now time.Time, told *int) Session {
 	}
 	for _, o := range out {
 		switch o.Payload.(type) {
-		case *wire.KeygenConfirm, *wire.SignComplete:
+		case *wire.KeygenConfirm, *wire.SignComplete, *wire.ReshareConfirm:
 			*told++
 		}
 		if err := o.Payload.Validate(); err != nil {
@@ -150,8 +153,11 @@ func drawSession(t *rapid.T) (Session, time.Time) {
 	n := rapid.IntRange(2, len(users)).Draw(t, "n")
 	threshold := rapid.IntRange(2, n).Draw(t, "threshold")
 	s := newKeygen(threshold, users[:n]...)
-	if rapid.Bool().Draw(t, "sign") {
+	switch rapid.SampledFrom(Kinds()).Draw(t, "kind") {
+	case Sign:
 		s = newSigning(threshold, rapid.IntRange(threshold, n).Draw(t, "invited"), users[:n]...)
+	case Reshare:
+		s = newReshare(threshold, users[:n], 2, rapid.Permutation(append(users, "frank")).Draw(t, "new")[:rapid.IntRange(2, 4).Draw(t, "new parts")]...)
 	}
 	if rapid.Bool().Draw(t, "expires") {
 		s.ExpiresAt = began.Add(time.Duration(rapid.IntRange(1, 300).Draw(t, "expires in")) * time.Second)
@@ -162,6 +168,9 @@ func drawSession(t *rapid.T) (Session, time.Time) {
 
 func drawEvent(t *rapid.T, s Session) Event {
 	part := rapid.IntRange(1, len(s.Parties)).Draw(t, "part")
+	if s.Old > 0 {
+		return drawReshareEvent(t, s, part)
+	}
 	key := theKey
 	if rapid.IntRange(0, 4).Draw(t, "lie") == 0 {
 		key = anotherKey

@@ -105,8 +105,13 @@ func (s Session) OpenBytes(shares int64) int64 {
 		signers = int64(s.Threshold)
 	}
 	said += signers*(frameBytes+content+signers*(wire.MaxIdentityBytes+wire.MaxIDBytes)) + shares
+	more, record := int64(0), int64(0)
+	if r.extra != nil {
+		more, record = r.extra(s)
+	}
+	said += more
 	grown := n * (wire.MaxIdentityBytes + wire.MaxReasonBytes + r.grown)
-	return recordBytes + allocated(len(s.Data), len(s.Digest), len(s.SignedRequest)) + n*partyBytes + s.listBytes() + grown + allocated(int(said))
+	return recordBytes + allocated(len(s.Data), len(s.Digest), len(s.SignedRequest), int(record)) + n*partyBytes + s.listBytes() + grown + allocated(int(said))
 }
 
 // KeptBytes bounds the memory that s takes in Redis after its end, including the key
@@ -116,6 +121,10 @@ func (s Session) KeptBytes() int64 {
 	kept := recordBytes + allocated(len(s.Data), len(s.Digest)) + n*partyBytes + s.listBytes() + wire.MaxReasonBytes
 	if s.Kind.MakesKey() {
 		kept += recordBytes + s.namesBytes() + n*wire.MaxAttestationBytes
+	}
+	if r := s.Kind.rules(); r.makesEpoch {
+		_, record := r.extra(s)
+		kept += n*r.grown + allocated(int(record))
 	}
 	return max(kept, minKept)
 }

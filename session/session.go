@@ -1,4 +1,4 @@
-// Package session is the state machine of a keygen or a signing. It is pure: no I/O, no
+// Package session is the state machine of a keygen, a signing or a reshare. It is pure: no I/O, no
 // clock, no goroutine. Package session/service runs it on a store and talks to clients.
 //
 // # Start here
@@ -19,7 +19,9 @@
 // runs when all its participants have accepted and completes when all report the same
 // key. A signing runs as soon as threshold participants have accepted. If a signer
 // fails, leaves or goes silent, the signing stays running and begins a new attempt with
-// other acceptors while enough are left.
+// other acceptors while enough are left. A reshare does so for parties of the old
+// committee, needs all of the new one, and completes when the new epoch's certificate is
+// stored (reshare.go).
 //
 // # What it does not do
 //
@@ -86,13 +88,15 @@ const (
 
 // Party is one participant's part in a session.
 type Party struct {
-	User     string // user id; the party's part index is its place in Session.Parties plus one
+	User     string // user id; the party's part index is its position in Session.Parties plus one; in a reshare that is its place
 	Invited  bool
 	Response Response
-	Identity string // public identity as its client registered it when it answered; empty once the session has ended
-	Result   string // keygen: the reported account address; sign: "verified" or "invalid"
+	Identity string // public identity as its client registered it when it answered; of a new party in a reshare the one requested; empty once the session has ended
+	Result   string // keygen: the reported account address; sign: "verified" or "invalid"; reshare: hash of the reported statement
 	Key      string // keygen: the reported public key, 0x hex, or empty
-	Attested string // keygen: the party's attestation of it, opaque here; or empty
+	Attested string // keygen: the party's attestation of it, opaque here; reshare: of the statement; or empty
+	Consent  string // reshare: an old party's consent to the new epoch
+	Highest  int    // reshare: greatest epoch number of the key that the party has seen
 	Strikes  int    // suspicion; see sign.go
 	Out      bool   // excluded from further attempts
 	NoRoom   bool   // its mailbox had no room for its invitation, or for a message it needed as a signer; not its fault
@@ -111,7 +115,7 @@ type Terms struct {
 // longer session's reservation is released only after its state was read.
 func (t Terms) Longest() time.Duration { return t.Invite + 2*t.Run }
 
-// Session is one run of keygen or sign. It is a value: Step returns a changed
+// Session is one run of keygen, sign or reshare. It is a value: Step returns a changed
 // copy. Times are UTC.
 type Session struct {
 	ID          string
@@ -123,7 +127,7 @@ type Session struct {
 	Coordinator string
 	Curve       pubkey.Curve
 	Threshold   int     // how many must sign, 2 to len(Parties)
-	Parties     []Party // the key's committee, by part index less one
+	Parties     []Party // the key's committee, by part index less one; reshare: the old one, then the new one
 	Signers     []int   // part indexes of the running attempt, ascending; empty while waiting for acceptors
 	Quorums     []string
 	Data        string // sign: as requested
@@ -134,6 +138,18 @@ type Session struct {
 	Signature   string // sign: 0x hex, once completed
 	RequestID   string // of the request, echoed in the outcome
 	Fingerprint string // of the request's content; equal requests have equal ones
+
+	// Epochs. A reshare's are explained in reshare.go.
+	Epoch       int    // sign: the key's; reshare: the number of the latest attempt, 0 before the first
+	MinEpoch    int    // sign: as requested, or 0
+	Named       bool   // sign: the request named the users to invite
+	Old         int    // reshare: how many of Parties are the old committee; else 0
+	FromEpoch   int    // reshare: the epoch that it begins with
+	Next        int    // reshare: the number for the next attempt, if greater than all that were seen
+	ToThreshold int    // reshare: of the new committee; Threshold is the old one's
+	Parent      string // hash of the certificate of the epoch that signs or is followed, 0x hex; or empty
+	Origin      string // reshare: of the key
+	Statement   string // reshare: what the new parties report
 
 	SignedRequest string // the coordinator's signature over its request, passed on unread; empty once the session has ended
 	Web           bool   // requested over HTTP: the coordinator may never have a socket
@@ -169,7 +185,7 @@ func (s Session) InvitedUsers() []string {
 }
 
 // PartIndex returns user's part index in the session, 0 if it has none or was
-// not invited.
+// not invited. In a reshare it is the first of the user's places.
 func (s Session) PartIndex(user string) int {
 	for i, p := range s.Parties {
 		if p.User == user && p.Invited {
@@ -207,24 +223,20 @@ func (s Session) NextDue(now time.Time) time.Time {
 		return time.Time{}
 	case s.AllReported():
 		return now // only the key record is missing
+	case wantsNumber(s):
+		return now
 	case s.Phase == Running:
 		return earlier(s.Deadline, now.Add(s.Terms.Grace/4))
 	}
 	return s.Deadline
 }
 
-// AllReported reports whether a running keygen has the result of every party, so
-// that only the key record is left to be written before it completes.
+// AllReported reports whether a running session has all that it needs from its parties,
+// so that only its result, a key record or an epoch's certificate, is left to be stored
+// before it completes.
 func (s Session) AllReported() bool {
-	if !s.Kind.MakesKey() || s.Phase != Running {
-		return false
-	}
-	for _, p := range s.Parties {
-		if p.Result == "" {
-			return false
-		}
-	}
-	return true
+	r := s.Kind.rules()
+	return s.Phase == Running && r.settled != nil && r.settled(s)
 }
 
 func (s Session) clone() Session {

@@ -51,6 +51,8 @@ var signRules = rules{
 		}
 		m.gather()
 	},
+	ready:    func(*machine) bool { return true },
+	attempt:  (*machine).signAttempt,
 	failed:   (*machine).signerFailed,
 	hindered: func(m *machine, reason string) { m.retry(reason, nil) },
 	unreachable: func(m *machine, ev Undeliverable, reason string) {
@@ -65,11 +67,15 @@ var signRules = rules{
 	},
 	overdue: (*machine).attemptOverdue,
 	own: func(m *machine, ev Event) error {
-		if ev, ok := ev.(Signed); ok {
+		switch ev := ev.(type) {
+		case Signed:
 			return m.signed(ev)
+		case Moved:
+			return m.moved(ev)
 		}
 		return ErrKind
 	},
+	settled: func(Session) bool { return false },
 
 	outcome: func(s Session) wire.Payload {
 		return &wire.SignComplete{
@@ -78,6 +84,7 @@ var signRules = rules{
 		}
 	},
 	quorum: true,
+	extra:  func(Session) (said, record int64) { return 0, 0 },
 	fill: func(s *Session) {
 		s.Data = strings.Repeat(`"`, wire.MaxDataBytes) // each takes two bytes, the most possible
 		s.Digest = strings.Repeat("0", 2*wire.MaxDataBytes+2)
@@ -103,7 +110,13 @@ func NewSigning(k Key, coordinator string, p *wire.SignRequest, terms Terms) (Se
 	s := Session{
 		Kind: Sign, KeyID: k.ID, Coordinator: coordinator, Curve: k.Curve, Threshold: k.Threshold, Parties: Committee(k.Participants),
 		Data: p.Data, Hash: hash, Digest: pubkey.Encode(digest), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
+		Epoch: max(k.Epoch, 1), MinEpoch: p.MinEpoch, Named: len(p.Participants) > 0, Parent: k.Certificate,
 		SignedRequest: p.SignedRequest, Terms: terms,
+	}
+	if s.MinEpoch > s.Epoch {
+		return Session{}, &wire.Error{
+			Code: wire.CodeConflict, Message: fmt.Sprintf("the key is in epoch %d here, and the request is for %d or later", s.Epoch, s.MinEpoch), KeyID: k.ID,
+		}
 	}
 	for _, user := range p.Participants {
 		i := k.PartIndex(user)
@@ -126,22 +139,22 @@ func signInvite(m *machine, index int) wire.Payload {
 	return &wire.SignInvite{
 		KeyID: m.KeyID, Data: m.Data, AccountAddr: m.AccountAddr, PartIndex: index, Participants: m.InvitedUsers(),
 		SessionID: m.ID, Coordinator: m.Coordinator, Hash: string(m.Hash), Digest: m.Digest,
-		Deadline: m.Deadline, SignedRequest: m.SignedRequest,
+		Epoch: m.Epoch, MinEpoch: m.MinEpoch, Deadline: m.Deadline, SignedRequest: m.SignedRequest,
 	}
 }
 
 // gather begins an attempt if none runs and enough have accepted.
 func (m *machine) gather() {
-	if len(m.Signers) > 0 {
+	if len(m.Signers) > 0 || !m.rules.ready(m) {
 		return
 	}
-	if quorum, _ := m.chooseQuorum(); quorum != nil {
-		m.attempt(quorum)
+	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < MaxAttempts {
+		m.rules.attempt(m, quorum)
 	}
 }
 
-// attempt starts the MPC among quorum.
-func (m *machine) attempt(quorum []int) {
+// signAttempt starts the MPC among quorum.
+func (m *machine) signAttempt(quorum []int) {
 	m.move(Running)
 	m.Attempt++
 	m.Signers = quorum
@@ -154,6 +167,7 @@ func (m *machine) attempt(quorum []int) {
 		m.say(p.User, &wire.SignParams{
 			KeyID: m.KeyID, Data: m.Data, PartIndex: i, Participants: wire.FormatParts(quorum),
 			SessionID: m.ID, Attempt: m.Attempt, Hash: string(m.Hash), Digest: m.Digest, Parties: parties,
+			Epoch: m.Epoch, Certificate: m.Parent,
 		})
 	}
 }
@@ -252,7 +266,7 @@ func (s Session) check(text string) checked {
 func (m *machine) afterInvalid(party int) {
 	reason := m.name(party) + " sent a signature that does not verify"
 	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < MaxAttempts {
-		m.attempt(quorum)
+		m.rules.attempt(m, quorum)
 		return
 	}
 	if len(m.silent()) == 0 {
@@ -298,9 +312,9 @@ func (m *machine) strike(party, n int) { m.party(party).Strikes += n }
 // retry gives up the running attempt and begins another, waits for more acceptors, or
 // fails.
 func (m *machine) retry(reason string, culprits []int) {
-	m.Signers = nil
+	m.forgetAttempt()
 	if quorum, _ := m.chooseQuorum(); quorum != nil && m.Attempt < MaxAttempts {
-		m.attempt(quorum)
+		m.rules.attempt(m, quorum)
 		return
 	}
 	m.waitOrFail(reason, culprits)
@@ -334,13 +348,64 @@ func (m *machine) attemptOverdue(offline []int) {
 		}
 	}
 	m.blame(silent...)
-	m.Signers = nil
+	m.retryAfresh(reason, silent)
+}
+
+// retryAfresh gives up the running attempt and begins another if a quorum is left that
+// has not been tried.
+func (m *machine) retryAfresh(reason string, culprits []int) {
+	m.forgetAttempt()
 	quorum, fresh := m.chooseQuorum()
 	if quorum != nil && fresh && m.Attempt < MaxAttempts {
-		m.attempt(quorum)
+		m.rules.attempt(m, quorum)
 		return
 	}
-	m.waitOrFail(reason, silent)
+	m.waitOrFail(reason, culprits)
+}
+
+// moved continues under a later epoch of the key: it asks the new committee, or those of
+// it whom the request names. A running attempt ends under its own epoch, unless one of
+// its signers has stopped it.
+func (m *machine) moved(ev Moved) error {
+	k := ev.Key
+	if ev.Stopped != 0 {
+		if err := m.member(ev.From, ev.Party); err != nil {
+			return err
+		}
+	}
+	switch {
+	case m.Phase.Final() || k.ID != m.KeyID || k.Status != KeyActive || k.Epoch <= max(m.Epoch, 1):
+		return nil
+	case len(m.Signers) > 0 && (ev.Stopped != m.Attempt || !slices.Contains(m.Signers, ev.Party)):
+		return nil
+	}
+	// Sessions begun before epochs do not say whether their users were named.
+	named := m.Named || slices.ContainsFunc(m.Parties, func(p Party) bool { return !p.Invited })
+	parties := Committee(k.Participants)
+	for _, user := range m.InvitedUsers() {
+		i := k.PartIndex(user)
+		if i == 0 && named {
+			m.end(Failed, fmt.Sprintf("%s holds no part of the key any more, which is in epoch %d now", user, k.Epoch), nil)
+			return nil
+		}
+		if i > 0 {
+			parties[i-1].Invited = true
+		}
+	}
+	if !named {
+		for i := range parties {
+			parties[i].Invited = true
+		}
+	}
+	if invited := len(m.InvitedUsers()); named && invited < k.Threshold {
+		m.end(Failed, fmt.Sprintf("%d participants cannot sign in the key's epoch %d, whose threshold is %d", invited, k.Epoch, k.Threshold), nil)
+		return nil
+	}
+	m.Epoch, m.Parent, m.Threshold, m.Parties = k.Epoch, k.Certificate, k.Threshold, parties
+	m.Signers, m.Quorums, m.Culprits = nil, nil, nil
+	m.Deadline = earlier(m.ExpiresAt, m.now.Add(m.Terms.Invite))
+	m.inviteAll()
+	return nil
 }
 
 // struck lists the parties under suspicion.
@@ -354,14 +419,23 @@ func (m *machine) struck() []int {
 	return list
 }
 
-func (m *machine) anyUnanswered() bool {
-	return slices.ContainsFunc(m.Parties, func(p Party) bool { return p.Invited && p.Response == Unanswered })
+// pool is the parties from which quorums are chosen: the committee; in a reshare, the
+// old one.
+func (m *machine) pool() []Party {
+	if m.Old > 0 {
+		return m.Parties[:m.Old]
+	}
+	return m.Parties
 }
 
-// possible lists the parties that have accepted or still may.
+func (m *machine) anyUnanswered() bool {
+	return slices.ContainsFunc(m.pool(), func(p Party) bool { return p.Invited && p.Response == Unanswered })
+}
+
+// possible lists the parties of the pool that have accepted or still may.
 func (m *machine) possible() []int {
 	var list []int
-	for i, p := range m.Parties {
+	for i, p := range m.pool() {
 		if p.Invited && p.Response != Declined && !p.Out && !(p.NoRoom && p.Response == Accepted) {
 			list = append(list, i+1)
 		}
@@ -375,7 +449,7 @@ func (m *machine) possible() []int {
 // than maxSearch, the least suspected parties and every exchange of one of them.
 func (m *machine) chooseQuorum() (quorum []int, fresh bool) {
 	var pool []int
-	for i, p := range m.Parties {
+	for i, p := range m.pool() {
 		if p.Response == Accepted && !p.Out && !p.NoRoom {
 			pool = append(pool, i+1)
 		}

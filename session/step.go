@@ -82,13 +82,19 @@ func Begin(s Session, now time.Time) (Session, []Outgoing) {
 	m.Phase = Inviting
 	m.CreatedAt = now
 	m.Deadline = earlier(m.ExpiresAt, now.Add(m.Terms.Invite))
-	for i, p := range m.Parties {
-		if p.Invited {
-			m.say(p.User, m.rules.invite(&m, i+1))
-		}
-	}
+	m.inviteAll()
 	return m.Session, m.out
 }
+
+// inviteAll sends each invited user its invitation.
+func (m *machine) inviteAll() {
+	for _, user := range m.everyone() {
+		m.say(user, m.rules.invite(m, m.PartIndex(user)))
+	}
+}
+
+// everyone lists the invited users, each once.
+func (m *machine) everyone() []string { return m.users() }
 
 func (m *machine) say(user string, p wire.Payload) {
 	m.out = append(m.out, Outgoing{To: user, Payload: p})
@@ -168,8 +174,13 @@ func (m *machine) partyFailed(ev PartyFailed) error {
 	if ev.Reason != "" {
 		reason += ": " + ev.Reason
 	}
-	if ev.Full {
+	switch {
+	case ev.Full:
 		m.rules.hindered(m, reason+whileFull)
+		return nil
+	case ev.Moved:
+		m.strike(ev.Party, 1) // others are tried first
+		m.rules.hindered(m, reason)
 		return nil
 	}
 	m.rules.failed(m, ev.Party, culprits, reason)
@@ -319,13 +330,14 @@ func (m *machine) end(to Phase, reason string, culprits []int) {
 	for i := range m.Parties {
 		m.Parties[i].Identity = ""
 	}
-	for _, p := range m.Parties {
-		if p.Invited {
-			m.say(p.User, &wire.SessionEnded{
-				SessionID: m.ID, KeyID: m.KeyID, Kind: string(m.Kind),
-				Status: m.Phase.Status(), Reason: m.Reason, Culprits: m.Culprits,
-			})
-		}
+	if m.Old > 0 && to != Completed {
+		m.forgetReports()
+	}
+	for _, user := range m.everyone() {
+		m.say(user, &wire.SessionEnded{
+			SessionID: m.ID, KeyID: m.KeyID, Kind: string(m.Kind),
+			Status: m.Phase.Status(), Reason: m.Reason, Culprits: m.Culprits,
+		})
 	}
 }
 
@@ -368,7 +380,7 @@ func (m *machine) names(parts []int) string {
 }
 
 func (m *machine) name(part int) string {
-	return fmt.Sprintf("%s (part %d)", m.party(part).User, part)
+	return fmt.Sprintf("%s (%s)", m.party(part).User, m.describePlace(part))
 }
 
 // truncate shortens s to at most n bytes without splitting a rune.

@@ -185,6 +185,8 @@ func senders(group string) []string {
 		return []string{"alice", "bob", "carol", "dave", "eve", "admin", boss}
 	case "parties":
 		return []string{"alice", "bob", "carol"}
+	case "strangers":
+		return []string{"eve", "admin", boss}
 	case "others":
 		return []string{"dave", "eve", "admin", boss}
 	}
@@ -199,7 +201,7 @@ func event(sc scene, name, sender string) (Event, time.Time) {
 			part = i + 1
 		}
 	}
-	other := map[Kind]Kind{Keygen: Sign, Sign: Keygen}[sc.s.Kind]
+	other := map[Kind]Kind{Keygen: Sign, Sign: Keygen, Reshare: Sign}[sc.s.Kind]
 	answer := Responded{Kind: sc.s.Kind, From: sender, Party: part}
 	report := Generated{From: sender, Party: part, AccountAddr: theKey.Address, PublicKey: theKey.Public}
 	digest := sc.s.Digest
@@ -316,7 +318,7 @@ func stepFault(s, next Session, out []Outgoing) error {
 	ended := map[string]int{}
 	for _, o := range out {
 		switch o.Payload.(type) {
-		case *wire.KeygenConfirm, *wire.SignComplete:
+		case *wire.KeygenConfirm, *wire.SignComplete, *wire.ReshareConfirm:
 			ended["outcome to "+o.To]++
 		case *wire.SessionEnded:
 			ended[o.To]++
@@ -328,6 +330,9 @@ func stepFault(s, next Session, out []Outgoing) error {
 		for _, user := range s.InvitedUsers() {
 			want[user] = 1
 		}
+	}
+	if err := numberFault(s, next, out); err != nil {
+		return err
 	}
 	if diff := cmp.Diff(want, ended); diff != "" {
 		return fmt.Errorf("the end is said wrongly: %s", diff)

@@ -624,7 +624,7 @@ func (*Ping) Validate() error { return nil }
 // Validate implements [Payload].
 func (*Pong) Validate() error { return nil }
 
-// FormatParts writes part indexes as sign_params has them: "1,3".
+// FormatParts writes part indexes, or places, as sign_params has them: "1,3".
 func FormatParts(parts []int) string {
 	var b strings.Builder
 	for i, p := range parts {
@@ -640,18 +640,18 @@ func FormatParts(parts []int) string {
 // CodeBadRequest unless the indexes are positive and strictly ascending.
 func ParseParts(s string) ([]int, error) {
 	bad := Errorf(CodeBadRequest, "part indexes must be positive and ascending, separated by commas")
-	if len(s) > MaxParties*len("128,") {
+	if len(s) > MaxPlaces*len("256,") {
 		return nil, bad
 	}
 	fields := strings.Split(s, ",")
-	if len(fields) > MaxParties {
+	if len(fields) > MaxPlaces {
 		return nil, bad
 	}
 	parts := make([]int, 0, len(fields))
 	last := 0
 	for _, field := range fields {
 		n, err := strconv.Atoi(field)
-		if err != nil || n <= last || n > MaxParties || strconv.Itoa(n) != field {
+		if err != nil || n <= last || n > MaxPlaces || strconv.Itoa(n) != field {
 			return nil, bad
 		}
 		parts = append(parts, n)

@@ -34,7 +34,7 @@ type PartInfo struct {
 // SessionInfo is the current state of a session, as the web API shows it.
 type SessionInfo struct {
 	SessionID    string     `json:"session_id"`
-	Kind         string     `json:"kind" enum:"keygen,sign"`
+	Kind         string     `json:"kind" enum:"keygen,sign,reshare"`
 	Phase        string     `json:"phase" enum:"inviting,running,completed,rejected,expired,failed,cancelled" doc:"the last five are final"`
 	Attempt      int        `json:"attempt" minimum:"0" doc:"number of the current attempt, from 1; a signing starts another attempt with other signers when one leaves or fails"`
 	KeyID        string     `json:"key_id"`

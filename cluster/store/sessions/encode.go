@@ -64,6 +64,16 @@ func encodeSession(s session.Session) []any {
 	r.text("signature", s.Signature)
 	r.text("request_id", s.RequestID)
 	r.text("fingerprint", s.Fingerprint)
+	r.count("epoch", s.Epoch)
+	r.count("min_epoch", s.MinEpoch)
+	r.flag("named", s.Named)
+	r.count("old", s.Old)
+	r.count("from_epoch", s.FromEpoch)
+	r.count("next_epoch", s.Next)
+	r.count("to_threshold", s.ToThreshold)
+	r.text("parent", s.Parent)
+	r.text("origin", s.Origin)
+	r.text("statement", s.Statement)
 	r.text("signed_request", s.SignedRequest)
 	r.flag("web", s.Web)
 	r.flag("brief", s.Brief)
@@ -84,6 +94,8 @@ func encodeSession(s session.Session) []any {
 		r.text("result"+at, p.Result)
 		r.text("result_key"+at, p.Key)
 		r.text("attestation"+at, p.Attested)
+		r.text("consent"+at, p.Consent)
+		r.count("highest"+at, p.Highest)
 		r.count("strikes"+at, p.Strikes)
 		r.flag("out"+at, p.Out)
 		r.flag("no_room"+at, p.NoRoom)
@@ -180,6 +192,9 @@ func parseSession(id string, fields map[string]string) (session.Session, error) 
 		Terms:     session.Terms{Invite: r.duration("invite_timeout"), Run: r.duration("run_timeout"), Grace: r.duration("absence_grace")},
 		CreatedAt: r.time("created_at"), Deadline: r.time("deadline"), ExpiresAt: r.time("expires_at"), EndedAt: r.time("ended_at"),
 		Reason: r.text("reason"), Culprits: r.parts("culprits"),
+		Epoch: int(r.number("epoch")), MinEpoch: int(r.number("min_epoch")), Named: r.flag("named"), Old: int(r.number("old")),
+		FromEpoch: int(r.number("from_epoch")), Next: int(r.number("next_epoch")), ToThreshold: int(r.number("to_threshold")),
+		Parent: r.text("parent"), Origin: r.text("origin"), Statement: r.text("statement"),
 	}
 	if quorums := r.text("quorums"); quorums != "" {
 		s.Quorums = strings.Split(quorums, " ")
@@ -189,8 +204,8 @@ func parseSession(id string, fields map[string]string) (session.Session, error) 
 		s.Parties = append(s.Parties, session.Party{
 			User: user, Invited: r.flag("invited" + at), Response: session.Response(r.text("response" + at)),
 			Identity: r.text("identity" + at), Result: r.text("result" + at), Key: r.text("result_key" + at),
-			Attested: r.text("attestation" + at),
-			Strikes:  int(r.number("strikes" + at)), Out: r.flag("out" + at), NoRoom: r.flag("no_room" + at), AbsentSince: r.time("absent_since" + at),
+			Attested: r.text("attestation" + at), Consent: r.text("consent" + at), Highest: int(r.number("highest" + at)),
+			Strikes: int(r.number("strikes" + at)), Out: r.flag("out" + at), NoRoom: r.flag("no_room" + at), AbsentSince: r.time("absent_since" + at),
 		})
 	}
 	return s, errors.Join(r.errs...)

@@ -44,14 +44,14 @@ func drawSession(t *rapid.T) session.Session {
 			User: names.Draw(t, "user"), Invited: rapid.Bool().Draw(t, "invited"), Identity: words.Draw(t, "identity"),
 			Response: rapid.SampledFrom([]session.Response{session.Unanswered, session.Accepted, session.Declined}).Draw(t, "response"),
 			Result:   words.Draw(t, "result"), Key: words.Draw(t, "key"),
-			Attested: words.Draw(t, "attested"), Strikes: rapid.IntRange(0, 9).Draw(t, "strikes"),
+			Attested: words.Draw(t, "attested"), Consent: words.Draw(t, "consent"), Highest: rapid.IntRange(0, 9).Draw(t, "highest"), Strikes: rapid.IntRange(0, 9).Draw(t, "strikes"),
 			Out: rapid.Bool().Draw(t, "out"), NoRoom: rapid.Bool().Draw(t, "no room"), AbsentSince: moments.Draw(t, "absent since"),
 		}
 	}), 1, 20, func(p session.Party) string { return p.User }).Draw(t, "parties")
 	n := len(parties)
 	s := session.Session{
 		ID:   names.Draw(t, "id"),
-		Kind: rapid.SampledFrom([]session.Kind{session.Keygen, session.Sign}).Draw(t, "kind"),
+		Kind: rapid.SampledFrom([]session.Kind{session.Keygen, session.Sign, session.Reshare}).Draw(t, "kind"),
 		Phase: rapid.SampledFrom([]session.Phase{
 			session.Inviting, session.Running, session.Completed, session.Rejected, session.Expired, session.Failed, session.Cancelled,
 		}).Draw(t, "phase"),
@@ -64,6 +64,10 @@ func drawSession(t *rapid.T) session.Session {
 		RequestID: words.Draw(t, "request id"), Fingerprint: words.Draw(t, "fingerprint"), SignedRequest: words.Draw(t, "signed request"),
 		Terms:     session.Terms{Invite: spans.Draw(t, "invite"), Run: spans.Draw(t, "run"), Grace: spans.Draw(t, "grace")},
 		CreatedAt: moments.Draw(t, "created"), Deadline: moments.Draw(t, "deadline"),
+		Epoch: rapid.IntRange(0, 9).Draw(t, "epoch"), MinEpoch: rapid.IntRange(0, 9).Draw(t, "min epoch"), Named: rapid.Bool().Draw(t, "named"),
+		Old: rapid.IntRange(0, n).Draw(t, "old"), FromEpoch: rapid.IntRange(0, 9).Draw(t, "from"), Next: rapid.IntRange(0, 9).Draw(t, "next"),
+		ToThreshold: rapid.IntRange(0, n).Draw(t, "to threshold"), Parent: words.Draw(t, "parent"), Origin: words.Draw(t, "origin"),
+		Statement: words.Draw(t, "statement"),
 		ExpiresAt: moments.Draw(t, "expires"), EndedAt: moments.Draw(t, "ended"), Reason: words.Draw(t, "reason"),
 	}
 	for range rapid.IntRange(0, 4).Draw(t, "quorums") {
