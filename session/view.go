@@ -7,7 +7,22 @@ func (k Key) Info() wire.KeyInfo {
 	return wire.KeyInfo{
 		KeyID: k.ID, Status: string(k.Status), Curve: string(k.Curve), AccountAddr: k.AccountAddr, PublicKey: k.PublicKey,
 		Epoch: max(k.Epoch, 1), Threshold: k.Threshold, TotalParts: len(k.Participants), Participants: k.Participants, Coordinator: k.Coordinator,
-		CreatedAt: k.CreatedAt, SessionID: k.Session,
+		CreatedAt: k.CreatedAt, SessionID: k.Session, Certificate: k.Certificate, Origin: k.Origin, Reshare: k.Reshare,
+	}
+}
+
+// FirstEpoch returns the record of the first epoch of k, which is in no other.
+func (k Key) FirstEpoch() Epoch {
+	return Epoch{
+		Number: k.Epoch, Threshold: k.Threshold, Participants: k.Participants, Session: k.Session, Certificate: k.Certificate, CertifiedAt: k.CreatedAt,
+	}
+}
+
+// Info returns e in the form of the web API.
+func (e Epoch) Info() wire.EpochInfo {
+	return wire.EpochInfo{
+		Epoch: e.Number, Parent: e.Parent, Threshold: e.Threshold, TotalParts: len(e.Participants), Participants: e.Participants,
+		Certificate: e.Certificate, SessionID: e.Session, CertifiedAt: e.CertifiedAt,
 	}
 }
 

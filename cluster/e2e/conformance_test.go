@@ -87,6 +87,10 @@ func (s *contract) successes(c *testCluster, n *process) {
 	reserved := s.is(n, 201, call{op: "POST /v1/keys", token: alice, body: fmt.Sprintf(`{"threshold":2,"participants":[%q,%q],"curve":"ed25519"}`, partNames[1], partNames[2])})
 	s.is(n, 200, call{op: "GET /v1/keys/{key_id}", token: alice, path: map[string]string{"key_id": reserved["key_id"].(string)}})
 	key := map[string]string{"key_id": g.keyID}
+	for _, who := range []string{alice, c.token(partNames[3], wire.RoleParticipant), admin} {
+		s.is(n, 200, call{op: "GET /v1/keys/{key_id}/epochs", token: who, path: key, query: url.Values{"after": {"0"}, "limit": {"1"}}})
+		s.is(n, 200, call{op: "GET /v1/keys/{key_id}/lineage", token: who, path: key})
+	}
 	task := s.is(n, 201, call{op: "POST /v1/keys/{key_id}/signatures", token: alice, path: key, body: `{"data":"open","hash":"sha256"}`,
 		query: url.Values{"start": {"true"}, "wait": {"5ms"}}, header: map[string]string{"Idempotency-Key": "order-1"}})
 	if phase := task["session"].(map[string]any)["phase"]; phase != "inviting" {
@@ -233,6 +237,10 @@ func (s *contract) refusals(c *testCluster, n *process) {
 		{404, call{op: "POST /v1/sessions/{session_id}/webhook", token: alice, path: noSession}},
 		{403, call{op: "POST /v1/sessions/{session_id}/webhook", token: bob, path: s.sessionOf(n, bob)}},
 		{404, call{op: "GET /v1/keys/{key_id}", token: other, path: key}},
+		{404, call{op: "GET /v1/keys/{key_id}/epochs", token: other, path: key}},
+		{400, call{op: "GET /v1/keys/{key_id}/epochs", token: alice, path: key, query: url.Values{"after": {"-1"}}, bad: true}},
+		{404, call{op: "GET /v1/keys/{key_id}/lineage", token: other, path: key}},
+		{400, call{op: "GET /v1/keys/{key_id}/lineage", token: alice, path: key, query: url.Values{"limit": {"17"}}, bad: true}},
 		{400, call{op: "GET /v1/keys", token: alice, query: url.Values{"cursor": {"%"}}}},
 		{400, call{op: "GET /v1/keys", token: alice, query: url.Values{"before": {"yesterday"}}}},
 		{400, call{op: "GET /v1/keys", token: alice, query: url.Values{"state": {"lost"}}, bad: true}},

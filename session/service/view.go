@@ -22,9 +22,10 @@ func (v *Service) Key(ctx context.Context, c Caller, id string) (session.Key, er
 }
 
 // KeyAttestations returns the attestations of an active key, as [Session.Attestations]
-// does, but for as long as the key is kept. The caller has the key from Key.
+// does, but for as long as the key is in its first epoch. Those of later epochs are in
+// their certificates. The caller has the key from Key.
 func (v *Service) KeyAttestations(ctx context.Context, k session.Key) ([]string, error) {
-	if k.Status != session.KeyActive {
+	if k.Status != session.KeyActive || k.Epoch > 1 {
 		return nil, nil
 	}
 	list, err := v.cfg.Store.Attestations(ctx, k.ID, len(k.Participants))

@@ -38,6 +38,7 @@ var (
 	ofKeyParam        = queryParam("key_id", "only sessions of this key", idSchema())
 	reasonParam       = queryParam("reason", "reason, shown to the participants", &huma.Schema{Type: huma.TypeString, MaxLength: ptr(wire.MaxReasonBytes)})
 	afterParam        = queryParam("after", "next of the previous page", &huma.Schema{Type: huma.TypeString})
+	afterEpochParam   = queryParam("after", "only epochs with greater numbers: next of the previous page", &huma.Schema{Type: huma.TypeInteger, Minimum: ptr(0.0), Maximum: ptr(float64(1<<31 - 1))})
 	onceParam         = headerParam(onceHeader, "A repeated request with the same value, through any node, returns the same task; a different request with it is a conflict. "+
 		"Valid for 7 days. It is also the request_id of the request.", &huma.Schema{Type: huma.TypeString, Pattern: "^[!-~]+$", MinLength: ptr(1), MaxLength: ptr(onceMax)})
 	lastEventParam = headerParam("Last-Event-ID", "id of the last event that the client read: the session is sent only if it has changed since; the answer is 204 if that event was the last", &huma.Schema{Type: huma.TypeString})

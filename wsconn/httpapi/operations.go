@@ -91,6 +91,17 @@ func (a *api) readings() []operation {
 		method: "GET", path: "/v1/keys/{key_id}", id: "get-key", summary: "Get a key",
 		params: []*huma.Param{keyIDParam}, ok: http.StatusOK, answer: wire.KeyInfo{}, fails: []int{notFound}, do: a.getKey,
 	}, {
+		method: "GET", path: "/v1/keys/{key_id}/epochs", id: "list-epochs", summary: "List the epochs of a key",
+		about:  "The committees that the key has had and the one it has, oldest first, as the cluster knows them. For the key's coordinator, who holds or has held a share of it, and admins.",
+		params: []*huma.Param{keyIDParam, limitParam(maxPageSize, pageSize), afterEpochParam}, ok: http.StatusOK, answer: wire.List[wire.EpochInfo]{},
+		fails: []int{badRequest, notFound}, do: a.listEpochs,
+	}, {
+		method: "GET", path: "/v1/keys/{key_id}/lineage", id: "get-lineage", summary: "List the certificates of a key",
+		about: "What the members of each epoch have signed, oldest first: it proves, without the cluster's word, which committee holds the key (conclave verify --key). " +
+			"Empty for a key whose participants' clients attest nothing. For those who may list the key's epochs.",
+		params: []*huma.Param{keyIDParam, limitParam(maxLineagePage, lineagePage), afterEpochParam}, ok: http.StatusOK, answer: wire.List[wire.CertificateInfo]{},
+		fails: []int{badRequest, notFound}, do: a.lineage,
+	}, {
 		method: "GET", path: "/v1/sessions", id: "list-sessions", summary: "List keygens and signings",
 		about:  "The sessions that the caller requested or was invited to, newest first, while they are kept; for an admin, all sessions.",
 		params: []*huma.Param{limitParam(maxPageSize, pageSize), cursorParam, beforeParam, sessionStateParam, kindParam, ofKeyParam}, ok: http.StatusOK,

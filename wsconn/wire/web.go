@@ -19,7 +19,28 @@ type KeyInfo struct {
 	Coordinator  string    `json:"coordinator"`
 	CreatedAt    time.Time `json:"created_at"`
 	SessionID    string    `json:"session_id,omitempty" doc:"session of the newest keygen of this key"`
-	Attestations []string  `json:"attestations,omitempty" doc:"attestations of the parties; place i is that of part index i+1, empty if it sent none; omitted in lists and if no party sent one"`
+	Certificate  string    `json:"certificate,omitempty" doc:"hash of the epoch's certificate, 0x hex; empty for a key that was never reshared"`
+	Origin       string    `json:"origin,omitempty" enum:"generated,imported" doc:"empty for a key that was never reshared, which was generated"`
+	Reshare      string    `json:"reshare,omitempty" doc:"session_id of the reshare that is open on the key"`
+	Attestations []string  `json:"attestations,omitempty" doc:"attestations of the keygen's parties; place i is that of part index i+1, empty if it sent none; omitted in lists, if no party sent one, and after a reshare: the lineage has them"`
+}
+
+// EpochInfo is a certified epoch of a key, as the web API shows it.
+type EpochInfo struct {
+	Epoch        int       `json:"epoch" minimum:"1"`
+	Parent       int       `json:"parent,omitempty" minimum:"0" doc:"the epoch that it was made from; omitted for the first"`
+	Threshold    int       `json:"threshold" minimum:"2" doc:"number of parties that must sign"`
+	TotalParts   int       `json:"total_parts" minimum:"2"`
+	Participants []string  `json:"participants" doc:"user ids; place i holds part index i+1"`
+	Certificate  string    `json:"certificate,omitempty" doc:"hash of its certificate, 0x hex; omitted for a key that was never reshared"`
+	SessionID    string    `json:"session_id,omitempty" doc:"session that made it; omitted if its certificate came from a member"`
+	CertifiedAt  time.Time `json:"certified_at" doc:"by the server's clock"`
+}
+
+// CertificateInfo is an entry of a key's lineage, as the web API shows it.
+type CertificateInfo struct {
+	Epoch       int    `json:"epoch" minimum:"1"`
+	Certificate string `json:"certificate" doc:"the certificate as signed, JSON in one line: verify it, no server's word is needed"`
 }
 
 // PartInfo is one party's part in a session.

@@ -37,14 +37,14 @@ var (
 	//go:embed schedule.lua
 	scheduleSource string
 
-	putKeyScript       = redisx.NewScript(putKeySource)
-	shareBytesScript   = redisx.NewScript(shareBytesSource)
-	putShareScript     = redisx.NewScript(putShareSource)
-	openSigningScript  = redisx.NewScript(quotaSource, openSigningSource)
-	closeOnKeyScript = redisx.NewScript(closeOnKeySource)
-	takeScript         = redisx.NewScript(takeSource)
-	postponeScript     = redisx.NewScript(postponeSource)
-	scheduleScript     = redisx.NewScript(scheduleSource)
+	putKeyScript      = redisx.NewScript(putKeySource)
+	shareBytesScript  = redisx.NewScript(shareBytesSource)
+	putShareScript    = redisx.NewScript(putShareSource)
+	openSigningScript = redisx.NewScript(quotaSource, openSigningSource)
+	closeOnKeyScript  = redisx.NewScript(closeOnKeySource)
+	takeScript        = redisx.NewScript(takeSource)
+	postponeScript    = redisx.NewScript(postponeSource)
+	scheduleScript    = redisx.NewScript(scheduleSource)
 )
 
 // Fields of a key's hash beside the record's own.
