@@ -129,11 +129,11 @@ func (c *cli) checkKey(key wire.KeyInfo, pinnedOnly bool) ([]trust.Attestor, err
 }
 
 // maxKeyFile is more than the web API's record of a key with the maximum number of
-// parties.
-const maxKeyFile = 1 << 20
+// parties, or a long lineage.
+const maxKeyFile = 64 << 20
 
-// verifyKey checks the participants' attestations of a key, in a file with the
-// output of conclave keys KEY -json, or of the web API.
+// verifyKey checks a key in a file: its participants' attestations, in the output of
+// conclave keys KEY -json or of the web API, or its whole lineage.
 func (c *cli) verifyKey(path string, pinnedOnly bool) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -143,6 +143,9 @@ func (c *cli) verifyKey(path string, pinnedOnly bool) error {
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {
 		return fmt.Errorf("read key: %w", err)
+	}
+	if certificates, rest, ok := readLineage(text); ok && len(text) <= maxKeyFile {
+		return c.verifyLineage(certificates, rest, pinnedOnly)
 	}
 	var key wire.KeyInfo
 	if len(text) > maxKeyFile || json.Unmarshal(text, &key) != nil || key.KeyID == "" || key.AccountAddr == "" {

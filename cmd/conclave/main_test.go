@@ -23,6 +23,7 @@ import (
 	"github.com/conclave-mpc/conclave/session/party/partytest"
 	"github.com/conclave-mpc/conclave/session/pubkey"
 	"github.com/conclave-mpc/conclave/session/share"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -44,7 +45,8 @@ func (i idling) Run() int {
 // own home. $SERVER is the web API of api, $SECURE the same over TLS, with a
 // certificate of the authority in the file $CA; evidence.json convicts bob, whose
 // fingerprint is $BOB. attested.json is the key treasury as the web API shows it; its
-// parties are user-1 to user-3, with the fingerprints $ID1 to $ID3.
+// parties are user-1 to user-3, with the fingerprints $ID1 to $ID3. lineage.json has its
+// certificates.
 func TestScripts(t *testing.T) {
 	srv, secure := httptest.NewServer(api()), httptest.NewUnstartedServer(api())
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -172,9 +174,35 @@ func attested(t *testing.T, e *testscript.Env) error {
 	bare := key
 	bare.Attestations = nil
 	var failed []error
+	failed = append(failed, lineages(t, e.WorkDir))
 	for name, key := range map[string]wire.KeyInfo{"attested.json": key, "false.json": other, "bare.json": bare} {
 		text, err := json.Marshal(key)
 		failed = append(failed, err, os.WriteFile(filepath.Join(e.WorkDir, name), text, 0o600))
+	}
+	return errors.Join(failed...)
+}
+
+// lineages writes lineage.json, of three epochs of the key treasury, and files in which
+// certificates are missing or false.
+func lineages(t *testing.T, dir string) error {
+	first := made.ed.FirstCertificate(t, made.treasury)
+	second := made.ed.Refreshed(t, first, 2)
+	third := made.ed.Refreshed(t, second, 4)
+	forged := *third
+	forged.Consents = forged.Consents[:1]
+	var failed []error
+	for name, list := range map[string][]*statement.Certificate{
+		"lineage.json": {third, first, second}, "gap.json": {first, third}, "forged.json": {first, second, &forged},
+	} {
+		var page wire.List[map[string]string]
+		for _, c := range list {
+			page.Items = append(page.Items, map[string]string{"certificate": c.String()})
+		}
+		if name == "gap.json" {
+			page.Next = "more"
+		}
+		text, err := json.Marshal(page)
+		failed = append(failed, err, os.WriteFile(filepath.Join(dir, name), text, 0o600))
 	}
 	return errors.Join(failed...)
 }

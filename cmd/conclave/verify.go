@@ -23,7 +23,10 @@ it is not.
 
 With --key it checks the attestations of a key against the identities that this home
 knows: that the address is that of the key that the participants created. FILE is
-the output of conclave keys KEY -json or of GET /v1/keys/KEY.
+the output of conclave keys KEY -json or of GET /v1/keys/KEY. If FILE is the output
+of GET /v1/keys/KEY/lineage, it checks every certificate of the key from the first
+on: that each epoch was attested by all its members, with the consent of enough
+members of the one before.
 
 With --evidence it checks evidence that a participant has stored against a party that
 signed two different messages where one is allowed, and names the party. Anybody can

@@ -456,7 +456,7 @@ func TestLineageInJavaScript(t *testing.T) {
 		if !good {
 			list[1].Certificate = strings.Replace(list[1].Certificate, `"coordinator":"`, `"coordinator":"x`, 1)
 		}
-		input, err := json.Marshal(map[string]any{"certificates": list})
+		input, err := json.Marshal(map[string]any{"items": list})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -4,7 +4,7 @@
 //   node verify-lineage.mjs < lineage.json
 //
 // lineage.json is a list of certificates in their order, or an object with them as
-// "certificates", such as the answer of GET /v1/keys/{id}/lineage. The exit status is 1 unless all of them hold. Whether the identities
+// "items", such as the answer of GET /v1/keys/{id}/lineage. The exit status is 1 unless all of them hold. Whether the identities
 // of the first epoch are those of the people that you mean, and whether the address is
 // that of the public key, is not checked here.
 import { createHash, createPublicKey, verify as edVerify } from "node:crypto";
@@ -136,7 +136,7 @@ export function verifyLineage(list) {
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {
   try {
-    const input = JSON.parse(readFileSync(0, "utf8")), at = verifyLineage((input.certificates ?? input).map((c) => c.certificate ?? c));
+    const input = JSON.parse(readFileSync(0, "utf8")), at = verifyLineage((input.items ?? input).map((c) => c.certificate ?? c));
     console.log(`good  key ${at.epoch.key_id}, epoch ${at.epoch.epoch} of ${at.epoch.threshold} of ${at.epoch.members.length}, ${at.epoch.account_addr}, certificate ${hex(epochHash(at.epoch))}`);
   } catch (e) {
     console.log(`BAD  ${e.message}`);

@@ -18,7 +18,7 @@ func (p Policy) CheckLineage(keyID, accountAddr string, certificates []string) (
 	list := make([]*statement.Certificate, len(certificates))
 	for i, text := range certificates {
 		var err error
-		if list[i], err = statement.ParseCertificate(text); err != nil {
+		if list[i], err = statement.ParseAnyCertificate(text); err != nil {
 			return nil, nil, err
 		}
 	}
