@@ -67,7 +67,7 @@ var allowed = map[string][]string{
 	"cmd/conclave-demo":       {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "wsconn/client", "wsconn/client/dirstore", "wsconn/client/participant", "wsconn/client/rest", "wsconn/client/trust", "wsconn/secret", "wsconn/wire"},
 	"cmd/conclave-bench":      {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "wsconn/client", "wsconn/client/participant", "wsconn/wire"},
 	"cluster/redistest":       {"cluster/redistest/sample"},
-	"session/party/partytest": {"session/identity", "session/internal/testonly", "session/party", "session/preparams", "session/pubkey", "session/share"},
+	"session/party/partytest": {"session/identity", "session/internal/testonly", "session/party", "session/preparams", "session/pubkey", "session/share", "session/statement"},
 	"session/sessiontest":     {"session/pubkey"},
 	"deploy":                  {}, // tests of the files around the programs
 
