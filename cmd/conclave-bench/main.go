@@ -7,8 +7,8 @@
 // persistence, and the participants of package wsconn/client. To measure the servers
 // alone, the participants are scripted and compute nothing.
 //
-// Each benchmark is a file: sign.go, keygen.go, primes.go, sessions.go, relay.go,
-// idle.go, growth.go. Lab (lab.go) starts and ends the processes they need,
+// Each benchmark is a file: sign.go, keygen.go, reshare.go, primes.go, sessions.go,
+// relay.go, idle.go, growth.go. Lab (lab.go) starts and ends the processes they need,
 // report.go collects figures and prints them.
 package main
 
@@ -127,6 +127,7 @@ var benchmarks = []benchmark{
 	{"sign-ecdsa", "2-of-3 signatures on secp256k1, one at a time and 8 in flight", signECDSA},
 	{"sign-ed25519", "2-of-3 signatures on ed25519", signEdDSA},
 	{"keygen", "2-of-3 keys on secp256k1, without and with prepared pre-parameters", keygen},
+	{"reshare", "a refresh of a 2-of-3 key beside its generation, in CPU time, on both curves", reshare},
 	{"primes", "safe primes of 1024 bits, in CPU time", primes},
 	{"sessions", "scripted signing sessions of the seed protocol: cost of the servers", sessions},
 	{"relay", "1 KiB messages from user to user over two nodes", relay},
