@@ -16,7 +16,8 @@ import (
 // attacks is every known attack on a run of tss-lib v2.0.2 with one party's messages,
 // and one for every rule of the guard beyond the form of a field. If library is set the
 // attack is carried out.
-var attacks = slices.Concat(ecdsaKeygenAttacks, ecdsaSignAttacks, eddsaKeygenAttacks, eddsaSignAttacks)
+var attacks = slices.Concat(ecdsaKeygenAttacks, ecdsaSignAttacks, eddsaKeygenAttacks, eddsaSignAttacks,
+	modulusAttacks(), ecdsaReshareAttacks, eddsaReshareAttacks)
 
 var ecdsaKeygenAttacks = []attack{
 	{

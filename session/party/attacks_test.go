@@ -17,8 +17,10 @@ import (
 	"github.com/bnb-chain/tss-lib/v2/crypto/modproof"
 	"github.com/bnb-chain/tss-lib/v2/crypto/mta"
 	ecdsakeygen "github.com/bnb-chain/tss-lib/v2/ecdsa/keygen"
+	ecdsaresharing "github.com/bnb-chain/tss-lib/v2/ecdsa/resharing"
 	ecdsasigning "github.com/bnb-chain/tss-lib/v2/ecdsa/signing"
 	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
+	eddsaresharing "github.com/bnb-chain/tss-lib/v2/eddsa/resharing"
 	eddsasigning "github.com/bnb-chain/tss-lib/v2/eddsa/signing"
 	"github.com/bnb-chain/tss-lib/v2/tss"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -55,6 +57,15 @@ type (
 	es1  = *eddsasigning.SignRound1Message
 	es2  = *eddsasigning.SignRound2Message
 	es3  = *eddsasigning.SignRound3Message
+
+	dg1   = *ecdsaresharing.DGRound1Message
+	dg2   = *ecdsaresharing.DGRound2Message1
+	dg3s  = *ecdsaresharing.DGRound3Message1
+	dg3   = *ecdsaresharing.DGRound3Message2
+	dg4   = *ecdsaresharing.DGRound4Message1
+	edg1  = *eddsaresharing.DGRound1Message
+	edg3s = *eddsaresharing.DGRound3Message1
+	edg3  = *eddsaresharing.DGRound3Message2
 )
 
 var (
@@ -264,9 +275,9 @@ func forgedModProof(session []byte, n, p, q *big.Int) [][]byte {
 	return parts[:]
 }
 
-// attackerParams are the attacker's own pre-parameters in a key generation.
+// attackerParams are the attacker's own pre-parameters in a key generation or reshare.
 func attackerParams(x *attacker) (n, p, q *big.Int) {
-	sk := party.Params(partytest.PreParams(x.t, 1)).PaillierSK
+	sk := party.Params(partytest.PreParams(x.t, x.pre)).PaillierSK
 	return sk.N, sk.P, sk.Q
 }
 
@@ -276,9 +287,6 @@ func shapeAttacks(t *testing.T) []attack {
 	for name, rules := range party.Rules() {
 		cut := strings.LastIndexByte(name, '/')
 		protocol, round := name[:cut], name[cut+1:]
-		if !slices.Contains(protocols, protocol) {
-			continue
-		}
 		for _, rule := range rules {
 			if !strings.Contains(rule, "shortest form") && !strings.HasSuffix(rule, "points as the threshold") {
 				continue

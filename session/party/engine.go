@@ -15,6 +15,7 @@ import (
 func (r *Run) engine() {
 	defer close(r.done)
 	defer close(r.out)
+	defer r.forget()
 	if !r.step(0, func() (bool, *tss.Error) { return true, r.party.Start() }) {
 		return
 	}

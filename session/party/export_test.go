@@ -151,6 +151,19 @@ func KeyOf(r *Run, part int) *big.Int { return r.places.ID(part).KeyInt() }
 // IndexOf is tss-lib's index of a party.
 func IndexOf(r *Run, part int) int { return r.places.ID(part).Index }
 
+// Contribution is what a party of a quorum of two has to give in a reshare, and in a
+// signing: its secret number times its Lagrange coefficient.
+func Contribution(r *Run, s *share.Share, part, other int) *big.Int {
+	order := tss.Order(r.run.Curve)
+	mine, theirs := KeyOf(r, part), KeyOf(r, other)
+	c := new(big.Int).Sub(theirs, mine)
+	c.Mod(c.Mul(theirs, c.ModInverse(c, order)), order)
+	if e := s.Secret().EdDSA; e != nil {
+		return c.Mod(c.Mul(c, e.Xi), order)
+	}
+	return c.Mod(c.Mul(c, s.Secret().ECDSA.Xi), order)
+}
+
 // ForMe reports whether a message is for the run's own party.
 func ForMe(r *Run, m Message) bool { return r.envelope.ours(roundByCode(r.envelope.rounds, m.Body[1])) }
 

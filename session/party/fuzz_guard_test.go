@@ -16,14 +16,14 @@ import (
 	"github.com/conclave-mpc/conclave/session/party"
 )
 
-var protocols = []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"}
+var protocols = []string{"ecdsa/keygen", "ecdsa/reshare", "ecdsa/sign", "eddsa/keygen", "eddsa/reshare", "eddsa/sign"}
 
 // FuzzGuard mutates a real message of any protocol and passes it to the guard; accepted
 // ones go through the functions of tss-lib that would read them. Neither may panic, and
 // a refusal is the sender's fault.
 func FuzzGuard(f *testing.F) {
 	if testing.Short() {
-		protocols = protocols[1:]
+		protocols = slices.DeleteFunc(protocols, makesKey)
 	}
 	for _, p := range protocols {
 		recordOf(f, p)
@@ -35,30 +35,28 @@ func FuzzGuard(f *testing.F) {
 	f.Fuzz(func(t *testing.T, which byte, data []byte) {
 		protocol := protocols[int(which)%len(protocols)]
 		r := recordOf(t, protocol)
-		party.GuardAnew(r.runs[1])
-		x := &attacker{t: t, run: r.runs[2], share: r.x.share, kept: map[string]any{}, others: map[string]tss.MessageContent{}}
+		x := &attacker{t: t, share: r.x.share, pre: r.x.pre, kept: map[string]any{}, others: map[string]tss.MessageContent{}}
 		a := mutation(protocol, x, data)
+		victim, from := a.victim(), a.attacker()
+		run := r.runs[victim]
+		x.run = r.runs[from]
+		party.GuardAnew(run)
 		told := map[string]tss.MessageContent{}
 		for _, h := range r.heard {
-			m, err := party.ParseContent(r.runs[1], h.name, h.content)
+			m, err := party.ParseContent(run, h.name, h.content)
 			if err != nil {
 				t.Fatal(err)
 			}
 			short := strings.TrimPrefix(h.name, protocol+"/")
-			if h.from == 1 {
-				party.GuardFile(r.runs[1], 1, m)
-				told[short+" 1"] = m
-				continue
-			}
-			told[short+" 2"] = m
+			told[fmt.Sprint(short, " ", h.from)] = m
 			change := a.change[short]
-			if change == nil {
-				party.GuardFile(r.runs[1], 2, m)
+			if h.from != from || change == nil {
+				party.GuardFile(run, h.from, m)
 				continue
 			}
 			change(x, m)
-			if rule, between := party.GuardTake(r.runs[1], h.name, 2, m); rule != "" {
-				if !slices.Equal(between, []int{2}) {
+			if rule, between := party.GuardTake(run, h.name, from, m); rule != "" {
+				if !slices.Equal(between, []int{from}) {
 					t.Errorf("%s: %v are blamed", rule, between)
 				}
 				return
@@ -70,10 +68,10 @@ func FuzzGuard(f *testing.F) {
 	})
 }
 
-// FuzzRunEdDSA mutates the messages of one party in real runs of both protocols on
+// FuzzRunEdDSA mutates the messages of one party in real runs of the protocols on
 // ed25519, with two parties and with three: the others survive and blame no one else.
 func FuzzRunEdDSA(f *testing.F) {
-	fuzzRun(f, 12, "eddsa/keygen", "eddsa/sign")
+	fuzzRun(f, 18, "eddsa/keygen", "eddsa/reshare", "eddsa/sign")
 }
 
 // FuzzRunECDSASign does the same with signing on secp256k1.
@@ -82,14 +80,14 @@ func FuzzRunECDSASign(f *testing.F) { fuzzRun(f, sample.Or(1, 12), "ecdsa/sign")
 var mutateFor = flag.Duration("mutate", 0, "how long TestMutatedRuns works on each protocol")
 
 // TestMutatedRuns does the same as the fuzz targets for runs, with random inputs and at
-// full speed. Key generation on secp256k1 is only here: one run takes longer than Go
-// allows for one input of a fuzz target.
+// full speed. Key generation and reshare on secp256k1 are only here: one run takes longer
+// than Go allows for one input of a fuzz target.
 func TestMutatedRuns(t *testing.T) {
-	for _, protocol := range []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"} {
+	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			least := 16
 			switch protocol {
-			case "ecdsa/keygen":
+			case "ecdsa/keygen", "ecdsa/reshare":
 				if !sample.Full() {
 					t.Skip(sample.Reason) // TestAttacks has one such run
 				}

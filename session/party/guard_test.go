@@ -26,7 +26,8 @@ import (
 )
 
 // attack is what one malicious party does to its own messages of one protocol. Part 1
-// is the victim and part 2 the attacker.
+// is the victim and part 2 the attacker; in a reshare the victim is place 4, the first of
+// the new committee, and the attacker has both places of part 2: see attack.attacker.
 type attack struct {
 	name     string
 	protocol string // "ecdsa/keygen" and so on
@@ -45,6 +46,10 @@ type attack struct {
 	nobody bool
 	// shadowed says that without its rule another one refuses the attack.
 	shadowed bool
+	// ignorant is set if the new committee of a reshare does not know the old points.
+	ignorant bool
+	// informed is set if the victim has an old share in a reshare.
+	informed bool
 	// library matches the victim's outcome without the guard: "crash: " and the panic
 	// of the process, "fails: " and the run's error, "accepts" or "done".
 	library string
@@ -55,8 +60,9 @@ type attacker struct {
 	t     testing.TB
 	run   *party.Run
 	share *share.Share // of the attacker, in ECDSA signing
-	// committee is that of a key generation.
+	// committee is that of a key generation, or the new one of a reshare.
 	committee *partytest.Committee
+	pre       int // which of partytest's pre-parameters the attacker has there
 	kept      map[string]any
 	// others are the other parties' messages, by type and part, as far as they have
 	// been sent.
@@ -71,6 +77,29 @@ func (a *attack) curve() pubkey.Curve {
 	return pubkey.Ed25519
 }
 
+// victim is the part of whoever is attacked.
+func (a *attack) victim() int {
+	if strings.HasSuffix(a.protocol, "reshare") {
+		return 4
+	}
+	return 1
+}
+
+// attacker is the part whose messages are changed. In a reshare it is place 5, of the new
+// committee, if that sends the changed messages, and else place 2, of the old one.
+func (a *attack) attacker() int {
+	for short := range a.change {
+		if strings.HasSuffix(a.protocol, "reshare") && (short == "2" || short == "4-proof") {
+			return 5
+		}
+	}
+	return 2
+}
+
+// makesKey reports whether a protocol's runs are long on secp256k1: with proofs about
+// moduli.
+func makesKey(protocol string) bool { return protocol == "ecdsa/keygen" || protocol == "ecdsa/reshare" }
+
 // setup prepares the runs of an attack.
 func (a *attack) setup(t testing.TB) (map[int]*party.Run, *attacker) {
 	t.Helper()
@@ -78,7 +107,10 @@ func (a *attack) setup(t testing.TB) (map[int]*party.Run, *attacker) {
 	x := &attacker{t: t, kept: map[string]any{}, others: map[string]tss.MessageContent{}, accepted: make(chan struct{})}
 	var runs map[int]*party.Run
 	switch {
+	case strings.HasSuffix(a.protocol, "reshare"):
+		runs = a.setupReshare(t, x)
 	case strings.HasSuffix(a.protocol, "keygen"):
+		x.pre = 1
 		x.committee = partytest.NewCommittee(t, parties)
 		runs = x.committee.KeygenRuns(t, a.curve(), 2)
 	case a.curve() == pubkey.Ed25519:
@@ -89,14 +121,44 @@ func (a *attack) setup(t testing.TB) (map[int]*party.Run, *attacker) {
 		x.share = shares[1]
 		runs = c.SignRuns(t, shares, []int{1, 2, 3}[:parties], digestOf(pubkey.Secp256k1, "digest"))
 	}
-	x.run = runs[2]
+	x.run = runs[a.attacker()]
 	return runs, x
+}
+
+// setupReshare prepares a reshare by parts 1 and 2 of a key of three, to themselves or to
+// all three.
+func (a *attack) setupReshare(t testing.TB, x *attacker) map[int]*party.Run {
+	t.Helper()
+	var c *partytest.Committee
+	var shares []*share.Share
+	if a.curve() == pubkey.Secp256k1 {
+		c, shares = partytest.Key(t)
+	} else {
+		c, shares = someKey(t, pubkey.Ed25519)
+	}
+	x.committee, x.share, x.pre = c.Keep(t, []int{1, 2, 3}[:max(a.parties, 2)], 0), shares[1], 4
+	runs := map[int]*party.Run{}
+	for place, cfg := range c.ReshareConfigs(t, shares, []int{1, 2}, x.committee, 2) {
+		if a.ignorant {
+			cfg.OldPoints = nil
+		}
+		if a.informed && place == a.victim() {
+			cfg.Share = shares[0]
+		}
+		run, err := party.NewReshare(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runs[place] = run
+	}
+	return runs
 }
 
 // tamper carries an attack out on the network of its runs.
 func (a *attack) tamper(runs map[int]*party.Run, x *attacker) func(party.Message, int) []party.Message {
-	party.Malicious(runs[2])
-	party.Unguard(runs[2])
+	attacker := a.attacker()
+	party.Malicious(runs[attacker])
+	party.Unguard(runs[attacker])
 	forged := map[string]party.Message{}
 	var held []func()
 	return func(m party.Message, to int) []party.Message {
@@ -116,7 +178,7 @@ func (a *attack) tamper(runs map[int]*party.Run, x *attacker) func(party.Message
 		}
 		short := name[strings.LastIndexByte(name, '/')+1:]
 		change := a.change[short]
-		if m.From != 2 {
+		if m.From != attacker {
 			key := fmt.Sprint(short, " ", m.From)
 			if key == a.accepts && x.others[key] == nil {
 				close(x.accepted)
@@ -143,7 +205,7 @@ func (a *attack) tamper(runs map[int]*party.Run, x *attacker) func(party.Message
 			if err != nil {
 				x.t.Error(err)
 			}
-			f, err := party.Forge(runs[2], m.Body[1], m.To, content)
+			f, err := party.Forge(runs[attacker], m.Body[1], m.To, content)
 			if err != nil {
 				x.t.Error(err)
 			}
@@ -167,21 +229,22 @@ func (a *attack) carryOut(t testing.TB, guarded bool) (outcome string, err error
 			party.Unguard(run)
 		}
 	}
+	victim := runs[a.victim()]
 	n := partytest.NewNetwork(t, runs)
 	n.Tamper = a.tamper(runs, x)
 	n.Refused = func(party.Message, int, error) {}
 	n.Start()
 	select {
-	case <-runs[1].Done():
+	case <-victim.Done():
 	case <-x.accepted:
 		if !guarded {
 			return "accepts", nil
 		}
-		<-runs[1].Done()
+		<-victim.Done()
 	case <-time.After(4 * time.Minute):
-		t.Fatalf("%s: the victim hangs, waiting for %v", a.name, runs[1].Waiting())
+		t.Fatalf("%s: the victim hangs, waiting for %v", a.name, victim.Waiting())
 	}
-	if err := runs[1].Err(); err != nil {
+	if err := victim.Err(); err != nil {
 		return "fails: " + err.Error(), err
 	}
 	return "done", nil
@@ -230,7 +293,7 @@ func realAttacks() []attack {
 	for _, protocol := range protocols {
 		all := slices.DeleteFunc(slices.Clone(attacks), func(a attack) bool { return a.protocol != protocol || a.library == "" })
 		switch protocol {
-		case "ecdsa/keygen":
+		case "ecdsa/keygen", "ecdsa/reshare":
 			all = sample.Of(1, all)
 		case "ecdsa/sign":
 			all = sample.Of(2, all)
@@ -245,7 +308,7 @@ func realAttacks() []attack {
 func TestAttacks(t *testing.T) {
 	for _, a := range realAttacks() {
 		t.Run(a.protocol+"/"+a.name, func(t *testing.T) {
-			if a.protocol == "ecdsa/keygen" && testing.Short() {
+			if makesKey(a.protocol) && testing.Short() {
 				t.Skip("takes long")
 			}
 			t.Parallel()
@@ -269,7 +332,7 @@ func (a *attack) wantRefusal(t *testing.T, err error) {
 	if want := fmt.Sprintf("%s/%s: the guard refuses it: %s", a.protocol, a.round, a.rule); !strings.HasPrefix(e.Reason, want) {
 		t.Errorf("with the guard: got reason %q, want %q", e.Reason, want)
 	}
-	culprits := []int{2}
+	culprits := []int{a.attacker()}
 	if a.nobody {
 		culprits = nil
 	}
@@ -288,14 +351,14 @@ type heard struct {
 	content []byte
 }
 
-// record is an honest transcript of two parties as part 1 sees it, and runs of the same
-// parties that are never started, whose guards tests may use.
+// record is an honest transcript as the victim sees it, and runs of the same parties that
+// are never started, whose guards tests may use.
 type record struct {
 	heard     []heard
 	runs      map[int]*party.Run
 	x         *attacker
 	committee *partytest.Committee
-	shares    []*share.Share // the result of a key generation
+	shares    []*share.Share // the result of a key generation or a reshare
 }
 
 // recorded has the records made so far, by protocol.
@@ -314,33 +377,47 @@ func recordOf(t testing.TB, protocol string) *record {
 		return r
 	}
 	a := attack{protocol: protocol}
+	if strings.HasSuffix(protocol, "reshare") {
+		a.parties = 3 // a refresh
+	}
 	runs, x := a.setup(t)
 	r := &record{committee: x.committee}
 	r.runs, r.x = a.setup(t)
 	n := partytest.NewNetwork(t, runs)
+	victim, own := a.victim(), map[byte]bool{}
 	n.Tamper = func(m party.Message, to int) []party.Message {
 		content, err := party.Content(runs[to], m)
 		if err != nil {
 			t.Error(err)
 		}
-		if m.From == 2 || m.To == 0 {
+		heardIt := to == victim && party.ForMe(runs[to], m)
+		saidIt := m.From == victim && m.To == 0 && !own[m.Body[1]]
+		if (heardIt || saidIt) && !party.IsEcho(m) {
+			own[m.Body[1]] = own[m.Body[1]] || saidIt
 			r.heard = append(r.heard, heard{party.RoundOf(runs[to], m.Body[1]), m.From, content})
 		}
 		return []party.Message{m}
 	}
 	n.Wait()
-	if err := errors.Join(runs[1].Err(), runs[2].Err()); err != nil {
-		t.Fatal(err)
+	for part, run := range runs {
+		if run.Err() != nil {
+			t.Fatalf("part %d: %v", part, run.Err())
+		}
 	}
 	slices.SortStableFunc(r.heard, func(a, b heard) int {
 		// By round, and within one the own messages first: they exist earlier.
-		if c := int(party.CodeOf(runs[1], a.name)) - int(party.CodeOf(runs[1], b.name)); c != 0 {
+		if c := int(party.CodeOf(runs[victim], a.name)) - int(party.CodeOf(runs[victim], b.name)); c != 0 {
 			return c
+		}
+		if (a.from == victim) != (b.from == victim) {
+			return map[bool]int{true: -1, false: 1}[a.from == victim]
 		}
 		return a.from - b.from
 	})
-	if strings.HasSuffix(protocol, "/keygen") {
-		r.shares = []*share.Share{runs[1].Share(), runs[2].Share()}
+	if r.committee != nil {
+		for i := range r.committee.Members {
+			r.shares = append(r.shares, runs[victim+i].Share())
+		}
 	}
 	if recorded.by == nil {
 		recorded.by = map[string]*record{}
@@ -355,25 +432,33 @@ func recordOf(t testing.TB, protocol string) *record {
 func (a *attack) replay(t *testing.T, only bool, skip ...string) (round, rule string, between []int) {
 	t.Helper()
 	r := recordOf(t, a.protocol)
-	party.GuardAnew(r.runs[1])
-	if len(skip) > 0 {
-		party.Unguard(r.runs[1], skip...)
+	run, attacking := r.runs[a.victim()], a.attacker()
+	if a.ignorant || a.informed { // its guard is another
+		runs, _ := a.setup(t)
+		run = runs[a.victim()]
 	}
-	x := &attacker{t: t, run: r.runs[2], share: r.x.share, kept: map[string]any{}, others: map[string]tss.MessageContent{}}
+	party.GuardAnew(run)
+	if len(skip) > 0 {
+		party.Unguard(run, skip...)
+	}
+	x := &attacker{
+		t: t, run: r.runs[attacking], share: r.x.share, committee: r.x.committee, pre: r.x.pre,
+		kept: map[string]any{}, others: map[string]tss.MessageContent{},
+	}
 	for _, h := range r.heard {
-		m, err := party.ParseContent(r.runs[1], h.name, h.content)
+		m, err := party.ParseContent(run, h.name, h.content)
 		if err != nil {
 			t.Fatal(err)
 		}
 		short := strings.TrimPrefix(h.name, a.protocol+"/")
-		if h.from == 1 {
-			x.others[short+" 1"] = m
+		if h.from != attacking {
+			x.others[fmt.Sprint(short, " ", h.from)] = m
 		} else if change := a.change[short]; change != nil {
 			change(x, m)
 		}
-		if h.from == 1 || only && short != a.round {
-			party.GuardFile(r.runs[1], h.from, m)
-		} else if rule, between := party.GuardTake(r.runs[1], h.name, h.from, m); rule != "" {
+		if h.from == a.victim() || only && (h.from != attacking || short != a.round) {
+			party.GuardFile(run, h.from, m)
+		} else if rule, between := party.GuardTake(run, h.name, h.from, m); rule != "" {
 			return short, rule, between
 		}
 	}
@@ -387,15 +472,15 @@ func (a *attack) replay(t *testing.T, only bool, skip ...string) (round, rule st
 func TestGuardRules(t *testing.T) {
 	tried := map[string]bool{}
 	all := append(slices.Clone(attacks), shapeAttacks(t)...)
-	var slow []string // whole key generations, each with its own numbers
+	var slow []string // attacks on moduli, each with its own numbers
 	for _, a := range all {
-		if a.protocol == "ecdsa/keygen" {
-			slow = append(slow, a.name)
+		if makesKey(a.protocol) {
+			slow = append(slow, a.protocol+a.name)
 		}
 	}
 	slow = sample.Of(len(slow)/12, slow)
 	for _, a := range all {
-		if a.protocol == "ecdsa/keygen" && testing.Short() {
+		if makesKey(a.protocol) && testing.Short() {
 			continue
 		}
 		t.Run(a.protocol+"/"+a.name, func(t *testing.T) {
@@ -403,14 +488,14 @@ func TestGuardRules(t *testing.T) {
 			if a.parties > 2 {
 				return // covered by TestAttacks
 			}
-			if a.protocol == "ecdsa/keygen" && !slices.Contains(slow, a.name) {
+			if makesKey(a.protocol) && !slices.Contains(slow, a.protocol+a.name) {
 				t.Skip(sample.Reason)
 			}
 			round, rule, between := a.replay(t, true)
 			if round != a.round || rule != a.rule {
 				t.Errorf("%s: got %q, want %s: %q", round, rule, a.round, a.rule)
 			}
-			if !slices.Equal(between, []int{2}) {
+			if !slices.Equal(between, []int{a.attacker()}) && !(a.nobody && slices.Equal(between, []int{1, 2})) {
 				t.Errorf("got culprits %v", between)
 			}
 			if round, rule, _ := a.replay(t, true, a.rule); rule != "" && !a.shadowed {
@@ -418,8 +503,8 @@ func TestGuardRules(t *testing.T) {
 			}
 		})
 	}
-	for _, protocol := range []string{"ecdsa/keygen", "ecdsa/sign", "eddsa/keygen", "eddsa/sign"} {
-		if protocol == "ecdsa/keygen" && testing.Short() {
+	for _, protocol := range protocols {
+		if makesKey(protocol) && testing.Short() {
 			continue
 		}
 		if round, rule, _ := (&attack{protocol: protocol}).replay(t, false); rule != "" {

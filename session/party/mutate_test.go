@@ -51,7 +51,7 @@ func interesting(protocol string, x *attacker) []*big.Int {
 	}
 	add(order)
 	switch protocol {
-	case "ecdsa/keygen":
+	case "ecdsa/keygen", "ecdsa/reshare":
 		n, factor, _ := attackerParams(x)
 		add(n)
 		add(factor)
@@ -132,10 +132,12 @@ var two = big.NewInt(2)
 
 // openings lists which message of a protocol opens the commitment in which other.
 var openings = map[string][][2]string{
-	"ecdsa/keygen": {{"1", "2"}},
-	"ecdsa/sign":   {{"1", "4"}, {"5", "6"}, {"7", "8"}},
-	"eddsa/keygen": {{"1", "2"}},
-	"eddsa/sign":   {{"1", "2"}},
+	"ecdsa/keygen":  {{"1", "2"}},
+	"ecdsa/sign":    {{"1", "4"}, {"5", "6"}, {"7", "8"}},
+	"ecdsa/reshare": {{"1", "3"}},
+	"eddsa/keygen":  {{"1", "2"}},
+	"eddsa/sign":    {{"1", "2"}},
+	"eddsa/reshare": {{"1", "3"}},
 }
 
 // mutation makes an attack from a fuzz input: one message type is mutated, or a
@@ -163,20 +165,21 @@ func mutation(protocol string, x *attacker, data []byte) attack {
 	for range d.roll(8) {
 		values = append(values, numbers[d.roll(len(numbers))])
 	}
-	set := func(field string, v protoreflect.Value, m tss.MessageContent) {
-		r := m.ProtoReflect()
-		r.Set(r.Descriptor().Fields().ByName(protoreflect.Name(field)), v)
+	commitment, decommitment := protoreflect.Name("commitment"), protoreflect.Name("de_commitment")
+	if strings.HasSuffix(protocol, "reshare") {
+		commitment, decommitment = "v_commitment", "v_decommitment"
 	}
 	var opening [][]byte
 	a.change = changes{
 		pair[0]: func(_ *attacker, m tss.MessageContent) {
 			var c []byte
 			c, opening = commit(values...)
-			set("commitment", protoreflect.ValueOfBytes(c), m)
+			r := m.ProtoReflect()
+			r.Set(r.Descriptor().Fields().ByName(commitment), protoreflect.ValueOfBytes(c))
 		},
 		pair[1]: func(_ *attacker, m tss.MessageContent) {
 			r := m.ProtoReflect()
-			list := r.Mutable(r.Descriptor().Fields().ByName("de_commitment")).List()
+			list := r.Mutable(r.Descriptor().Fields().ByName(decommitment)).List()
 			list.Truncate(0)
 			for _, b := range opening {
 				list.Append(protoreflect.ValueOfBytes(b))
@@ -187,7 +190,7 @@ func mutation(protocol string, x *attacker, data []byte) attack {
 }
 
 // survive carries an attack out against guarded parties: none may panic, hang or blame
-// anyone but part 2.
+// anyone but the attacker.
 func (a *attack) survive(t *testing.T) {
 	t.Helper()
 	runs, x := a.setup(t)
@@ -240,13 +243,13 @@ func (a *attack) survive(t *testing.T) {
 	pumps.Wait()
 	for part, run := range runs {
 		var e *party.Error
-		if part == 2 || !errors.As(run.Err(), &e) {
+		if part == a.attacker() || !errors.As(run.Err(), &e) {
 			continue
 		}
 		if strings.Contains(e.Reason, "panic") {
 			t.Errorf("part %d: %v", part, e)
 		}
-		if slices.ContainsFunc(e.Culprits, func(c int) bool { return c != 2 }) {
+		if slices.ContainsFunc(e.Culprits, func(c int) bool { return c != a.attacker() }) {
 			t.Errorf("part %d blames %v: %v", part, e.Culprits, e)
 		}
 		if len(runs) == 2 && len(e.Culprits) != 1 && !strings.Contains(e.Reason, "equal T") {
@@ -273,7 +276,8 @@ func library(r *record, x *attacker, name string, m tss.MessageContent, told map
 		return ps
 	}
 	share := func(b []byte, ps []*crypto.ECPoint) {
-		s := vss.Share{Threshold: 1, ID: party.KeyOf(r.runs[1], 1), Share: num(b)}
+		victim := (&attack{protocol: name[:strings.LastIndexByte(name, '/')]}).victim()
+		s := vss.Share{Threshold: 1, ID: party.KeyOf(r.runs[victim], victim), Share: num(b)}
 		s.Verify(ec, 1, ps)
 	}
 	switch m := m.(type) {
@@ -296,6 +300,28 @@ func library(r *record, x *attacker, name string, m tss.MessageContent, told map
 		share(told["2-share 2"].(kg2s).Share, ps)
 	case kg3:
 		_, _ = m.UnmarshalProofInts().Verify(num(told["1 2"].(kg1).PaillierN), party.KeyOf(r.runs[1], 2), crypto.ScalarBaseMult(ec, two))
+	case dg2:
+		for _, proof := range [][][]byte{m.Dlnproof_1, m.Dlnproof_2} {
+			if p, err := dlnproof.UnmarshalDLNProof(proof); err == nil {
+				p.Verify(m.UnmarshalH1(), m.UnmarshalH2(), m.UnmarshalNTilde())
+			}
+		}
+		if p, err := m.UnmarshalModProof(); err == nil {
+			p.Verify(session, num(m.PaillierN))
+		}
+	case dg3:
+		share(told["3-share 2"].(dg3s).Share, flatten(told["1 2"].(dg1).VCommitment, m.VDecommitment))
+	case dg4:
+		if p, err := m.UnmarshalFacProof(); err == nil {
+			mine := told["2 4"].(dg2)
+			p.Verify(session, ec, num(told["2 5"].(dg2).PaillierN), num(mine.NTilde), num(mine.H1), num(mine.H2))
+		}
+	case edg3:
+		ps := flatten(told["1 2"].(edg1).VCommitment, m.VDecommitment)
+		for i := range ps {
+			ps[i] = ps[i].EightInvEight()
+		}
+		share(told["3-share 2"].(edg3s).Share, ps)
 	case s1m:
 		n := x.mta()
 		if p, err := m.UnmarshalRangeProofAlice(); err == nil {

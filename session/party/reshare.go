@@ -118,7 +118,7 @@ func newReshare(c *ReshareConfig) (*Run, error) {
 			return nil, fmt.Errorf("the share is that of part %d", part)
 		}
 		p.guard = tss.NewGuard(run.Curve, run.Threshold, self, parts(run), nil)
-		p.build = both.Give(self, c.Concurrency, c.Share.Secret())
+		p.build, p.wipe = both.Give(self, c.Concurrency, c.Share.Secret())
 		return newRun(run, self, c.Identity, p)
 	}
 	giving, err := c.giving(run, both)
@@ -174,6 +174,9 @@ func (c *ReshareConfig) checkShare(run *statement.Run) error {
 // giving returns what a party of the new committee knows of the old one.
 func (c *ReshareConfig) giving(run *statement.Run, both *tss.Reshare) (*tss.Giving, error) {
 	points := c.OldPoints
+	if run.From.Epoch == 0 { // a committee of one, whose share is the key
+		points = []string{pubkey.Encode(run.PublicKey)}
+	}
 	if c.Share.IsZero() {
 		return both.Giving(run.PublicKey, points, nil)
 	}
@@ -184,4 +187,62 @@ func (c *ReshareConfig) giving(run *statement.Run, both *tss.Reshare) (*tss.Givi
 		}
 	}
 	return both.Giving(run.PublicKey, points, c.Share.Secret())
+}
+
+// ImportConfig describes the side of a reshare that has a whole private key: an old
+// committee of one, which exists for this run only.
+type ImportConfig struct {
+	// Binding is that of the others, whose From has epoch 0 and threshold 1 of 1 parts.
+	// Self is 1.
+	Binding ReshareBinding
+	// Identity is listed in the binding under place 1.
+	Identity *identity.Identity
+	// Key is the private key. The run does not change it, and keeps a copy until it ends.
+	Key *share.PrivateKey
+	// Concurrency is as in [KeygenConfig].
+	Concurrency int
+}
+
+// NewImport prepares the side of a reshare that gives a private key to a committee; the
+// others use [NewReshare]. Afterwards the committee can sign with it, under the same
+// address, and so can everybody who has known it.
+func NewImport(c ImportConfig) (*Run, error) {
+	r, err := newImport(&c)
+	if err != nil {
+		return nil, fmt.Errorf("prepare import: %w", err)
+	}
+	return r, nil
+}
+
+func newImport(c *ImportConfig) (*Run, error) {
+	run, err := c.Binding.run()
+	if err != nil {
+		return nil, err
+	}
+	if err := checkRun(run, c.Binding.Self, c.Identity); err != nil {
+		return nil, err
+	}
+	if run.From.Epoch != 0 || c.Binding.Self != 1 {
+		return nil, errors.New("an import is from place 1 of a committee of one")
+	}
+	if c.Key == nil || c.Key.Curve() != run.Curve || c.Key.PublicKey() != c.Binding.PublicKey {
+		return nil, errors.New("the private key is missing or another")
+	}
+	both, err := committees(run)
+	if err != nil {
+		return nil, err
+	}
+	var p protocol
+	if p.places, err = both.Places(); err != nil {
+		return nil, err
+	}
+	scalar := c.Key.Scalar()
+	defer tss.Wipe(scalar) // the run has its own copy
+	secret, err := tss.Whole(run.Curve, both.Old, run.PublicKey, scalar)
+	if err != nil {
+		return nil, err
+	}
+	p.guard = tss.NewGuard(run.Curve, run.Threshold, 1, parts(run), nil)
+	p.build, p.wipe = both.Give(1, c.Concurrency, secret)
+	return newRun(run, 1, c.Identity, p)
 }

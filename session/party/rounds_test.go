@@ -12,7 +12,7 @@ import (
 func TestRoundTables(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
-	for _, k := range []kind{kindKeygen, kindSign} {
+	for _, k := range []kind{kindKeygen, kindSign, kindReshare} {
 		for _, c := range []pubkey.Curve{pubkey.Secp256k1, pubkey.Ed25519} {
 			codes := map[byte]bool{}
 			last := 1
@@ -30,8 +30,8 @@ func TestRoundTables(t *testing.T) {
 	}
 }
 
-// TestRoundsFitAMailbox: one party's messages to another in a whole keygen, or in two
-// attempts of a signing, take at most half of the recipient's unread limit for one
+// TestRoundsFitAMailbox: one party's messages to another in a whole keygen or reshare, or
+// in two attempts of a signing, take at most half of the recipient's unread limit for one
 // sender in one session.
 func TestRoundsFitAMailbox(t *testing.T) {
 	t.Parallel()
@@ -46,7 +46,7 @@ func TestRoundsFitAMailbox(t *testing.T) {
 		}
 	}
 	for _, c := range []pubkey.Curve{pubkey.Secp256k1, pubkey.Ed25519} {
-		for k, attempts := range map[kind]int{kindKeygen: 1, kindSign: 2} {
+		for k, attempts := range map[kind]int{kindKeygen: 1, kindSign: 2, kindReshare: 1} {
 			messages, bytes := 0, 0
 			for _, rd := range roundsOf(k, c) {
 				messages++

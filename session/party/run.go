@@ -31,6 +31,7 @@ type Run struct {
 	tssOut  chan tss.Message
 	collect func() (*tss.Result, error) // takes tss-lib's result, nil if not done
 	guard   *tss.Guard
+	wipe    func()                     // overwrites secrets at the end; nil if there are none to
 	stages  map[int]*stage             // by round number, of the current round and later ones
 	current int                        // the first round not yet given to tss-lib
 	sent    map[byte][sha256.Size]byte // hashes of the own broadcasts, by round code
@@ -77,6 +78,7 @@ type protocol struct {
 	places *tss.Places
 	guard  *tss.Guard
 	build  tss.Build
+	wipe   func() // as in Run
 }
 
 // parts lists the numbers of a run's parties.
@@ -115,6 +117,7 @@ func newRun(run *statement.Run, self int, own *identity.Identity, p protocol) (r
 		handed: map[int]int{},
 
 		guard:  p.guard,
+		wipe:   p.wipe,
 		stages: map[int]*stage{},
 		sent:   map[byte][sha256.Size]byte{},
 	}
@@ -344,7 +347,15 @@ func (r *Run) settle(res result, err error) {
 	r.queue = nil
 	r.arrived.Broadcast()
 	if !r.started { // there is no engine to do it
+		r.forget()
 		close(r.out)
 		close(r.done)
+	}
+}
+
+// forget overwrites the secrets of a run that has ended.
+func (r *Run) forget() {
+	if r.wipe != nil {
+		r.wipe()
 	}
 }

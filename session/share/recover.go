@@ -112,6 +112,74 @@ func ParsePrivateKey(curve pubkey.Curve, publicKey, secret string) (*PrivateKey,
 	return k, nil
 }
 
+// NewPrivateKey returns the private key with a scalar of 32 bytes: on secp256k1 the number
+// in big-endian order, between 1 and the group order; on ed25519 the scalar in
+// little-endian order, also one that is clamped and not reduced. The caller may overwrite
+// it afterwards. Somebody has known such a key: it is for the import of one.
+func NewPrivateKey(curve pubkey.Curve, scalar []byte) (*PrivateKey, error) {
+	if len(scalar) != 32 {
+		return nil, fmt.Errorf("import private key: it has %d bytes, not 32", len(scalar))
+	}
+	raw := slices.Clone(scalar)
+	defer clear(raw)
+	if curve == pubkey.Ed25519 {
+		slices.Reverse(raw)
+	}
+	n := new(big.Int).SetBytes(raw)
+	defer tss.Wipe(n)
+	switch {
+	case curve == pubkey.Ed25519: // the base point has this order, so the public key stays
+		n.Mod(n, tss.Order(curve))
+	case curve != pubkey.Secp256k1:
+		return nil, fmt.Errorf("import private key: %w", pubkey.ErrCurve)
+	}
+	if n.Sign() == 0 || n.Cmp(tss.Order(curve)) >= 0 {
+		return nil, errors.New("import private key: it is out of range")
+	}
+	k := &PrivateKey{curve: curve, scalar: new(new([32]byte))}
+	n.FillBytes(k.bytes()[:])
+	if curve == pubkey.Ed25519 {
+		_, public, err := edwards.PrivKeyFromScalar(k.bytes()[:])
+		if err != nil {
+			return nil, errors.New("import private key: it is out of range")
+		}
+		k.public = public.Serialize()
+	} else {
+		key := secp256k1.PrivKeyFromBytes(k.bytes()[:])
+		k.public = key.PubKey().SerializeCompressed()
+		key.Zero()
+	}
+	if err := k.check(); err != nil {
+		k.Wipe()
+		return nil, fmt.Errorf("import private key: %w", err)
+	}
+	return k, nil
+}
+
+// NewPrivateKeyFromSeed returns the ed25519 private key of a seed of 32 bytes, which RFC
+// 8032 calls the private key: its scalar, expanded and clamped as in section 5.1.5. The
+// public key is that of the seed. A committee that holds the scalar signs with other
+// nonces than the seed's owner; both signatures are valid.
+func NewPrivateKeyFromSeed(seed []byte) (*PrivateKey, error) {
+	if len(seed) != 32 {
+		return nil, fmt.Errorf("import private key: the seed has %d bytes, not 32", len(seed))
+	}
+	h := sha512.Sum512(seed)
+	defer clear(h[:])
+	h[0] &= 248
+	h[31] = h[31]&127 | 64
+	return NewPrivateKey(pubkey.Ed25519, h[:32])
+}
+
+// Curve returns the key's curve.
+func (k PrivateKey) Curve() pubkey.Curve { return k.curve }
+
+// PublicKey returns the public key as 0x hex: compressed SEC1, or 32 bytes.
+func (k PrivateKey) PublicKey() string { return pubkey.Encode(k.public) }
+
+// Scalar returns the secret number, for package party. The caller must wipe it.
+func (k PrivateKey) Scalar() *big.Int { return new(big.Int).SetBytes(k.bytes()[:]) }
+
 func (k *PrivateKey) bytes() *[32]byte { return *k.scalar }
 
 // check checks the scalar against the public key.

@@ -1,7 +1,6 @@
 package tss
 
 import (
-	"bytes"
 	"math/big"
 	"slices"
 
@@ -47,18 +46,18 @@ func (g *Guard) isPublicKey(x, y []byte) bool {
 // share can only compare it with that of another old member, and does not know which is
 // right.
 func wrongSSID(g *Guard, from int, content tss.MessageContent) verdict {
-	ssid := content.(ecdsaDG1).Ssid
+	ssid := number(content.(ecdsaDG1).Ssid)
 	if g.giving == nil {
 		return verdict{from}
 	}
 	if g.giving.ssid != nil {
-		if !bytes.Equal(ssid, g.giving.ssid) {
+		if ssid.Cmp(number(g.giving.ssid)) != 0 {
 			return verdict{from}
 		}
 		return nil
 	}
 	for _, part := range g.parts {
-		if other := earlier[ecdsaDG1](g, part); part != from && other != nil && !bytes.Equal(ssid, other.Ssid) {
+		if other := earlier[ecdsaDG1](g, part); part != from && other != nil && ssid.Cmp(number(other.Ssid)) != 0 {
 			return verdict{min(part, from), max(part, from)}
 		}
 	}

@@ -54,18 +54,18 @@ func (r *Reshare) params(self *PartyID, concurrency int) *tss.ReSharingParameter
 }
 
 // Give builds the party of part self of the old committee, which has no result. The
-// secret stays as it is: tss-lib overwrites the one that it is given, so it gets a
-// copy.
-func (r *Reshare) Give(self, concurrency int, secret *Secret) Build {
+// secret stays as it is: tss-lib overwrites the one that it is given, so it gets a copy,
+// which wipe overwrites when the party is not used any more.
+func (r *Reshare) Give(self, concurrency int, secret *Secret) (build Build, wipe func()) {
 	params := r.params(r.Old.ByPart[self], concurrency)
 	xi, _, _, _, _ := secret.common()
 	own := new(big.Int).Set(xi)
-	none := func(wait func() bool) func() (*Result, error) {
+	wipe = func() { Wipe(own) }
+	none := func(done func() bool) func() (*Result, error) {
 		return func() (*Result, error) {
-			if !wait() {
+			if !done() {
 				return nil, nil
 			}
-			Wipe(own)
 			return &Result{}, nil
 		}
 	}
@@ -75,14 +75,36 @@ func (r *Reshare) Give(self, concurrency int, secret *Secret) Build {
 			save := *secret.EdDSA
 			save.Xi = own
 			return eddsaresharing.NewLocalParty(params, save, out, end), none(func() bool { return len(end) > 0 })
-		}
+		}, wipe
 	}
 	return func(out chan<- Message) (Party, func() (*Result, error)) {
 		end := make(chan *ecdsakeygen.LocalPartySaveData, 1)
 		save := *secret.ECDSA
 		save.Xi, save.LocalPreParams = own, PreParams{}
 		return ecdsaresharing.NewLocalParty(params, save, out, end), none(func() bool { return len(end) > 0 })
+	}, wipe
+}
+
+// Whole returns a private key as the secret of a committee of one, of part 1, which gives
+// it to another: see [Reshare.Give]. It has no moduli, and cannot sign.
+func Whole(curve pubkey.Curve, com *Committee, public []byte, scalar *big.Int) (*Secret, error) {
+	point, err := parsePoint(curve, public)
+	if err != nil {
+		return nil, err
 	}
+	if len(com.Sorted) != 1 || !crypto.ScalarBaseMult(Curve(curve), scalar).Equals(point) {
+		return nil, errors.New("the private key is not that of the public key")
+	}
+	k := com.Sorted[0].KeyInt()
+	if curve == pubkey.Ed25519 {
+		save := eddsakeygen.NewLocalPartySaveData(1)
+		save.Xi, save.ShareID, save.Ks[0], save.BigXj[0], save.EDDSAPub = scalar, k, k, point, point
+		return &Secret{EdDSA: &save}, nil
+	}
+	save := ecdsakeygen.NewLocalPartySaveData(1)
+	save.Xi, save.ShareID, save.Ks[0], save.BigXj[0], save.ECDSAPub = scalar, k, k, point, point
+	save.NTildej[0], save.H1j[0], save.H2j[0] = new(big.Int), new(big.Int), new(big.Int)
+	return &Secret{ECDSA: &save}, nil
 }
 
 // Take builds the party of part self of the new committee. The pre-parameters are

@@ -103,3 +103,43 @@ func (c *Committee) Reshare(tb testing.TB, shares []*share.Share, quorum []int, 
 	}
 	return fresh
 }
+
+// ImportConfig prepares the import of a private key into the committee: the
+// configuration of who has the key, with a new identity.
+func (c *Committee) ImportConfig(tb testing.TB, key *share.PrivateKey, threshold int) party.ImportConfig {
+	tb.Helper()
+	own, n := Identity(tb), unique.Add(1)
+	b := party.ReshareBinding{
+		SessionID: fmt.Sprintf("session-%d", n), Attempt: 1, KeyID: fmt.Sprintf("key-%d", n), Curve: key.Curve(), Epoch: 1,
+		From:      statement.From{Threshold: 1, TotalParts: 1},
+		Threshold: threshold, TotalParts: len(c.Members), PublicKey: key.PublicKey(), Self: 1,
+		Parties: []identity.Member{{Index: 1, User: "owner", Identity: own.Public()}},
+	}
+	for _, m := range c.Members {
+		m.Index++
+		b.Parties = append(b.Parties, m)
+	}
+	return party.ImportConfig{Binding: b, Identity: own, Key: key, Concurrency: 1}
+}
+
+// ImportRuns prepares the runs of an import, by place: 1 has the key.
+func (c *Committee) ImportRuns(tb testing.TB, key *share.PrivateKey, threshold int) map[int]*party.Run {
+	tb.Helper()
+	cfg := c.ImportConfig(tb, key, threshold)
+	runs := map[int]*party.Run{}
+	var err error
+	if runs[1], err = party.NewImport(cfg); err != nil {
+		tb.Fatal(err)
+	}
+	for i := range c.Members {
+		to := party.ReshareConfig{Binding: cfg.Binding, Identity: c.Identities[i], Concurrency: 1}
+		to.Binding.Self = i + 2
+		if key.Curve() == pubkey.Secp256k1 {
+			to.PreParams = PreParams(tb, i)
+		}
+		if runs[i+2], err = party.NewReshare(to); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return runs
+}
