@@ -395,19 +395,7 @@ func TestLineageVectors(t *testing.T) {
 		}
 	}
 	for _, r := range all.Refused {
-		v := all.Lineages[r.Lineage]
-		v.Certificates = slices.Clone(v.Certificates)
-		switch c := &v.Certificates[r.Certificate]; {
-		case r.LeftOut:
-			v.Certificates = slices.Delete(v.Certificates, r.Certificate, r.Certificate+1)
-		case r.Instead != "":
-			c.Certificate = r.Instead
-		default:
-			if !strings.Contains(c.Certificate, r.From) {
-				t.Errorf("%s: there is nothing to change", r.Name)
-			}
-			c.Certificate = strings.Replace(c.Certificate, r.From, r.To, 1)
-		}
+		v := r.apply(t, all.Lineages[r.Lineage])
 		if _, err := v.verify(); err == nil {
 			t.Errorf("%s: verified", r.Name)
 		}
@@ -421,6 +409,24 @@ func TestLineageVectors(t *testing.T) {
 			t.Errorf("%s: %v", v.Name, err)
 		}
 	}
+}
+
+// apply changes a lineage as the vector says.
+func (r refusedVector) apply(t *testing.T, v lineageVector) lineageVector {
+	t.Helper()
+	v.Certificates = slices.Clone(v.Certificates)
+	switch c := &v.Certificates[r.Certificate]; {
+	case r.LeftOut:
+		v.Certificates = slices.Delete(v.Certificates, r.Certificate, r.Certificate+1)
+	case r.Instead != "":
+		c.Certificate = r.Instead
+	default:
+		if !strings.Contains(c.Certificate, r.From) {
+			t.Errorf("%s: there is nothing to change", r.Name)
+		}
+		c.Certificate = strings.Replace(c.Certificate, r.From, r.To, 1)
+	}
+	return v
 }
 
 func (v lineageVector) verify() (*Lineage, error) {

@@ -40,9 +40,26 @@ const entrySuffix = "~entry" // of names of certificates that are not of an epoc
 // participant.ErrNoShare.
 func (s *Store) current(keyID, accountAddr string) (string, share.Public, error) {
 	files, err := s.certificateFiles(keyID, accountAddr)
-	if err != nil {
-		return "", share.Public{}, err
+	for err == nil {
+		if s.testingOnlyListed != nil {
+			s.testingOnlyListed()
+		}
+		text, public, notHeld := s.currentBy(files, keyID, accountAddr)
+		if !errors.Is(notHeld, participant.ErrNoShare) {
+			return text, public, notHeld
+		}
+		// A share may have been deleted because another epoch has been certified.
+		before := files
+		if files, err = s.certificateFiles(keyID, accountAddr); slices.Equal(before, files) {
+			return "", share.Public{}, notHeld
+		}
 	}
+	return "", share.Public{}, err
+}
+
+// currentBy returns the share of the epoch that is the current one by those
+// certificates.
+func (s *Store) currentBy(files []certificateFile, keyID, accountAddr string) (string, share.Public, error) {
 	epoch := 1
 	if len(files) > 0 {
 		epoch = files[0].number
@@ -55,18 +72,16 @@ func (s *Store) current(keyID, accountAddr string) (string, share.Public, error)
 		return "", share.Public{}, err
 	}
 	public, err := share.ParsePublic(text)
+	if err != nil || epoch == 1 {
+		return text, public, err
+	}
+	// Two epochs with one number have different committees.
+	c, err := s.certificate(files[0])
 	if err != nil {
 		return "", share.Public{}, err
 	}
-	if epoch > 1 {
-		// Two epochs with one number have different committees.
-		c, err := s.certificate(files[0])
-		if err != nil {
-			return "", share.Public{}, err
-		}
-		if !participant.IsShareOf(public, c.Epoch) {
-			return "", share.Public{}, fmt.Errorf("%w in epoch %d: the one held belongs to another committee", participant.ErrNoShare, epoch)
-		}
+	if !participant.IsShareOf(public, c.Epoch) {
+		return "", share.Public{}, fmt.Errorf("%w in epoch %d: the one held belongs to another committee", participant.ErrNoShare, epoch)
 	}
 	return text, public, nil
 }

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,6 +57,10 @@ type Store struct {
 	mu sync.Mutex // held while a file is changed, except those of the journal
 
 	knownCache knownCache
+
+	// testingOnlyListed is called when the certificates of a key have been listed and its
+	// share is to be read. Nil outside tests.
+	testingOnlyListed func()
 }
 
 // Open opens the store in dir, creating it if necessary.
@@ -115,7 +120,7 @@ func (s *Store) Get(ctx context.Context, keyID, accountAddr string) (string, err
 	}
 	for _, public := range list { // newest first
 		if public.KeyID == keyID {
-			return s.GetEpoch(ctx, keyID, public.AccountAddr, public.Epoch)
+			return s.Get(ctx, keyID, public.AccountAddr)
 		}
 	}
 	return "", participant.ErrNoShare
@@ -155,6 +160,9 @@ func (s *Store) each(do func(text string, public share.Public)) error {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // deleted meanwhile
+		}
 		if err != nil {
 			return fmt.Errorf("list shares: %w", err)
 		}
