@@ -137,6 +137,9 @@ func allocated(lengths ...int) (sum int64) {
 	return sum
 }
 
+// Allocated bounds what Redis allocates for a text of that length.
+func Allocated(length int) int64 { return allocated(length) }
+
 // namesBytes is the size of all parties' names.
 func (s Session) namesBytes() int64 {
 	sum := int64(0)

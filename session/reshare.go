@@ -73,7 +73,9 @@ var reshareRules = rules{
 		case KeyStored:
 			return m.epochStored()
 		case KeyLost:
-			return m.keyLost()
+			return m.epochLost()
+		case Moved:
+			return m.overtaken(ev)
 		}
 		return ErrKind
 	},
@@ -114,7 +116,7 @@ func NewReshare(k Key, parent, coordinator string, p *wire.ReshareRequest, terms
 		s.Origin = statement.Generated
 	}
 	s.Parties = Committee(k.Participants)
-	print := []string{coordinator, k.ID, strconv.Itoa(k.Epoch), parent, strconv.Itoa(p.Threshold)}
+	print := []string{coordinator, k.ID, strconv.Itoa(p.Threshold)} // not the epoch: the request may be repeated when it has led to the next
 	for _, m := range p.Participants {
 		s.Parties = append(s.Parties, Party{User: m.UserID, Identity: m.Identity})
 		print = append(print, m.UserID, m.Identity)
@@ -514,6 +516,30 @@ func (m *machine) epochStored() error {
 	return nil
 }
 
+// epochLost ends a reshare that its key's record does not name as the open one: it gets
+// no number, and its certificate has no place there.
+func (m *machine) epochLost() error {
+	_, wants := m.WantsNumber()
+	switch {
+	case m.Phase.Final():
+		return nil
+	case !wants && !m.AllReported():
+		return ErrNotYet
+	}
+	m.end(Failed, "the key's record was lost, or is another's", nil)
+	return nil
+}
+
+// overtaken ends a reshare whose key is in another epoch than it began with.
+func (m *machine) overtaken(ev Moved) error {
+	k := ev.Key
+	if m.Phase.Final() || m.AllReported() || k.ID != m.KeyID || k.Status != KeyActive || k.Epoch <= m.FromEpoch {
+		return nil
+	}
+	m.end(Failed, fmt.Sprintf("the key is in epoch %d now; request the reshare again", k.Epoch), nil)
+	return nil
+}
+
 // Certificate returns the certificate of the epoch that a reshare has made, not
 // verified; nil before all have reported and enough have consented.
 func (s Session) Certificate() *statement.Certificate {
@@ -670,6 +696,18 @@ func reshareBytes(s Session) (said, record int64) {
 	// the certificate to everyone and to the coordinator.
 	said = users*2*both + users*both + int64(old)*(statement+int64(n)*wire.MaxAttestationBytes) + 2*(users+1)*certificate
 	return said, int64(n)*member + statement
+}
+
+// NewShares is the most bytes that the shares of a reshare's new epoch may take.
+func (s Session) NewShares() int64 {
+	n := len(s.Parties) - s.Old
+	return int64(n * wire.ShareLimit(n))
+}
+
+// EpochBytes bounds what a reshare adds to its key's permanent size, without shares.
+func (s Session) EpochBytes() int64 {
+	n := len(s.Parties) - s.Old
+	return Key{ID: s.KeyID, Participants: s.Users()[s.Old:]}.KeyBytes(0) + allocated(wire.CertificateLimit(n, s.Old), wire.CertificateLimit(s.Old, 0))
 }
 
 // users returns the invited users, each once.

@@ -183,8 +183,8 @@ cancel        admin      +        +         +       +       C      E         E  
 cancel        alice      F        F         F       F       F      F         F        F       F      F
 cancel        eve        F        F         F       F       F      F         F        F       F      F
 key-stored    server     C        C         C       C       +      .         E        E       E      E
-key-lost      server     C        C         C       C       +      .         .        .       .      .
-moved         server     B        B         B       B       B      B         B        B       B      B
+key-lost      server     C        +         C       C       +      .         .        .       .      .
+moved         server     +        +         +       +       .      .         .        .       .      .
 sign          all        B        B         B       B       B      B         B        B       B      B
 mailbox-old   server     +        +         +       .       .      .         .        .       .      .
 mailbox-new   server     +        +         +       .       .      .         .        .       .      .

@@ -46,7 +46,7 @@ func (v *Service) advance(ctx context.Context, c change) (_ session.Session, err
 		v.deliver(ctx, done)
 	}
 	v.notify(ctx, done.session, done.receipt.Watchers)
-	return done.session, nil
+	return v.proceed(ctx, done.session), nil
 }
 
 // stepEnded applies an event to an ended session without its lock: its end is final. Ok
@@ -184,6 +184,9 @@ func (v *Service) commit(ctx context.Context, token string, l Loaded, c change) 
 // storeFirst writes what must be durable before the event that led to next is
 // committed: the share of a party with an accepted report. It may be repeated.
 func (v *Service) storeFirst(ctx context.Context, next session.Session, ev session.Event) error {
+	if report, ok := ev.(session.Reshared); ok {
+		return v.storeEpochShare(ctx, next, report)
+	}
 	report, ok := ev.(session.Generated)
 	if !ok || next.Phase.Final() { // the reports differ: no key is made
 		return nil
@@ -247,7 +250,7 @@ func (v *Service) addShares(ctx context.Context, s session.Session, out []sessio
 	if len(parts) == 0 {
 		return nil
 	}
-	shares, err := v.cfg.Store.Shares(ctx, s.KeyID, 1, parts...)
+	shares, err := v.cfg.Store.Shares(ctx, s.KeyID, max(s.Epoch, 1), parts...)
 	if err != nil {
 		return err
 	}

@@ -35,6 +35,11 @@ func (v *Service) auditBegun(s session.Session) {
 		Session: s.ID, Key: s.KeyID, Digest: s.Digest,
 		Detail: fmt.Sprintf("%s, %d of %s", s.Curve, s.Threshold, strings.Join(s.InvitedUsers(), ", ")),
 	}
+	if s.Kind.MakesEpoch() {
+		users := s.Users()
+		d.Detail = fmt.Sprintf("%s, epoch %d: %d of %s; next: %d of %s", s.Curve, s.FromEpoch, s.Threshold, strings.Join(users[:s.Old], ", "),
+			s.ToThreshold, strings.Join(users[s.Old:], ", "))
+	}
 	v.record(d)
 }
 
@@ -53,6 +58,18 @@ func (v *Service) auditStep(to session.Session, ev session.Event) {
 		if to.Phase.Final() { // the reports differ: no share is stored
 			d.Outcome = audit.Reported
 		}
+	case session.Answered:
+		d.Who, d.What, d.Outcome, d.Detail = ev.From, string(to.Kind.Response()), audit.Declined, placesText(ev.Places, ev.Reason)
+		if ev.Accept {
+			d.Outcome = audit.Accepted
+		}
+	case session.Reshared:
+		d.Who, d.What, d.Outcome, d.Detail = ev.From, string(wire.TypeReshareComplete), audit.Stored, epochText(ev.Epoch, part(ev.Party, ev.AccountAddr))
+		if to.Phase.Final() { // the reports differ
+			d.Outcome = audit.Reported
+		}
+	case session.Consented:
+		d.Who, d.What, d.Outcome, d.Detail = ev.From, string(wire.TypeReshareConsent), audit.Accepted, epochText(ev.Epoch, part(ev.Party, ""))
 	case session.Signed:
 		if to.Phase != session.Completed {
 			return // refused, and the sender is told
@@ -104,6 +121,9 @@ func story(s session.Session) string {
 	add("accepted by", partsText(accepted))
 	add("declined by", partsText(declined))
 	add("last tried with", partsText(s.Signers))
+	if s.Kind.MakesEpoch() && s.Epoch > 0 {
+		add("epoch", fmt.Sprint(s.Epoch))
+	}
 	if s.Attempt > 1 {
 		add("attempt", fmt.Sprint(s.Attempt))
 	}
@@ -120,6 +140,20 @@ func part(index int, more string) string {
 	}
 	return text
 }
+
+// placesText names places of a reshare, with more.
+func placesText(places []int, more string) string {
+	text := "places " + partsText(places)
+	if len(places) == 0 {
+		text = "no places"
+	}
+	if more != "" {
+		text += ": " + more
+	}
+	return text
+}
+
+func epochText(number int, more string) string { return fmt.Sprintf("epoch %d, %s", number, more) }
 
 func partsText(parts []int) string {
 	if len(parts) == 0 {

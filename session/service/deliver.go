@@ -108,6 +108,9 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 		deliveries[i] = Delivery{
 			To: e.To, ID: s.ID + ":" + e.ID, Frame: e.Frame, Payer: s.Coordinator, Group: s.ID, Ends: ends(wire.FrameType(e.Frame)),
 		}
+		if outlives(wire.FrameType(e.Frame)) {
+			deliveries[i].Group = ""
+		}
 	}
 	var failed []error
 	state := map[string]error{} // why a user gets nothing more: a later entry to the same user is not another failure
@@ -129,7 +132,7 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 		case was == nil:
 			got.stuck, state[to] = append(got.stuck, refusal{to, err}), err
 		}
-		if errors.Is(state[to], errUnheard) || s.Phase.Final() && !deliveries[i].Ends { // no longer of use
+		if errors.Is(state[to], errUnheard) || s.Phase.Final() && !deliveries[i].Ends && deliveries[i].Group != "" { // no longer of use
 			got.entries = append(got.entries, entries[i].ID)
 		}
 	}
@@ -139,12 +142,18 @@ func (v *Service) send(ctx context.Context, s session.Session, entries []Entry) 
 // errUnheard marks a user who is not notified of a session.
 var errUnheard = errors.New("session: recipient not notified")
 
-func invites(t wire.Type) bool { return t == wire.TypeKeygenInvite || t == wire.TypeSignInvite }
+func invites(t wire.Type) bool {
+	return t == wire.TypeKeygenInvite || t == wire.TypeSignInvite || t == wire.TypeReshareInvite
+}
+
+// outlives reports whether a message of this type is of use after its session's end. It
+// belongs to no group, which the end would remove.
+func outlives(t wire.Type) bool { return t == wire.TypeEpochCertified }
 
 // ends reports whether a message of this type makes all earlier ones to the same user
 // about the same session obsolete.
 func ends(t wire.Type) bool {
-	return t == wire.TypeSessionEnded || t == wire.TypeKeygenConfirm || t == wire.TypeSignComplete
+	return t == wire.TypeSessionEnded || t == wire.TypeKeygenConfirm || t == wire.TypeSignComplete || t == wire.TypeReshareConfirm
 }
 
 // onWeb reports whether a user can read s's message on the web API: the outcome, for a
@@ -201,7 +210,7 @@ func retryIn(waited time.Duration) time.Duration {
 
 // afterEnd is afterDelivery for a session that has ended.
 func (v *Service) afterEnd(ctx context.Context, s session.Session, now, mark time.Time, rest Settlement, stuck bool, undelivered error) error {
-	if s.Kind.OpensOnKey() {
+	if s.Kind.OpensOnKey() || s.Kind.MakesEpoch() {
 		rest.ClosedOn = s.KeyID
 	}
 	var err error
@@ -233,7 +242,7 @@ func (v *Service) afterEnd(ctx context.Context, s session.Session, now, mark tim
 
 // finish updates the key record of a session that has ended.
 func (v *Service) finish(ctx context.Context, s session.Session) error {
-	if s.Kind.OpensOnKey() {
+	if s.Kind.OpensOnKey() || s.Kind.MakesEpoch() {
 		if err := v.cfg.Store.Settle(ctx, s.ID, Settlement{ClosedOn: s.KeyID}); err != nil {
 			return err
 		}

@@ -70,6 +70,7 @@ const (
 	partCommit   = "commit"
 	partDeliver  = "deliver"
 	partStoreKey = "store key"
+	partCertify  = "certify"
 	partRelay    = "relay"
 )
 
@@ -80,6 +81,16 @@ func stepPart(ev session.Event) string {
 		return "step responded"
 	case session.Generated:
 		return "step generated"
+	case session.Answered:
+		return "step answered"
+	case session.Numbered:
+		return "step numbered"
+	case session.Reshared:
+		return "step reshared"
+	case session.Consented:
+		return "step consented"
+	case session.Moved:
+		return "step moved"
 	case session.KeyStored:
 		return "step key stored"
 	case session.ShareRefused:

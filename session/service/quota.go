@@ -97,6 +97,9 @@ func (v *Service) reservation(s session.Session, shares int64) Reservation {
 	if s.Kind.MakesKey() {
 		r.Key = session.Key{ID: s.KeyID, Participants: s.Users()}.KeyBytes(0)
 	}
+	if s.Kind.MakesEpoch() {
+		r.Key = s.EpochBytes()
+	}
 	return r
 }
 
@@ -204,6 +207,17 @@ func (v *Service) releaseOf(ctx context.Context, s session.Session) (*Release, e
 		}
 		if err == nil && k.Session == s.ID {
 			r.Key = k.KeyBytes(k.ShareBytes)
+		}
+	}
+	if s.Kind.MakesEpoch() && s.Phase == session.Completed {
+		epochs, err := v.cfg.Store.EpochsOf(ctx, s.KeyID)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range epochs {
+			if e.Session == s.ID {
+				r.Key, r.Regrown = e.Bytes, true
+			}
 		}
 	}
 	return r, nil

@@ -33,8 +33,8 @@ func (v *Service) Relay(ctx context.Context, c Caller, m wire.Message, p *wire.T
 	if err != nil {
 		return nil, err
 	}
-	r := &Relaying{service: v, session: s, named: m.RequestID != ""}
-	if p.From > len(s.Parties) || s.PartIndex(c.User) != p.From {
+	r := &Relaying{service: v, session: s, from: p.From, named: m.RequestID != ""}
+	if !slices.Contains(s.Places(c.User), p.From) {
 		if err := admits(s, &c, nil); err != nil {
 			return nil, err
 		}
@@ -69,6 +69,7 @@ func (v *Service) Relay(ctx context.Context, c Caller, m wire.Message, p *wire.T
 type Relaying struct {
 	service    *Service
 	session    session.Session // with the fields that relaying needs
+	from       int             // part index of its sender
 	named      bool            // its sender awaits an ack
 	deliveries []Delivery
 
@@ -114,7 +115,7 @@ func (r *Relaying) failed() error {
 			d, why := r.deliveries[i], err
 			ev := session.Undeliverable{User: d.To, Attempt: s.Attempt}
 			if errors.Is(err, ErrShareUsed) {
-				ev.Payer, ev.Party = d.Payer, s.PartIndex(d.Payer)
+				ev.Payer, ev.Party = d.Payer, r.from
 			}
 			withSession(s, v.log.Warn()).Str("account", d.To).Str("from", d.Payer).AnErr("reason", why).Msg("no room in a mailbox")
 			_, err = v.advance(r.ctx, change{target: target{id: s.ID}, ev: ev})
@@ -151,7 +152,7 @@ var isDone = func() <-chan struct{} {
 }()
 
 // deliveries addresses a round message: to one signer, or to all but its sender, who
-// pays.
+// pays. A user with two places gets one copy.
 func deliveries(s session.Session, p *wire.TSSMessage, id string) ([]Delivery, error) {
 	from := s.Parties[p.From-1].User
 	if p.To != 0 {
@@ -165,8 +166,8 @@ func deliveries(s session.Session, p *wire.TSSMessage, id string) ([]Delivery, e
 	}
 	list := make([]Delivery, 0, len(s.Signers))
 	for _, i := range s.Signers {
-		if i != p.From {
-			user := s.Parties[i-1].User
+		user := s.Parties[i-1].User
+		if user != from && !slices.ContainsFunc(list, func(d Delivery) bool { return d.To == user }) {
 			list = append(list, Delivery{To: user, ID: id, Frame: encoded.Frame(user, ""), Payer: from, Group: s.ID})
 		}
 	}

@@ -268,12 +268,16 @@ func (v *Service) requestSigning(ctx context.Context, c Caller, s wanted, sessio
 var errSessionID = wire.Errorf(wire.CodeBadRequest,
 	"session_id is not one of yours: leave it out, or send the one that was handed out for this request, or the one that follows from your request_id")
 
-// checkSessionID checks the id that a coordinator has chosen for the signing s. An id
+// checkSessionID checks the id that a coordinator has chosen for the signing or reshare s. An id
 // of a server's form must be one that only this coordinator can have: derived from its
 // own request_id, handed out for this very request, or that of a session that it began
 // before. Any other id is allowed if no other user has it.
 func (v *Service) checkSessionID(ctx context.Context, s session.Session) error {
-	if wire.IsSigningID(s.ID, s.Coordinator, s.KeyID, s.RequestID) {
+	derived := wire.IsSigningID
+	if s.Kind.MakesEpoch() {
+		derived = wire.IsReshareID
+	}
+	if derived(s.ID, s.Coordinator, s.KeyID, s.RequestID) {
 		return nil
 	}
 	if _, print, ok := strings.Cut(s.ID, taskSeparator); ok && strings.HasPrefix(s.ID, wire.SignIDPrefix) {

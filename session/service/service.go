@@ -165,11 +165,21 @@ func (v *Service) Handle(ctx context.Context, c Caller, m wire.Message, p wire.P
 	case *wire.KeygenResponse:
 		s, err = v.respond(ctx, c, session.Keygen, (*answer)(p))
 	case *wire.SignResponse:
-		s, err = v.respond(ctx, c, session.Sign, &answer{p.KeyID, p.PartIndex, p.Response, p.SessionID, p.Reason})
+		s, err = v.respondSigning(ctx, c, p)
 	case *wire.KeygenComplete:
 		s, err = v.complete(ctx, c, p)
 	case *wire.SignResult:
 		s, err = v.result(ctx, c, p)
+	case *wire.ReshareRequest:
+		return v.requested(m.RequestID)(v.RequestReshare(ctx, c, p, m.RequestID))
+	case *wire.ReshareResponse:
+		s, err = v.respondReshare(ctx, c, p)
+	case *wire.ReshareComplete:
+		s, err = v.completeReshare(ctx, c, p)
+	case *wire.ReshareConsent:
+		s, err = v.consent(ctx, c, p)
+	case *wire.CertificateGet:
+		return v.sendCertificates(ctx, c, m, p)
 	case *wire.PartyFailed:
 		s, err = v.partyFailed(ctx, c, p)
 	case *wire.SessionCancel:
@@ -275,6 +285,9 @@ func (v *Service) result(ctx context.Context, c Caller, p *wire.SignResult) (ses
 func (v *Service) partyFailed(ctx context.Context, c Caller, p *wire.PartyFailed) (session.Session, error) {
 	if !c.has(wire.RoleParticipant) {
 		return session.Session{}, errRole(wire.RoleParticipant)
+	}
+	if p.Moved {
+		return v.partyMoved(ctx, c, p)
 	}
 	return v.advance(ctx, change{target: target{id: p.SessionID}, by: &c, ev: session.PartyFailed{
 		From: c.User, Party: p.PartIndex, Attempt: p.Attempt, Reason: p.Reason, Culprits: p.Culprits, Full: v.wasFull(v.cfg.KeygenTimeout),

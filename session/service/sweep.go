@@ -70,6 +70,8 @@ func (v *Service) processDue(ctx context.Context, t Taken) error {
 			err = v.cfg.Store.Postpone(ctx, t.ID, t.Until, now.Add(retryEndIn))
 		}
 		return err
+	case s.Kind.MakesEpoch() && (s.AllReported() || wantsNumber(s)):
+		_, err = v.follow(ctx, s)
 	case s.AllReported():
 		_, err = v.storeKey(ctx, s)
 	default:
