@@ -20,8 +20,17 @@ type change struct {
 	keyID string // if set, the key that the message names: the session must be one of it
 }
 
-// advance applies an event to a session: lock and load, step, commit, deliver.
-func (v *Service) advance(ctx context.Context, c change) (_ session.Session, err error) {
+// advance applies an event to a session, and then what follows from it at once.
+func (v *Service) advance(ctx context.Context, c change) (session.Session, error) {
+	s, err := v.apply(ctx, c)
+	if err != nil {
+		return s, err
+	}
+	return v.proceed(ctx, s), nil // without the session's lock
+}
+
+// apply applies an event to a session: lock and load, step, commit, deliver.
+func (v *Service) apply(ctx context.Context, c change) (_ session.Session, err error) {
 	if !wire.StoredID(c.id) {
 		return session.Session{}, ErrNotFound
 	}
@@ -46,7 +55,7 @@ func (v *Service) advance(ctx context.Context, c change) (_ session.Session, err
 		v.deliver(ctx, done)
 	}
 	v.notify(ctx, done.session, done.receipt.Watchers)
-	return v.proceed(ctx, done.session), nil
+	return done.session, nil
 }
 
 // stepEnded applies an event to an ended session without its lock: its end is final. Ok
