@@ -50,7 +50,7 @@ func (k *keyEpochs) certificate() string {
 	if k.lineage == nil {
 		return ""
 	}
-	return k.lineage.Head().String()
+	return k.lineage.Current().String()
 }
 
 func (p *participant) keyEpochs(ctx context.Context, ref keyRef) (*keyEpochs, error) {
@@ -104,8 +104,8 @@ func (p *participant) certified(ctx context.Context, m *wire.EpochCertified) err
 	if p.cfg.Epochs == nil {
 		return nil
 	}
-	c, err := statement.ParseCertificate(m.Certificate)
-	if err != nil || c.Epoch.KeyID != m.KeyID || c.Number() != m.Epoch {
+	c, err := statement.ParseAnyCertificate(m.Certificate)
+	if err != nil {
 		p.log.Warn().Err(err).Str("key", m.KeyID).Int("epoch", m.Epoch).Msg("certificate is not valid")
 		return nil
 	}
@@ -115,7 +115,8 @@ func (p *participant) certified(ctx context.Context, m *wire.EpochCertified) err
 // learn verifies a certificate, with those staged, and stores what holds. The error is
 // the store's.
 func (p *participant) learn(ctx context.Context, c *statement.Certificate) error {
-	ref := keyRef{c.Epoch.KeyID, c.Epoch.AccountAddr}
+	var ref keyRef
+	ref.id, ref.address = c.Key()
 	p.switching.Lock()
 	defer p.switching.Unlock()
 	k, err := p.keyEpochs(ctx, ref)
@@ -156,14 +157,14 @@ func (p *participant) learn(ctx context.Context, c *statement.Certificate) error
 func (p *participant) chain(k *keyEpochs, list []*statement.Certificate) []*statement.Certificate {
 	slices.SortStableFunc(list, func(a, b *statement.Certificate) int { return cmp.Compare(a.Number(), b.Number()) })
 	if k.lineage != nil {
-		return grow(k.held(), list)
+		return grow(k.lineage.Certificates(), list)
 	}
 	for _, first := range list {
-		if first.Epoch.Parent != nil || first.Verify(nil) != nil {
+		if first.Parent() != nil {
 			continue
 		}
-		chain := append([]*statement.Certificate{first}, grow([]*statement.Certificate{first}, list)...)
-		if slices.ContainsFunc(chain, func(c *statement.Certificate) bool { return p.member(c.Epoch) > 0 }) {
+		chain := grow(nil, append([]*statement.Certificate{first}, list...))
+		if slices.ContainsFunc(chain, func(c *statement.Certificate) bool { return c.Epoch != nil && p.member(c.Epoch) > 0 }) {
 			return chain
 		}
 	}
@@ -171,23 +172,29 @@ func (p *participant) chain(k *keyEpochs, list []*statement.Certificate) []*stat
 }
 
 // grow returns, of an ascending list, the valid certificates that descend from those
-// held and are not among them.
+// held, or without any from the first of the list, and are not held.
 func grow(held, list []*statement.Certificate) []*statement.Certificate {
-	known := map[statement.Hash]*statement.Certificate{}
-	for _, c := range held {
-		known[c.Hash()] = c
-	}
+	known := map[statement.Hash]*statement.Lineage{}
 	var more []*statement.Certificate
-	for _, c := range list {
-		if c.Epoch.Parent == nil || known[c.Hash()] != nil {
+	for i, c := range slices.Concat(held, list) {
+		if known[c.Hash()] != nil {
 			continue
 		}
-		parent := known[c.Epoch.Parent.Hash]
-		if parent == nil || c.Verify(parent) != nil {
+		var before *statement.Lineage
+		if parent := c.Parent(); parent != nil {
+			before = known[parent.Hash]
+		}
+		if (before == nil) != (i == 0) { // only the first has nothing before it
 			continue
 		}
-		known[c.Hash()] = c
-		more = append(more, c)
+		l, err := before.Next(c)
+		if err != nil {
+			continue
+		}
+		known[c.Hash()] = l
+		if i >= len(held) {
+			more = append(more, c)
+		}
 	}
 	return more
 }

@@ -99,7 +99,7 @@ func (p *participant) awaitEpoch(ctx context.Context, a attempt) (*keyEpochs, er
 			return nil, &errMoved{a.epoch, current}
 		case p.cfg.Epochs == nil || a.epoch == 1:
 			return k, nil
-		case current == a.epoch && a.certificate != "" && k.lineage.Head().Hash().String() != a.certificate:
+		case current == a.epoch && a.certificate != "" && k.lineage.Current().Hash().String() != a.certificate:
 			return nil, errors.New("the key's epoch has another certificate here")
 		case current == a.epoch:
 			return k, nil

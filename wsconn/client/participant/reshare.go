@@ -20,7 +20,7 @@ import (
 // committees. All of it but From, Epoch, Places and Origin is signed by the coordinator;
 // a member of the old committee compares From with its own share.
 type Reshare struct {
-	// Epoch is the number of the first attempt.
+	// Epoch is the number of the first attempt, unless a member has seen it before.
 	Epoch int       `json:"epoch"`
 	From  Committee `json:"from"`
 	To    Committee `json:"to"`
@@ -181,7 +181,7 @@ func (p *participant) checkReshare(ctx context.Context, inv Invitation) (Invitat
 	if err != nil {
 		return inv, err
 	}
-	if err := k.checkNumbers(r); err != nil {
+	if err := k.checkParent(r); err != nil {
 		return inv, err
 	}
 	held, err := p.shareOf(ctx, inv.ref(), r.From.Epoch)
@@ -216,17 +216,14 @@ func checkKeyOf(inv Invitation) error {
 	return nil
 }
 
-// checkNumbers compares the epochs of an invitation with those seen here.
-func (k *keyEpochs) checkNumbers(r Reshare) error {
+// checkParent compares the epoch that an invitation follows with those held here. Its
+// number counts when an attempt begins: this party's answer may raise that.
+func (k *keyEpochs) checkParent(r Reshare) error {
 	switch current := k.current(); {
 	case current > r.From.Epoch:
 		return &errMoved{r.From.Epoch, current}
 	case k.lineage != nil && current == r.From.Epoch && k.lineage.Head().Hash().String() != r.Parent:
 		return errors.New("the request follows another certificate than the one held here")
-	case r.Epoch <= r.From.Epoch || r.Epoch <= k.numbers.Highest:
-		return fmt.Errorf("epoch number %d was used before", r.Epoch)
-	case r.Epoch > max(k.numbers.Highest, r.From.Epoch)+maxNumberLead:
-		return fmt.Errorf("epoch number %d is too far above %d", r.Epoch, max(k.numbers.Highest, r.From.Epoch))
 	}
 	if _, err := statement.ParseHash(r.Parent); err != nil {
 		return fmt.Errorf("the key's epoch %d has no certificate: %w", r.From.Epoch, err)
