@@ -51,7 +51,7 @@ is known; for other keys give --address.`,
 		flags.StringVar(&r.Hash, "hash", "", "hash `function` to apply first, as in conclave sign")
 		flags.StringVar(&r.AccountAddr, "address", "", "account `address` of the key")
 		participants := flags.String("participants", "", "`users` to invite, separated by commas (default: all participants of the key)")
-		return func(_ context.Context, args []string) (err error) {
+		return func(ctx context.Context, args []string) (err error) {
 			if len(args) != 1 || r.Data == "" || r.RequestID == "" {
 				return misuse("request sign needs a key, --data and --request-id")
 			}
@@ -59,12 +59,12 @@ is known; for other keys give --address.`,
 			if r.Data, err = c.data(r.Data, r.Hash); err != nil {
 				return err
 			}
-			return c.requestSign(r)
+			return c.requestSign(ctx, r)
 		}
 	},
 }
 
-func (c *cli) requestSign(r rest.SignRequest) error {
+func (c *cli) requestSign(ctx context.Context, r rest.SignRequest) error {
 	if r.AccountAddr == "" {
 		known, err := c.known()
 		if err != nil {
@@ -73,6 +73,10 @@ func (c *cli) requestSign(r rest.SignRequest) error {
 		if r.AccountAddr = known[r.KeyID]; r.AccountAddr == "" {
 			return misuse("the key %s was not created from this home: give its address with --address", r.KeyID)
 		}
+	}
+	var err error
+	if r.MinEpoch, err = c.latestEpoch(ctx, r.KeyID, r.AccountAddr); err != nil {
+		return err
 	}
 	return c.printBody(r)
 }

@@ -32,7 +32,7 @@ type command struct {
 func commandTable() []command {
 	return []command{
 		loginCommand, logoutCommand, whoamiCommand, profileCommand,
-		participantCommand, keygenCommand, signCommand, requestCommand,
+		participantCommand, keygenCommand, signCommand, requestCommand, reshareCommand, refreshCommand, replaceCommand,
 		keysCommand, sessionsCommand, nodesCommand, presenceCommand, tokensCommand, usersCommand,
 		verifyCommand, auditCommand,
 		identityCommand, trustCommand, shareCommand, backupCommand, recoverCommand,

@@ -72,6 +72,10 @@ func (d *display) event(e request.Event) {
 		c.say("%s: attempt %d failed here: %s", sessionName(e.Kind, e.SessionID), e.Attempt, clean(e.Reason))
 	case participant.Convicted:
 		d.convicted(e)
+	case participant.Certified:
+		c.say("epoch %d of key %s is certified", e.Epoch, clean(e.KeyID))
+	case participant.ShareMissing:
+		c.say("%s", c.bold(fmt.Sprintf("the share of epoch %d of key %s is missing: %s; the shares before it are kept", e.Epoch, clean(e.KeyID), clean(e.Err.Error()))))
 	case request.IdentityChanged:
 		d.identityChanged(e)
 	case request.Ended:
@@ -91,6 +95,9 @@ func (d *display) invited(e participant.Invited) {
 	}
 	const shown = 60 // columns of the data
 	what := "take part in the key"
+	if inv.Kind == request.KindReshare && inv.Reshare != nil {
+		what = "reshare (" + clean(changesOf(inv.Reshare)) + ") key"
+	}
 	if inv.Kind == request.KindSign {
 		data := dataInLine(inv.Data, shown) + " (" + clean(inv.Hash)
 		if digest := ownDigest(inv.Data, inv.Digest); digest != "" {

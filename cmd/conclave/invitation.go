@@ -83,13 +83,18 @@ func shownRequest(c *console, inv participant.Invitation, waiting int, whole boo
 		short = func(name, value string) { r.row(name, r.shown(value)) }
 	}
 	fmt.Fprintf(&r.b, "conclave: %s\n", headline(c, inv))
-	if inv.Kind == request.KindSign {
+	switch inv.Kind {
+	case request.KindSign:
 		short("address", inv.AccountAddr)
 		r.data(inv, whole)
-	} else {
+	case request.KindReshare:
+		r.reshare(inv, whole)
+	default:
 		short("curve", string(inv.Curve))
 	}
-	r.committee(inv, whole)
+	if inv.Kind != request.KindReshare {
+		r.committee(inv, whole)
+	}
 	if !inv.Deadline.IsZero() {
 		r.row("answer by", inv.Deadline.Local().Format(clock))
 	}
@@ -126,8 +131,11 @@ func isNew(inv participant.Invitation) bool { return inv.Signer == nil || inv.Si
 // headline names the requester and the request, in a line.
 func headline(c *console, inv participant.Invitation) string {
 	what := "make key "
-	if inv.Kind == request.KindSign {
+	switch inv.Kind {
+	case request.KindSign:
 		what = "sign with key "
+	case request.KindReshare:
+		what = "reshare key "
 	}
 	const most = 21
 	name := func(text string) string { return elide(c.plain(spelled(text)), len(text), most) }
@@ -234,8 +242,11 @@ func signedBy(inv participant.Invitation) string {
 func questionOf(c *console, inv participant.Invitation, code string) string {
 	answers := fmt.Sprintf("[y %s/n %s]", code, code)
 	verb, act := "make key", "conclave: make the key?"
-	if inv.Kind == request.KindSign {
+	switch inv.Kind {
+	case request.KindSign:
 		verb, act = "sign with", "conclave: sign?"
+	case request.KindReshare:
+		verb, act = "reshare", "conclave: reshare the key?"
 	}
 	const typed = len("  show ") + codeLength
 	fixed := len("conclave:  for ?  ") + len(verb) + len(answers)

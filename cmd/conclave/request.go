@@ -172,11 +172,15 @@ func (c *cli) sign(ctx context.Context, r rest.SignRequest, pinnedOnly bool) err
 			}
 		}
 	}
+	var err error
+	if r.MinEpoch, err = c.latestEpoch(ctx, r.KeyID, r.AccountAddr); err != nil {
+		return err
+	}
 	var sig rest.Signature
 	if r.RequestID == "" {
 		r.RequestID = rand.Text()
 	}
-	err := c.coordinate(ctx, pinnedOnly, r.RequestID, func(api *rest.Client) (err error) {
+	err = c.coordinate(ctx, pinnedOnly, r.RequestID, func(api *rest.Client) (err error) {
 		sig, err = api.Sign(ctx, r)
 		return err
 	})
