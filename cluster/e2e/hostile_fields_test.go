@@ -244,6 +244,8 @@ func lieAboutSigning(t *testing.T, h *hostile, signs bool) {
 		{"session_id left out", func(o object) { delete(o, "session_id") }, ignores, "", nil, false},
 		{"coordinator", setTo("coordinator", "mallory"), harmless, "", nil, true},
 		{"deadline", setTo("deadline", time.Now().Add(24*time.Hour)), harmless, "", nil, false},
+		{"epoch", setTo("epoch", 2), refuses, differ, nil, false},
+		{"min_epoch", setTo("min_epoch", 2), declines, "the request is valid from epoch 2 on", nil, false},
 		{"signed_request", setTo("signed_request", "forged"), declines, "parse signed request", nil, false},
 	}
 	swap := func(part float64, id string) func(o object) {
@@ -264,6 +266,8 @@ func lieAboutSigning(t *testing.T, h *hostile, signs bool) {
 		{"part_index", setTo("part_index", 2), refuses, differ, nil, false},
 		{"participants", setTo("participants", "1,3"), refuses, "other parties than part indexes", nil, false},
 		{"share_json", setTo("share_json", "garbage"), harmless, "", nil, false},
+		{"epoch", setTo("epoch", 2), refuses, differ, nil, false},
+		{"certificate", setTo("certificate", "0x"+strings.Repeat("00", 32)), harmless, "", nil, false}, // epoch 1 needs none
 		{"session_id", setTo("session_id", "sg-unknown"), ignores, "", nil, false},
 		{"attempt", setTo("attempt", 7), refuses, refusesRound, nil, false},
 		{"attempt of nothing", setTo("attempt", 0), ignores, "", nil, false},

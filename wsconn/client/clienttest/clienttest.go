@@ -463,6 +463,24 @@ func Said[P wire.Payload](f *Server, user string) []P {
 	return list
 }
 
+// SaidBy returns all messages that a user has sent. Mu is held.
+func (f *Server) SaidBy(user string) []wire.Payload {
+	var list []wire.Payload
+	for _, h := range f.heard {
+		if h.user == user {
+			list = append(list, h.p)
+		}
+	}
+	return list
+}
+
+// Forget forgets the messages that users have sent.
+func (f *Server) Forget() {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.heard = nil
+}
+
 // WaitFor waits until ok reports true, and fails the test after 30 seconds.
 func WaitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()

@@ -96,7 +96,7 @@ const (
 type staged struct {
 	ref  keyRef
 	c    *statement.Certificate
-	size int
+	text string
 }
 
 // certified handles the certificate of an epoch. The error is the store's.
@@ -137,6 +137,7 @@ func (p *participant) learn(ctx context.Context, c *statement.Certificate) error
 		p.unstage(c)
 		p.link.Emit(Certified{KeyID: ref.id, AccountAddr: ref.address, Epoch: c.Number()})
 	}
+	p.refute(ref, append(k.held(), list...))
 	if len(p.stagedOf(ref)) > 0 {
 		p.fetch(ref.id, 0) // what comes before it
 	}
@@ -225,19 +226,27 @@ func (p *participant) member(e *statement.Epoch) int {
 // stage keeps a certificate until those before it have come; the oldest go first.
 // p.switching is held, here and below.
 func (p *participant) stage(ref keyRef, c *statement.Certificate) {
-	hash := c.Hash()
-	if slices.ContainsFunc(p.staged, func(s staged) bool { return s.c.Hash() == hash }) {
+	text := c.String() // the hash does not cover the signatures: a forged copy has the same
+	if slices.ContainsFunc(p.staged, func(s staged) bool { return s.text == text }) {
 		return
 	}
-	p.staged = append(p.staged, staged{ref, c, len(c.String())})
+	p.staged = append(p.staged, staged{ref, c, text})
 	size := 0
 	for _, s := range p.staged {
-		size += s.size
+		size += len(s.text)
 	}
 	for len(p.staged) > maxStaged || size > maxStagedBytes {
-		size -= p.staged[0].size
+		size -= len(p.staged[0].text)
 		p.staged = p.staged[1:]
 	}
+}
+
+// refute drops the certificates that follow a stored one and were not found valid.
+func (p *participant) refute(ref keyRef, stored []*statement.Certificate) {
+	p.staged = slices.DeleteFunc(p.staged, func(s staged) bool {
+		parent := s.c.Parent()
+		return s.ref == ref && len(stored) > 0 && (parent == nil || slices.ContainsFunc(stored, func(c *statement.Certificate) bool { return c.Hash() == parent.Hash }))
+	})
 }
 
 func (p *participant) stagedOf(ref keyRef) []*statement.Certificate {

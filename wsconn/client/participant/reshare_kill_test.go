@@ -73,7 +73,7 @@ func (m *mortal) Write(ctx context.Context, r Record) error {
 	return m.write("journal", func() error { return m.MemStore.Write(ctx, r) })
 }
 
-// end is end for a participant whose store may have failed it.
+// dies is end for a participant whose store may have failed it.
 func (p *peer) dies() {
 	p.stop()
 	if p.result != nil {
@@ -138,6 +138,9 @@ func killedAt(t *testing.T, n int, after bool) (where string) {
 			t.Fatalf("killed at write %d (%s, after it: %t): the reshare does not end", n, where, after)
 		}
 	case result = <-ended:
+		store.mu.Lock()
+		store.left = -1
+		store.mu.Unlock()
 	}
 	w.f.Mu.Lock()
 	list := w.f.Lineages["made"]
