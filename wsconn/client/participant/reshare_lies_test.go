@@ -30,7 +30,8 @@ func (w *resharing) fails(r request.Reshare, user string) string {
 	w.f.Mu.Lock()
 	heard := len(w.f.Lineages["made"])
 	w.f.Mu.Unlock()
-	if done, err := w.c.Reshare(clienttest.Within(w.t), r); err == nil {
+	done, err := w.c.Reshare(clienttest.Within(w.t), r)
+	if err == nil {
 		w.t.Fatalf("epoch %d was certified", done.Epoch)
 	}
 	w.f.Mu.Lock()
@@ -38,7 +39,7 @@ func (w *resharing) fails(r request.Reshare, user string) string {
 	if n := len(w.f.Lineages["made"]); n != heard {
 		w.t.Fatalf("there are %d certificates, want %d", n, heard)
 	}
-	var said []string
+	said := []string{err.Error()}
 	for _, m := range w.f.SaidBy(user) {
 		switch m := m.(type) {
 		case *wire.ReshareResponse:
@@ -213,8 +214,12 @@ func TestRestoredDevice(t *testing.T) {
 	if err := w.trySign("alice", "bob"); err == nil {
 		t.Fatal("signed under an epoch that is over")
 	}
-	told := clienttest.Said[*wire.SignResponse](w.f, "alice")
-	if len(told) == 0 || *told[0].Response || !strings.Contains(told[0].Reason, "moved from epoch 1 to 2") {
+	var told []*wire.SignResponse
+	clienttest.WaitFor(t, "alice answers", func() bool {
+		told = clienttest.Said[*wire.SignResponse](w.f, "alice")
+		return len(told) > 0
+	})
+	if *told[0].Response || !strings.Contains(told[0].Reason, "moved from epoch 1 to 2") {
 		t.Fatalf("alice said %+v", told)
 	}
 	if c, err := statement.ParseCertificate(told[0].Certificate); err != nil || c.Number() != 2 {
