@@ -262,7 +262,7 @@ func (s *Store) removeShare(keyID, accountAddr string, epoch int) error {
 }
 
 // PutCertificate implements [participant.EpochStore].
-func (s *Store) PutCertificate(_ context.Context, c *statement.Certificate) error {
+func (s *Store) PutCertificate(ctx context.Context, c *statement.Certificate) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	keyID, accountAddr := c.Key()
@@ -270,7 +270,11 @@ func (s *Store) PutCertificate(_ context.Context, c *statement.Certificate) erro
 	if err != nil {
 		return err
 	}
-	add, err := participant.AddCertificate(held, c)
+	shares, err := s.Epochs(ctx, keyID, accountAddr)
+	if err != nil {
+		return err
+	}
+	add, err := participant.AddCertificate(held, shares, c)
 	if err != nil || !add {
 		return err
 	}

@@ -179,6 +179,43 @@ func TestEpochsOfAStore(t *testing.T) {
 	})
 }
 
+// TestForgedFirstCertificate: identities of somebody's own attest the same key, and
+// retire no share.
+func TestForgedFirstCertificate(t *testing.T) {
+	t.Parallel()
+	a := newAging(t, 1)
+	forger := partytest.NewCommittee(t, 2)
+	e := a.certificates[1].Epoch
+	k := statement.Attested{
+		SessionID: e.SessionID, KeyID: e.KeyID, Epoch: 1, Coordinator: e.Coordinator, Curve: e.Curve, Threshold: e.Threshold,
+		Participants: []string{e.Members[0].User, e.Members[1].User}, AccountAddr: e.AccountAddr, PublicKey: e.PublicKey,
+	}
+	var attestations []string
+	for _, id := range forger.Identities {
+		one, err := k.Attest(id, forger.Members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		attestations = append(attestations, one.String())
+	}
+	first, err := statement.FirstCertificate(k, attestations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eachEpochStore(t, func(t *testing.T, s participant.EpochStore) {
+		ctx := context.Background()
+		if err := s.Put(ctx, a.shares[1]); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PutCertificate(ctx, first); err == nil {
+			t.Error("a forged first certificate is stored")
+		}
+		if err := s.PutCertificate(ctx, a.certificates[1]); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestSwitchWithoutAGap: while epochs are certified and shares of those before deleted,
 // there is a share to sign with at every moment.
 func TestSwitchWithoutAGap(t *testing.T) {

@@ -236,7 +236,12 @@ func TestDirStoreIsPrivate(t *testing.T) {
 	if err := errors.Join(s.Put(ctx, text), s.Write(ctx, record("s", "", 0)), s.Trust("a", partytest.Identity(t).Public())); err != nil {
 		t.Fatal(err)
 	}
-	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+	a := newAging(t, 1)
+	_, err := s.Numbers(ctx, a.keyID, a.address, func(n *participant.Numbers) error { return n.See(1) })
+	if err := errors.Join(err, s.PutCertificate(ctx, a.certificates[1])); err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
 		if err == nil && info.Mode().Perm()&0o077 != 0 {
 			t.Errorf("%s has mode %v", path, info.Mode())
 		}

@@ -43,8 +43,8 @@ type EpochStore interface {
 	// the current epoch is kept, ErrCurrentEpoch, unless the key is destroyed.
 	DeleteEpoch(ctx context.Context, keyID, accountAddr string, epoch int) error
 	// PutCertificate verifies a certificate and stores it beside the others of its key
-	// and address. It must follow one of those held, or be the first. Storing it again
-	// has no effect.
+	// and address. It must follow one of those held, or be the first, and that of the
+	// share held of its epoch, if there is one. Storing it again has no effect.
 	PutCertificate(ctx context.Context, certificate *statement.Certificate) error
 	// Lineage returns the lineage that counts among the certificates held, nil if there
 	// are none.
@@ -106,14 +106,19 @@ func (n *Numbers) GiveUp(number int) {
 }
 
 // AddCertificate is [EpochStore.PutCertificate] for a store that holds those
-// certificates of the key. It reports whether the store must add it.
-func AddCertificate(held []*statement.Certificate, c *statement.Certificate) (add bool, err error) {
+// certificates and shares of the key. It reports whether the store must add it.
+func AddCertificate(held []*statement.Certificate, shares []share.Public, c *statement.Certificate) (add bool, err error) {
 	hash := c.Hash()
 	if slices.ContainsFunc(held, func(other *statement.Certificate) bool { return other.Hash() == hash }) {
 		return false, nil
 	}
 	if _, err := statement.Head(append(slices.Clip(held), c)); err != nil {
 		return false, fmt.Errorf("store certificate: %w", err)
+	}
+	// Anybody can make a first certificate of identities of their own. Believed, it would
+	// retire the share.
+	if c.Parent() == nil && slices.ContainsFunc(shares, func(p share.Public) bool { return p.Epoch == c.Number() && !IsShareOf(p, c.Epoch) }) {
+		return false, fmt.Errorf("store certificate: epoch %d of key %s has another committee here", c.Number(), c.Epoch.KeyID)
 	}
 	return true, nil
 }

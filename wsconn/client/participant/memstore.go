@@ -121,12 +121,16 @@ func (s *MemStore) List(context.Context) ([]share.Public, error) {
 func (s *MemStore) Epochs(_ context.Context, keyID, accountAddr string) ([]share.Public, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.key(keyID, accountAddr)
+	return s.key(keyID, accountAddr).publics(), nil
+}
+
+// publics returns the public parts of all shares, ascending by epoch.
+func (k *memKey) publics() []share.Public {
 	var list []share.Public
 	for _, epoch := range slices.Sorted(maps.Keys(k.shares)) {
 		list = append(list, k.shares[epoch].public)
 	}
-	return list, nil
+	return list
 }
 
 // GetEpoch implements [EpochStore].
@@ -157,7 +161,7 @@ func (s *MemStore) PutCertificate(_ context.Context, c *statement.Certificate) e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.key(c.Key())
-	add, err := AddCertificate(k.certificates, c)
+	add, err := AddCertificate(k.certificates, k.publics(), c)
 	if err != nil || !add {
 		return err
 	}
