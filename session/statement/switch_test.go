@@ -31,7 +31,8 @@ var switches = []modelled{
 	{name: "no malicious member, any consents", defines: "K=2 TABLE=4 F=0 ONE=0 ASCENDING=0"},
 	{name: "two devices and Redis go back", defines: "K=1 TABLE=1 F=0 N=3 WIPES=2"},
 	{name: "two devices go back, all copies are lost", defines: "K=1 TABLE=1 F=0 N=3 WIPES=2 LOST_COPIES=1"},
-	{name: "three old and three new honest members", defines: "K=2 TABLE=3 N=6 T=3"},
+	{name: "one replaced, and one device goes back", defines: "K=2 TABLE=5 RESTORE=1"},
+	{name: "three honest old and new members, 3 of 4", defines: "K=1 TABLE=3 N=6 T=3"},
 
 	{name: "share after its attestation", defines: "TABLE=1 SYNC=0", violates: true, quick: true},
 	{name: "number taken twice", defines: "TABLE=1 SEEN=0", violates: true, quick: true},

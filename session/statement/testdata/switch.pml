@@ -625,6 +625,8 @@ inline choose(e) {
 	:: com[e] = 3
 	:: com[e] = 5
 	:: com[e] = 12
+#elif TABLE == 5 /* one replaced */
+	:: com[e] = 5
 #elif TABLE == 4 /* without malicious members: committees of two, apart, or of three */
 	:: com[e] = 3
 	:: com[e] = 12
