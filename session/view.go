@@ -35,6 +35,10 @@ func (s Session) Info() wire.SessionInfo {
 		AccountAddr: s.AccountAddr, PublicKey: s.PublicKey, Signature: s.Signature,
 		CreatedAt: s.CreatedAt, Deadline: s.Deadline, EndedAt: s.EndedAt, Reason: s.Reason, Culprits: s.Culprits,
 		Attestations: s.Attestations(),
+		Epoch:        s.Epoch, FromEpoch: s.FromEpoch, OldParts: s.Old, NewThreshold: s.ToThreshold,
+	}
+	if s.Phase == Completed {
+		v.Certificate = s.Certified()
 	}
 	for i, p := range s.Parties {
 		v.Responses = append(v.Responses, wire.PartInfo{

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"go/ast"
@@ -15,6 +16,12 @@ import (
 	"testing"
 
 	"github.com/conclave-mpc/conclave/cluster/redistest"
+	"github.com/conclave-mpc/conclave/cluster/store/sessions"
+	"github.com/conclave-mpc/conclave/session"
+	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/pubkey"
+	"github.com/conclave-mpc/conclave/session/sessiontest"
+	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -121,11 +128,99 @@ func (s *contract) successes(c *testCluster, n *process) {
 			s.is(n, 200, call{op: "GET /v1/presence/{user}", token: who, path: map[string]string{"user": user}})
 		}
 	}
+	s.reshares(c, n, alice)
 	s.users(n, admin)
 	s.is(n, 200, call{op: "POST /v1/tokens/revoke", token: admin, body: `{"jti":"none","reason":"a test"}`})
 	s.is(n, 200, call{op: "GET /v1/audit", token: admin, query: url.Values{"limit": {"3"}}})
 	s.is(n, 200, call{op: "GET /healthz"})
 	s.is(n, 200, call{op: "GET /readyz"})
+}
+
+// reshares begins a reshare of a key whose parties have attested it, and ends it.
+func (s *contract) reshares(c *testCluster, n *process, alice string) {
+	attestedKey(s.t, c, "attested")
+	key := map[string]string{"key_id": "attested"}
+	asked := call{op: "POST /v1/keys/{key_id}/epochs", token: alice, path: key, body: epochBody(s.t, partNames[1], partNames[2]),
+		query: url.Values{"wait": {"5ms"}}, header: map[string]string{"Idempotency-Key": "epoch-1"}}
+	task := s.is(n, 201, asked)
+	if got := task["session"].(map[string]any); got["kind"] != "reshare" || got["phase"] != "inviting" || got["old_parts"] != 3.0 || got["from_epoch"] != 1.0 {
+		s.t.Errorf("the reshare's session: %v", got)
+	}
+	if again := s.is(n, 201, asked); again["session_id"] != task["session_id"] {
+		s.t.Errorf("the same request again is %v, want %v", again["session_id"], task["session_id"])
+	}
+	other := asked
+	other.header = map[string]string{"Idempotency-Key": "epoch-2"}
+	s.is(n, 409, other) // one is open
+	shown := s.is(n, 200, call{op: "GET /v1/keys/{key_id}", token: alice, path: key})
+	if shown["reshare"] != task["session_id"] || shown["epoch"] != 1.0 {
+		s.t.Errorf("the key while it is reshared: %v", shown)
+	}
+	list := s.is(n, 200, call{op: "GET /v1/keys/{key_id}/lineage", token: alice, path: key})
+	if items := list["items"].([]any); len(items) != 1 {
+		s.t.Errorf("the lineage of an attested key: %v", list)
+	}
+	s.is(n, 200, call{op: "GET /v1/sessions", token: alice, query: url.Values{"kind": {"reshare"}}})
+	s.is(n, 200, call{op: "DELETE /v1/sessions/{session_id}", token: alice, path: map[string]string{"session_id": task["session_id"].(string)}})
+	eventually(s.t, "the key has no open reshare", func() bool {
+		return s.is(n, 200, call{op: "GET /v1/keys/{key_id}", token: alice, path: key})["reshare"] == nil
+	})
+}
+
+// epochBody is the body of a request for a new committee.
+func epochBody(t *testing.T, users ...string) string {
+	t.Helper()
+	p := wire.ReshareRequest{Threshold: 2}
+	for i, user := range users {
+		id, err := identity.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Participants = append(p.Participants, wire.Party{PartIndex: i + 1, UserID: user, Identity: id.Public().String()})
+	}
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// attestedKey stores an active key of alice's that its three parties have attested.
+func attestedKey(t *testing.T, c *testCluster, id string) {
+	t.Helper()
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, store := context.Background(), sessions.New(sessions.Config{Redis: c.rdb, Prefix: c.prefix})
+	now, err := store.Now(ctx)
+	ok(err)
+	solo := sessiontest.NewSoloKey(9)
+	k := session.Key{
+		ID: id, Status: session.KeyGenerating, Curve: pubkey.Secp256k1, Epoch: 1, Threshold: 2, Participants: partNames[1:],
+		Coordinator: "alice", Session: "kg-" + id, CreatedAt: now,
+	}
+	ok(store.PutKey(ctx, k))
+	attested := statement.Attested{
+		SessionID: k.Session, KeyID: id, Epoch: 1, Coordinator: k.Coordinator, Curve: k.Curve, Threshold: 2, Participants: k.Participants,
+		AccountAddr: solo.Address, PublicKey: solo.Public,
+	}
+	var members []identity.Member
+	var owners []*identity.Identity
+	for i, user := range k.Participants {
+		own, err := identity.New()
+		ok(err)
+		owners, members = append(owners, own), append(members, identity.Member{Index: i + 1, User: user, Identity: own.Public()})
+	}
+	for i, own := range owners {
+		a, err := attested.Attest(own, members)
+		ok(err)
+		ok(store.PutShare(ctx, id, k.Session, i+1, "share", a.String()))
+	}
+	k.Version, k.Status, k.AccountAddr, k.PublicKey = 1, session.KeyActive, solo.Address, solo.Public
+	ok(store.PutKey(ctx, k))
 }
 
 // users creates an account, changes all of it, and removes it.
@@ -201,6 +296,7 @@ func (s *contract) noRoom(c *testCluster, n *process) {
 	s.is(n, 507, call{op: "POST /v1/keys", token: alice, body: fmt.Sprintf(`{"threshold":2,"participants":[%q,%q]}`, partNames[1], partNames[2])})
 	start := url.Values{"start": {"true"}}
 	s.is(n, 507, call{op: "POST /v1/keys/{key_id}/signatures", token: alice, path: key, body: `{"data":"no room"}`, query: start})
+	s.is(n, 507, s.anything("POST /v1/keys/{key_id}/epochs", alice))
 	s.is(n, 507, s.anything("POST /v1/users", c.token("root", wire.RoleAdmin)))
 	s.is(n, 200, call{op: "GET /readyz"})
 }
@@ -214,6 +310,7 @@ func (s *contract) refusals(c *testCluster, n *process) {
 	huge := `{"reason":"` + strings.Repeat("x", 2<<20) + `"}`
 	const two = `{"threshold":2,"participants":["a","b"]}`
 	once := map[string]string{"Idempotency-Key": "order-1"} // for another request; see successes
+	epoch := epochBody(s.t, partNames[1], partNames[2])
 	for _, r := range []struct {
 		want int
 		call
@@ -237,6 +334,12 @@ func (s *contract) refusals(c *testCluster, n *process) {
 		{404, call{op: "POST /v1/sessions/{session_id}/webhook", token: alice, path: noSession}},
 		{403, call{op: "POST /v1/sessions/{session_id}/webhook", token: bob, path: s.sessionOf(n, bob)}},
 		{404, call{op: "GET /v1/keys/{key_id}", token: other, path: key}},
+		{400, call{op: "POST /v1/keys/{key_id}/epochs", token: alice, path: key, body: `{"threshold":2,"participants":[]}`, bad: true}},
+		{403, call{op: "POST /v1/keys/{key_id}/epochs", token: bob, path: key, body: epoch}},
+		{404, call{op: "POST /v1/keys/{key_id}/epochs", token: other, path: key, body: epoch}},
+		{409, call{op: "POST /v1/keys/{key_id}/epochs", token: alice, path: key, body: epoch}}, // its parties have not attested it
+		{413, call{op: "POST /v1/keys/{key_id}/epochs", token: alice, path: key, body: huge, bad: true}},
+		{422, call{op: "POST /v1/keys/{key_id}/epochs", token: alice, path: key, body: epochBody(s.t, "a", "b")}},
 		{404, call{op: "GET /v1/keys/{key_id}/epochs", token: other, path: key}},
 		{400, call{op: "GET /v1/keys/{key_id}/epochs", token: alice, path: key, query: url.Values{"after": {"-1"}}, bad: true}},
 		{404, call{op: "GET /v1/keys/{key_id}/lineage", token: other, path: key}},
@@ -304,6 +407,8 @@ func (s *contract) anything(op, token string) call {
 		c.body = `{"threshold":2,"participants":["a","b"]}`
 	case "POST /v1/keys/{key_id}/signatures":
 		c.body = `{"data":"x"}`
+	case "POST /v1/keys/{key_id}/epochs":
+		c.body = epochBody(s.t, partNames[1], partNames[2])
 	case "POST /v1/users":
 		c.body = fmt.Sprintf(`{"user_id":"late","roles":["participant"],"password":%q}`, testPassword)
 	case "PUT /v1/users/{user}/roles":

@@ -141,6 +141,31 @@ func (v *Service) SignTask(ctx context.Context, c Caller, p *wire.SignRequest, t
 	return p.SessionID, s, err
 }
 
+// ReshareTask starts the reshare that p describes and returns its session. Once makes it
+// idempotent, as [Task].Once does.
+func (v *Service) ReshareTask(ctx context.Context, c Caller, p *wire.ReshareRequest, once string) (session.Session, error) {
+	if err := mayRequest(c); err != nil {
+		return session.Session{}, err
+	}
+	if err := p.Validate(); err != nil {
+		return session.Session{}, err
+	}
+	if _, err := v.reshareRequested(ctx, c, p, once); err != nil {
+		return session.Session{}, err
+	}
+	unsigned := *p
+	unsigned.SignedRequest = ""
+	forget, err := v.rememberRequest(ctx, c, once, &unsigned)
+	if err != nil {
+		return session.Session{}, err
+	}
+	s, err := v.RequestReshare(ctx, c, p, once)
+	if err != nil {
+		forget(ctx, err)
+	}
+	return s, err
+}
+
 // rememberRequest notes a user's request under an Idempotency-Key, and refuses another
 // one under the same key. Forget removes the note of a request that was refused for the
 // user's quota and so has changed nothing.

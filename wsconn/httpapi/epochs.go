@@ -11,6 +11,18 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
+// EpochRequest is the body of POST /v1/keys/{key_id}/epochs. It is a
+// wire.ReshareRequest.
+type EpochRequest struct {
+	KeyID         string       `json:"key_id,omitempty" maxLength:"128" doc:"ignored: the path names the key"`
+	Threshold     int          `json:"threshold" minimum:"2" maximum:"128" doc:"number of parties of the new committee that must sign"`
+	TotalParts    int          `json:"total_parts,omitempty" minimum:"0" maximum:"128" doc:"number of its members; optional"`
+	Participants  []wire.Party `json:"participants" minItems:"2" maxItems:"128" doc:"the new committee, with identities; place i holds part index i+1"`
+	SessionID     string       `json:"session_id,omitempty" maxLength:"128" doc:"an id chosen by the caller, or the one derived from user, key_id and Idempotency-Key (deploy/docs/INTEGRATION.md, Ids); required with signed_request"`
+	ExpiresIn     int          `json:"expires_in,omitempty" minimum:"0" maximum:"604800" doc:"seconds until the session expires; default: the server's deadlines"`
+	SignedRequest string       `json:"signed_request,omitempty" maxLength:"52480" doc:"the request as signed by the coordinator, as in reshare_request; participants decline a reshare without it"`
+}
+
 const (
 	// A certificate has the identities and signatures of all members: some 2 KB each.
 	lineagePage    = 8
@@ -40,6 +52,35 @@ func afterEpoch(q url.Values) (int, error) {
 		return 0, wire.Errorf(wire.CodeBadRequest, "after must be the number of an epoch")
 	}
 	return int(n), nil
+}
+
+func (a *api) createEpoch(w http.ResponseWriter, r *http.Request) (int, any, error) {
+	id, err := pathID(r, "key_id")
+	if err == nil {
+		err = a.request(r)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	wait, err := waitOf(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	once, err := onceOf(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	var body EpochRequest
+	if err := decode(r, &body); err != nil {
+		return 0, nil, err
+	}
+	p := wire.ReshareRequest(body)
+	p.KeyID = id
+	if p.TotalParts == 0 {
+		p.TotalParts = len(p.Participants)
+	}
+	s, err := a.cfg.Sessions.ReshareTask(r.Context(), caller(r), &p, once)
+	return a.begun(w, r, wire.Task{KeyID: id, SessionID: s.ID}, wait, err)
 }
 
 func (a *api) listEpochs(_ http.ResponseWriter, r *http.Request) (int, any, error) {

@@ -31,7 +31,9 @@ func TestBodiesNameTheField(t *testing.T) {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(op.body)) {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			wrong := map[string]string{"": `{"` + word + `":1}`}
-			if f.Type.Kind() == reflect.Slice {
+			if f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
+				wrong["[1]"] = `[{},["` + word + `"]]`
+			} else if f.Type.Kind() == reflect.Slice {
 				wrong["[1]"] = `["",["` + word + `"]]`
 			} else if f.Type.Kind() != reflect.String {
 				refused(op, fmt.Sprintf(`{%q:%q}`, name, word), "request body: field "+name+" must be ")

@@ -30,6 +30,7 @@ var (
 	fingerprintParam  = queryParam("fingerprint", "fingerprint of an identity: the answer has the user's registered identity if it is that one", &huma.Schema{Type: huma.TypeString})
 	startParam        = queryParam("start", "true starts the keygen or signing", &huma.Schema{Type: huma.TypeString, Enum: []any{"true", "false"}})
 	waitParam         = queryParam("wait", fmt.Sprintf("how long to wait for the session to end, like 10s; at most %s. Requires start=true on requests that can start a session", maxWait), &huma.Schema{Type: huma.TypeString, Pattern: `^[0-9.]+(ms|s)$`, Examples: []any{"30s"}})
+	waitEpochParam    = queryParam("wait", fmt.Sprintf("how long to wait for the session to end, like 10s; at most %s", maxWait), &huma.Schema{Type: huma.TypeString, Pattern: `^[0-9.]+(ms|s)$`, Examples: []any{"30s"}})
 	cursorParam       = queryParam("cursor", "next of the previous page; send it with the same filters", &huma.Schema{Type: huma.TypeString})
 	beforeParam       = deprecated(queryParam("before", "only items older than this time, RFC 3339; use cursor instead", &huma.Schema{Type: huma.TypeString}))
 	keyStateParam     = queryParam("state", "only keys in one of these states", states(keyStates))

@@ -50,7 +50,7 @@ func (a *api) operations() []operation {
 	return append(ops, a.administration()...)
 }
 
-// tasks are the operations that request a keygen or signing.
+// tasks are the operations that request a keygen, a signing or a reshare.
 func (a *api) tasks() []operation {
 	return []operation{{
 		method: "POST", path: "/v1/keys", id: "create-key", summary: "Request a key",
@@ -67,7 +67,14 @@ func (a *api) tasks() []operation {
 		params: []*huma.Param{keyIDParam, startParam, waitParam, onceParam}, body: SignatureRequest{}, ok: http.StatusCreated, answer: wire.Task{},
 		fails: []int{badRequest, forbidden, notFound, conflict, tooLarge, noRoom}, audited: string(wire.TypeSignRequest), do: a.createSignature,
 	}, {
-		method: "DELETE", path: "/v1/sessions/{session_id}", id: "cancel-session", summary: "Cancel a keygen or signing",
+		method: "POST", path: "/v1/keys/{key_id}/epochs", id: "create-epoch", summary: "Reshare a key",
+		about: "Starts a reshare on behalf of the caller: new shares of the key for a committee, which may be the same one (refresh) or another. The key and its address stay the same. " +
+			"Participants decline a reshare without the coordinator's signature: pass it as signed_request, together with the session_id that it covers. " +
+			"409 while another reshare of the key is open. For the key's coordinator and admins.",
+		params: []*huma.Param{keyIDParam, waitEpochParam, onceParam}, body: EpochRequest{}, ok: http.StatusCreated, answer: wire.Task{},
+		fails: []int{badRequest, forbidden, notFound, conflict, tooLarge, notUsers, noRoom}, audited: string(wire.TypeReshareRequest), do: a.createEpoch,
+	}, {
+		method: "DELETE", path: "/v1/sessions/{session_id}", id: "cancel-session", summary: "Cancel a keygen, signing or reshare",
 		about:  "For the session's coordinator and admins.",
 		params: []*huma.Param{sessionIDParam, reasonParam}, ok: http.StatusOK, answer: wire.SessionInfo{},
 		fails: []int{badRequest, forbidden, notFound, conflict}, audited: string(wire.TypeSessionCancel), do: a.cancelSession,
@@ -102,15 +109,15 @@ func (a *api) readings() []operation {
 		params: []*huma.Param{keyIDParam, limitParam(maxLineagePage, lineagePage), afterEpochParam}, ok: http.StatusOK, answer: wire.List[wire.CertificateInfo]{},
 		fails: []int{badRequest, notFound}, do: a.lineage,
 	}, {
-		method: "GET", path: "/v1/sessions", id: "list-sessions", summary: "List keygens and signings",
+		method: "GET", path: "/v1/sessions", id: "list-sessions", summary: "List keygens, signings and reshares",
 		about:  "The sessions that the caller requested or was invited to, newest first, while they are kept; for an admin, all sessions.",
 		params: []*huma.Param{limitParam(maxPageSize, pageSize), cursorParam, beforeParam, sessionStateParam, kindParam, ofKeyParam}, ok: http.StatusOK,
 		answer: wire.List[wire.SessionInfo]{}, fails: []int{badRequest}, do: a.listSessions,
 	}, {
-		method: "GET", path: "/v1/sessions/{session_id}", id: "get-session", summary: "Get a keygen or signing", about: "With ?wait= it answers when the session ends or the time has passed.",
+		method: "GET", path: "/v1/sessions/{session_id}", id: "get-session", summary: "Get a keygen, signing or reshare", about: "With ?wait= it answers when the session ends or the time has passed.",
 		params: []*huma.Param{sessionIDParam, waitParam}, ok: http.StatusOK, answer: wire.SessionInfo{}, fails: []int{badRequest, notFound}, do: a.getSession,
 	}, {
-		method: "GET", path: "/v1/sessions/{session_id}/events", id: "session-events", summary: "Follow a keygen or signing",
+		method: "GET", path: "/v1/sessions/{session_id}/events", id: "session-events", summary: "Follow a keygen, signing or reshare",
 		about: "Server-sent events. Each \"session\" event carries the whole session, at the start and after each change, and the session's version as its id; " +
 			"several quick changes may be merged into one event. \"outcome\" carries the ended session and is the last event. \"problem\" ends the stream early: the token has become invalid, or the node is shutting down. " +
 			"If nothing else is sent, a comment is sent every ten seconds.",

@@ -60,15 +60,21 @@ func task(r *http.Request) (t service.Task, wait time.Duration, err error) {
 	if wait > 0 && !t.Start {
 		return t, 0, wire.Errorf(wire.CodeBadRequest, "wait requires start=true")
 	}
+	t.Once, err = onceOf(r)
+	return t, wait, err
+}
+
+// onceOf reads the Idempotency-Key, empty if there is none.
+func onceOf(r *http.Request) (string, error) {
 	names := r.Header.Values(onceHeader)
 	if len(names) == 0 {
-		return t, wait, nil
+		return "", nil
 	}
-	t.Once = names[0]
-	if len(names) > 1 || t.Once == "" || len(t.Once) > onceMax || strings.ContainsFunc(t.Once, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return t, 0, wire.Errorf(wire.CodeBadRequest, "%s must be a single value of 1 to %d visible ASCII characters", onceHeader, onceMax)
+	once := names[0]
+	if len(names) > 1 || once == "" || len(once) > onceMax || strings.ContainsFunc(once, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return "", wire.Errorf(wire.CodeBadRequest, "%s must be a single value of 1 to %d visible ASCII characters", onceHeader, onceMax)
 	}
-	return t, wait, nil
+	return once, nil
 }
 
 // waitOf reads ?wait=.

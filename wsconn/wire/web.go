@@ -57,12 +57,12 @@ type SessionInfo struct {
 	SessionID    string     `json:"session_id"`
 	Kind         string     `json:"kind" enum:"keygen,sign,reshare"`
 	Phase        string     `json:"phase" enum:"inviting,running,completed,rejected,expired,failed,cancelled" doc:"the last five are final"`
-	Attempt      int        `json:"attempt" minimum:"0" doc:"number of the current attempt, from 1; a signing starts another attempt with other signers when one leaves or fails"`
+	Attempt      int        `json:"attempt" minimum:"0" doc:"number of the current attempt, from 1; a signing or reshare starts another attempt with other signers when one leaves or fails"`
 	KeyID        string     `json:"key_id"`
 	Coordinator  string     `json:"coordinator"`
 	Curve        string     `json:"curve" enum:"secp256k1,ed25519"`
-	Threshold    int        `json:"threshold" minimum:"2"`
-	Participants []string   `json:"participants" doc:"committee of the key; place i holds part index i+1"`
+	Threshold    int        `json:"threshold" minimum:"2" doc:"reshare: of the committee before it"`
+	Participants []string   `json:"participants" doc:"committee of the key; place i holds part index i+1. Reshare: the committee before it and then the new one, numbered through; part indexes of the session are these numbers"`
 	Invited      []string   `json:"invited"`
 	Responses    []PartInfo `json:"responses"`
 	Signers      []int      `json:"signers,omitempty" doc:"part indexes of the running attempt"`
@@ -78,6 +78,12 @@ type SessionInfo struct {
 	Reason       string     `json:"reason,omitempty"`
 	Culprits     []int      `json:"culprits,omitempty" doc:"part indexes of the parties at fault"`
 	Attestations []string   `json:"attestations,omitempty" doc:"of an ended keygen: attestations of the key, as in the key's own resource; omitted in lists"`
+
+	Epoch        int    `json:"epoch,omitempty" minimum:"0" doc:"sign: the epoch of the key that signs; reshare: the number of its latest attempt, and of the new epoch once completed"`
+	FromEpoch    int    `json:"from_epoch,omitempty" minimum:"0" doc:"reshare: the epoch that it began with"`
+	OldParts     int    `json:"old_parts,omitempty" minimum:"0" doc:"reshare: how many of participants are the committee before it"`
+	NewThreshold int    `json:"new_threshold,omitempty" minimum:"0" doc:"reshare: threshold of the new committee"`
+	Certificate  string `json:"certificate,omitempty" doc:"of a completed reshare: the certificate of the new epoch, as in the key's lineage; omitted in lists"`
 }
 
 // List is a page of keys or sessions, newest first.
@@ -86,7 +92,7 @@ type List[T any] struct {
 	Next  string `json:"next,omitempty" doc:"cursor of the next page; a filtered page may be short or empty and still have one"`
 }
 
-// Task answers the requests that reserve or start a keygen or a signing.
+// Task answers the requests that reserve or start a keygen, a signing or a reshare.
 type Task struct {
 	KeyID     string       `json:"key_id"`
 	SessionID string       `json:"session_id,omitempty"`

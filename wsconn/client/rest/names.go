@@ -8,8 +8,12 @@ type (
 	KeygenRequest = request.Keygen
 	// SignRequest requests a signature.
 	SignRequest = request.Sign
+	// ReshareRequest requests a new epoch of a key.
+	ReshareRequest = request.Reshare
 	// Key is a generated key.
 	Key = request.Key
 	// Signature is a verified signature.
 	Signature = request.Signature
+	// NewEpoch is a certified epoch that a request has led to.
+	NewEpoch = request.NewEpoch
 )

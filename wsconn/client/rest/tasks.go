@@ -85,7 +85,7 @@ func (a *Client) Keygen(ctx context.Context, r request.Keygen) (request.Key, err
 	if err != nil {
 		return request.Key{}, err
 	}
-	s, err := a.run(ctx, webCall{method: http.MethodPost, path: keysPath, body: p.Request.Wire(), once: r.RequestID})
+	s, err := a.run(ctx, request.KindKeygen, webCall{method: http.MethodPost, path: keysPath, query: url.Values{"start": {"true"}}, body: p.Request.Wire(), once: r.RequestID})
 	if err != nil {
 		return request.Key{}, err
 	}
@@ -126,7 +126,7 @@ func (a *Client) Sign(ctx context.Context, r request.Sign) (request.Signature, e
 	if err != nil {
 		return request.Signature{}, err
 	}
-	s, err := a.run(ctx, webCall{method: http.MethodPost, path: signaturesPath(r.KeyID), body: p.Request.Wire(), once: r.RequestID})
+	s, err := a.run(ctx, request.KindSign, webCall{method: http.MethodPost, path: signaturesPath(r.KeyID), query: url.Values{"start": {"true"}}, body: p.Request.Wire(), once: r.RequestID})
 	if err != nil {
 		return request.Signature{}, err
 	}
@@ -149,8 +149,7 @@ func (a *Client) user(ctx context.Context) (string, error) {
 }
 
 // run starts a task and returns its session at its end.
-func (a *Client) run(ctx context.Context, c webCall) (s SessionInfo, err error) {
-	c.query = url.Values{"start": {"true"}}
+func (a *Client) run(ctx context.Context, kind request.Kind, c webCall) (s SessionInfo, err error) {
 	if a.onEvent == nil { // otherwise the result is wanted at once
 		c.wait = longPoll
 		c.query.Set("wait", longPoll.String())
@@ -161,10 +160,6 @@ func (a *Client) run(ctx context.Context, c webCall) (s SessionInfo, err error) 
 	}
 	if task.SessionID == "" {
 		return SessionInfo{}, errors.New("client: the server has started nothing; is it an older one?")
-	}
-	kind := request.KindSign
-	if c.path == keysPath {
-		kind = request.KindKeygen
 	}
 	a.emit(request.Requested{Kind: kind, SessionID: task.SessionID, KeyID: task.KeyID})
 	if task.Session != nil && statusOf(*task.Session) != "" {
