@@ -65,7 +65,7 @@ var allowed = map[string][]string{
 	"cmd/conclaved":           {"cluster/node", "cmd/internal/proc", "cmd/internal/spell", "wsconn/secret"},
 	"cmd/conclave":            {"cmd/internal/proc", "cmd/internal/spell", "session/audit", "wsconn/secret", "session/identity", "session/party", "session/preparams", "session/policy", "session/pubkey", "session/share", "session/statement", "wsconn/client", "wsconn/client/dirstore", "wsconn/client/participant", "wsconn/client/request", "wsconn/client/rest", "wsconn/client/trust", "wsconn/wire"},
 	"cmd/conclave-demo":       {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "wsconn/client", "wsconn/client/dirstore", "wsconn/client/participant", "wsconn/client/rest", "wsconn/client/trust", "wsconn/secret", "wsconn/wire"},
-	"cmd/conclave-bench":      {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "wsconn/client", "wsconn/client/participant", "wsconn/wire"},
+	"cmd/conclave-bench":      {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "session/statement", "wsconn/client", "wsconn/client/participant", "wsconn/wire"},
 	"cluster/redistest":       {"cluster/redistest/sample"},
 	"session/party/partytest": {"session/identity", "session/internal/testonly", "session/party", "session/preparams", "session/pubkey", "session/share", "session/statement"},
 	"session/sessiontest":     {"session/pubkey"},
