@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	eddsakeygen "github.com/bnb-chain/tss-lib/v2/eddsa/keygen"
 	"google.golang.org/protobuf/proto"
@@ -51,7 +52,11 @@ func otherCommitment(t *testing.T) []byte {
 // that can be verified by itself.
 func convicts(t *testing.T, run *party.Run, culprit int) *statement.Evidence {
 	t.Helper()
-	<-run.Done()
+	select {
+	case <-run.Done():
+	case <-time.After(time.Minute):
+		t.Fatalf("the run goes on, waiting for %v", run.Waiting())
+	}
 	var e *party.Error
 	if !errors.As(run.Err(), &e) || !slices.Equal(e.Culprits, []int{culprit}) {
 		t.Fatalf("got outcome %v, want an *Error that blames part %d", run.Err(), culprit)

@@ -69,22 +69,22 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkGuard is the guard alone: all messages that a party gets from one other in
-// one run.
+// BenchmarkGuard is the guard alone: all messages that a party gets in one run, from one
+// other, or in a reshare from two old and two new members.
 func BenchmarkGuard(b *testing.B) {
 	for _, protocol := range protocols {
 		b.Run(protocol, func(b *testing.B) {
-			r := recordOf(b, protocol)
+			r, victim := recordOf(b, protocol), (&attack{protocol: protocol}).victim()
 			for b.Loop() {
-				party.GuardAnew(r.runs[1])
+				party.GuardAnew(r.runs[victim])
 				for _, h := range r.heard {
-					m, err := party.ParseContent(r.runs[1], h.name, h.content)
+					m, err := party.ParseContent(r.runs[victim], h.name, h.content)
 					if err != nil {
 						b.Fatal(err)
 					}
-					if h.from == 1 {
-						party.GuardFile(r.runs[1], 1, m)
-					} else if rule, _ := party.GuardTake(r.runs[1], h.name, 2, m); rule != "" {
+					if h.from == victim {
+						party.GuardFile(r.runs[victim], victim, m)
+					} else if rule, _ := party.GuardTake(r.runs[victim], h.name, h.from, m); rule != "" {
 						b.Fatal(rule)
 					}
 				}
