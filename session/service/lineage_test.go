@@ -161,3 +161,27 @@ func TestFirstCertificate(t *testing.T) {
 		}
 	})
 }
+
+// The request of a keygen, repeated after a reshare, is still answered with the key.
+func TestKeygenRepeatedAfterReshare(t *testing.T) {
+	each(t, func(w *world) {
+		v, k := w.node(nil), w.attestedKey("vault")
+		c := service.Certification{Key: k, Epochs: []session.Epoch{
+			k.FirstEpoch(), {Number: 2, Parent: 1, Threshold: 3, Participants: []string{"bob", "dave", "erin"}, Certificate: "0x2"},
+		}, Certificates: []service.Certificate{{Number: 1, Text: "one"}, {Number: 2, Text: "two"}}}
+		c.Key.Epoch, c.Key.Threshold, c.Key.Participants, c.Key.Certificate = 2, 3, []string{"bob", "dave", "erin"}, "0x2"
+		if err := w.store.Certify(w.ctx, c); err != nil {
+			w.Fatal(err)
+		}
+		boss := service.Caller{User: "boss", Roles: []wire.Role{wire.RoleCoordinator}}
+		p := wire.KeygenRequest{KeyID: "vault", Threshold: 2, TotalParts: 3, Participants: []string{"alice", "bob", "carol"}, Curve: "secp256k1"}
+		s, err := v.RequestKeygen(w.ctx, boss, &p, "")
+		if err != nil || s.Phase != session.Completed || s.AccountAddr != k.AccountAddr || !slices.Equal(s.Users(), p.Participants) {
+			w.Errorf("the keygen again: %+v, %v", s, err)
+		}
+		p.Threshold, p.Participants = 3, []string{"bob", "dave", "erin"}
+		if _, err := v.RequestKeygen(w.ctx, boss, &p, ""); err == nil {
+			w.Error("a keygen for the committee of epoch 2 was taken for the key's")
+		}
+	})
+}

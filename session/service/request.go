@@ -56,6 +56,9 @@ func (v *Service) RequestKeygen(ctx context.Context, c Caller, p *wire.KeygenReq
 func (v *Service) requestKeygen(ctx context.Context, c Caller, want session.Key, p *wire.KeygenRequest, requestID string) (session.Session, error) {
 	for range commitTries {
 		k, err := v.keyNow(ctx, p.KeyID)
+		if err == nil {
+			k, err = v.asGenerated(ctx, k)
+		}
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return session.Session{}, err
 		}
@@ -111,6 +114,22 @@ func (v *Service) requestKeygen(ctx context.Context, c Caller, want session.Key,
 		return v.createSession(ctx, s, p.ExpiresIn, Loaded{})
 	}
 	return session.Session{}, fmt.Errorf("request keygen %s: lost %d races: %w", p.KeyID, commitTries, ErrUnavailable)
+}
+
+// asGenerated returns a key's record with the committee that its keygen was requested
+// for, which a reshare may have changed since.
+func (v *Service) asGenerated(ctx context.Context, k session.Key) (session.Key, error) {
+	if k.Epoch <= 1 {
+		return k, nil
+	}
+	epochs, err := v.cfg.Store.EpochsOf(ctx, k.ID)
+	if err != nil {
+		return session.Key{}, err
+	}
+	if len(epochs) > 0 && epochs[0].Number == 1 {
+		k.Epoch, k.Threshold, k.Participants = 1, epochs[0].Threshold, epochs[0].Participants
+	}
+	return k, nil
 }
 
 // mayTake reports whether c may take an unused key_id. One derived from a user and an
