@@ -107,7 +107,7 @@ func (c *cli) addressOf(ctx context.Context, keyID string, pinnedOnly bool) (str
 	case key.AccountAddr == "":
 		return "", fmt.Errorf("key %s is %s, it has no address yet", keyID, clean(key.Status))
 	}
-	who, err := c.checkKey(key, pinnedOnly)
+	who, _, err := c.checkEpoch(ctx, api, key, pinnedOnly)
 	if err != nil {
 		return "", err
 	}

@@ -66,6 +66,9 @@ share made with conclave share export.
   public key  0x03…
   attested    by bob (pinned), carol (pinned), dave (pinned)
   signing     2 of 3: bob, carol, dave
+  epoch       2, certified by the new committee, with the consent of bob, carol
+  lineage     1: 2 of 3: bob, carol, dave (generated)
+              2: 2 of 3: bob, carol, dave
   share       part 1, of bob, is here
   backup      /mnt/backup/treasury.json of 2026-03-01 12:05:00, as it should be
   …
@@ -114,13 +117,13 @@ func (c *cli) showKey(ctx context.Context, api *rest.Client, id string) error {
 	if err != nil {
 		return fmt.Errorf("key %s: %w", id, err)
 	}
-	by := ""
+	by, epochs := "", [][2]string(nil)
 	if k.AccountAddr != "" && !c.asJSON {
-		who, err := c.checkKey(k, false)
+		who, lineage, err := c.checkEpoch(ctx, api, k, false)
 		if err != nil {
 			return err
 		}
-		by = c.attested(who)
+		by, epochs = c.attested(who), lineageRows(lineage)
 	}
 	here := shownKey{KeyInfo: k, Shares: []share.Public{}}
 	store, list, err := c.ownShares(ctx)
@@ -139,7 +142,7 @@ func (c *cli) showKey(ctx context.Context, api *rest.Client, id string) error {
 		{"key", k.KeyID}, {"status", k.Status}, {"curve", k.Curve}, {"address", k.AccountAddr}, {"public key", k.PublicKey},
 		{"attested", by}, {"signing", fmt.Sprintf("%d of %d: %s", k.Threshold, k.TotalParts, strings.Join(k.Participants, ", "))},
 	}
-	rows = append(rows, here.rows()...)
+	rows = append(append(rows, epochs...), here.rows()...)
 	rows = append(rows, [2]string{"coordinator", k.Coordinator}, [2]string{"created", when(k.CreatedAt)}, [2]string{"session", k.SessionID})
 	return errors.Join(c.print(here, rows...), c.contradicted(here))
 }

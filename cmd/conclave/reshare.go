@@ -310,6 +310,57 @@ func (c *cli) lineageOf(ctx context.Context, api *rest.Client, store *dirstore.S
 	return policy.CheckLineage(keyID, address, texts)
 }
 
+// checkEpoch checks who attests a key: the participants of its keygen or, once it has
+// moved to another epoch, the members of the one that counts by its certificates. Then it
+// returns the lineage too.
+func (c *cli) checkEpoch(ctx context.Context, api *rest.Client, k rest.KeyInfo, pinnedOnly bool) ([]trust.Attestor, *statement.Lineage, error) {
+	if k.Epoch <= 1 {
+		who, err := c.checkKey(k, pinnedOnly)
+		return who, nil, err
+	}
+	store, err := c.identities()
+	if err != nil {
+		return nil, nil, err
+	}
+	policy := trust.Of(store)
+	policy.PinnedOnly = pinnedOnly
+	lineage, who, err := c.lineageOf(ctx, api, store, policy, k.KeyID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if e := lineage.Epoch(); e.AccountAddr != k.AccountAddr || e.Number < k.Epoch {
+		return nil, nil, fmt.Errorf("the certificates of key %s lead to epoch %d of %s, and the server reports epoch %d of %s", k.KeyID, e.Number, e.AccountAddr, k.Epoch, k.AccountAddr)
+	}
+	return who, lineage, nil
+}
+
+// lineageRows shows a lineage, the epoch that counts first.
+func lineageRows(l *statement.Lineage) (rows [][2]string) {
+	if l == nil {
+		return nil
+	}
+	rows = append(rows, [2]string{"epoch", fmt.Sprintf("%d, certified %s", l.Epoch().Number, certifiedBy(l))})
+	name := "lineage"
+	for _, one := range l.Certificates() {
+		e := one.Epoch
+		if e == nil {
+			rows = append(rows, [2]string{name, fmt.Sprintf("%d: %s", one.Number(), one.Entry.Type)})
+		} else {
+			users := make([]string, len(e.Members))
+			for i, m := range e.Members {
+				users[i] = m.User
+			}
+			text := fmt.Sprintf("%d: %d of %d: %s", e.Number, e.Threshold, len(users), strings.Join(users, ", "))
+			if e.Parent == nil {
+				text += " (" + e.Origin + ")"
+			}
+			rows = append(rows, [2]string{name, text})
+		}
+		name = " "
+	}
+	return rows
+}
+
 // keepLineage keeps a lineage in this home: later requests to sign name its epoch, and an
 // older one is not believed any more.
 func keepLineage(ctx context.Context, store *dirstore.Store, l *statement.Lineage) error {
