@@ -68,6 +68,11 @@ func TestReshare(t *testing.T) {
 			p.SessionID = confirm.SessionID
 			return p
 		}(), wire.CodeConflict)
+		// So has the keygen.
+		reply, err = w.sayAs(v, member("boss"), keygenRequest("vault"), "")
+		if c, ok := reply.(*wire.KeygenConfirm); err != nil || !ok || len(c.Attestations) != 3 {
+			t.Errorf("the keygen's request again: %+v, %v", reply, err)
+		}
 		// A client asks for the certificates that it lacks.
 		m.mail.boxes["carol"], m.read["carol"] = nil, 0
 		m.send("carol", &wire.CertificateGet{KeyID: "vault", Epoch: 2}, "")
