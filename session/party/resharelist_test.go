@@ -2,7 +2,6 @@ package party_test
 
 import (
 	"bytes"
-	"crypto/elliptic"
 	"crypto/rand"
 	"math/big"
 	"strings"
@@ -248,9 +247,12 @@ func eddsaTwisted(slope int64) changes {
 			first := crypto.ScalarBaseMult(tss.Edwards(), own(x))
 			twisted := smallOrder()
 			if slope != 0 {
-				line := pointsE(slope)
-				x, y := elliptic.Curve(tss.Edwards()).Add(line[0], line[1], twisted[0], twisted[1])
-				twisted = []*big.Int{x, y}
+				line := crypto.ScalarBaseMult(tss.Edwards(), big.NewInt(slope))
+				sum, err := line.Add(crypto.NewECPointNoCurveCheck(tss.Edwards(), twisted[0], twisted[1]))
+				if err != nil {
+					panic(err) // both are on the curve
+				}
+				twisted = []*big.Int{sum.X(), sum.Y()}
 			}
 			c, o := commit(first.X(), first.Y(), twisted[0], twisted[1])
 			m.VCommitment, x.kept["opening"] = c, o
