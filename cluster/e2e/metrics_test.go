@@ -164,7 +164,7 @@ var labels = map[string]*regexp.Regexp{
 		"abuse", "forbidden", "held", "cancelled", "lost", "password", "busy", "full", "share", "session", "gone", "day", "forgotten",
 	}), "|") + `)$`),
 	"type": regexp.MustCompile(`^[a-z_]+$`), "result": regexp.MustCompile(`^[a-z_]+$`), "command": regexp.MustCompile(`^[a-z]+$`),
-	"kind": regexp.MustCompile(`^(keygen|sign)$`), "outcome": regexp.MustCompile(`^(completed|rejected|expired|failed|cancelled)$`),
+	"kind": regexp.MustCompile(`^(keygen|reshare|sign)$`), "outcome": regexp.MustCompile(`^(completed|rejected|expired|failed|cancelled)$`),
 	"at": regexp.MustCompile(`^(append|drain)$`), "state": regexp.MustCompile(`^(idle|used)$`),
 	"limit":  regexp.MustCompile(`^(messages|bytes|requests|registers|login_account|login_address)$`),
 	"route":  regexp.MustCompile(`^(none|/|/ws|/v1/|((GET|POST|DELETE|PUT) )?/[a-z0-9./]+(/\{[a-z_]+\}(/[a-z]+)?)?)$`),

@@ -198,10 +198,12 @@ func (a *attack) survive(t *testing.T) {
 	var mu sync.Mutex
 	ended := map[int]bool{} // parts whose messages have all been delivered
 	var pumps sync.WaitGroup
-	for part, run := range runs {
+	for _, run := range runs { // all before any message, which may end a run
 		if err := run.Start(); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for part, run := range runs {
 		pumps.Go(func() {
 			for m := range run.Out() {
 				for to, other := range runs {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/conclave-mpc/conclave/session/party"
@@ -52,8 +53,10 @@ func (p *participant) attach(t *task, a attempt) bool {
 // relay sends a round message to the other parties, through the server. This party's
 // other run gets it at once.
 func (p *participant) relay(t *task, a attempt, m party.Message) {
-	p.accept(t, a.inv, a.number, a.runs, m)
-	if a.runs[m.To] != nil {
+	others := maps.Clone(a.runs)
+	delete(others, m.From)
+	p.accept(t, a.inv, a.number, others, m)
+	if others[m.To] != nil {
 		return
 	}
 	p.send(a.inv.SessionID, &wire.TSSMessage{
@@ -113,10 +116,11 @@ func (p *participant) keeps(t *task, size int) bool {
 	return all <= maxEarlyTotal
 }
 
-// accept passes a message to those of this party's runs that it is for.
+// accept passes a message to those of this party's runs that it is for. A run refuses
+// one that claims to be its own.
 func (p *participant) accept(t *task, inv Invitation, attempt int, runs map[int]*party.Run, m party.Message) {
 	for place, run := range runs {
-		if place != m.From && (m.To == 0 || m.To == place) {
+		if m.To == 0 || m.To == place {
 			if inv.Reshare != nil {
 				inv.PartIndex = place
 			}
