@@ -205,9 +205,11 @@ func (c *cli) coordinate(ctx context.Context, pinnedOnly bool, requestID string,
 		return err
 	}
 	d := display{console: c.console, began: time.Now()}
+	policy := trust.Of(store)
+	policy.PinnedOnly = pinnedOnly
 	var end request.Event // printed after the session's progress, which arrives on another connection
 	api, err := c.open(rest.Config{
-		Token: c.tokens(nil), User: c.user, Identity: identity, Trust: trust.Policy{Known: store.Known, Trust: store.Trust, PinnedOnly: pinnedOnly},
+		Token: c.tokens(nil), User: c.user, Identity: identity, Trust: policy,
 		OnEvent: func(e request.Event) {
 			if _, ok := e.(request.Ended); ok {
 				end = e

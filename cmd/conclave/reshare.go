@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -11,12 +10,10 @@ import (
 
 	"github.com/conclave-mpc/conclave/session/identity"
 	"github.com/conclave-mpc/conclave/session/statement"
-	"github.com/conclave-mpc/conclave/wsconn/client"
 	"github.com/conclave-mpc/conclave/wsconn/client/dirstore"
 	"github.com/conclave-mpc/conclave/wsconn/client/request"
 	"github.com/conclave-mpc/conclave/wsconn/client/rest"
 	"github.com/conclave-mpc/conclave/wsconn/client/trust"
-	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
 var reshareCommand = command{
@@ -181,7 +178,11 @@ func (c *cli) reshare(ctx context.Context, r resharing) error {
 		ask.RequestID = rand.Text()
 	}
 	ask.ExpiresIn = r.expiresIn
-	done, err := c.requestReshare(ctx, policy, ask)
+	var done request.NewEpoch
+	err = c.coordinate(ctx, true, ask.RequestID, func(api *rest.Client) (err error) {
+		done, err = api.Reshare(ctx, ask)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -383,42 +384,4 @@ func (c *cli) latestEpoch(ctx context.Context, keyID, address string) (int, erro
 		return 0, err
 	}
 	return l.Epoch().Number, nil
-}
-
-// requestReshare requests a new epoch over a WebSocket, and shows the progress.
-func (c *cli) requestReshare(ctx context.Context, policy trust.Policy, ask request.Reshare) (done request.NewEpoch, err error) {
-	cfg, err := c.config()
-	if err != nil {
-		return done, err
-	}
-	if cfg.Identity, err = c.identity(); err != nil {
-		return done, err
-	}
-	d := display{console: c.console, began: time.Now()}
-	cfg.Trust, cfg.Role = policy, wire.RoleCoordinator
-	cfg.OnEvent = func(e request.Event) {
-		switch e.(type) {
-		case request.Requested, request.Ended:
-			d.event(e)
-		}
-	}
-	c.console.say("request id %s (give it with --request-id to try again safely)", clean(ask.RequestID))
-	member, err := client.Dial(ctx, cfg)
-	if err != nil {
-		return done, err
-	}
-	stop := c.accompany(ctx, &d)
-	done, err = member.Reshare(ctx, ask)
-	stop()
-	d.done()
-	if closed := member.Close(); err == nil && closed != nil && !errors.Is(closed, client.ErrClosed) {
-		c.console.say("closing the connection: %s", clean(closed.Error()))
-	}
-	switch {
-	case err == nil:
-		c.console.say("done in %s", time.Since(d.began).Round(100*time.Millisecond))
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
-		return done, &timeoutError{session: d.session()}
-	}
-	return done, err
 }
