@@ -32,10 +32,11 @@ for part = 1, tonumber(ARGV[4]) do
     return 1
   end
 end
-for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
-  local epoch = string.match(field, '^(%d+):%d+$') or string.match(field, '^%d+$') and '1'
+local shares = redis.call('HGETALL', KEYS[2])
+for i = 1, #shares, 2 do
+  local epoch = string.match(shares[i], '^(%d+):%d+$') or string.match(shares[i], '^%d+$') and '1'
   if epoch and tonumber(epoch) < tonumber(ARGV[3]) then
-    redis.call('HDEL', KEYS[2], field)
+    redis.call('HDEL', KEYS[2], shares[i])
   end
 end
 return 1

@@ -8,10 +8,11 @@
 local record = redis.call('HMGET', KEYS[1], 'reshare', 'epoch', 'version')
 redis.call('HDEL', KEYS[1], '') -- nothing, and not refused
 if record[1] == ARGV[1] then
-  for _, field in ipairs(redis.call('HKEYS', KEYS[2])) do
-    local epoch = string.match(field, '^(%d+):%d+$')
+  local shares = redis.call('HGETALL', KEYS[2])
+  for i = 1, #shares, 2 do
+    local epoch = string.match(shares[i], '^(%d+):%d+$')
     if epoch and tonumber(epoch) > tonumber(record[2] or '1') then
-      redis.call('HDEL', KEYS[2], field)
+      redis.call('HDEL', KEYS[2], shares[i])
     end
   end
   redis.call('HSET', KEYS[1], 'version', string.format('%.0f', (record[3] or '0') + 1))

@@ -172,12 +172,12 @@ func (s *Store) EpochsOf(ctx context.Context, key string) ([]session.Epoch, erro
 // Lineage implements service.Epochs.
 func (s *Store) Lineage(ctx context.Context, key string, after, limit int) ([]service.Certificate, error) {
 	doing, name := "load lineage of key "+key, s.keys.lineage(key)
-	fields := redis.NewStringSliceCmd(ctx, "hkeys", name)
-	if err := s.do(ctx, doing, fields); err != nil {
+	stored := redis.NewMapStringStringCmd(ctx, "hgetall", name)
+	if err := s.do(ctx, doing, stored); err != nil {
 		return nil, err
 	}
 	var numbers []int
-	for _, field := range fields.Val() {
+	for field := range stored.Val() {
 		n, err := strconv.Atoi(field)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", doing, err)
@@ -188,22 +188,9 @@ func (s *Store) Lineage(ctx context.Context, key string, after, limit int) ([]se
 	}
 	slices.Sort(numbers)
 	numbers = numbers[:min(len(numbers), max(limit, 0))]
-	if len(numbers) == 0 {
-		return nil, nil
-	}
-	args := []any{"hmget", name}
+	var list []service.Certificate
 	for _, n := range numbers {
-		args = append(args, n)
-	}
-	texts := redis.NewSliceCmd(ctx, args...)
-	if err := s.do(ctx, doing, texts); err != nil {
-		return nil, err
-	}
-	list := make([]service.Certificate, 0, len(numbers))
-	for i, v := range texts.Val() {
-		if text, ok := v.(string); ok {
-			list = append(list, service.Certificate{Number: numbers[i], Text: text})
-		}
+		list = append(list, service.Certificate{Number: n, Text: stored.Val()[strconv.Itoa(n)]})
 	}
 	return list, nil
 }
