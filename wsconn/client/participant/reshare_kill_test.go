@@ -135,10 +135,7 @@ func killedAt(t *testing.T, n int, after bool) (where string) {
 		select {
 		case result = <-ended:
 		case <-time.After(time.Minute):
-			// Seen on a busy machine: the attempt waits for a party that was killed in it.
-			// A deadline ends it; until then, too, the key signs and no share is lost.
-			result = fmt.Errorf("killed at write %d (%s, after it: %t): the reshare does not end", n, where, after)
-			t.Log(result)
+			t.Fatalf("killed at write %d (%s, after it: %t): the reshare does not end", n, where, after)
 		}
 	case result = <-ended:
 		store.mu.Lock()
@@ -168,4 +165,86 @@ func killedAt(t *testing.T, n int, after bool) (where string) {
 	}
 	_ = w.c.Close()
 	return where
+}
+
+// gated is a MemStore that finishes storing the first share only when its participant has
+// taken the number of a second attempt.
+type gated struct {
+	*MemStore
+	mu      sync.Mutex
+	numbers int
+	second  chan struct{}
+}
+
+func (g *gated) Put(ctx context.Context, text string) error {
+	<-g.second
+	return g.MemStore.Put(ctx, text)
+}
+
+func (g *gated) Numbers(ctx context.Context, keyID, address string, change func(*Numbers) error) (Numbers, error) {
+	n, err := g.MemStore.Numbers(ctx, keyID, address, change)
+	if change != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.numbers++; g.numbers == 2 {
+			close(g.second)
+		}
+	}
+	return n, err
+}
+
+// TestReshareAttemptsOverlap: a participant stores the share of an attempt when the next
+// one has begun, or is killed in the next one. The next one is not taken for finished.
+func TestReshareAttemptsOverlap(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name  string
+		alice func(s *MemStore, kill func()) testStore
+	}{
+		{"stored late", func(s *MemStore, _ func()) testStore { return &gated{MemStore: s, second: make(chan struct{})} }},
+		{"killed in the second", func(s *MemStore, kill func()) testStore {
+			return &mortal{MemStore: s, left: 9, after: true, kill: kill} // at the second share
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			w := newResharing(t, nil)
+			alice, bob := w.peers["alice"], w.peers["bob"]
+			alice.end()
+			bob.end()
+			aliceDied, bobDied := make(chan struct{}), make(chan struct{})
+			aliceStore, bobStore := alice.store.(*MemStore), bob.store.(*MemStore)
+			alice.store = tc.alice(aliceStore, func() { alice.stop(); close(aliceDied) })
+			bob.store = &mortal{MemStore: bobStore, left: 5, after: true, kill: func() { close(bobDied); go bob.stop() }}
+			alice.start()
+			bob.start()
+			ended := make(chan error, 1)
+			go func() {
+				_, err := w.c.Reshare(clienttest.Within(t), request.Refresh(w.lineage))
+				ended <- err
+			}()
+			deadline := time.After(time.Minute)
+			for {
+				select {
+				case <-bobDied:
+					bobDied = nil
+					bob.dies()
+					bob.store = bobStore
+					bob.start()
+				case <-aliceDied:
+					aliceDied = nil
+					alice.dies()
+					alice.store = aliceStore
+					alice.start()
+				case err := <-ended:
+					if err != nil {
+						t.Error(err)
+					}
+					return
+				case <-deadline:
+					t.Fatal("the reshare does not end")
+				}
+			}
+		})
+	}
 }

@@ -236,20 +236,36 @@ func (p *participant) reshared(ctx context.Context, t *task, a attempt, held *sh
 		p.log.Error().Err(err).Str("session", a.inv.SessionID).Str("key", a.inv.KeyID).Msg("share not stored")
 		return errors.New("the share could not be stored")
 	}
-	p.mu.Lock()
-	t.record.Generated, t.record.Epoch = a.inv.AccountAddr, a.epoch
-	t.over, t.runs = true, nil
-	r := t.record
-	p.mu.Unlock()
-	if err := p.write(ctx, r); err != nil {
-		// A restart would report a failure, not the share, which others may know by then.
-		p.log.Error().Err(err).Str("session", a.inv.SessionID).Msg("stored share not noted")
+	r, newest := p.conclude(ctx, t, a, func(r *Record) { r.Generated, r.Epoch = a.inv.AccountAddr, a.epoch })
+	if !newest {
+		return nil // the share stays pending
 	}
 	if err := p.attest(r, held, sealed); err != nil {
 		return err
 	}
 	p.link.Emit(Finished{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, a.inv.AccountAddr})
 	return nil
+}
+
+// conclude records the end of this party's part in an attempt. It reports false, and
+// changes nothing, if the attempt was given up or another one has begun.
+func (p *participant) conclude(ctx context.Context, t *task, a attempt, change func(*Record)) (r Record, newest bool) {
+	t.writing.Lock()
+	defer t.writing.Unlock()
+	p.mu.Lock()
+	if t.record.Attempt != a.number || t.over {
+		p.mu.Unlock()
+		return Record{}, false
+	}
+	change(&t.record)
+	t.over, t.runs = true, nil
+	r = t.record
+	p.mu.Unlock()
+	if err := p.write(ctx, r); err != nil {
+		// A restart would report a failure, not the share, which others may know by then.
+		p.log.Error().Err(err).Str("session", a.inv.SessionID).Msg("end of the attempt not noted")
+	}
+	return r, true
 }
 
 // attest signs the statement about a stored share and reports it.
@@ -280,13 +296,8 @@ func (p *participant) attest(r Record, held *share.Share, sealed string) error {
 
 // given ends an attempt in which this party has given its old share and gets no new one.
 func (p *participant) given(ctx context.Context, t *task, a attempt) {
-	p.mu.Lock()
-	t.record.Gave = a.number
-	t.over, t.runs = true, nil
-	r := t.record
-	p.mu.Unlock()
-	if err := p.write(ctx, r); err != nil {
-		p.log.Error().Err(err).Str("session", a.inv.SessionID).Msg("end of the attempt not noted")
+	if _, newest := p.conclude(ctx, t, a, func(r *Record) { r.Gave = a.number }); !newest {
+		return
 	}
 	p.link.Emit(Finished{a.inv.Kind, a.inv.SessionID, a.inv.KeyID, a.number, a.inv.AccountAddr})
 }

@@ -90,9 +90,11 @@ func (p *participant) begin(ctx context.Context, sessionID string, number int, c
 		p.log.Debug().Str("session", sessionID).Msg("parameters of no open session ignored")
 		return nil
 	}
+	t.writing.Lock()
 	p.mu.Lock()
 	r := t.record
 	p.mu.Unlock()
+	defer t.writing.Unlock()
 	switch {
 	case r.Answer != Accepted:
 		p.log.Warn().Str("session", sessionID).Msg("parameters of a session that was not accepted ignored")
@@ -104,6 +106,9 @@ func (p *participant) begin(ctx context.Context, sessionID string, number int, c
 		return nil
 	}
 	r.Attempt = number
+	if r.Invitation.Reshare != nil {
+		r.Generated, r.Epoch = "", 0 // of the attempt before
+	}
 	if err := p.write(ctx, r); err != nil {
 		return err
 	}
@@ -112,7 +117,8 @@ func (p *participant) begin(ctx context.Context, sessionID string, number int, c
 	if t.stop != nil {
 		t.stop()
 	}
-	t.record.Attempt, t.stop, t.runs, t.over = number, stop, nil, false
+	t.record.Attempt, t.record.Generated, t.record.Epoch = r.Attempt, r.Generated, r.Epoch
+	t.stop, t.runs, t.over = stop, nil, false
 	seqs := t.current()
 	p.mu.Unlock()
 	p.link.Release(seqs...)

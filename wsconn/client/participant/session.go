@@ -56,6 +56,8 @@ type participant struct {
 // task is one session that has not ended. Its fields are guarded by
 // participant.mu.
 type task struct {
+	writing sync.Mutex // orders the writes of record by its attempts; taken before participant.mu
+
 	record  Record
 	account account
 	size    int // of its invitation
