@@ -217,6 +217,9 @@ func (a *arena) settle() []breach {
 		a.real.crew.stop()
 	}
 	a.calm("nobody is present", func() bool { return len(a.keys("presence:*")) == 0 })
+	// A link that held a command may have let it through when its sender had given up:
+	// then the lock lasts as long as it was taken for.
+	a.calm("no lock is held", func() bool { return len(a.keys("lock:*")) == 0 })
 	stored := a.stored()
 	if a.real != nil {
 		a.real.close(stored)

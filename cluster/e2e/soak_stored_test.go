@@ -24,7 +24,7 @@ func (a *arena) stored() storedState {
 		s.sessions[inBraces(key)] = parseStored(a.rdb.HGetAll(ctx, key).Val())
 	}
 	for _, key := range a.keys("key:*") {
-		if !strings.HasSuffix(key, ":shares") {
+		if strings.HasSuffix(key, "}") { // the record itself
 			s.keys[inBraces(key)] = a.storedKey(ctx, key)
 		}
 	}
