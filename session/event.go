@@ -62,7 +62,7 @@ type Consented struct {
 type Moved struct {
 	Key Key
 
-	// Of a signer's report; zero if there is none.
+	// The next three are zero unless a signer has reported it.
 	From    string
 	Party   int
 	Stopped int // number of the attempt
@@ -110,7 +110,7 @@ type PartyFailed struct {
 	Reason   string
 	Culprits []int
 	Full     bool // the store was full during the session: a timeout is then no party's fault
-	Moved    bool // it stopped because its key is in another epoch, which the caller does not know of: nobody's fault
+	Moved    bool // it stopped because its key is in another epoch than the session's; no party is blamed
 }
 
 // Cancel is a request of the coordinator or an admin to end the session.

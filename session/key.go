@@ -35,8 +35,8 @@ type Key struct {
 	Certificate  string // hash of the epoch's certificate, 0x hex; empty for an epoch 1 of which none was made yet
 	Origin       string // "generated" or "imported"; empty for a key older than epochs, which was generated
 
-	// Reshare is the id of the session that may lead to the next epoch, and ReshareSince
-	// when it was noted; empty and zero while there is none. See Store.OpenReshare.
+	// Reshare is the id of the key's open reshare, empty if it has none, and ReshareSince
+	// the time at which Store.OpenReshare has noted it.
 	Reshare      string
 	ReshareSince time.Time
 

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/conclave-mpc/conclave/session/sessiontest"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
@@ -233,7 +234,7 @@ func TestHonestQuorumReshares(t *testing.T) {
 func TestReshareRequests(t *testing.T) {
 	t.Parallel()
 	k := Key{ID: "vault", Threshold: 2, Participants: []string{"alice", "bob"}}
-	id := func(user string) string { return identityOf(user).Public().String() }
+	id := func(user string) string { return sessiontest.Identity(user).Public().String() }
 	for name, identities := range map[string][]string{
 		"one identity twice": {id("alice"), id("alice")}, "not an identity": {id("alice"), "conclave-id1.x"},
 	} {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/conclave-mpc/conclave/session/identity"
+	"github.com/conclave-mpc/conclave/session/sessiontest"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -32,7 +33,7 @@ func TestLargestReshare(t *testing.T) {
 	s := largestReshare()
 	parent := &statement.Epoch{KeyID: s.KeyID}
 	for i, p := range s.Parties[:s.Old] {
-		parent.Members = append(parent.Members, identity.Member{Index: i + 1, User: p.User, Identity: identityOf(p.User).Public()})
+		parent.Members = append(parent.Members, identity.Member{Index: i + 1, User: p.User, Identity: sessiontest.Identity(p.User).Public()})
 	}
 	reserved, bytes := s.OpenBytes(0), int64(0)
 	said := func(out []Outgoing) {
@@ -67,7 +68,7 @@ func TestLargestReshare(t *testing.T) {
 	}
 	for i := 1; i <= s.Old; i++ {
 		consent := s.consented(i)
-		if consent.Consent, err = e.Consent(identityOf(consent.From), parent); err != nil {
+		if consent.Consent, err = e.Consent(sessiontest.Identity(consent.From), parent); err != nil {
 			t.Fatal(err)
 		}
 		s, out = stepAll(t, s, began, consent)

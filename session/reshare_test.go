@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -17,25 +16,6 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// identities are the users' identities, made once.
-var identities = struct {
-	sync.Mutex
-	of map[string]*identity.Identity
-}{of: map[string]*identity.Identity{}}
-
-func identityOf(user string) *identity.Identity {
-	identities.Lock()
-	defer identities.Unlock()
-	if identities.of[user] == nil {
-		id, err := identity.New()
-		if err != nil {
-			panic(err)
-		}
-		identities.of[user] = id
-	}
-	return identities.of[user]
-}
-
 // parentHash is the hash of the certificate of epoch 1, of which the sessions here need
 // nothing else.
 var parentHash = "0x" + strings.Repeat("1f", 32)
@@ -46,7 +26,7 @@ func newReshare(threshold int, old []string, to int, users ...string) Session {
 	k := Key{ID: "vault", Status: KeyActive, Curve: pubkey.Secp256k1, AccountAddr: theKey.Address, PublicKey: theKey.Public, Epoch: 1, Threshold: threshold, Participants: old}
 	p := &wire.ReshareRequest{KeyID: k.ID, Threshold: to, TotalParts: len(users), SignedRequest: "signed"}
 	for i, u := range users {
-		p.Participants = append(p.Participants, wire.Party{PartIndex: i + 1, UserID: u, Identity: identityOf(u).Public().String()})
+		p.Participants = append(p.Participants, wire.Party{PartIndex: i + 1, UserID: u, Identity: sessiontest.Identity(u).Public().String()})
 	}
 	s, err := NewReshare(k, parentHash, boss, p, terms)
 	if err != nil {
@@ -58,7 +38,7 @@ func newReshare(threshold int, old []string, to int, users ...string) Session {
 
 // answer is a user's acceptance of all its places.
 func (s Session) answer(user string) Answered {
-	return Answered{From: user, Accept: true, Places: s.Places(user), Identity: identityOf(user).Public().String(), Highest: 1}
+	return Answered{From: user, Accept: true, Places: s.Places(user), Identity: sessiontest.Identity(user).Public().String(), Highest: 1}
 }
 
 // epoch is the statement of the running attempt; variant chooses its share points.
@@ -73,7 +53,7 @@ func (s Session) epoch(variant byte) *statement.Epoch {
 	}
 	e.Parent = &statement.Parent{Number: s.FromEpoch, Hash: hash}
 	for i, p := range s.Parties[s.Old:] {
-		e.Members = append(e.Members, identity.Member{Index: i + 1, User: p.User, Identity: identityOf(p.User).Public()})
+		e.Members = append(e.Members, identity.Member{Index: i + 1, User: p.User, Identity: sessiontest.Identity(p.User).Public()})
 		e.Points = append(e.Points, sessiontest.NewSoloKey(10*variant+byte(i)+1).Public)
 	}
 	return e
@@ -87,7 +67,7 @@ func (s Session) reshared(part int, variant byte) Reshared {
 		panic(err)
 	}
 	user := s.Parties[s.Old+part-1].User
-	attestation, err := e.Attest(identityOf(user))
+	attestation, err := e.Attest(sessiontest.Identity(user))
 	if err != nil {
 		panic(err)
 	}
@@ -271,7 +251,7 @@ func reshareEvent(s Session, now time.Time, name, sender string) (Event, time.Ti
 		answer.Places = []int{3}
 		return answer, now
 	case "accept-stranger":
-		answer.Identity = identityOf("eve").Public().String()
+		answer.Identity = sessiontest.Identity("eve").Public().String()
 		return answer, now
 	case "decline":
 		answer.Accept, answer.Places = false, nil

@@ -171,8 +171,8 @@ func merge(maps ...map[string]string) map[string]string {
 	return all
 }
 
-// TestIdentityByFingerprint shows a user's identity to a stranger that knows its
-// fingerprint, and to nobody without it.
+// TestIdentityByFingerprint: a stranger gets a user's identity if its request has that
+// identity's fingerprint, and not otherwise.
 func TestIdentityByFingerprint(t *testing.T) {
 	t.Parallel()
 	eachCluster(t, 1, withKEK, func(t *testing.T, c *testCluster) {

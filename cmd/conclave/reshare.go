@@ -202,7 +202,8 @@ func (c *cli) reshare(ctx context.Context, r resharing) error {
 		[2]string{"certified", certifiedBy(done.Lineage)}, [2]string{"session", done.SessionID})
 }
 
-// certifiedBy says who has certified the current epoch of a lineage.
+// certifiedBy describes in a few words the users who have certified the current epoch of
+// a lineage.
 func certifiedBy(l *statement.Lineage) string {
 	c := l.Current()
 	if len(c.Consents) == 0 {

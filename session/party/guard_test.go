@@ -42,7 +42,7 @@ type attack struct {
 	// accepts names a message of the victim, as in attacker.others, that it sends only
 	// after the library has accepted the wrong one: "accepts" is the outcome.
 	accepts string
-	// nobody is set where the guard cannot decide who is at fault.
+	// nobody says that the guard cannot decide which party is at fault, and blames none.
 	nobody bool
 	// shadowed says that without its rule another one refuses the attack.
 	shadowed bool

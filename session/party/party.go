@@ -47,7 +47,7 @@
 //
 // A part index is 1-based and the key's own; tss-lib's index is the position in the
 // order of its party keys, which are derived from key id, epoch, user and part index.
-// In a reshare the parties of both committees are numbered through: see
+// In a reshare the parties of both committees have one common numbering: see
 // [statement.Run]. [tss.Committee] and [tss.Places] map between them. Threshold counts
 // signers, here and in everything exported; tss-lib's is one less, converted in
 // [tss.Committee.Params] and its twin for a reshare.

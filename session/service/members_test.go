@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/identity"
@@ -14,29 +13,10 @@ import (
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
 
-// identities are made once for all tests.
-var identities = struct {
-	sync.Mutex
-	of map[string]*identity.Identity
-}{of: map[string]*identity.Identity{}}
-
-func identityOf(user string) *identity.Identity {
-	identities.Lock()
-	defer identities.Unlock()
-	if identities.of[user] == nil {
-		id, err := identity.New()
-		if err != nil {
-			panic(err)
-		}
-		identities.of[user] = id
-	}
-	return identities.of[user]
-}
-
 // member returns a user's Caller with its identity, in the role of its name.
 func member(user string) service.Caller {
 	c := caller(user)
-	c.Identity = identityOf(user).Public().String()
+	c.Identity = sessiontest.Identity(user).Public().String()
 	return c
 }
 
@@ -117,7 +97,7 @@ func (m *members) act() bool {
 }
 
 func (m *members) answers(user string, p wire.Payload) []wire.Payload {
-	id := identityOf(user)
+	id := sessiontest.Identity(user)
 	switch p := p.(type) {
 	case *wire.KeygenInvite:
 		return []wire.Payload{&wire.KeygenResponse{KeyID: p.KeyID, PartIndex: p.PartIndex, Response: &yes, SessionID: p.SessionID}}
@@ -128,7 +108,7 @@ func (m *members) answers(user string, p wire.Payload) []wire.Payload {
 		var list []identity.Member
 		for _, party := range p.Parties {
 			k.Participants = append(k.Participants, party.UserID)
-			list = append(list, identity.Member{Index: party.PartIndex, User: party.UserID, Identity: identityOf(party.UserID).Public()})
+			list = append(list, identity.Member{Index: party.PartIndex, User: party.UserID, Identity: sessiontest.Identity(party.UserID).Public()})
 		}
 		a, err := k.Attest(id, list)
 		if err != nil {
@@ -172,7 +152,7 @@ func (m *members) complete(user string, p *wire.ReshareParams) (list []wire.Payl
 		if err != nil {
 			m.Fatal(err)
 		}
-		attestation, err := e.Attest(identityOf(user))
+		attestation, err := e.Attest(sessiontest.Identity(user))
 		if err != nil {
 			m.Fatal(err)
 		}
@@ -216,7 +196,7 @@ func (m *members) consent(user string, p *wire.ReshareAttested) []wire.Payload {
 	}
 	parent := m.certificate(p.KeyID, e.Parent.Number)
 	part := 1 + slices.IndexFunc(parent.Epoch.Members, func(one identity.Member) bool { return one.User == user })
-	text, err := e.Consent(identityOf(user), parent.Epoch)
+	text, err := e.Consent(sessiontest.Identity(user), parent.Epoch)
 	if err != nil {
 		m.Fatal(err)
 	}
@@ -259,7 +239,7 @@ func (m *members) certificate(key string, number int) *statement.Certificate {
 func reshareRequest(key string, threshold int, users ...string) *wire.ReshareRequest {
 	p := &wire.ReshareRequest{KeyID: key, Threshold: threshold, TotalParts: len(users), SignedRequest: "signed"}
 	for i, u := range users {
-		p.Participants = append(p.Participants, wire.Party{PartIndex: i + 1, UserID: u, Identity: identityOf(u).Public().String()})
+		p.Participants = append(p.Participants, wire.Party{PartIndex: i + 1, UserID: u, Identity: sessiontest.Identity(u).Public().String()})
 	}
 	return p
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/conclave-mpc/conclave/cluster/redistest/sample"
 	"github.com/conclave-mpc/conclave/session"
 	"github.com/conclave-mpc/conclave/session/service"
+	"github.com/conclave-mpc/conclave/session/sessiontest"
 	"github.com/conclave-mpc/conclave/session/statement"
 	"github.com/conclave-mpc/conclave/wsconn/wire"
 )
@@ -117,7 +118,7 @@ func TestReshareRequestsRefused(t *testing.T) {
 		}
 		// Of an invited user, only the requested identity may take part.
 		stranger := member("dave")
-		stranger.Identity = identityOf("eve").Public().String()
+		stranger.Identity = sessiontest.Identity("eve").Public().String()
 		answer := &wire.ReshareResponse{KeyID: "vault", SessionID: open.ID, Response: &yes, Places: []int{6}}
 		w.refusedAs(v, stranger, answer, wire.CodeForbidden)
 		answer.Highest = 1003

@@ -1,5 +1,5 @@
-// Package sessiontest has whole keys for tests of sessions and of their stores: start
-// with [NewSoloKey]. Only tests use it.
+// Package sessiontest has whole keys and identities for tests of sessions and of their
+// stores: start with [NewSoloKey] and [Identity]. Only tests use it.
 package sessiontest
 
 import (

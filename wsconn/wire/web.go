@@ -62,7 +62,7 @@ type SessionInfo struct {
 	Coordinator  string     `json:"coordinator"`
 	Curve        string     `json:"curve" enum:"secp256k1,ed25519"`
 	Threshold    int        `json:"threshold" minimum:"2" doc:"reshare: of the committee before it"`
-	Participants []string   `json:"participants" doc:"committee of the key; place i holds part index i+1. Reshare: the committee before it and then the new one, numbered through; part indexes of the session are these numbers"`
+	Participants []string   `json:"participants" doc:"committee of the key; place i holds part index i+1. Reshare: the old committee, then the new one; part indexes of the session are positions in this list, from 1"`
 	Invited      []string   `json:"invited"`
 	Responses    []PartInfo `json:"responses"`
 	Signers      []int      `json:"signers,omitempty" doc:"part indexes of the running attempt"`

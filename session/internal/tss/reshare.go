@@ -145,10 +145,10 @@ type Giving struct {
 	receivers     []*big.Int
 }
 
-// Giving returns what is known of the old committee from the public key (compressed
+// Giving combines what this party knows of the old committee: the public key (compressed
 // SEC1, or 32 bytes), the public share points by part (nil if unknown, see
-// [Secret.Points]), and an old share (nil if there is none). It returns an error if
-// these contradict each other.
+// [Secret.Points]) and its old share (nil if it has none). It returns an error if they
+// contradict each other.
 func (r *Reshare) Giving(public []byte, points []string, old *Secret) (*Giving, error) {
 	g := &Giving{quorum: r.Old, receivers: r.New.Sorted.Keys()}
 	var err error

@@ -104,8 +104,8 @@ func (c *Committee) Reshare(tb testing.TB, shares []*share.Share, quorum []int, 
 	return fresh
 }
 
-// ImportConfig prepares the import of a private key into the committee: the
-// configuration of who has the key, with a new identity.
+// ImportConfig returns the configuration of the party that imports a private key into
+// the committee. The party gets a new identity.
 func (c *Committee) ImportConfig(tb testing.TB, key *share.PrivateKey, threshold int) party.ImportConfig {
 	tb.Helper()
 	own, n := Identity(tb), unique.Add(1)
