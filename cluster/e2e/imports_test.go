@@ -68,7 +68,7 @@ var allowed = map[string][]string{
 	"cmd/conclave-bench":      {"cluster/node", "session/identity", "session/party", "session/preparams", "session/pubkey", "session/share", "session/statement", "wsconn/client", "wsconn/client/participant", "wsconn/wire"},
 	"cluster/redistest":       {"cluster/redistest/sample"},
 	"session/party/partytest": {"session/identity", "session/internal/testonly", "session/party", "session/preparams", "session/pubkey", "session/share", "session/statement"},
-	"session/sessiontest":     {"session/pubkey"},
+	"session/sessiontest":     {"session/identity", "session/pubkey"},
 	"deploy":                  {}, // tests of the files around the programs
 
 	"cluster/redistest/docstest":    {}, // the documents, for tests that compare them with the programs
