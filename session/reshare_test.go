@@ -331,3 +331,42 @@ func drawReshareEvent(t *rapid.T, s Session, place int) Event {
 		return rapid.SampledFrom([]Event{KeyStored{}, Numbered{Number: s.highest() + rapid.IntRange(0, 3).Draw(t, "number")}}).Draw(t, "server's")
 	}
 }
+
+// TestStatementOfAnotherReshare: a new party reports, with a valid attestation, a
+// statement of which one field is not that of the attempt.
+func TestStatementOfAnotherReshare(t *testing.T) {
+	t.Parallel()
+	s := newReshare(2, []string{"alice", "bob", "carol"}, 2, "alice", "bob", "dave")
+	s, now := play(t, s, at{0, s.answer("alice")}, at{0, s.answer("bob")}, at{time.Second, s.answer("dave")})
+	other := sessiontest.NewSoloKey(99)
+	for field, change := range map[string]func(e *statement.Epoch){
+		"key id":      func(e *statement.Epoch) { e.KeyID = "another" },
+		"session id":  func(e *statement.Epoch) { e.SessionID = "another" },
+		"coordinator": func(e *statement.Epoch) { e.Coordinator = "eve" },
+		"number":      func(e *statement.Epoch) { e.Number++ },
+		"no parent":   func(e *statement.Epoch) { e.Parent, e.Number, e.Points = nil, 1, nil },
+		"parent":      func(e *statement.Epoch) { e.Parent = &statement.Parent{Number: 1} },
+		"threshold":   func(e *statement.Epoch) { e.Threshold = 3 },
+		"members":     func(e *statement.Epoch) { e.Members[2].Identity = sessiontest.Identity("eve").Public() },
+		"a user":      func(e *statement.Epoch) { e.Members[2].User = "eve" },
+		"public key":  func(e *statement.Epoch) { e.PublicKey, e.AccountAddr = other.Public, other.Address },
+		"origin":      func(e *statement.Epoch) { e.Origin = statement.Imported },
+	} {
+		e := s.epoch(1)
+		change(e)
+		text, err := e.Marshal()
+		if err != nil {
+			t.Fatalf("%s: %v", field, err)
+		}
+		report := s.reshared(1, 1)
+		report.Statement, report.AccountAddr = string(text), e.AccountAddr
+		if report.Attestation, err = e.Attest(sessiontest.Identity("alice")); err != nil {
+			t.Fatalf("%s: %v", field, err)
+		}
+		next, out, err := Step(s, report, now)
+		var refused *wire.Error
+		if !errors.As(err, &refused) || refused.Code != wire.CodeBadRequest || !strings.HasPrefix(refused.Message, "statement: ") || !next.Same(s) || out != nil {
+			t.Errorf("%s: got %v, %d messages", field, err, len(out))
+		}
+	}
+}
